@@ -1,0 +1,141 @@
+// Package token prints and parses the opaque pagination tokens of the
+// client-server API. It owns their text forms and nothing else: it never asks
+// the store what a token means and never decides who may use one.
+//
+// Invariant: what is printed parses to the same value, and nothing that was not
+// printed by this package parses (no leading zeros, signs or spaces), so a
+// token is equal to another exactly if their texts are.
+//
+// Two forms exist. Each begins with a format letter and number, so a later
+// release can read these beside its own:
+//
+//	s1.<position>.<to-device position>.<typing digest>   a place in the stream
+//	t1.<slot>.<offset>                                   a place in a room's timeline
+package token
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// ErrMalformed is wrapped by every error of this package: the text is no token
+// that this server printed. Edges answer it with M_INVALID_PARAM.
+var ErrMalformed = errors.New("malformed token")
+
+// Stream is a place in the stream of the deployment: the `next_batch` of a
+// /sync answer.
+type Stream struct {
+	// Position is the last position of the stream that the answer covers.
+	Position int64
+	// ToDevice is the position up to which the device has been given its
+	// to-device messages. Those at or below it are deleted once a request
+	// carries the token.
+	ToDevice int64
+	// Typing is a digest of the typing lists of the user's rooms as they were
+	// sent, 0 if nobody typed.
+	Typing uint32
+}
+
+// String prints the token.
+func (s Stream) String() string {
+	b := make([]byte, 0, 64)
+	b = append(b, "s1."...)
+	b = strconv.AppendInt(b, s.Position, 10)
+	b = append(b, '.')
+	b = strconv.AppendInt(b, s.ToDevice, 10)
+	b = append(b, '.')
+	b = strconv.AppendUint(b, uint64(s.Typing), 16)
+	return string(b)
+}
+
+// Timeline is a place between two events of a room: just after the event of
+// (Slot, Offset), when one pages towards newer events, and just before the next
+// newer one, when one pages towards older events. In other words, a token
+// stands behind its event, and the event at the token belongs to the older
+// side.
+//
+// Offsets of backfilled events are negative: (n, -1) is older than (n, 0).
+type Timeline struct {
+	Slot   int64
+	Offset int64
+}
+
+// String prints the token.
+func (t Timeline) String() string {
+	b := make([]byte, 0, 32)
+	b = append(b, "t1."...)
+	b = strconv.AppendInt(b, t.Slot, 10)
+	b = append(b, '.')
+	b = strconv.AppendInt(b, t.Offset, 10)
+	return string(b)
+}
+
+// Token is either of the two forms, as the endpoints take them that accept
+// both (/messages, /relations, /members).
+type Token struct {
+	Stream   Stream
+	Timeline Timeline
+	// IsTimeline says which of the two it is.
+	IsTimeline bool
+}
+
+// Parse reads a token of either form.
+func Parse(text string) (Token, error) {
+	if strings.HasPrefix(text, "t") {
+		t, err := ParseTimeline(text)
+		return Token{Timeline: t, IsTimeline: true}, err
+	}
+	s, err := ParseStream(text)
+	return Token{Stream: s}, err
+}
+
+// ParseStream reads a token of the stream.
+func ParseStream(text string) (Stream, error) {
+	fields, ok := split(text, "s1", 3)
+	if !ok {
+		return Stream{}, fmt.Errorf("stream token %q: %w", text, ErrMalformed)
+	}
+	var s Stream
+	var okPosition, okToDevice bool
+	s.Position, okPosition = integer(fields[0], false)
+	s.ToDevice, okToDevice = integer(fields[1], false)
+	typing, err := strconv.ParseUint(fields[2], 16, 32)
+	s.Typing = uint32(typing)
+	if !okPosition || !okToDevice || err != nil || s.String() != text {
+		return Stream{}, fmt.Errorf("stream token %q: %w", text, ErrMalformed)
+	}
+	return s, nil
+}
+
+// ParseTimeline reads a place in a room's timeline.
+func ParseTimeline(text string) (Timeline, error) {
+	fields, ok := split(text, "t1", 2)
+	if !ok {
+		return Timeline{}, fmt.Errorf("timeline token %q: %w", text, ErrMalformed)
+	}
+	var t Timeline
+	var okSlot, okOffset bool
+	t.Slot, okSlot = integer(fields[0], false)
+	t.Offset, okOffset = integer(fields[1], true)
+	if !okSlot || !okOffset || t.String() != text {
+		return Timeline{}, fmt.Errorf("timeline token %q: %w", text, ErrMalformed)
+	}
+	return t, nil
+}
+
+// split cuts a token into its fields behind the format mark.
+func split(text, format string, n int) ([]string, bool) {
+	rest, ok := strings.CutPrefix(text, format+".")
+	if !ok || len(text) > 80 {
+		return nil, false
+	}
+	fields := strings.Split(rest, ".")
+	return fields, len(fields) == n
+}
+
+func integer(text string, negative bool) (int64, bool) {
+	n, err := strconv.ParseInt(text, 10, 64)
+	return n, err == nil && (negative || n >= 0)
+}
