@@ -1,0 +1,243 @@
+// One matrix-js-sdk client, driven over standard input and output: each input
+// line is a JSON request {id, method, args}; each output line is either the
+// answer {id, result} or {id, error}. The Go test in the folder above is the
+// other end. Logs of the library go to standard error.
+import { createInterface } from "node:readline";
+import { randomBytes } from "node:crypto";
+import * as sdk from "matrix-js-sdk";
+import { logger } from "matrix-js-sdk/lib/logger.js";
+import { decodeRecoveryKey, VerificationPhase, VerificationRequestEvent, VerifierEvent, CryptoEvent } from "matrix-js-sdk/lib/crypto-api/index.js";
+
+for (const name of ["log", "info", "debug", "warn", "trace"]) {
+    console[name] = (...args) => process.stderr.write(args.map(String).join(" ") + "\n");
+}
+logger.setLevel("warn", false);
+
+let client;
+let recoveryKey;
+const secretStorageKeys = new Map();
+const verification = { request: undefined, sas: undefined, done: undefined };
+
+// The events of all rooms, decrypted where that was possible, by event ID.
+const seen = new Map();
+const waiters = new Set();
+
+function note(event) {
+    seen.set(event.getId(), event);
+    for (const check of [...waiters]) check();
+}
+
+// until resolves as soon as test() gives something; it is asked again after
+// every event, decryption and state change, never by a timer of its own.
+function until(what, test, ms = 60000) {
+    return new Promise((resolve, reject) => {
+        const timer = setTimeout(() => { waiters.delete(check); reject(new Error(`not seen within ${ms} ms: ${what}`)); }, ms);
+        const check = () => {
+            let found;
+            try { found = test(); } catch (error) { clearTimeout(timer); waiters.delete(check); reject(error); return; }
+            if (!found) return;
+            clearTimeout(timer);
+            waiters.delete(check);
+            resolve(found);
+        };
+        waiters.add(check);
+        check();
+    });
+}
+
+function watch(request) {
+    verification.request = request;
+    request.on(VerificationRequestEvent.Change, () => { for (const check of [...waiters]) check(); });
+    for (const check of [...waiters]) check();
+}
+
+const cryptoCallbacks = {
+    cacheSecretStorageKey: (keyId, _info, key) => secretStorageKeys.set(keyId, key),
+    getSecretStorageKey: async ({ keys }) => {
+        for (const keyId of Object.keys(keys)) {
+            if (secretStorageKeys.has(keyId)) return [keyId, secretStorageKeys.get(keyId)];
+        }
+        if (!recoveryKey) return null;
+        return [Object.keys(keys)[0], decodeRecoveryKey(recoveryKey)];
+    },
+};
+
+function describe(event) {
+    const replacement = event.replacingEvent();
+    return {
+        event_id: event.getId(),
+        sender: event.getSender(),
+        type: event.getType(),
+        encrypted: event.isEncrypted(),
+        failed: event.isDecryptionFailure(),
+        redacted: event.isRedacted(),
+        content: event.getContent(),
+        edited: replacement ? replacement.getContent()["m.new_content"] : null,
+    };
+}
+
+const methods = {
+    // register makes an account with the dummy stage, as a first-time user does.
+    async register({ baseUrl, username, password }) {
+        const anonymous = sdk.createClient({ baseUrl });
+        let session;
+        try {
+            await anonymous.registerRequest({ username, password });
+            throw new Error("registration asked for no stage");
+        } catch (error) {
+            session = error.data?.session;
+            if (!session) throw error;
+        }
+        const answer = await anonymous.registerRequest({ username, password, auth: { type: "m.login.dummy", session }, initial_device_display_name: "js" });
+        return { userId: answer.user_id, deviceId: answer.device_id, accessToken: answer.access_token };
+    },
+    async login({ baseUrl, username, password }) {
+        const answer = await sdk.createClient({ baseUrl }).loginRequest({ type: "m.login.password", identifier: { type: "m.id.user", user: username }, password, initial_device_display_name: "js again" });
+        return { userId: answer.user_id, deviceId: answer.device_id, accessToken: answer.access_token };
+    },
+    async start({ baseUrl, userId, deviceId, accessToken, recovery }) {
+        recoveryKey = recovery;
+        client = sdk.createClient({ baseUrl, userId, deviceId, accessToken, cryptoCallbacks, verificationMethods: ["m.sas.v1"], timelineSupport: true });
+        await client.initRustCrypto({ useIndexedDB: false });
+        client.on(sdk.RoomEvent.Timeline, note);
+        client.on(sdk.MatrixEventEvent.Decrypted, note);
+        client.on(sdk.RoomEvent.MyMembership, () => { for (const check of [...waiters]) check(); });
+        client.on(sdk.RoomStateEvent.Events, () => { for (const check of [...waiters]) check(); });
+        client.on(sdk.RoomEvent.Redaction, () => { for (const check of [...waiters]) check(); });
+        client.on(CryptoEvent.VerificationRequestReceived, watch);
+        client.on(CryptoEvent.KeysChanged, () => { for (const check of [...waiters]) check(); });
+        client.on(CryptoEvent.UserTrustStatusChanged, () => { for (const check of [...waiters]) check(); });
+        client.on(CryptoEvent.KeyBackupStatus, () => { for (const check of [...waiters]) check(); });
+        client.on(CryptoEvent.KeyBackupSessionsRemaining, (left) => { methods.backupLeft = left; for (const check of [...waiters]) check(); });
+        const prepared = new Promise((resolve) => {
+            client.on(sdk.ClientEvent.Sync, (state) => { if (state === "PREPARED" || state === "SYNCING") resolve(); for (const check of [...waiters]) check(); });
+        });
+        await client.startClient({ initialSyncLimit: 50 });
+        await prepared;
+        return {};
+    },
+    // bootstrap makes cross-signing keys, secret storage and a key backup, and gives the recovery key.
+    async bootstrap({ username, password }) {
+        const crypto = client.getCrypto();
+        await crypto.bootstrapCrossSigning({
+            authUploadDeviceSigningKeys: (make) => make(null).catch((error) => {
+                if (!error.data?.session) throw error;
+                return make({ type: "m.login.password", identifier: { type: "m.id.user", user: username }, password, session: error.data.session });
+            }),
+        });
+        let made;
+        await crypto.bootstrapSecretStorage({
+            createSecretStorageKey: async () => (made = await crypto.createRecoveryKeyFromPassphrase()),
+            setupNewSecretStorage: true,
+            setupNewKeyBackup: true,
+        });
+        recoveryKey = made.encodedPrivateKey;
+        return { recoveryKey: made.encodedPrivateKey, ready: await crypto.isCrossSigningReady() };
+    },
+    // recover makes a fresh device one of the user's verified ones and reads the backup.
+    async recover({ username, password }) {
+        const crypto = client.getCrypto();
+        await crypto.bootstrapCrossSigning({});
+        await crypto.loadSessionBackupPrivateKeyFromSecretStorage();
+        await crypto.checkKeyBackupAndEnable();
+        const restored = await crypto.restoreKeyBackup();
+        const status = await crypto.getDeviceVerificationStatus(client.getUserId(), client.getDeviceId());
+        return { imported: restored.imported, total: restored.total, verified: status?.crossSigningVerified ?? false };
+    },
+    async createRoom({ invite, encrypted = true, name }) {
+        const initial_state = encrypted ? [{ type: "m.room.encryption", state_key: "", content: { algorithm: "m.megolm.v1.aes-sha2" } }] : [];
+        const { room_id } = await client.createRoom({ preset: "private_chat", invite, name, initial_state });
+        await until(`room ${room_id}`, () => client.getRoom(room_id)?.getMyMembership() === "join");
+        return { roomId: room_id };
+    },
+    async join({ roomId }) {
+        await until(`invite to ${roomId}`, () => client.getRoom(roomId)?.getMyMembership() === "invite");
+        await client.joinRoom(roomId);
+        await until(`membership of ${roomId}`, () => client.getRoom(roomId)?.getMyMembership() === "join");
+        return {};
+    },
+    async members({ roomId, userId }) {
+        await until(`${userId} in ${roomId}`, () => client.getRoom(roomId)?.getMember(userId)?.membership === "join");
+        return {};
+    },
+    // send goes on until the server answers: the library's own queue does not
+    // try again when the connection is refused, so what a person does (press
+    // "send again") is done here, with the same transaction ID.
+    async send({ roomId, type = "m.room.message", content, txnId = `js${randomBytes(8).toString("hex")}`, tries = 200 }) {
+        for (;;) {
+            try {
+                const { event_id } = await client.sendEvent(roomId, type, content, txnId);
+                return { eventId: event_id };
+            } catch (error) {
+                if (error.httpStatus && error.httpStatus < 500 || --tries === 0) throw error;
+                for (const event of client.getRoom(roomId)?.getPendingEvents?.() ?? []) client.cancelPendingEvent(event);
+                await new Promise((resolve) => setTimeout(resolve, 50));
+            }
+        }
+    },
+    async redact({ roomId, eventId }) {
+        const { event_id } = await client.redactEvent(roomId, eventId);
+        return { eventId: event_id };
+    },
+    // see waits for an event and, where asked, for what it was decrypted to.
+    async see({ eventId, body, redacted, edited, decrypted = true, ms }) {
+        const event = await until(`event ${eventId} ${body ?? ""} ${edited ?? ""}`, () => {
+            const event = seen.get(eventId);
+            if (!event || (decrypted && !redacted && (event.isBeingDecrypted() || event.isDecryptionFailure() || event.getType() === "m.room.encrypted"))) return;
+            if (body !== undefined && event.getOriginalContent().body !== body) return;
+            if (edited !== undefined && event.replacingEvent()?.getContent()["m.new_content"]?.body !== edited) return;
+            if (redacted && !event.isRedacted()) return;
+            return event;
+        }, ms);
+        return describe(event);
+    },
+    async history({ roomId }) {
+        const room = client.getRoom(roomId);
+        while (room.oldState.paginationToken !== null) await client.scrollback(room, 100);
+        const events = room.getLiveTimeline().getEvents();
+        await Promise.all(events.map((event) => client.decryptEventIfNeeded(event)));
+        return { events: events.map(describe) };
+    },
+    async backedUp() {
+        const crypto = client.getCrypto();
+        await until("an empty backup queue", () => methods.backupLeft === 0);
+        return { version: await crypto.getActiveSessionBackupVersion() };
+    },
+    // acceptVerification takes the other side's request through SAS; both sides
+    // show the same numbers, which the Go test compares before it confirms.
+    async acceptVerification() {
+        const request = await until("a verification request", () => verification.request);
+        if (request.phase === VerificationPhase.Requested) await request.accept();
+        await until("the start of the verification", () => request.verifier);
+        const shown = new Promise((resolve) => request.verifier.once(VerifierEvent.ShowSas, resolve));
+        verification.done = request.verifier.verify();
+        verification.done.catch(() => {});
+        verification.sas = request.verifier.getShowSasCallbacks() ?? await shown;
+        return { decimal: verification.sas.sas.decimal };
+    },
+    async confirmVerification() {
+        await verification.sas.confirm();
+        await verification.done;
+        return {};
+    },
+    async userVerified({ userId }) {
+        const status = await client.getCrypto().getUserVerificationStatus(userId);
+        return { verified: status.isCrossSigningVerified() };
+    },
+    async stop() {
+        client?.stopClient();
+        return {};
+    },
+};
+
+createInterface({ input: process.stdin }).on("line", async (line) => {
+    const { id, method, args } = JSON.parse(line);
+    let answer;
+    try {
+        if (typeof methods[method] !== "function") throw new Error(`no method ${method}`);
+        answer = { id, result: await methods[method](args ?? {}) };
+    } catch (error) {
+        answer = { id, error: `${error.stack ?? error} ${JSON.stringify(error.data ?? null)}` };
+    }
+    process.stdout.write(JSON.stringify(answer) + "\n");
+}).on("close", () => process.exit(0));

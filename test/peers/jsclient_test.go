@@ -1,0 +1,177 @@
+package peers
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os/exec"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// answerWithin bounds one call; the driver's own waits end after 60 s.
+const answerWithin = 90 * time.Second
+
+// jsClient is one matrix-js-sdk client in a Node process of its own.
+type jsClient struct {
+	t     *testing.T
+	name  string
+	in    io.WriteCloser
+	log   lockedBuffer
+	mu    sync.Mutex // guards next and calls
+	next  int
+	calls map[int]chan answer
+}
+
+type answer struct {
+	ID     int             `json:"id"`
+	Result json.RawMessage `json:"result"`
+	Error  string          `json:"error"`
+}
+
+func newJSClient(t *testing.T, name string) *jsClient {
+	t.Helper()
+	c := &jsClient{t: t, name: name, calls: map[int]chan answer{}}
+	cmd := exec.Command(node, "driver.mjs")
+	cmd.Dir = nodeDir
+	cmd.Stderr = &c.log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.in, err = cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("start node: %v", err)
+	}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		c.read(out)
+	}()
+	t.Cleanup(func() {
+		cmd.Process.Kill() // it may be gone already, which is as good
+		<-read
+		cmd.Wait()
+		if t.Failed() {
+			t.Logf("the log of %s:\n%s", name, tail(c.log.String(), 20000))
+		}
+	})
+	return c
+}
+
+func tail(s string, n int) string { return s[max(0, len(s)-n):] }
+
+func (c *jsClient) read(out io.Reader) {
+	lines := bufio.NewScanner(out)
+	lines.Buffer(nil, 16<<20)
+	for lines.Scan() {
+		var a answer
+		if err := json.Unmarshal(lines.Bytes(), &a); err != nil {
+			fmt.Fprintf(&c.log, "not an answer: %s\n", lines.Text())
+			continue
+		}
+		c.mu.Lock()
+		call := c.calls[a.ID]
+		delete(c.calls, a.ID)
+		c.mu.Unlock()
+		if call != nil {
+			call <- a
+		}
+	}
+}
+
+// begin calls a method of the driver; the channel gives its answer.
+func (c *jsClient) begin(method string, args map[string]any) <-chan answer {
+	c.t.Helper()
+	call := make(chan answer, 1)
+	c.mu.Lock()
+	c.next++
+	n := c.next
+	c.calls[n] = call
+	c.mu.Unlock()
+	line, err := json.Marshal(map[string]any{"id": n, "method": method, "args": args})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if _, err := c.in.Write(append(line, '\n')); err != nil {
+		c.t.Fatalf("%s.%s: %v\n%s", c.name, method, err, tail(c.log.String(), 4000))
+	}
+	return call
+}
+
+func (c *jsClient) end(method string, call <-chan answer, result any) {
+	c.t.Helper()
+	select {
+	case a := <-call:
+		if a.Error != "" {
+			c.t.Fatalf("%s.%s: %s", c.name, method, a.Error)
+		}
+		if result != nil {
+			if err := json.Unmarshal(a.Result, result); err != nil {
+				c.t.Fatalf("%s.%s: %v in %s", c.name, method, err, a.Result)
+			}
+		}
+	case <-time.After(answerWithin):
+		c.t.Fatalf("%s.%s gave no answer within %v", c.name, method, answerWithin)
+	}
+}
+
+func (c *jsClient) call(method string, args map[string]any, result any) {
+	c.t.Helper()
+	c.end(method, c.begin(method, args), result)
+}
+
+// session is what a login or a registration gives.
+type session struct {
+	UserID      string `json:"userId"`
+	DeviceID    string `json:"deviceId"`
+	AccessToken string `json:"accessToken"`
+}
+
+func (c *jsClient) start(url string, s session, recovery string) {
+	c.t.Helper()
+	c.call("start", map[string]any{"baseUrl": url, "userId": s.UserID, "deviceId": s.DeviceID, "accessToken": s.AccessToken, "recovery": recovery}, nil)
+}
+
+func (c *jsClient) send(roomID string, content map[string]any) string {
+	c.t.Helper()
+	return c.sendType(roomID, "m.room.message", content)
+}
+
+func (c *jsClient) sendType(roomID, eventType string, content map[string]any) string {
+	c.t.Helper()
+	var sent struct {
+		EventID string `json:"eventId"`
+	}
+	c.call("send", map[string]any{"roomId": roomID, "type": eventType, "content": content}, &sent)
+	return sent.EventID
+}
+
+// shownEvent is an event as the library shows it to a person.
+type shownEvent struct {
+	EventID   string         `json:"event_id"`
+	Sender    string         `json:"sender"`
+	Type      string         `json:"type"`
+	Encrypted bool           `json:"encrypted"`
+	Failed    bool           `json:"failed"`
+	Redacted  bool           `json:"redacted"`
+	Content   map[string]any `json:"content"`
+	Edited    map[string]any `json:"edited"`
+}
+
+func (c *jsClient) see(eventID string, want map[string]any) shownEvent {
+	c.t.Helper()
+	args := map[string]any{"eventId": eventID}
+	for k, v := range want {
+		args[k] = v
+	}
+	var shown shownEvent
+	c.call("see", args, &shown)
+	return shown
+}
