@@ -1,0 +1,274 @@
+package httpkit
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"io"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"stoa/matrix/mxerr"
+)
+
+// The time limits of a connection. A body or an answer may take bodyTime or
+// answerTime, and a second more for each slowestRate bytes that have passed.
+const (
+	headerTime = 10 * time.Second  // until a request's header is complete; TLS handshakes too
+	bodyTime   = 30 * time.Second  // until a request's body is complete
+	answerTime = 30 * time.Second  // until an answer is taken
+	idleTime   = 120 * time.Second // a connection kept open between requests
+
+	slowestRate = 16 << 10 // bytes per second
+)
+
+// The cross-origin headers of every answer. The slices are shared and full, so
+// that an append to one makes a copy.
+//
+// Spec: client-server-api#web-browser-clients
+var (
+	corsOrigin  = []string{"*"}
+	corsMethods = []string{"GET, POST, PUT, DELETE, PATCH, HEAD, OPTIONS"}
+	corsHeaders = []string{"X-Requested-With, Content-Type, Authorization"}
+	corsExpose  = []string{"Retry-After, X-Request-Id, X-Stoa-Instance"}
+	jsonType    = []string{"application/json"}
+)
+
+// exchange is one request and its answer: the ResponseWriter that handlers get.
+type exchange struct {
+	w      http.ResponseWriter
+	r      *http.Request
+	mux    *Mux
+	route  *route
+	start  time.Time
+	status int // 0 until the header is written
+	body   requestBody
+}
+
+var exchanges = sync.Pool{New: func() any { return new(exchange) }}
+
+// ServeHTTP serves one request.
+func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := exchanges.Get().(*exchange)
+	*x = exchange{w: w, r: r, mux: m, route: m.unknown, start: m.clock()}
+	defer x.end()
+	h := w.Header()
+	h["Access-Control-Allow-Origin"] = corsOrigin
+	h["Access-Control-Allow-Methods"] = corsMethods
+	h["Access-Control-Allow-Headers"] = corsHeaders
+	h["Access-Control-Expose-Headers"] = corsExpose
+	if m.instance != nil {
+		h["X-Stoa-Instance"] = m.instance
+	}
+	if r.ContentLength != 0 {
+		x.body.begin(w, r, x.start)
+	}
+	m.believeProxy(r)
+	if r.Method == http.MethodOptions {
+		x.route = m.preflight
+		m.preflight.handler.ServeHTTP(x, r)
+		return
+	}
+	var err error
+	if x.route, err = m.lookup(r); err != nil {
+		x.fail(err)
+		return
+	}
+	class := x.route.Limit
+	if l := m.limiters[class]; l != nil {
+		if err := l.Take(AddressKey(ClientAddress(r))); err != nil {
+			x.fail(err)
+			return
+		}
+	}
+	flight := &m.inFlight[class]
+	if flight.now.Add(1) > flight.max.Load() {
+		flight.now.Add(-1)
+		x.fail(overloaded())
+		return
+	}
+	defer flight.now.Add(-1)
+	x.route.handler.ServeHTTP(x, r)
+}
+
+// overloaded is the answer when too many requests are in flight.
+func overloaded() error {
+	return mxerr.LimitExceeded(time.Second).WithStatus(http.StatusServiceUnavailable)
+}
+
+// end answers a panic, counts the request and gives the exchange back.
+func (x *exchange) end() {
+	if p := recover(); p != nil {
+		if p == http.ErrAbortHandler {
+			x.count(statusAborted)
+			panic(p)
+		}
+		x.mux.metrics.panics.Add(1)
+		id := x.mux.requestID.next()
+		x.mux.log.Error("panic in a handler", "request_id", id, "method", x.r.Method, "route", x.route.Pattern,
+			"err", p, "stack", string(debug.Stack()))
+		if x.status != 0 {
+			x.count(statusAborted)
+			panic(http.ErrAbortHandler) // half an answer is out: close the connection
+		}
+		x.writeFault(id)
+	}
+	status := x.status
+	if status == 0 { // net/http answers 200 when nothing was written
+		status = http.StatusOK
+	}
+	x.count(status)
+	*x = exchange{}
+	exchanges.Put(x)
+}
+
+func (x *exchange) count(status int) {
+	took := x.mux.clock().Sub(x.start)
+	x.route.counts.observe(status, took)
+	if x.mux.log.Enabled(x.r.Context(), slog.LevelDebug) {
+		x.mux.log.Debug("request", "method", x.r.Method, "route", x.route.Pattern, "status", status,
+			"took_ms", took.Milliseconds(), "addr", x.r.RemoteAddr)
+	}
+}
+
+func (x *exchange) Header() http.Header { return x.w.Header() }
+
+func (x *exchange) WriteHeader(status int) {
+	if x.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
+		x.answering(status)
+		x.extendAnswer(0)
+	}
+	x.w.WriteHeader(status)
+}
+
+func (x *exchange) Write(p []byte) (int, error) {
+	if x.status == 0 {
+		x.answering(http.StatusOK)
+		x.extendAnswer(len(p))
+	} else if len(p) > slowestRate {
+		x.extendAnswer(len(p))
+	}
+	return x.w.Write(p)
+}
+
+// answering marks the beginning of the answer. The request gets its own body
+// back, by whose type net/http decides how to leave the connection.
+func (x *exchange) answering(status int) {
+	x.status = status
+	if x.body.conn != nil {
+		x.r.Body = x.body.ReadCloser
+	}
+}
+
+// ReadFrom lets net/http use sendfile. The time limit follows what is copied,
+// piece by piece.
+func (x *exchange) ReadFrom(src io.Reader) (int64, error) {
+	const piece = 1 << 20
+	var total int64
+	for {
+		if x.status == 0 {
+			x.answering(http.StatusOK)
+		}
+		x.extendAnswer(piece)
+		n, err := io.CopyN(x.w, src, piece)
+		total += n
+		if err == io.EOF {
+			return total, nil
+		}
+		if err != nil {
+			return total, err
+		}
+	}
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (x *exchange) Unwrap() http.ResponseWriter { return x.w }
+
+// extendAnswer gives the client time to take n bytes.
+func (x *exchange) extendAnswer(n int) {
+	if d, ok := x.w.(interface{ SetWriteDeadline(time.Time) error }); ok {
+		// A connection that has no deadlines (HTTP/2 on an odd transport) is
+		// bounded by its own flow control.
+		_ = d.SetWriteDeadline(time.Now().Add(answerTime + transferTime(int64(n))))
+	}
+}
+
+func transferTime(n int64) time.Duration {
+	return time.Duration(n/slowestRate) * time.Second
+}
+
+// requestBody bounds the time in which a body must arrive. The limit stands
+// from the header on, so it also bounds the discarding of a body that no
+// handler reads, and falls with the body's end, so a long poll may wait.
+type requestBody struct {
+	io.ReadCloser
+	conn    interface{ SetReadDeadline(time.Time) error }
+	start   time.Time
+	read    int64
+	granted int64 // bytes that the deadline has been extended for
+}
+
+func (b *requestBody) begin(w http.ResponseWriter, r *http.Request, start time.Time) {
+	conn, ok := w.(interface{ SetReadDeadline(time.Time) error })
+	if !ok {
+		return
+	}
+	*b = requestBody{ReadCloser: r.Body, conn: conn, start: time.Now()}
+	b.extend()
+	r.Body = b
+}
+
+func (b *requestBody) extend() {
+	b.granted = b.read + 4*slowestRate
+	// Without deadlines there is nothing to set, and the body is read as it comes.
+	_ = b.conn.SetReadDeadline(b.start.Add(bodyTime + transferTime(b.read)))
+}
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.read += int64(n)
+	if err == io.EOF {
+		_ = b.conn.SetReadDeadline(time.Time{}) // as in extend
+	} else if b.read > b.granted {
+		b.extend()
+	}
+	return n, err
+}
+
+// exchangeOf gives the exchange behind a ResponseWriter; a handler that is used
+// without a Mux gets one of its own.
+func exchangeOf(w http.ResponseWriter, r *http.Request) *exchange {
+	if x, ok := w.(*exchange); ok {
+		return x
+	}
+	return &exchange{w: w, r: r, mux: bareMux(), route: bareMux().unknown, start: time.Now()}
+}
+
+var bareMux = sync.OnceValue(func() *Mux {
+	m, err := NewMux(Options{})
+	if err != nil {
+		panic(err) // no routes, no registry: nothing to go wrong
+	}
+	return m
+})
+
+// requestIDs gives each fault a name by which its log line can be found.
+type requestIDs struct {
+	prefix string
+	last   atomic.Uint64
+}
+
+func (g *requestIDs) init(instance string) {
+	var b [4]byte
+	rand.Read(b[:]) // never fails
+	g.prefix = hex.EncodeToString(b[:]) + "-"
+	if instance != "" {
+		g.prefix = instance + "-" + g.prefix
+	}
+}
+
+func (g *requestIDs) next() string { return g.prefix + strconv.FormatUint(g.last.Add(1), 10) }

@@ -1,0 +1,360 @@
+package httpkit
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"sort"
+	"strings"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"stoa/matrix/mxerr"
+)
+
+// Limit is the class of a route: which bound on requests in flight it counts
+// against, and which rate limit per client address applies before its handler.
+type Limit uint8
+
+const (
+	// LimitPlain is for requests that answer as soon as they can.
+	LimitPlain Limit = iota
+	// LimitLongPoll is for requests that may wait for something to happen.
+	LimitLongPoll
+	// LimitLogin is for requests by which a password or a token can be guessed.
+	LimitLogin
+	// LimitRegister is for requests that may make an account.
+	LimitRegister
+	// LimitLookup is for requests that anyone may make without an account.
+	LimitLookup
+
+	limitClasses = int(LimitLookup) + 1
+)
+
+// String is the class as the label of a metric.
+func (l Limit) String() string {
+	switch l {
+	case LimitLongPoll:
+		return "long_poll"
+	case LimitLogin:
+		return "login"
+	case LimitRegister:
+		return "register"
+	case LimitLookup:
+		return "lookup"
+	default:
+		return "plain"
+	}
+}
+
+// Route is one line of an API's list of routes.
+//
+// Pattern is a path whose segments are literal, "{name}" for one segment that
+// is not empty, or a final "{name...}" for all that follows (without its
+// leading slash, perhaps empty). A pattern that ends in "/" matches only a path
+// that does. A literal segment wins over a value. A route for GET answers HEAD.
+type Route struct {
+	Method  string
+	Pattern string
+	Handler http.Handler
+	Limit   Limit
+}
+
+// Options are what a Mux needs. The zero value works.
+type Options struct {
+	// Log gets one line for each fault and, at level debug, for each request.
+	Log *slog.Logger
+	// Instance is sent as X-Stoa-Instance; no header if empty.
+	Instance string
+	// Registerer gets the request metrics; none if nil.
+	Registerer prometheus.Registerer
+	// TrustedProxies are the peers whose X-Forwarded-For is believed. A peer on
+	// a unix socket is always believed.
+	TrustedProxies []netip.Prefix
+	// Clock is time.Now if nil.
+	Clock func() time.Time
+	// Translate gives the errcode of an error of a lower layer (a full queue of
+	// the store, say); nil or a nil result means a fault.
+	Translate func(error) *mxerr.Error
+	// AddressLimits are the rate limits per client address of the classes of
+	// routes; a class without one has none. See DefaultAddressLimits.
+	AddressLimits map[Limit]*Limiter
+	// InFlight bounds the requests of a class being served at a time; a class
+	// without an entry takes the one of DefaultInFlight.
+	InFlight map[Limit]int
+}
+
+// DefaultInFlight is how many requests of a class are served at the same time;
+// one more is answered with 503. Long polls cost memory only, so many may wait.
+var defaultInFlight = [limitClasses]int64{
+	LimitPlain:    4096,
+	LimitLongPoll: 100_000,
+	LimitLogin:    256,
+	LimitRegister: 256,
+	LimitLookup:   1024,
+}
+
+// Mux finds the route of a request and serves it. It is made once with all
+// routes and never changes.
+type Mux struct {
+	log       *slog.Logger
+	instance  []string
+	trusted   []netip.Prefix
+	clock     func() time.Time
+	translate func(error) *mxerr.Error
+	limiters  [limitClasses]*Limiter
+	inFlight  [limitClasses]struct{ now, max atomic.Int64 }
+	requestID requestIDs
+	metrics   *metrics
+	root      node
+	unknown   *route // counts what no route matches
+	preflight *route // counts OPTIONS
+}
+
+// route is a Route made ready.
+type route struct {
+	Route
+	names   []string // of the path values, in order
+	handler http.Handler
+	counts  *routeCounts
+}
+
+// node is one segment of the tree of patterns.
+type node struct {
+	literal map[string]*node
+	value   *node
+	rest    []*route // of a final {name...}
+	routes  []*route // that end here, one a method
+}
+
+// NewMux makes a Mux of routes. An error names the route that is malformed or
+// stands twice.
+func NewMux(opts Options, routes ...[]Route) (*Mux, error) {
+	m := &Mux{log: opts.Log, trusted: opts.TrustedProxies, clock: opts.Clock, translate: opts.Translate}
+	if m.log == nil {
+		m.log = slog.New(slog.DiscardHandler)
+	}
+	if m.clock == nil {
+		m.clock = time.Now
+	}
+	if opts.Instance != "" {
+		m.instance = []string{opts.Instance}
+	}
+	for class := range m.inFlight {
+		m.inFlight[class].max.Store(defaultInFlight[class])
+		if n, ok := opts.InFlight[Limit(class)]; ok {
+			m.inFlight[class].max.Store(int64(n))
+		}
+		m.limiters[class] = opts.AddressLimits[Limit(class)]
+	}
+	m.requestID.init(opts.Instance)
+	m.metrics = newMetrics(m)
+	m.unknown = &route{Route: Route{Pattern: "unknown"}, handler: Adapt(unrecognized)}
+	m.unknown.counts = m.metrics.route("", "unknown")
+	m.preflight = &route{Route: Route{Method: http.MethodOptions, Pattern: "any"}, handler: http.HandlerFunc(preflight)}
+	m.preflight.counts = m.metrics.route(http.MethodOptions, "any")
+	for _, list := range routes {
+		for _, r := range list {
+			if err := m.add(r); err != nil {
+				return nil, fmt.Errorf("route %s %s: %w", r.Method, r.Pattern, err)
+			}
+		}
+	}
+	if opts.Registerer != nil {
+		if err := opts.Registerer.Register(m.metrics); err != nil {
+			return nil, fmt.Errorf("register request metrics: %w", err)
+		}
+	}
+	return m, nil
+}
+
+func unrecognized(*http.Request) (Empty, error) { return Empty{}, mxerr.Unrecognized() }
+
+// preflight answers OPTIONS on any path; the cross-origin headers are there already.
+func preflight(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }
+
+func (m *Mux) add(r Route) error {
+	if r.Method == "" || r.Handler == nil || !strings.HasPrefix(r.Pattern, "/") {
+		return errors.New("a method, a pattern beginning with / and a handler are needed")
+	}
+	if int(r.Limit) >= limitClasses {
+		return fmt.Errorf("unknown limit class %d", r.Limit)
+	}
+	ready := &route{Route: r, handler: r.Handler, counts: m.metrics.route(r.Method, r.Pattern)}
+	at := &m.root
+	segments := strings.Split(r.Pattern[1:], "/")
+	for i, segment := range segments {
+		name, isValue := strings.CutPrefix(segment, "{")
+		if !isValue {
+			if at.literal == nil {
+				at.literal = map[string]*node{}
+			}
+			next := at.literal[segment]
+			if next == nil {
+				next = &node{}
+				at.literal[segment] = next
+			}
+			at = next
+			continue
+		}
+		name, closed := strings.CutSuffix(name, "}")
+		if !closed || name == "" {
+			return fmt.Errorf("segment %q is not {name}", segment)
+		}
+		if all, ok := strings.CutSuffix(name, "..."); ok {
+			if i != len(segments)-1 {
+				return fmt.Errorf("segment %q must be the last", segment)
+			}
+			ready.names = append(ready.names, all)
+			return insert(&at.rest, ready)
+		}
+		if len(ready.names) == maxValues-1 {
+			return fmt.Errorf("more than %d values", maxValues-1)
+		}
+		ready.names = append(ready.names, name)
+		if at.value == nil {
+			at.value = &node{}
+		}
+		at = at.value
+	}
+	return insert(&at.routes, ready)
+}
+
+func insert(list *[]*route, r *route) error {
+	for _, other := range *list {
+		if other.Method == r.Method {
+			return errors.New("stands twice")
+		}
+	}
+	*list = append(*list, r)
+	return nil
+}
+
+// maxValues bounds the values of one pattern.
+const maxValues = 8
+
+// match is a walk down the tree: the values met on the way.
+type match struct {
+	path    string // what is to be matched, without its first slash
+	escaped bool   // path still holds percent escapes
+	values  [maxValues]string
+	n       int
+}
+
+// find gives the routes of the path, or nil. A literal segment is tried first.
+func (s *match) find(at *node, path string) []*route {
+	segment, rest, more := strings.Cut(path, "/")
+	if s.escaped {
+		var err error
+		if segment, err = url.PathUnescape(segment); err != nil {
+			return nil
+		}
+	}
+	if next := at.literal[segment]; next != nil {
+		if !more {
+			if next.routes != nil {
+				return next.routes
+			}
+		} else if found := s.find(next, rest); found != nil {
+			return found
+		}
+	}
+	if at.value != nil && segment != "" {
+		s.values[s.n] = segment
+		s.n++
+		if !more {
+			if at.value.routes != nil {
+				return at.value.routes
+			}
+		} else if found := s.find(at.value, rest); found != nil {
+			return found
+		}
+		s.n--
+	}
+	if at.rest == nil {
+		return nil
+	}
+	if s.escaped {
+		var err error
+		if path, err = url.PathUnescape(path); err != nil {
+			return nil
+		}
+	}
+	s.values[s.n] = path
+	s.n++
+	return at.rest
+}
+
+// lookup finds the route of a request and puts the path's values into it. The
+// error is the answer when there is none.
+func (m *Mux) lookup(r *http.Request) (*route, error) {
+	s := match{path: r.URL.Path}
+	if r.URL.RawPath != "" {
+		s.path, s.escaped = r.URL.RawPath, true
+	}
+	if !strings.HasPrefix(s.path, "/") {
+		return m.unknown, mxerr.Unrecognized()
+	}
+	routes := s.find(&m.root, s.path[1:])
+	if routes == nil {
+		return m.unknown, mxerr.Unrecognized()
+	}
+	found := ofMethod(routes, r.Method)
+	if found == nil {
+		return m.unknown, mxerr.UnrecognizedMethod()
+	}
+	for i, name := range found.names {
+		value := s.values[i]
+		if !isText(value) {
+			return found, mxerr.InvalidParam("The path value %s is not valid UTF-8 text", name)
+		}
+		r.SetPathValue(name, value)
+	}
+	return found, nil
+}
+
+func ofMethod(routes []*route, method string) *route {
+	for _, r := range routes {
+		if r.Method == method {
+			return r
+		}
+	}
+	if method == http.MethodHead {
+		return ofMethod(routes, http.MethodGet)
+	}
+	return nil
+}
+
+// isText refuses what no identifier may hold and what a database can't keep in
+// a text column: bytes that are not UTF-8, and NUL.
+func isText(s string) bool {
+	return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0
+}
+
+// Patterns lists "METHOD pattern" of all routes, sorted.
+func (m *Mux) Patterns() []string {
+	var all []string
+	var walk func(*node)
+	walk = func(n *node) {
+		for _, list := range [][]*route{n.routes, n.rest} {
+			for _, r := range list {
+				all = append(all, r.Method+" "+r.Pattern)
+			}
+		}
+		for _, next := range n.literal {
+			walk(next)
+		}
+		if n.value != nil {
+			walk(n.value)
+		}
+	}
+	walk(&m.root)
+	sort.Strings(all)
+	return all
+}

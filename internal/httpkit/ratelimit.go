@@ -1,0 +1,80 @@
+package httpkit
+
+import (
+	"sync"
+	"time"
+
+	"stoa/matrix/mxerr"
+)
+
+// Limiter is a token bucket for each key, counted in memory. A nil Limiter
+// lets everything pass. What must be exact across instances (login attempts)
+// is counted in the store instead.
+//
+// It holds one time for each key: that at which the bucket will be full again.
+// Keys are kept in two generations of at most maxKeys each; the older one is
+// dropped when the newer is full, so that memory is bounded and only the keys
+// not used for longest are forgotten.
+type Limiter struct {
+	every time.Duration // in which one token comes back
+	burst time.Duration // every × size of the bucket
+	clock func() time.Time
+
+	mu         sync.Mutex // guards the generations; nothing is taken after it
+	young, old map[string]time.Time
+}
+
+// maxKeys is the size of one generation of a Limiter.
+const maxKeys = 50_000
+
+// NewLimiter makes a Limiter that lets burst requests of a key pass at once,
+// and perSecond of them in the long run. clock is time.Now if nil.
+func NewLimiter(perSecond float64, burst int, clock func() time.Time) *Limiter {
+	if clock == nil {
+		clock = time.Now
+	}
+	every := time.Duration(float64(time.Second) / perSecond)
+	return &Limiter{
+		every: every, burst: every * time.Duration(burst), clock: clock,
+		young: map[string]time.Time{}, old: map[string]time.Time{},
+	}
+}
+
+// DefaultAddressLimits are the limits per client address of the classes of
+// routes that need no account.
+func DefaultAddressLimits(clock func() time.Time) map[Limit]*Limiter {
+	return map[Limit]*Limiter{
+		LimitLogin:    NewLimiter(1, 20, clock),
+		LimitRegister: NewLimiter(0.5, 20, clock),
+		LimitLookup:   NewLimiter(20, 100, clock),
+	}
+}
+
+// Take takes one token of key, or returns M_LIMIT_EXCEEDED with the time after
+// which one will be there.
+//
+// Spec: client-server-api#rate-limiting
+func (l *Limiter) Take(key string) error {
+	if l == nil {
+		return nil
+	}
+	now := l.clock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	full, ok := l.young[key]
+	if !ok {
+		full = l.old[key]
+	}
+	if full.Before(now) {
+		full = now
+	}
+	full = full.Add(l.every)
+	if wait := full.Sub(now) - l.burst; wait > 0 {
+		return mxerr.LimitExceeded(wait)
+	}
+	if !ok && len(l.young) >= maxKeys {
+		l.old, l.young = l.young, make(map[string]time.Time, maxKeys/8)
+	}
+	l.young[key] = full
+	return nil
+}
