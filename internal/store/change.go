@@ -1,0 +1,145 @@
+package store
+
+// A subject file writes its tables by functions on *Change, made of three helpers:
+//
+//	var insertTag = stmt(`INSERT INTO tags (user_num, room, tag, slot) VALUES ($1, $2, $3, $4)`)
+//
+//	// AddTag writes a tag of a room. The user's streams wake up.
+//	func (c *Change) AddTag(user UserNum, room RoomNum, tag string) {
+//		slot := c.UserSlot(user, KindAccountData)  // the user's next slot, known only at commit
+//		c.exec(insertTag, user, room, tag, slot)   // used like any other argument
+//	}
+//
+// exec runs in order of the calls. execOne is for a write that decides: it must
+// touch exactly one row (an INSERT … ON CONFLICT DO NOTHING, an UPDATE … WHERE it
+// is still free), otherwise this change alone fails with the given error:
+//
+//	c.execOne(claimKey, ErrKeyTaken, user, device, keyID)
+//
+// Statements may not have a RETURNING clause. Arguments are integers, bool,
+// string, *string, []byte (not changed until the commit), nil, the number types of
+// this package, and lists of them for the markers of [Stmt].
+
+// Change is a write, as a value: rows, and the heads it was built on. It is
+// filled by one goroutine and handed to [Store.Commit] once.
+type Change struct {
+	// Payload travels to the readers of [Store.Tail] as it is.
+	Payload any
+
+	rooms []*RoomPart
+	users []*UserPart
+	ops   []op
+	args  args
+}
+
+type op struct {
+	stmt     *Stmt
+	from, to int   // its window in args.vals
+	conflict error // not nil: must touch exactly one row
+}
+
+// RoomPart is a change's share in one room.
+type RoomPart struct {
+	Room RoomNum
+	// NewHead is the head after this change, from [Store.NextHead], so that the
+	// next change can be built on it at once. 0 = the committer takes one.
+	NewHead Head
+	// First and Last are the slots that the change takes for events and state
+	// deltas; First must be the room's last slot + 1. 0, 0 = none.
+	First, Last Slot
+
+	expect  Head
+	creates bool
+	updates bool // standing of old events changed
+}
+
+// UserPart is a change's share in one user.
+type UserPart struct {
+	User UserNum
+	// NewHead is the head after this change. 0 = the committer takes one.
+	NewHead Head
+
+	expect Head
+}
+
+// SlotArg stands for a slot that the committer gives. It is an argument of
+// statements; [Change.Slot] tells the slot after the commit.
+type SlotArg int
+
+// slotWish is a slot to be given by the committer.
+type slotWish struct {
+	ownerKind OwnerKind
+	owner     int64
+	kind      Kind
+	slot      Slot
+}
+
+// NewChange returns an empty change.
+func NewChange() *Change { return &Change{} }
+
+// Room says that the change was built on this head of the room (0 = the room is
+// made by this change; NoFence = it only appends). Asked again for the same
+// room it returns the same part.
+func (c *Change) Room(room RoomNum, expect Head) *RoomPart {
+	for _, p := range c.rooms {
+		if p.Room == room {
+			if p.expect == NoFence {
+				p.expect = expect
+			}
+			return p
+		}
+	}
+	p := &RoomPart{Room: room, expect: expect}
+	c.rooms = append(c.rooms, p)
+	return p
+}
+
+// User says that the change was built on this head of the user (NoFence = it
+// only appends). The user's row must be there (see [Store.InternUsers]).
+func (c *Change) User(user UserNum, expect Head) *UserPart {
+	for _, p := range c.users {
+		if p.User == user {
+			if p.expect == NoFence {
+				p.expect = expect
+			}
+			return p
+		}
+	}
+	p := &UserPart{User: user, expect: expect}
+	c.users = append(c.users, p)
+	return p
+}
+
+// UserSlot takes the user's next slot for something of this kind, and makes
+// the stream row for it.
+func (c *Change) UserSlot(user UserNum, kind Kind) SlotArg {
+	c.User(user, NoFence)
+	return c.wish(slotWish{ownerKind: OwnerUser, owner: int64(user), kind: kind})
+}
+
+// ReceiptSlot takes the room's next receipt slot, and makes the stream row for it.
+func (c *Change) ReceiptSlot(room RoomNum) SlotArg {
+	c.Room(room, NoFence)
+	return c.wish(slotWish{ownerKind: OwnerRoom, owner: int64(room), kind: KindReceipts})
+}
+
+func (c *Change) wish(w slotWish) SlotArg {
+	c.args.slots = append(c.args.slots, w)
+	return SlotArg(len(c.args.slots) - 1)
+}
+
+// Slot is the slot that the committer gave. Before the commit it is 0.
+func (c *Change) Slot(a SlotArg) Slot { return c.args.slots[a].slot }
+
+// Empty reports whether the change writes nothing.
+func (c *Change) Empty() bool { return len(c.ops) == 0 && len(c.rooms) == 0 && len(c.users) == 0 }
+
+func (c *Change) exec(s *Stmt, list ...any) { c.op(s, nil, list) }
+
+func (c *Change) execOne(s *Stmt, conflict error, list ...any) { c.op(s, conflict, list) }
+
+func (c *Change) op(s *Stmt, conflict error, list []any) {
+	from := len(c.args.vals)
+	c.args.add(s, list)
+	c.ops = append(c.ops, op{stmt: s, from: from, to: len(c.args.vals), conflict: conflict})
+}

@@ -1,0 +1,459 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// Bounds of one group.
+const (
+	groupChanges = 512
+	groupBytes   = 4 << 20
+)
+
+// committer merges the changes that wait into groups. One goroutine runs it.
+type committer struct {
+	store *Store
+
+	mu     sync.Mutex // guards queue, closed; nothing is locked under it
+	queue  []*Pending
+	closed bool
+
+	wake chan struct{} // capacity 1
+	done chan struct{}
+	g    group
+}
+
+// Pending is a change on its way into the database.
+type Pending struct {
+	change *Change
+	done   chan struct{}
+	state  atomic.Int32 // pendingQueued, pendingTaken, pendingWithdrawn
+	pos    Position
+	err    error
+}
+
+const (
+	pendingQueued = iota
+	pendingTaken
+	pendingWithdrawn
+)
+
+// Wait returns when the change is durable, with the position at which readers
+// find it: the last of its group. A change that no group has taken yet is
+// withdrawn when ctx ends; one that is being committed is waited for.
+func (p *Pending) Wait(ctx context.Context) (Position, error) {
+	select {
+	case <-p.done:
+		return p.pos, p.err
+	case <-ctx.Done():
+	}
+	if p.state.CompareAndSwap(pendingQueued, pendingWithdrawn) {
+		return 0, ctx.Err()
+	}
+	<-p.done
+	return p.pos, p.err
+}
+
+// Done is closed when Wait would return at once.
+func (p *Pending) Done() <-chan struct{} { return p.done }
+
+// Commit writes a change together with all that waits and returns when it is
+// durable. The position is the last of its group: a snapshot at or after it
+// holds the change.
+//
+// Errors: ErrConflict (a head moved), the change's own conflict error,
+// ErrDuplicate, ErrNotFound (an owner is not there), ErrBusy (queue full),
+// ErrOutcomeUnknown, ErrClosed, or a fault of the database. On every error but
+// ErrOutcomeUnknown nothing was written.
+func (s *Store) Commit(ctx context.Context, c *Change) (Position, error) {
+	return s.CommitAsync(c).Wait(ctx)
+}
+
+// CommitAsync queues a change and returns at once. Changes of one room are
+// committed in the order of the calls, so that the next can be built on the head
+// of one which is still under way; if that one loses, the next loses too.
+func (s *Store) CommitAsync(c *Change) *Pending {
+	p := &Pending{change: c, done: make(chan struct{})}
+	if err := s.committer.enqueue(p); err != nil {
+		p.err = err
+		close(p.done)
+	}
+	return p
+}
+
+func (c *committer) start(s *Store) {
+	c.store = s
+	c.wake = make(chan struct{}, 1)
+	c.done = make(chan struct{})
+	go c.run()
+}
+
+func (c *committer) stop() {
+	c.mu.Lock()
+	wasClosed := c.closed
+	c.closed = true
+	c.mu.Unlock()
+	if !wasClosed {
+		close(c.wake)
+	}
+	<-c.done
+}
+
+func (c *committer) enqueue(p *Pending) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return ErrClosed
+	}
+	if len(c.queue) >= c.store.opt.QueueLimit {
+		return ErrBusy
+	}
+	c.queue = append(c.queue, p)
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+func (c *committer) run() {
+	defer close(c.done)
+	var batch []*Pending
+	for range c.wake {
+		for {
+			batch = c.take(batch[:0])
+			if len(batch) == 0 {
+				break
+			}
+			c.commit(batch)
+			clear(batch)
+		}
+	}
+	for {
+		if batch = c.take(batch[:0]); len(batch) == 0 {
+			return
+		}
+		c.commit(batch)
+	}
+}
+
+// take moves what waits, within the bounds of a group, out of the queue.
+func (c *committer) take(batch []*Pending) []*Pending {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, size := 0, 0
+	for n < len(c.queue) && len(batch) < groupChanges && size < groupBytes {
+		p := c.queue[n]
+		n++
+		if p.state.CompareAndSwap(pendingQueued, pendingTaken) {
+			batch = append(batch, p)
+			size += p.change.args.size
+		}
+	}
+	rest := copy(c.queue, c.queue[n:])
+	clear(c.queue[rest:])
+	c.queue = c.queue[:rest]
+	return batch
+}
+
+// commit writes a batch in as few transactions as it can: all at once; without
+// the changes that turn out to fail; at last one by one.
+func (c *committer) commit(batch []*Pending) {
+	for tries := 0; len(batch) > 0; tries++ {
+		failed, err := c.attempt(batch)
+		switch {
+		case err == nil:
+			return
+		case errors.Is(err, ErrOutcomeUnknown) || len(batch) == 1:
+			release(batch, err)
+			return
+		case failed != nil && tries < 3:
+			failed.finish(0, err)
+			batch = slices.DeleteFunc(batch, func(p *Pending) bool { return p == failed })
+		default:
+			for i := range batch {
+				if _, err := c.attempt(batch[i : i+1]); err != nil {
+					release(batch[i:i+1], err)
+				}
+			}
+			return
+		}
+	}
+}
+
+func (p *Pending) finish(pos Position, err error) {
+	p.pos, p.err = pos, err
+	close(p.done)
+}
+
+func release(batch []*Pending, err error) {
+	for _, p := range batch {
+		p.finish(0, err)
+	}
+}
+
+// attempt runs one transaction. On success all of the batch are released: the
+// losers of the heads with ErrConflict, the others with their position. On an
+// error none is; failed is the change to blame, if one is.
+func (c *committer) attempt(batch []*Pending) (failed *Pending, err error) {
+	g := &c.g
+	if err := g.prepare(c.store, batch); err != nil {
+		return nil, err
+	}
+	if err := c.store.opt.Faults.Hit(FaultBeforeCommit); err != nil {
+		return nil, err
+	}
+	if err := c.store.engine.begin(g.users, g.rooms); err != nil {
+		return nil, err
+	}
+	g.decide(c.store, batch)
+	if len(g.winners) == 0 {
+		c.store.engine.abort()
+		g.releaseLosers()
+		return nil, nil
+	}
+	if err := c.store.engine.finish(g); err != nil {
+		var oe *opError
+		if errors.As(err, &oe) {
+			return g.winners[oe.change], oe.err
+		}
+		return nil, err
+	}
+	if err := c.store.opt.Faults.Hit(FaultAfterCommit); err != nil {
+		release(batch, fmt.Errorf("%w: %w", ErrOutcomeUnknown, err))
+		return nil, nil
+	}
+	c.store.published(g)
+	g.releaseLosers()
+	for _, p := range g.winners {
+		p.finish(g.last, nil)
+	}
+	return nil, nil
+}
+
+// opError blames one change of a group.
+type opError struct {
+	change int // index in group.winners
+	err    error
+}
+
+func (e *opError) Error() string { return e.err.Error() }
+func (e *opError) Unwrap() error { return e.err }
+
+// owner is a room or a user during one group.
+type owner struct {
+	num     int64
+	exists  bool
+	head    Head
+	slot    Slot // rooms: timeline, users: everything
+	receipt Slot // rooms: receipts
+	touched bool // its row is to be updated
+	rows    []StreamRow
+}
+
+// group is one transaction of the committer. It is reused.
+type group struct {
+	users, rooms []*owner // ascending by number
+	userOf       map[int64]*owner
+	roomOf       map[int64]*owner
+	pool         []*owner
+	used         int
+
+	winners, losers []*Pending
+	loserErr        []error
+	touchedOrder    []*owner // in order of first stream row
+	stream          []StreamRow
+
+	prev, last Position // head of the stream before and after
+}
+
+func (g *group) newOwner(n int64) *owner {
+	if g.used == len(g.pool) {
+		g.pool = append(g.pool, &owner{})
+	}
+	o := g.pool[g.used]
+	g.used++
+	*o = owner{num: n, rows: o.rows[:0]}
+	return o
+}
+
+// prepare collects the owners of a batch, and takes heads for parts without one.
+func (g *group) prepare(s *Store, batch []*Pending) error {
+	if g.userOf == nil {
+		g.userOf, g.roomOf = map[int64]*owner{}, map[int64]*owner{}
+	}
+	clear(g.userOf)
+	clear(g.roomOf)
+	g.users, g.rooms, g.used = g.users[:0], g.rooms[:0], 0
+	clear(g.winners)
+	clear(g.losers)
+	g.winners, g.losers, g.loserErr = g.winners[:0], g.losers[:0], g.loserErr[:0]
+	g.stream = g.stream[:0]
+	for _, p := range batch {
+		for _, part := range p.change.users {
+			if part.expect != NoFence && part.NewHead == 0 {
+				h, err := s.NextHead(context.Background())
+				if err != nil {
+					return err
+				}
+				part.NewHead = h
+			}
+			if g.userOf[int64(part.User)] == nil {
+				o := g.newOwner(int64(part.User))
+				g.userOf[o.num] = o
+				g.users = append(g.users, o)
+			}
+		}
+		for _, part := range p.change.rooms {
+			if part.expect != NoFence && part.NewHead == 0 {
+				h, err := s.NextHead(context.Background())
+				if err != nil {
+					return err
+				}
+				part.NewHead = h
+			}
+			if g.roomOf[int64(part.Room)] == nil {
+				o := g.newOwner(int64(part.Room))
+				g.roomOf[o.num] = o
+				g.rooms = append(g.rooms, o)
+			}
+		}
+	}
+	byNum := func(a, b *owner) int { return cmp.Compare(a.num, b.num) }
+	slices.SortFunc(g.users, byNum)
+	slices.SortFunc(g.rooms, byNum)
+	return nil
+}
+
+// decide splits a batch into winners and losers by the heads that were read,
+// taking account of the earlier changes of the same group, and gives slots.
+func (g *group) decide(s *Store, batch []*Pending) {
+	for _, p := range batch {
+		if err := g.check(p.change); err != nil {
+			g.losers = append(g.losers, p)
+			g.loserErr = append(g.loserErr, err)
+			continue
+		}
+		if s.opt.Faults.Hit(FaultHeadMoved) != nil {
+			g.losers = append(g.losers, p)
+			g.loserErr = append(g.loserErr, ErrConflict)
+			continue
+		}
+		g.apply(p.change)
+		g.winners = append(g.winners, p)
+	}
+	g.collectStream()
+}
+
+func (g *group) check(c *Change) error {
+	for _, part := range c.users {
+		o := g.userOf[int64(part.User)]
+		if !o.exists {
+			return fmt.Errorf("user number %d: %w", part.User, ErrNotFound)
+		}
+		if part.expect != NoFence && part.expect != o.head {
+			return ErrConflict
+		}
+	}
+	for _, part := range c.rooms {
+		o := g.roomOf[int64(part.Room)]
+		switch {
+		case part.creates == o.exists && o.exists:
+			return ErrConflict
+		case !part.creates && !o.exists:
+			return fmt.Errorf("room number %d: %w", part.Room, ErrNotFound)
+		case part.expect != NoFence && part.expect != o.head:
+			return ErrConflict
+		case part.Last != 0 && (part.First != o.slot+1 || part.Last < part.First || part.expect == NoFence):
+			return ErrConflict
+		}
+	}
+	return nil
+}
+
+// apply moves the owners as the change says.
+func (g *group) apply(c *Change) {
+	for _, part := range c.users {
+		o := g.userOf[int64(part.User)]
+		if part.expect != NoFence {
+			o.head, o.touched = part.NewHead, true
+		}
+	}
+	for _, part := range c.rooms {
+		o := g.roomOf[int64(part.Room)]
+		o.exists = true
+		if part.expect != NoFence {
+			o.head, o.touched = part.NewHead, true
+		}
+		if part.Last != 0 {
+			o.slot = part.Last
+			o.refer(OwnerRoom, KindTimeline, part.First, part.Last)
+		}
+		if part.updates {
+			o.refer(OwnerRoom, KindRoomUpdate, o.slot, o.slot)
+		}
+	}
+	for i := range c.args.slots {
+		w := &c.args.slots[i]
+		if w.ownerKind == OwnerUser {
+			o := g.userOf[w.owner]
+			o.slot++
+			w.slot, o.touched = o.slot, true
+			o.refer(OwnerUser, w.kind, w.slot, w.slot)
+		} else {
+			o := g.roomOf[w.owner]
+			o.receipt++
+			w.slot, o.touched = o.receipt, true
+			o.refer(OwnerRoom, w.kind, w.slot, w.slot)
+		}
+	}
+}
+
+// refer makes or widens the owner's stream row of a kind.
+func (o *owner) refer(ownerKind OwnerKind, kind Kind, first, last Slot) {
+	for i := range o.rows {
+		if o.rows[i].Kind == kind {
+			o.rows[i].Last = last
+			return
+		}
+	}
+	o.rows = append(o.rows, StreamRow{OwnerKind: ownerKind, Owner: o.num, Kind: kind, First: first, Last: last})
+}
+
+func (g *group) collectStream() {
+	for _, o := range g.rooms {
+		g.stream = append(g.stream, o.rows...)
+	}
+	for _, o := range g.users {
+		g.stream = append(g.stream, o.rows...)
+	}
+}
+
+func (g *group) releaseLosers() {
+	for i, p := range g.losers {
+		p.finish(0, g.loserErr[i])
+	}
+}
+
+// published tells the rest of the process about a committed group.
+func (s *Store) published(g *group) {
+	if len(g.stream) == 0 {
+		g.last = s.Head()
+	} else {
+		s.sawHead(g.last)
+	}
+	s.tails.publish(g)
+}
+
+var (
+	updateUserOwner = stmt(`UPDATE users SET head = $2, slot = $3 WHERE num = $1`)
+	updateRoomOwner = stmt(`UPDATE rooms SET head = $2, slot = $3, receipt_slot = $4 WHERE num = $1`)
+	selectUserOwner = stmt(`SELECT head, slot FROM users WHERE num = $1`)
+	selectRoomOwner = stmt(`SELECT head, slot, receipt_slot FROM rooms WHERE num = $1`)
+)

@@ -1,0 +1,111 @@
+package store
+
+// Devices of local users, and what is deleted with a device or an account.
+// Devices are written by packages account and auth.
+
+// Device is a client of a local user.
+type Device struct {
+	ID          string
+	DisplayName *string // nil = none
+	CreatedTS   int64   // ms since 1970
+	SeenTS      int64   // about when it was last used; 0 = not yet
+	SeenIP      string  // from where; empty = unknown
+}
+
+var (
+	selectDevices = stmt(`SELECT device_id, display_name, created_ts, seen_ts, seen_ip FROM devices
+		WHERE user_num = $1 ORDER BY device_id LIMIT $2`)
+	selectDevice = stmt(`SELECT device_id, display_name, created_ts, seen_ts, seen_ip FROM devices
+		WHERE user_num = $1 AND device_id = $2`)
+	countDevices = stmt(`SELECT COUNT(*) FROM devices WHERE user_num = $1`)
+
+	upsertDevice = stmt(`INSERT INTO devices (user_num, device_id, display_name, created_ts, seen_ts, seen_ip, generation)
+		VALUES ($1, $2, $3, $4, $4, $5, 0)
+		ON CONFLICT (user_num, device_id) DO UPDATE SET seen_ts = excluded.seen_ts, seen_ip = excluded.seen_ip, generation = 0`)
+	updateDeviceName = stmt(`UPDATE devices SET display_name = $3 WHERE user_num = $1 AND device_id = $2`)
+	updateDeviceSeen = stmt(`UPDATE devices SET seen_ts = $3, seen_ip = $4 WHERE user_num = $1 AND device_id = $2 AND seen_ts < $3`)
+)
+
+func scanDevice(row *Row) (d Device) {
+	row.Scan(&d.ID, &d.DisplayName, &d.CreatedTS, &d.SeenTS, &d.SeenIP)
+	return d
+}
+
+// Devices returns the devices of a user by ID.
+func (r *Read) Devices(user UserNum, limit int) ([]Device, error) {
+	return query(r, selectDevices, scanDevice, user, limit)
+}
+
+// Device returns one device, or ErrNotFound.
+func (r *Read) Device(user UserNum, deviceID string) (Device, error) {
+	return queryOne(r, selectDevice, scanDevice, user, deviceID)
+}
+
+// CountDevices returns how many devices a user has.
+func (r *Read) CountDevices(user UserNum) (int64, error) {
+	return queryOne(r, countDevices, (*Row).Int, user)
+}
+
+// PutDevice makes a device, or takes an existing one over: its tokens are
+// deleted, its name and keys stay.
+func (c *Change) PutDevice(user UserNum, d Device) {
+	c.exec(deleteAccessTokensOfDevice, user, d.ID)
+	c.exec(deleteRefreshTokensOfDevice, user, d.ID)
+	c.exec(upsertDevice, user, d.ID, d.DisplayName, d.CreatedTS, d.SeenIP)
+}
+
+// SetDeviceName renames a device, else the change fails with ErrNotFound.
+// Others see the name with the device's keys.
+func (c *Change) SetDeviceName(user UserNum, deviceID string, name *string) {
+	c.execOne(updateDeviceName, ErrNotFound, user, deviceID, name)
+	c.UserSlot(user, KindDeviceList)
+}
+
+// SawDevice notes when and from where a device was used.
+func (c *Change) SawDevice(user UserNum, deviceID string, ts int64, ip string) {
+	c.exec(updateDeviceSeen, user, deviceID, ts, ip)
+}
+
+// deviceBelongings are deleted with a device: one line for each table whose
+// rows hang on one. $1 = user number, $2 = device ID.
+var deviceBelongings = []*Stmt{
+	deleteAccessTokensOfDevice,
+	deleteRefreshTokensOfDevice,
+	stmt(`DELETE FROM devices WHERE user_num = $1 AND device_id = $2`),
+}
+
+// userBelongings are deleted, beside those of all devices, when an account is
+// deactivated. $1 = user number.
+var userBelongings = []*Stmt{
+	stmt(`DELETE FROM access_tokens WHERE user_num = $1`),
+	stmt(`DELETE FROM refresh_tokens WHERE user_num = $1`),
+	stmt(`DELETE FROM login_tokens WHERE user_num = $1`),
+	stmt(`DELETE FROM devices WHERE user_num = $1`),
+}
+
+// erasedBelongings are deleted, beside userBelongings, when an account is
+// erased. $1 = user number.
+var erasedBelongings = []*Stmt{}
+
+// DeleteDevice deletes a device with all that hangs on it. The caller names the
+// user's head in the same change, so that nothing is hung on it meanwhile.
+func (c *Change) DeleteDevice(user UserNum, deviceID string) {
+	for _, s := range deviceBelongings {
+		c.exec(s, user, deviceID)
+	}
+	c.UserSlot(user, KindDeviceList)
+}
+
+// DeleteBelongings deletes what hangs on an account that is deactivated: tokens,
+// devices, keys, push rules; when it is erased, also its other data.
+func (c *Change) DeleteBelongings(user UserNum, erase bool) {
+	for _, s := range userBelongings {
+		c.exec(s, user)
+	}
+	if erase {
+		for _, s := range erasedBelongings {
+			c.exec(s, user)
+		}
+	}
+	c.UserSlot(user, KindDeviceList)
+}

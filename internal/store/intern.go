@@ -1,0 +1,218 @@
+package store
+
+import (
+	"context"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+)
+
+// Pair is the key of an entry of room state.
+type Pair struct {
+	Type     string
+	StateKey string
+}
+
+// interned caches numbers of pairs and users, which never change.
+type interned struct {
+	keys    *lru.Cache[Pair, KeyNum]
+	pairs   *lru.Cache[KeyNum, Pair]
+	users   *lru.Cache[string, UserNum]
+	userIDs *lru.Cache[UserNum, string]
+}
+
+// internCache bounds each of the caches.
+const internCache = 1 << 16
+
+func (n *interned) init() {
+	n.keys, _ = lru.New[Pair, KeyNum](internCache) // the only error is a size below 1
+	n.pairs, _ = lru.New[KeyNum, Pair](internCache)
+	n.users, _ = lru.New[string, UserNum](internCache)
+	n.userIDs, _ = lru.New[UserNum, string](internCache)
+}
+
+var (
+	selectKey  = stmt(`SELECT num FROM state_keys WHERE type = $1 AND state_key = $2`)
+	insertKey  = stmt(`INSERT INTO state_keys (num, type, state_key) VALUES ($1, $2, $3) ON CONFLICT (type, state_key) DO NOTHING`)
+	selectPair = stmt(`SELECT type, state_key FROM state_keys WHERE num = $1`)
+
+	selectUserNum = stmt(`SELECT num FROM users WHERE user_id = $1`)
+	insertUser    = stmt(`INSERT INTO users (num, user_id, local, created_ts) VALUES ($1, $2, $3, $4) ON CONFLICT (user_id) DO NOTHING`)
+	selectUserID  = stmt(`SELECT user_id FROM users WHERE num = $1`)
+)
+
+// Intern returns the numbers of (type, state key) pairs, in order. New pairs are
+// written in a transaction of their own, before the event that uses them.
+func (s *Store) Intern(ctx context.Context, pairs []Pair) ([]KeyNum, error) {
+	return internAll(ctx, s, pairs, s.interned.keys, internSQL[Pair]{
+		name: "key",
+		find: func(r *Read, p Pair) (int64, error) {
+			return queryOne(r, selectKey, (*Row).Int, p.Type, p.StateKey)
+		},
+		insert: func(tx *Tx, n int64, p Pair) error {
+			_, err := tx.exec(insertKey, n, p.Type, p.StateKey)
+			return err
+		},
+	}, KeyNum(0))
+}
+
+// InternUsers returns the numbers of users, in order. Users without a row get
+// one, with nothing but their ID; local says which of them belong to this server.
+func (s *Store) InternUsers(ctx context.Context, local func(userID string) bool, userIDs ...string) ([]UserNum, error) {
+	now := millis(s.opt.Clock())
+	return internAll(ctx, s, userIDs, s.interned.users, internSQL[string]{
+		name: "user",
+		find: func(r *Read, u string) (int64, error) {
+			return queryOne(r, selectUserNum, (*Row).Int, u)
+		},
+		insert: func(tx *Tx, n int64, u string) error {
+			_, err := tx.exec(insertUser, n, u, local(u), now)
+			return err
+		},
+	}, UserNum(0))
+}
+
+type internSQL[K comparable] struct {
+	name   string
+	find   func(*Read, K) (int64, error)
+	insert func(*Tx, int64, K) error
+}
+
+func internAll[K comparable, N ~int64](ctx context.Context, s *Store, keys []K, cache *lru.Cache[K, N], sql internSQL[K], _ N) ([]N, error) {
+	out := make([]N, len(keys))
+	missing := 0
+	for i, k := range keys {
+		out[i], _ = cache.Get(k)
+		if out[i] == 0 {
+			missing++
+		}
+	}
+	if missing == 0 {
+		return out, nil
+	}
+	err := s.Read(ctx, func(r *Read) error {
+		missing = 0
+		for i, k := range keys {
+			if out[i] != 0 {
+				continue
+			}
+			n, err := sql.find(r, k)
+			switch err {
+			case nil:
+				out[i] = N(n)
+				cache.Add(k, N(n))
+			case ErrNotFound:
+				missing++
+			default:
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil || missing == 0 {
+		return out, err
+	}
+	fresh := make([]int64, len(keys))
+	for i := range keys {
+		if out[i] == 0 {
+			if fresh[i], err = s.Next(ctx, sql.name); err != nil {
+				return nil, err
+			}
+		}
+	}
+	err = s.Write(ctx, func(tx *Tx) error {
+		for i, k := range keys {
+			if fresh[i] == 0 {
+				continue
+			}
+			if err := sql.insert(tx, fresh[i], k); err != nil {
+				return err
+			}
+			n, err := sql.find(&tx.Read, k)
+			if err != nil {
+				return err
+			}
+			out[i] = N(n)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i, k := range keys {
+		cache.Add(k, out[i])
+	}
+	return out, nil
+}
+
+// KeyNums returns the numbers of those pairs that are interned, 0 for others.
+// A pair without a number is in no room's state.
+func (s *Store) KeyNums(r *Read, pairs []Pair) ([]KeyNum, error) {
+	out := make([]KeyNum, len(pairs))
+	for i, p := range pairs {
+		if n, ok := s.interned.keys.Get(p); ok {
+			out[i] = n
+			continue
+		}
+		n, err := queryOne(r, selectKey, num[KeyNum], p.Type, p.StateKey)
+		if err != nil && err != ErrNotFound {
+			return nil, err
+		}
+		if out[i] = n; n != 0 {
+			s.interned.keys.Add(p, n)
+		}
+	}
+	return out, nil
+}
+
+// Pairs returns the pairs of interned numbers, in order.
+func (s *Store) Pairs(r *Read, nums []KeyNum) ([]Pair, error) {
+	out := make([]Pair, len(nums))
+	for i, n := range nums {
+		p, ok := s.interned.pairs.Get(n)
+		if !ok {
+			var err error
+			p, err = queryOne(r, selectPair, scanPair, n)
+			if err != nil {
+				return nil, err
+			}
+			s.interned.pairs.Add(n, p)
+		}
+		out[i] = p
+	}
+	return out, nil
+}
+
+func scanPair(row *Row) (p Pair) {
+	row.Scan(&p.Type, &p.StateKey)
+	return p
+}
+
+// UserNum returns the number of a user, or ErrNotFound.
+func (s *Store) UserNum(r *Read, userID string) (UserNum, error) {
+	if n, ok := s.interned.users.Get(userID); ok {
+		return n, nil
+	}
+	n, err := queryOne(r, selectUserNum, num[UserNum], userID)
+	if err == nil {
+		s.interned.users.Add(userID, n)
+	}
+	return n, err
+}
+
+// UserIDs returns the IDs of users by their numbers, in order.
+func (s *Store) UserIDs(r *Read, nums []UserNum) ([]string, error) {
+	out := make([]string, len(nums))
+	for i, n := range nums {
+		u, ok := s.interned.userIDs.Get(n)
+		if !ok {
+			var err error
+			u, err = queryOne(r, selectUserID, (*Row).Text, n)
+			if err != nil {
+				return nil, err
+			}
+			s.interned.userIDs.Add(n, u)
+		}
+		out[i] = u
+	}
+	return out, nil
+}

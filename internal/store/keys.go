@@ -1,0 +1,224 @@
+package store
+
+// Tables device_keys, one_time_keys, fallback_keys, cross_signing_keys and
+// key_signatures. Written by package e2ee.
+
+import (
+	"errors"
+	"time"
+)
+
+// ErrKeyTaken says that a one-time key was claimed by somebody else meanwhile,
+// or that a key with its ID came meanwhile.
+var ErrKeyTaken = errors.New("store: one-time key is taken")
+
+// DeviceKeys are the identity keys of a device, as JSON.
+type DeviceKeys struct {
+	User        UserNum
+	DeviceID    string
+	DisplayName string // "" = none
+	Keys        string
+}
+
+// OneTimeKey is a one-time or fallback key, as JSON.
+type OneTimeKey struct {
+	Algorithm string
+	KeyID     string // without the algorithm
+	Key       string
+	Claimed   bool // one-time: given out; fallback: used
+}
+
+// KeySignature is a signature that came after the key it is on.
+type KeySignature struct {
+	User      UserNum // whose key is signed
+	Target    string  // device ID or public key
+	Signer    UserNum
+	SignerKey string // algorithm:id
+	Signature string
+}
+
+// CrossSigningKey is one of a user's three identity keys, as JSON.
+type CrossSigningKey struct {
+	User  UserNum
+	Usage string // master, self_signing or user_signing
+	Keys  string
+}
+
+var (
+	upsertDeviceKeys = stmt(`INSERT INTO device_keys (user_num, device_id, keys) VALUES ($1, $2, $3)
+		ON CONFLICT (user_num, device_id) DO UPDATE SET keys = excluded.keys`)
+	selectDeviceKeys = stmt(`SELECT k.user_num, k.device_id, COALESCE(d.display_name, ''), k.keys FROM device_keys k
+		LEFT JOIN devices d ON d.user_num = k.user_num AND d.device_id = k.device_id
+		WHERE {{in k.user_num $1}} ORDER BY k.user_num, k.device_id`)
+	deleteDeviceKeys        = stmt(`DELETE FROM device_keys WHERE user_num = $1 AND device_id = $2`)
+	deleteDeviceOneTimeKeys = stmt(`DELETE FROM one_time_keys WHERE user_num = $1 AND device_id = $2`)
+	deleteDeviceFallback    = stmt(`DELETE FROM fallback_keys WHERE user_num = $1 AND device_id = $2`)
+	deleteTargetSignatures  = stmt(`DELETE FROM key_signatures WHERE user_num = $1 AND target = $2`)
+
+	insertOneTimeKey = stmt(`INSERT INTO one_time_keys (user_num, device_id, algorithm, key_id, key, seq, claimed_ts)
+		VALUES ($1, $2, $3, $4, $5, $6, 0) ON CONFLICT (user_num, device_id, algorithm, key_id) DO NOTHING`)
+	selectOneTimeKeys = stmt(`SELECT algorithm, key_id, key, claimed_ts <> 0 FROM one_time_keys
+		WHERE user_num = $1 AND device_id = $2 AND {{intext key_id $3}}`)
+	countOneTimeKeys = stmt(`SELECT algorithm, COUNT(*) FROM one_time_keys
+		WHERE user_num = $1 AND device_id = $2 AND claimed_ts = 0 GROUP BY algorithm ORDER BY algorithm`)
+	lastOneTimeSeq = stmt(`SELECT COALESCE(MAX(seq), 0) FROM one_time_keys WHERE user_num = $1 AND device_id = $2`)
+	nextOneTimeKey = stmt(`SELECT algorithm, key_id, key, 0 FROM one_time_keys
+		WHERE user_num = $1 AND device_id = $2 AND algorithm = $3 AND claimed_ts = 0 ORDER BY seq, key_id LIMIT 1`)
+	claimOneTimeKey = stmt(`UPDATE one_time_keys SET claimed_ts = $5
+		WHERE user_num = $1 AND device_id = $2 AND algorithm = $3 AND key_id = $4 AND claimed_ts = 0`)
+	deleteClaimedKeys = stmt(`DELETE FROM one_time_keys WHERE claimed_ts > 0 AND claimed_ts < $1`)
+
+	upsertFallbackKey = stmt(`INSERT INTO fallback_keys (user_num, device_id, algorithm, key_id, key, used) VALUES ($1, $2, $3, $4, $5, 0)
+		ON CONFLICT (user_num, device_id, algorithm) DO UPDATE SET key_id = excluded.key_id, key = excluded.key, used = 0`)
+	selectFallbackKeys = stmt(`SELECT algorithm, key_id, key, used FROM fallback_keys WHERE user_num = $1 AND device_id = $2 ORDER BY algorithm`)
+	useFallbackKey     = stmt(`UPDATE fallback_keys SET used = 1 WHERE user_num = $1 AND device_id = $2 AND algorithm = $3 AND key_id = $4`)
+
+	upsertCrossSigningKey = stmt(`INSERT INTO cross_signing_keys (user_num, usage, keys) VALUES ($1, $2, $3)
+		ON CONFLICT (user_num, usage) DO UPDATE SET keys = excluded.keys`)
+	selectCrossSigningKeys = stmt(`SELECT user_num, usage, keys FROM cross_signing_keys WHERE {{in user_num $1}} ORDER BY user_num, usage`)
+	deleteUserCrossSigning = stmt(`DELETE FROM cross_signing_keys WHERE user_num = $1`)
+
+	upsertKeySignature = stmt(`INSERT INTO key_signatures (user_num, target, signer_num, signer_key, signature) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (user_num, target, signer_num, signer_key) DO UPDATE SET signature = excluded.signature`)
+	selectKeySignatures = stmt(`SELECT user_num, target, signer_num, signer_key, signature FROM key_signatures
+		WHERE {{in user_num $1}} AND (signer_num = user_num OR signer_num = $2) ORDER BY user_num, target`)
+	deleteUserSignatures = stmt(`DELETE FROM key_signatures WHERE user_num = $1`)
+)
+
+// PutDeviceKeys writes a device's identity keys; who shares a room with the
+// user is told.
+func (c *Change) PutDeviceKeys(user UserNum, deviceID, keys string) {
+	c.exec(upsertDeviceKeys, user, deviceID, keys)
+	c.UserSlot(user, KindDeviceList)
+}
+
+// DeleteDeviceKeys removes all that belongs to a device's encryption, messages
+// that wait for it included; who shares a room with the user is told.
+func (c *Change) DeleteDeviceKeys(user UserNum, deviceID string) {
+	c.exec(deleteDeviceKeys, user, deviceID)
+	c.exec(deleteDeviceOneTimeKeys, user, deviceID)
+	c.exec(deleteDeviceFallback, user, deviceID)
+	c.exec(deleteTargetSignatures, user, deviceID)
+	c.exec(deleteDeviceMessages, user, deviceID)
+	c.UserSlot(user, KindDeviceList)
+}
+
+// DeleteUserKeys removes the cross-signing keys, the signatures on them and all
+// key backups of a user who is deactivated.
+func (c *Change) DeleteUserKeys(user UserNum) {
+	c.exec(deleteUserCrossSigning, user)
+	c.exec(deleteUserSignatures, user)
+	c.exec(deleteUserBackupSessions, user)
+	c.exec(deleteUserBackups, user)
+	c.UserSlot(user, KindDeviceList)
+}
+
+// DeviceKeys returns the identity keys of all devices of the users.
+func (r *Read) DeviceKeys(users []UserNum) ([]DeviceKeys, error) {
+	return query(r, selectDeviceKeys, func(row *Row) (k DeviceKeys) {
+		row.Scan(&k.User, &k.DeviceID, &k.DisplayName, &k.Keys)
+		return k
+	}, users)
+}
+
+// AddOneTimeKey adds a key that is not there yet, else the change fails with
+// ErrKeyTaken. seq orders the keys of a device.
+func (c *Change) AddOneTimeKey(user UserNum, deviceID string, key OneTimeKey, seq int64) {
+	c.execOne(insertOneTimeKey, ErrKeyTaken, user, deviceID, key.Algorithm, key.KeyID, key.Key, seq)
+}
+
+// NoteKeyCounts tells the user's devices that key counts changed.
+func (c *Change) NoteKeyCounts(user UserNum) { c.UserSlot(user, KindKeys) }
+
+// ClaimOneTimeKey takes a key, or the change fails with ErrKeyTaken.
+func (c *Change) ClaimOneTimeKey(user UserNum, deviceID string, key OneTimeKey, at time.Time) {
+	c.execOne(claimOneTimeKey, ErrKeyTaken, user, deviceID, key.Algorithm, key.KeyID, millis(at))
+}
+
+// PutFallbackKey replaces the device's fallback key of the algorithm.
+func (c *Change) PutFallbackKey(user UserNum, deviceID string, key OneTimeKey) {
+	c.exec(upsertFallbackKey, user, deviceID, key.Algorithm, key.KeyID, key.Key)
+}
+
+// UseFallbackKey notes that a fallback key was given out.
+func (c *Change) UseFallbackKey(user UserNum, deviceID string, key OneTimeKey) {
+	c.exec(useFallbackKey, user, deviceID, key.Algorithm, key.KeyID)
+}
+
+func scanOneTimeKey(row *Row) (k OneTimeKey) {
+	k.Algorithm, k.KeyID, k.Key, k.Claimed = row.Text(), row.Text(), row.Text(), row.Int() != 0
+	return k
+}
+
+// OneTimeKeys returns those of the keys with these IDs that are there, claimed
+// or not.
+func (r *Read) OneTimeKeys(user UserNum, deviceID string, keyIDs []string) ([]OneTimeKey, error) {
+	return query(r, selectOneTimeKeys, scanOneTimeKey, user, deviceID, keyIDs)
+}
+
+// KeyCount is how many unclaimed one-time keys of an algorithm a device has.
+type KeyCount struct {
+	Algorithm string
+	Count     int64
+}
+
+// OneTimeKeyCounts returns the counts of all algorithms with unclaimed keys.
+func (r *Read) OneTimeKeyCounts(user UserNum, deviceID string) ([]KeyCount, error) {
+	return query(r, countOneTimeKeys, func(row *Row) KeyCount { return KeyCount{row.Text(), row.Int()} }, user, deviceID)
+}
+
+// LastOneTimeKeySeq is the greatest seq of the device's keys, 0 if it has none.
+func (r *Read) LastOneTimeKeySeq(user UserNum, deviceID string) (int64, error) {
+	return queryOne(r, lastOneTimeSeq, (*Row).Int, user, deviceID)
+}
+
+// NextOneTimeKey is the key to give out next; ErrNotFound if there is none.
+func (r *Read) NextOneTimeKey(user UserNum, deviceID, algorithm string) (OneTimeKey, error) {
+	return queryOne(r, nextOneTimeKey, scanOneTimeKey, user, deviceID, algorithm)
+}
+
+// FallbackKeys returns the device's fallback keys, one an algorithm at most.
+func (r *Read) FallbackKeys(user UserNum, deviceID string) ([]OneTimeKey, error) {
+	return query(r, selectFallbackKeys, scanOneTimeKey, user, deviceID)
+}
+
+// DeleteClaimedKeys forgets keys claimed before a time.
+func (tx *Tx) DeleteClaimedKeys(before time.Time) (int64, error) {
+	return tx.exec(deleteClaimedKeys, millis(before))
+}
+
+// PutCrossSigningKey writes one of the user's identity keys; who shares a room
+// with the user is told.
+func (c *Change) PutCrossSigningKey(k CrossSigningKey) {
+	c.exec(upsertCrossSigningKey, k.User, k.Usage, k.Keys)
+	c.UserSlot(k.User, KindDeviceList)
+}
+
+// DropSignatures removes the signatures on a key that is replaced.
+func (c *Change) DropSignatures(user UserNum, target string) {
+	c.exec(deleteTargetSignatures, user, target)
+}
+
+// CrossSigningKeys returns the identity keys of the users.
+func (r *Read) CrossSigningKeys(users []UserNum) ([]CrossSigningKey, error) {
+	return query(r, selectCrossSigningKeys, func(row *Row) (k CrossSigningKey) {
+		row.Scan(&k.User, &k.Usage, &k.Keys)
+		return k
+	}, users)
+}
+
+// PutKeySignature writes a signature; who shares a room with the owner of the
+// signed key is told.
+func (c *Change) PutKeySignature(k KeySignature) {
+	c.exec(upsertKeySignature, k.User, k.Target, k.Signer, k.SignerKey, k.Signature)
+	c.UserSlot(k.User, KindDeviceList)
+}
+
+// KeySignatures returns the signatures on keys of the users which the viewer
+// may see: the users' own and the viewer's.
+func (r *Read) KeySignatures(users []UserNum, viewer UserNum) ([]KeySignature, error) {
+	return query(r, selectKeySignatures, func(row *Row) (k KeySignature) {
+		row.Scan(&k.User, &k.Target, &k.Signer, &k.SignerKey, &k.Signature)
+		return k
+	}, users, viewer)
+}

@@ -1,0 +1,107 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"sync"
+)
+
+// numbers gives out numbers from blocks that this instance has reserved. A
+// block is reserved before the first of its numbers is given out, so that none is
+// given twice, whatever happens; what is left of a block at the end is lost.
+type numbers struct {
+	mu     sync.Mutex // guards the map only
+	blocks map[string]*block
+}
+
+type block struct {
+	mu         sync.Mutex // held over the reservation
+	next, last int64      // next > last: used up
+}
+
+// blockSizes of the numbers that are used most; others get defaultBlock.
+var blockSizes = map[string]int64{"event": 10_000, "head": 10_000}
+
+const defaultBlock = 1_000
+
+var reserveBlock = stmt(`UPDATE numbers SET next = next + $2 WHERE name = $1`)
+var selectBlock = stmt(`SELECT next FROM numbers WHERE name = $1`)
+var insertBlock = stmt(`INSERT INTO numbers (name, next) VALUES ($1, 1) ON CONFLICT (name) DO NOTHING`)
+
+// Next returns the next number of a name: each is given once in the life of the
+// database, over all instances. The name is made when first used.
+func (s *Store) Next(ctx context.Context, name string) (int64, error) {
+	s.numbers.mu.Lock()
+	b := s.numbers.blocks[name]
+	if b == nil {
+		if s.numbers.blocks == nil {
+			s.numbers.blocks = map[string]*block{}
+		}
+		b = &block{next: 1}
+		s.numbers.blocks[name] = b
+	}
+	s.numbers.mu.Unlock()
+
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.next > b.last {
+		size := blockSizes[name]
+		if size == 0 {
+			size = defaultBlock
+		}
+		after, err := s.reserve(ctx, name, size)
+		if err != nil {
+			return 0, err
+		}
+		b.next, b.last = after-size, after-1
+	}
+	n := b.next
+	b.next++
+	return n, nil
+}
+
+func (s *Store) reserve(ctx context.Context, name string, size int64) (after int64, err error) {
+	err = s.Write(ctx, func(tx *Tx) error {
+		after, err = tx.reserve(name, size)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("reserve numbers %s: %w", name, err)
+	}
+	return after, nil
+}
+
+// reserve takes size numbers; after is the first one that is not taken.
+func (tx *Tx) reserve(name string, size int64) (after int64, err error) {
+	if _, err := tx.exec(insertBlock, name); err != nil {
+		return 0, err
+	}
+	if _, err := tx.exec(reserveBlock, name, size); err != nil {
+		return 0, err
+	}
+	return queryOne(&tx.Read, selectBlock, (*Row).Int, name)
+}
+
+// NextEvent returns a new event number.
+func (s *Store) NextEvent(ctx context.Context) (EventNum, error) {
+	n, err := s.Next(ctx, "event")
+	return EventNum(n), err
+}
+
+// NextRoom returns a new room number.
+func (s *Store) NextRoom(ctx context.Context) (RoomNum, error) {
+	n, err := s.Next(ctx, "room")
+	return RoomNum(n), err
+}
+
+// NextHead returns a new head of a room or user.
+func (s *Store) NextHead(ctx context.Context) (Head, error) {
+	n, err := s.Next(ctx, "head")
+	return Head(n), err
+}
+
+// NextVersion returns a new number of a state version.
+func (s *Store) NextVersion(ctx context.Context) (VersionNum, error) {
+	n, err := s.Next(ctx, "version")
+	return VersionNum(n), err
+}

@@ -1,0 +1,109 @@
+package store
+
+// A subject file reads its tables by methods on *Read, made of three helpers:
+//
+//	var selectTags = stmt(`SELECT room, tag FROM tags WHERE user_num = $1 ORDER BY room, tag LIMIT $2`)
+//
+//	// Tags returns the tags of a user's rooms.
+//	func (r *Read) Tags(user UserNum, limit int) ([]Tag, error) {
+//		return query(r, selectTags, scanTag, user, limit)
+//	}
+//
+//	func scanTag(row *Row) (t Tag) {
+//		row.Scan(&t.Room, &t.Name) // or row.Int(), row.Text(), row.Bytes(), num[RoomNum](row)
+//		return t
+//	}
+//
+// queryOne gives the first row or ErrNotFound; queryEach calls a function for
+// each row, without keeping them. A method expression does for one column:
+// queryOne(r, selectName, (*Row).Text, user). A *Tx is a Read too: &tx.Read.
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Read is one snapshot of the database on one connection. It is used by one
+// goroutine, opens no second one, and dies after Options.SnapshotLimit.
+type Read struct {
+	ctx     context.Context
+	conn    conn
+	head    Position
+	release func()
+}
+
+// Snapshot opens a snapshot. Close it. A request never holds two.
+func (s *Store) Snapshot(ctx context.Context) (*Read, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.opt.SnapshotLimit, errSnapshotTooOld)
+	c, head, release, err := s.engine.reader(ctx)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	s.sawHead(head)
+	return &Read{ctx: ctx, conn: c, head: head, release: func() { release(); cancel() }}, nil
+}
+
+var errSnapshotTooOld = errors.New("store: snapshot is too old")
+
+// Read calls f with a snapshot. f may not call the store again.
+func (s *Store) Read(ctx context.Context, f func(*Read) error) error {
+	r, err := s.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return f(r)
+}
+
+// Head is the head of the stream in this snapshot: everything at or below it is
+// there, nothing above.
+func (r *Read) Head() Position { return r.head }
+
+// Close ends the snapshot.
+func (r *Read) Close() {
+	if r.release != nil {
+		r.release()
+		r.release = nil
+	}
+}
+
+// queryEach runs a query and calls f for each row.
+func queryEach(r *Read, s *Stmt, f func(*Row) error, list ...any) error {
+	if err := r.ctx.Err(); err != nil {
+		return context.Cause(r.ctx)
+	}
+	a := r.conn.scratch()
+	a.add(s, list)
+	return r.conn.query(s, a, f)
+}
+
+// query runs a query and returns all its rows.
+func query[T any](r *Read, s *Stmt, scan func(*Row) T, list ...any) ([]T, error) {
+	var out []T
+	err := queryEach(r, s, func(row *Row) error {
+		out = append(out, scan(row))
+		return nil
+	}, list...)
+	return out, err
+}
+
+// queryOne runs a query and returns its first row, or ErrNotFound.
+func queryOne[T any](r *Read, s *Stmt, scan func(*Row) T, list ...any) (T, error) {
+	var out T
+	found := false
+	err := queryEach(r, s, func(row *Row) error {
+		if !found {
+			out, found = scan(row), true
+		}
+		return nil
+	}, list...)
+	if err == nil && !found {
+		err = ErrNotFound
+	}
+	return out, err
+}
+
+// millis is a time as it is stored: milliseconds since 1970.
+func millis(t time.Time) int64 { return t.UnixMilli() }

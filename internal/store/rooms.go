@@ -1,0 +1,102 @@
+// Tables rooms, backward_extremities. Written by package room; published by
+// package directory through it.
+
+package store
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// Room is a room's row.
+type Room struct {
+	Num         RoomNum
+	RoomID      string
+	Version     string
+	Head        Head
+	Slot        Slot // last slot of the timeline
+	ReceiptSlot Slot
+	Resident    bool // this server is in it
+	Partial     bool // the state of a join is not complete yet
+	Extremities []EventNum
+	Depth       int64 // greatest of the extremities
+	Joined      int64
+	Invited     int64
+	LocalJoined int64
+	Published   bool
+	Blocked     bool
+	CreatedTS   int64  // ms
+	Totals      []byte // of the last live event
+}
+
+const roomColumns = `num, room_id, version, head, slot, receipt_slot, resident, partial, extremities, depth,
+	joined, invited, local_joined, published, blocked, created_ts, totals`
+
+var (
+	selectRoomByID  = stmt(`SELECT ` + roomColumns + ` FROM rooms WHERE room_id = $1`)
+	selectRoomByNum = stmt(`SELECT ` + roomColumns + ` FROM rooms WHERE num = $1`)
+	selectRoomNum   = stmt(`SELECT num FROM rooms WHERE room_id = $1`)
+	selectRoomID    = stmt(`SELECT room_id FROM rooms WHERE num = $1`)
+	insertRoom      = stmt(`INSERT INTO rooms (num, room_id, version, resident, partial, published, created_ts)
+		VALUES ($1, $2, $3, $4, $5, $6, $7)`)
+	updateRoom = stmt(`UPDATE rooms SET resident = $2, partial = $3, extremities = $4, depth = $5,
+		joined = $6, invited = $7, local_joined = $8, totals = $9 WHERE num = $1`)
+	updatePublished = stmt(`UPDATE rooms SET published = $2 WHERE num = $1`)
+	updateBlocked   = stmt(`UPDATE rooms SET blocked = $2 WHERE num = $1`)
+)
+
+func scanRoom(row *Row) (r Room) {
+	var extremities string
+	row.Scan(&r.Num, &r.RoomID, &r.Version, &r.Head, &r.Slot, &r.ReceiptSlot, &r.Resident, &r.Partial, &extremities,
+		&r.Depth, &r.Joined, &r.Invited, &r.LocalJoined, &r.Published, &r.Blocked, &r.CreatedTS, &r.Totals)
+	if err := json.Unmarshal([]byte(extremities), &r.Extremities); err != nil {
+		row.fail(fmt.Errorf("extremities of room number %d: %w", r.Num, err))
+	}
+	return r
+}
+
+// NewRoom makes a room's row and its part in the change, which expects no head.
+// Of r it takes Num, RoomID, Version, Resident, Partial, Published, CreatedTS.
+func (c *Change) NewRoom(r Room) *RoomPart {
+	c.exec(insertRoom, r.Num, r.RoomID, r.Version, r.Resident, r.Partial, r.Published, r.CreatedTS)
+	p := c.Room(r.Num, 0)
+	p.creates = true
+	return p
+}
+
+// SetRoom writes what a room's writer keeps in the row: Resident, Partial,
+// Extremities, Depth, Joined, Invited, LocalJoined, Totals.
+func (c *Change) SetRoom(r Room) {
+	c.exec(updateRoom, r.Num, r.Resident, r.Partial, string(appendInts(nil, asInts(r.Extremities))), r.Depth,
+		r.Joined, r.Invited, r.LocalJoined, r.Totals)
+}
+
+// SetPublished shows the room in the public directory, or hides it.
+func (c *Change) SetPublished(room RoomNum, published bool) {
+	c.exec(updatePublished, room, published)
+}
+
+// SetBlocked forbids the room on this server, or allows it again.
+func (c *Change) SetBlocked(room RoomNum, blocked bool) {
+	c.exec(updateBlocked, room, blocked)
+}
+
+// Room returns a room by its ID.
+func (r *Read) Room(roomID string) (Room, error) {
+	return queryOne(r, selectRoomByID, scanRoom, roomID)
+}
+
+// RoomByNum returns a room by its number.
+func (r *Read) RoomByNum(room RoomNum) (Room, error) {
+	return queryOne(r, selectRoomByNum, scanRoom, room)
+}
+
+// RoomNum returns the number of a room.
+func (r *Read) RoomNum(roomID string) (RoomNum, error) {
+	return queryOne(r, selectRoomNum, num[RoomNum], roomID)
+}
+
+// RoomID returns the ID of a room.
+func (r *Read) RoomID(room RoomNum) (string, error) {
+	return queryOne(r, selectRoomID, (*Row).Text, room)
+}

@@ -1,0 +1,438 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"sync"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+)
+
+// sqliteEngine is one file: one writing connection, a few reading ones.
+type sqliteEngine struct {
+	opt     *Options
+	lock    *fileLock
+	mu      sync.Mutex // the writing connection: a group or a Write
+	writer  *liteConn
+	readers chan *liteConn
+	all     []*liteConn
+	last    Position // last position given; owned by the committer
+}
+
+// pageSize is larger than SQLite's own 4096, so that an event of 2 kB lies on
+// its page in a clustered table rather than spill to one of its own.
+const pageSize = 8192
+
+// checkpointPages is the size of the log at which SQLite copies it into the
+// database on its own; a checkpoint when idle keeps it below that.
+const checkpointPages = 16_000
+
+func openSQLite(ctx context.Context, opt *Options) (e *sqliteEngine, err error) {
+	if dir := filepath.Dir(opt.URL); dir != "." {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	e = &sqliteEngine{opt: opt}
+	if e.lock, err = lockFile(opt.URL + ".lock"); err != nil {
+		return nil, err
+	}
+	n := opt.Readers
+	if n == 0 {
+		n = min(max(runtime.GOMAXPROCS(0), 4), 8)
+	}
+	e.readers = make(chan *liteConn, n)
+	for i := range n + 1 {
+		c, err := openLiteConn(opt.URL, i == 0)
+		if err != nil {
+			return nil, errors.Join(err, e.close())
+		}
+		e.all = append(e.all, c)
+		if i == 0 {
+			e.writer = c
+		} else {
+			e.readers <- c
+		}
+	}
+	return e, nil
+}
+
+// liteConn is one SQLite connection with its statements.
+type liteConn struct {
+	c        *sqlite.Conn
+	prepared []*sqlite.Stmt // by Stmt.id
+	a        args
+	row      liteRow
+	json     []byte
+	kill     chan struct{} // closed: interrupts what runs
+	begin    *sqlite.Stmt
+	commit   *sqlite.Stmt
+	rollback *sqlite.Stmt
+}
+
+func openLiteConn(path string, writer bool) (*liteConn, error) {
+	c, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate)
+	if err != nil {
+		return nil, err
+	}
+	l := &liteConn{c: c, prepared: make([]*sqlite.Stmt, len(registry)), kill: make(chan struct{})}
+	begin := "BEGIN"
+	pragmas := []string{"PRAGMA cache_size = -16384", "PRAGMA temp_store = MEMORY"}
+	if writer {
+		begin = "BEGIN IMMEDIATE"
+		pragmas = []string{
+			fmt.Sprintf("PRAGMA page_size = %d", pageSize),
+			"PRAGMA journal_mode = WAL",
+			"PRAGMA synchronous = FULL",
+			fmt.Sprintf("PRAGMA wal_autocheckpoint = %d", checkpointPages),
+			"PRAGMA cache_size = -65536",
+			"PRAGMA temp_store = MEMORY",
+		}
+	} else {
+		pragmas = append(pragmas, "PRAGMA query_only = ON")
+	}
+	for _, p := range pragmas {
+		if err := sqlitex.ExecuteTransient(c, p, nil); err != nil {
+			return nil, errors.Join(fmt.Errorf("%s: %w", p, err), c.Close())
+		}
+	}
+	for _, p := range []struct {
+		to   **sqlite.Stmt
+		text string
+	}{{&l.begin, begin}, {&l.commit, "COMMIT"}, {&l.rollback, "ROLLBACK"}} {
+		if *p.to, err = c.Prepare(p.text); err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+	}
+	c.SetInterrupt(l.kill)
+	return l, nil
+}
+
+func (l *liteConn) run(s *sqlite.Stmt) error {
+	_, err := s.Step()
+	return errors.Join(err, s.Reset())
+}
+
+// statement returns the prepared statement with its arguments bound.
+func (l *liteConn) statement(s *Stmt, w window) (*sqlite.Stmt, error) {
+	p := l.prepared[s.id]
+	if p == nil {
+		var err error
+		if p, err = l.c.Prepare(s.lite); err != nil {
+			return nil, fmt.Errorf("prepare %q: %w", s.text, err)
+		}
+		l.prepared[s.id] = p
+	}
+	for i, v := range w.vals[w.from:w.to] {
+		switch v.kind {
+		case kindNull:
+			p.BindNull(i + 1)
+		case kindInt:
+			p.BindInt64(i+1, v.i)
+		case kindText:
+			p.BindText(i+1, v.s)
+		case kindBytes:
+			p.BindBytes(i+1, v.bytes())
+		case kindSlot:
+			p.BindInt64(i+1, int64(w.slots[v.i].slot))
+		case kindInts:
+			l.json = appendInts(l.json[:0], w.ints[v.i])
+			p.BindText(i+1, string(l.json))
+		case kindTexts:
+			l.json = appendTexts(l.json[:0], w.texts[v.i])
+			p.BindText(i+1, string(l.json))
+		}
+	}
+	return p, nil
+}
+
+func appendInts(dst []byte, list []int64) []byte {
+	dst = append(dst, '[')
+	for i, n := range list {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = strconv.AppendInt(dst, n, 10)
+	}
+	return append(dst, ']')
+}
+
+func (l *liteConn) execWindow(s *Stmt, w window) (int64, error) {
+	p, err := l.statement(s, w)
+	if err != nil {
+		return 0, err
+	}
+	_, err = p.Step()
+	if err != nil {
+		return 0, l.fault(s, err)
+	}
+	n := l.c.Changes()
+	return int64(n), p.Reset()
+}
+
+func (l *liteConn) exec(s *Stmt, one bool, a *args) (int64, error) {
+	return l.execWindow(s, a.all())
+}
+
+func (l *liteConn) query(s *Stmt, a *args, f func(*Row) error) error {
+	p, err := l.statement(s, a.all())
+	if err != nil {
+		return err
+	}
+	src := &liteRow{p}
+	row := Row{cols: src}
+	for {
+		more, err := p.Step()
+		if err != nil {
+			return l.fault(s, err)
+		}
+		if !more {
+			return p.Reset()
+		}
+		row.next = 0
+		if err = f(&row); err == nil {
+			err = row.err
+		}
+		if err != nil {
+			return errors.Join(err, p.Reset())
+		}
+	}
+}
+
+// fault turns an error of SQLite into one of the store.
+func (l *liteConn) fault(s *Stmt, err error) error {
+	switch sqlite.ErrCode(err) {
+	case sqlite.ResultConstraintUnique, sqlite.ResultConstraintPrimaryKey, sqlite.ResultConstraintRowID:
+		return fmt.Errorf("%w: %q: %w", ErrDuplicate, s.text, err)
+	case sqlite.ResultInterrupt:
+		return fmt.Errorf("%q: %w", s.text, context.Canceled)
+	}
+	return fmt.Errorf("%q: %w", s.text, err)
+}
+
+func (l *liteConn) scratch() *args {
+	l.a.reset()
+	return &l.a
+}
+
+type liteRow struct{ p *sqlite.Stmt }
+
+func (r *liteRow) int64(col int) (int64, error) { return r.p.ColumnInt64(col), nil }
+func (r *liteRow) text(col int) (string, error) { return r.p.ColumnText(col), nil }
+func (r *liteRow) null(col int) bool            { return r.p.ColumnIsNull(col) }
+func (r *liteRow) bytes(col int) ([]byte, error) {
+	if r.p.ColumnIsNull(col) {
+		return nil, nil
+	}
+	b := make([]byte, r.p.ColumnLen(col))
+	r.p.ColumnBytes(col, b)
+	return b, nil
+}
+
+func (e *sqliteEngine) dialect() dialect { return dialectSQLite }
+
+func (e *sqliteEngine) reader(ctx context.Context) (conn, Position, func(), error) {
+	var l *liteConn
+	select {
+	case l = <-e.readers:
+	case <-ctx.Done():
+		return nil, 0, nil, context.Cause(ctx)
+	}
+	stop := l.watch(ctx)
+	release := func() {
+		stop()
+		if err := l.run(l.rollback); err != nil {
+			e.opt.Log.Warn("end of snapshot", "err", err)
+		}
+		e.readers <- l
+	}
+	if err := l.run(l.begin); err != nil {
+		stop()
+		e.readers <- l
+		return nil, 0, nil, err
+	}
+	head, err := queryOne(&Read{ctx: ctx, conn: l}, selectHead, num[Position])
+	if err != nil {
+		release()
+		return nil, 0, nil, err
+	}
+	return l, head, release, nil
+}
+
+// watch interrupts the connection when ctx ends, until stop is called.
+func (l *liteConn) watch(ctx context.Context) (stop func()) {
+	kill := l.kill
+	off := context.AfterFunc(ctx, func() { close(kill) })
+	return func() {
+		if !off() {
+			<-kill
+			l.kill = make(chan struct{})
+			l.c.SetInterrupt(l.kill)
+		}
+	}
+}
+
+func (e *sqliteEngine) write(ctx context.Context, f func(conn) error) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.writer == nil {
+		return ErrClosed
+	}
+	l := e.writer
+	if err := l.run(l.begin); err != nil {
+		return err
+	}
+	if err := f(l); err != nil {
+		return errors.Join(err, l.run(l.rollback))
+	}
+	if err := l.run(l.commit); err != nil {
+		return errors.Join(fmt.Errorf("commit: %w", err), l.run(l.rollback))
+	}
+	return nil
+}
+
+type liteMigrator struct{ *liteConn }
+
+func (m liteMigrator) script(sql string) error {
+	return sqlitex.ExecuteScript(m.c, sql, nil)
+}
+
+func (e *sqliteEngine) migrate(ctx context.Context, f func(migrator) error) error {
+	return e.write(ctx, func(conn) error { return f(liteMigrator{e.writer}) })
+}
+
+// begin takes the writing connection; finish and abort give it back.
+func (e *sqliteEngine) begin(users, rooms []*owner) error {
+	e.mu.Lock()
+	l := e.writer
+	if err := l.run(l.begin); err != nil {
+		e.mu.Unlock()
+		return err
+	}
+	err := e.load(users, rooms)
+	if err != nil {
+		e.abort()
+	}
+	return err
+}
+
+func (e *sqliteEngine) load(users, rooms []*owner) error {
+	r := &Read{ctx: context.Background(), conn: e.writer}
+	for _, o := range users {
+		err := queryEach(r, selectUserOwner, func(row *Row) error {
+			row.Scan(&o.head, &o.slot)
+			o.exists = true
+			return nil
+		}, o.num)
+		if err != nil {
+			return err
+		}
+	}
+	for _, o := range rooms {
+		err := queryEach(r, selectRoomOwner, func(row *Row) error {
+			row.Scan(&o.head, &o.slot, &o.receipt)
+			o.exists = true
+			return nil
+		}, o.num)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *sqliteEngine) abort() {
+	if err := e.writer.run(e.writer.rollback); err != nil {
+		e.opt.Log.Warn("roll back", "err", err)
+	}
+	e.mu.Unlock()
+}
+
+func (e *sqliteEngine) finish(g *group) error {
+	if err := e.runGroup(g); err != nil {
+		e.abort()
+		return err
+	}
+	if err := e.opt.Faults.Hit(FaultOutcomeUnknown); err != nil {
+		e.abort()
+		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+	}
+	if err := e.writer.run(e.writer.commit); err != nil {
+		e.abort()
+		return fmt.Errorf("commit: %w", err)
+	}
+	if len(g.stream) > 0 {
+		e.last = g.last
+	}
+	e.mu.Unlock()
+	return nil
+}
+
+func (e *sqliteEngine) runGroup(g *group) error {
+	l := e.writer
+	for i, p := range g.winners {
+		c := p.change
+		for _, o := range c.ops {
+			n, err := l.execWindow(o.stmt, window{&c.args, o.from, o.to})
+			if o.conflict != nil && (errors.Is(err, ErrDuplicate) || err == nil && n != 1) {
+				err = o.conflict
+			}
+			if err != nil {
+				return &opError{i, err}
+			}
+		}
+	}
+	tx := &Tx{Read{ctx: context.Background(), conn: l}}
+	for _, o := range g.users {
+		if o.touched {
+			if _, err := tx.exec(updateUserOwner, o.num, o.head, o.slot); err != nil {
+				return err
+			}
+		}
+	}
+	for _, o := range g.rooms {
+		if o.touched {
+			if _, err := tx.exec(updateRoomOwner, o.num, o.head, o.slot, o.receipt); err != nil {
+				return err
+			}
+		}
+	}
+	g.prev = e.last
+	pos := max(e.last+1, Position(e.opt.Clock().UnixMicro()))
+	for i := range g.stream {
+		r := &g.stream[i]
+		r.Pos = pos
+		pos++
+		if _, err := tx.exec(insertStream, r.Pos, r.OwnerKind, r.Owner, r.Kind, r.First, r.Last); err != nil {
+			return err
+		}
+		g.last = r.Pos
+	}
+	return nil
+}
+
+func (e *sqliteEngine) close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var errs []error
+	if e.writer != nil {
+		for range len(e.all) - 1 {
+			<-e.readers
+		}
+		for _, c := range e.all {
+			errs = append(errs, c.c.Close())
+		}
+		e.writer = nil
+	}
+	if e.lock != nil {
+		errs = append(errs, e.lock.unlock())
+		e.lock = nil
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,148 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// cluster is the PostgreSQL of this test process.
+var cluster = sync.OnceValues(startCluster)
+
+var databases atomic.Int64
+
+// postgresURL makes a database of its own for a test. It is dropped after it.
+func postgresURL(t testing.TB) string {
+	t.Helper()
+	admin, err := cluster()
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := fmt.Sprintf("stoa_%d_%d", os.Getpid(), databases.Add(1))
+	run := func(sql string) {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		c, err := pgx.Connect(ctx, admin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.Exec(ctx, sql)
+		if err = errors.Join(err, c.Close(ctx)); err != nil {
+			t.Error(err)
+		}
+	}
+	run("CREATE DATABASE " + name)
+	t.Cleanup(func() { run("DROP DATABASE " + name + " WITH (FORCE)") })
+	return strings.Replace(admin, "/postgres?", "/"+name+"?", 1)
+}
+
+// startCluster makes a temporary cluster on a Unix socket. A shell that waits on
+// a pipe from this process ends it when the process is gone, however it went.
+func startCluster() (string, error) {
+	if url := os.Getenv("STOA_TEST_POSTGRES"); url != "" {
+		return url, nil
+	}
+	if runtime.GOOS == "windows" {
+		return "", errors.New("set STOA_TEST_POSTGRES to the URL of a PostgreSQL server's database postgres")
+	}
+	bin, err := postgresBin()
+	if err != nil {
+		return "", err
+	}
+	dir, err := os.MkdirTemp("", "stoa-pg-")
+	if err != nil {
+		return "", err
+	}
+	attr, err := asPostgres(dir)
+	if err != nil {
+		return "", err
+	}
+	initdb := exec.Command(filepath.Join(bin, "initdb"), "-D", dir+"/data", "-U", "stoa", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+	initdb.SysProcAttr, initdb.Dir = attr, dir
+	if out, err := initdb.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("initdb: %w\n%s", err, out)
+	}
+	server := exec.Command("/bin/sh", "-c", `
+		"$0" -D "$1/data" -k "$1" -c listen_addresses= -c max_connections=200 -c shared_buffers=64MB \
+			-c full_page_writes=off -c autovacuum=on -c log_min_messages=fatal >"$1/log" 2>&1 &
+		pid=$!
+		read -r never
+		kill -INT $pid
+		wait $pid
+		rm -rf "$1"`, filepath.Join(bin, "postgres"), dir)
+	server.SysProcAttr, server.Dir = attr, dir
+	if _, err := server.StdinPipe(); err != nil { // held open until this process ends
+		return "", err
+	}
+	if err := server.Start(); err != nil {
+		return "", err
+	}
+	url := fmt.Sprintf("postgres://stoa@/postgres?host=%s", dir)
+	return url, awaitCluster(url, dir)
+}
+
+func awaitCluster(url, dir string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for {
+		c, err := pgx.Connect(ctx, url)
+		if err == nil {
+			return c.Close(ctx)
+		}
+		select {
+		case <-ctx.Done():
+			log, _ := os.ReadFile(dir + "/log")
+			return fmt.Errorf("start PostgreSQL: %w\n%s", err, log)
+		case <-time.After(20 * time.Millisecond): // the server has no other way to say that it is up
+		}
+	}
+}
+
+func postgresBin() (string, error) {
+	if p, err := exec.LookPath("initdb"); err == nil {
+		return filepath.Dir(p), nil
+	}
+	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
+	if err != nil || len(found) == 0 {
+		return "", errors.New("no PostgreSQL found for the tests: install the Debian package postgresql, " +
+			"or set STOA_TEST_POSTGRES, or narrow the run with ENGINE=sqlite")
+	}
+	return filepath.Dir(found[len(found)-1]), nil
+}
+
+// asPostgres gives dir to the user postgres if this process is root, as whom
+// PostgreSQL refuses to run.
+func asPostgres(dir string) (*syscall.SysProcAttr, error) {
+	attr := &syscall.SysProcAttr{Setpgid: true} // ctrl-C ends the tests first
+	if os.Getuid() != 0 {
+		return attr, nil
+	}
+	u, err := user.Lookup("postgres")
+	if err != nil {
+		return nil, err
+	}
+	uid, err := strconv.Atoi(u.Uid)
+	if err != nil {
+		return nil, err
+	}
+	gid, err := strconv.Atoi(u.Gid)
+	if err != nil {
+		return nil, err
+	}
+	attr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	return attr, os.Chown(dir, uid, gid)
+}

@@ -1,0 +1,110 @@
+package store
+
+// OwnerKind says whose counter the slots of a stream row are of.
+type OwnerKind int8
+
+const (
+	OwnerRoom OwnerKind = 1
+	OwnerUser OwnerKind = 2
+)
+
+// Kind says what a stream row refers to. The numbers are in the database.
+type Kind int8
+
+const (
+	KindTimeline    Kind = 1  // room: events and state deltas; slots are the room's
+	KindReceipts    Kind = 2  // room: receipts; slots are the room's receipt slots
+	KindAccountData Kind = 3  // user: account data, tags, push rules
+	KindToDevice    Kind = 4  // user: messages to devices of the user
+	KindDeviceList  Kind = 5  // user: devices or identity keys changed
+	KindPresence    Kind = 6  // user: presence
+	KindMembership  Kind = 7  // user: own membership in a room (invite, join, leave, knock, ban, forget)
+	KindProfile     Kind = 8  // user: display name, avatar, other profile fields
+	KindKeys        Kind = 9  // user: one-time or fallback key counts changed
+	KindAccount     Kind = 10 // user: the account itself (created, deactivated, locked, pushers …)
+	KindRoomUpdate  Kind = 11 // room: standing of old events changed (redacted, purged); slots are the room's
+)
+
+// StreamRow is one row of the stream: a reference to what one group wrote for
+// one owner and kind, never a copy. What it refers to may be gone by now.
+type StreamRow struct {
+	Pos       Position
+	OwnerKind OwnerKind
+	Owner     int64 // RoomNum or UserNum
+	Kind      Kind
+	First     Slot
+	Last      Slot
+}
+
+// Room is the owner if it is a room, else 0.
+func (r StreamRow) Room() RoomNum {
+	if r.OwnerKind == OwnerRoom {
+		return RoomNum(r.Owner)
+	}
+	return 0
+}
+
+// User is the owner if it is a user, else 0.
+func (r StreamRow) User() UserNum {
+	if r.OwnerKind == OwnerUser {
+		return UserNum(r.Owner)
+	}
+	return 0
+}
+
+var (
+	selectHead      = stmt(`SELECT COALESCE(MAX(pos), 0) FROM stream`)
+	insertStream    = stmt(`INSERT INTO stream (pos, owner_kind, owner, kind, first_slot, last_slot) VALUES ($1, $2, $3, $4, $5, $6)`)
+	selectStream    = stmt(`SELECT pos, owner_kind, owner, kind, first_slot, last_slot FROM stream WHERE pos > $1 AND pos <= $2 ORDER BY pos LIMIT $3`)
+	selectHorizon   = stmt(`SELECT COALESCE(MIN(pos), 0) FROM stream`)
+	selectOwnerRows = stmt(`SELECT pos, owner_kind, owner, kind, first_slot, last_slot FROM stream
+		WHERE owner_kind = $1 AND owner = $2 AND pos > $3 AND pos <= $4 ORDER BY pos LIMIT $5`)
+	selectOwnerLast = stmt(`SELECT pos, owner_kind, owner, kind, first_slot, last_slot FROM stream
+		WHERE owner_kind = $1 AND owner = $2 AND pos <= $3 AND kind = $4 ORDER BY pos DESC LIMIT 1`)
+	selectDeviceListRows = stmt(`SELECT pos, owner_kind, owner, kind, first_slot, last_slot FROM stream
+		WHERE kind = 5 AND pos > $1 AND pos <= $2 ORDER BY pos LIMIT $3`)
+	trimStream = stmt(`DELETE FROM stream WHERE pos IN (
+		SELECT pos FROM stream WHERE pos < $1 AND pos < (SELECT MAX(pos) FROM stream) ORDER BY pos LIMIT $2)`)
+)
+
+func scanStreamRow(row *Row) (r StreamRow) {
+	row.Scan(&r.Pos, &r.OwnerKind, &r.Owner, &r.Kind, &r.First, &r.Last)
+	return r
+}
+
+// Stream returns rows of the stream after one position up to another, in order.
+func (r *Read) Stream(after, upTo Position, limit int) ([]StreamRow, error) {
+	return query(r, selectStream, scanStreamRow, after, upTo, limit)
+}
+
+// Horizon is the oldest position still in the stream, 0 if it is empty. A token
+// below it is answered like an initial sync.
+func (r *Read) Horizon() (Position, error) {
+	return queryOne(r, selectHorizon, num[Position])
+}
+
+// RoomStream returns the rows of one room after one position up to another.
+func (r *Read) RoomStream(room RoomNum, after, upTo Position, limit int) ([]StreamRow, error) {
+	return query(r, selectOwnerRows, scanStreamRow, OwnerRoom, room, after, upTo, limit)
+}
+
+// UserStream returns the rows of one user after one position up to another.
+func (r *Read) UserStream(user UserNum, after, upTo Position, limit int) ([]StreamRow, error) {
+	return query(r, selectOwnerRows, scanStreamRow, OwnerUser, user, after, upTo, limit)
+}
+
+// LastRoomRow returns the newest row of a room and kind at or before a position.
+// Missing is ErrNotFound: the room had no such change, or it fell off the horizon.
+func (r *Read) LastRoomRow(room RoomNum, kind Kind, at Position) (StreamRow, error) {
+	return queryOne(r, selectOwnerLast, scanStreamRow, OwnerRoom, room, at, kind)
+}
+
+// LastUserRow returns the newest row of a user and kind at or before a position.
+func (r *Read) LastUserRow(user UserNum, kind Kind, at Position) (StreamRow, error) {
+	return queryOne(r, selectOwnerLast, scanStreamRow, OwnerUser, user, at, kind)
+}
+
+// DeviceListRows returns the device-list changes after one position up to another.
+func (r *Read) DeviceListRows(after, upTo Position, limit int) ([]StreamRow, error) {
+	return query(r, selectDeviceListRows, scanStreamRow, after, upTo, limit)
+}

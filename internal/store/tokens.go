@@ -1,0 +1,244 @@
+package store
+
+// Access, refresh and login tokens, sessions of interactive authentication,
+// and limits that are exact over all instances. Written by package auth. A
+// token is kept as its SHA-256 only.
+
+import "context"
+
+// Session is what an access token stands for.
+type Session struct {
+	User       UserNum
+	UserID     string
+	DeviceID   string
+	ExpiresTS  int64 // ms since 1970; 0 = never
+	SeenTS     int64 // when the device was last noted as seen
+	Generation int64 // of the token
+	Confirmed  int64 // generation of the device: tokens of earlier ones are revoked
+	Admin      bool
+	Locked     bool
+	Suspended  bool
+}
+
+var (
+	selectAccessToken = stmt(`SELECT t.user_num, u.user_id, t.device_id, t.expires_ts, d.seen_ts, t.generation, d.generation,
+			u.admin, u.locked, u.suspended
+		FROM access_tokens t
+		JOIN devices d ON d.user_num = t.user_num AND d.device_id = t.device_id
+		JOIN users u ON u.num = t.user_num
+		WHERE t.hash = $1`)
+	selectRefreshToken = stmt(`SELECT t.user_num, u.user_id, t.device_id, CAST(0 AS BIGINT), d.seen_ts, t.generation, d.generation,
+			u.admin, u.locked, u.suspended
+		FROM refresh_tokens t
+		JOIN devices d ON d.user_num = t.user_num AND d.device_id = t.device_id
+		JOIN users u ON u.num = t.user_num
+		WHERE t.hash = $1`)
+
+	insertAccessToken  = stmt(`INSERT INTO access_tokens (hash, user_num, device_id, generation, expires_ts) VALUES ($1, $2, $3, $4, $5)`)
+	insertRefreshToken = stmt(`INSERT INTO refresh_tokens (hash, user_num, device_id, generation) VALUES ($1, $2, $3, $4)`)
+
+	deleteAccessTokensOfDevice  = stmt(`DELETE FROM access_tokens WHERE user_num = $1 AND device_id = $2`)
+	deleteRefreshTokensOfDevice = stmt(`DELETE FROM refresh_tokens WHERE user_num = $1 AND device_id = $2`)
+	deleteLaterAccessTokens     = stmt(`DELETE FROM access_tokens WHERE user_num = $1 AND device_id = $2 AND generation > $3`)
+	deleteLaterRefreshTokens    = stmt(`DELETE FROM refresh_tokens WHERE user_num = $1 AND device_id = $2 AND generation > $3`)
+	deleteEarlierAccessTokens   = stmt(`DELETE FROM access_tokens WHERE user_num = $1 AND device_id = $2 AND generation < $3`)
+	deleteEarlierRefreshTokens  = stmt(`DELETE FROM refresh_tokens WHERE user_num = $1 AND device_id = $2 AND generation < $3`)
+	confirmGeneration           = stmt(`UPDATE devices SET generation = $3 WHERE user_num = $1 AND device_id = $2 AND generation < $3`)
+	requireGeneration           = stmt(`UPDATE devices SET seen_ts = $4 WHERE user_num = $1 AND device_id = $2 AND generation = $3`)
+
+	selectLoginToken  = stmt(`SELECT user_num FROM login_tokens WHERE hash = $1 AND expires_ts > $2`)
+	insertLoginToken  = stmt(`INSERT INTO login_tokens (hash, user_num, expires_ts) VALUES ($1, $2, $3)`)
+	useLoginToken     = stmt(`DELETE FROM login_tokens WHERE hash = $1 AND expires_ts > $2`)
+	expireLoginTokens = stmt(`DELETE FROM login_tokens WHERE expires_ts <= $1`)
+	selectUIASession  = stmt(`SELECT operation, user_num FROM uia_sessions WHERE hash = $1 AND expires_ts > $2`)
+	selectUIAStages   = stmt(`SELECT stage, result FROM uia_stages WHERE hash = $1 ORDER BY stage`)
+	insertUIASession  = stmt(`INSERT INTO uia_sessions (hash, operation, user_num, expires_ts) VALUES ($1, $2, $3, $4)`)
+	insertUIAStage    = stmt(`INSERT INTO uia_stages (hash, stage, result, expires_ts) VALUES ($1, $2, $3, $4) ON CONFLICT (hash, stage) DO NOTHING`)
+	deleteUIASession  = stmt(`DELETE FROM uia_sessions WHERE hash = $1`)
+	deleteUIAStages   = stmt(`DELETE FROM uia_stages WHERE hash = $1`)
+	expireUIASessions = stmt(`DELETE FROM uia_sessions WHERE expires_ts <= $1`)
+	expireUIAStages   = stmt(`DELETE FROM uia_stages WHERE expires_ts <= $1`)
+	selectLimit       = stmt(`SELECT full_ts FROM limits WHERE name = $1`)
+	upsertLimit       = stmt(`INSERT INTO limits (name, full_ts) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET full_ts = excluded.full_ts`)
+	deleteLimit       = stmt(`DELETE FROM limits WHERE name = $1`)
+	deleteFullLimits  = stmt(`DELETE FROM limits WHERE full_ts <= $1`)
+)
+
+func scanSession(row *Row) (s Session) {
+	row.Scan(&s.User, &s.UserID, &s.DeviceID, &s.ExpiresTS, &s.SeenTS, &s.Generation, &s.Confirmed, &s.Admin, &s.Locked, &s.Suspended)
+	return s
+}
+
+// AccessToken returns what an access token stands for, or ErrNotFound. Expired
+// and revoked ones (Generation < Confirmed) are returned too.
+func (r *Read) AccessToken(hash []byte) (Session, error) {
+	return queryOne(r, selectAccessToken, scanSession, hash)
+}
+
+// RefreshToken is AccessToken for refresh tokens; they don't expire. The last
+// revoked one is kept, so that its use can be told from that of a foreign one.
+func (r *Read) RefreshToken(hash []byte) (Session, error) {
+	return queryOne(r, selectRefreshToken, scanSession, hash)
+}
+
+// AddAccessToken adds a token of a device.
+func (c *Change) AddAccessToken(hash []byte, user UserNum, deviceID string, generation, expiresTS int64) {
+	c.exec(insertAccessToken, hash, user, deviceID, generation, expiresTS)
+}
+
+// AddRefreshToken adds a refresh token of a device.
+func (c *Change) AddRefreshToken(hash []byte, user UserNum, deviceID string, generation int64) {
+	c.exec(insertRefreshToken, hash, user, deviceID, generation)
+}
+
+// BeginGeneration makes room for tokens that follow a generation: those that an
+// earlier refresh of the same generation issued, and nobody used, are deleted.
+// The change fails with ErrTokenUsed if the device has moved on meanwhile.
+func (c *Change) BeginGeneration(user UserNum, deviceID string, from, seenTS int64) {
+	c.execOne(requireGeneration, ErrTokenUsed, user, deviceID, from, seenTS)
+	c.exec(deleteLaterAccessTokens, user, deviceID, from)
+	c.exec(deleteLaterRefreshTokens, user, deviceID, from)
+}
+
+// ConfirmGeneration revokes the tokens of earlier generations, since one of
+// this generation was used.
+func (c *Change) ConfirmGeneration(user UserNum, deviceID string, generation int64) {
+	c.exec(confirmGeneration, user, deviceID, generation)
+	c.exec(deleteEarlierAccessTokens, user, deviceID, generation)
+	c.exec(deleteEarlierRefreshTokens, user, deviceID, generation-1)
+}
+
+// LoginToken returns whom a login token logs in, or ErrNotFound.
+func (r *Read) LoginToken(hash []byte, now int64) (UserNum, error) {
+	return queryOne(r, selectLoginToken, num[UserNum], hash, now)
+}
+
+// AddLoginToken adds a login token, and deletes expired ones.
+func (tx *Tx) AddLoginToken(hash []byte, user UserNum, now, expiresTS int64) error {
+	if _, err := tx.exec(expireLoginTokens, now); err != nil {
+		return err
+	}
+	_, err := tx.exec(insertLoginToken, hash, user, expiresTS)
+	return err
+}
+
+// UseLoginToken deletes a login token. The change fails with ErrTokenUsed if it
+// is gone.
+func (c *Change) UseLoginToken(hash []byte, now int64) {
+	c.execOne(useLoginToken, ErrTokenUsed, hash, now)
+}
+
+// UIASession is a session of interactive authentication.
+type UIASession struct {
+	Operation string
+	User      UserNum // 0 = no access token was given
+	Completed []UIAStage
+}
+
+// UIAStage is a completed stage, and what it proved.
+type UIAStage struct{ Name, Result string }
+
+func scanUIASession(row *Row) (s UIASession) {
+	row.Scan(&s.Operation, &s.User)
+	return s
+}
+
+func scanUIAStage(row *Row) (s UIAStage) {
+	row.Scan(&s.Name, &s.Result)
+	return s
+}
+
+// UIASession returns a session that has not expired, or ErrNotFound.
+func (r *Read) UIASession(hash []byte, now int64) (UIASession, error) {
+	s, err := queryOne(r, selectUIASession, scanUIASession, hash, now)
+	if err != nil {
+		return s, err
+	}
+	s.Completed, err = query(r, selectUIAStages, scanUIAStage, hash)
+	return s, err
+}
+
+// AddUIASession adds a session with the stages completed already, and deletes
+// expired ones.
+func (tx *Tx) AddUIASession(hash []byte, s UIASession, now, expiresTS int64) error {
+	for _, expire := range []*Stmt{expireUIASessions, expireUIAStages} {
+		if _, err := tx.exec(expire, now); err != nil {
+			return err
+		}
+	}
+	if _, err := tx.exec(insertUIASession, hash, s.Operation, s.User, expiresTS); err != nil {
+		return err
+	}
+	return tx.AddUIAStages(hash, s.Completed, expiresTS)
+}
+
+// AddUIAStages notes stages of a session as completed.
+func (tx *Tx) AddUIAStages(hash []byte, stages []UIAStage, expiresTS int64) error {
+	for _, stage := range stages {
+		if _, err := tx.exec(insertUIAStage, hash, stage.Name, stage.Result, expiresTS); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// DeleteUIASession ends a session in the same commit as what it was for.
+func (c *Change) DeleteUIASession(hash []byte) {
+	c.exec(deleteUIASession, hash)
+	c.exec(deleteUIAStages, hash)
+}
+
+// Limit is a bucket of tokens that is exact over all instances.
+type Limit struct {
+	Name    string
+	EveryMS int64 // in which one token comes back
+	Burst   int64 // size of the bucket
+}
+
+// TakeLimits takes one token of each bucket, or of none: then wait is the time
+// in ms until all have one.
+func (s *Store) TakeLimits(ctx context.Context, now int64, limits ...Limit) (waitMS int64, err error) {
+	// Most refusals are of someone who tries again and again: they cost a read.
+	err = s.Read(ctx, func(r *Read) error {
+		waitMS, _, err = r.limits(now, limits)
+		return err
+	})
+	if err != nil || waitMS > 0 {
+		return waitMS, err
+	}
+	err = s.Write(ctx, func(tx *Tx) error {
+		var full []int64
+		waitMS, full, err = tx.limits(now, limits)
+		if err != nil || waitMS > 0 {
+			return err
+		}
+		if _, err := tx.exec(deleteFullLimits, now); err != nil {
+			return err
+		}
+		for i, l := range limits {
+			if _, err := tx.exec(upsertLimit, l.Name, full[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return waitMS, err
+}
+
+// limits returns when the buckets will be full if a token is taken of each, and
+// how long to wait before that may be done.
+func (r *Read) limits(now int64, limits []Limit) (waitMS int64, full []int64, err error) {
+	full = make([]int64, len(limits))
+	for i, l := range limits {
+		at, err := queryOne(r, selectLimit, (*Row).Int, l.Name)
+		if err != nil && err != ErrNotFound {
+			return 0, nil, err
+		}
+		full[i] = max(at, now) + l.EveryMS
+		waitMS = max(waitMS, full[i]-now-l.EveryMS*l.Burst)
+	}
+	return waitMS, full, nil
+}
+
+// ResetLimit fills a bucket.
+func (c *Change) ResetLimit(name string) { c.exec(deleteLimit, name) }

@@ -1,0 +1,34 @@
+package store
+
+import "context"
+
+// Tx is a transaction of its own for rare things. It may read: its Read sees
+// its own writes.
+type Tx struct {
+	Read
+}
+
+// Write runs f in a transaction, which commits if f returns nil. It runs between
+// groups and touches nothing that has a head or a position. f may run twice if
+// the database says that it must be repeated, so it changes nothing outside.
+func (s *Store) Write(ctx context.Context, f func(*Tx) error) error {
+	return s.engine.write(ctx, func(c conn) error {
+		return f(&Tx{Read{ctx: ctx, conn: c}})
+	})
+}
+
+// exec runs a write and returns the number of rows it touched.
+func (tx *Tx) exec(s *Stmt, list ...any) (int64, error) {
+	a := tx.conn.scratch()
+	a.add(s, list)
+	return tx.conn.exec(s, false, a)
+}
+
+// execOne runs a write that must touch exactly one row, else it gives conflict.
+func (tx *Tx) execOne(s *Stmt, conflict error, list ...any) error {
+	n, err := tx.exec(s, list...)
+	if err == nil && n != 1 {
+		err = conflict
+	}
+	return err
+}
