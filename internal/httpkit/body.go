@@ -1,6 +1,7 @@
 package httpkit
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"unicode/utf8"
 
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/mxerr"
@@ -142,20 +144,14 @@ func plainError(err error) string {
 
 // checkObject says whether body is one well-formed JSON object.
 func checkObject(body []byte) error {
-	if !json.Valid(body) {
-		return mxerr.NotJSON("The request's body is not JSON")
-	}
-	for _, c := range body {
-		switch c {
-		case ' ', '\t', '\r', '\n':
-			continue
-		case '{':
-			if err := canonicaljson.Check(body); err != nil {
-				return mxerr.BadJSON("The request's body is not allowed: %v", err).Because(err)
-			}
-			return nil
+	if err := canonicaljson.Check(body); err != nil {
+		if !json.Valid(body) || !utf8.Valid(body) {
+			return mxerr.NotJSON("The request's body is not JSON").Because(err)
 		}
-		break
+		return mxerr.BadJSON("The request's body is not allowed: %v", err)
 	}
-	return mxerr.BadJSON("The request's body must be a JSON object")
+	if start := bytes.TrimLeft(body, " \t\r\n"); start[0] != '{' {
+		return mxerr.BadJSON("The request's body must be a JSON object")
+	}
+	return nil
 }

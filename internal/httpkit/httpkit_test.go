@@ -316,6 +316,7 @@ func TestReadJSON(t *testing.T) {
 		"refuses_no_body":                      {"/must", ``, 400, "M_NOT_JSON"},
 		"takes_no_body_where_that_is_allowed":  {"/may", ``, 200, ""},
 		"refuses_what_is_not_json":             {"/may", `{"name":`, 400, "M_NOT_JSON"},
+		"refuses_bytes_that_are_not_utf8":      {"/must", "{\"name\":\"\xff\"}", 400, "M_NOT_JSON"},
 		"refuses_two_values":                   {"/must", `{}{}`, 400, "M_NOT_JSON"},
 		"refuses_a_list":                       {"/must", `[]`, 400, "M_BAD_JSON"},
 		"refuses_null":                         {"/must", `null`, 400, "M_BAD_JSON"},
