@@ -1,0 +1,48 @@
+package event
+
+import (
+	"crypto/sha256"
+
+	"stoa/matrix/canonicaljson"
+	"stoa/matrix/roomversion"
+)
+
+// ContentHash returns the hash of a complete event, which must be canonical JSON: of all but `unsigned`, `signatures` and `hashes`.
+//
+// Spec: server-server-api#calculating-the-content-hash-for-an-event
+func ContentHash(event []byte) ([sha256.Size]byte, error) {
+	var buffer [stackSize]byte
+	bytes, err := canonicaljson.AppendWithout(buffer[:0], event, "unsigned", "signatures", "hashes")
+	if err != nil {
+		return [sha256.Size]byte{}, wrap(err)
+	}
+	return sha256.Sum256(bytes), nil
+}
+
+// ReferenceHash returns the hash of the essential fields of an event, which must be canonical JSON: of its redacted form without
+// signatures.
+//
+// Spec: server-server-api#calculating-the-reference-hash-for-an-event
+func ReferenceHash(rules *roomversion.Rules, event []byte) ([sha256.Size]byte, error) {
+	evType, ok := canonicaljson.String(canonicaljson.Get(event, "type"))
+	if !ok {
+		return [sha256.Size]byte{}, badFormat("type", "it is missing or no string")
+	}
+	return referenceHash(rules, evType, event)
+}
+
+// ReferenceHash returns the hash of the event's essential fields.
+//
+// Spec: server-server-api#calculating-the-reference-hash-for-an-event
+func (p *PDU) ReferenceHash() ([sha256.Size]byte, error) {
+	return referenceHash(p.rules, p.evType, p.bytes)
+}
+
+func referenceHash(rules *roomversion.Rules, evType string, event []byte) ([sha256.Size]byte, error) {
+	var buffer [stackSize]byte
+	bytes, err := appendRedacted(buffer[:0], rules, evType, event, false)
+	if err != nil {
+		return [sha256.Size]byte{}, err
+	}
+	return sha256.Sum256(bytes), nil
+}
