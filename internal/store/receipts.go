@@ -1,0 +1,65 @@
+package store
+
+// Table receipts. Written by package ephemeral.
+
+// ReceiptKind is the type of a receipt as it is stored.
+type ReceiptKind int8
+
+const (
+	ReceiptRead    ReceiptKind = 1 // m.read
+	ReceiptPrivate ReceiptKind = 2 // m.read.private
+)
+
+// Receipt is one user's read-up-to mark in a room and thread. A change that
+// writes receipts carries them as its Payload ([]Receipt), Seq left out.
+type Receipt struct {
+	Room    RoomNum
+	User    UserNum
+	UserID  string
+	Kind    ReceiptKind
+	Thread  string // "" unthreaded, "main", or the event ID of a thread's root
+	Slot    Slot   // place of the event in the timeline; 0: the event is not here
+	Off     int64
+	EventID string
+	TS      int64 // ms
+	Seq     Slot  // receipt slot of the room
+}
+
+const receiptColumns = `r.room, r.user_num, u.user_id, r.kind, r.thread, r.slot, r.off, r.event_id, r.ts, r.seq`
+
+var (
+	putReceipt = stmt(`INSERT INTO receipts (room, user_num, kind, thread, slot, off, event_id, ts, seq)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+		ON CONFLICT (room, user_num, kind, thread) DO UPDATE SET slot = excluded.slot, off = excluded.off,
+			event_id = excluded.event_id, ts = excluded.ts, seq = excluded.seq`)
+	selectReceiptsSince = stmt(`SELECT ` + receiptColumns + ` FROM receipts r JOIN users u ON u.num = r.user_num
+		WHERE r.room = $1 AND r.seq > $2 AND r.seq <= $3 AND (r.kind = 1 OR r.user_num = $4) ORDER BY r.seq DESC LIMIT $5`)
+	selectReceiptsOf = stmt(`SELECT ` + receiptColumns + ` FROM receipts r JOIN users u ON u.num = r.user_num
+		WHERE {{in r.room $1}} AND r.user_num = $2`)
+)
+
+func scanReceipt(row *Row) (x Receipt) {
+	x.Room, x.User, x.UserID = num[RoomNum](row), num[UserNum](row), row.Text()
+	x.Kind, x.Thread = ReceiptKind(row.Int()), row.Text()
+	x.Slot, x.Off, x.EventID, x.TS, x.Seq = num[Slot](row), row.Int(), row.Text(), row.Int(), num[Slot](row)
+	return x
+}
+
+// PutReceipt writes a receipt in the place of the one with the same user, kind
+// and thread. The room's readers wake up.
+func (c *Change) PutReceipt(x Receipt) {
+	seq := c.ReceiptSlot(x.Room)
+	c.exec(putReceipt, x.Room, x.User, int64(x.Kind), x.Thread, x.Slot, x.Off, x.EventID, x.TS, seq)
+}
+
+// ReceiptsSince returns receipts of a room that were written after one receipt
+// slot up to another, newest first: public ones, and the viewer's own private
+// ones.
+func (r *Read) ReceiptsSince(room RoomNum, viewer UserNum, after, upTo Slot, limit int) ([]Receipt, error) {
+	return query(r, selectReceiptsSince, scanReceipt, room, after, upTo, viewer, limit)
+}
+
+// ReceiptsOf returns all receipts of one user in some rooms.
+func (r *Read) ReceiptsOf(user UserNum, rooms []RoomNum) ([]Receipt, error) {
+	return query(r, selectReceiptsOf, scanReceipt, rooms, user)
+}
