@@ -7,17 +7,12 @@ import (
 	"stoa/matrix/roomversion"
 )
 
-// ClientOptions says how an event is shown to clients.
-type ClientOptions struct {
-	// OmitRoomID leaves room_id out, as /sync does.
-	OmitRoomID bool
-}
-
-// AppendClient appends the event as clients get it, up to but without the closing brace, so that the caller goes on with
-// `,"unsigned":{…}}` or `}`. An m.room.redaction has `redacts` in both places, whatever its room version.
+// AppendClient appends the event as clients get it, without room_id and without the closing brace, so that the caller goes on
+// with `,"room_id":"…"` where the endpoint wants it, and with `,"unsigned":{…}}` or `}`. An m.room.redaction has `redacts` in
+// both places, whatever its room version.
 //
 // Spec: client-server-api#room-event-format, rooms/v11#moving-the-redacts-property-of-mroomredaction-events-to-a-content-property
-func AppendClient(dst []byte, p *PDU, options ClientOptions) []byte {
+func AppendClient(dst []byte, p *PDU) []byte {
 	dst = append(dst, `{"content":`...)
 	if p.redacts.IsZero() || p.rules.RedactsInContent {
 		dst = append(dst, p.content...)
@@ -31,9 +26,6 @@ func AppendClient(dst []byte, p *PDU, options ClientOptions) []byte {
 	dst = strconv.AppendInt(append(dst, `,"origin_server_ts":`...), p.ts, 10)
 	if !p.redacts.IsZero() {
 		dst = canonicaljson.AppendString(append(dst, `,"redacts":`...), p.redacts.String())
-	}
-	if !options.OmitRoomID {
-		dst = canonicaljson.AppendString(append(dst, `,"room_id":`...), p.roomID.String())
 	}
 	dst = canonicaljson.AppendString(append(dst, `,"sender":`...), p.sender.String())
 	if p.isState {
