@@ -1,0 +1,160 @@
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// write makes a settings file.
+func write(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "stoa.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestLoad(t *testing.T) {
+	t.Parallel()
+
+	t.Run("needs_no_file", func(t *testing.T) {
+		t.Parallel()
+		c, warnings, err := Load("", nil)
+		if err != nil || len(warnings) > 0 {
+			t.Fatal(err, warnings)
+		}
+		if c.ServerName.String() != "localhost" || c.PublicURL != "http://127.0.0.1:8008" || c.Database != "data/stoa.db" ||
+			c.Registration != RegistrationClosed || !bool(c.RateLimits) || c.LogMaxSize != 100<<20 || c.Instance == "" {
+			t.Errorf("%+v", c)
+		}
+	})
+	t.Run("lets_the_environment_win_over_the_file", func(t *testing.T) {
+		t.Parallel()
+		file := write(t, "server_name: file.example\nregistration: token\nlog_level: debug\n")
+		c, _, err := Load(file, []string{"STOA_SERVER_NAME=env.example", "STOA_LOG_MAX_SIZE=2 GiB", "OTHER=x"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.ServerName.String() != "env.example" || c.Registration != RegistrationToken || c.LogLevel.Level() != slog.LevelDebug || c.LogMaxSize != 2<<30 {
+			t.Errorf("%+v", c)
+		}
+	})
+	t.Run("reads_lists_in_both_forms", func(t *testing.T) {
+		t.Parallel()
+		want := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+		file := write(t, "trusted_proxies: [10.1.2.3/8, '::1']\nappservices: [a.yaml, b.yaml]\n")
+		c, _, err := Load(file, nil)
+		if err != nil || !reflect.DeepEqual(c.TrustedProxies, want) || !reflect.DeepEqual(c.AppServices, Paths{"a.yaml", "b.yaml"}) {
+			t.Fatal(err, c)
+		}
+		c, _, err = Load(write(t, ""), []string{"STOA_TRUSTED_PROXIES=10.1.2.3/8, ::1", "STOA_APPSERVICES=a.yaml:b.yaml"})
+		if err != nil || !reflect.DeepEqual(c.TrustedProxies, want) || !reflect.DeepEqual(c.AppServices, Paths{"a.yaml", "b.yaml"}) {
+			t.Fatal(err, c)
+		}
+	})
+	t.Run("warns_of_an_unknown_variable", func(t *testing.T) {
+		t.Parallel()
+		_, warnings, err := Load("", []string{"STOA_SERVERNAME=x", "STOA_TEST_POSTGRES=y"})
+		if err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], "STOA_SERVER_NAME") {
+			t.Fatal(err, warnings)
+		}
+	})
+	t.Run("takes_unix_sockets_and_ipv6", func(t *testing.T) {
+		t.Parallel()
+		c, _, err := Load("", []string{"STOA_CLIENT_LISTEN=unix:/run/stoa.sock", "STOA_ADMIN_LISTEN=[::1]:9000"})
+		if err != nil || c.PublicURL != "http://localhost" {
+			t.Fatal(err, c)
+		}
+		c, _, err = Load("", []string{"STOA_CLIENT_LISTEN=[::]:8008"})
+		if err != nil || c.PublicURL != "http://localhost:8008" {
+			t.Fatal(err, c)
+		}
+	})
+	t.Run("refuses_a_named_file_that_is_missing", func(t *testing.T) {
+		t.Parallel()
+		if _, _, err := Load(filepath.Join(t.TempDir(), "none.yaml"), nil); err == nil {
+			t.Fatal("accepted")
+		}
+	})
+}
+
+func TestLoadRefuses(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		file string
+		env  string
+		says []string
+	}{
+		"an_unknown_key_and_names_the_nearest":  {"\nservername: a\n", "", []string{"stoa.yaml:2", "servername", "did you mean server_name?"}},
+		"a_key_twice":                           {"log_level: info\nlog_level: debug\n", "", []string{"stoa.yaml:2", "line 1"}},
+		"a_nested_value":                        {"database:\n  url: x\n", "", []string{"database", "plain value"}},
+		"a_list_where_one_value_is_meant":       {"database: [a, b]\n", "", []string{"database", "not a list"}},
+		"a_file_that_is_no_mapping":             {"- a\n", "", []string{"name: value"}},
+		"a_file_that_is_no_yaml":                {"a: [\n", "", []string{"stoa.yaml"}},
+		"a_server_name_outside_its_grammar":     {"", "STOA_SERVER_NAME=a_b/c", []string{"STOA_SERVER_NAME"}},
+		"an_address_without_a_port":             {"", "STOA_CLIENT_LISTEN=localhost", []string{"client_listen", "host:port"}},
+		"federation_without_a_certificate":      {"", "STOA_FEDERATION_LISTEN=:8448", []string{"tls_cert"}},
+		"a_registration_that_does_not_exist":    {"", "STOA_REGISTRATION=maybe", []string{"closed, token, open"}},
+		"a_room_version_that_does_not_exist":    {"", "STOA_ROOM_VERSION=99", []string{"room_version"}},
+		"a_short_secret_key":                    {"", "STOA_SECRET_KEY=abc", []string{"16 characters"}},
+		"a_proxy_that_is_no_address":            {"", "STOA_TRUSTED_PROXIES=proxy", []string{"10.0.0.0/8"}},
+		"a_boolean_that_is_none":                {"unsafe_database: maybe\n", "", []string{"true or false"}},
+		"a_size_that_is_none":                   {"log_max_size: huge\n", "", []string{"100MiB"}},
+		"a_public_url_without_a_scheme":         {"public_url: matrix.example.org\n", "", []string{"public_url"}},
+		"an_instance_that_is_no_header_value":   {"instance: 'a b'\n", "", []string{"instance"}},
+		"several_at_once_and_names_them_all":    {"log_level: loud\nnothing: 1\n", "STOA_RATE_LIMITS=maybe", []string{"log_level", "nothing", "STOA_RATE_LIMITS"}},
+		"a_switch_that_is_neither_on_nor_off":   {"", "STOA_RATE_LIMITS=5", []string{"on or off"}},
+		"a_size_that_does_not_fit_in_64_bits":   {"log_max_size: 99999999999GiB\n", "", []string{"100MiB"}},
+		"an_empty_folder_for_data":              {"data_dir: ''\n", "", []string{"data_dir"}},
+		"a_unix_socket_without_a_path":          {"client_listen: 'unix:'\n", "", []string{"path of a socket"}},
+		"a_log_that_would_be_rotated_each_line": {"log_max_size: 10\n", "", []string{"1MiB"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, _, err := Load(write(t, c.file), strings.Fields(c.env))
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			for _, word := range c.says {
+				if !strings.Contains(err.Error(), word) {
+					t.Errorf("%q does not say %q", err, word)
+				}
+			}
+		})
+	}
+}
+
+func TestSecretIsNeverShown(t *testing.T) {
+	t.Parallel()
+	c, _, err := Load("", []string{"STOA_SECRET_KEY=correct horse battery"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log strings.Builder
+	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "key", c.SecretKey)
+	for _, shown := range []string{fmt.Sprint(c.SecretKey), fmt.Sprintf("%+v", c), fmt.Sprintf("%#v", c.SecretKey), log.String()} {
+		if strings.Contains(shown, "horse") {
+			t.Errorf("shown in %s", shown)
+		}
+	}
+	if c.SecretKey.Reveal() != "correct horse battery" {
+		t.Error("lost")
+	}
+}
+
+// Every field must be a setting that the file and the environment can set.
+func TestEverySettingHasItsNames(t *testing.T) {
+	t.Parallel()
+	for _, s := range settings(&Config{}) {
+		if s.key == "" || s.variable != "STOA_"+strings.ToUpper(s.key) {
+			t.Errorf("setting %q has the variable %q", s.key, s.variable)
+		}
+	}
+}

@@ -1,0 +1,154 @@
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Secret is a setting that must not be shown. Reveal gives it.
+type Secret string
+
+// Reveal gives the secret itself.
+func (s Secret) Reveal() string { return string(s) }
+
+// String hides the secret from fmt.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return "(hidden)"
+}
+
+// GoString hides the secret from %#v.
+func (s Secret) GoString() string { return strconv.Quote(s.String()) }
+
+// LogValue hides the secret from logs.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// Registration says who may make an account.
+type Registration string
+
+// The values of Registration.
+const (
+	RegistrationClosed Registration = "closed"
+	RegistrationToken  Registration = "token"
+	RegistrationOpen   Registration = "open"
+)
+
+// UnmarshalText is for Load.
+func (r *Registration) UnmarshalText(text []byte) error {
+	return oneOf((*string)(r), text, "closed", "token", "open")
+}
+
+// LogFormat is how messages are logged.
+type LogFormat string
+
+// The values of LogFormat.
+const (
+	LogText LogFormat = "text"
+	LogJSON LogFormat = "json"
+)
+
+// UnmarshalText is for Load.
+func (f *LogFormat) UnmarshalText(text []byte) error {
+	return oneOf((*string)(f), text, "text", "json")
+}
+
+// LogLevel is the least important level that is logged.
+type LogLevel slog.Level
+
+// UnmarshalText is for Load.
+func (l *LogLevel) UnmarshalText(text []byte) error {
+	var name string
+	if err := oneOf(&name, text, "debug", "info", "warn", "error"); err != nil {
+		return err
+	}
+	return (*slog.Level)(l).UnmarshalText(text)
+}
+
+// Level is for slog.
+func (l LogLevel) Level() slog.Level { return slog.Level(l) }
+
+// Switch is on or off.
+type Switch bool
+
+// UnmarshalText is for Load. YAML's true and false are understood too.
+func (s *Switch) UnmarshalText(text []byte) error {
+	switch string(text) {
+	case "on", "true":
+		*s = true
+	case "off", "false":
+		*s = false
+	default:
+		return fmt.Errorf("must be on or off, not %q", text)
+	}
+	return nil
+}
+
+func oneOf(to *string, text []byte, allowed ...string) error {
+	for _, a := range allowed {
+		if string(text) == a {
+			*to = a
+			return nil
+		}
+	}
+	return fmt.Errorf("must be one of %s, not %q", strings.Join(allowed, ", "), text)
+}
+
+// Bytes is a size in bytes.
+type Bytes int64
+
+// UnmarshalText reads "1048576", "1024KiB" or "1 MiB".
+func (b *Bytes) UnmarshalText(text []byte) error {
+	digits := strings.TrimSpace(string(text))
+	unit := int64(1)
+	for suffix, factor := range map[string]int64{"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30} {
+		if rest, ok := strings.CutSuffix(digits, suffix); ok {
+			digits, unit = strings.TrimSpace(rest), factor
+			break
+		}
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || n < 0 || n > (1<<62)/unit {
+		return fmt.Errorf("must be a number of bytes such as 500000, 64KiB or 100MiB, not %q", text)
+	}
+	*b = Bytes(n * unit)
+	return nil
+}
+
+// Paths is a list of files, written with colons between them (semicolons on
+// Windows).
+type Paths []string
+
+// UnmarshalText is for Load.
+func (p *Paths) UnmarshalText(text []byte) error {
+	*p = nil
+	for _, path := range filepath.SplitList(string(text)) {
+		if path != "" {
+			*p = append(*p, path)
+		}
+	}
+	return nil
+}
+
+// parsePrefixes reads addresses and networks separated by commas or spaces.
+func parsePrefixes(text string) ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for _, field := range strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' }) {
+		if a, err := netip.ParseAddr(field); err == nil {
+			a = a.Unmap()
+			all = append(all, netip.PrefixFrom(a, a.BitLen()))
+			continue
+		}
+		p, err := netip.ParsePrefix(field)
+		if err != nil {
+			return nil, fmt.Errorf("%q is neither an address (10.0.0.1) nor a network (10.0.0.0/8)", field)
+		}
+		all = append(all, p.Masked())
+	}
+	return all, nil
+}
