@@ -43,6 +43,7 @@ var (
 	makeAccount = stmt(`UPDATE users SET account = 1, password_hash = $2, admin = $3, created_ts = $4
 		WHERE num = $1 AND local = 1 AND account = 0`)
 	updatePassword  = stmt(`UPDATE users SET password_hash = $2 WHERE num = $1 AND account = 1 AND deactivated = 0`)
+	replaceHash     = stmt(`UPDATE users SET password_hash = $3 WHERE num = $1 AND password_hash = $2`)
 	updateAdmin     = stmt(`UPDATE users SET admin = $2 WHERE num = $1 AND account = 1 AND deactivated = 0`)
 	updateLocked    = stmt(`UPDATE users SET locked = $2 WHERE num = $1 AND account = 1 AND deactivated = 0`)
 	updateSuspended = stmt(`UPDATE users SET suspended = $2 WHERE num = $1 AND account = 1 AND deactivated = 0`)
@@ -112,6 +113,12 @@ func (c *Change) AddAccount(user UserNum, passwordHash string, admin bool, creat
 // fails with ErrNotFound.
 func (c *Change) SetPassword(user UserNum, passwordHash string) {
 	c.execOne(updatePassword, ErrNotFound, user, passwordHash)
+}
+
+// ReplacePasswordHash replaces one hash of a password by another of the same
+// password, unless the password was changed meanwhile.
+func (c *Change) ReplacePasswordHash(user UserNum, old, hash string) {
+	c.exec(replaceHash, user, old, hash)
 }
 
 // SetAdmin makes an active account an admin or an ordinary one.

@@ -71,6 +71,11 @@ func (c *Change) SawDevice(user UserNum, deviceID string, ts int64, ip string) {
 var deviceBelongings = []*Stmt{
 	deleteAccessTokensOfDevice,
 	deleteRefreshTokensOfDevice,
+	deleteDeviceKeys,
+	deleteDeviceOneTimeKeys,
+	deleteDeviceFallback,
+	deleteTargetSignatures,
+	deleteDeviceMessages,
 	stmt(`DELETE FROM devices WHERE user_num = $1 AND device_id = $2`),
 }
 
@@ -80,6 +85,14 @@ var userBelongings = []*Stmt{
 	stmt(`DELETE FROM access_tokens WHERE user_num = $1`),
 	stmt(`DELETE FROM refresh_tokens WHERE user_num = $1`),
 	stmt(`DELETE FROM login_tokens WHERE user_num = $1`),
+	stmt(`DELETE FROM device_keys WHERE user_num = $1`),
+	stmt(`DELETE FROM one_time_keys WHERE user_num = $1`),
+	stmt(`DELETE FROM fallback_keys WHERE user_num = $1`),
+	stmt(`DELETE FROM cross_signing_keys WHERE user_num = $1`),
+	stmt(`DELETE FROM key_signatures WHERE user_num = $1`),
+	stmt(`DELETE FROM key_backup_sessions WHERE user_num = $1`),
+	stmt(`DELETE FROM to_device WHERE user_num = $1`),
+	stmt(`UPDATE key_backups SET deleted = 1, auth_data = '{}', sessions = 0 WHERE user_num = $1`),
 	stmt(`DELETE FROM devices WHERE user_num = $1`),
 }
 

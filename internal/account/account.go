@@ -1,0 +1,259 @@
+// Package account keeps local users: who is registered, their passwords,
+// profiles, devices and registration tokens, and their end.
+//
+// It owns the rules for user names and passwords, and the order in which an
+// account ends: first nobody can act as it any more, then it leaves its rooms.
+// It never decides who may call it, gives out no tokens (see package auth), and
+// writes no events (see [Rooms]).
+//
+// The invariant that matters: a user ID that was registered once is never
+// given to anyone else, whatever became of the account.
+package account
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"stoa/internal/store"
+	"stoa/matrix/id"
+	"stoa/matrix/mxerr"
+)
+
+// Rooms is what happens in rooms because of an account.
+type Rooms interface {
+	// SetProfile puts a display name and an avatar (nil = none) into the member
+	// events of all rooms that the user is joined to.
+	SetProfile(ctx context.Context, user id.UserID, displayName, avatarURL *string) error
+	// LeaveAll leaves all rooms of the user and rejects all invites.
+	LeaveAll(ctx context.Context, user id.UserID) error
+}
+
+// Sessions forgets what is remembered about a user's tokens.
+type Sessions interface{ Drop(user store.UserNum) }
+
+// Options are what Accounts needs.
+type Options struct {
+	Store      *store.Store
+	ServerName id.ServerName
+	// Hasher is NewHasher(DefaultCost, 0) if nil.
+	Hasher *Hasher
+	// Sessions is told when sessions end or change; nil when no server runs.
+	Sessions Sessions
+	// Rooms is told of profiles and ends; nil when there are no rooms to tell.
+	Rooms Rooms
+	// Clock is time.Now if nil.
+	Clock func() time.Time
+	// Log is where nothing secret goes; nil = nowhere.
+	Log *slog.Logger
+}
+
+// Accounts keeps the local users. All its methods may be called at the same time.
+type Accounts struct {
+	store    *store.Store
+	server   id.ServerName
+	hasher   *Hasher
+	sessions Sessions
+	rooms    Rooms
+	clock    func() time.Time
+	log      *slog.Logger
+}
+
+// New makes an Accounts.
+func New(opt Options) *Accounts {
+	a := &Accounts{
+		store: opt.Store, server: opt.ServerName, hasher: opt.Hasher, sessions: opt.Sessions,
+		rooms: opt.Rooms, clock: opt.Clock, log: opt.Log,
+	}
+	if a.hasher == nil {
+		a.hasher = NewHasher(DefaultCost, 0)
+	}
+	if a.clock == nil {
+		a.clock = time.Now
+	}
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	return a
+}
+
+// Account is a registered user.
+type Account struct {
+	UserID      id.UserID
+	Num         store.UserNum
+	Created     time.Time
+	HasPassword bool
+	Admin       bool
+	Deactivated bool
+	Erased      bool
+	Locked      bool
+	Suspended   bool
+
+	passwordHash string
+}
+
+func fromRow(row store.Account) (Account, error) {
+	userID, err := id.ParseUserID(row.UserID)
+	if err != nil {
+		return Account{}, fmt.Errorf("account %d: %w", row.User, err)
+	}
+	return Account{
+		UserID: userID, Num: row.User, Created: time.UnixMilli(row.CreatedTS),
+		HasPassword: row.PasswordHash != "", Admin: row.Admin, Deactivated: row.Deactivated,
+		Erased: row.Erased, Locked: row.Locked, Suspended: row.Suspended, passwordHash: row.PasswordHash,
+	}, nil
+}
+
+// IsLocal says whether a user ID is of this server.
+func (a *Accounts) IsLocal(user id.UserID) bool { return user.ServerName() == a.server }
+
+// Account returns the account of a local user, deactivated ones too, or
+// store.ErrNotFound.
+func (a *Accounts) Account(ctx context.Context, user id.UserID) (Account, error) {
+	var row store.Account
+	err := a.store.Read(ctx, func(r *store.Read) (err error) {
+		row, err = r.Account(user.String())
+		return err
+	})
+	if err != nil {
+		return Account{}, fmt.Errorf("account of %s: %w", user, err)
+	}
+	return fromRow(row)
+}
+
+// AccountByNum is Account by the user's number.
+func (a *Accounts) AccountByNum(ctx context.Context, user store.UserNum) (Account, error) {
+	var row store.Account
+	err := a.store.Read(ctx, func(r *store.Read) (err error) {
+		row, err = r.AccountByNum(user)
+		return err
+	})
+	if err != nil {
+		return Account{}, fmt.Errorf("account of user number %d: %w", user, err)
+	}
+	return fromRow(row)
+}
+
+// Named returns the account that a person means by a user ID or a localpart,
+// in whatever case they write it; store.ErrNotFound if there is none.
+//
+// Spec: client-server-api#matrix-user-id
+func (a *Accounts) Named(ctx context.Context, name string) (Account, error) {
+	full := name
+	if !strings.HasPrefix(name, "@") {
+		full = "@" + name + ":" + a.server.String()
+	}
+	user, err := id.ParseUserID(full)
+	if err != nil || !a.IsLocal(user) {
+		return Account{}, store.ErrNotFound
+	}
+	found, err := a.Account(ctx, user) // a historical user ID may have capitals
+	if lower := strings.ToLower(user.Localpart()); errors.Is(err, store.ErrNotFound) && lower != user.Localpart() {
+		if user, err = id.NewUserID(lower, a.server); err != nil {
+			return Account{}, store.ErrNotFound
+		}
+		return a.Account(ctx, user)
+	}
+	return found, err
+}
+
+// accountsPage bounds a page of List.
+const accountsPage = 1000
+
+// List returns a page of accounts, from the one after a number (0 = the first),
+// in the order in which users became known.
+func (a *Accounts) List(ctx context.Context, after store.UserNum, limit int) ([]Account, error) {
+	var out []Account
+	err := a.store.Read(ctx, func(r *store.Read) error {
+		rows, err := r.Accounts(after, min(limit, accountsPage))
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			account, err := fromRow(row)
+			if err != nil {
+				return err
+			}
+			out = append(out, account)
+		}
+		return nil
+	})
+	return out, err
+}
+
+// Any says whether anyone was ever registered.
+func (a *Accounts) Any(ctx context.Context) (any bool, err error) {
+	err = a.store.Read(ctx, func(r *store.Read) error {
+		any, err = r.HasAccounts()
+		return err
+	})
+	return any, err
+}
+
+// SetAdmin makes an account an admin or an ordinary one.
+func (a *Accounts) SetAdmin(ctx context.Context, user store.UserNum, admin bool) error {
+	return a.mark(ctx, user, func(c *store.Change) { c.SetAdmin(user, admin) })
+}
+
+// SetLocked locks or unlocks an account: a locked one keeps its tokens and can
+// only log out.
+//
+// Spec: client-server-api#account-locking
+func (a *Accounts) SetLocked(ctx context.Context, user store.UserNum, locked bool) error {
+	return a.mark(ctx, user, func(c *store.Change) { c.SetLocked(user, locked) })
+}
+
+// SetSuspended suspends an account or ends that: a suspended one can read, but
+// not act on others.
+//
+// Spec: client-server-api#account-suspension
+func (a *Accounts) SetSuspended(ctx context.Context, user store.UserNum, suspended bool) error {
+	return a.mark(ctx, user, func(c *store.Change) { c.SetSuspended(user, suspended) })
+}
+
+func (a *Accounts) mark(ctx context.Context, user store.UserNum, fill func(*store.Change)) error {
+	c := store.NewChange()
+	fill(c)
+	if _, err := a.store.Commit(ctx, c); err != nil {
+		return fmt.Errorf("mark user number %d: %w", user, err)
+	}
+	a.drop(user)
+	return nil
+}
+
+func (a *Accounts) drop(user store.UserNum) {
+	if a.sessions != nil {
+		a.sessions.Drop(user)
+	}
+}
+
+// changeTries is how often a change is rebuilt after its user's head moved.
+const changeTries = 3
+
+// change commits what build fills in, fenced by the user's head. build runs
+// again if the head moved; it may leave the change empty.
+func (a *Accounts) change(ctx context.Context, user store.UserNum, build func(*store.Read, *store.Change) error) error {
+	for try := 1; ; try++ {
+		c := store.NewChange()
+		err := a.store.Read(ctx, func(r *store.Read) error {
+			if err := build(r, c); err != nil || c.Empty() {
+				return err
+			}
+			head, err := r.UserHead(user)
+			c.User(user, head)
+			return err
+		})
+		if err != nil || c.Empty() {
+			return err
+		}
+		if _, err = a.store.Commit(ctx, c); !errors.Is(err, store.ErrConflict) || try == changeTries {
+			return err
+		}
+	}
+}
+
+// errNoAccount is what who can't log in is told; it does not say why.
+func errNoAccount() *mxerr.Error { return mxerr.Forbidden("Invalid username or password") }

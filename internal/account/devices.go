@@ -1,0 +1,111 @@
+package account
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"stoa/internal/store"
+	"stoa/matrix/id"
+	"stoa/matrix/mxerr"
+)
+
+const (
+	// MaxDevices bounds the devices of a user.
+	MaxDevices = 1000
+	// MaxDeviceNameBytes bounds a device's display name.
+	MaxDeviceNameBytes = 255
+)
+
+// Devices returns all devices of a user.
+//
+// Spec: client-server-api#device-management
+func (a *Accounts) Devices(ctx context.Context, user store.UserNum) ([]store.Device, error) {
+	var out []store.Device
+	err := a.store.Read(ctx, func(r *store.Read) (err error) {
+		out, err = r.Devices(user, MaxDevices)
+		return err
+	})
+	return out, err
+}
+
+// Device returns one device; M_NOT_FOUND if the user has none of this ID.
+func (a *Accounts) Device(ctx context.Context, user store.UserNum, device id.DeviceID) (store.Device, error) {
+	var out store.Device
+	err := a.store.Read(ctx, func(r *store.Read) (err error) {
+		out, err = r.Device(user, device.String())
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		err = errNoDevice()
+	}
+	return out, err
+}
+
+func errNoDevice() error { return mxerr.NotFound("You have no device with this ID") }
+
+// CheckDeviceName refuses a display name that is too long.
+func CheckDeviceName(name string) error {
+	if len(name) > MaxDeviceNameBytes {
+		return mxerr.InvalidParam("A device's display name must not be longer than %d bytes", MaxDeviceNameBytes)
+	}
+	return nil
+}
+
+// RenameDevice gives a device a display name; empty takes it away.
+func (a *Accounts) RenameDevice(ctx context.Context, user store.UserNum, device id.DeviceID, name string) error {
+	if err := CheckDeviceName(name); err != nil {
+		return err
+	}
+	err := a.change(ctx, user, func(_ *store.Read, c *store.Change) error {
+		if name == "" {
+			c.SetDeviceName(user, device.String(), nil)
+		} else {
+			c.SetDeviceName(user, device.String(), &name)
+		}
+		return nil
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return errNoDevice()
+	}
+	return err
+}
+
+// DeleteDevices deletes devices with their tokens and keys. Those that are not
+// there are passed over.
+func (a *Accounts) DeleteDevices(ctx context.Context, user store.UserNum, devices ...id.DeviceID) error {
+	err := a.change(ctx, user, func(r *store.Read, c *store.Change) error {
+		for _, d := range devices {
+			_, err := r.Device(user, d.String())
+			if errors.Is(err, store.ErrNotFound) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			c.DeleteDevice(user, d.String())
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("delete devices of user number %d: %w", user, err)
+	}
+	a.drop(user)
+	return nil
+}
+
+// DeleteAllDevices deletes every device of a user.
+func (a *Accounts) DeleteAllDevices(ctx context.Context, user store.UserNum) error {
+	err := a.change(ctx, user, func(r *store.Read, c *store.Change) error {
+		devices, err := r.Devices(user, MaxDevices)
+		for _, d := range devices {
+			c.DeleteDevice(user, d.ID)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("delete all devices of user number %d: %w", user, err)
+	}
+	a.drop(user)
+	return nil
+}

@@ -1,0 +1,142 @@
+package account
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"stoa/internal/store"
+	"stoa/matrix/id"
+	"stoa/matrix/mxerr"
+)
+
+// CheckNewPassword refuses a password that can't be stored. It does not judge
+// how strong a password is.
+func CheckNewPassword(password string) error {
+	if password == "" {
+		return mxerr.InvalidParam("The password must not be empty")
+	}
+	if len(password) > MaxPasswordBytes {
+		return mxerr.InvalidParam("The password must not be longer than %d bytes", MaxPasswordBytes)
+	}
+	return nil
+}
+
+// CheckPassword returns the account if the password is its own. A wrong one, an
+// unknown user, and an account without a password are all the same M_FORBIDDEN,
+// after the same time; a deactivated account with the right to know it can't be
+// told apart, since its password is gone.
+//
+// It answers M_LIMIT_EXCEEDED when too many passwords are being checked.
+func (a *Accounts) CheckPassword(ctx context.Context, name, password string) (Account, error) {
+	found, err := a.Named(ctx, name)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return Account{}, err
+	}
+	ok, outdated, err := a.hasher.Check(ctx, found.passwordHash, password)
+	if err != nil {
+		return Account{}, fmt.Errorf("check password of %s: %w", found.UserID, err)
+	}
+	if !ok {
+		return Account{}, errNoAccount()
+	}
+	if outdated {
+		a.rehash(ctx, found, password)
+	}
+	return found, nil
+}
+
+// rehash replaces a hash of an older form, now that the password is known. It
+// is an improvement, not a condition: if it fails the next login tries again.
+func (a *Accounts) rehash(ctx context.Context, found Account, password string) {
+	hash, err := a.hasher.Hash(ctx, password)
+	if err == nil {
+		c := store.NewChange()
+		c.ReplacePasswordHash(found.Num, found.passwordHash, hash)
+		_, err = a.store.Commit(ctx, c)
+	}
+	if err != nil {
+		a.log.Warn("password hash of an older form is kept", "user_id", found.UserID.String(), "err", err)
+	}
+}
+
+// SetPassword gives an account a new password. If logout is true, all its
+// devices but the one to be kept (empty = none) are deleted.
+//
+// Spec: client-server-api#password-management
+func (a *Accounts) SetPassword(ctx context.Context, user store.UserNum, password string, logout bool, keep id.DeviceID) error {
+	if err := CheckNewPassword(password); err != nil {
+		return err
+	}
+	hash, err := a.hasher.Hash(ctx, password)
+	if err != nil {
+		return err
+	}
+	err = a.change(ctx, user, func(r *store.Read, c *store.Change) error {
+		c.SetPassword(user, hash)
+		if !logout {
+			return nil
+		}
+		devices, err := r.Devices(user, MaxDevices)
+		for _, d := range devices {
+			if d.ID != keep.String() {
+				c.DeleteDevice(user, d.ID)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("set password of user number %d: %w", user, err)
+	}
+	a.drop(user)
+	return nil
+}
+
+// leaveTime bounds the leaving of rooms after a deactivation.
+const leaveTime = 5 * time.Minute
+
+// Deactivate ends an account for good: password, tokens, devices, keys and push
+// rules are deleted, then it leaves its rooms. With erase its other data goes
+// too, and its events are hidden from those who did not have them.
+//
+// Done again it does what is left to do: leaving rooms, erasing.
+//
+// Spec: client-server-api#account-deactivation
+func (a *Accounts) Deactivate(ctx context.Context, user id.UserID, erase bool) error {
+	account, err := a.Account(ctx, user)
+	if err != nil {
+		return err
+	}
+	// Whoever asked may go away: what was begun is brought to its end.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTime)
+	defer cancel()
+	err = a.change(ctx, account.Num, func(r *store.Read, c *store.Change) error {
+		now, err := r.AccountByNum(account.Num)
+		if err != nil {
+			return err
+		}
+		if !now.Deactivated {
+			c.Deactivate(account.Num)
+		}
+		if !now.Deactivated || erase && !now.Erased {
+			c.DeleteBelongings(account.Num, erase)
+		}
+		if erase && !now.Erased {
+			c.Erase(account.Num)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("deactivate %s: %w", user, err)
+	}
+	a.drop(account.Num)
+	a.log.Info("account deactivated", "user_id", user.String(), "erased", erase)
+	if a.rooms == nil {
+		return nil
+	}
+	if err := a.rooms.LeaveAll(ctx, user); err != nil {
+		return fmt.Errorf("leave rooms of deactivated %s: %w", user, err)
+	}
+	return nil
+}

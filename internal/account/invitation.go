@@ -1,0 +1,124 @@
+package account
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"time"
+
+	"stoa/internal/store"
+	"stoa/matrix/mxerr"
+)
+
+// MaxRegistrationToken bounds a registration token, in bytes.
+//
+// Spec: client-server-api#token-authenticated-registration
+const MaxRegistrationToken = 64
+
+// registrationTokensListed bounds the list of registration tokens.
+const registrationTokensListed = 1000
+
+// RegistrationToken lets some people register. The token itself is shown once,
+// when it is made: what is kept is its hash.
+type RegistrationToken struct {
+	Name        string
+	UsesAllowed int64 // 0 = any number
+	Used        int64
+	Created     time.Time
+	Expires     time.Time // zero = never
+}
+
+func hashToken(token string) [sha256.Size]byte { return sha256.Sum256([]byte(token)) }
+
+// CreateRegistrationToken makes a token under a name by which it can be listed
+// and revoked. Given as "" it is made up. It returns the token.
+func (a *Accounts) CreateRegistrationToken(ctx context.Context, t RegistrationToken, token string) (string, error) {
+	if token == "" {
+		var b [12]byte
+		rand.Read(b[:]) // never fails
+		token = base64.RawURLEncoding.EncodeToString(b[:])
+	}
+	if len(token) > MaxRegistrationToken || !isOpaque(token) {
+		return "", mxerr.InvalidParam("A registration token has 1 to %d of the characters A-Z, a-z, 0-9, - . _ ~", MaxRegistrationToken)
+	}
+	if t.Name == "" || len(t.Name) > 255 || t.UsesAllowed < 0 {
+		return "", mxerr.InvalidParam("A registration token needs a name of at most 255 bytes, and no negative number of uses")
+	}
+	hash := hashToken(token)
+	row := store.RegistrationToken{Hash: hash[:], Name: t.Name, UsesAllowed: t.UsesAllowed, CreatedTS: a.clock().UnixMilli()}
+	if !t.Expires.IsZero() {
+		row.ExpiresTS = t.Expires.UnixMilli()
+	}
+	err := a.store.Write(ctx, func(tx *store.Tx) error { return tx.AddRegistrationToken(row) })
+	if errors.Is(err, store.ErrDuplicate) {
+		return "", mxerr.InvalidParam("There is a registration token of this name, or the same token under another")
+	}
+	if err != nil {
+		return "", fmt.Errorf("add registration token: %w", err)
+	}
+	return token, nil
+}
+
+// isOpaque checks the grammar of opaque identifiers.
+//
+// Spec: appendices#opaque-identifiers
+func isOpaque(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && c != '-' && c != '.' && c != '_' && c != '~' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// RegistrationTokens lists the tokens by name.
+func (a *Accounts) RegistrationTokens(ctx context.Context) ([]RegistrationToken, error) {
+	var out []RegistrationToken
+	err := a.store.Read(ctx, func(r *store.Read) error {
+		rows, err := r.RegistrationTokens(registrationTokensListed)
+		for _, row := range rows {
+			t := RegistrationToken{Name: row.Name, UsesAllowed: row.UsesAllowed, Used: row.Used, Created: time.UnixMilli(row.CreatedTS)}
+			if row.ExpiresTS != 0 {
+				t.Expires = time.UnixMilli(row.ExpiresTS)
+			}
+			out = append(out, t)
+		}
+		return err
+	})
+	return out, err
+}
+
+// RevokeRegistrationToken deletes a token by its name; store.ErrNotFound if
+// there is none.
+func (a *Accounts) RevokeRegistrationToken(ctx context.Context, name string) error {
+	err := a.store.Write(ctx, func(tx *store.Tx) error { return tx.RevokeRegistrationToken(name) })
+	if err != nil {
+		return fmt.Errorf("revoke registration token: %w", err)
+	}
+	return nil
+}
+
+// RegistrationTokenValid says whether a token could be used now.
+//
+// Spec: client-server-api#token-authenticated-registration
+func (a *Accounts) RegistrationTokenValid(ctx context.Context, token string) (bool, error) {
+	if len(token) > MaxRegistrationToken || !isOpaque(token) {
+		return false, nil
+	}
+	hash := hashToken(token)
+	var t store.RegistrationToken
+	err := a.store.Read(ctx, func(r *store.Read) (err error) {
+		t, err = r.RegistrationToken(hash[:])
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	left := t.UsesAllowed == 0 || t.Used < t.UsesAllowed
+	live := t.ExpiresTS == 0 || t.ExpiresTS > a.clock().UnixMilli()
+	return err == nil && left && live, err
+}

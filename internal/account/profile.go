@@ -1,0 +1,229 @@
+package account
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"stoa/internal/store"
+	"stoa/matrix/id"
+	"stoa/matrix/mxerr"
+)
+
+// Fields of a profile that the specification names.
+//
+// Spec: client-server-api#profiles
+const (
+	FieldDisplayName = "displayname"
+	FieldAvatarURL   = "avatar_url"
+	FieldTimeZone    = "m.tz"
+)
+
+const (
+	// MaxProfileBytes bounds a whole profile, as the JSON object that is
+	// answered.
+	MaxProfileBytes = 64 << 10
+	// MaxProfileKey bounds the name of a field.
+	MaxProfileKey = 255
+)
+
+// Profile is a user's profile: JSON values by field name.
+type Profile map[string]json.RawMessage
+
+// Profile returns the whole profile of a local user; M_NOT_FOUND if there is no
+// such user.
+func (a *Accounts) Profile(ctx context.Context, user id.UserID) (Profile, error) {
+	out := Profile{}
+	err := a.store.Read(ctx, func(r *store.Read) error {
+		account, err := r.Account(user.String())
+		if err != nil {
+			return err
+		}
+		fields, err := r.Profile(account.User)
+		for _, f := range fields {
+			out[f.Name] = json.RawMessage(f.Value)
+		}
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, mxerr.NotFound("Profile not found")
+	}
+	return out, err
+}
+
+// ProfileField returns one field of a local user's profile; M_NOT_FOUND if it
+// is not set or there is no such user.
+func (a *Accounts) ProfileField(ctx context.Context, user id.UserID, field string) (json.RawMessage, error) {
+	if err := checkField(field); err != nil {
+		return nil, err
+	}
+	var value string
+	err := a.store.Read(ctx, func(r *store.Read) error {
+		account, err := r.Account(user.String())
+		if err == nil {
+			value, err = r.ProfileField(account.User, field)
+		}
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, mxerr.NotFound("Profile field not found")
+	}
+	return json.RawMessage(value), err
+}
+
+// MemberProfile returns what a user's member events show: display name and
+// avatar, nil = none. Users without an account have neither.
+func (a *Accounts) MemberProfile(ctx context.Context, user id.UserID) (displayName, avatarURL *string, err error) {
+	profile, err := a.Profile(ctx, user)
+	if mxerr.Is(err, mxerr.CodeNotFound) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("profile of %s: %w", user, err)
+	}
+	return profile.text(FieldDisplayName), profile.text(FieldAvatarURL), nil
+}
+
+// text gives a field that is a string, else nil.
+func (p Profile) text(field string) *string {
+	var s *string
+	if raw, ok := p[field]; !ok || json.Unmarshal(raw, &s) != nil {
+		return nil
+	}
+	return s
+}
+
+// checkField checks the name of a field.
+//
+// Spec: appendices#common-namespaced-identifier-grammar
+func checkField(field string) error {
+	if len(field) > MaxProfileKey {
+		return mxerr.KeyTooLarge("A profile key must not be longer than %d bytes", MaxProfileKey)
+	}
+	if field == FieldDisplayName || field == FieldAvatarURL || isNamespaced(field) {
+		return nil
+	}
+	return mxerr.InvalidParam("Invalid profile key")
+}
+
+// isNamespaced says whether a key is parts of a-z, 0-9 and _ that begin with a
+// letter, joined by dots: two or more of them.
+func isNamespaced(key string) bool {
+	parts := strings.Split(key, ".")
+	if len(parts) < 2 {
+		return false
+	}
+	for _, part := range parts {
+		for i := range len(part) {
+			c := part[i]
+			if (c < 'a' || c > 'z') && (i == 0 || (c < '0' || c > '9') && c != '_') {
+				return false
+			}
+		}
+		if part == "" {
+			return false
+		}
+	}
+	return true
+}
+
+// checkValue checks a value that the specification gives a type. An avatar is
+// not required to be an MXC URI: clients set others, and what is not one shows
+// nothing.
+func checkValue(field string, value json.RawMessage) error {
+	switch field {
+	case FieldDisplayName, FieldAvatarURL, FieldTimeZone:
+		var s *string
+		if json.Unmarshal(value, &s) != nil || s == nil {
+			return mxerr.BadJSON("%s must be a string", field)
+		}
+		if len(*s) > maxMemberField {
+			return mxerr.InvalidParam("%s must not be longer than %d bytes", field, maxMemberField)
+		}
+	}
+	return nil
+}
+
+// maxMemberField bounds the fields that stand in every member event.
+const maxMemberField = 1000
+
+// SetProfileField sets one field to a JSON value, and tells the rooms if their
+// members see it. Setting the display name or the avatar to "" deletes it: that
+// is how clients did it before fields could be deleted.
+//
+// Errors: M_INVALID_PARAM, M_KEY_TOO_LARGE, M_BAD_JSON, M_PROFILE_TOO_LARGE.
+//
+// Spec: client-server-api#profiles
+func (a *Accounts) SetProfileField(ctx context.Context, user id.UserID, num store.UserNum, field string, value json.RawMessage) error {
+	if err := checkField(field); err != nil {
+		return err
+	}
+	if err := checkValue(field, value); err != nil {
+		return err
+	}
+	if (field == FieldDisplayName || field == FieldAvatarURL) && string(value) == `""` {
+		return a.DeleteProfileField(ctx, user, num, field)
+	}
+	return a.changeProfile(ctx, user, num, field, func(p Profile, c *store.Change) error {
+		p[field] = value
+		if p.size() >= MaxProfileBytes {
+			return mxerr.ProfileTooLarge("A profile must be smaller than %d bytes", MaxProfileBytes)
+		}
+		c.SetProfileField(num, field, string(value))
+		return nil
+	})
+}
+
+// size is the length of the profile as a JSON object.
+func (p Profile) size() int {
+	n := 2
+	for field, value := range p {
+		n += len(field) + len(value) + 4
+	}
+	return n
+}
+
+// DeleteProfileField deletes one field; one that is not there is no error.
+//
+// Spec: client-server-api#profiles
+func (a *Accounts) DeleteProfileField(ctx context.Context, user id.UserID, num store.UserNum, field string) error {
+	if err := checkField(field); err != nil {
+		return err
+	}
+	return a.changeProfile(ctx, user, num, field, func(p Profile, c *store.Change) error {
+		if _, ok := p[field]; ok {
+			delete(p, field)
+			c.DeleteProfileField(num, field)
+		}
+		return nil
+	})
+}
+
+// changeProfile commits what fill says about the profile as it is. The user's
+// head fences it, so that two fields set at once can't grow past the limit.
+func (a *Accounts) changeProfile(ctx context.Context, user id.UserID, num store.UserNum, field string, fill func(Profile, *store.Change) error) error {
+	var after Profile
+	err := a.change(ctx, num, func(r *store.Read, c *store.Change) error {
+		fields, err := r.Profile(num)
+		if err != nil {
+			return err
+		}
+		after = make(Profile, len(fields)+1)
+		for _, f := range fields {
+			after[f.Name] = json.RawMessage(f.Value)
+		}
+		return fill(after, c)
+	})
+	if err != nil {
+		return fmt.Errorf("change profile of %s: %w", user, err)
+	}
+	if a.rooms == nil || field != FieldDisplayName && field != FieldAvatarURL {
+		return nil
+	}
+	if err := a.rooms.SetProfile(ctx, user, after.text(FieldDisplayName), after.text(FieldAvatarURL)); err != nil {
+		return fmt.Errorf("tell rooms of the profile of %s: %w", user, err)
+	}
+	return nil
+}

@@ -1,0 +1,151 @@
+package account
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+
+	"stoa/internal/store"
+	"stoa/matrix/id"
+	"stoa/matrix/mxerr"
+)
+
+// Registration is an account to be made.
+type Registration struct {
+	// Username is the wished localpart; capitals are made small. Empty: the
+	// server picks one.
+	Username string
+	// Password may be empty: then nobody can log in with one.
+	Password string
+	Admin    bool
+	// Token is a registration token of which one use is counted; empty = none.
+	Token string
+}
+
+// Begun is an account that comes into being with the commit of its change, in
+// which the caller may put more: a device, tokens.
+type Begun struct {
+	UserID id.UserID
+	Num    store.UserNum
+	Change *store.Change
+}
+
+// UserID checks a wished username and gives the user ID that it stands for:
+// M_INVALID_USERNAME if there is none.
+//
+// Spec: appendices#user-identifiers
+func (a *Accounts) UserID(username string) (id.UserID, error) {
+	user, err := id.NewUserID(asciiLower(username), a.server)
+	if err != nil {
+		return user, mxerr.InvalidUsername("A username may only have a-z, 0-9, and the characters . _ = - / +, and with the server name at most %d bytes", id.MaxLength).Because(err)
+	}
+	return user, nil
+}
+
+// asciiLower makes A-Z small and leaves all else, so that no other character
+// turns into a permitted one.
+func asciiLower(s string) string {
+	return strings.Map(func(c rune) rune {
+		if c >= 'A' && c <= 'Z' {
+			return c + 'a' - 'A'
+		}
+		return c
+	}, s)
+}
+
+// Available checks whether a username can be registered: M_INVALID_USERNAME or
+// M_USER_IN_USE if not.
+func (a *Accounts) Available(ctx context.Context, username string) error {
+	user, err := a.UserID(username)
+	if err != nil {
+		return err
+	}
+	_, err = a.Account(ctx, user)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil
+	case err == nil:
+		return errInUse()
+	}
+	return err
+}
+
+func errInUse() error { return mxerr.UserInUse("Desired user ID is already taken") }
+
+// Begin prepares an account. Nothing is written before the change is committed
+// by Complete.
+//
+// Errors: M_INVALID_USERNAME, M_USER_IN_USE, M_INVALID_PARAM (password).
+func (a *Accounts) Begin(ctx context.Context, reg Registration) (*Begun, error) {
+	if reg.Username == "" {
+		reg.Username = randomUsername()
+	}
+	if err := a.Available(ctx, reg.Username); err != nil {
+		return nil, err
+	}
+	user, err := a.UserID(reg.Username)
+	if err != nil {
+		return nil, err
+	}
+	hash := ""
+	if reg.Password != "" {
+		if err := CheckNewPassword(reg.Password); err != nil {
+			return nil, err
+		}
+		if hash, err = a.hasher.Hash(ctx, reg.Password); err != nil {
+			return nil, err
+		}
+	}
+	nums, err := a.store.InternUsers(ctx, func(string) bool { return true }, user.String())
+	if err != nil {
+		return nil, fmt.Errorf("number of %s: %w", user, err)
+	}
+	b := &Begun{UserID: user, Num: nums[0], Change: store.NewChange()}
+	now := a.clock().UnixMilli()
+	b.Change.AddAccount(b.Num, hash, reg.Admin, now)
+	if reg.Token != "" {
+		hash := hashToken(reg.Token)
+		b.Change.UseRegistrationToken(hash[:], now)
+	}
+	return b, nil
+}
+
+// Complete commits a registration.
+//
+// Errors: M_USER_IN_USE, M_FORBIDDEN (the registration token was used up
+// meanwhile).
+func (a *Accounts) Complete(ctx context.Context, b *Begun) error {
+	_, err := a.store.Commit(ctx, b.Change)
+	switch {
+	case errors.Is(err, store.ErrUserInUse):
+		return errInUse()
+	case errors.Is(err, store.ErrTokenUsed):
+		return mxerr.Forbidden("The registration token can't be used any more")
+	case err != nil:
+		return fmt.Errorf("register %s: %w", b.UserID, err)
+	}
+	a.drop(b.Num)
+	return nil
+}
+
+// Register makes an account without a device: for commands and imports.
+func (a *Accounts) Register(ctx context.Context, reg Registration) (id.UserID, error) {
+	b, err := a.Begin(ctx, reg)
+	if err != nil {
+		return id.UserID{}, err
+	}
+	return b.UserID, a.Complete(ctx, b)
+}
+
+// randomUsername makes a localpart of 12 letters and digits, 60 bits.
+func randomUsername() string {
+	const letters = "abcdefghijkmnopqrstuvwxyz2345678"
+	b := make([]byte, 12)
+	rand.Read(b) // never fails
+	for i := range b {
+		b[i] = letters[b[i]%32]
+	}
+	return string(b)
+}

@@ -1,0 +1,112 @@
+package auth
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"stoa/internal/store"
+)
+
+// Sessions remembers whom recently used access tokens belong to.
+//
+// An entry is dropped by whoever ends a session, after the commit and before
+// the answer; what another instance ended is dropped when the stream brings
+// it. A lookup in the store that raced with a drop is not remembered (see
+// generation), so nothing stale can come in behind a drop.
+type Sessions struct {
+	limit int
+
+	mu         sync.RWMutex // guards all below; nothing is taken after it
+	byToken    map[Hash]*session
+	byUser     map[store.UserNum]map[Hash]struct{}
+	generation uint64 // counts drops
+}
+
+// sessionsKept bounds the tokens in memory, at about 400 bytes each.
+const sessionsKept = 100_000
+
+// NewSessions makes an empty memory. It is made before the packages that share
+// it: account drops from it what it ends.
+func NewSessions() *Sessions {
+	return &Sessions{
+		limit:   sessionsKept,
+		byToken: make(map[Hash]*session),
+		byUser:  make(map[store.UserNum]map[Hash]struct{}),
+	}
+}
+
+// session is what one access token stands for.
+type session struct {
+	Caller
+	expires int64 // ms since 1970; 0 = never
+	locked  bool
+
+	// seen is when the device was last noted as seen, in ms since 1970.
+	seen atomic.Int64
+}
+
+// find gives the session of a token, or nil.
+func (s *Sessions) find(token Hash) *session {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.byToken[token]
+}
+
+// begin is to be called before a lookup in the store whose result is added.
+func (s *Sessions) begin() (generation uint64) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.generation
+}
+
+// add remembers what a lookup found, unless a session ended meanwhile.
+func (s *Sessions) add(generation uint64, token Hash, found *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.generation != generation {
+		return
+	}
+	for old := range s.byToken { // any one makes room: its next use costs one query
+		if len(s.byToken) < s.limit {
+			break
+		}
+		s.remove(old)
+	}
+	s.byToken[token] = found
+	tokens := s.byUser[found.UserNum]
+	if tokens == nil {
+		tokens = make(map[Hash]struct{}, 1)
+		s.byUser[found.UserNum] = tokens
+	}
+	tokens[token] = struct{}{}
+}
+
+func (s *Sessions) remove(token Hash) {
+	found := s.byToken[token]
+	delete(s.byToken, token)
+	tokens := s.byUser[found.UserNum]
+	delete(tokens, token)
+	if len(tokens) == 0 {
+		delete(s.byUser, found.UserNum)
+	}
+}
+
+// Drop forgets all sessions of a user. It is called after the commit that ended
+// or changed one of them, and before that is acknowledged.
+func (s *Sessions) Drop(user store.UserNum) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.generation++
+	for token := range s.byUser[user] {
+		s.remove(token)
+	}
+}
+
+// DropAll forgets everything: for an instance that lost its place in the stream.
+func (s *Sessions) DropAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.generation++
+	clear(s.byToken)
+	clear(s.byUser)
+}

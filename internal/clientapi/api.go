@@ -1,0 +1,65 @@
+// Package clientapi is the client-server API over HTTP.
+//
+// It owns the list of its routes, the form of requests and answers, and
+// nothing else: a handler parses, calls one function of a domain package, and
+// returns a value or an error. It never touches the store, holds no state of
+// its own, and never logs; package httpkit writes answers and turns errors
+// into errcodes.
+//
+// The invariant that matters: an endpoint is in the list of Routes only if it
+// does what the specification says of it. All others answer 404 M_UNRECOGNIZED.
+//
+// Spec: client-server-api
+package clientapi
+
+import (
+	"stoa/internal/account"
+	"stoa/internal/auth"
+	"stoa/matrix/id"
+)
+
+// Registration says who may make an account by themselves.
+type Registration string
+
+// Values of the setting STOA_REGISTRATION.
+const (
+	RegistrationClosed Registration = "closed"
+	RegistrationToken  Registration = "token"
+	RegistrationOpen   Registration = "open"
+)
+
+// Options are what the API needs.
+type Options struct {
+	ServerName id.ServerName
+	// PublicURL is the address that clients use, without a slash at its end.
+	PublicURL string
+	// RoomVersion is that of new rooms.
+	RoomVersion string
+	// Registration is closed if empty.
+	Registration Registration
+	// SharedSecret enables registration by shared secret if not empty.
+	SharedSecret string
+	// Terms are the documents that people must accept to register; none if nil.
+	Terms auth.Terms
+	// Support is what /.well-known/matrix/support tells; nothing if nil.
+	Support *Support
+
+	Auth     *auth.Auth
+	Accounts *account.Accounts
+}
+
+// API serves the client-server API. Its handlers are in files named after the
+// specification's chapters, its routes in [API.Routes].
+type API struct {
+	opt      Options
+	auth     *auth.Auth
+	accounts *account.Accounts
+}
+
+// New makes an API.
+func New(opt Options) *API {
+	if opt.Registration == "" {
+		opt.Registration = RegistrationClosed
+	}
+	return &API{opt: opt, auth: opt.Auth, accounts: opt.Accounts}
+}

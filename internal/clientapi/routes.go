@@ -1,0 +1,53 @@
+package clientapi
+
+import (
+	"net/http"
+
+	"stoa/internal/httpkit"
+)
+
+// Routes lists every endpoint of the client-server API that is served, in the
+// order of the specification's chapters. What is not in it answers 404
+// M_UNRECOGNIZED; a known path with another method, 405.
+func (a *API) Routes() []httpkit.Route {
+	return []httpkit.Route{
+		// API versions and discovery. Spec: client-server-api#server-discovery
+		route("GET", "/_matrix/client/versions", a.versions),
+		route("GET", "/.well-known/matrix/client", a.wellKnownClient),
+		route("GET", "/.well-known/matrix/support", a.wellKnownSupport),
+		route("GET", client+"/v3/capabilities", a.capabilities),
+
+		// Login and logout. Spec: client-server-api#legacy-login
+
+		// Account registration. Spec: client-server-api#legacy-account-registration
+
+		// Account management. Spec: client-server-api#legacy-account-management
+		route("GET", client+"/v3/account/3pid", a.threepids),
+		route("GET", client+"/v3/account/whoami", a.whoami),
+
+		// Profiles. Spec: client-server-api#profiles
+		limited(httpkit.LimitLookup, "GET", client+"/v3/profile/{userId}", a.profile),
+		limited(httpkit.LimitLookup, "GET", client+"/v3/profile/{userId}/{keyName}", a.profileField),
+		route("PUT", client+"/v3/profile/{userId}/{keyName}", a.setProfileField),
+		route("DELETE", client+"/v3/profile/{userId}/{keyName}", a.deleteProfileField),
+
+		// Device management. Spec: client-server-api#device-management
+		route("GET", client+"/v3/devices", a.devices),
+		route("GET", client+"/v3/devices/{deviceId}", a.device),
+		route("PUT", client+"/v3/devices/{deviceId}", a.updateDevice),
+
+		// Server administration. Spec: client-server-api#server-administration
+	}
+}
+
+const client = "/_matrix/client"
+
+// route is a line of the list without a limit of its own.
+func route[T any](method, pattern string, f func(*http.Request) (T, error)) httpkit.Route {
+	return limited(httpkit.LimitPlain, method, pattern, f)
+}
+
+// limited is a line of the list with a limit class.
+func limited[T any](limit httpkit.Limit, method, pattern string, f func(*http.Request) (T, error)) httpkit.Route {
+	return httpkit.Route{Method: method, Pattern: pattern, Handler: httpkit.Adapt(f), Limit: limit}
+}
