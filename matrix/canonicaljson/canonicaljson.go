@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -71,8 +72,12 @@ func AppendLoose(dst, src []byte) ([]byte, error) {
 // Check says whether a text is well-formed JSON with unique keys, valid UTF-8 and bounded depth. Numbers may be floats: it is
 // meant for request bodies, which are no events. Errors are *Error.
 func Check(src []byte) error {
-	var buffer [1024]byte
-	_, err := run(buffer[:0], src, anyNumbers)
+	w := writers.Get().(*writer)
+	defer w.release()
+	err := w.run(w.spare[:0], src, anyNumbers)
+	if cap(w.dst) <= maxKeptSpare {
+		w.spare = w.dst
+	}
 	return err
 }
 
@@ -87,17 +92,10 @@ func Marshal(v any) ([]byte, error) {
 }
 
 func run(dst, src []byte, numbers numbers) ([]byte, error) {
-	var stack [32]member
-	w := writer{src: src, dst: dst, members: stack[:0], numbers: numbers}
-	w.space()
-	if w.value(0) {
-		w.space()
-		if w.pos < len(w.src) {
-			w.fail(w.pos, "there is more behind the value")
-		}
-	}
-	if w.reason != "" {
-		return dst, &Error{Offset: w.at, Reason: w.reason}
+	w := writers.Get().(*writer)
+	defer w.release()
+	if err := w.run(dst, src, numbers); err != nil {
+		return dst, err
 	}
 	return w.dst, nil
 }
@@ -116,9 +114,44 @@ type writer struct {
 	pos     int
 	dst     []byte
 	members []member // of all objects that are open, innermost last
+	spare   []byte   // to write to what nobody wants to read
 	numbers numbers
 	reason  string // of the first error; "" if there was none
 	at      int    // its place in src
+}
+
+// writers are kept for their memory alone.
+var writers = sync.Pool{New: func() any {
+	return &writer{members: make([]member, 0, 64), spare: make([]byte, 0, 4096)}
+}}
+
+// The memory of a writer that had more to do than this is not kept.
+const (
+	maxKeptMembers = 4096
+	maxKeptSpare   = 64 << 10
+)
+
+func (w *writer) release() {
+	if cap(w.members) <= maxKeptMembers {
+		*w = writer{members: w.members[:0], spare: w.spare}
+		writers.Put(w)
+	}
+}
+
+// run writes one JSON text to w.dst, behind what is in dst.
+func (w *writer) run(dst, src []byte, numbers numbers) error {
+	w.src, w.dst, w.numbers = src, dst, numbers
+	w.space()
+	if w.value(0) {
+		w.space()
+		if w.pos < len(w.src) {
+			w.fail(w.pos, "there is more behind the value")
+		}
+	}
+	if w.reason != "" {
+		return &Error{Offset: w.at, Reason: w.reason}
+	}
+	return nil
 }
 
 // fail notes the first error and returns false.

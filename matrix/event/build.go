@@ -48,17 +48,19 @@ type Draft struct {
 //
 // Spec: server-server-api#adding-hashes-and-signatures-to-outgoing-events
 func Build(rules *roomversion.Rules, draft Draft, signer Signer) (*PDU, error) {
-	var buffer [stackSize]byte
-	bytes, err := draft.append(buffer[:0], rules)
+	s := scratches.Get().(*scratch)
+	defer s.release()
+	bytes, err := draft.append(s.canonical[:0], rules)
 	if err != nil {
 		return nil, err
 	}
+	s.canonical = bytes
 	if rules.EventIDFormat == roomversion.EventIDAssigned && draft.EventID.IsZero() {
 		if bytes, err = withEventID(bytes, signer.ServerName()); err != nil {
 			return nil, err
 		}
 	}
-	signed, hash, err := hashAndSign(rules, draft.Type, bytes, signer)
+	signed, hash, err := s.hashAndSign(rules, draft.Type, bytes, signer)
 	if err != nil {
 		return nil, err
 	}
@@ -176,31 +178,29 @@ func HashAndSign(rules *roomversion.Rules, event []byte, signer Signer) ([]byte,
 	if err != nil {
 		return nil, wrap(err)
 	}
-	signed, _, err := hashAndSign(rules, evType, bare, signer)
+	s := scratches.Get().(*scratch)
+	defer s.release()
+	signed, _, err := s.hashAndSign(rules, evType, bare, signer)
 	return signed, err
 }
 
 // hashAndSign adds hash and signature to a canonical event that has none, and returns the reference hash too.
-func hashAndSign(rules *roomversion.Rules, evType string, bare []byte, signer Signer) (signed []byte, reference [sha256.Size]byte, err error) {
-	var hashedBuffer, redactedBuffer [stackSize]byte
-	var hashes [len(`{"sha256":""}`) + 43]byte
+func (s *scratch) hashAndSign(rules *roomversion.Rules, evType string, bare []byte, signer Signer) (signed []byte, reference [sha256.Size]byte, err error) {
 	content := sha256.Sum256(bare)
-	value := base64.RawStdEncoding.AppendEncode(append(hashes[:0], `{"sha256":"`...), content[:])
-	hashed, err := canonicaljson.AppendWith(hashedBuffer[:0], bare, "hashes", append(value, `"}`...))
-	if err != nil {
+	s.value = base64.RawStdEncoding.AppendEncode(append(s.value[:0], `{"sha256":"`...), content[:])
+	s.value = append(s.value, `"}`...)
+	if s.hashed, err = canonicaljson.AppendWith(s.hashed[:0], bare, "hashes", s.value); err != nil {
 		return nil, reference, wrap(err)
 	}
-	redacted, err := appendRedacted(redactedBuffer[:0], rules, evType, hashed, false)
-	if err != nil {
+	if s.redacted, err = appendRedacted(s.redacted[:0], rules, evType, s.hashed, false); err != nil {
 		return nil, reference, err
 	}
-	var signatures [512]byte
-	value = appendSignatures(signatures[:0], signer, redacted)
-	signed, err = canonicaljson.AppendWith(make([]byte, 0, len(hashed)+len(value)+len(`,"signatures":`)), hashed, "signatures", value)
-	if err != nil {
+	s.value = appendSignatures(s.value[:0], signer, s.redacted)
+	signed = make([]byte, 0, len(s.hashed)+len(s.value)+len(`,"signatures":`))
+	if signed, err = canonicaljson.AppendWith(signed, s.hashed, "signatures", s.value); err != nil {
 		return nil, reference, wrap(err)
 	}
-	return signed, sha256.Sum256(redacted), nil
+	return signed, sha256.Sum256(s.redacted), nil
 }
 
 // appendSignatures appends a `signatures` object of one signature.
@@ -216,8 +216,7 @@ func appendSignatures(dst []byte, signer Signer, message []byte) []byte {
 //
 // Spec: server-server-api#inviting-to-a-room, server-server-api#restricted-rooms
 func (p *PDU) Sign(signer Signer) (*PDU, error) {
-	var buffer [stackSize]byte
-	redacted, err := appendRedacted(buffer[:0], p.rules, p.evType, p.bytes, false)
+	redacted, err := appendRedacted(nil, p.rules, p.evType, p.bytes, false)
 	if err != nil {
 		return nil, err
 	}

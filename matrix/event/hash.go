@@ -11,11 +11,13 @@ import (
 //
 // Spec: server-server-api#calculating-the-content-hash-for-an-event
 func ContentHash(event []byte) ([sha256.Size]byte, error) {
-	var buffer [stackSize]byte
-	bytes, err := canonicaljson.AppendWithout(buffer[:0], event, "unsigned", "signatures", "hashes")
+	s := scratches.Get().(*scratch)
+	defer s.release()
+	bytes, err := canonicaljson.AppendWithout(s.hashed[:0], event, "unsigned", "signatures", "hashes")
 	if err != nil {
 		return [sha256.Size]byte{}, wrap(err)
 	}
+	s.hashed = bytes
 	return sha256.Sum256(bytes), nil
 }
 
@@ -39,10 +41,12 @@ func (p *PDU) ReferenceHash() ([sha256.Size]byte, error) {
 }
 
 func referenceHash(rules *roomversion.Rules, evType string, event []byte) ([sha256.Size]byte, error) {
-	var buffer [stackSize]byte
-	bytes, err := appendRedacted(buffer[:0], rules, evType, event, false)
+	s := scratches.Get().(*scratch)
+	defer s.release()
+	bytes, err := appendRedacted(s.redacted[:0], rules, evType, event, false)
 	if err != nil {
 		return [sha256.Size]byte{}, err
 	}
+	s.redacted = bytes
 	return sha256.Sum256(bytes), nil
 }

@@ -4,15 +4,29 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"sync"
 
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/id"
 	"stoa/matrix/roomversion"
 )
 
-// stackSize is the size of the buffers on the stack in which events are put together, in bytes. Larger events take theirs
-// from the heap.
-const stackSize = 4096
+// scratch is memory in which events are put together. Nothing that lives longer than a call may share it.
+type scratch struct{ canonical, hashed, redacted, value []byte }
+
+// scratches are kept for their memory alone. An event's size bounds what one of them holds.
+var scratches = sync.Pool{New: func() any {
+	return &scratch{canonical: make([]byte, 0, 2048), hashed: make([]byte, 0, 2048), redacted: make([]byte, 0, 1024), value: make([]byte, 0, 256)}
+}}
+
+// maxKeptScratch is the capacity in bytes up to which a buffer is kept.
+const maxKeptScratch = 2 * MaxSize
+
+func (s *scratch) release() {
+	if cap(s.canonical)+cap(s.hashed)+cap(s.redacted)+cap(s.value) <= maxKeptScratch {
+		scratches.Put(s)
+	}
+}
 
 // Parse reads an event that arrives from elsewhere, in any JSON form: it brings the bytes into canonical form, drops
 // `unsigned`, checks the event format of the room version and the size limits, and computes hashes and event ID. If the content
@@ -22,16 +36,18 @@ const stackSize = 4096
 //
 // Spec: server-server-api#checks-performed-on-receipt-of-a-pdu (checks 1 and 3)
 func Parse(rules *roomversion.Rules, raw []byte) (*PDU, error) {
-	var canonicalBuffer, hashedBuffer [stackSize]byte
-	canonical, err := appendCanonical(rules, canonicalBuffer[:0], raw)
+	s := scratches.Get().(*scratch)
+	defer s.release()
+	canonical, err := appendCanonical(rules, s.canonical[:0], raw)
 	if err != nil {
 		return nil, err
 	}
+	s.canonical = canonical
 	if !canonicaljson.IsObject(canonical) {
 		return nil, badFormat("", "it is no JSON object")
 	}
 	all := append(make([]byte, 0, len(canonical)), '{')
-	hashed := append(hashedBuffer[:0], '{')
+	hashed := append(s.hashed[:0], '{')
 	err = canonicaljson.Object(canonical, func(key string, value []byte) error {
 		switch key {
 		case "unsigned":
@@ -47,6 +63,7 @@ func Parse(rules *roomversion.Rules, raw []byte) (*PDU, error) {
 		return nil, &Error{Kind: BadJSON, Reason: "it can't be read", Cause: err}
 	}
 	all, hashed = append(all, '}'), append(hashed, '}')
+	s.hashed = hashed
 	if len(all) > MaxSize {
 		return nil, tooLarge("", MaxSize)
 	}

@@ -110,19 +110,22 @@ func (p *PDU) isThirdPartyInvite() bool {
 //
 // Spec: server-server-api#validating-hashes-and-signatures-on-received-events, rooms/v5#signing-key-validity-period
 func Verify(p *PDU, keys signing.KeySource) error {
-	var buffer [stackSize]byte
-	message, err := appendRedacted(buffer[:0], p.rules, p.evType, p.bytes, false)
+	s := scratches.Get().(*scratch)
+	defer s.release()
+	message, err := appendRedacted(s.redacted[:0], p.rules, p.evType, p.bytes, false)
 	if err != nil {
 		return err
 	}
+	s.redacted = message
 	servers, count := p.requiredServers()
-	for _, s := range servers[:count] {
-		err := signing.VerifySignatures(message, p.signatures, s.Server.String(), func(keyID id.KeyID) (ed25519.PublicKey, bool) {
-			key, known := keys.VerifyKey(s.Server, keyID)
+	for _, required := range servers[:count] {
+		server := required.Server
+		err := signing.VerifySignatures(message, p.signatures, server.String(), func(keyID id.KeyID) (ed25519.PublicKey, bool) {
+			key, known := keys.VerifyKey(server, keyID)
 			return key.Key, known && key.ValidAt(p.ts, p.rules.StrictSignatureValidity)
 		})
 		if err != nil {
-			return &SignatureError{EventID: p.eventID, Server: s.Server, Authoriser: s.Authoriser, Cause: err}
+			return &SignatureError{EventID: p.eventID, Server: server, Authoriser: required.Authoriser, Cause: err}
 		}
 	}
 	return nil
