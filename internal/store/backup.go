@@ -27,12 +27,10 @@ var (
 	selectBackup = stmt(`SELECT version, algorithm, auth_data, etag, sessions, deleted FROM key_backups WHERE user_num = $1 AND version = $2`)
 	latestBackup = stmt(`SELECT version, algorithm, auth_data, etag, sessions, deleted FROM key_backups
 		WHERE user_num = $1 AND deleted = 0 ORDER BY version DESC LIMIT 1`)
-	lastBackupVersion        = stmt(`SELECT COALESCE(MAX(version), 0) FROM key_backups WHERE user_num = $1`)
-	updateBackupAuth         = stmt(`UPDATE key_backups SET auth_data = $3 WHERE user_num = $1 AND version = $2`)
-	updateBackupCounts       = stmt(`UPDATE key_backups SET etag = $3, sessions = $4 WHERE user_num = $1 AND version = $2`)
-	markBackupDeleted        = stmt(`UPDATE key_backups SET deleted = 1, auth_data = '{}', sessions = 0 WHERE user_num = $1 AND version = $2`)
-	deleteUserBackups        = stmt(`UPDATE key_backups SET deleted = 1, auth_data = '{}', sessions = 0 WHERE user_num = $1`)
-	deleteUserBackupSessions = stmt(`DELETE FROM key_backup_sessions WHERE user_num = $1`)
+	lastBackupVersion  = stmt(`SELECT COALESCE(MAX(version), 0) FROM key_backups WHERE user_num = $1`)
+	updateBackupAuth   = stmt(`UPDATE key_backups SET auth_data = $3 WHERE user_num = $1 AND version = $2`)
+	updateBackupCounts = stmt(`UPDATE key_backups SET etag = $3, sessions = $4 WHERE user_num = $1 AND version = $2`)
+	markBackupDeleted  = stmt(`UPDATE key_backups SET deleted = 1, auth_data = '{}', sessions = 0 WHERE user_num = $1 AND version = $2`)
 
 	upsertBackedUpKey = stmt(`INSERT INTO key_backup_sessions
 		(user_num, version, room_id, session_id, first_message_index, forwarded_count, is_verified, session_data)

@@ -50,6 +50,7 @@ var (
 	selectDeviceKeys = stmt(`SELECT k.user_num, k.device_id, COALESCE(d.display_name, ''), k.keys FROM device_keys k
 		LEFT JOIN devices d ON d.user_num = k.user_num AND d.device_id = k.device_id
 		WHERE {{in k.user_num $1}} ORDER BY k.user_num, k.device_id`)
+	selectDeviceIDs         = stmt(`SELECT device_id FROM devices WHERE user_num = $1 ORDER BY device_id`)
 	deleteDeviceKeys        = stmt(`DELETE FROM device_keys WHERE user_num = $1 AND device_id = $2`)
 	deleteDeviceOneTimeKeys = stmt(`DELETE FROM one_time_keys WHERE user_num = $1 AND device_id = $2`)
 	deleteDeviceFallback    = stmt(`DELETE FROM fallback_keys WHERE user_num = $1 AND device_id = $2`)
@@ -57,7 +58,7 @@ var (
 
 	insertOneTimeKey = stmt(`INSERT INTO one_time_keys (user_num, device_id, algorithm, key_id, key, seq, claimed_ts)
 		VALUES ($1, $2, $3, $4, $5, $6, 0) ON CONFLICT (user_num, device_id, algorithm, key_id) DO NOTHING`)
-	selectOneTimeKeys = stmt(`SELECT algorithm, key_id, key, claimed_ts <> 0 FROM one_time_keys
+	selectOneTimeKeys = stmt(`SELECT algorithm, key_id, key, CASE WHEN claimed_ts = 0 THEN 0 ELSE 1 END FROM one_time_keys
 		WHERE user_num = $1 AND device_id = $2 AND {{intext key_id $3}}`)
 	countOneTimeKeys = stmt(`SELECT algorithm, COUNT(*) FROM one_time_keys
 		WHERE user_num = $1 AND device_id = $2 AND claimed_ts = 0 GROUP BY algorithm ORDER BY algorithm`)
@@ -76,13 +77,11 @@ var (
 	upsertCrossSigningKey = stmt(`INSERT INTO cross_signing_keys (user_num, usage, keys) VALUES ($1, $2, $3)
 		ON CONFLICT (user_num, usage) DO UPDATE SET keys = excluded.keys`)
 	selectCrossSigningKeys = stmt(`SELECT user_num, usage, keys FROM cross_signing_keys WHERE {{in user_num $1}} ORDER BY user_num, usage`)
-	deleteUserCrossSigning = stmt(`DELETE FROM cross_signing_keys WHERE user_num = $1`)
 
 	upsertKeySignature = stmt(`INSERT INTO key_signatures (user_num, target, signer_num, signer_key, signature) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (user_num, target, signer_num, signer_key) DO UPDATE SET signature = excluded.signature`)
 	selectKeySignatures = stmt(`SELECT user_num, target, signer_num, signer_key, signature FROM key_signatures
 		WHERE {{in user_num $1}} AND (signer_num = user_num OR signer_num = $2) ORDER BY user_num, target`)
-	deleteUserSignatures = stmt(`DELETE FROM key_signatures WHERE user_num = $1`)
 )
 
 // PutDeviceKeys writes a device's identity keys; who shares a room with the
@@ -92,25 +91,9 @@ func (c *Change) PutDeviceKeys(user UserNum, deviceID, keys string) {
 	c.UserSlot(user, KindDeviceList)
 }
 
-// DeleteDeviceKeys removes all that belongs to a device's encryption, messages
-// that wait for it included; who shares a room with the user is told.
-func (c *Change) DeleteDeviceKeys(user UserNum, deviceID string) {
-	c.exec(deleteDeviceKeys, user, deviceID)
-	c.exec(deleteDeviceOneTimeKeys, user, deviceID)
-	c.exec(deleteDeviceFallback, user, deviceID)
-	c.exec(deleteTargetSignatures, user, deviceID)
-	c.exec(deleteDeviceMessages, user, deviceID)
-	c.UserSlot(user, KindDeviceList)
-}
-
-// DeleteUserKeys removes the cross-signing keys, the signatures on them and all
-// key backups of a user who is deactivated.
-func (c *Change) DeleteUserKeys(user UserNum) {
-	c.exec(deleteUserCrossSigning, user)
-	c.exec(deleteUserSignatures, user)
-	c.exec(deleteUserBackupSessions, user)
-	c.exec(deleteUserBackups, user)
-	c.UserSlot(user, KindDeviceList)
+// DeviceIDs returns the devices of a user, with and without keys.
+func (r *Read) DeviceIDs(user UserNum) ([]string, error) {
+	return query(r, selectDeviceIDs, (*Row).Text, user)
 }
 
 // DeviceKeys returns the identity keys of all devices of the users.

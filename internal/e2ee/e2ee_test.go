@@ -1,0 +1,493 @@
+package e2ee_test
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"stoa/internal/e2ee"
+	"stoa/internal/store"
+	"stoa/internal/store/storetest"
+	"stoa/matrix/id"
+	"stoa/matrix/mxerr"
+	"stoa/matrix/signing"
+)
+
+// house is a store with users and their keys.
+type house struct {
+	t     *testing.T
+	store *store.Store
+	keys  *e2ee.Keys
+}
+
+func onBothEngines(t *testing.T, f func(h *house)) {
+	t.Helper()
+	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
+		f(newHouse(t, open()))
+	})
+}
+
+func newHouse(t *testing.T, s *store.Store) *house {
+	server, err := id.ParseServerName("stoa.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &house{t: t, store: s, keys: e2ee.New(e2ee.Options{Store: s, ServerName: server, Clock: time.Now, Log: slog.New(slog.DiscardHandler)})}
+}
+
+// device makes a device, and its user if need be.
+func (h *house) device(userID, deviceID string) e2ee.Device {
+	h.t.Helper()
+	user, err := id.ParseUserID(userID)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	nums, err := h.store.InternUsers(h.t.Context(), func(string) bool { return true }, userID)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	c := store.NewChange()
+	c.PutDevice(nums[0], store.Device{ID: deviceID, CreatedTS: 1})
+	h.commit(c)
+	return e2ee.Device{UserID: user, User: nums[0], DeviceID: deviceID}
+}
+
+func (h *house) commit(c *store.Change) {
+	h.t.Helper()
+	if _, err := h.store.Commit(h.t.Context(), c); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *house) read(f func(*store.Read) error) {
+	h.t.Helper()
+	if err := h.store.Read(h.t.Context(), f); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *house) upload(d e2ee.Device, up e2ee.Upload) e2ee.Counts {
+	h.t.Helper()
+	counts, err := h.keys.Upload(h.t.Context(), d, up)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return counts
+}
+
+func wantCode(t *testing.T, err error, code string) {
+	t.Helper()
+	var m *mxerr.Error
+	if !errors.As(err, &m) || m.Code != code {
+		t.Fatalf("got %v, want %s", err, code)
+	}
+}
+
+func oneTimeKeys(from, to int) e2ee.Object {
+	keys := e2ee.Object{}
+	for i := from; i < to; i++ {
+		keys[fmt.Sprintf("signed_curve25519:K%04d", i)] = json.RawMessage(fmt.Sprintf(`{"key":"public%d","signatures":{}}`, i))
+	}
+	return keys
+}
+
+func (h *house) claim(d e2ee.Device) string {
+	h.t.Helper()
+	claimed, err := h.keys.Claim(context.WithoutCancel(h.t.Context()), map[string]map[string]string{d.UserID.String(): {d.DeviceID: "signed_curve25519"}})
+	if err != nil {
+		h.t.Error(err)
+		return ""
+	}
+	for name := range claimed.OneTimeKeys[d.UserID.String()][d.DeviceID] {
+		return name
+	}
+	return ""
+}
+
+func TestClaimGivesEachKeyOnce(t *testing.T) {
+	t.Parallel()
+	onBothEngines(t, func(h *house) {
+		bob := h.device("@bob:stoa.test", "BOB")
+		const keys, claimers = 60, 8
+		h.upload(bob, e2ee.Upload{OneTimeKeys: oneTimeKeys(0, keys)})
+		var mu sync.Mutex
+		times := map[string]int{}
+		var wg sync.WaitGroup
+		other := newHouse(h.t, h.store) // a second instance shares no lock with the first
+		for i := range claimers {
+			wg.Go(func() {
+				for range keys / claimers * 2 {
+					who := h
+					if i%2 == 1 {
+						who = other
+					}
+					if name := who.claim(bob); name != "" {
+						mu.Lock()
+						times[name]++
+						mu.Unlock()
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if len(times) != keys {
+			h.t.Errorf("%d different keys were given out, want %d", len(times), keys)
+		}
+		for name, n := range times {
+			if n != 1 {
+				h.t.Errorf("%s was given out %d times", name, n)
+			}
+		}
+		h.read(func(r *store.Read) error {
+			counts, err := h.keys.Counts(r, bob)
+			if counts["signed_curve25519"] != 0 {
+				h.t.Errorf("%d keys are left", counts["signed_curve25519"])
+			}
+			return err
+		})
+	})
+}
+
+func TestClaimGoesInOrderOfUpload(t *testing.T) {
+	t.Parallel()
+	onBothEngines(t, func(h *house) {
+		bob := h.device("@bob:stoa.test", "BOB")
+		h.upload(bob, e2ee.Upload{OneTimeKeys: oneTimeKeys(5, 6)})
+		h.upload(bob, e2ee.Upload{OneTimeKeys: oneTimeKeys(1, 3)})
+		for _, want := range []string{"K0005", "K0001", "K0002", ""} {
+			if got := strings.TrimPrefix(h.claim(bob), "signed_curve25519:"); got != want {
+				h.t.Fatalf("claimed %q, want %q", got, want)
+			}
+		}
+	})
+}
+
+func TestUpload(t *testing.T) {
+	t.Parallel()
+	onBothEngines(t, func(h *house) {
+		bob := h.device("@bob:stoa.test", "BOB")
+		ctx := h.t.Context()
+		if counts := h.upload(bob, e2ee.Upload{OneTimeKeys: oneTimeKeys(0, 3)}); counts["signed_curve25519"] != 3 {
+			h.t.Errorf("counts are %v", counts)
+		}
+		if counts := h.upload(bob, e2ee.Upload{OneTimeKeys: oneTimeKeys(1, 4)}); counts["signed_curve25519"] != 4 {
+			h.t.Errorf("an overlapping upload gives %v", counts)
+		}
+		_, err := h.keys.Upload(ctx, bob, e2ee.Upload{OneTimeKeys: e2ee.Object{"signed_curve25519:K0001": json.RawMessage(`{"key":"other"}`)}})
+		wantCode(h.t, err, mxerr.CodeInvalidParam)
+
+		first := h.claim(bob)
+		if counts := h.upload(bob, e2ee.Upload{OneTimeKeys: oneTimeKeys(0, 3)}); counts["signed_curve25519"] != 3 {
+			h.t.Errorf("after a repeated upload of the claimed key %s: %v", first, counts)
+		}
+		_, err = h.keys.Upload(ctx, bob, e2ee.Upload{OneTimeKeys: oneTimeKeys(10, 509)})
+		wantCode(h.t, err, mxerr.CodeInvalidParam)
+		_, err = h.keys.Upload(ctx, bob, e2ee.Upload{OneTimeKeys: e2ee.Object{"nocolon": json.RawMessage(`"x"`)}})
+		wantCode(h.t, err, mxerr.CodeInvalidParam)
+		_, err = h.keys.Upload(ctx, bob, e2ee.Upload{OneTimeKeys: e2ee.Object{"curve25519:A": json.RawMessage(`[]`)}})
+		wantCode(h.t, err, mxerr.CodeBadJSON)
+		_, err = h.keys.Upload(ctx, bob, e2ee.Upload{DeviceKeys: json.RawMessage(`{"user_id":"@eve:stoa.test","device_id":"BOB","algorithms":[],"keys":{},"signatures":{}}`)})
+		wantCode(h.t, err, mxerr.CodeInvalidParam)
+		_, err = h.keys.Upload(ctx, bob, e2ee.Upload{DeviceKeys: json.RawMessage(`{"user_id":"@bob:stoa.test"}`)})
+		wantCode(h.t, err, mxerr.CodeBadJSON)
+	})
+}
+
+func TestFallbackKeyIsUsedWhenNoneIsLeft(t *testing.T) {
+	t.Parallel()
+	onBothEngines(t, func(h *house) {
+		bob := h.device("@bob:stoa.test", "BOB")
+		unused := func() (names []string) {
+			h.read(func(r *store.Read) (err error) { names, err = h.keys.UnusedFallbackAlgorithms(r, bob); return err })
+			return names
+		}
+		h.upload(bob, e2ee.Upload{OneTimeKeys: oneTimeKeys(0, 1), FallbackKeys: e2ee.Object{"signed_curve25519:F1": json.RawMessage(`{"key":"fall","fallback":true}`)}})
+		if got := h.claim(bob); got != "signed_curve25519:K0000" {
+			h.t.Fatalf("first claim gives %q", got)
+		}
+		if got := unused(); len(got) != 1 {
+			h.t.Errorf("unused before: %v", got)
+		}
+		for range 2 {
+			if got := h.claim(bob); got != "signed_curve25519:F1" {
+				h.t.Fatalf("a claim without one-time keys gives %q", got)
+			}
+		}
+		if got := unused(); len(got) != 0 {
+			h.t.Errorf("unused after use: %v", got)
+		}
+		h.upload(bob, e2ee.Upload{FallbackKeys: e2ee.Object{"signed_curve25519:F2": json.RawMessage(`{"key":"fall2","fallback":true}`)}})
+		if got := unused(); len(got) != 1 {
+			h.t.Errorf("unused after a new one: %v", got)
+		}
+	})
+}
+
+// person has cross-signing keys and a device with keys.
+type person struct {
+	e2ee.Device
+	master, self, user, own *signing.Key
+}
+
+func newKey(t *testing.T, name string) *signing.Key {
+	t.Helper()
+	seed := make([]byte, ed25519.SeedSize)
+	copy(seed, name)
+	unnamed, err := id.ParseKeyID("ed25519:x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := signing.NewKey(unnamed, seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	named, err := id.ParseKeyID("ed25519:" + signing.Base64(key.Public()).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if key, err = signing.NewKey(named, seed); err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func (h *house) person(userID, deviceID string) person {
+	p := person{Device: h.device(userID, deviceID)}
+	p.master, p.self, p.user = newKey(h.t, userID+"m"), newKey(h.t, userID+"s"), newKey(h.t, userID+"u")
+	own, err := id.ParseKeyID("ed25519:" + deviceID)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if p.own, err = signing.NewKey(own, newKey(h.t, deviceID).Seed()); err != nil {
+		h.t.Fatal(err)
+	}
+	h.upload(p.Device, e2ee.Upload{DeviceKeys: p.deviceKeys()})
+	return p
+}
+
+func (p person) deviceKeys() json.RawMessage {
+	return json.RawMessage(fmt.Sprintf(`{"user_id":%q,"device_id":%q,"algorithms":["m.olm.v1.curve25519-aes-sha2"],"keys":{%q:%q},"signatures":{}}`,
+		p.UserID, p.DeviceID, p.own.ID(), signing.Base64(p.own.Public())))
+}
+
+func (p person) identity(usage string, key *signing.Key) json.RawMessage {
+	return json.RawMessage(fmt.Sprintf(`{"user_id":%q,"usage":[%q],"keys":{%q:%q}}`, p.UserID, usage, key.ID(), signing.Base64(key.Public())))
+}
+
+func (p person) sign(t *testing.T, object json.RawMessage, key *signing.Key) json.RawMessage {
+	t.Helper()
+	out, err := signing.SignJSON(object, p.UserID.String(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func (p person) crossSigning(t *testing.T) e2ee.CrossSigning {
+	return e2ee.CrossSigning{
+		MasterKey:      p.identity("master", p.master),
+		SelfSigningKey: p.sign(t, p.identity("self_signing", p.self), p.master),
+		UserSigningKey: p.sign(t, p.identity("user_signing", p.user), p.master),
+	}
+}
+
+func TestCrossSigningUpload(t *testing.T) {
+	t.Parallel()
+	onBothEngines(t, func(h *house) {
+		ctx := h.t.Context()
+		alice := h.person("@alice:stoa.test", "ALICE")
+		keys := alice.crossSigning(h.t)
+		err := h.keys.UploadCrossSigning(ctx, alice.Device, e2ee.CrossSigning{SelfSigningKey: keys.SelfSigningKey})
+		wantCode(h.t, err, mxerr.CodeMissingParam)
+		err = h.keys.UploadCrossSigning(ctx, alice.Device, e2ee.CrossSigning{MasterKey: keys.MasterKey, SelfSigningKey: alice.sign(h.t, alice.identity("self_signing", alice.self), alice.user)})
+		wantCode(h.t, err, mxerr.CodeInvalidSignature)
+		err = h.keys.UploadCrossSigning(ctx, alice.Device, e2ee.CrossSigning{MasterKey: alice.identity("self_signing", alice.master)})
+		wantCode(h.t, err, mxerr.CodeInvalidParam)
+
+		needs := func(up e2ee.CrossSigning) bool {
+			needs, err := h.keys.NeedsAuth(ctx, alice.Device, up)
+			if err != nil {
+				h.t.Fatal(err)
+			}
+			return needs
+		}
+		if needs(keys) {
+			h.t.Error("the first upload needs authentication")
+		}
+		if err := h.keys.UploadCrossSigning(ctx, alice.Device, keys); err != nil {
+			h.t.Fatal(err)
+		}
+		if needs(keys) {
+			h.t.Error("the same keys again need authentication")
+		}
+		other := alice
+		other.master = newKey(h.t, "another")
+		if !needs(other.crossSigning(h.t)) {
+			h.t.Error("another master key needs no authentication")
+		}
+	})
+}
+
+func TestSignatures(t *testing.T) {
+	t.Parallel()
+	onBothEngines(t, func(h *house) {
+		ctx := h.t.Context()
+		alice, bob := h.person("@alice:stoa.test", "ALICE"), h.person("@bob:stoa.test", "BOB")
+		for _, p := range []person{alice, bob} {
+			if err := h.keys.UploadCrossSigning(ctx, p.Device, p.crossSigning(h.t)); err != nil {
+				h.t.Fatal(err)
+			}
+		}
+		bobMaster := signing.Base64(bob.master.Public()).String()
+		failures, err := h.keys.UploadSignatures(ctx, alice.Device, map[string]e2ee.Object{
+			"@alice:stoa.test": {"ALICE": alice.sign(h.t, alice.deviceKeys(), alice.self)},
+			"@bob:stoa.test":   {bobMaster: alice.sign(h.t, bob.identity("master", bob.master), alice.user)},
+		})
+		if err != nil || len(failures) != 0 {
+			h.t.Fatalf("failures %v, %v", failures, err)
+		}
+		for name, object := range map[string]json.RawMessage{
+			"by the wrong key":     alice.sign(h.t, bob.identity("master", bob.master), alice.self),
+			"on something else":    alice.sign(h.t, json.RawMessage(`{"user_id":"@bob:stoa.test"}`), alice.user),
+			"with a bad signature": json.RawMessage(strings.Replace(string(alice.sign(h.t, bob.identity("master", bob.master), alice.user)), `"signatures":{"@alice:stoa.test":{"ed25519:`+signing.Base64(alice.user.Public()).String()+`":"`, `"signatures":{"@alice:stoa.test":{"ed25519:`+signing.Base64(alice.user.Public()).String()+`":"AAAA`, 1)),
+		} {
+			failures, err := h.keys.UploadSignatures(ctx, alice.Device, map[string]e2ee.Object{"@bob:stoa.test": {bobMaster: object}})
+			if err != nil || failures["@bob:stoa.test"][bobMaster] == nil {
+				h.t.Errorf("a signature %s is accepted: %v %v", name, failures, err)
+			}
+		}
+
+		query := func(caller person) e2ee.Queried {
+			q, err := h.keys.Query(ctx, caller.Device, map[string][]string{"@alice:stoa.test": nil, "@bob:stoa.test": nil, "@nobody:stoa.test": nil})
+			if err != nil {
+				h.t.Fatal(err)
+			}
+			return q
+		}
+		const byAlice = `"@alice:stoa.test":{`
+		if q := query(alice); !strings.Contains(string(q.MasterKeys["@bob:stoa.test"]), byAlice) || q.UserSigningKeys["@bob:stoa.test"] != nil || q.UserSigningKeys["@alice:stoa.test"] == nil {
+			h.t.Errorf("alice sees %s", q.MasterKeys["@bob:stoa.test"])
+		}
+		q := query(bob)
+		if strings.Contains(string(q.MasterKeys["@bob:stoa.test"]), byAlice) {
+			h.t.Error("bob sees alice's signature on his master key")
+		}
+		if !strings.Contains(string(q.DeviceKeys["@alice:stoa.test"]["ALICE"]), byAlice) {
+			h.t.Error("bob does not see alice's signature on her device")
+		}
+		if q.DeviceKeys["@nobody:stoa.test"] != nil {
+			h.t.Error("a user without keys is in the answer")
+		}
+	})
+}
+
+func TestToDevice(t *testing.T) {
+	t.Parallel()
+	onBothEngines(t, func(h *house) {
+		ctx := h.t.Context()
+		alice, phone, laptop := h.device("@alice:stoa.test", "ALICE"), h.device("@bob:stoa.test", "PHONE"), h.device("@bob:stoa.test", "LAPTOP")
+		send := func(txnID, device string, n int) {
+			err := h.keys.SendToDevice(ctx, alice, "m.test", txnID, map[string]e2ee.Object{"@bob:stoa.test": {device: json.RawMessage(fmt.Sprintf(`{"n":%d}`, n))}, "@nobody:stoa.test": {"*": json.RawMessage(`{}`)}})
+			if err != nil {
+				h.t.Fatal(err)
+			}
+		}
+		waiting := func(d e2ee.Device, after store.Slot) (bodies []string, upTo store.Slot) {
+			h.read(func(r *store.Read) error {
+				messages, to, err := h.keys.ToDevice(r, d, after)
+				for _, m := range messages {
+					bodies = append(bodies, string(m))
+				}
+				upTo = to
+				return err
+			})
+			return bodies, upTo
+		}
+		send("1", "PHONE", 1)
+		send("1", "PHONE", 1) // sent again
+		send("2", "*", 2)
+		send("3", "GONE", 3)
+		bodies, upTo := waiting(phone, 0)
+		if len(bodies) != 2 || bodies[0] != `{"content":{"n":1},"sender":"@alice:stoa.test","type":"m.test"}` {
+			h.t.Fatalf("the phone gets %v", bodies)
+		}
+		if again, _ := waiting(phone, 0); len(again) != 2 {
+			h.t.Errorf("the same token gives %v", again)
+		}
+		if others, _ := waiting(laptop, 0); len(others) != 1 {
+			h.t.Errorf("the laptop gets %v", others)
+		}
+		send("4", "PHONE", 4)
+		if err := h.keys.Acknowledge(ctx, phone, upTo); err != nil {
+			h.t.Fatal(err)
+		}
+		if left, _ := waiting(phone, 0); len(left) != 1 || !strings.Contains(left[0], `"n":4`) {
+			h.t.Errorf("after the acknowledgement: %v", left)
+		}
+		if others, _ := waiting(laptop, 0); len(others) != 1 {
+			h.t.Errorf("the laptop's are gone too: %v", others)
+		}
+	})
+}
+
+func TestBackup(t *testing.T) {
+	t.Parallel()
+	onBothEngines(t, func(h *house) {
+		ctx := h.t.Context()
+		alice := h.device("@alice:stoa.test", "ALICE")
+		auth := json.RawMessage(`{"public_key":"x"}`)
+		_, err := h.keys.Backup(ctx, alice, "")
+		wantCode(h.t, err, mxerr.CodeNotFound)
+		first, err := h.keys.CreateBackup(ctx, alice, "m.alg", auth)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		session := func(index, forwarded int64, verified bool) map[string]e2ee.RoomKeyBackup {
+			return map[string]e2ee.RoomKeyBackup{"!r": {Sessions: map[string]e2ee.KeyBackupData{"s": {FirstMessageIndex: &index, ForwardedCount: &forwarded, IsVerified: &verified,
+				SessionData: json.RawMessage(fmt.Sprintf(`{"i":%d,"f":%d,"v":%v}`, index, forwarded, verified))}}}}
+		}
+		etag := ""
+		for _, step := range []struct {
+			index, forwarded int64
+			verified, wins   bool
+		}{{5, 5, false, true}, {5, 5, false, false}, {6, 0, false, false}, {4, 9, false, true}, {4, 8, false, true}, {9, 9, true, true}, {1, 1, false, false}, {8, 9, true, true}} {
+			state, err := h.keys.PutBackup(ctx, alice, first, session(step.index, step.forwarded, step.verified))
+			if err != nil || state.Count != 1 {
+				h.t.Fatalf("%+v: %+v %v", step, state, err)
+			}
+			if won := state.ETag != etag; won != step.wins {
+				h.t.Errorf("%+v: replaced %v", step, won)
+			}
+			etag = state.ETag
+		}
+		rooms, err := h.keys.BackedUp(ctx, alice, first, "", "")
+		if err != nil || *rooms["!r"].Sessions["s"].FirstMessageIndex != 8 {
+			h.t.Errorf("%+v %v", rooms, err)
+		}
+		second, err := h.keys.CreateBackup(ctx, alice, "m.alg", auth)
+		if err != nil || second == first {
+			h.t.Fatalf("%q after %q: %v", second, first, err)
+		}
+		_, err = h.keys.PutBackup(ctx, alice, first, session(0, 0, true))
+		wantCode(h.t, err, mxerr.CodeWrongRoomKeysVersion)
+		if err := h.keys.DeleteBackup(ctx, alice, second); err != nil {
+			h.t.Fatal(err)
+		}
+		_, err = h.keys.Backup(ctx, alice, second)
+		wantCode(h.t, err, mxerr.CodeNotFound)
+		if b, err := h.keys.Backup(ctx, alice, ""); err != nil || b.Version != first || b.Count != 1 {
+			h.t.Errorf("%+v %v", b, err)
+		}
+		if state, err := h.keys.DeleteBackedUp(ctx, alice, first, "!r", ""); err != nil || state.Count != 0 || state.ETag == etag {
+			h.t.Errorf("%+v %v", state, err)
+		}
+		wantCode(h.t, h.keys.UpdateBackup(ctx, alice, first, "", "m.other", auth), mxerr.CodeInvalidParam)
+	})
+}

@@ -1,0 +1,259 @@
+package e2ee
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+
+	"stoa/internal/store"
+	"stoa/matrix/canonicaljson"
+	"stoa/matrix/mxerr"
+)
+
+// Upload is the body of POST /keys/upload.
+type Upload struct {
+	DeviceKeys   json.RawMessage `json:"device_keys"`
+	OneTimeKeys  Object          `json:"one_time_keys"`
+	FallbackKeys Object          `json:"fallback_keys"`
+}
+
+// Counts is how many unclaimed one-time keys a device has, by algorithm.
+type Counts map[string]int64
+
+// signedCurve25519 is always in the counts, since clients take its absence for
+// "unknown" and not for zero.
+const signedCurve25519 = "signed_curve25519"
+
+// Upload stores a device's identity keys, new one-time keys and new fallback
+// keys, all or nothing, and returns the counts afterwards.
+//
+// A one-time key that is there already with the same content is passed over; one
+// with the same ID and another content is refused with M_INVALID_PARAM.
+//
+// Spec: client-server-api#uploading-keys
+func (k *Keys) Upload(ctx context.Context, d Device, up Upload) (Counts, error) {
+	deviceKeys, err := checkDeviceKeys(d, up.DeviceKeys)
+	if err != nil {
+		return nil, err
+	}
+	oneTime, err := parseKeys("one_time_keys", up.OneTimeKeys)
+	if err != nil {
+		return nil, err
+	}
+	fallback, err := parseKeys("fallback_keys", up.FallbackKeys)
+	if err != nil {
+		return nil, err
+	}
+	for i := range fallback {
+		if i > 0 && fallback[i].Algorithm == fallback[i-1].Algorithm {
+			return nil, mxerr.InvalidParam("There may be one fallback key an algorithm; %s has two", fallback[i].Algorithm)
+		}
+	}
+	if deviceKeys != "" || len(oneTime) > 0 || len(fallback) > 0 {
+		err = k.retry(ctx, "upload keys", func(r *store.Read) (*store.Change, error) {
+			return k.uploadChange(r, d, deviceKeys, oneTime, fallback)
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	var counts Counts
+	err = k.store.Read(ctx, func(r *store.Read) (err error) {
+		counts, err = k.Counts(r, d)
+		return err
+	})
+	return counts, err
+}
+
+func (k *Keys) uploadChange(r *store.Read, d Device, deviceKeys string, oneTime, fallback []store.OneTimeKey) (*store.Change, error) {
+	c := store.NewChange()
+	if deviceKeys != "" {
+		same, err := sameDeviceKeys(r, d, deviceKeys)
+		if err != nil {
+			return nil, err
+		}
+		if !same {
+			c.PutDeviceKeys(d.User, d.DeviceID, deviceKeys)
+		}
+	}
+	fresh, err := freshOneTimeKeys(r, d, oneTime)
+	if err != nil {
+		return nil, err
+	}
+	if len(fresh) > 0 {
+		if err := checkRoomForKeys(r, d, len(fresh)); err != nil {
+			return nil, err
+		}
+		seq, err := r.LastOneTimeKeySeq(d.User, d.DeviceID)
+		if err != nil {
+			return nil, err
+		}
+		for _, key := range fresh {
+			seq++
+			c.AddOneTimeKey(d.User, d.DeviceID, key, seq)
+		}
+	}
+	for _, key := range fallback {
+		c.PutFallbackKey(d.User, d.DeviceID, key)
+	}
+	if len(fresh)+len(fallback) > 0 {
+		c.NoteKeyCounts(d.User)
+	}
+	return c, nil
+}
+
+func checkRoomForKeys(r *store.Read, d Device, more int) error {
+	counts, err := r.OneTimeKeyCounts(d.User, d.DeviceID)
+	if err != nil {
+		return err
+	}
+	total := int64(more)
+	for _, n := range counts {
+		total += n.Count
+	}
+	if total > maxOneTimeKeys {
+		return mxerr.InvalidParam("A device may keep %d one-time keys here, this would make %d", maxOneTimeKeys, total)
+	}
+	return nil
+}
+
+func sameDeviceKeys(r *store.Read, d Device, keys string) (bool, error) {
+	have, err := r.DeviceKeys([]store.UserNum{d.User})
+	if err != nil {
+		return false, err
+	}
+	for _, h := range have {
+		if h.DeviceID == d.DeviceID {
+			return jsonEqual(h.Keys, keys), nil
+		}
+	}
+	return false, nil
+}
+
+// freshOneTimeKeys leaves out the keys that are there, claimed ones too.
+func freshOneTimeKeys(r *store.Read, d Device, keys []store.OneTimeKey) ([]store.OneTimeKey, error) {
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	ids := make([]string, len(keys))
+	for i, key := range keys {
+		ids[i] = key.KeyID
+	}
+	have, err := r.OneTimeKeys(d.User, d.DeviceID, ids)
+	if err != nil {
+		return nil, err
+	}
+	var fresh []store.OneTimeKey
+	for _, key := range keys {
+		i := slices.IndexFunc(have, func(h store.OneTimeKey) bool { return h.Algorithm == key.Algorithm && h.KeyID == key.KeyID })
+		switch {
+		case i < 0:
+			fresh = append(fresh, key)
+		case !jsonEqual(have[i].Key, key.Key):
+			return nil, mxerr.InvalidParam("One-time key %s:%s is there already with another content", key.Algorithm, key.KeyID)
+		}
+	}
+	return fresh, nil
+}
+
+// Counts returns how many unclaimed one-time keys the device has.
+func (k *Keys) Counts(r *store.Read, d Device) (Counts, error) {
+	rows, err := r.OneTimeKeyCounts(d.User, d.DeviceID)
+	if err != nil {
+		return nil, err
+	}
+	counts := Counts{signedCurve25519: 0}
+	for _, row := range rows {
+		counts[row.Algorithm] = row.Count
+	}
+	return counts, nil
+}
+
+// UnusedFallbackAlgorithms names the algorithms whose fallback key was not
+// given out yet. Never nil.
+func (k *Keys) UnusedFallbackAlgorithms(r *store.Read, d Device) ([]string, error) {
+	keys, err := r.FallbackKeys(d.User, d.DeviceID)
+	unused := []string{}
+	for _, key := range keys {
+		if !key.Claimed {
+			unused = append(unused, key.Algorithm)
+		}
+	}
+	return unused, err
+}
+
+// deviceKeysShape is what the specification requires of device keys.
+type deviceKeysShape struct {
+	UserID     *string                       `json:"user_id"`
+	DeviceID   *string                       `json:"device_id"`
+	Algorithms *[]string                     `json:"algorithms"`
+	Keys       *map[string]string            `json:"keys"`
+	Signatures *map[string]map[string]string `json:"signatures"`
+}
+
+// checkDeviceKeys gives the keys as they are stored: without "unsigned", which
+// the server fills in. "" means that none were sent.
+func checkDeviceKeys(d Device, raw json.RawMessage) (string, error) {
+	if len(raw) == 0 || string(raw) == "null" {
+		return "", nil
+	}
+	var shape deviceKeysShape
+	if err := json.Unmarshal(raw, &shape); err != nil {
+		return "", mxerr.BadJSON("device_keys is not of the specified shape").Because(err)
+	}
+	if shape.UserID == nil || shape.DeviceID == nil || shape.Algorithms == nil || shape.Keys == nil || shape.Signatures == nil {
+		return "", mxerr.BadJSON("device_keys needs user_id, device_id, algorithms, keys and signatures")
+	}
+	if *shape.UserID != d.UserID.String() || *shape.DeviceID != d.DeviceID {
+		return "", mxerr.InvalidParam("device_keys are of %s %s, but this is %s %s", *shape.UserID, *shape.DeviceID, d.UserID, d.DeviceID)
+	}
+	for name := range *shape.Keys {
+		if algorithm, device, ok := strings.Cut(name, ":"); !ok || algorithm == "" || device != d.DeviceID {
+			return "", mxerr.InvalidParam("device_keys has a key %q that does not belong to device %s", name, d.DeviceID)
+		}
+	}
+	return withoutUnsigned(raw)
+}
+
+// parseKeys takes {"algorithm:id": key} apart, ordered by ID.
+func parseKeys(what string, keys Object) ([]store.OneTimeKey, error) {
+	if len(keys) > maxOneTimeKeys {
+		return nil, mxerr.InvalidParam("%s has %d keys, more than %d", what, len(keys), maxOneTimeKeys)
+	}
+	var parsed []store.OneTimeKey
+	for _, name := range slices.Sorted(maps.Keys(keys)) {
+		algorithm, keyID, ok := strings.Cut(name, ":")
+		if !ok || algorithm == "" || keyID == "" || len(name) > 255 {
+			return nil, mxerr.InvalidParam("%s has a key name %q, not of the form algorithm:id", what, name)
+		}
+		if err := checkKey(what, name, keys[name]); err != nil {
+			return nil, err
+		}
+		parsed = append(parsed, store.OneTimeKey{Algorithm: algorithm, KeyID: keyID, Key: string(keys[name])})
+	}
+	return parsed, nil
+}
+
+// checkKey wants a string, or an object with a key and signatures.
+func checkKey(what, name string, raw json.RawMessage) error {
+	if len(raw) > 0 && raw[0] == '"' {
+		return nil
+	}
+	var signed struct {
+		Key        *string                       `json:"key"`
+		Signatures *map[string]map[string]string `json:"signatures"`
+		Fallback   *bool                         `json:"fallback"`
+	}
+	if !canonicaljson.IsObject(raw) {
+		return mxerr.BadJSON("%s.%s is neither a string nor an object", what, name)
+	}
+	if err := json.Unmarshal(raw, &signed); err != nil {
+		return mxerr.BadJSON("%s.%s is not of the specified shape", what, name).Because(err)
+	}
+	if signed.Key == nil {
+		return mxerr.BadJSON("%s.%s has no key", what, name)
+	}
+	return nil
+}
