@@ -1,0 +1,63 @@
+# Everything that is done to this repository has a target here. Plain `make`
+# lists them. What a target needs and can't find is installed (scripts/lib.sh).
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+ENGINE  ?=
+export ENGINE
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test test-fast race differential peers check generate specindex fuzz bench crash badinput setup clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  ENGINE=sqlite or ENGINE=postgres narrows test, test-fast, race, bench and crash to one database."
+
+build: ## build the server: bin/stoa
+	@scripts/need go golang
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X stoa/internal/ops.version=$(VERSION)' -o bin/stoa ./cmd/stoa
+
+run: build ## build and serve on http://127.0.0.1:8008, with data in ./data
+	bin/stoa serve
+
+test: ## run all tests: both engines, race detector, differential, real clients
+	@scripts/test all
+
+test-fast: ## run the tests of the server's own module only
+	@scripts/test fast
+
+race: ## run the tests of room, store and clientsync with the race detector
+	@scripts/test race
+
+differential: ## compare the protocol core with two other implementations
+	@scripts/test differential
+
+peers: ## let real, unmodified clients talk through the server
+	@scripts/test peers
+
+check: ## format, vet, staticcheck, vulnerabilities, layers, references, generated files
+	@scripts/check
+
+generate: ## write the generated files anew (sample settings, docs/settings.md, metrics, coverage)
+	$(GO) run ./internal/devtools/generate
+
+specindex: ## make the pinned index of the specification anew from ../shared/spec
+	$(GO) run ./internal/devtools/specindex -spec ../shared/spec
+
+fuzz: ## run every fuzz target for FUZZTIME each (10s)
+	@scripts/fuzz
+
+bench: build ## measure against floors; prints: name value unit ratio-to-floor
+	@scripts/bench
+
+crash: build ## kill the server ROUNDS times (200) on each engine and look for losses
+	@scripts/crash
+
+badinput: build ## send malformed requests to every endpoint served
+	@scripts/badinput
+
+setup: ## install what the other targets need (Go itself excepted)
+	@scripts/setup
+
+clean: ## remove what was built
+	rm -rf bin
