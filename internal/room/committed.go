@@ -1,0 +1,102 @@
+package room
+
+import (
+	"stoa/internal/store"
+	"stoa/matrix/event"
+	"stoa/matrix/id"
+	"stoa/matrix/pushrule"
+	"stoa/matrix/roomversion"
+)
+
+// Committed is what one commit did to one room. It travels with the change
+// (store.Change.Payload) to the readers of store.Tail, who need no query for
+// what it holds. Nobody changes it after the commit.
+//
+// Slots First to Last belong to this change; each of them has a timeline event,
+// or a change of state that no timeline event carries, or both.
+type Committed struct {
+	Room   store.RoomNum
+	RoomID id.RoomID
+	Rules  *roomversion.Rules
+	First  store.Slot
+	Last   store.Slot
+
+	// Events are the timeline events, oldest first. Rejected, soft-failed and
+	// outlying events are not among them.
+	Events []TimelineEvent
+	// State are the changes of current state in the order of their slots,
+	// those which a timeline event carries too.
+	State []StateChange
+	// Redacted are the events which this change redacts, also when the
+	// redaction itself came earlier.
+	Redacted []Redacted
+
+	// Joined and Invited count the members after the change, Totals are the
+	// room's running totals after it.
+	Joined, Invited int64
+	Totals          pushrule.Totals
+
+	// Next is what the same change did to another room (an upgrade writes
+	// two), nil for nothing.
+	Next *Committed
+}
+
+// TimelineEvent is an event with a place in the timeline of its room.
+type TimelineEvent struct {
+	Num  store.EventNum
+	Slot store.Slot
+	Off  int64
+	PDU  *event.PDU
+	// ReceivedTS is when this server received or made the event, in ms.
+	ReceivedTS int64
+	// Key is the interned (type, state key); 0 for a message event.
+	Key store.KeyNum
+	// Replaces is the event that had the same (type, state key) before; nil if
+	// there was none, or if the event did not become current state.
+	Replaces *event.PDU
+	// Thread is the root of the thread that the event belongs to, zero for the
+	// main timeline.
+	Thread id.EventID
+	// Class and Totals are the counting of unread events: the event's class, the
+	// room's totals after it, and those of its thread (zero outside threads).
+	Class        pushrule.Class
+	Totals       pushrule.Totals
+	ThreadTotals pushrule.Totals
+	// Txn is the sending device's transaction; zero for none.
+	Txn Txn
+	// Highlights are the local members for whom the event counts for more than
+	// its class says.
+	Highlights []Highlight
+	// RedactedBy is the redaction of this event, if it came before the event.
+	RedactedBy *event.PDU
+}
+
+// Highlight is a local member for whom an event counts for more than for others.
+type Highlight struct {
+	User store.UserNum
+	Verdict pushrule.Verdict
+}
+
+// StateChange is a change of one entry of current state.
+type StateChange struct {
+	Slot     store.Slot
+	Key      store.KeyNum
+	Type     string
+	StateKey string
+	// Event is the new entry, nil if the entry is gone. Num is its number.
+	Event *event.PDU
+	Num   store.EventNum
+	// Previous is the entry before, nil for none.
+	Previous *event.PDU
+	// User is the local user whose membership the entry is; 0 for anything else.
+	User store.UserNum
+	// InTimeline says that the event is the timeline event of the same slot.
+	InTimeline bool
+}
+
+// Redacted is an event that was redacted, and why.
+type Redacted struct {
+	Target   store.EventNum
+	TargetID id.EventID
+	Because  *event.PDU
+}

@@ -1,0 +1,63 @@
+package room
+
+// The values of m.room.history_visibility.
+const (
+	visibilityWorldReadable = "world_readable"
+	visibilityShared        = "shared"
+	visibilityInvited       = "invited"
+	visibilityJoined        = "joined"
+)
+
+// The values of `membership`.
+const (
+	membershipJoin   = "join"
+	membershipInvite = "invite"
+	membershipLeave  = "leave"
+	membershipBan    = "ban"
+	membershipKnock  = "knock"
+)
+
+// sight is all that decides whether a viewer may see one event: the room's
+// state at that event, as far as it concerns the viewer.
+type sight struct {
+	// Visibility is the history visibility before the event; empty or unknown
+	// counts as shared. VisibilityAfter differs from it only for an
+	// m.room.history_visibility event.
+	Visibility, VisibilityAfter string
+	// Membership is the viewer's membership before the event, empty for none.
+	// MembershipAfter differs from it only for the viewer's own member events.
+	Membership, MembershipAfter string
+	// JoinsLater says that the viewer joined at some point after the event.
+	JoinsLater bool
+}
+
+// visible decides whether the viewer may see the event. An event which changes
+// the visibility or the viewer's membership is seen if either side of the
+// change would show it.
+//
+// Spec: client-server-api#room-history-visibility
+func visible(s sight) bool {
+	return visibleAt(s.Visibility, s.Membership, s.JoinsLater) ||
+		visibleAt(s.VisibilityAfter, s.Membership, s.JoinsLater) ||
+		visibleAt(s.Visibility, s.MembershipAfter, s.JoinsLater)
+}
+
+// visibleAt holds the five numbered rules of the module.
+func visibleAt(visibility, membership string, joinsLater bool) bool {
+	switch visibility {
+	case visibilityWorldReadable, visibilityInvited, visibilityJoined:
+	default:
+		visibility = visibilityShared
+	}
+	switch {
+	case visibility == visibilityWorldReadable: // 1
+		return true
+	case membership == membershipJoin: // 2
+		return true
+	case visibility == visibilityShared && joinsLater: // 3
+		return true
+	case visibility == visibilityInvited && membership == membershipInvite: // 4
+		return true
+	}
+	return false // 5
+}
