@@ -1,0 +1,258 @@
+// Reads of package clientsync: what one /sync answer needs of many rooms, each
+// kind of thing in one query. They read tables that package room writes.
+
+package store
+
+// SyncRoomLimit bounds the rooms of one user that a read returns.
+const SyncRoomLimit = 50_000
+
+// SyncRoom is a user's membership with what an answer needs of the room's row.
+type SyncRoom struct {
+	RoomMembership
+	RoomID      string
+	Version     string
+	RoomSlot    Slot
+	ReceiptSlot Slot
+	Joined      int64
+	Invited     int64
+	Resident    bool
+	Totals      []byte
+}
+
+const syncRoomColumns = `m.user_num, m.room, m.membership, m.slot, m.event, m.forgotten, m.user_slot, m.stripped,
+	r.room_id, r.version, r.slot, r.receipt_slot, r.joined, r.invited, r.resident, r.totals`
+
+var (
+	selectSyncRooms = stmt(`SELECT ` + syncRoomColumns + ` FROM memberships AS m JOIN rooms AS r ON r.num = m.room
+		WHERE m.user_num = $1 AND (m.membership <> 3 AND m.membership <> 4 OR $2 = 1) AND m.forgotten = 0
+		ORDER BY m.room LIMIT $3`)
+	selectSyncLeft = stmt(`SELECT ` + syncRoomColumns + ` FROM memberships AS m JOIN rooms AS r ON r.num = m.room
+		WHERE m.user_num = $1 AND m.user_slot > $2 AND (m.membership = 3 OR m.membership = 4) AND m.forgotten = 0
+		ORDER BY m.room LIMIT $3`)
+	selectJoined = stmt(`SELECT m.room, r.room_id, m.slot FROM memberships AS m JOIN rooms AS r ON r.num = m.room
+		WHERE m.user_num = $1 AND m.membership = 1 ORDER BY m.room LIMIT $2`)
+	selectOwnLast = stmt(`SELECT kind, MAX(pos), MIN(first_slot) FROM stream
+		WHERE owner_kind = 2 AND owner = $1 AND pos > $2 GROUP BY kind`)
+)
+
+func scanSyncRoom(row *Row) (s SyncRoom) {
+	s.RoomMembership = scanMembership(row)
+	row.Scan(&s.RoomID, &s.Version, &s.RoomSlot, &s.ReceiptSlot, &s.Joined, &s.Invited, &s.Resident, &s.Totals)
+	return s
+}
+
+// SyncRooms returns the rooms of a user that are not forgotten, by number: those
+// left or banned from only if left is set.
+func (r *Read) SyncRooms(user UserNum, left bool) ([]SyncRoom, error) {
+	return query(r, selectSyncRooms, scanSyncRoom, user, left, SyncRoomLimit)
+}
+
+// SyncLeft returns the rooms that a user left, or was banned from, after a slot
+// of the user.
+func (r *Read) SyncLeft(user UserNum, after Slot) ([]SyncRoom, error) {
+	return query(r, selectSyncLeft, scanSyncRoom, user, after, SyncRoomLimit)
+}
+
+// JoinedRoom is a room that a user is in.
+type JoinedRoom struct {
+	Room   RoomNum
+	RoomID string
+	Slot   Slot // of the room, at which the user became a member
+}
+
+// JoinedRooms returns the rooms that a local user is in, by number.
+func (r *Read) JoinedRooms(user UserNum) ([]JoinedRoom, error) {
+	return query(r, selectJoined, func(row *Row) (j JoinedRoom) {
+		row.Scan(&j.Room, &j.RoomID, &j.Slot)
+		return j
+	}, user, SyncRoomLimit)
+}
+
+// OwnChange sums up a user's changes of one kind after a position.
+type OwnChange struct {
+	Kind  Kind
+	Last  Position
+	First Slot // the first slot of them
+}
+
+// OwnChanges sums up a user's changes after a position, one entry per kind.
+func (r *Read) OwnChanges(user UserNum, after Position) ([]OwnChange, error) {
+	return query(r, selectOwnLast, func(row *Row) (o OwnChange) {
+		row.Scan(&o.Kind, &o.Last, &o.First)
+		return o
+	}, user, after)
+}
+
+// RoomStart says where a room stood at a position, by what came after it.
+type RoomStart struct {
+	Room     RoomNum
+	Timeline Slot // first slot of the timeline after the position; 0 = nothing came
+	Receipts Slot // first receipt slot after it; 0 = nothing came
+}
+
+var selectStarts = stmt(`SELECT v.v,
+		COALESCE((SELECT first_slot FROM stream WHERE owner_kind = 1 AND owner = v.v AND pos > $2 AND kind = 1 ORDER BY pos LIMIT 1), 0),
+		COALESCE((SELECT first_slot FROM stream WHERE owner_kind = 1 AND owner = v.v AND pos > $2 AND kind = 2 ORDER BY pos LIMIT 1), 0)
+	FROM {{each $1}} AS v`)
+
+// RoomStarts returns, for each of some rooms, what came first after a position.
+func (r *Read) RoomStarts(rooms []RoomNum, after Position) ([]RoomStart, error) {
+	return query(r, selectStarts, func(row *Row) (s RoomStart) {
+		row.Scan(&s.Room, &s.Timeline, &s.Receipts)
+		return s
+	}, rooms, after)
+}
+
+// SyncEvent is an event as answers need it.
+type SyncEvent struct {
+	Room       RoomNum
+	Place      Place
+	Num        EventNum
+	EventID    string
+	Key        KeyNum // 0: not a state event
+	Standing   Standing
+	RedactedBy EventNum
+	TxnDevice  string
+	TxnID      string
+	Bytes      []byte // nil if the caller knows the event
+}
+
+// Known says whether the caller has an event in memory, so that its bytes need
+// not be read. It may be nil.
+type Known func(event, redactedBy EventNum) bool
+
+const syncEventColumns = `e.num, e.redacted_by, e.room, e.slot, e.off, e.state_key_num, e.flags, e.event_id, e.txn_device, e.txn_id, e.bytes`
+
+var (
+	selectTails = stmt(`SELECT ` + syncEventColumns + ` FROM {{each $1}} AS v JOIN rooms AS r ON r.num = v.v
+		JOIN events AS e ON e.room = r.num AND e.slot > r.slot - $2 AND e.off = 0 ORDER BY e.room, e.slot`)
+	selectStretch = stmt(`SELECT ` + syncEventColumns + ` FROM events AS e
+		WHERE e.room = $1 AND e.slot > $2 AND e.slot <= $3 AND e.off = 0 ORDER BY e.slot DESC LIMIT $4`)
+	selectSyncEvents = stmt(`SELECT ` + syncEventColumns + ` FROM events AS e WHERE {{in e.num $1}}`)
+)
+
+func scanSyncEvent(known Known) func(*Row) SyncEvent {
+	return func(row *Row) (e SyncEvent) {
+		e.Num, e.RedactedBy = num[EventNum](row), num[EventNum](row)
+		e.Room, e.Place.Slot, e.Place.Off = num[RoomNum](row), num[Slot](row), row.Int()
+		e.Key, e.Standing = num[KeyNum](row), Standing(row.Int())
+		if known != nil && known(e.Num, e.RedactedBy) {
+			return e
+		}
+		e.EventID, e.TxnDevice, e.TxnID, e.Bytes = row.Text(), row.Text(), row.Text(), row.Bytes()
+		return e
+	}
+}
+
+// SyncTails returns the live events in the last slots of some rooms, by room and
+// place, oldest first.
+func (r *Read) SyncTails(rooms []RoomNum, slots int, known Known) ([]SyncEvent, error) {
+	return query(r, selectTails, scanSyncEvent(known), rooms, slots)
+}
+
+// SyncStretch returns up to limit live events of a room with after < slot ≤ upTo,
+// newest first.
+func (r *Read) SyncStretch(room RoomNum, after, upTo Slot, limit int, known Known) ([]SyncEvent, error) {
+	return query(r, selectStretch, scanSyncEvent(known), room, after, upTo, limit)
+}
+
+// SyncEvents returns events by their numbers, in no order; those that are not
+// there are left out.
+func (r *Read) SyncEvents(events []EventNum, known Known) ([]SyncEvent, error) {
+	return query(r, selectSyncEvents, scanSyncEvent(known), events)
+}
+
+// StateSlot is an entry of current state with the slot at which it came in.
+type StateSlot struct {
+	Room  RoomNum
+	Key   KeyNum
+	Event EventNum
+	Slot  Slot
+}
+
+// StateChange is one row of a room's log of state.
+type StateChange struct {
+	Room  RoomNum
+	Slot  Slot
+	Key   KeyNum
+	Event EventNum // 0: removed
+	Prev  EventNum // 0: was not there
+}
+
+var (
+	selectOtherState = stmt(`SELECT c.room, c.key, c.event, c.slot FROM {{each $1}} AS v
+		JOIN current_state AS c ON c.room = v.v AND c.membership = 0 ORDER BY c.room, c.key`)
+	selectAllState = stmt(`SELECT c.room, c.key, c.event, c.slot FROM {{each $1}} AS v
+		JOIN current_state AS c ON c.room = v.v ORDER BY c.room, c.key`)
+	selectStatePairs = stmt(`SELECT c.room, c.key, c.event, c.slot FROM {{each $1}} AS v
+		JOIN current_state AS c ON c.room = (v.v >> 32) AND c.key = (v.v & 4294967295)`)
+	selectLogTails = stmt(`SELECT l.room, l.slot, l.key, l.event, l.prev_event FROM {{each $1}} AS v JOIN rooms AS r ON r.num = v.v
+		JOIN state_log AS l ON l.room = r.num AND l.slot > r.slot - $2 ORDER BY l.room, l.slot, l.key`)
+	selectLogStretch = stmt(`SELECT room, slot, key, event, prev_event FROM state_log
+		WHERE room = $1 AND slot > $2 AND slot <= $3 ORDER BY slot, key`)
+	selectHeroes = stmt(`SELECT c.room, c.key, c.event, c.slot FROM current_state AS c
+		WHERE c.room = $1 AND c.membership = $2 AND c.membership <> 0 ORDER BY c.slot, c.key LIMIT $3`)
+)
+
+func scanStateSlot(row *Row) (s StateSlot) {
+	row.Scan(&s.Room, &s.Key, &s.Event, &s.Slot)
+	return s
+}
+
+func scanStateChange(row *Row) (c StateChange) {
+	row.Scan(&c.Room, &c.Slot, &c.Key, &c.Event, &c.Prev)
+	return c
+}
+
+// SyncState returns the current state of some rooms, by room and key: members
+// only if asked for.
+func (r *Read) SyncState(rooms []RoomNum, members bool) ([]StateSlot, error) {
+	if members {
+		return query(r, selectAllState, scanStateSlot, rooms)
+	}
+	return query(r, selectOtherState, scanStateSlot, rooms)
+}
+
+// RoomKey is one entry of one room's state.
+type RoomKey struct {
+	Room RoomNum
+	Key  KeyNum
+}
+
+// SyncEntries returns single entries of the current state of some rooms, in no
+// order; what is not there is left out.
+func (r *Read) SyncEntries(entries []RoomKey) ([]StateSlot, error) {
+	packed := make([]int64, len(entries))
+	for i, e := range entries {
+		packed[i] = int64(e.Room)<<32 | int64(e.Key)
+	}
+	return query(r, selectStatePairs, scanStateSlot, packed)
+}
+
+// SyncLogTails returns the changes of state in the last slots of some rooms, by
+// room and slot, oldest first.
+func (r *Read) SyncLogTails(rooms []RoomNum, slots int) ([]StateChange, error) {
+	return query(r, selectLogTails, scanStateChange, rooms, slots)
+}
+
+// SyncLog returns the changes of a room's state with after < slot ≤ upTo, oldest
+// first.
+func (r *Read) SyncLog(room RoomNum, after, upTo Slot) ([]StateChange, error) {
+	return query(r, selectLogStretch, scanStateChange, room, after, upTo)
+}
+
+// MembersBySlot returns the first members of a room with a membership, in the
+// order in which they came.
+func (r *Read) MembersBySlot(room RoomNum, m Membership, limit int) ([]StateSlot, error) {
+	return query(r, selectHeroes, scanStateSlot, room, int64(m), limit)
+}
+
+var selectReceiptTails = stmt(`SELECT ` + receiptColumns + ` FROM {{each $1}} AS v JOIN rooms AS o ON o.num = v.v
+	JOIN receipts AS r ON r.room = o.num AND r.seq > o.receipt_slot - $2 JOIN users AS u ON u.num = r.user_num
+	WHERE r.kind = 1 OR r.user_num = $3 ORDER BY r.room, r.seq`)
+
+// SyncReceipts returns the receipts that were written in the last receipt slots
+// of some rooms, by room and slot: public ones, and the viewer's own.
+func (r *Read) SyncReceipts(rooms []RoomNum, viewer UserNum, slots int) ([]Receipt, error) {
+	return query(r, selectReceiptTails, scanReceipt, rooms, slots, viewer)
+}
