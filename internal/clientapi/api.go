@@ -15,6 +15,7 @@ package clientapi
 import (
 	"stoa/internal/account"
 	"stoa/internal/auth"
+	"stoa/internal/e2ee"
 	"stoa/matrix/id"
 )
 
@@ -46,6 +47,7 @@ type Options struct {
 
 	Auth     *auth.Auth
 	Accounts *account.Accounts
+	Keys     *e2ee.Keys
 }
 
 // API serves the client-server API. Its handlers are in files named after the
@@ -54,6 +56,7 @@ type API struct {
 	opt      Options
 	auth     *auth.Auth
 	accounts *account.Accounts
+	keys     *e2ee.Keys
 }
 
 // New makes an API.
@@ -61,5 +64,5 @@ func New(opt Options) *API {
 	if opt.Registration == "" {
 		opt.Registration = RegistrationClosed
 	}
-	return &API{opt: opt, auth: opt.Auth, accounts: opt.Accounts}
+	return &API{opt: opt, auth: opt.Auth, accounts: opt.Accounts, keys: opt.Keys}
 }

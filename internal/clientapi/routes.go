@@ -36,6 +36,30 @@ func (a *API) Routes() []httpkit.Route {
 		route("GET", client+"/v3/devices/{deviceId}", a.device),
 		route("PUT", client+"/v3/devices/{deviceId}", a.updateDevice),
 
+		// Send-to-device messaging. Spec: client-server-api#send-to-device-messaging
+		route("PUT", client+"/v3/sendToDevice/{eventType}/{txnId}", a.sendToDevice),
+
+		// End-to-end encryption. Spec: client-server-api#key-management-api
+		route("POST", client+"/v3/keys/upload", a.uploadKeys),
+		route("POST", client+"/v3/keys/query", a.queryKeys),
+		route("POST", client+"/v3/keys/claim", a.claimKeys),
+		route("POST", client+"/v3/keys/device_signing/upload", a.uploadCrossSigning),
+		route("POST", client+"/v3/keys/signatures/upload", a.uploadSignatures),
+		route("POST", client+"/v3/room_keys/version", a.createBackup),
+		route("GET", client+"/v3/room_keys/version", a.backup),
+		route("GET", client+"/v3/room_keys/version/{version}", a.backup),
+		route("PUT", client+"/v3/room_keys/version/{version}", a.updateBackup),
+		route("DELETE", client+"/v3/room_keys/version/{version}", a.deleteBackup),
+		route("PUT", client+"/v3/room_keys/keys", a.putRoomKeys),
+		route("GET", client+"/v3/room_keys/keys", a.roomKeys),
+		route("DELETE", client+"/v3/room_keys/keys", a.deleteRoomKeys),
+		route("PUT", client+"/v3/room_keys/keys/{roomId}", a.putRoomKeysOfRoom),
+		route("GET", client+"/v3/room_keys/keys/{roomId}", a.roomKeysOfRoom),
+		route("DELETE", client+"/v3/room_keys/keys/{roomId}", a.deleteRoomKeys),
+		route("PUT", client+"/v3/room_keys/keys/{roomId}/{sessionId}", a.putRoomKey),
+		route("GET", client+"/v3/room_keys/keys/{roomId}/{sessionId}", a.roomKey),
+		route("DELETE", client+"/v3/room_keys/keys/{roomId}/{sessionId}", a.deleteRoomKeys),
+
 		// Server administration. Spec: client-server-api#server-administration
 	}
 }

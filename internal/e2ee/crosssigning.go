@@ -235,3 +235,17 @@ func decodePublic(encoded string) (public, error) {
 	}
 	return public{encoded: encoded, key: ed25519.PublicKey(key)}, nil
 }
+
+// Check looks at the shapes of the keys alone, before anybody is asked to
+// authenticate for them.
+func (up CrossSigning) Check(d Device) error {
+	for usage, raw := range up.byUsage() {
+		if !given(raw) {
+			continue
+		}
+		if _, err := checkCrossSigningKey(d, usage, raw); err != nil {
+			return err
+		}
+	}
+	return nil
+}

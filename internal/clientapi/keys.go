@@ -1,0 +1,134 @@
+package clientapi
+
+import (
+	"encoding/json"
+	"net/http"
+
+	"stoa/internal/auth"
+	"stoa/internal/e2ee"
+	"stoa/internal/httpkit"
+	"stoa/matrix/mxerr"
+)
+
+// maxKeysBody bounds bodies with keys: hundreds of keys, or the sessions of a
+// batch of backups, of about 1 KiB each.
+const maxKeysBody = 4 << 20
+
+// keyDevice is the caller as package e2ee knows it.
+func keyDevice(c auth.Caller) e2ee.Device {
+	return e2ee.Device{UserID: c.UserID, User: c.UserNum, DeviceID: string(c.DeviceID)}
+}
+
+// readAsDevice gives who calls and reads the body into v.
+func (a *API) readAsDevice(r *http.Request, v any) (e2ee.Device, error) {
+	caller, err := a.auth.Caller(r)
+	if err != nil {
+		return e2ee.Device{}, err
+	}
+	return keyDevice(caller), httpkit.ReadJSONLimit(r, v, maxKeysBody)
+}
+
+type keyCounts struct {
+	OneTimeKeyCounts e2ee.Counts `json:"one_time_key_counts"`
+}
+
+// uploadKeys serves POST /_matrix/client/v3/keys/upload.
+//
+// Spec: client-server-api#uploading-keys
+func (a *API) uploadKeys(r *http.Request) (keyCounts, error) {
+	var body e2ee.Upload
+	device, err := a.readAsDevice(r, &body)
+	if err != nil {
+		return keyCounts{}, err
+	}
+	counts, err := a.keys.Upload(r.Context(), device, body)
+	return keyCounts{OneTimeKeyCounts: counts}, err
+}
+
+// queryKeys serves POST /_matrix/client/v3/keys/query.
+//
+// Spec: client-server-api#tracking-the-device-list-for-a-user
+func (a *API) queryKeys(r *http.Request) (e2ee.Queried, error) {
+	var body struct {
+		DeviceKeys map[string][]string `json:"device_keys"`
+		Timeout    *int64              `json:"timeout"`
+	}
+	device, err := a.readAsDevice(r, &body)
+	if err != nil {
+		return e2ee.Queried{}, err
+	}
+	if body.DeviceKeys == nil {
+		return e2ee.Queried{}, mxerr.BadJSON("device_keys is missing")
+	}
+	return a.keys.Query(r.Context(), device, body.DeviceKeys)
+}
+
+// claimKeys serves POST /_matrix/client/v3/keys/claim.
+//
+// Spec: client-server-api#one-time-and-fallback-keys
+func (a *API) claimKeys(r *http.Request) (e2ee.Claimed, error) {
+	var body struct {
+		OneTimeKeys map[string]map[string]string `json:"one_time_keys"`
+		Timeout     *int64                       `json:"timeout"`
+	}
+	if _, err := a.readAsDevice(r, &body); err != nil {
+		return e2ee.Claimed{}, err
+	}
+	if body.OneTimeKeys == nil {
+		return e2ee.Claimed{}, mxerr.BadJSON("one_time_keys is missing")
+	}
+	return a.keys.Claim(r.Context(), body.OneTimeKeys)
+}
+
+// uploadCrossSigning serves POST /_matrix/client/v3/keys/device_signing/upload.
+//
+// Spec: client-server-api#post_matrixclientv3keysdevice_signingupload
+func (a *API) uploadCrossSigning(r *http.Request) (httpkit.Empty, error) {
+	none := httpkit.Empty{}
+	caller, err := a.auth.Caller(r)
+	if err != nil {
+		return none, err
+	}
+	var body struct {
+		Auth json.RawMessage `json:"auth"`
+		e2ee.CrossSigning
+	}
+	if err := httpkit.ReadJSON(r, &body); err != nil {
+		return none, err
+	}
+	if err := body.CrossSigning.Check(keyDevice(caller)); err != nil {
+		return none, err
+	}
+	needsAuth, err := a.keys.NeedsAuth(r.Context(), keyDevice(caller), body.CrossSigning)
+	if err != nil {
+		return none, err
+	}
+	if !needsAuth {
+		return none, a.keys.UploadCrossSigning(r.Context(), keyDevice(caller), body.CrossSigning)
+	}
+	proof, err := a.auth.Interact(r, auth.Interaction{Operation: "upload cross-signing keys", Caller: &caller, Flows: auth.PasswordFlows, Auth: body.Auth})
+	if err != nil {
+		return none, err
+	}
+	if err := a.keys.UploadCrossSigning(r.Context(), keyDevice(caller), body.CrossSigning); err != nil {
+		return none, err
+	}
+	return none, a.auth.End(r.Context(), proof)
+}
+
+type signatureFailures struct {
+	Failures e2ee.Failures `json:"failures"`
+}
+
+// uploadSignatures serves POST /_matrix/client/v3/keys/signatures/upload.
+//
+// Spec: client-server-api#post_matrixclientv3keyssignaturesupload
+func (a *API) uploadSignatures(r *http.Request) (signatureFailures, error) {
+	var body map[string]e2ee.Object
+	device, err := a.readAsDevice(r, &body)
+	if err != nil {
+		return signatureFailures{}, err
+	}
+	failures, err := a.keys.UploadSignatures(r.Context(), device, body)
+	return signatureFailures{Failures: failures}, err
+}
