@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -31,7 +32,15 @@ type RegistrationToken struct {
 	Expires     time.Time // zero = never
 }
 
-func hashToken(token string) [sha256.Size]byte { return sha256.Sum256([]byte(token)) }
+// TokenHash is the SHA-256 of a registration token in hexadecimal, empty for
+// none: all that is kept of it.
+type TokenHash string
+
+// HashRegistrationToken gives the hash under which a token is kept.
+func HashRegistrationToken(token string) TokenHash {
+	sum := sha256.Sum256([]byte(token))
+	return TokenHash(hex.EncodeToString(sum[:]))
+}
 
 // CreateRegistrationToken makes a token under a name by which it can be listed
 // and revoked. Given as "" it is made up. It returns the token.
@@ -47,8 +56,7 @@ func (a *Accounts) CreateRegistrationToken(ctx context.Context, t RegistrationTo
 	if t.Name == "" || len(t.Name) > 255 || t.UsesAllowed < 0 {
 		return "", mxerr.InvalidParam("A registration token needs a name of at most 255 bytes, and no negative number of uses")
 	}
-	hash := hashToken(token)
-	row := store.RegistrationToken{Hash: hash[:], Name: t.Name, UsesAllowed: t.UsesAllowed, CreatedTS: a.clock().UnixMilli()}
+	row := store.RegistrationToken{Hash: string(HashRegistrationToken(token)), Name: t.Name, UsesAllowed: t.UsesAllowed, CreatedTS: a.clock().UnixMilli()}
 	if !t.Expires.IsZero() {
 		row.ExpiresTS = t.Expires.UnixMilli()
 	}
@@ -109,10 +117,9 @@ func (a *Accounts) RegistrationTokenValid(ctx context.Context, token string) (bo
 	if len(token) > MaxRegistrationToken || !isOpaque(token) {
 		return false, nil
 	}
-	hash := hashToken(token)
 	var t store.RegistrationToken
 	err := a.store.Read(ctx, func(r *store.Read) (err error) {
-		t, err = r.RegistrationToken(hash[:])
+		t, err = r.RegistrationToken(string(HashRegistrationToken(token)))
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {

@@ -21,7 +21,7 @@ type Registration struct {
 	Password string
 	Admin    bool
 	// Token is a registration token of which one use is counted; empty = none.
-	Token string
+	Token TokenHash
 }
 
 // Begun is an account that comes into being with the commit of its change, in
@@ -106,8 +106,7 @@ func (a *Accounts) Begin(ctx context.Context, reg Registration) (*Begun, error) 
 	now := a.clock().UnixMilli()
 	b.Change.AddAccount(b.Num, hash, reg.Admin, now)
 	if reg.Token != "" {
-		hash := hashToken(reg.Token)
-		b.Change.UseRegistrationToken(hash[:], now)
+		b.Change.UseRegistrationToken(string(reg.Token), now)
 	}
 	return b, nil
 }

@@ -1,5 +1,7 @@
 package auth
 
+import "encoding/json"
+
 // Terms are the documents that people must accept to register, by policy ID.
 //
 // Spec: client-server-api#terms-of-service-at-registration
@@ -28,4 +30,17 @@ func (t Terms) params() map[string]any {
 		policies[id] = policy
 	}
 	return map[string]any{"policies": policies}
+}
+
+// versions is what is kept of an acceptance: the version of each document.
+func (t Terms) versions() string {
+	accepted := make(map[string]string, len(t))
+	for id, p := range t {
+		accepted[id] = p.Version
+	}
+	text, err := json.Marshal(accepted)
+	if err != nil {
+		panic(err) // strings can always be encoded
+	}
+	return string(text)
 }

@@ -189,7 +189,7 @@ func (c *Change) DeleteProfileField(user UserNum, field string) {
 
 // RegistrationToken lets some people register.
 type RegistrationToken struct {
-	Hash        []byte // SHA-256
+	Hash        string // SHA-256 in hexadecimal
 	Name        string // how admins speak of it
 	UsesAllowed int64  // 0 = any number
 	Used        int64
@@ -212,7 +212,7 @@ func scanRegistrationToken(row *Row) (t RegistrationToken) {
 }
 
 // RegistrationToken returns a token by its hash, used up and expired ones too.
-func (r *Read) RegistrationToken(hash []byte) (RegistrationToken, error) {
+func (r *Read) RegistrationToken(hash string) (RegistrationToken, error) {
 	return queryOne(r, selectRegistrationToken, scanRegistrationToken, hash)
 }
 
@@ -234,6 +234,6 @@ func (tx *Tx) RevokeRegistrationToken(name string) error {
 
 // UseRegistrationToken counts one use of a token. The change fails with
 // ErrTokenUsed if none is left at the time now (ms since 1970).
-func (c *Change) UseRegistrationToken(hash []byte, now int64) {
+func (c *Change) UseRegistrationToken(hash string, now int64) {
 	c.execOne(useRegistrationToken, ErrTokenUsed, hash, now)
 }

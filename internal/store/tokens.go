@@ -182,9 +182,10 @@ func (tx *Tx) AddUIAStages(hash []byte, stages []UIAStage, expiresTS int64) erro
 	return nil
 }
 
-// DeleteUIASession ends a session in the same commit as what it was for.
+// DeleteUIASession ends a session in the same commit as what it was for. The
+// change fails with ErrTokenUsed if it has ended already.
 func (c *Change) DeleteUIASession(hash []byte) {
-	c.exec(deleteUIASession, hash)
+	c.execOne(deleteUIASession, ErrTokenUsed, hash)
 	c.exec(deleteUIAStages, hash)
 }
 

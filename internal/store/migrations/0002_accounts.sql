@@ -71,7 +71,7 @@ CREATE TABLE uia_stages (
 ) {{clustered}};
 CREATE INDEX uia_stages_expiry ON uia_stages (expires_ts);
 
--- hash is the SHA-256 of the token; name is how admins speak of it.
+-- hash is the SHA-256 of the token in hexadecimal; name is how admins speak of it.
 CREATE TABLE registration_tokens (
 	hash		 {{blob}} NOT NULL PRIMARY KEY,
 	name		 TEXT   NOT NULL UNIQUE,
