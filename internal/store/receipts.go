@@ -31,7 +31,8 @@ var (
 	putReceipt = stmt(`INSERT INTO receipts (room, user_num, kind, thread, slot, off, event_id, ts, seq)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 		ON CONFLICT (room, user_num, kind, thread) DO UPDATE SET slot = excluded.slot, off = excluded.off,
-			event_id = excluded.event_id, ts = excluded.ts, seq = excluded.seq`)
+			event_id = excluded.event_id, ts = excluded.ts, seq = excluded.seq
+		WHERE excluded.slot = 0 OR (excluded.slot, excluded.off) > (receipts.slot, receipts.off)`)
 	selectReceiptsSince = stmt(`SELECT ` + receiptColumns + ` FROM receipts r JOIN users u ON u.num = r.user_num
 		WHERE r.room = $1 AND r.seq > $2 AND r.seq <= $3 AND (r.kind = 1 OR r.user_num = $4) ORDER BY r.seq DESC LIMIT $5`)
 	selectReceiptsOf = stmt(`SELECT ` + receiptColumns + ` FROM receipts r JOIN users u ON u.num = r.user_num
@@ -45,8 +46,9 @@ func scanReceipt(row *Row) (x Receipt) {
 	return x
 }
 
-// PutReceipt writes a receipt in the place of the one with the same user, kind
-// and thread. The room's readers wake up.
+// PutReceipt moves the receipt with the same user, kind and thread forward; one
+// that is not ahead of the stored one changes nothing. One without a place (its
+// event is not here) is always written. The room's readers wake up.
 func (c *Change) PutReceipt(x Receipt) {
 	seq := c.ReceiptSlot(x.Room)
 	c.exec(putReceipt, x.Room, x.User, int64(x.Kind), x.Thread, x.Slot, x.Off, x.EventID, x.TS, seq)

@@ -92,15 +92,18 @@ CREATE TABLE events (
 	origin_server_ts BIGINT NOT NULL,
 	received_ts      BIGINT NOT NULL,
 	flags            BIGINT NOT NULL, -- 1 outlier, 2 rejected, 4 soft-failed, 8 bytes replaced by the redacted form
-	state_before     BIGINT NOT NULL, -- version; 0: current state at slot - 1
+	state_before     BIGINT NOT NULL, -- 0: current state after slot - 1; > 0: version; < 0: current state after slot -n - 1
 	redacted_by      BIGINT NOT NULL, -- event number, 0: not redacted
 	totals           {{blob}},        -- running counts of the room and of the thread
 	edges            {{blob}},        -- numbers of previous and auth events
+	txn_device       TEXT, -- device of the sender that sent it, NULL: another server
+	txn_id           TEXT,
 	bytes            {{blob}} NOT NULL, -- canonical PDU without unsigned
 	PRIMARY KEY (room, slot, off)
 ) {{clustered}};
 CREATE UNIQUE INDEX events_num ON events (num);
 CREATE UNIQUE INDEX events_id ON events (event_id);
+CREATE INDEX events_version ON events (room, state_before) WHERE state_before > 0;
 
 CREATE TABLE current_state (
 	room       BIGINT NOT NULL,
@@ -111,6 +114,17 @@ CREATE TABLE current_state (
 	PRIMARY KEY (room, key)
 ) {{clustered}};
 CREATE INDEX current_members ON current_state (room, membership, key) WHERE membership <> 0;
+CREATE INDEX current_rooms ON current_state (key, membership, room) WHERE membership <> 0;
+CREATE INDEX current_other ON current_state (room, key, event, slot) WHERE membership = 0;
+
+-- Joined members per server, this one too.
+CREATE TABLE room_servers (
+	room   BIGINT NOT NULL,
+	server TEXT NOT NULL,
+	joined BIGINT NOT NULL,
+	PRIMARY KEY (room, server)
+) {{clustered}};
+CREATE INDEX room_servers_server ON room_servers (server, room);
 
 CREATE TABLE state_log (
 	room       BIGINT NOT NULL,
@@ -170,7 +184,6 @@ CREATE TABLE transactions (
 	at       BIGINT NOT NULL,
 	PRIMARY KEY (user_num, device, path, txn_id)
 ) {{clustered}};
-CREATE INDEX transactions_event ON transactions (event_id);
 
 CREATE TABLE receipts (
 	room     BIGINT NOT NULL,

@@ -1,0 +1,58 @@
+// Table highlights. Written by package room.
+
+package store
+
+// HighlightKind says how an event counts for a member.
+type HighlightKind int64
+
+const (
+	CountsAsNotify    HighlightKind = 1
+	CountsAsHighlight HighlightKind = 2 // notifies too
+)
+
+// Highlight is an event that counts more for a member than the member's default.
+type Highlight struct {
+	Room   RoomNum
+	User   UserNum
+	Slot   Slot
+	Thread string // "" main timeline, else the thread's root
+	Kind   HighlightKind
+	Event  EventNum
+}
+
+const highlightColumns = `room, user_num, slot, thread, kind, event`
+
+var (
+	insertHighlight  = stmt(`INSERT INTO highlights (` + highlightColumns + `) VALUES ($1, $2, $3, $4, $5, $6)`)
+	deleteHighlights = stmt(`DELETE FROM highlights WHERE room = $1 AND user_num = $2 AND slot <= $3`)
+	deleteHighlight  = stmt(`DELETE FROM highlights WHERE room = $1 AND user_num = $2 AND slot = $3`)
+	selectHighlights = stmt(`SELECT ` + highlightColumns + ` FROM highlights
+		WHERE room = $1 AND user_num = $2 AND slot > $3 AND slot <= $4 ORDER BY slot LIMIT $5`)
+)
+
+func scanHighlight(row *Row) (h Highlight) {
+	var kind int64
+	row.Scan(&h.Room, &h.User, &h.Slot, &h.Thread, &kind, &h.Event)
+	h.Kind = HighlightKind(kind)
+	return h
+}
+
+// AddHighlight writes a higher verdict, in the event's own commit.
+func (c *Change) AddHighlight(h Highlight) {
+	c.exec(insertHighlight, h.Room, h.User, h.Slot, h.Thread, int64(h.Kind), h.Event)
+}
+
+// DropHighlights forgets what a member has read, up to a slot.
+func (c *Change) DropHighlights(room RoomNum, user UserNum, upTo Slot) {
+	c.exec(deleteHighlights, room, user, upTo)
+}
+
+// DropHighlight forgets one: its event was redacted.
+func (c *Change) DropHighlight(room RoomNum, user UserNum, slot Slot) {
+	c.exec(deleteHighlight, room, user, slot)
+}
+
+// Highlights returns a member's highlights after one slot up to another.
+func (r *Read) Highlights(room RoomNum, user UserNum, after, upTo Slot, limit int) ([]Highlight, error) {
+	return query(r, selectHighlights, scanHighlight, room, user, after, upTo, limit)
+}
