@@ -123,9 +123,9 @@ func readCreate(p *PDU) (*Create, error) {
 	return c, nil
 }
 
-// readCreators reads additional_creators.
+// readCreators reads additional_creators: rule 1.4 rejects what it errs for.
 //
-// Spec: rooms/v12#authorisation-rules (rule 1.4)
+// Spec: rooms/v12#authorisation-rules
 func (p *PDU) readCreators(c *Create, value []byte) error {
 	bad := p.contentError("additional_creators", "it is no array of user IDs")
 	err := canonicaljson.Array(value, func(entry []byte) error {

@@ -14,9 +14,9 @@ const (
 	TooLarge
 )
 
-// Error says why bytes are no event of a room version.
+// Error says why bytes are no event of a room version: check 1 of those on receipt of a PDU drops them.
 //
-// Spec: server-server-api#checks-performed-on-receipt-of-a-pdu (check 1)
+// Spec: server-server-api#checks-performed-on-receipt-of-a-pdu
 type Error struct {
 	Kind Kind
 	// Field is the top-level key concerned; "" for the whole event.

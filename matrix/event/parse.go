@@ -32,9 +32,9 @@ func (s *scratch) release() {
 // `unsigned`, checks the event format of the room version and the size limits, and computes hashes and event ID. If the content
 // hash does not match, the PDU is the redacted event (HashMismatch). Signatures are not checked: see Verify.
 //
-// Errors are *Error. The raw bytes are not kept.
+// These are the checks 1 and 3 of those on receipt of a PDU. Errors are *Error. The raw bytes are not kept.
 //
-// Spec: server-server-api#checks-performed-on-receipt-of-a-pdu (checks 1 and 3)
+// Spec: server-server-api#checks-performed-on-receipt-of-a-pdu
 func Parse(rules *roomversion.Rules, raw []byte) (*PDU, error) {
 	s := scratches.Get().(*scratch)
 	defer s.release()

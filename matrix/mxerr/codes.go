@@ -26,6 +26,8 @@ const (
 	CodeConnectionFailed = "M_CONNECTION_FAILED"
 	// CodeConnectionTimeout: the application service did not answer in time.
 	CodeConnectionTimeout = "M_CONNECTION_TIMEOUT"
+	// CodeDestinationRejected: no message can be delivered to the country or region (identity service).
+	CodeDestinationRejected = "M_DESTINATION_REJECTED"
 	// CodeDuplicateAnnotation: the sender has annotated this event with this key already.
 	CodeDuplicateAnnotation = "M_DUPLICATE_ANNOTATION"
 	// CodeEmailSendError: a validation mail could not be sent (identity service).

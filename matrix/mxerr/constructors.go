@@ -104,6 +104,11 @@ func ConnectionTimeout(format string, args ...any) *Error {
 	return New(http.StatusGatewayTimeout, CodeConnectionTimeout, format, args...)
 }
 
+// DestinationRejected makes M_DESTINATION_REJECTED (400): no message can be delivered to the country or region (identity service).
+func DestinationRejected(format string, args ...any) *Error {
+	return New(http.StatusBadRequest, CodeDestinationRejected, format, args...)
+}
+
 // DuplicateAnnotation makes M_DUPLICATE_ANNOTATION (400): the sender has annotated this event with this key already.
 func DuplicateAnnotation(format string, args ...any) *Error {
 	return New(http.StatusBadRequest, CodeDuplicateAnnotation, format, args...)
@@ -204,9 +209,9 @@ func NotYetUploaded(format string, args ...any) *Error {
 	return New(http.StatusGatewayTimeout, CodeNotYetUploaded, format, args...)
 }
 
-// NoValidSession makes M_NO_VALID_SESSION (400): no session fits the parameters.
+// NoValidSession makes M_NO_VALID_SESSION (404): no session fits the parameters.
 func NoValidSession(format string, args ...any) *Error {
-	return New(http.StatusBadRequest, CodeNoValidSession, format, args...)
+	return New(http.StatusNotFound, CodeNoValidSession, format, args...)
 }
 
 // ProfileTooLarge makes M_PROFILE_TOO_LARGE (400): the profile would be larger than 64 KiB.
@@ -249,9 +254,9 @@ func TermsNotSigned(format string, args ...any) *Error {
 	return New(http.StatusForbidden, CodeTermsNotSigned, format, args...)
 }
 
-// ThreepidAuthFailed makes M_THREEPID_AUTH_FAILED (401): the third-party identifier could not be authenticated.
+// ThreepidAuthFailed makes M_THREEPID_AUTH_FAILED (403): the third-party identifier could not be authenticated.
 func ThreepidAuthFailed(format string, args ...any) *Error {
-	return New(http.StatusUnauthorized, CodeThreepidAuthFailed, format, args...)
+	return New(http.StatusForbidden, CodeThreepidAuthFailed, format, args...)
 }
 
 // ThreepidDenied makes M_THREEPID_DENIED (403): the third-party identifier is not permitted.
