@@ -11,6 +11,7 @@ package canonicaljson
 import (
 	"bytes"
 	"encoding/json"
+	"math"
 	"slices"
 	"strconv"
 	"sync"
@@ -44,6 +45,8 @@ const (
 	canonicalNumbers numbers = iota
 	// looseNumbers: all; those that are integers in disguise (-0, 1e3) are written as integers.
 	looseNumbers
+	// shortNumbers: as looseNumbers, but floats in their shortest form.
+	shortNumbers
 	// anyNumbers: all, as they came.
 	anyNumbers
 )
@@ -67,6 +70,12 @@ func Append(dst, src []byte) ([]byte, error) {
 // Spec: appendices#canonical-json, rooms/v1#canonical-json
 func AppendLoose(dst, src []byte) ([]byte, error) {
 	return run(dst, src, looseNumbers)
+}
+
+// AppendShortest is AppendLoose for what this server sends first: floats are written in the shortest form that stands for the
+// same double, as servers write them that read JSON into values and write those. Floats without one (1e400) are errors.
+func AppendShortest(dst, src []byte) ([]byte, error) {
+	return run(dst, src, shortNumbers)
 }
 
 // Check says whether a text is well-formed JSON with unique keys, valid UTF-8 and bounded depth. Numbers may be floats: it is
@@ -343,7 +352,15 @@ func (w *writer) compare(a, b member) int {
 	if bytes.IndexByte(x, '\\') < 0 && bytes.IndexByte(y, '\\') < 0 {
 		return bytes.Compare(x, y)
 	}
-	return bytes.Compare(unescape(x), unescape(y))
+	for len(x) > 0 && len(y) > 0 {
+		r, size := nextRune(x)
+		q, other := nextRune(y)
+		if r != q {
+			return int(r - q)
+		}
+		x, y = x[size:], y[other:]
+	}
+	return len(x) - len(y)
 }
 
 // plain says of each byte whether it stands for itself in canonical strings and needs no look at its neighbours.
@@ -435,29 +452,54 @@ func (w *writer) number() bool {
 		}
 	}
 	text := w.src[start:w.pos]
+	float := fraction || exponent
 	switch w.numbers {
 	case canonicalNumbers:
-		if fraction || exponent {
+		switch {
+		case float:
 			return w.fail(start, "floats are not allowed here")
-		}
-		if negative && integer[0] == '0' {
+		case negative && integer[0] == '0':
 			return w.fail(start, "negative zero is not allowed here")
-		}
-		if !safe(integer) {
+		case !safe(integer):
 			return w.fail(start, "the integer is not in the range of ±(2^53-1)")
 		}
-	case looseNumbers:
-		if negative && integer[0] == '0' && !fraction && !exponent {
+	case looseNumbers, shortNumbers:
+		if negative && integer[0] == '0' && !float {
 			text = text[1:]
-		} else if exponent && !fraction {
-			if f, err := strconv.ParseFloat(string(text), 64); err == nil && f == float64(int64(f)) && f <= MaxInteger && f >= -MaxInteger {
-				w.dst = strconv.AppendInt(w.dst, int64(f), 10)
-				return true
-			}
+		}
+		if float && (!fraction || w.numbers == shortNumbers) {
+			return w.float(start, string(text), fraction)
 		}
 	}
 	w.dst = append(w.dst, text...)
 	return true
+}
+
+// float writes a float: as an integer if it is one in disguise, otherwise as it came or in its shortest form.
+func (w *writer) float(start int, text string, fraction bool) bool {
+	f, err := strconv.ParseFloat(text, 64)
+	switch {
+	case !fraction && err == nil && f == math.Trunc(f) && math.Abs(f) <= MaxInteger:
+		w.dst = strconv.AppendInt(w.dst, int64(f), 10)
+	case w.numbers == looseNumbers:
+		w.dst = append(w.dst, text...)
+	case err != nil:
+		return w.fail(start, "the float has no room in 64 bits")
+	default:
+		w.dst = appendFloat(w.dst, f)
+	}
+	return true
+}
+
+// appendFloat appends the shortest form of a float: with an exponent from 1e16 on and below 1e-4, and with a point otherwise.
+func appendFloat(dst []byte, f float64) []byte {
+	if size := math.Abs(f); size >= 1e16 || size < 1e-4 && size != 0 {
+		return strconv.AppendFloat(dst, f, 'e', -1, 64)
+	}
+	if f == math.Trunc(f) {
+		return strconv.AppendFloat(dst, f, 'f', 1, 64)
+	}
+	return strconv.AppendFloat(dst, f, 'f', -1, 64)
 }
 
 // digits skips digits and says whether there were any.

@@ -94,6 +94,14 @@ func decodeEscape(s []byte) (r rune, size int) {
 	return 0, 0
 }
 
+// nextRune reads the first character of a string's inside.
+func nextRune(s []byte) (r rune, size int) {
+	if s[0] == '\\' {
+		return decodeEscape(s)
+	}
+	return utf8.DecodeRune(s)
+}
+
 func hex4(s []byte) (r rune, ok bool) {
 	if len(s) < 4 {
 		return 0, false

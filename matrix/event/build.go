@@ -83,7 +83,7 @@ func (d *Draft) append(dst []byte, rules *roomversion.Rules) ([]byte, error) {
 	dst = d.appendEdges(dst, rules, d.AuthEvents)
 	dst = append(dst, `,"content":`...)
 	start := len(dst)
-	dst, err := appendCanonical(rules, dst, d.Content)
+	dst, err := appendOwn(rules, dst, d.Content)
 	if err != nil {
 		return nil, err
 	}
@@ -119,6 +119,18 @@ func (d *Draft) append(dst []byte, rules *roomversion.Rules) ([]byte, error) {
 	}
 	dst = canonicaljson.AppendString(append(dst, `,"type":`...), d.Type)
 	return append(dst, '}'), nil
+}
+
+// appendOwn appends the canonical form of what this server sends first.
+func appendOwn(rules *roomversion.Rules, dst, raw []byte) ([]byte, error) {
+	if rules.StrictCanonicalJSON {
+		return appendCanonical(rules, dst, raw)
+	}
+	canonical, err := canonicaljson.AppendShortest(dst, raw)
+	if err != nil {
+		return nil, &Error{Kind: BadJSON, Reason: "it is not JSON that can be sent", Cause: err}
+	}
+	return canonical, nil
 }
 
 // appendEdges appends prev_events or auth_events.
@@ -166,7 +178,7 @@ func withEventID(event []byte, server id.ServerName) ([]byte, error) {
 //
 // Spec: server-server-api#adding-hashes-and-signatures-to-outgoing-events
 func HashAndSign(rules *roomversion.Rules, event []byte, signer Signer) ([]byte, error) {
-	canonical, err := appendCanonical(rules, make([]byte, 0, len(event)), event)
+	canonical, err := appendOwn(rules, make([]byte, 0, len(event)), event)
 	if err != nil {
 		return nil, err
 	}
