@@ -162,20 +162,27 @@ func (c *committer) take(batch []*Pending) []*Pending {
 	return batch
 }
 
+// groupTries bounds the attempts to write a group without those of its changes
+// that turned out to fail, before its changes are written one by one.
+const groupTries = 3
+
 // commit writes a batch in as few transactions as it can: all at once; without
 // the changes that turn out to fail; at last one by one.
 func (c *committer) commit(batch []*Pending) {
-	for tries := 0; len(batch) > 0; tries++ {
+	for try := 1; len(batch) > 0; try++ {
 		failed, err := c.attempt(batch)
+		var unavailable *unavailableError
 		switch {
 		case err == nil:
 			return
-		case errors.Is(err, ErrOutcomeUnknown) || len(batch) == 1:
-			release(batch, err)
-			return
-		case failed != nil && tries < 3:
+		case errors.As(err, &unavailable) && try == 1:
+			// once more: the connection had died since the last group
+		case failed != nil && try <= groupTries:
 			failed.finish(0, err)
 			batch = slices.DeleteFunc(batch, func(p *Pending) bool { return p == failed })
+		case len(batch) == 1 || errors.As(err, &unavailable) || errors.Is(err, ErrOutcomeUnknown):
+			release(batch, err)
+			return
 		default:
 			for i := range batch {
 				if _, err := c.attempt(batch[i : i+1]); err != nil {
@@ -186,6 +193,12 @@ func (c *committer) commit(batch []*Pending) {
 		}
 	}
 }
+
+// unavailableError says that a group could not even begin.
+type unavailableError struct{ err error }
+
+func (e *unavailableError) Error() string { return e.err.Error() }
+func (e *unavailableError) Unwrap() error { return e.err }
 
 func (p *Pending) finish(pos Position, err error) {
 	p.pos, p.err = pos, err
@@ -204,13 +217,13 @@ func release(batch []*Pending, err error) {
 func (c *committer) attempt(batch []*Pending) (failed *Pending, err error) {
 	g := &c.g
 	if err := g.prepare(c.store, batch); err != nil {
-		return nil, err
+		return nil, &unavailableError{err}
 	}
 	if err := c.store.opt.Faults.Hit(FaultBeforeCommit); err != nil {
 		return nil, err
 	}
 	if err := c.store.engine.begin(g.users, g.rooms); err != nil {
-		return nil, err
+		return nil, &unavailableError{err}
 	}
 	g.decide(c.store, batch)
 	if len(g.winners) == 0 {

@@ -1,10 +1,490 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
+// Advisory locks, in a space of our own (the first key of two).
+const (
+	lockSpace   = 0x570a
+	lockStream  = 1 // held from the giving of positions to the commit
+	lockMigrate = 2
+)
+
+// groupTimeout ends a group whose database does not answer.
+const groupTimeout = 30 * time.Second
+
+// postgresEngine is a pool of connections, and one for the committer.
+type postgresEngine struct {
+	opt    *Options
+	config *pgx.ConnConfig
+	pool   *pgxpool.Pool
+
+	// The committer's connection and its open transaction.
+	c      *pgConn
+	ctx    context.Context
+	cancel context.CancelFunc
+	xid    string
+}
+
 func openPostgres(ctx context.Context, opt *Options) (engine, error) {
-	return nil, errors.New("PostgreSQL is not there yet")
+	config, err := pgxpool.ParseConfig(opt.URL)
+	if err != nil {
+		return nil, err
+	}
+	n := opt.Readers
+	if n == 0 {
+		n = min(max(runtime.GOMAXPROCS(0), 4), 16)
+	}
+	config.MaxConns = int32(n)
+	params := config.ConnConfig.RuntimeParams
+	for name, value := range map[string]string{
+		"application_name": "stoa",
+		"jit":              "off",
+		"timezone":         "UTC",
+		// a transaction that its instance has lost must not hold its locks
+		"idle_in_transaction_session_timeout": "20s",
+		"lock_timeout":                        "20s",
+	} {
+		if _, set := params[name]; !set {
+			params[name] = value
+		}
+	}
+	config.ConnConfig.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: 2 * time.Second}
+	}
+	e := &postgresEngine{opt: opt, config: config.ConnConfig.Copy()}
+	if e.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+		return nil, err
+	}
+	if err := e.checkSafe(ctx); err != nil {
+		e.pool.Close()
+		return nil, err
+	}
+	return e, nil
+}
+
+// checkSafe refuses a server that forgets what it acknowledged (design law 1).
+func (e *postgresEngine) checkSafe(ctx context.Context) error {
+	for _, name := range []string{"fsync", "synchronous_commit"} {
+		var value string
+		if err := e.pool.QueryRow(ctx, "SHOW "+name).Scan(&value); err != nil {
+			return err
+		}
+		if value == "off" && !e.opt.UnsafeDatabase {
+			return fmt.Errorf("%w: %s is off", ErrUnsafe, name)
+		}
+	}
+	return nil
+}
+
+func (e *postgresEngine) dialect() dialect { return dialectPostgres }
+
+func (e *postgresEngine) close() error {
+	if e.c != nil {
+		e.drop()
+	}
+	e.pool.Close()
+	return nil
+}
+
+var (
+	beginRead = stmt(`BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`)
+	beginTx   = stmt(`BEGIN`)
+	commitTx  = stmt(`COMMIT`)
+	rollback  = stmt(`ROLLBACK`)
+)
+
+// acquire borrows a connection. give gives it back; broken ones are closed.
+func (e *postgresEngine) acquire(ctx context.Context) (c *pgConn, give func(), err error) {
+	p, err := e.pool.Acquire(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	data := p.Conn().PgConn().CustomData()
+	c, ok := data["stoa"].(*pgConn)
+	if !ok {
+		c = newPgConn(p.Conn().PgConn())
+		data["stoa"] = c
+	}
+	c.ctx = ctx
+	return c, p.Release, nil
+}
+
+func (e *postgresEngine) reader(ctx context.Context) (conn, Position, func(), error) {
+	c, give, err := e.acquire(ctx)
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	release := func() {
+		if ctx.Err() == nil && c.pc.TxStatus() != 'I' {
+			if _, err := c.exec(rollback, c.scratch()); err != nil {
+				e.opt.Log.Debug("end of snapshot", "err", err)
+			}
+		}
+		give() // the pool closes a connection that is still in a transaction
+	}
+	if err = c.prepare(beginRead, selectHead, rollback); err != nil {
+		release()
+		return nil, 0, nil, err
+	}
+	var head Position
+	p := c.pipe()
+	p.call(beginRead, nil)
+	p.call(selectHead, func(row *Row) error { head = num[Position](row); return nil })
+	if _, err := p.run(); err != nil {
+		release()
+		return nil, 0, nil, err
+	}
+	return c, head, release, nil
+}
+
+// writeTries bounds the repetitions of a Write that lost a deadlock.
+const writeTries = 3
+
+func (e *postgresEngine) write(ctx context.Context, f func(conn) error) error {
+	for try := 1; ; try++ {
+		err := e.writeOnce(ctx, f)
+		if try == writeTries || !mustRepeat(err) {
+			return err
+		}
+	}
+}
+
+func mustRepeat(err error) bool {
+	var pe *pgconn.PgError
+	return errors.As(err, &pe) && (pe.Code == "40P01" || pe.Code == "40001" || pe.Code == "55P03")
+}
+
+func (e *postgresEngine) writeOnce(ctx context.Context, f func(conn) error) error {
+	c, give, err := e.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer give()
+	if _, err := c.exec(beginTx, c.scratch()); err != nil {
+		return err
+	}
+	if err := f(c); err != nil {
+		if c.pc.TxStatus() != 'I' && ctx.Err() == nil {
+			_, rerr := c.exec(rollback, c.scratch())
+			err = errors.Join(err, rerr)
+		}
+		return err
+	}
+	_, err = c.exec(commitTx, c.scratch())
+	if err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return nil
+}
+
+type pgMigrator struct{ *pgConn }
+
+func (m pgMigrator) script(sql string) error {
+	return m.pc.Exec(m.ctx, sql).Close()
+}
+
+func (e *postgresEngine) migrate(ctx context.Context, f func(migrator) error) error {
+	return e.write(ctx, func(c conn) error {
+		m := pgMigrator{c.(*pgConn)}
+		if err := m.script(fmt.Sprintf("SELECT pg_advisory_xact_lock(%d, %d)", lockSpace, lockMigrate)); err != nil {
+			return err
+		}
+		return f(m)
+	})
+}
+
+// connect makes the committer's connection, if there is none.
+func (e *postgresEngine) connect() error {
+	if e.c != nil && !e.c.pc.IsClosed() {
+		return nil
+	}
+	c, err := pgconn.ConnectConfig(e.ctx, &e.config.Config)
+	if err != nil {
+		return err
+	}
+	e.c = newPgConn(c)
+	return nil
+}
+
+// drop closes the committer's connection; the server rolls back what is open.
+func (e *postgresEngine) drop() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := e.c.pc.Close(ctx); err != nil {
+		e.opt.Log.Debug("close connection", "err", err)
+	}
+	e.c = nil
+}
+
+var (
+	selectXID = stmt(`SELECT pg_current_xact_id()::text`)
+	lockUsers = stmt(`SELECT num, head, slot, 0 FROM users WHERE num = ANY($1::bigint[]) ORDER BY num FOR UPDATE`)
+	lockRooms = stmt(`SELECT num, head, slot, receipt_slot FROM rooms WHERE num = ANY($1::bigint[]) ORDER BY num FOR UPDATE`)
+)
+
+// begin is the first round trip of a group: the owners' rows, locked in a fixed
+// order, users before rooms, each by number.
+func (e *postgresEngine) begin(users, rooms []*owner) error {
+	e.ctx, e.cancel = context.WithTimeout(context.Background(), groupTimeout)
+	if err := e.connect(); err != nil {
+		e.cancel()
+		return err
+	}
+	e.c.ctx = e.ctx
+	err := e.load(users, rooms)
+	if err != nil {
+		e.abort()
+	}
+	return err
+}
+
+func (e *postgresEngine) load(users, rooms []*owner) error {
+	c := e.c
+	if err := c.prepare(beginTx, rollback, selectXID, lockUsers, lockRooms); err != nil {
+		return err
+	}
+	p := c.pipe()
+	p.call(beginTx, nil)
+	p.call(selectXID, func(row *Row) error { e.xid = row.Text(); return nil })
+	if len(users) > 0 {
+		p.call(lockUsers, loadOwner(users), ownerNums(users))
+	}
+	if len(rooms) > 0 {
+		p.call(lockRooms, loadOwner(rooms), ownerNums(rooms))
+	}
+	_, err := p.run()
+	return err
+}
+
+func ownerNums(list []*owner) []int64 {
+	nums := make([]int64, len(list))
+	for i, o := range list {
+		nums[i] = o.num
+	}
+	return nums
+}
+
+func loadOwner(list []*owner) func(*Row) error {
+	return func(row *Row) error {
+		n := row.Int()
+		i, found := slices.BinarySearchFunc(list, n, func(o *owner, n int64) int { return cmp.Compare(o.num, n) })
+		if !found {
+			return fmt.Errorf("owner %d was not asked for", n)
+		}
+		o := list[i]
+		o.exists = true
+		row.Scan(&o.head, &o.slot, &o.receipt)
+		return nil
+	}
+}
+
+// abort ends the open transaction. A connection that does not take it is dropped.
+func (e *postgresEngine) abort() {
+	defer e.cancel()
+	if e.c == nil || e.c.pc.IsClosed() {
+		e.c = nil
+		return
+	}
+	if e.c.pc.TxStatus() == 'I' {
+		return
+	}
+	if _, err := e.c.exec(rollback, e.c.scratch()); err != nil {
+		e.drop()
+	}
+}
+
+var (
+	lockPositions = stmt(`SELECT pg_advisory_xact_lock($1::int, $2::int)`)
+	insertGroup   = stmt(`WITH base AS MATERIALIZED (SELECT GREATEST((SELECT COALESCE(MAX(pos), 0) + 1 FROM stream),
+			FLOOR(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint) AS pos)
+		INSERT INTO stream (pos, owner_kind, owner, kind, first_slot, last_slot)
+		SELECT base.pos + u.n - 1, u.owner_kind, u.owner, u.kind, u.first_slot, u.last_slot
+		FROM base, unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
+			WITH ORDINALITY AS u(owner_kind, owner, kind, first_slot, last_slot, n)
+		RETURNING pos`)
+	notifyHead = stmt(`SELECT pg_notify($1, MAX(pos)::text) FROM stream`)
+)
+
+// finish is the second round trip: everything that the group writes, the
+// positions under the lock that is taken last, and the commit.
+func (e *postgresEngine) finish(g *group) error {
+	blame, failed, err := e.send(g)
+	if err == nil {
+		g.settle()
+		e.cancel()
+		return nil
+	}
+	if failed < 0 || e.c.pc.TxStatus() == 'I' && !e.c.pc.IsClosed() {
+		// the connection is gone, and may have taken the commit with it
+		e.drop()
+		e.cancel()
+		return e.resolve(g, err)
+	}
+	e.abort()
+	if failed < len(blame) && !mustRepeat(err) {
+		b := blame[failed]
+		if b.conflict != nil && (errors.Is(err, errNotOne) || errors.Is(err, ErrDuplicate)) {
+			err = b.conflict
+		}
+		return &opError{b.change, err}
+	}
+	return err
+}
+
+// blamed is the change to which a statement of the pipeline belongs.
+type blamed struct {
+	change   int
+	conflict error
+}
+
+func (e *postgresEngine) send(g *group) (blame []blamed, failed int, err error) {
+	c := e.c
+	for _, p := range g.winners {
+		for _, o := range p.change.ops {
+			if _, err := c.ensure(o.stmt, o.conflict != nil); err != nil {
+				return nil, 0, err
+			}
+		}
+	}
+	if err := c.prepare(updateUserOwner, updateRoomOwner, lockPositions, selectHead, insertGroup, notifyHead, commitTx); err != nil {
+		return nil, 0, err
+	}
+	p := c.pipe()
+	for i, w := range g.winners {
+		for _, o := range w.change.ops {
+			p.send(o.stmt, o.conflict != nil, window{&w.change.args, o.from, o.to}, nil)
+			blame = append(blame, blamed{i, o.conflict})
+		}
+	}
+	for _, o := range g.users {
+		if o.touched {
+			p.call(updateUserOwner, nil, o.num, o.head, o.slot)
+		}
+	}
+	for _, o := range g.rooms {
+		if o.touched {
+			p.call(updateRoomOwner, nil, o.num, o.head, o.slot, o.receipt)
+		}
+	}
+	if len(g.stream) > 0 {
+		e.sendStream(p, g)
+	}
+	p.call(commitTx, nil)
+	failed, err = p.run()
+	if err == nil {
+		if ferr := e.opt.Faults.Hit(FaultOutcomeUnknown); ferr != nil {
+			err, failed = fmt.Errorf("%w: %w", ErrOutcomeUnknown, ferr), -1
+		}
+	}
+	return blame, failed, err
+}
+
+// sendStream is the last thing before the commit.
+func (e *postgresEngine) sendStream(p *pipe, g *group) {
+	var cols [5][]int64
+	for _, r := range g.stream {
+		for i, v := range [5]int64{int64(r.OwnerKind), r.Owner, int64(r.Kind), int64(r.First), int64(r.Last)} {
+			cols[i] = append(cols[i], v)
+		}
+	}
+	p.call(lockPositions, nil, lockSpace, lockStream)
+	p.call(selectHead, func(row *Row) error { g.prev = num[Position](row); return nil })
+	g.last = 0
+	p.call(insertGroup, func(row *Row) error { g.last = max(g.last, num[Position](row)); return nil },
+		cols[0], cols[1], cols[2], cols[3], cols[4])
+	if e.opt.NotifyChannel != "" {
+		p.call(notifyHead, nil, e.opt.NotifyChannel)
+	}
+}
+
+// settle numbers the rows of a committed group.
+func (g *group) settle() {
+	first := g.last - Position(len(g.stream)) + 1
+	for i := range g.stream {
+		g.stream[i].Pos = first + Position(i)
+	}
+}
+
+var (
+	selectXIDStatus = stmt(`SELECT COALESCE(pg_xact_status($1::text::xid8), '')`)
+	selectLastOfXID = stmt(`SELECT pos FROM stream WHERE xmin::text = $1 ORDER BY pos DESC LIMIT 1`)
+	selectPosBefore = stmt(`SELECT COALESCE(MAX(pos), 0) FROM stream WHERE pos < $1`)
+)
+
+const (
+	resolveTimeout = 10 * time.Second       // for the asking for the fate of a group
+	resolveWait    = 100 * time.Millisecond // between two questions
+)
+
+// resolve finds out over a new connection whether the commit of a group came
+// through before the old one broke. If it did, its rows are found by the
+// transaction that wrote them.
+func (e *postgresEngine) resolve(g *group, cause error) error {
+	unknown := fmt.Errorf("%w: %w", ErrOutcomeUnknown, cause)
+	if errors.Is(cause, ErrOutcomeUnknown) || e.xid == "" {
+		return unknown
+	}
+	e.ctx, e.cancel = context.WithTimeout(context.Background(), resolveTimeout)
+	defer e.cancel()
+	for {
+		status, err := e.xidStatus()
+		switch {
+		case err == nil && status == "committed":
+			if err := e.found(g); err != nil {
+				return errors.Join(unknown, err)
+			}
+			return nil
+		case err == nil && status == "aborted":
+			return cause
+		case err == nil && status != "in progress":
+			return unknown
+		}
+		select {
+		case <-e.ctx.Done():
+			return unknown
+		case <-time.After(resolveWait):
+		}
+	}
+}
+
+func (e *postgresEngine) xidStatus() (string, error) {
+	if err := e.connect(); err != nil {
+		return "", err
+	}
+	e.c.ctx = e.ctx
+	return queryOne(&Read{ctx: e.ctx, conn: e.c}, selectXIDStatus, (*Row).Text, e.xid)
+}
+
+// found reads the positions of a group that was committed by e.xid.
+func (e *postgresEngine) found(g *group) error {
+	if len(g.stream) == 0 {
+		return nil
+	}
+	xid, err := strconv.ParseUint(e.xid, 10, 64)
+	if err != nil {
+		return err
+	}
+	r := &Read{ctx: e.ctx, conn: e.c}
+	// rows carry the lower 32 bits
+	g.last, err = queryOne(r, selectLastOfXID, num[Position], strconv.FormatUint(xid&0xffffffff, 10))
+	if err != nil {
+		return err
+	}
+	g.settle()
+	g.prev, err = queryOne(r, selectPosBefore, num[Position], g.stream[0].Pos)
+	return err
 }

@@ -176,7 +176,7 @@ func (l *liteConn) execWindow(s *Stmt, w window) (int64, error) {
 	return int64(n), p.Reset()
 }
 
-func (l *liteConn) exec(s *Stmt, one bool, a *args) (int64, error) {
+func (l *liteConn) exec(s *Stmt, a *args) (int64, error) {
 	return l.execWindow(s, a.all())
 }
 

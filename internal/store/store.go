@@ -119,7 +119,7 @@ type engine interface {
 
 // conn is one connection inside a transaction.
 type conn interface {
-	exec(s *Stmt, one bool, a *args) (rows int64, err error)
+	exec(s *Stmt, a *args) (rows int64, err error)
 	query(s *Stmt, a *args, row func(*Row) error) error
 	scratch() *args
 }

@@ -21,7 +21,7 @@ func (s *Store) Write(ctx context.Context, f func(*Tx) error) error {
 func (tx *Tx) exec(s *Stmt, list ...any) (int64, error) {
 	a := tx.conn.scratch()
 	a.add(s, list)
-	return tx.conn.exec(s, false, a)
+	return tx.conn.exec(s, a)
 }
 
 // execOne runs a write that must touch exactly one row, else it gives conflict.
