@@ -33,10 +33,18 @@ type Key struct {
 	private ed25519.PrivateKey
 }
 
-// NewKey makes the key of a seed of 32 bytes. The identifier must be of the algorithm ed25519.
+// NewKey makes the key of a seed of 32 bytes. The identifier must be of the algorithm ed25519 and a version of letters, digits
+// and underscores.
+//
+// Spec: server-server-api#publishing-keys
 func NewKey(keyID id.KeyID, seed []byte) (*Key, error) {
 	if keyID.Algorithm() != Algorithm {
 		return nil, fmt.Errorf("signing key %s: the algorithm must be %s", keyID, Algorithm)
+	}
+	for _, c := range keyID.Identifier() {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '_' {
+			return nil, fmt.Errorf("signing key %s: the version may contain only letters, digits and '_'", keyID)
+		}
 	}
 	if len(seed) != ed25519.SeedSize {
 		return nil, fmt.Errorf("signing key %s: the seed has %d bytes, not %d", keyID, len(seed), ed25519.SeedSize)
