@@ -119,6 +119,10 @@ func (s *Server) Drain(ctx context.Context) error {
 	if err != nil {
 		err = errors.Join(fmt.Errorf("drain %s: %w", s.listener.Addr(), err), s.http.Close())
 	}
+	// A Server that was never started must let go of its listener too.
+	if closing := s.listener.Close(); closing != nil && !errors.Is(closing, net.ErrClosed) {
+		err = errors.Join(err, fmt.Errorf("close %s: %w", s.listener.Addr(), closing))
+	}
 	return err
 }
 

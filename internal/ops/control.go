@@ -1,0 +1,128 @@
+package ops
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"syscall"
+
+	"stoa/internal/config"
+	"stoa/internal/httpkit"
+	"stoa/matrix/mxerr"
+)
+
+// action is what a command asks for: done by the running server if there is
+// one, else here. In and Out travel as JSON.
+type action[In, Out any] struct {
+	path string
+	do   func(ctx context.Context, s *services, in In) (Out, error)
+}
+
+// controlRoutes lists what the socket in the data directory serves.
+func controlRoutes(s *services) []httpkit.Route {
+	return []httpkit.Route{
+		userCreate.route(s),
+		userList.route(s),
+		userPassword.route(s),
+		userAdmin.route(s),
+		userDeactivate.route(s),
+		tokenCreate.route(s),
+		tokenList.route(s),
+		tokenRevoke.route(s),
+	}
+}
+
+func (a action[In, Out]) route(s *services) httpkit.Route {
+	return httpkit.Route{Method: http.MethodPost, Pattern: a.path, Handler: httpkit.Adapt(func(r *http.Request) (Out, error) {
+		var in In
+		if err := httpkit.ReadJSON(r, &in); err != nil {
+			var none Out
+			return none, err
+		}
+		return a.do(r.Context(), s, in)
+	})}
+}
+
+// ask has the action done.
+func (a action[In, Out]) ask(ctx context.Context, cfg *config.Config, in In) (out Out, err error) {
+	done, err := a.askServer(ctx, cfg, in, &out)
+	if done || err != nil {
+		return out, err
+	}
+	s, err := openServices(ctx, cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return out, err
+	}
+	out, err = a.do(ctx, s, in)
+	return out, errors.Join(err, s.close())
+}
+
+// askServer asks the running server; done is false if there is none.
+func (a action[In, Out]) askServer(ctx context.Context, cfg *config.Config, in In, out *Out) (done bool, err error) {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return false, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://stoa"+a.path, bytes.NewReader(body))
+	if err != nil {
+		return false, err
+	}
+	socket := cfg.ControlSocket()
+	client := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", socket)
+		},
+	}}
+	res, err := client.Do(req)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return false, nil // no server, or what a killed one left
+	case errors.Is(err, fs.ErrPermission):
+		return false, fmt.Errorf("%w\nRun this as the user that the server runs as", err)
+	case errors.Is(err, syscall.EINVAL):
+		return false, nil // too long a path for a socket; the server has none either
+	case err != nil:
+		return false, fmt.Errorf("ask the running server: %w", err)
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(res.Body)
+	if err != nil {
+		return true, fmt.Errorf("read the running server's answer: %w", err)
+	}
+	if res.StatusCode != http.StatusOK {
+		var refusal struct {
+			Errcode string `json:"errcode"`
+			Error   string `json:"error"`
+		}
+		if err := json.Unmarshal(answer, &refusal); err != nil || refusal.Errcode == "" {
+			return true, fmt.Errorf("the running server answered %s; is it of the same version as this program?", res.Status)
+		}
+		return true, mxerr.New(res.StatusCode, refusal.Errcode, "%s", refusal.Error)
+	}
+	if err := json.Unmarshal(answer, out); err != nil {
+		return true, fmt.Errorf("read the running server's answer: %w", err)
+	}
+	return true, nil
+}
+
+// listenControl opens the socket for the user that the server runs as alone.
+func listenControl(cfg *config.Config) (net.Listener, error) {
+	l, err := httpkit.Listen("unix:" + cfg.ControlSocket())
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(cfg.ControlSocket(), 0o600); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}

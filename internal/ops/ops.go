@@ -1,0 +1,155 @@
+// Package ops is what operators run: the commands of the program stoa.
+//
+// It owns the command line, the start and the stop of a server (serve.go has
+// the one place where its packages are put together), and the socket in the
+// data directory by which commands reach a running server. It never contains
+// what a command does to users or rooms: that is a function of a domain package.
+//
+// The invariant that matters: a command does the same whether a server runs or
+// not, and never opens a SQLite file beside a server that has it open.
+package ops
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"stoa/internal/config"
+	"stoa/matrix/mxerr"
+)
+
+// version is set by the Makefile through the linker.
+var version string
+
+// Version names the build.
+func Version() string {
+	if version != "" {
+		return version
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value[:min(12, len(s.Value))]
+		}
+	}
+	return info.Main.Version
+}
+
+// terminal is what a command reads and writes, and the environment it was
+// started in.
+type terminal struct {
+	environ []string
+	in      io.Reader
+	out     io.Writer
+	err     io.Writer
+	config  string // --config
+}
+
+// Main runs a command line and gives the exit status: 0, or 1 after an error
+// that is written to stderr.
+func Main(args, environ []string, in io.Reader, out, stderr io.Writer) int {
+	t := &terminal{environ: environ, in: in, out: out, err: stderr}
+	root := t.root()
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(stderr)
+	if err := root.ExecuteContext(context.Background()); err != nil {
+		fmt.Fprintf(stderr, "stoa: %s\n", sentence(err))
+		return 1
+	}
+	return 0
+}
+
+// sentence is an error as people should read it.
+func sentence(err error) string {
+	var known *mxerr.Error
+	if errors.As(err, &known) && known.Message != "" {
+		return known.Message
+	}
+	return err.Error()
+}
+
+func (t *terminal) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "stoa",
+		Short: "A Matrix homeserver in one program",
+		Long: "Stoa is a Matrix homeserver in one program. 'stoa serve' starts it; it needs no file.\n" +
+			"Settings come from stoa.yaml and from STOA_* environment variables.",
+		Example:       "  stoa serve\n  stoa user create --admin alice",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.PersistentFlags().StringVar(&t.config, "config", "", "settings file (default "+config.DefaultFile+" if it exists)")
+	root.AddCommand(t.serveCommand(), t.userCommand(), t.registrationTokenCommand(), t.versionCommand())
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return fmt.Errorf("%w; '%s --help' shows what it takes", err, c.CommandPath())
+	})
+	return root
+}
+
+// group is a command that only holds others.
+func group(c *cobra.Command) *cobra.Command {
+	c.Args = func(c *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return fmt.Errorf("there is no command '%s %s'; '%[1]s --help' lists them", c.CommandPath(), args[0])
+		}
+		return nil
+	}
+	c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	return c
+}
+
+// oneArgument asks for exactly one argument and says which.
+func oneArgument(what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return fmt.Errorf("%s is needed, and nothing else: %s", what, strings.TrimSpace(c.Example))
+		}
+		return nil
+	}
+}
+
+func (t *terminal) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "version",
+		Short:   "Print the version of this program",
+		Example: "  stoa version",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintf(t.out, "stoa %s (%s %s/%s)\n", Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return err
+		},
+	}
+}
+
+// settings loads the settings and says on stderr what it wondered about.
+func (t *terminal) settings() (*config.Config, error) {
+	cfg, warnings, err := config.Load(t.config, t.environ)
+	for _, w := range warnings {
+		fmt.Fprintln(t.err, "stoa: warning:", w)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the settings are not right:\n%w", err)
+	}
+	return cfg, nil
+}
+
+// programName is how this program was called, for advice on what to type.
+func programName() string {
+	if len(os.Args) > 0 && os.Args[0] != "" {
+		return os.Args[0]
+	}
+	return "stoa"
+}

@@ -1,0 +1,305 @@
+package ops
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+
+	"stoa/internal/auth"
+	"stoa/internal/clientapi"
+	"stoa/internal/config"
+	"stoa/internal/e2ee"
+	"stoa/internal/httpkit"
+	"stoa/internal/store"
+	"stoa/internal/telemetry"
+	"stoa/internal/webui"
+	"stoa/matrix/mxerr"
+)
+
+// drainTime is how long a stopping server waits for requests under way. With
+// the store's last commit it stays within the 10 s that a stop may take.
+const drainTime = 8 * time.Second
+
+func (t *terminal) serveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "serve",
+		Short: "Run the server until it is told to stop (Ctrl-C or SIGTERM)",
+		Long: "Runs the server. It needs no settings: data goes to ./data, clients connect to\n" +
+			"http://127.0.0.1:8008. stoa.example.yaml shows all settings.",
+		Example: "  stoa serve\n  STOA_SERVER_NAME=example.org stoa serve --config /etc/stoa.yaml",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, warnings, err := config.Load(t.config, t.environ)
+			if err != nil {
+				return fmt.Errorf("the settings are not right:\n%w", err)
+			}
+			log, closeLog, err := telemetry.NewLog(cfg)
+			if err != nil {
+				return err
+			}
+			for _, w := range warnings {
+				log.Warn("setting ignored", "err", w)
+			}
+			ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			err = serve(ctx, stop, cfg, log, t.err)
+			return errors.Join(err, closeLog.Close())
+		},
+	}
+}
+
+// serve runs a server until ctx ends, then drains it. stopped is called once
+// the drain begins, so that a second signal ends the process at once.
+func serve(ctx context.Context, stopped func(), cfg *config.Config, log *slog.Logger, stderr io.Writer) error {
+	began := time.Now()
+	s, err := openServices(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	srv, err := newServer(cfg, log, s)
+	if err != nil {
+		return errors.Join(err, s.close())
+	}
+	if err := srv.listen(); err != nil {
+		return errors.Join(err, srv.stop(log), s.close())
+	}
+	failed := srv.start()
+	log.Info("server started", "server", cfg.ServerName.String(), "addr", srv.clientAddr(), "instance", cfg.Instance,
+		"version", Version(), "took_ms", time.Since(began).Milliseconds())
+	srv.warn(log)
+	if err := adviseFirstStart(ctx, cfg, s, stderr); err != nil {
+		log.Warn("look for users", "err", err)
+	}
+
+	select {
+	case <-ctx.Done():
+		log.Info("server stopping", "instance", cfg.Instance)
+	case err = <-failed:
+		log.Error("a listener failed; server stopping", "err", err)
+	}
+	stopped()
+	err = errors.Join(err, srv.stop(log), s.close())
+	log.Info("server stopped", "instance", cfg.Instance)
+	return err
+}
+
+// server is what listens and what runs beside requests.
+type server struct {
+	cfg      *config.Config
+	log      *slog.Logger
+	services *services
+	registry *prometheus.Registry
+	health   *telemetry.Health
+	draining atomic.Bool
+
+	client, federation, control http.Handler
+
+	servers []*httpkit.Server // in the order in which they are opened, the client's first
+	runs    errorGroup
+}
+
+// newServer puts the packages together: each gets what it needs in its options,
+// and nothing is set later. This function is the one place where that is done.
+func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, error) {
+	srv := &server{cfg: cfg, log: log, services: s, registry: telemetry.NewRegistry(), health: &telemetry.Health{}}
+
+	callers := auth.New(auth.Options{
+		Store: s.store, Accounts: s.accounts, Sessions: s.sessions, Log: log, RateLimits: bool(cfg.RateLimits),
+	})
+	keys := e2ee.New(e2ee.Options{Store: s.store, ServerName: cfg.ServerName, Clock: time.Now, Log: log})
+	api := clientapi.New(clientapi.Options{
+		ServerName:   cfg.ServerName,
+		PublicURL:    cfg.PublicURL,
+		RoomVersion:  cfg.RoomVersion,
+		Registration: clientapi.Registration(cfg.Registration),
+		SharedSecret: cfg.RegistrationSharedSecret.Reveal(),
+		Auth:         callers,
+		Accounts:     s.accounts,
+		Keys:         keys,
+	})
+	pages := webui.Routes(webui.Options{
+		ServerName: cfg.ServerName, PublicURL: cfg.PublicURL,
+		MayRegister: cfg.Registration != config.RegistrationClosed,
+	})
+
+	opts := httpkit.Options{
+		Log: log, Instance: cfg.Instance, TrustedProxies: cfg.TrustedProxies, Translate: translate,
+	}
+	control, err := httpkit.NewMux(opts, controlRoutes(s))
+	if err != nil {
+		return nil, fmt.Errorf("build control routes: %w", err)
+	}
+	// What the other servers will ask is not served yet: all of it is answered
+	// with 404 M_UNRECOGNIZED.
+	federation, err := httpkit.NewMux(opts)
+	if err != nil {
+		return nil, fmt.Errorf("build federation routes: %w", err)
+	}
+	opts.Registerer = srv.registry
+	if cfg.RateLimits {
+		opts.AddressLimits = httpkit.DefaultAddressLimits(time.Now)
+	}
+	client, err := httpkit.NewMux(opts, api.Routes(), pages, srv.readiness())
+	if err != nil {
+		return nil, fmt.Errorf("build client routes: %w", err)
+	}
+	srv.client, srv.federation, srv.control = client, federation, control
+
+	srv.health.Add("store", func(ctx context.Context) error {
+		return s.store.Read(ctx, func(*store.Read) error { return nil })
+	})
+	srv.health.Add("draining", func(context.Context) error {
+		if srv.draining.Load() {
+			return errors.New("the server is stopping")
+		}
+		return nil
+	})
+	return srv, nil
+}
+
+// translate gives errors of the store the answer that makes a client try again.
+func translate(err error) *mxerr.Error {
+	busy := mxerr.LimitExceeded(time.Second).WithStatus(http.StatusServiceUnavailable)
+	switch {
+	case errors.Is(err, store.ErrBusy), errors.Is(err, store.ErrConflict):
+		return busy
+	case errors.Is(err, store.ErrClosed), errors.Is(err, store.ErrOutcomeUnknown):
+		return mxerr.New(http.StatusServiceUnavailable, mxerr.CodeUnknown, "The server could not finish this request; try again")
+	}
+	return nil
+}
+
+// readiness is for balancers: GET /ready says 200, or 503 once the server drains.
+func (srv *server) readiness() []httpkit.Route {
+	return []httpkit.Route{{Method: http.MethodGet, Pattern: "/ready",
+		Handler: httpkit.Adapt(func(*http.Request) (httpkit.Answer, error) {
+			if srv.draining.Load() {
+				return httpkit.Answer{Status: http.StatusServiceUnavailable}, nil
+			}
+			return httpkit.Answer{Status: http.StatusOK}, nil
+		})}}
+}
+
+// listen opens all listeners, so that a server which says that it has started
+// can be reached everywhere.
+func (srv *server) listen() error {
+	cfg := srv.cfg
+	if err := srv.open(cfg.ClientListen, srv.client, nil); err != nil {
+		return fmt.Errorf("client_listen: %w", err)
+	}
+	if cfg.FederationListen != "" {
+		pair, err := tls.LoadX509KeyPair(cfg.TLSCert, cfg.TLSKey)
+		if err != nil {
+			return fmt.Errorf("load tls_cert and tls_key: %w", err)
+		}
+		t := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+		if err := srv.open(cfg.FederationListen, srv.federation, t); err != nil {
+			return fmt.Errorf("federation_listen: %w", err)
+		}
+	}
+	if cfg.AdminListen != "" {
+		if err := srv.open(cfg.AdminListen, telemetry.AdminHandler(srv.registry, srv.health), nil); err != nil {
+			return fmt.Errorf("admin_listen: %w", err)
+		}
+	}
+	l, err := listenControl(cfg)
+	if err != nil {
+		// A path that is too long for a socket, or a second instance on the same
+		// folder: the server works, only commands don't reach it.
+		srv.log.Warn("commands can't reach this server", "err", err)
+		return nil
+	}
+	srv.servers = append(srv.servers, httpkit.NewServer(l, srv.control, nil, srv.log))
+	return nil
+}
+
+func (srv *server) open(address string, h http.Handler, t *tls.Config) error {
+	l, err := httpkit.Listen(address)
+	if err != nil {
+		return err
+	}
+	srv.servers = append(srv.servers, httpkit.NewServer(l, h, t, srv.log))
+	return nil
+}
+
+// clientAddr is where clients connect, as a port given as 0 turned out.
+func (srv *server) clientAddr() string {
+	a := srv.servers[0].Addr()
+	if _, ok := a.(*net.UnixAddr); ok {
+		return "unix:" + a.String()
+	}
+	return a.String()
+}
+
+// start serves all listeners. The channel gets the first failure.
+func (srv *server) start() <-chan error {
+	for _, s := range srv.servers {
+		srv.runs.run(s.Serve)
+	}
+	return srv.runs.failed()
+}
+
+// stop drains: no new requests, what waits is answered, what is under way is
+// finished, and then cut off after drainTime.
+func (srv *server) stop(log *slog.Logger) error {
+	srv.draining.Store(true)
+	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+	var drains errorGroup
+	for _, s := range srv.servers {
+		drains.run(func() error { return s.Drain(ctx) })
+	}
+	if err := drains.wait(); err != nil {
+		log.Warn("requests were cut off", "err", err)
+	}
+	return srv.runs.wait()
+}
+
+// warn tells what an operator should change.
+func (srv *server) warn(log *slog.Logger) {
+	cfg := srv.cfg
+	if cfg.AdminListen != "" && !telemetry.IsLoopback(cfg.AdminListen) {
+		log.Warn("admin_listen is open to other machines, and asks nobody who they are", "addr", cfg.AdminListen)
+	}
+	if cfg.SecretKey == "" {
+		log.Warn("secret_key is not set: signing keys lie in the database in the clear")
+	}
+	if !cfg.RateLimits {
+		log.Warn("rate_limits are off: passwords can be guessed at full speed")
+	}
+	if cfg.FederationAllowPrivate {
+		log.Warn("federation_allow_private is on: outsiders can make this server ask private addresses")
+	}
+}
+
+// adviseFirstStart says what to do next as long as there is no user.
+func adviseFirstStart(ctx context.Context, cfg *config.Config, s *services, out io.Writer) error {
+	some, err := s.accounts.Any(ctx)
+	if err != nil || some {
+		return err
+	}
+	_, err = fmt.Fprintf(out, `
+There is no user yet. Make the first one, an administrator, in another terminal:
+
+    %s user create --admin alice
+
+It prints a password. Log in with any Matrix client on the homeserver
+
+    %s
+
+`, programName(), cfg.PublicURL)
+	return err
+}

@@ -1,0 +1,66 @@
+package ops
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"stoa/internal/account"
+	"stoa/internal/auth"
+	"stoa/internal/config"
+	"stoa/internal/serverkey"
+	"stoa/internal/store"
+	"stoa/matrix/signing"
+)
+
+// services are the packages that commands and the server share, put together.
+type services struct {
+	publicURL string
+	store     *store.Store
+	signer    *signing.Signer
+	sessions  *auth.Sessions
+	accounts  *account.Accounts
+}
+
+// openServices opens the store and builds what stands on it. It starts nothing
+// that waits.
+func openServices(ctx context.Context, cfg *config.Config, log *slog.Logger) (*services, error) {
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data directory (data_dir): %w", err)
+	}
+	st, err := store.Open(ctx, store.Options{
+		URL:            cfg.Database,
+		ServerName:     cfg.ServerName.String(),
+		Log:            log,
+		UnsafeDatabase: cfg.UnsafeDatabase,
+	})
+	if err != nil {
+		return nil, adviseStore(cfg, err)
+	}
+	s := &services{publicURL: cfg.PublicURL, store: st, sessions: auth.NewSessions()}
+	if s.signer, err = serverkey.Load(ctx, st, cfg.ServerName, cfg.SecretKey.Reveal(), time.Now()); err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	s.accounts = account.New(account.Options{
+		Store: st, ServerName: cfg.ServerName, Sessions: s.sessions, Log: log,
+	})
+	return s, nil
+}
+
+func (s *services) close() error { return s.store.Close() }
+
+// adviseStore says what to do about a store that did not open.
+func adviseStore(cfg *config.Config, err error) error {
+	switch {
+	case errors.Is(err, store.ErrInUse):
+		return fmt.Errorf("%w\nAnother server has %s open; stop it first, or give this one another data_dir", err, cfg.Database)
+	case errors.Is(err, store.ErrOtherServer):
+		return fmt.Errorf("%w\nSet STOA_SERVER_NAME to the name that the database belongs to, or give another data_dir or database", err)
+	case errors.Is(err, store.ErrUnsafe):
+		return fmt.Errorf("%w\nTurn fsync and synchronous_commit on in PostgreSQL, or set STOA_UNSAFE_DATABASE=true if messages may be lost", err)
+	}
+	return err
+}
