@@ -1,10 +1,6 @@
 package pushrule
 
-import (
-	"slices"
-
-	"stoa/matrix/id"
-)
+import "stoa/matrix/id"
 
 // trigger is what a compiled rule looks at.
 type trigger uint8
@@ -100,6 +96,9 @@ func (r *Rules) add(rule Rule) {
 	}
 	switch rule.kind {
 	case Content:
+		if len(rule.Pattern) > MaxPatternLength {
+			return // it was stored with another limit
+		}
 		c.trigger, c.tests = onTests, []test{bodyTest(rule.Pattern)}
 	case Room:
 		c.trigger, c.text = onRoom, rule.ID
@@ -159,6 +158,7 @@ func (r *Rules) In(roomID id.RoomID) *Counter {
 // The room "" is one that no rule names.
 func (r *Rules) specialise(roomID string) *Counter {
 	c := &Counter{ignored: r.ignored}
+	folded := fold(roomID)
 	for _, rule := range r.list {
 		switch rule.trigger {
 		case onRoom:
@@ -167,7 +167,7 @@ func (r *Rules) specialise(roomID string) *Counter {
 			}
 			rule.trigger = always
 		case onTests:
-			if !rule.resolveRoom(roomID) {
+			if !rule.resolveRoom(roomID, folded) {
 				continue
 			}
 		}
@@ -181,19 +181,30 @@ func (r *Rules) specialise(roomID string) *Counter {
 }
 
 // resolveRoom takes away the tests that hold in a room; false if one doesn't.
-func (c *compiled) resolveRoom(roomID string) bool {
-	tests := slices.Clone(c.tests)[:0]
+func (c *compiled) resolveRoom(roomID, folded string) bool {
+	resolved := 0
 	for i := range c.tests {
-		holds, known := c.tests[i].inRoom(roomID)
-		switch {
-		case !known:
-			tests = append(tests, c.tests[i])
-		case !holds:
+		holds, known := c.tests[i].inRoom(roomID, folded)
+		if known && !holds {
 			return false
 		}
+		if known {
+			resolved++
+		}
 	}
-	if c.tests = tests; len(tests) == 0 {
-		c.trigger = always
+	if resolved == 0 {
+		return true
 	}
+	if resolved == len(c.tests) {
+		c.trigger, c.tests = always, nil
+		return true
+	}
+	tests := make([]test, 0, len(c.tests)-resolved)
+	for i := range c.tests {
+		if _, known := c.tests[i].inRoom(roomID, folded); !known {
+			tests = append(tests, c.tests[i])
+		}
+	}
+	c.tests = tests
 	return true
 }

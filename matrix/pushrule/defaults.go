@@ -173,6 +173,9 @@ func findDefault(kind Kind, ruleID string) (*defaultRule, bool) {
 // rule returns the rule as a user has it who did not change it.
 func (d *defaultRule) rule(user id.UserID) Rule {
 	r := Rule{ID: d.id, Default: true, Enabled: !d.disabled, Actions: d.actions, kind: d.kind}
+	if r.Actions == nil {
+		r.Actions = []Action{}
+	}
 	for _, text := range d.conditions {
 		if strings.Contains(text, userIDPlaceholder) {
 			text = strings.Replace(text, userIDPlaceholder, string(mustMarshal(user.String())), 1)

@@ -117,7 +117,7 @@ func (t *test) contained(array []byte) bool {
 
 // inRoom evaluates a test that looks at nothing but the ID of the room; known is false for other tests. The room "" is one
 // that no rule names.
-func (t *test) inRoom(roomID string) (holds, known bool) {
+func (t *test) inRoom(roomID, folded string) (holds, known bool) {
 	if len(t.path) != 1 || t.path[0] != "room_id" {
 		return false, false
 	}
@@ -126,7 +126,7 @@ func (t *test) inRoom(roomID string) (holds, known bool) {
 	}
 	switch t.op {
 	case opMatch:
-		return t.pattern.matches(fold(roomID)), true
+		return t.pattern.matches(folded), true
 	case opIs:
 		return t.value == scalar{kind: 's', text: roomID}, true
 	}

@@ -171,7 +171,8 @@ func (e *Event) mentionsUser(userID string) bool {
 	return found
 }
 
-// invitee returns the user whom the event invites, "" if it is no invite.
+// invitee returns the folded ID of the user whom the event invites, "" if it is no invite. The rule .m.rule.invite_for_me
+// matches in any case, like all patterns; the IDs of local users have no upper case.
 func (e *Event) invitee() string {
 	if e.fields.StateKey == nil || e.typeFolded() != "m.room.member" {
 		return ""

@@ -5,8 +5,8 @@ import (
 	"unicode/utf8"
 )
 
-// glob is a compiled glob-style pattern. It matches folded text (see fold) in time proportional to the text's length times
-// the longest piece without a star, and never goes back.
+// glob is a compiled glob-style pattern. It matches folded text (see fold) and never goes back: the time is that of a few
+// searches for the pieces between the stars, one behind the other.
 //
 // Spec: appendices#glob-style-matching
 type glob struct {
@@ -17,12 +17,29 @@ type glob struct {
 	segments []segment
 }
 
-// segment is text between stars, cut at its question marks: "a?b" is ["a" "b"]. It always matches the same number of characters.
-type segment []string
+// segment is text between stars. It always matches the same number of characters.
+type segment struct {
+	text string
+	// characters is nil if the text stands for itself.
+	characters *characters
+}
+
+// characters is a segment with question marks as a machine that follows all matches at once: bit i of a state says that the
+// first i+1 characters match those that end here.
+type characters struct {
+	count int
+	// any has the bits of question marks; of has these and those of a character, for each that the text has.
+	any states
+	of  map[rune]states
+}
+
+// states has a bit for each character of the longest pattern.
+type states [MaxPatternLength / 64]uint64
 
 // fold is the case folding of all matching that the specification calls case-insensitive.
 func fold(s string) string { return strings.ToLower(s) }
 
+// compileGlob compiles a pattern that is not longer than MaxPatternLength.
 func compileGlob(pattern string) *glob {
 	text := fold(pattern)
 	parts := strings.Split(text, "*")
@@ -31,7 +48,7 @@ func compileGlob(pattern string) *glob {
 		if part == "" && i > 0 && i < len(parts)-1 {
 			continue
 		}
-		g.segments = append(g.segments, strings.Split(part, "?"))
+		g.segments = append(g.segments, segment{part, compileCharacters(part)})
 	}
 	return g
 }
@@ -39,13 +56,39 @@ func compileGlob(pattern string) *glob {
 // compileLiteral makes a pattern that matches a text and nothing else.
 func compileLiteral(text string) *glob {
 	text = fold(text)
-	return &glob{text: text, verbatim: strings.ContainsAny(text, "*?"), segments: []segment{{text}}}
+	return &glob{text: text, verbatim: strings.ContainsAny(text, "*?"), segments: []segment{{text: text}}}
+}
+
+func compileCharacters(text string) *characters {
+	if strings.IndexByte(text, '?') < 0 {
+		return nil
+	}
+	c := &characters{of: map[rune]states{}}
+	for _, r := range text {
+		if r == '?' {
+			c.any[c.count/64] |= 1 << (c.count % 64)
+		}
+		c.count++
+	}
+	i := 0
+	for _, r := range text {
+		if r != '?' {
+			s, known := c.of[r]
+			if !known {
+				s = c.any
+			}
+			s[i/64] |= 1 << (i % 64)
+			c.of[r] = s
+		}
+		i++
+	}
+	return c
 }
 
 // literal returns the text that is the only one to match, if there is but one.
 func (g *glob) literal() (string, bool) {
-	if len(g.segments) == 1 && len(g.segments[0]) == 1 {
-		return g.segments[0][0], true
+	if len(g.segments) == 1 && g.segments[0].characters == nil {
+		return g.segments[0].text, true
 	}
 	return "", false
 }
@@ -61,7 +104,7 @@ func (g *glob) matches(text string) bool {
 		return false
 	}
 	for _, s := range g.segments[1 : len(g.segments)-1] {
-		if _, at = s.find(text, at, anywhere, anywhere); at < 0 {
+		if at = s.find(text, at, anywhere, anywhere); at < 0 {
 			return false
 		}
 	}
@@ -80,81 +123,102 @@ func (g *glob) matchesWords(text string) bool {
 		return g.matches(text)
 	}
 	if len(g.segments) == 1 {
-		if g.text == "" {
-			return false
-		}
-		_, end := g.segments[0].find(text, 0, wordStart, wordEnd)
-		return end >= 0
+		return g.text != "" && g.segments[0].find(text, 0, wordStart, wordEnd) >= 0
 	}
-	_, at := g.segments[0].find(text, 0, wordStart, anywhere)
+	at := g.segments[0].find(text, 0, wordStart, anywhere)
 	if at < 0 {
 		return false
 	}
 	for _, s := range g.segments[1 : len(g.segments)-1] {
-		if _, at = s.find(text, at, anywhere, anywhere); at < 0 {
+		if at = s.find(text, at, anywhere, anywhere); at < 0 {
 			return false
 		}
 	}
 	last := g.segments[len(g.segments)-1]
-	if len(last) == 1 && last[0] == "" {
-		return true
-	}
-	_, at = last.find(text, at, anywhere, wordEnd)
-	return at >= 0
+	return last.text == "" || last.find(text, at, anywhere, wordEnd) >= 0
 }
 
-// find returns the first place at or after from where the segment matches and both ends are allowed; -1, -1 if there is none.
-func (s segment) find(text string, from int, startOK, endOK func(string, int) bool) (start, end int) {
+// place says whether a match may start, or end, at an offset of a text.
+type place func(text string, at int) bool
+
+// find returns the end of the first match that starts at or after from and whose start and end are allowed; -1 if there is
+// none.
+func (s segment) find(text string, from int, startOK, endOK place) int {
+	if s.characters != nil {
+		return s.characters.find(text, from, startOK, endOK)
+	}
 	for at := from; at <= len(text); at++ {
-		if s[0] != "" {
-			next := strings.Index(text[at:], s[0])
-			if next < 0 {
-				return -1, -1
-			}
-			at += next
+		for at < len(text) && !startOK(text, at) {
+			at++
 		}
-		if !startOK(text, at) || at < len(text) && !utf8.RuneStart(text[at]) {
-			continue
+		next := strings.Index(text[at:], s.text)
+		if next < 0 {
+			return -1
 		}
-		if end := s.end(text, at); end >= 0 && endOK(text, end) {
-			return at, end
+		at += next
+		if end := at + len(s.text); startOK(text, at) && endOK(text, end) {
+			return end
 		}
 	}
-	return -1, -1
+	return -1
+}
+
+// find does the same for a segment with question marks.
+func (c *characters) find(text string, from int, startOK, endOK place) int {
+	var state states
+	words := (c.count + 63) / 64
+	last := c.count - 1
+	for at := from; at < len(text); {
+		r, size := utf8.DecodeRuneInString(text[at:])
+		matching, known := c.of[r]
+		if !known {
+			matching = c.any
+		}
+		carry := uint64(0)
+		if startOK(text, at) {
+			carry = 1
+		}
+		for i := range words {
+			state[i], carry = (state[i]<<1|carry)&matching[i], state[i]>>63
+		}
+		at += size
+		if state[last/64]>>(last%64)&1 == 1 && endOK(text, at) {
+			return at
+		}
+	}
+	return -1
 }
 
 // end returns where a match that starts at a place ends, or -1.
 func (s segment) end(text string, at int) int {
-	for i, piece := range s {
-		if i > 0 {
-			if at == len(text) {
-				return -1
-			}
-			_, size := utf8.DecodeRuneInString(text[at:])
-			at += size
-		}
-		if !strings.HasPrefix(text[at:], piece) {
+	if s.characters == nil {
+		if !strings.HasPrefix(text[at:], s.text) {
 			return -1
 		}
-		at += len(piece)
+		return at + len(s.text)
+	}
+	for _, want := range s.text {
+		got, size := utf8.DecodeRuneInString(text[at:])
+		if size == 0 || want != '?' && want != got {
+			return -1
+		}
+		at += size
 	}
 	return at
 }
 
 // startBefore returns the only place where a match that ends with the text could start, or -1.
 func (s segment) startBefore(text string) int {
+	if s.characters == nil {
+		return len(text) - len(s.text)
+	}
 	at := len(text)
-	for i := len(s) - 1; i >= 0; i-- {
-		if at -= len(s[i]); at < 0 {
+	for range s.characters.count {
+		_, size := utf8.DecodeLastRuneInString(text[:at])
+		if size == 0 {
 			return -1
 		}
-		if i > 0 {
-			if at == 0 {
-				return -1
-			}
-			_, size := utf8.DecodeLastRuneInString(text[:at])
-			at -= size
-		}
+		at -= size
 	}
 	return at
 }

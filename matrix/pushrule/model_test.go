@@ -14,7 +14,7 @@ import (
 const room = "!Room:example.org"
 
 var (
-	modelUsers = []string{"@a:example.org", "@b:example.org", "@c:example.org", "@d:example.org", "@e:example.org", "@x:else.where"}
+	modelUsers = []string{"@a:example.org", "@b:example.org", "@c:example.org", "@d:example.org", "@e:example.org", "@x:else.where", "@A:example.org"}
 	modelRooms = []string{room, "!room:example.org", "!other:example.org"}
 )
 

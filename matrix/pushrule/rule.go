@@ -19,9 +19,16 @@ const (
 	MaxConditions = 32
 	// MaxConditionLength is the length in bytes of the JSON text of one condition.
 	MaxConditionLength = 4096
-	// MaxRules is the number of rules of one kind that a user may add.
-	MaxRules = 1000
+	// MaxConditionsOfKind is the number of conditions that all rules of one kind may have that a user adds.
+	MaxConditionsOfKind = 4000
 )
+
+// maxRules is the number of rules of each kind that a user may add. Clients add one per muted room or sender, but those that
+// look at bodies take time for each message.
+var maxRules = [kinds]int{Override: 2000, Content: 250, Room: 4000, Sender: 4000, Underride: 250}
+
+// MaxRules returns the number of rules of a kind that a user may add.
+func (k Kind) MaxRules() int { return maxRules[k] }
 
 // Kind is the kind of a rule. Kinds are in order of priority.
 //

@@ -112,7 +112,7 @@ type Place struct {
 // that.
 //
 // Errors: M_INVALID_PARAM for a rule ID that users can't have, M_NOT_JSON, M_BAD_JSON and M_TOO_LARGE for the body,
-// M_UNKNOWN with status 400 if the rule of place is not there, M_TOO_LARGE if the user has MaxRules of the kind.
+// M_UNKNOWN with status 400 if the rule of place is not there, M_TOO_LARGE if the user has too many rules already.
 //
 // Spec: client-server-api#push-rules-api
 func (s *RuleSet) Put(kind Kind, ruleID string, body []byte, place Place) (*RuleSet, error) {
@@ -128,8 +128,9 @@ func (s *RuleSet) Put(kind Kind, ruleID string, body []byte, place Place) (*Rule
 	if at >= 0 {
 		rule.Enabled = rules[at].Enabled
 		rules = slices.Delete(rules, at, at+1)
-	} else if len(rules) >= MaxRules {
-		return nil, mxerr.TooLarge("There may be at most %d push rules of the kind %s.", MaxRules, kind)
+	}
+	if err := checkRoomFor(rule, rules); err != nil {
+		return nil, err
 	}
 	neighbour, step := place.Before, 0
 	if neighbour == "" {
@@ -144,6 +145,21 @@ func (s *RuleSet) Put(kind Kind, ruleID string, body []byte, place Place) (*Rule
 	}
 	rules = slices.Insert(rules, max(at, 0), rule)
 	return s.with(kind, rules), nil
+}
+
+// checkRoomFor says that there is no room for one more rule among others of its kind, as M_TOO_LARGE.
+func checkRoomFor(rule Rule, others []Rule) error {
+	if limit := rule.kind.MaxRules(); len(others) >= limit {
+		return mxerr.TooLarge("There may be at most %d push rules of the kind %s.", limit, rule.kind)
+	}
+	conditions := len(rule.Conditions)
+	for _, other := range others {
+		conditions += len(other.Conditions)
+	}
+	if conditions > MaxConditionsOfKind {
+		return mxerr.TooLarge("Push rules of the kind %s may have at most %d conditions together.", rule.kind, MaxConditionsOfKind)
+	}
+	return nil
 }
 
 // Delete takes away a rule that the user added. A default rule is M_INVALID_PARAM, a rule that is not there M_NOT_FOUND.

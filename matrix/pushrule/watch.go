@@ -99,6 +99,7 @@ func NewWatch(roomID id.RoomID, joined func(id.UserID) bool) *Watch {
 // Set notes a joined local member's rules and display name, "" for none. It is called when the member joins and when one of
 // them changes; members with UsualRules may be left out, but not when their rules were others before.
 func (w *Watch) Set(userID id.UserID, displayName string, rules *Rules) {
+	userID = userID.Clone()
 	name := userID.String()
 	if old := w.members[name]; old != nil {
 		if old.rules == rules && old.member.DisplayName == displayName {
@@ -201,10 +202,14 @@ func wordKey(pattern *glob) watchKey {
 func (g *glob) needs() string {
 	word, character := "", ""
 	for i, s := range g.segments {
-		for j, piece := range s {
+		pieces := []string{s.text}
+		if s.characters != nil {
+			pieces = strings.Split(s.text, "?")
+		}
+		for j, piece := range pieces {
 			// The first and last word of a piece are whole words only at the ends of the pattern.
 			first := i == 0 && j == 0
-			last := i == len(g.segments)-1 && j == len(s)-1
+			last := i == len(g.segments)-1 && j == len(pieces)-1
 			eachWord(piece, func(token string, start, end int) {
 				switch {
 				case !isWord(token[0]):
@@ -335,8 +340,8 @@ func (w *Watch) collect(e *Event) {
 		w.addAll(w.byType[e.typeFolded()])
 	}
 	e.eachMention(w.addUser)
-	if e.fields.StateKey != nil && e.Class().has(classMember) {
-		w.addUser(*e.fields.StateKey)
+	if invitee := e.invitee(); invitee != "" {
+		w.addUser(invitee)
 	}
 	if len(w.words) == 0 {
 		return

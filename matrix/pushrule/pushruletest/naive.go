@@ -202,26 +202,24 @@ func same(a, b any) bool {
 	return false
 }
 
-// globMatches tries everything.
+// globMatches fills a table: whether the first i characters of the pattern match the first j of the text.
 func globMatches(pattern, text string) bool {
-	if pattern == "" {
-		return text == ""
-	}
-	p := []rune(pattern)
-	t := []rune(text)
-	rest := string(p[1:])
-	switch p[0] {
-	case '*':
-		for i := 0; i <= len(t); i++ {
-			if globMatches(rest, string(t[i:])) {
-				return true
+	p, t := []rune(pattern), []rune(text)
+	table := make([][]bool, len(p)+1)
+	for i := range table {
+		table[i] = make([]bool, len(t)+1)
+		for j := range table[i] {
+			switch {
+			case i == 0:
+				table[i][j] = j == 0
+			case p[i-1] == '*':
+				table[i][j] = table[i-1][j] || j > 0 && table[i][j-1]
+			case j > 0 && (p[i-1] == '?' || p[i-1] == t[j-1]):
+				table[i][j] = table[i-1][j-1]
 			}
 		}
-		return false
-	case '?':
-		return len(t) > 0 && globMatches(rest, string(t[1:]))
 	}
-	return len(t) > 0 && t[0] == p[0] && globMatches(rest, string(t[1:]))
+	return table[len(p)][len(t)]
 }
 
 // inWords tries every piece of a text that starts and ends at a word boundary. An empty piece counts only in an empty text.
