@@ -50,7 +50,8 @@ type RoomPart struct {
 
 	expect  Head
 	creates bool
-	updates bool // standing of old events changed
+	updates bool  // standing of old events changed
+	row     *Room // what SetRoom writes
 }
 
 // UserPart is a change's share in one user.

@@ -264,9 +264,10 @@ type owner struct {
 	num     int64
 	exists  bool
 	head    Head
-	slot    Slot // rooms: timeline, users: everything
-	receipt Slot // rooms: receipts
-	touched bool // its row is to be updated
+	slot    Slot  // rooms: timeline, users: everything
+	receipt Slot  // rooms: receipts
+	touched bool  // its row is to be updated
+	row     *Room // rooms: what else is written into the row
 	rows    []StreamRow
 }
 
@@ -385,6 +386,8 @@ func (g *group) check(c *Change) error {
 			return ErrConflict
 		case part.Last != 0 && (part.First != o.slot+1 || part.Last < part.First || part.expect == NoFence):
 			return ErrConflict
+		case part.row != nil && part.expect == NoFence:
+			return fmt.Errorf("room number %d: its row is written without a fence", part.Room)
 		}
 	}
 	return nil
@@ -403,6 +406,9 @@ func (g *group) apply(c *Change) {
 		o.exists = true
 		if part.expect != NoFence {
 			o.head, o.touched = part.NewHead, true
+		}
+		if part.row != nil {
+			o.row = part.row
 		}
 		if part.Last != 0 {
 			o.slot = part.Last
@@ -452,6 +458,31 @@ func (g *group) releaseLosers() {
 	for i, p := range g.losers {
 		p.finish(0, g.loserErr[i])
 	}
+}
+
+// writeOwners updates the rows of all owners that the group moved.
+func (g *group) writeOwners(write func(s *Stmt, list ...any) error) error {
+	for _, o := range g.users {
+		if o.touched {
+			if err := write(updateUserOwner, o.num, o.head, o.slot); err != nil {
+				return err
+			}
+		}
+	}
+	for _, o := range g.rooms {
+		var err error
+		switch r := o.row; {
+		case r != nil:
+			err = write(updateRoom, o.num, o.head, o.slot, o.receipt, r.Resident, r.Partial, r.extremities, r.Depth,
+				r.Joined, r.Invited, r.LocalJoined, r.Totals)
+		case o.touched:
+			err = write(updateRoomOwner, o.num, o.head, o.slot, o.receipt)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // published tells the rest of the process about a committed group.

@@ -360,7 +360,7 @@ func (e *postgresEngine) send(g *group) (blame []blamed, failed int, err error) 
 			}
 		}
 	}
-	if err := c.prepare(updateUserOwner, updateRoomOwner, lockPositions, selectHead, insertGroup, notifyHead, commitTx); err != nil {
+	if err := c.prepare(updateUserOwner, updateRoomOwner, updateRoom, lockPositions, selectHead, insertGroup, notifyHead, commitTx); err != nil {
 		return nil, 0, err
 	}
 	p := c.pipe()
@@ -370,16 +370,8 @@ func (e *postgresEngine) send(g *group) (blame []blamed, failed int, err error) 
 			blame = append(blame, blamed{i, o.conflict})
 		}
 	}
-	for _, o := range g.users {
-		if o.touched {
-			p.call(updateUserOwner, nil, o.num, o.head, o.slot)
-		}
-	}
-	for _, o := range g.rooms {
-		if o.touched {
-			p.call(updateRoomOwner, nil, o.num, o.head, o.slot, o.receipt)
-		}
-	}
+	// errors of sending come out of run
+	_ = g.writeOwners(func(s *Stmt, list ...any) error { p.call(s, nil, list...); return nil })
 	if len(g.stream) > 0 {
 		e.sendStream(p, g)
 	}

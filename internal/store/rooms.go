@@ -27,6 +27,8 @@ type Room struct {
 	Blocked     bool
 	CreatedTS   int64  // ms
 	Totals      []byte // of the last live event
+
+	extremities string // as stored, on the way into the database
 }
 
 const roomColumns = `num, room_id, version, head, slot, receipt_slot, resident, partial, extremities, depth,
@@ -39,8 +41,8 @@ var (
 	selectRoomID    = stmt(`SELECT room_id FROM rooms WHERE num = $1`)
 	insertRoom      = stmt(`INSERT INTO rooms (num, room_id, version, resident, partial, published, created_ts)
 		VALUES ($1, $2, $3, $4, $5, $6, $7)`)
-	updateRoom = stmt(`UPDATE rooms SET resident = $2, partial = $3, extremities = $4, depth = $5,
-		joined = $6, invited = $7, local_joined = $8, totals = $9 WHERE num = $1`)
+	updateRoom = stmt(`UPDATE rooms SET head = $2, slot = $3, receipt_slot = $4, resident = $5, partial = $6, extremities = $7,
+		depth = $8, joined = $9, invited = $10, local_joined = $11, totals = $12 WHERE num = $1`)
 	updatePublished = stmt(`UPDATE rooms SET published = $2 WHERE num = $1`)
 	updateBlocked   = stmt(`UPDATE rooms SET blocked = $2 WHERE num = $1`)
 )
@@ -65,10 +67,13 @@ func (c *Change) NewRoom(r Room) *RoomPart {
 }
 
 // SetRoom writes what a room's writer keeps in the row: Resident, Partial,
-// Extremities, Depth, Joined, Invited, LocalJoined, Totals.
+// Extremities, Depth, Joined, Invited, LocalJoined, Totals. The change must be
+// fenced by the room's head. It is one write with the room's new head and slots,
+// for all changes of a group together.
 func (c *Change) SetRoom(r Room) {
-	c.exec(updateRoom, r.Num, r.Resident, r.Partial, string(appendInts(nil, asInts(r.Extremities))), r.Depth,
-		r.Joined, r.Invited, r.LocalJoined, r.Totals)
+	r.extremities = string(appendInts(nil, asInts(r.Extremities)))
+	c.args.size += len(r.extremities) + len(r.Totals)
+	c.Room(r.Num, NoFence).row = &r
 }
 
 // SetPublished shows the room in the public directory, or hides it.

@@ -389,19 +389,9 @@ func (e *sqliteEngine) runGroup(g *group) error {
 		}
 	}
 	tx := &Tx{Read{ctx: context.Background(), conn: l}}
-	for _, o := range g.users {
-		if o.touched {
-			if _, err := tx.exec(updateUserOwner, o.num, o.head, o.slot); err != nil {
-				return err
-			}
-		}
-	}
-	for _, o := range g.rooms {
-		if o.touched {
-			if _, err := tx.exec(updateRoomOwner, o.num, o.head, o.slot, o.receipt); err != nil {
-				return err
-			}
-		}
+	err := g.writeOwners(func(s *Stmt, list ...any) error { _, err := tx.exec(s, list...); return err })
+	if err != nil {
+		return err
 	}
 	g.prev = e.last
 	pos := max(e.last+1, Position(e.opt.Clock().UnixMicro()))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/user"
@@ -22,6 +23,10 @@ import (
 
 // cluster is the PostgreSQL of this test process.
 var cluster = sync.OnceValues(startCluster)
+
+// alive is held open until this process ends. A variable that is collected would
+// close it.
+var alive io.WriteCloser
 
 var databases atomic.Int64
 
@@ -85,7 +90,7 @@ func startCluster() (string, error) {
 		wait $pid
 		rm -rf "$1"`, filepath.Join(bin, "postgres"), dir)
 	server.SysProcAttr, server.Dir = attr, dir
-	if _, err := server.StdinPipe(); err != nil { // held open until this process ends
+	if alive, err = server.StdinPipe(); err != nil {
 		return "", err
 	}
 	if err := server.Start(); err != nil {

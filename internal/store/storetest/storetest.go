@@ -39,6 +39,12 @@ func SQLite(t testing.TB, options ...Option) *store.Store {
 	return opener(t, URL(t, "sqlite"))(options...)
 }
 
+// Open opens one store on the engine.
+func Open(t testing.TB, engine string, options ...Option) *store.Store {
+	t.Helper()
+	return opener(t, URL(t, engine))(options...)
+}
+
 // URL makes an empty database on the engine and returns its address.
 func URL(t testing.TB, engine string) string {
 	t.Helper()

@@ -1,0 +1,122 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"stoa/internal/store"
+	"stoa/internal/store/storetest"
+)
+
+// benchRoom is one room with the state its writer keeps.
+type benchRoom struct {
+	room store.Room
+	user store.UserNum
+}
+
+func benchRooms(tb testing.TB, s *store.Store, n int) []*benchRoom {
+	tb.Helper()
+	ctx := context.Background()
+	users, err := s.InternUsers(ctx, func(string) bool { return true }, "@bench:stoa.test")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	rooms := make([]*benchRoom, n)
+	for i := range rooms {
+		num, err := s.NextRoom(ctx)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		r := store.Room{Num: num, RoomID: fmt.Sprintf("!%d:stoa.test", num), Version: "12", Resident: true}
+		c := store.NewChange()
+		p := c.NewRoom(r)
+		if _, err := s.Commit(ctx, c); err != nil {
+			tb.Fatal(err)
+		}
+		r.Head = p.NewHead
+		rooms[i] = &benchRoom{room: r, user: users[0]}
+	}
+	return rooms
+}
+
+var benchBytes = []byte(`{"auth_events":[],"content":{"body":"` + strings.Repeat("x", 560) + `"}}`)
+
+// message is the change of one message: event, room, transaction ID, and by the
+// committer the owner and the stream row.
+func (b *benchRoom) message(ctx context.Context, s *store.Store) (*store.Change, error) {
+	num, err := s.NextEvent(ctx)
+	if err != nil {
+		return nil, err
+	}
+	head, err := s.NextHead(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c := store.NewChange()
+	part := c.Room(b.room.Num, b.room.Head)
+	slot := b.room.Slot + 1
+	part.NewHead, part.First, part.Last = head, slot, slot
+	eventID := fmt.Sprintf("$%020d-hash-of-the-event", uint64(num)*0x9e3779b97f4a7c15)
+	c.AddEvent(store.Event{Room: b.room.Num, Place: store.Place{Slot: slot}, Num: num, EventID: eventID,
+		Type: "m.room.message", Sender: "@bench:stoa.test", Depth: int64(slot), OriginServerTS: 1, ReceivedTS: 1,
+		StateBefore: store.AfterSlot(slot - 1), Totals: []byte("t\x01\x02"), Edges: store.Edges{Prev: []store.EventNum{num - 1}},
+		TxnDevice: "DEVICE", TxnID: fmt.Sprint("m", num), Bytes: benchBytes})
+	c.AddTxn(store.Txn{User: b.user, Device: "DEVICE", Path: "send", ID: fmt.Sprint("m", num), EventID: eventID, Room: b.room.Num, At: 1})
+	b.room.Extremities = append(b.room.Extremities[:0], num)
+	b.room.Depth++
+	c.SetRoom(b.room)
+	b.room.Head, b.room.Slot = head, slot
+	return c, nil
+}
+
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkCommit commits messages, each goroutine into a room of its own and
+// waiting for each. The metric cpu-µs/op is the process's CPU time a change.
+func BenchmarkCommit(b *testing.B) {
+	for _, engine := range []string{"sqlite", "postgres"} {
+		for _, writers := range []int{1, 8, 64} {
+			b.Run(fmt.Sprintf("%s/%d", engine, writers), func(b *testing.B) {
+				s := storetest.Open(b, engine)
+				rooms := benchRooms(b, s, writers)
+				ctx := context.Background()
+				var left atomic.Int64
+				left.Store(int64(b.N))
+				cpu := cpuTime()
+				b.ReportAllocs()
+				b.ResetTimer()
+				var wg sync.WaitGroup
+				for _, room := range rooms {
+					wg.Go(func() {
+						for left.Add(-1) >= 0 {
+							c, err := room.message(ctx, s)
+							if err == nil {
+								_, err = s.Commit(ctx, c)
+							}
+							if err != nil {
+								b.Error(err)
+								return
+							}
+						}
+					})
+				}
+				wg.Wait()
+				b.StopTimer()
+				b.ReportMetric(float64((cpuTime()-cpu).Microseconds())/float64(b.N), "cpu-µs/op")
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "changes/s")
+			})
+		}
+	}
+}
