@@ -2,6 +2,7 @@ package event_test
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"encoding/json"
 	"testing"
 
@@ -123,3 +124,8 @@ func must[T any](value T, err error) T {
 }
 
 func ptr(s string) *string { return &s }
+
+// keysOf is the source of a signer's key.
+func (f *fixture) keysOf(s *signing.Signer) func(id.KeyID) (ed25519.PublicKey, bool) {
+	return func(keyID id.KeyID) (ed25519.PublicKey, bool) { return s.Key().Public(), keyID == s.KeyID() }
+}

@@ -188,13 +188,13 @@ func read(rules *roomversion.Rules, bytes []byte) (*PDU, error) {
 			}
 		case "depth":
 			has |= hasDepth
-			p.depth, err = integer(key, value)
+			p.depth, err = integer(rules, key, value)
 			if err == nil && p.depth < 0 {
 				err = badFormat(key, "it is negative")
 			}
 		case "origin_server_ts":
 			has |= hasTS
-			p.ts, err = integer(key, value)
+			p.ts, err = integer(rules, key, value)
 		case "hashes":
 			has |= hasHashes
 			p.hashes = value
@@ -291,10 +291,13 @@ func text(field string, value []byte) (string, error) {
 	return s, nil
 }
 
-func integer(field string, value []byte) (int64, error) {
+func integer(rules *roomversion.Rules, field string, value []byte) (int64, error) {
 	n, ok := canonicaljson.Int(value)
-	if !ok {
+	switch {
+	case !ok:
 		return 0, badFormat(field, "it is no integer of 64 bits")
+	case rules.StrictCanonicalJSON && (n > canonicaljson.MaxInteger || n < -canonicaljson.MaxInteger):
+		return 0, badFormat(field, "it is not in the range of ±(2^53-1)")
 	}
 	return n, nil
 }

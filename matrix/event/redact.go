@@ -77,10 +77,7 @@ func appendRedactedContent(dst []byte, rules roomversion.Redaction, evType strin
 		if keeps(rules, evType, key) {
 			dst = canonicaljson.AppendMember(dst, key, value)
 		} else if evType == TypeMember && key == "third_party_invite" && rules >= roomversion.RedactionV11 {
-			if signed := canonicaljson.Get(value, "signed"); signed != nil {
-				dst = append(canonicaljson.AppendKey(dst, key), `{"signed":`...)
-				dst = append(append(dst, signed...), '}')
-			}
+			dst = appendSignedInvite(dst, value)
 		}
 		return nil
 	})
@@ -88,6 +85,20 @@ func appendRedactedContent(dst []byte, rules roomversion.Redaction, evType strin
 		return nil, badFormat("content", "it is no object")
 	}
 	return append(dst, '}'), nil
+}
+
+// appendSignedInvite appends what is left of third_party_invite: nothing if it is no object, otherwise an object with `signed`
+// or without any key. The specification leaves open whether the empty object stays; that it does is what most servers of
+// the federation say, and event IDs depend on it.
+func appendSignedInvite(dst, invite []byte) []byte {
+	if !canonicaljson.IsObject(invite) {
+		return dst
+	}
+	dst = append(canonicaljson.AppendKey(dst, "third_party_invite"), '{')
+	if signed := canonicaljson.Get(invite, "signed"); signed != nil {
+		dst = canonicaljson.AppendMember(dst, "signed", signed)
+	}
+	return append(dst, '}')
 }
 
 // keeps says whether the redaction algorithm keeps a key of the content of a type, whole.
