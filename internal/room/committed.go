@@ -34,7 +34,7 @@ type Committed struct {
 	// Joined and Invited count the members after the change, Totals are the
 	// room's running totals after it.
 	Joined, Invited int64
-	Totals          pushrule.Totals
+	Totals          Totals
 
 	// Next is what the same change did to another room (an upgrade writes
 	// two), nil for nothing.
@@ -57,11 +57,10 @@ type TimelineEvent struct {
 	// Thread is the root of the thread that the event belongs to, zero for the
 	// main timeline.
 	Thread id.EventID
-	// Class and Totals are the counting of unread events: the event's class, the
-	// room's totals after it, and those of its thread (zero outside threads).
-	Class        pushrule.Class
-	Totals       pushrule.Totals
-	ThreadTotals pushrule.Totals
+	// Class and Totals are the counting of unread events: the event's class, and
+	// the running totals after it.
+	Class  pushrule.Class
+	Totals Totals
 	// Txn is the sending device's transaction; zero for none.
 	Txn Txn
 	// Highlights are the local members for whom the event counts for more than
@@ -73,7 +72,7 @@ type TimelineEvent struct {
 
 // Highlight is a local member for whom an event counts for more than for others.
 type Highlight struct {
-	User store.UserNum
+	User    store.UserNum
 	Verdict pushrule.Verdict
 }
 

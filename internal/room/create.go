@@ -1,13 +1,18 @@
 package room
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"stoa/internal/store"
+	"stoa/matrix/eventauth"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
+	"stoa/matrix/pushrule"
 	"stoa/matrix/roomversion"
 )
 
@@ -63,6 +68,174 @@ type creation struct {
 	rules  *roomversion.Rules
 	create json.RawMessage
 	drafts []Draft
+}
+
+// Create makes a room, with all events that the request implies, in one commit,
+// and returns its ID.
+//
+// Errors: M_UNSUPPORTED_ROOM_VERSION, M_INVALID_ROOM_STATE (the rules refuse an
+// event), M_INVALID_PARAM, M_BAD_JSON, and what With provokes.
+//
+// Spec: client-server-api#creation
+func (rs *Rooms) Create(ctx context.Context, req CreateRequest) (id.RoomID, error) {
+	if req.Version == "" {
+		req.Version = rs.opt.DefaultVersion
+	}
+	rules, ok := roomversion.Of(req.Version)
+	if !ok {
+		return id.RoomID{}, mxerr.UnsupportedRoomVersion("This server does not know room version %q", req.Version)
+	}
+	profile, err := rs.profile(ctx, req.Creator)
+	if err != nil {
+		return id.RoomID{}, err
+	}
+	plan, err := planCreation(req, rules, profile)
+	if err != nil {
+		return id.RoomID{}, err
+	}
+	if err := rs.planInvites(ctx, &plan, req); err != nil {
+		return id.RoomID{}, err
+	}
+	r, t, err := rs.createTurn(ctx, plan, req.Creator, req.Published, store.NewChange())
+	if err != nil {
+		return id.RoomID{}, err
+	}
+	defer r.turn.Unlock()
+	if req.With != nil {
+		req.With(t.change, t.row.Num, r.id)
+	}
+	departed, err := depart(t)
+	if err != nil {
+		return id.RoomID{}, err
+	}
+	if err := departed.wait(); err != nil {
+		return id.RoomID{}, refused(err)
+	}
+	return r.id, nil
+}
+
+// planInvites adds the invitations, the last events of a new room.
+func (rs *Rooms) planInvites(ctx context.Context, plan *creation, req CreateRequest) error {
+	extra := map[string]any{}
+	if req.IsDirect {
+		extra["is_direct"] = true
+	}
+	for _, user := range distinct(req.Invite) {
+		var profile Profile
+		if rs.isLocal(user) {
+			var err error
+			if profile, err = rs.profile(ctx, user); err != nil {
+				return err
+			}
+		}
+		content, err := json.Marshal(memberContent(membershipInvite, profile, "", extra))
+		if err != nil {
+			return err
+		}
+		target := user.String()
+		plan.drafts = append(plan.drafts, Draft{Sender: req.Creator, Type: typeMember, StateKey: &target, Content: content})
+	}
+	return nil
+}
+
+// createTurn builds a new room in a change: its create event, and the drafts of
+// the plan. The room's turn is held when it returns without an error.
+func (rs *Rooms) createTurn(ctx context.Context, plan creation, creator id.UserID, published bool, change *store.Change) (*room, *turn, error) {
+	num, err := rs.store.NextRoom(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := rs.internPlan(ctx, plan, creator); err != nil {
+		return nil, nil, err
+	}
+	r := &room{rooms: rs, rules: plan.rules, loaded: true}
+	r.state, r.threads, r.stale = map[eventauth.Key]*entry{}, map[id.EventID]pushrule.Totals{}, map[id.UserID]struct{}{}
+	if !plan.rules.RoomIDFromCreate {
+		if r.id, err = rs.newRoomID(); err != nil {
+			return nil, nil, err
+		}
+	}
+	r.turn.Lock()
+	t := r.begin(ctx, change)
+	t.isNew = true
+	if err := t.create(plan, creator, num, published); err != nil {
+		r.turn.Unlock()
+		return nil, nil, err
+	}
+	return r, t, nil
+}
+
+// internPlan gives numbers to all keys and local users of a new room at once.
+func (rs *Rooms) internPlan(ctx context.Context, plan creation, creator id.UserID) error {
+	pairs := []store.Pair{{Type: typeCreate}}
+	users := []string{creator.String()}
+	for _, d := range plan.drafts {
+		pairs = append(pairs, store.Pair{Type: d.Type, StateKey: *d.StateKey})
+		if d.Type == typeMember && rs.isLocalID(*d.StateKey) {
+			users = append(users, *d.StateKey)
+		}
+	}
+	if _, err := rs.store.Intern(ctx, distinct(pairs)); err != nil {
+		return fmt.Errorf("intern keys: %w", err)
+	}
+	if _, err := rs.store.InternUsers(ctx, rs.isLocalID, distinct(users)...); err != nil {
+		return fmt.Errorf("intern users: %w", err)
+	}
+	return nil
+}
+
+// create adds the create event and all drafts of the plan to the turn.
+func (t *turn) create(plan creation, creator id.UserID, num store.RoomNum, published bool) error {
+	empty := ""
+	first, edges, err := t.build(Draft{Sender: creator, Type: typeCreate, StateKey: &empty, Content: plan.create})
+	if err != nil {
+		return asInvalidState(err, typeCreate)
+	}
+	t.r.id = first.RoomID().Clone()
+	t.row = store.Room{
+		Num: num, RoomID: t.r.id.String(), Version: plan.rules.Version, Resident: true, Published: published, CreatedTS: t.now,
+	}
+	t.out.Room, t.out.RoomID, t.out.First = num, t.r.id, 1
+	if err := t.extend(first, edges, Txn{}); err != nil {
+		return err
+	}
+	for _, d := range plan.drafts {
+		d.RoomID = t.r.id
+		if err := checkDraft(&d); err != nil {
+			return asInvalidState(err, d.Type)
+		}
+		if _, err := t.send(d); err != nil && !errors.Is(err, errNothing) {
+			return asInvalidState(err, d.Type)
+		}
+	}
+	return nil
+}
+
+// asInvalidState says of a refusal that the request describes a room that can't be.
+func asInvalidState(err error, evType string) error {
+	refusal, ok := mxerr.As(err)
+	if !ok {
+		return fmt.Errorf("create room: %w", err)
+	}
+	if refusal.Code != mxerr.CodeForbidden {
+		return err
+	}
+	return mxerr.InvalidRoomState("The room can't have this %s: %s", evType, refusal.Message).Because(err)
+}
+
+// roomIDAlphabet is of the opaque part of room IDs before room version 12.
+const roomIDAlphabet = "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+
+// newRoomID makes the ID of a room of a version before 12.
+func (rs *Rooms) newRoomID() (id.RoomID, error) {
+	var opaque [18]byte
+	if _, err := io.ReadFull(rs.opt.Rand, opaque[:]); err != nil {
+		return id.RoomID{}, fmt.Errorf("make a room ID: %w", err)
+	}
+	for i, b := range opaque {
+		opaque[i] = roomIDAlphabet[int(b)%len(roomIDAlphabet)]
+	}
+	return id.NewRoomID(string(opaque[:]), rs.server)
 }
 
 // planCreation turns the request into drafts. The drafts have no room ID yet.

@@ -1,0 +1,332 @@
+package room
+
+import (
+	"errors"
+	"fmt"
+
+	"stoa/internal/store"
+	"stoa/matrix/canonicaljson"
+	"stoa/matrix/event"
+	"stoa/matrix/eventauth"
+	"stoa/matrix/id"
+	"stoa/matrix/pushrule"
+)
+
+// relThread is the relation type of a thread's events to its root.
+//
+// Spec: client-server-api#threading
+const relThread = "m.thread"
+
+// relation is what an event says of another by `m.relates_to`.
+type relation struct {
+	relType string
+	target  id.EventID
+}
+
+// relationOf reads m.relates_to of a content in canonical form; false if there is
+// none, or none that fits the schema, which is then ignored as the spec says.
+//
+// Spec: client-server-api#forming-relationships-between-events
+func relationOf(content []byte) (relation, bool) {
+	relates := canonicaljson.Get(content, "m.relates_to")
+	if !canonicaljson.IsObject(relates) {
+		return relation{}, false
+	}
+	relType, ok := canonicaljson.String(canonicaljson.Get(relates, "rel_type"))
+	if !ok || relType == "" || len(relType) > event.MaxFieldLength {
+		return relation{}, false
+	}
+	text, _ := canonicaljson.String(canonicaljson.Get(relates, "event_id"))
+	target, err := id.ParseEventID(text)
+	return relation{relType: relType, target: target}, err == nil
+}
+
+// relate writes the relation of an event, if it has one.
+func (t *turn) relate(out *TimelineEvent) error {
+	if out.PDU.IsState() {
+		return nil
+	}
+	rel, ok := relationOf(out.PDU.Content())
+	if !ok {
+		return nil
+	}
+	t.change.AddRelation(store.Relation{
+		Room: t.row.Num, Target: rel.target.String(), RelType: rel.relType,
+		Place: store.Place{Slot: out.Slot, Off: out.Off}, Event: out.Num,
+		Type: out.PDU.Type(), Sender: out.PDU.Sender().String(),
+	})
+	return nil
+}
+
+// threadHops is how far relations are followed to the root of a thread.
+//
+// Spec: client-server-api#threaded-read-receipts
+const threadHops = 3
+
+// threadOf returns the root of the thread to which an event belongs; zero for the
+// main timeline.
+func (t *turn) threadOf(pdu *event.PDU) (id.EventID, error) {
+	if pdu.IsState() {
+		return id.EventID{}, nil
+	}
+	rel, ok := relationOf(pdu.Content())
+	for hop := 0; ok && hop < threadHops; hop++ {
+		if rel.relType == relThread {
+			return rel.target, nil
+		}
+		parent, err := t.parent(rel.target)
+		if err != nil || parent == nil || parent.IsState() {
+			return id.EventID{}, err
+		}
+		rel, ok = relationOf(parent.Content())
+	}
+	return id.EventID{}, nil
+}
+
+// parent returns an event of the room by its ID; nil if it is not here.
+func (t *turn) parent(eventID id.EventID) (*event.PDU, error) {
+	for i := len(t.out.Events) - 1; i >= 0; i-- {
+		if t.out.Events[i].PDU.EventID() == eventID {
+			return t.out.Events[i].PDU, nil
+		}
+	}
+	var stored store.Event
+	err := t.rs.store.Read(t.ctx, func(read *store.Read) (err error) {
+		stored, err = read.EventByID(eventID.String())
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) || err == nil && stored.Room != t.row.Num {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("load %s: %w", eventID, err)
+	}
+	return t.rs.parse(t.r.rules, stored)
+}
+
+// count classifies an event, moves the running totals, and writes a row for each
+// local member for whom it counts for more than its class says.
+func (t *turn) count(out *TimelineEvent) error {
+	var err error
+	if out.Thread, err = t.threadOf(out.PDU); err != nil {
+		return err
+	}
+	fields := pushrule.Fields{
+		Type: out.PDU.Type(), Sender: out.PDU.Sender().String(), RoomID: t.r.id.String(), EventID: out.PDU.EventID().String(),
+		OriginServerTS: out.PDU.OriginServerTS(), Content: out.PDU.Content(),
+	}
+	if stateKey, ok := out.PDU.StateKey(); ok {
+		fields.StateKey = &stateKey
+	}
+	if redacts := out.PDU.Redacts(); !redacts.IsZero() && !t.r.rules.RedactsInContent {
+		fields.Redacts = redacts.String()
+	}
+	var fault error
+	view := pushrule.NewEvent(fields, pushrule.Facts{MemberCount: int(t.row.Joined), MayNotify: func(key string) bool {
+		powers, err := eventauth.PowersOf(t)
+		if err != nil {
+			fault = err
+			return false
+		}
+		return powers.User(out.PDU.Sender()) >= powers.Notification(key)
+	}})
+	out.Class = view.Class()
+	if fault != nil {
+		return fault
+	}
+	if err := t.addTotals(out); err != nil {
+		return err
+	}
+	return t.highlight(out, view)
+}
+
+func (t *turn) addTotals(out *TimelineEvent) error {
+	threaded := !out.Thread.IsZero()
+	totals := t.totals
+	if threaded {
+		var err error
+		if totals.Thread, err = t.threadTotals(out.Thread); err != nil {
+			return err
+		}
+	}
+	totals.add(out.Class, threaded)
+	out.Totals = totals
+	if threaded {
+		if t.threads == nil {
+			t.threads = map[id.EventID]pushrule.Totals{}
+		}
+		t.threads[out.Thread.Clone()] = totals.Thread
+		t.change.SetThread(t.row.Num, out.Thread.String(), out.Slot, totals.Thread.Append(nil))
+	}
+	t.totals = totals
+	t.totals.Thread = pushrule.Totals{}
+	return nil
+}
+
+// threadTotals are the totals of a thread so far.
+func (t *turn) threadTotals(root id.EventID) (pushrule.Totals, error) {
+	if totals, ok := t.threads[root]; ok {
+		return totals, nil
+	}
+	if totals, ok := t.r.threads[root]; ok {
+		return totals, nil
+	}
+	if t.isNew {
+		return pushrule.Totals{}, nil
+	}
+	var stored []byte
+	err := t.rs.store.Read(t.ctx, func(read *store.Read) (err error) {
+		stored, err = read.ThreadTotals(t.row.Num, root.String())
+		return err
+	})
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return pushrule.Totals{}, fmt.Errorf("load totals of thread %s: %w", root, err)
+	}
+	return pushrule.ParseTotals(stored)
+}
+
+// highlight finds the local members for whom the event counts for more.
+func (t *turn) highlight(out *TimelineEvent, view *pushrule.Event) error {
+	if t.rs.opt.PushRules == nil && canonicaljson.Get(out.PDU.Content(), "m.mentions") == nil {
+		return nil
+	}
+	watch, err := t.watch()
+	if err != nil {
+		return err
+	}
+	raised := watch.set.Raised(view)
+	if watch.fault != nil {
+		return watch.fault
+	}
+	for _, r := range raised {
+		if r.UserID == out.PDU.Sender() {
+			continue
+		}
+		user, err := t.rs.userNum(t.ctx, r.UserID)
+		if err != nil {
+			return err
+		}
+		kind := store.CountsAsNotify
+		if r.Verdict >= pushrule.Highlights {
+			kind = store.CountsAsHighlight
+		}
+		t.change.AddHighlight(store.Highlight{
+			Room: t.row.Num, User: user, Slot: out.Slot, Thread: out.Thread.String(), Kind: kind, Event: out.Num,
+		})
+		out.Highlights = append(out.Highlights, Highlight{User: user, Verdict: r.Verdict})
+	}
+	return nil
+}
+
+// watch is the index of the local members with unusual push rules.
+type watch struct {
+	set *pushrule.Watch
+	// turn is the turn that looks something up, fault what went wrong then.
+	turn  *turn
+	fault error
+}
+
+// joined says whether a local user is joined, at the turn that asks.
+func (w *watch) joined(user id.UserID) bool {
+	if !w.turn.rs.isLocal(user) {
+		return false
+	}
+	membership, err := w.turn.membership(user)
+	if err != nil {
+		w.fault = err
+	}
+	return membership == event.MembershipJoin
+}
+
+// watch returns the room's watch, made when it is first needed and brought up to
+// date with this turn's members.
+func (t *turn) watch() (*watch, error) {
+	w := t.r.watch
+	fresh := w == nil
+	if fresh {
+		w = &watch{}
+		w.set = pushrule.NewWatch(t.r.id, w.joined)
+	}
+	w.turn, w.fault = t, nil
+	if t.rs.opt.PushRules == nil {
+		t.r.watch = w
+		return w, nil
+	}
+	if fresh {
+		users, err := t.rs.opt.PushRules.Unusual(t.ctx, t.row.Num)
+		if err != nil {
+			return nil, fmt.Errorf("push rules in %s: %w", t.r.id, err)
+		}
+		for _, user := range users {
+			t.r.stale[user] = struct{}{}
+		}
+	}
+	for _, change := range t.out.State { // members of this very turn
+		if change.User != 0 {
+			user, err := id.ParseUserID(change.StateKey)
+			if err != nil {
+				return nil, err
+			}
+			t.r.stale[user] = struct{}{}
+		}
+	}
+	for user := range t.r.stale {
+		if err := t.watchUser(w, user); err != nil {
+			return nil, err
+		}
+		delete(t.r.stale, user)
+	}
+	t.r.watch = w
+	return w, nil
+}
+
+// watchUser brings one user of the watch up to date.
+func (t *turn) watchUser(w *watch, user id.UserID) error {
+	member, err := t.Event(event.TypeMember, user.String())
+	if err != nil {
+		return err
+	}
+	if member == nil || member.Membership() != event.MembershipJoin {
+		w.set.Remove(user)
+		return nil
+	}
+	rules, err := t.rs.opt.PushRules.Rules(t.ctx, user)
+	if err != nil {
+		return fmt.Errorf("push rules of %s: %w", user, err)
+	}
+	content, err := member.Member()
+	if err != nil {
+		return err
+	}
+	w.set.Set(user, content.DisplayName, rules)
+	return nil
+}
+
+// rewatch notes the local members whom a turn changed, or wanted to change, for
+// the next look.
+func (t *turn) rewatch() {
+	if t.r.watch == nil {
+		return
+	}
+	for _, change := range t.out.State {
+		if change.User == 0 {
+			continue
+		}
+		if user, err := id.ParseUserID(change.StateKey); err == nil {
+			t.r.stale[user] = struct{}{}
+		}
+	}
+}
+
+// PushRulesChanged makes the rooms in memory look again at a local user's push
+// rules and ignored users. It is called after they were committed.
+func (rs *Rooms) PushRulesChanged(user id.UserID) {
+	for _, r := range rs.resident.all() {
+		r.turn.Lock()
+		if r.loaded && r.watch != nil {
+			r.stale[user] = struct{}{}
+		}
+		r.turn.Unlock()
+		rs.resident.release(r)
+	}
+}

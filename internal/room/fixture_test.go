@@ -1,0 +1,148 @@
+package room_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"stoa/internal/room"
+	"stoa/internal/store"
+	"stoa/internal/store/storetest"
+	"stoa/matrix/id"
+	"stoa/matrix/mxerr"
+	"stoa/matrix/signing"
+)
+
+// house is a server with nothing but rooms.
+type house struct {
+	*room.Rooms
+	t     testing.TB
+	store *store.Store
+	clock atomic.Int64 // ms; each look moves it by one
+
+	mu    sync.Mutex // guards names
+	names map[id.UserID]room.Profile
+}
+
+func newHouse(t testing.TB, s *store.Store, change ...func(*room.Options)) *house {
+	t.Helper()
+	h := &house{t: t, store: s, names: map[id.UserID]room.Profile{}}
+	h.clock.Store(1_700_000_000_000)
+	opt := room.Options{
+		Store: s, Signer: signer(t, storetest.ServerName), Profiles: h,
+		Clock: func() time.Time { return time.UnixMilli(h.clock.Add(1)) },
+	}
+	for _, f := range change {
+		f(&opt)
+	}
+	rooms, err := room.New(opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Rooms = rooms
+	return h
+}
+
+func (h *house) Profile(_ context.Context, user id.UserID) (room.Profile, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.names[user], nil
+}
+
+func signer(t testing.TB, server string) *signing.Signer {
+	t.Helper()
+	keyID, err := id.ParseKeyID("ed25519:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := signing.NewKey(keyID, bytes.Repeat([]byte{byte(len(server))}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, err := id.ParseServerName(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signing.NewSigner(name, key)
+}
+
+// user is a user of the house.
+func user(t testing.TB, localpart string) id.UserID {
+	t.Helper()
+	return userOf(t, localpart, storetest.ServerName)
+}
+
+func userOf(t testing.TB, localpart, server string) id.UserID {
+	t.Helper()
+	u, err := id.ParseUserID("@" + localpart + ":" + server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func (h *house) create(creator id.UserID, change ...func(*room.CreateRequest)) id.RoomID {
+	h.t.Helper()
+	req := room.CreateRequest{Creator: creator, Preset: room.PresetPublicChat}
+	for _, f := range change {
+		f(&req)
+	}
+	roomID, err := h.Create(h.t.Context(), req)
+	if err != nil {
+		h.t.Fatalf("create: %v", err)
+	}
+	return roomID
+}
+
+func (h *house) join(roomID id.RoomID, users ...id.UserID) {
+	h.t.Helper()
+	for _, u := range users {
+		if err := h.Join(h.t.Context(), room.MembershipRequest{RoomID: roomID, Sender: u}); err != nil {
+			h.t.Fatalf("%s joins: %v", u, err)
+		}
+	}
+}
+
+func (h *house) say(roomID id.RoomID, sender id.UserID, body string) id.EventID {
+	h.t.Helper()
+	eventID, err := h.Send(h.t.Context(), message(roomID, sender, body))
+	if err != nil {
+		h.t.Fatalf("%s says %q: %v", sender, body, err)
+	}
+	return eventID
+}
+
+func (h *house) set(roomID id.RoomID, sender id.UserID, evType, stateKey, content string) id.EventID {
+	h.t.Helper()
+	eventID, err := h.Send(h.t.Context(), room.Draft{
+		RoomID: roomID, Sender: sender, Type: evType, StateKey: &stateKey, Content: json.RawMessage(content),
+	})
+	if err != nil {
+		h.t.Fatalf("%s sets %s: %v", sender, evType, err)
+	}
+	return eventID
+}
+
+func message(roomID id.RoomID, sender id.UserID, body string) room.Draft {
+	content, _ := json.Marshal(map[string]string{"msgtype": "m.text", "body": body}) // strings always marshal
+	return room.Draft{RoomID: roomID, Sender: sender, Type: "m.room.message", Content: content}
+}
+
+// refusedWith checks that an error is a refusal with an errcode.
+func refusedWith(t testing.TB, err error, code string) {
+	t.Helper()
+	if !mxerr.Is(err, code) {
+		t.Fatalf("got %v, want %s", err, code)
+	}
+}
+
+func (h *house) read(f func(*store.Read) error) {
+	h.t.Helper()
+	if err := h.store.Read(h.t.Context(), f); err != nil {
+		h.t.Fatal(err)
+	}
+}

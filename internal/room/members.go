@@ -1,0 +1,121 @@
+package room
+
+import (
+	"stoa/internal/store"
+	"stoa/matrix/event"
+	"stoa/matrix/id"
+)
+
+// storedMembership is the number of a membership; 0 for what is none.
+func storedMembership(membership string) store.Membership {
+	switch membership {
+	case event.MembershipJoin:
+		return store.Join
+	case event.MembershipInvite:
+		return store.Invite
+	case event.MembershipLeave:
+		return store.Leave
+	case event.MembershipBan:
+		return store.Ban
+	case event.MembershipKnock:
+		return store.Knock
+	}
+	return 0
+}
+
+// moveMember writes what follows from a change of membership: the counts of the
+// room, and the row of a local user, whose streams wake up.
+func (t *turn) moveMember(stateKey string, before, after *entry, change *StateChange) error {
+	was, is := membershipOf(before), membershipOf(after)
+	user, err := id.ParseUserID(stateKey)
+	if err != nil {
+		return nil // the rules let no such event in, but old rooms may have one
+	}
+	local := t.rs.isLocal(user)
+	if was != is {
+		t.countMember(user, was, -1, local)
+		t.countMember(user, is, 1, local)
+	}
+	if !local {
+		return nil
+	}
+	num, err := t.rs.userNum(t.ctx, user)
+	if err != nil {
+		return err
+	}
+	change.User = num
+	if was == event.MembershipJoin && is == event.MembershipJoin {
+		return nil // a name or avatar changed, which is no news of the membership
+	}
+	row := store.RoomMembership{
+		User: num, Room: t.row.Num, Membership: storedMembership(is), Slot: change.Slot, Event: after.num,
+		Forgotten: t.rs.opt.ForgetUponLeave && (is == event.MembershipLeave || is == event.MembershipBan),
+	}
+	if after.pdu == nil { // resolution took the membership away
+		row.Membership = store.Leave
+	}
+	if is == event.MembershipInvite || is == event.MembershipKnock {
+		if row.Stripped, err = t.strippedState(after.pdu); err != nil {
+			return err
+		}
+	}
+	t.change.SetMembership(row)
+	return nil
+}
+
+func (t *turn) countMember(user id.UserID, membership string, by int64, local bool) {
+	switch membership {
+	case event.MembershipJoin:
+		t.row.Joined += by
+		if local {
+			t.row.LocalJoined += by
+		}
+		t.change.CountServer(t.row.Num, user.ServerName().String(), int(by))
+	case event.MembershipInvite:
+		t.row.Invited += by
+	}
+}
+
+func membershipOf(e *entry) string {
+	if e.pdu == nil {
+		return ""
+	}
+	return e.pdu.Membership()
+}
+
+// strippedTypes are the state events that tell somebody outside what room it is.
+//
+// Spec: client-server-api#stripped-state
+var strippedTypes = [...]string{
+	event.TypeCreate, typeName, typeAvatar, typeTopic, event.TypeJoinRules, event.TypeCanonicalAlias, event.TypeEncryption,
+}
+
+// strippedState is what an invited or knocking user sees of the room: a JSON list,
+// which ends with the member event of its sender and the member event itself.
+func (t *turn) strippedState(member *event.PDU) (string, error) {
+	list := []byte{'['}
+	add := func(pdu *event.PDU) {
+		if pdu != nil {
+			if len(list) > 1 {
+				list = append(list, ',')
+			}
+			list = append(list, event.StrippedState(pdu)...)
+		}
+	}
+	for _, evType := range strippedTypes {
+		pdu, err := t.Event(evType, "")
+		if err != nil {
+			return "", err
+		}
+		add(pdu)
+	}
+	if sender := member.Sender().String(); !member.Is(event.TypeMember, sender) {
+		pdu, err := t.Event(event.TypeMember, sender)
+		if err != nil {
+			return "", err
+		}
+		add(pdu)
+	}
+	add(member)
+	return string(append(list, ']')), nil
+}

@@ -1,0 +1,182 @@
+package room
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"stoa/internal/store"
+	"stoa/matrix/canonicaljson"
+	"stoa/matrix/event"
+	"stoa/matrix/eventauth"
+	"stoa/matrix/id"
+	"stoa/matrix/mxerr"
+)
+
+// RedactRequest asks for the redaction of an event.
+type RedactRequest struct {
+	RoomID  id.RoomID
+	Sender  id.UserID
+	EventID id.EventID
+	Reason  string
+	Txn     Txn
+}
+
+// Redact strips an event of all that is not essential, and returns the ID of the
+// redaction. Sender needs the redact level for events of others.
+//
+// Errors: M_FORBIDDEN, M_NOT_FOUND (no such event in the room).
+//
+// Spec: client-server-api#redactions
+func (rs *Rooms) Redact(ctx context.Context, req RedactRequest) (id.EventID, error) {
+	content := map[string]any{}
+	if req.Reason != "" {
+		content["reason"] = req.Reason
+	}
+	raw, err := json.Marshal(content)
+	if err != nil {
+		return id.EventID{}, err
+	}
+	return rs.sendRedaction(ctx, Draft{
+		RoomID: req.RoomID, Sender: req.Sender, Type: event.TypeRedaction, Content: raw, Redacts: req.EventID, Txn: req.Txn,
+	})
+}
+
+// sendRedaction sends a redaction and applies it. `redacts` is taken from the
+// content and put where the room version has it.
+//
+// Spec: client-server-api#client-behaviour, rooms/v3#handling-redactions
+func (rs *Rooms) sendRedaction(ctx context.Context, d Draft) (id.EventID, error) {
+	if err := takeRedacts(&d); err != nil {
+		return id.EventID{}, err
+	}
+	return rs.once(ctx, d.Txn, func() (eventID id.EventID, err error) {
+		if err := rs.intern(ctx, d); err != nil {
+			return id.EventID{}, err
+		}
+		err = rs.write(ctx, d.RoomID, d.needs, func(t *turn) error {
+			target, err := t.redactable(d)
+			if err != nil {
+				return err
+			}
+			pdu, edges, err := t.build(d)
+			if err != nil {
+				return err
+			}
+			if err := t.extend(pdu, edges, d.Txn); err != nil {
+				return err
+			}
+			eventID = pdu.EventID()
+			return t.redact(target, t.out.Events[len(t.out.Events)-1])
+		})
+		return eventID, err
+	})
+}
+
+// takeRedacts moves `redacts` out of the content of a draft.
+func takeRedacts(d *Draft) error {
+	given := canonicaljson.Get(d.Content, "redacts")
+	if given == nil {
+		if d.Redacts.IsZero() {
+			return mxerr.MissingParam("The redaction does not say what it redacts")
+		}
+		return nil
+	}
+	text, _ := canonicaljson.String(given)
+	target, err := id.ParseEventID(text)
+	if err != nil {
+		return mxerr.InvalidParam("redacts is not an event ID").Because(err)
+	}
+	d.Redacts = target
+	var content map[string]json.RawMessage
+	if err := json.Unmarshal(d.Content, &content); err != nil {
+		return mxerr.BadJSON("The content is not an object").Because(err)
+	}
+	delete(content, "redacts")
+	d.Content, err = json.Marshal(content)
+	return err
+}
+
+// redactable returns the event that a local user's draft wants to redact, if they
+// may.
+//
+// Spec: rooms/v3#handling-redactions
+func (t *turn) redactable(d Draft) (store.Event, error) {
+	target, err := t.stored(d.Redacts)
+	if errors.Is(err, store.ErrNotFound) || err == nil && target.Room != t.row.Num {
+		return store.Event{}, mxerr.NotFound("There is no event %s in the room", d.Redacts)
+	}
+	if err != nil {
+		return store.Event{}, fmt.Errorf("load %s: %w", d.Redacts, err)
+	}
+	if target.Type == event.TypeCreate {
+		return store.Event{}, mxerr.Forbidden("The beginning of a room can't be redacted")
+	}
+	allowed, err := t.mayRedact(d.Sender, target)
+	if err != nil {
+		return store.Event{}, err
+	}
+	if !allowed {
+		return store.Event{}, mxerr.Forbidden("You may not redact events of others here")
+	}
+	return target, nil
+}
+
+// stored returns an event of the store, or store.ErrNotFound.
+func (t *turn) stored(eventID id.EventID) (e store.Event, err error) {
+	err = t.rs.store.Read(t.ctx, func(read *store.Read) error {
+		e, err = read.EventByID(eventID.String())
+		return err
+	})
+	return e, err
+}
+
+// mayRedact says whether a redaction by sender applies to an event. Local users
+// redact events of others only with the redact level, whatever their server.
+//
+// Spec: rooms/v3#handling-redactions
+func (t *turn) mayRedact(sender id.UserID, target store.Event) (bool, error) {
+	if target.Sender == sender.String() {
+		return true, nil
+	}
+	author, err := id.ParseUserID(target.Sender)
+	if err != nil {
+		return false, fmt.Errorf("stored event %s: %w", target.EventID, err)
+	}
+	if !t.rs.isLocal(sender) && author.ServerName() == sender.ServerName() {
+		return true, nil
+	}
+	powers, err := eventauth.PowersOf(t)
+	if err != nil {
+		return false, err
+	}
+	return powers.User(sender) >= powers.Redact(), nil
+}
+
+// redact marks an event as redacted by a redaction of this turn. The first
+// redaction stays the one that is shown.
+func (t *turn) redact(target store.Event, by TimelineEvent) error {
+	if target.RedactedBy != 0 {
+		return nil
+	}
+	t.change.SetRedactedBy(t.row.Num, target.Num, by.Num)
+	targetID, err := id.ParseEventID(target.EventID)
+	if err != nil {
+		return fmt.Errorf("stored event %s: %w", target.EventID, err)
+	}
+	t.out.Redacted = append(t.out.Redacted, Redacted{Target: target.Num, TargetID: targetID, Because: by.PDU})
+	if target.Place.Slot == 0 || target.Key != 0 {
+		return nil
+	}
+	pdu, err := t.rs.parse(t.r.rules, target)
+	if err != nil {
+		return err
+	}
+	if rel, ok := relationOf(pdu.Content()); ok {
+		t.change.DropRelation(store.Relation{
+			Room: t.row.Num, Target: rel.target.String(), RelType: rel.relType, Place: target.Place,
+		})
+	}
+	return nil
+}

@@ -1,0 +1,380 @@
+package room
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"stoa/internal/store"
+	"stoa/matrix/event"
+	"stoa/matrix/eventauth"
+	"stoa/matrix/id"
+	"stoa/matrix/mxerr"
+	"stoa/matrix/pushrule"
+	"stoa/matrix/roomversion"
+)
+
+// residents are the rooms in memory: at most limit, and those in use.
+type residents struct {
+	rooms *Rooms
+	limit int
+
+	mu    sync.Mutex // guards what follows, and room.users; nothing is locked under it
+	byID  map[id.RoomID]*list.Element
+	order list.List // of *room, most recently used first
+}
+
+func (rd *residents) init(rooms *Rooms, limit int) {
+	rd.rooms, rd.limit, rd.byID = rooms, limit, map[id.RoomID]*list.Element{}
+}
+
+// acquire returns the room of an ID, which need not exist. release it.
+func (rd *residents) acquire(roomID id.RoomID) *room {
+	rd.mu.Lock()
+	defer rd.mu.Unlock()
+	if at := rd.byID[roomID]; at != nil {
+		rd.order.MoveToFront(at)
+		r := at.Value.(*room)
+		r.users++
+		return r
+	}
+	r := &room{rooms: rd.rooms, id: roomID.Clone(), users: 1}
+	rd.insert(r)
+	return r
+}
+
+// insert puts a room into memory, and lets go of one that was not used for long.
+func (rd *residents) insert(r *room) {
+	rd.byID[r.id] = rd.order.PushFront(r)
+	for at := rd.order.Back(); at != nil && rd.order.Len() > rd.limit; {
+		old, before := at.Value.(*room), at.Prev()
+		if old.users == 0 {
+			rd.order.Remove(at)
+			delete(rd.byID, old.id)
+		}
+		at = before
+	}
+}
+
+// all acquires all rooms in memory. release each.
+func (rd *residents) all() []*room {
+	rd.mu.Lock()
+	defer rd.mu.Unlock()
+	rooms := make([]*room, 0, rd.order.Len())
+	for at := rd.order.Front(); at != nil; at = at.Next() {
+		r := at.Value.(*room)
+		r.users++
+		rooms = append(rooms, r)
+	}
+	return rooms
+}
+
+func (rd *residents) release(r *room) {
+	rd.mu.Lock()
+	defer rd.mu.Unlock()
+	if r.users--; r.users == 0 && !r.known {
+		rd.order.Remove(rd.byID[r.id])
+		delete(rd.byID, r.id)
+	}
+}
+
+// room is a room in memory: what its writer needs to build the next event, each
+// entry of the state loaded when it is first asked for.
+//
+// It may be ahead of the store by the changes under way. If one of them fails,
+// all that were built on it fail too, and the room is loaded again.
+type room struct {
+	rooms *Rooms
+	id    id.RoomID
+	users int  // guarded by residents.mu
+	known bool // the store has it; guarded by residents.mu
+
+	// turn is held by the one who builds the next change. It guards what
+	// follows. The store may be read under it; residents.mu and flight.mu may be
+	// taken after it.
+	turn   sync.Mutex
+	loaded bool
+	row    store.Room // as it is after the last change that was built
+	rules  *roomversion.Rules
+	totals Totals
+	// tips are the forward extremities.
+	tips    []tip
+	state   map[eventauth.Key]*entry
+	threads map[id.EventID]pushrule.Totals
+	// epoch counts when entries left the state map, so that one loaded before is
+	// not put into it.
+	epoch uint64
+	// last is the last change that was sent off, nil if there was none.
+	last  *store.Pending
+	watch *watch
+	// stale are users whose push rules or memberships the watch has yet to look at.
+	stale map[id.UserID]struct{}
+
+	flight flight
+}
+
+// tip is a forward extremity.
+type tip struct {
+	num store.EventNum
+	pdu *event.PDU
+	// after is the state after it, 0 if that is not known to be a stored state.
+	after store.StateRef
+}
+
+// entry is one entry of the current state. It never changes; another takes its
+// place.
+type entry struct {
+	pdu  *event.PDU // nil: the state has no such entry
+	num  store.EventNum
+	key  store.KeyNum
+	slot store.Slot // of a change that may be under way, else 0
+}
+
+// flight counts the changes of a room that are on their way into the store.
+type flight struct {
+	mu      sync.Mutex // guards what follows; nothing is locked under it
+	pending int
+	failed  bool
+	empty   chan struct{} // closed when pending falls to 0; nil if nobody waits
+	// durable is the last slot that is committed.
+	durable store.Slot
+}
+
+func (f *flight) depart() {
+	f.mu.Lock()
+	f.pending++
+	f.mu.Unlock()
+}
+
+// land notes the outcome of a change that takes the slots up to last.
+func (f *flight) land(last store.Slot, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.pending--
+	if err != nil {
+		f.failed = true
+	} else if last > f.durable {
+		f.durable = last
+	}
+	if f.pending == 0 && f.empty != nil {
+		close(f.empty)
+		f.empty = nil
+	}
+}
+
+// clean waits until a room one of whose changes failed has none under way, and
+// says whether that was so.
+func (f *flight) clean() (failed bool) {
+	f.mu.Lock()
+	for f.failed && f.pending > 0 {
+		if f.empty == nil {
+			f.empty = make(chan struct{})
+		}
+		empty := f.empty
+		f.mu.Unlock()
+		<-empty // the committer ends every change, so this ends
+		f.mu.Lock()
+	}
+	failed, f.failed = f.failed, false
+	f.mu.Unlock()
+	return failed
+}
+
+func (f *flight) durableSlot() store.Slot {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.durable
+}
+
+// lock takes the room's turn, with the room loaded. An unknown room gives
+// M_NOT_FOUND.
+func (r *room) lock(ctx context.Context) error {
+	r.turn.Lock()
+	if r.flight.clean() {
+		r.forget()
+	}
+	if !r.loaded {
+		if err := r.load(ctx); err != nil {
+			r.turn.Unlock()
+			return err
+		}
+	}
+	return nil
+}
+
+// forget drops all that is known of the room.
+func (r *room) forget() {
+	r.loaded = false
+	r.tips, r.state, r.threads, r.watch, r.last = nil, nil, nil, nil, nil
+	r.epoch++
+}
+
+var errUnknownRoom = mxerr.NotFound("This server does not know the room")
+
+// load reads the room's row and its forward extremities.
+func (r *room) load(ctx context.Context) error {
+	var row store.Room
+	var tips []store.Event
+	err := r.rooms.store.Read(ctx, func(read *store.Read) (err error) {
+		if row, err = read.Room(r.id.String()); err != nil {
+			return err
+		}
+		tips, err = read.EventsByNum(row.Extremities)
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return errUnknownRoom
+	}
+	if err != nil {
+		return fmt.Errorf("load %s: %w", r.id, err)
+	}
+	rules, ok := roomversion.Of(row.Version)
+	if !ok {
+		return fmt.Errorf("load %s: unknown room version %q", r.id, row.Version)
+	}
+	r.row, r.rules = row, rules
+	if r.totals, err = ParseTotals(row.Totals); err != nil {
+		return fmt.Errorf("load %s: %w", r.id, err)
+	}
+	r.tips = r.tips[:0]
+	for _, e := range tips {
+		pdu, err := r.rooms.parse(rules, e)
+		if err != nil {
+			return fmt.Errorf("load %s: %w", r.id, err)
+		}
+		r.tips = append(r.tips, tip{num: e.Num, pdu: pdu})
+	}
+	r.state, r.threads = map[eventauth.Key]*entry{}, map[id.EventID]pushrule.Totals{}
+	r.stale = map[id.UserID]struct{}{}
+	r.flight.mu.Lock()
+	r.flight.durable = row.Slot
+	r.flight.mu.Unlock()
+	r.rooms.resident.mu.Lock()
+	r.known = true
+	r.rooms.resident.mu.Unlock()
+	r.loaded = true
+	return nil
+}
+
+// parse reads a stored event.
+func (rs *Rooms) parse(rules *roomversion.Rules, e store.Event) (*event.PDU, error) {
+	if pdu, ok := rs.pdus.Get(e.Num); ok {
+		return pdu, nil
+	}
+	eventID, err := id.ParseEventID(e.EventID)
+	if err != nil {
+		return nil, fmt.Errorf("stored event number %d: %w", e.Num, err)
+	}
+	pdu, err := event.Load(rules, eventID, e.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("stored event %s: %w", e.EventID, err)
+	}
+	if e.Key != 0 {
+		rs.pdus.Add(e.Num, pdu)
+	}
+	return pdu, nil
+}
+
+// load1 returns an event by its number, from memory if it is there.
+func (rs *Rooms) load1(read *store.Read, rules *roomversion.Rules, num store.EventNum) (*event.PDU, error) {
+	if pdu, ok := rs.pdus.Get(num); ok {
+		return pdu, nil
+	}
+	e, err := read.EventByNum(num)
+	if err != nil {
+		return nil, fmt.Errorf("event number %d: %w", num, err)
+	}
+	return rs.parse(rules, e)
+}
+
+// entries reads entries of the current state from the store.
+func (r *room) entries(read *store.Read, keys []eventauth.Key) ([]*entry, error) {
+	pairs := make([]store.Pair, len(keys))
+	for i, key := range keys {
+		pairs[i] = store.Pair{Type: key.Type, StateKey: key.StateKey}
+	}
+	nums, err := r.rooms.store.KeyNums(read, pairs)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*entry, len(keys))
+	for i, key := range nums {
+		e := &entry{key: key}
+		out[i] = e
+		if key == 0 {
+			continue
+		}
+		if e.num, err = read.CurrentKey(r.row.Num, key); err != nil {
+			return nil, err
+		}
+		if e.num != 0 {
+			if e.pdu, err = r.rooms.load1(read, r.rules, e.num); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return out, nil
+}
+
+// prepare loads entries of the state that are not in memory, giving the turn
+// away meanwhile. It is called with the turn held, and returns with it held (on
+// an error without it).
+func (r *room) prepare(ctx context.Context, keys []eventauth.Key) error {
+	missing := r.missing(keys)
+	if len(missing) == 0 {
+		return nil
+	}
+	epoch := r.epoch
+	r.turn.Unlock()
+	var found []*entry
+	err := r.rooms.store.Read(ctx, func(read *store.Read) (err error) {
+		found, err = r.entries(read, missing)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("load state of %s: %w", r.id, err)
+	}
+	if err := r.lock(ctx); err != nil {
+		return err
+	}
+	if r.epoch == epoch {
+		for i, key := range missing {
+			if r.state[key] == nil {
+				r.keep(key, found[i])
+			}
+		}
+	}
+	return nil
+}
+
+func (r *room) missing(keys []eventauth.Key) []eventauth.Key {
+	var missing []eventauth.Key
+	for _, key := range keys {
+		if r.state[key] == nil {
+			missing = append(missing, key)
+		}
+	}
+	return missing
+}
+
+// keep puts an entry into memory, and lets go of some other if there are too many.
+func (r *room) keep(key eventauth.Key, e *entry) {
+	r.state[key] = e
+	if len(r.state) <= entryLimit {
+		return
+	}
+	durable := r.flight.durableSlot()
+	tries := 0
+	for other, old := range r.state { // in random order
+		if other.Type == event.TypeMember && old != e && old.slot <= durable {
+			delete(r.state, other)
+			r.epoch++
+			return
+		}
+		if tries++; tries == 64 {
+			return
+		}
+	}
+}

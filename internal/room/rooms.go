@@ -1,0 +1,141 @@
+package room
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"log/slog"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"stoa/internal/store"
+	"stoa/matrix/event"
+	"stoa/matrix/id"
+	"stoa/matrix/pushrule"
+	"stoa/matrix/roomversion"
+	"stoa/matrix/signing"
+)
+
+// Bounds of what is kept in memory.
+const (
+	residentLimit = 4096  // rooms; Options.ResidentLimit changes it
+	pduLimit      = 16384 // parsed state and auth events
+	txnLimit      = 16384 // transaction IDs of late
+	entryLimit    = 4096  // entries of one room's state
+	threadLimit   = 256   // threads of one room
+)
+
+// Options are what rooms are made of.
+type Options struct {
+	Store *store.Store
+	// Signer signs what users of this server do. Its server name is the server's.
+	Signer *signing.Signer
+	// DefaultVersion is the version of new rooms; empty = roomversion.Default.
+	DefaultVersion string
+	// Clock, Rand and Log may be nil: the system's clock and random numbers, no log.
+	Clock func() time.Time
+	Rand  io.Reader
+	Log   *slog.Logger
+	// Profiles are asked when a member event is made; nil = empty profiles.
+	Profiles Profiles
+	// PushRules are asked which members an event concerns more than others; nil
+	// = all users have the usual rules.
+	PushRules PushRules
+	// Remote asks other servers; nil = there are none.
+	Remote Remote
+	// ForgetUponLeave forgets a room for a user who leaves it, is kicked or
+	// banned.
+	//
+	// Spec: client-server-api#mforget_forced_upon_leave-capability
+	ForgetUponLeave bool
+	// ResidentLimit bounds the rooms in memory; 0 = 4096.
+	ResidentLimit int
+}
+
+// Profiles knows what local users are called.
+type Profiles interface {
+	Profile(ctx context.Context, user id.UserID) (Profile, error)
+}
+
+// PushRules knows the push rules of local users.
+type PushRules interface {
+	// Rules returns a local user's rules, compiled, ignored users included.
+	Rules(ctx context.Context, user id.UserID) (*pushrule.Rules, error)
+	// Unusual returns those joined local members of a room who may have other
+	// than the usual rules.
+	Unusual(ctx context.Context, room store.RoomNum) ([]id.UserID, error)
+}
+
+// Rooms writes and reads all rooms. Its methods may be called at the same time.
+type Rooms struct {
+	opt      Options
+	store    *store.Store
+	server   id.ServerName
+	resident residents
+	// pdus and txns hold immutable things: the bytes of an event never change,
+	// and a transaction ID never gets another event.
+	pdus    *lru.Cache[store.EventNum, *event.PDU]
+	txns    *lru.Cache[Txn, id.EventID]
+	sending sending
+}
+
+// New makes the rooms of a store. It reads nothing.
+func New(opt Options) (*Rooms, error) {
+	if opt.Store == nil || opt.Signer == nil {
+		return nil, errors.New("rooms need a store and a signer")
+	}
+	if opt.DefaultVersion == "" {
+		opt.DefaultVersion = roomversion.Default
+	}
+	if _, ok := roomversion.Of(opt.DefaultVersion); !ok {
+		return nil, errors.New("unknown default room version " + opt.DefaultVersion)
+	}
+	if opt.Clock == nil {
+		opt.Clock = time.Now
+	}
+	if opt.Rand == nil {
+		opt.Rand = rand.Reader
+	}
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	if opt.ResidentLimit == 0 {
+		opt.ResidentLimit = residentLimit
+	}
+	rs := &Rooms{opt: opt, store: opt.Store, server: opt.Signer.ServerName()}
+	rs.resident.init(rs, opt.ResidentLimit)
+	var err error
+	if rs.pdus, err = lru.New[store.EventNum, *event.PDU](pduLimit); err != nil {
+		return nil, err
+	}
+	rs.txns, err = lru.New[Txn, id.EventID](txnLimit)
+	return rs, err
+}
+
+// ServerName is the name of this server.
+func (rs *Rooms) ServerName() id.ServerName { return rs.server }
+
+// DefaultVersion is the version of new rooms.
+func (rs *Rooms) DefaultVersion() string { return rs.opt.DefaultVersion }
+
+func (rs *Rooms) isLocal(user id.UserID) bool { return user.ServerName() == rs.server }
+
+// isLocalID is isLocal for user IDs that were parsed before.
+func (rs *Rooms) isLocalID(userID string) bool {
+	user, err := id.ParseUserID(userID)
+	return err == nil && rs.isLocal(user)
+}
+
+// userNum returns the number of a local user, who gets one if they have none.
+func (rs *Rooms) userNum(ctx context.Context, user id.UserID) (store.UserNum, error) {
+	nums, err := rs.store.InternUsers(ctx, rs.isLocalID, user.String())
+	if err != nil {
+		return 0, err
+	}
+	return nums[0], nil
+}
+
+// now is the time in ms.
+func (rs *Rooms) now() int64 { return rs.opt.Clock().UnixMilli() }

@@ -1,0 +1,312 @@
+package room
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"stoa/internal/store"
+	"stoa/matrix/canonicaljson"
+	"stoa/matrix/event"
+	"stoa/matrix/eventauth"
+	"stoa/matrix/id"
+	"stoa/matrix/mxerr"
+	"stoa/matrix/roomversion"
+)
+
+// Send puts an event of a local user into a room and returns its ID once it is
+// durable. A state event with the sender and content of the one that it would
+// replace gives that one's ID. A repeated transaction ID gives the ID of the
+// event that it made.
+//
+// m.room.member goes the way of the membership calls, m.room.redaction that of
+// Redact.
+//
+// Errors: M_FORBIDDEN (the rules refuse it), M_NOT_FOUND (no such room), M_BAD_JSON,
+// M_TOO_LARGE, 503 (too much waits).
+//
+// Spec: client-server-api#sending-events-to-a-room
+func (rs *Rooms) Send(ctx context.Context, d Draft) (id.EventID, error) {
+	if err := checkDraft(&d); err != nil {
+		return id.EventID{}, err
+	}
+	switch {
+	case d.Type == event.TypeMember && d.StateKey != nil:
+		return rs.sendMember(ctx, d)
+	case d.Type == event.TypeRedaction && d.StateKey == nil:
+		return rs.sendRedaction(ctx, d)
+	}
+	return rs.send(ctx, d, func(t *turn) error { return nil })
+}
+
+// send puts an event into a room, if check has nothing against it in the room's turn.
+func (rs *Rooms) send(ctx context.Context, d Draft, check func(*turn) error) (id.EventID, error) {
+	return rs.once(ctx, d.Txn, func() (eventID id.EventID, err error) {
+		if err := rs.intern(ctx, d); err != nil {
+			return id.EventID{}, err
+		}
+		err = rs.write(ctx, d.RoomID, d.needs, func(t *turn) error {
+			if err := check(t); err != nil {
+				return err
+			}
+			eventID, err = t.send(d)
+			return err
+		})
+		return eventID, err
+	})
+}
+
+// intern gives numbers to what the event of a draft is stored with, so that its
+// turn need not.
+func (rs *Rooms) intern(ctx context.Context, d Draft) error {
+	if d.StateKey != nil {
+		if _, err := rs.store.Intern(ctx, []store.Pair{{Type: d.Type, StateKey: *d.StateKey}}); err != nil {
+			return fmt.Errorf("intern %s: %w", d.Type, err)
+		}
+		if user, err := id.ParseUserID(*d.StateKey); d.Type == event.TypeMember && err == nil && rs.isLocal(user) {
+			if _, err := rs.userNum(ctx, user); err != nil {
+				return err
+			}
+		}
+	}
+	if !d.Txn.IsZero() {
+		if _, err := rs.userNum(ctx, d.Txn.UserID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// needs are the entries of the state that decide about a draft.
+func (d *Draft) needs(rules *roomversion.Rules) []eventauth.Key {
+	keys := eventauth.AuthTypes(rules, eventauth.Subject{Type: d.Type, StateKey: d.StateKey, Sender: d.Sender, Content: d.Content})
+	if rules.RoomIDFromCreate {
+		keys = append(keys, eventauth.Key{Type: event.TypeCreate})
+	}
+	if d.StateKey != nil {
+		keys = append(keys, eventauth.Key{Type: d.Type, StateKey: *d.StateKey})
+	}
+	return keys
+}
+
+// send adds the event of a draft to the turn.
+func (t *turn) send(d Draft) (id.EventID, error) {
+	if d.StateKey != nil {
+		same, err := t.unchanged(d)
+		if err != nil {
+			return id.EventID{}, err
+		}
+		if !same.IsZero() {
+			return same, errNothing
+		}
+	}
+	pdu, edges, err := t.build(d)
+	if err != nil {
+		return id.EventID{}, err
+	}
+	return pdu.EventID(), t.extend(pdu, edges, d.Txn)
+}
+
+// unchanged returns the state event that a draft would only repeat, if its sender
+// may send state at all; zero if there is none.
+func (t *turn) unchanged(d Draft) (id.EventID, error) {
+	current, err := t.Event(d.Type, *d.StateKey)
+	if err != nil || current == nil || current.Sender() != d.Sender {
+		return id.EventID{}, err
+	}
+	membership, err := t.membership(d.Sender)
+	if err != nil || membership != event.MembershipJoin {
+		return id.EventID{}, err
+	}
+	content, err := canonicaljson.AppendLoose(nil, d.Content)
+	if err != nil || !bytes.Equal(content, current.Content()) {
+		return id.EventID{}, nil // what is wrong with the content is found when the event is built
+	}
+	return current.EventID(), nil
+}
+
+// once lets send run unless the transaction ID has an event already, which is then
+// the answer. The unique row of the transaction decides; what is in memory only
+// saves work.
+//
+// Spec: client-server-api#transaction-identifiers
+func (rs *Rooms) once(ctx context.Context, txn Txn, send func() (id.EventID, error)) (id.EventID, error) {
+	if txn.IsZero() {
+		return send()
+	}
+	for {
+		if eventID, ok := rs.txns.Get(txn); ok {
+			return eventID, nil
+		}
+		other, mine := rs.sending.start(txn)
+		if mine {
+			break
+		}
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return id.EventID{}, ctx.Err()
+		}
+	}
+	defer rs.sending.end(txn)
+	eventID, err := send()
+	if errors.Is(err, store.ErrTxnTaken) || errors.Is(err, store.ErrOutcomeUnknown) {
+		done, lookup := rs.txnEvent(ctx, txn)
+		switch {
+		case lookup == nil:
+			eventID, err = done, nil
+		case !errors.Is(lookup, store.ErrNotFound):
+			err = errors.Join(err, lookup)
+		}
+	}
+	if err == nil {
+		rs.txns.Add(txn, eventID)
+	}
+	return eventID, err
+}
+
+// sending are the transactions that are being worked on, so that an impatient
+// client's second request waits for the first.
+type sending struct {
+	mu    sync.Mutex // guards byTxn
+	byTxn map[Txn]chan struct{}
+}
+
+// start says whether the caller is the only one with the transaction. If not,
+// the channel is closed when the other one is done.
+func (s *sending) start(txn Txn) (other <-chan struct{}, mine bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if done := s.byTxn[txn]; done != nil {
+		return done, false
+	}
+	if s.byTxn == nil {
+		s.byTxn = map[Txn]chan struct{}{}
+	}
+	s.byTxn[txn] = make(chan struct{})
+	return nil, true
+}
+
+func (s *sending) end(txn Txn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.byTxn[txn])
+	delete(s.byTxn, txn)
+}
+
+// txnEvent returns the event of a transaction ID, or store.ErrNotFound.
+func (rs *Rooms) txnEvent(ctx context.Context, txn Txn) (eventID id.EventID, err error) {
+	err = rs.store.Read(ctx, func(read *store.Read) error {
+		user, err := rs.store.UserNum(read, txn.UserID.String())
+		if err != nil {
+			return err
+		}
+		stored, err := read.Txn(user, txn.DeviceID, txn.Path, txn.ID)
+		if err != nil {
+			return err
+		}
+		eventID, err = id.ParseEventID(stored.EventID)
+		return err
+	})
+	return eventID, err
+}
+
+// checkDraft checks what can be said of a draft without its room, and moves
+// `redacts` to where Build expects it.
+func checkDraft(d *Draft) error {
+	switch {
+	case d.Type == "":
+		return mxerr.InvalidParam("The event has no type")
+	case len(d.Type) > event.MaxFieldLength:
+		return mxerr.TooLarge("The event type is longer than %d bytes", event.MaxFieldLength)
+	case d.StateKey != nil && len(*d.StateKey) > event.MaxFieldLength:
+		return mxerr.TooLarge("The state key is longer than %d bytes", event.MaxFieldLength)
+	}
+	if err := canonicaljson.Check(d.Content); err != nil {
+		return mxerr.BadJSON("The content is not an object").Because(err)
+	}
+	d.Content = bytes.TrimSpace(d.Content)
+	if !canonicaljson.IsObject(d.Content) {
+		return mxerr.BadJSON("The content is not an object")
+	}
+	if d.Type == event.TypePowerLevels && d.StateKey != nil {
+		return checkLevels(d.Content)
+	}
+	return nil
+}
+
+// checkLevels refuses power levels that are no integers, also where the room
+// version would let them pass.
+//
+// Spec: server-server-api#definitions
+func checkLevels(content []byte) error {
+	bad := func(key string) error { return mxerr.BadJSON("%s of the power levels is not an integer", key) }
+	return canonicaljson.Object(content, func(key string, value []byte) error {
+		switch key {
+		case "ban", "invite", "kick", "redact", "events_default", "state_default", "users_default":
+			if _, ok := canonicaljson.Int(value); !ok {
+				return bad(key)
+			}
+		case "events", "users", "notifications":
+			if !canonicaljson.IsObject(value) {
+				return mxerr.BadJSON("%s of the power levels is not an object", key)
+			}
+			return canonicaljson.Object(value, func(name string, value []byte) error {
+				if _, ok := canonicaljson.Int(value); !ok {
+					return bad(key + "." + name)
+				}
+				return nil
+			})
+		}
+		return nil
+	})
+}
+
+// SendMany puts many events of local users into one room with few commits, for
+// imports and data sets. Each draft is checked as by Send; the first that is
+// refused ends the call, after the whole groups before it.
+func (rs *Rooms) SendMany(ctx context.Context, roomID id.RoomID, drafts []Draft) ([]id.EventID, error) {
+	const group = 500
+	all := make([]id.EventID, 0, len(drafts))
+	for from := 0; from < len(drafts); from += group {
+		part := drafts[from:min(from+group, len(drafts))]
+		pairs := make([]store.Pair, 0, len(part))
+		var users []string
+		for i := range part {
+			if err := checkDraft(&part[i]); err != nil {
+				return all, err
+			}
+			if part[i].StateKey != nil {
+				pairs = append(pairs, store.Pair{Type: part[i].Type, StateKey: *part[i].StateKey})
+				if part[i].Type == event.TypeMember && rs.isLocalID(*part[i].StateKey) {
+					users = append(users, *part[i].StateKey)
+				}
+			}
+		}
+		if _, err := rs.store.Intern(ctx, pairs); err != nil {
+			return all, fmt.Errorf("intern keys: %w", err)
+		}
+		if _, err := rs.store.InternUsers(ctx, rs.isLocalID, users...); err != nil {
+			return all, fmt.Errorf("intern users: %w", err)
+		}
+		ids := make([]id.EventID, 0, len(part))
+		err := rs.write(ctx, roomID, func(*roomversion.Rules) []eventauth.Key { return nil }, func(t *turn) error {
+			ids = ids[:0]
+			for _, d := range part {
+				eventID, err := t.send(d)
+				if err != nil && !errors.Is(err, errNothing) {
+					return err
+				}
+				ids = append(ids, eventID)
+			}
+			return nil
+		})
+		if err != nil {
+			return all, err
+		}
+		all = append(all, ids...)
+	}
+	return all, nil
+}

@@ -1,0 +1,466 @@
+package room
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"stoa/internal/store"
+	"stoa/matrix/event"
+	"stoa/matrix/eventauth"
+	"stoa/matrix/id"
+	"stoa/matrix/mxerr"
+	"stoa/matrix/pushrule"
+	"stoa/matrix/roomversion"
+)
+
+// turn is one change of a room being built: the room as it is after what the
+// turn has done so far, and the change and the Committed that say so. Nothing of
+// it is seen outside until it departs.
+type turn struct {
+	ctx context.Context // of the request: a turn is a transaction, which ends before the request does
+	rs  *Rooms
+	r   *room
+
+	change *store.Change
+	out    *Committed
+	now    int64 // ms
+
+	row     store.Room
+	totals  Totals
+	tips    []tip
+	changed map[eventauth.Key]*entry
+	threads map[id.EventID]pushrule.Totals
+	isNew   bool
+}
+
+// begin starts a turn of a room whose turn the caller holds. Several rooms may
+// share a change.
+func (r *room) begin(ctx context.Context, change *store.Change) *turn {
+	return &turn{
+		ctx: ctx, rs: r.rooms, r: r, change: change, now: r.rooms.now(),
+		row: r.row, totals: r.totals, tips: r.tips,
+		out: &Committed{Room: r.row.Num, RoomID: r.id, Rules: r.rules, First: r.row.Slot + 1},
+	}
+}
+
+// Event is an entry of the current state; nil, nil if there is none.
+// It makes a turn an eventauth.State.
+func (t *turn) Event(evType, stateKey string) (*event.PDU, error) {
+	e, err := t.entry(eventauth.Key{Type: evType, StateKey: stateKey})
+	if err != nil {
+		return nil, err
+	}
+	return e.pdu, nil
+}
+
+// entry is an entry of the current state, from memory or from the store.
+func (t *turn) entry(key eventauth.Key) (*entry, error) {
+	if e := t.changed[key]; e != nil {
+		return e, nil
+	}
+	if e := t.r.state[key]; e != nil {
+		return e, nil
+	}
+	if t.isNew {
+		return &entry{}, nil
+	}
+	var found []*entry
+	err := t.rs.store.Read(t.ctx, func(read *store.Read) (err error) {
+		found, err = t.r.entries(read, []eventauth.Key{key})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("load state of %s: %w", t.r.id, err)
+	}
+	t.r.keep(key, found[0])
+	return found[0], nil
+}
+
+// membership is a user's membership in the current state; "" for none.
+func (t *turn) membership(user id.UserID) (string, error) {
+	pdu, err := t.Event(event.TypeMember, user.String())
+	if err != nil || pdu == nil {
+		return "", err
+	}
+	return pdu.Membership(), nil
+}
+
+// keyNum is the number of a (type, state key) pair, which gets one if it has none.
+func (t *turn) keyNum(key eventauth.Key) (store.KeyNum, error) {
+	nums, err := t.rs.store.Intern(t.ctx, []store.Pair{{Type: key.Type, StateKey: key.StateKey}})
+	if err != nil {
+		return 0, err
+	}
+	return nums[0], nil
+}
+
+// edges are the numbers of the prev and auth events that an event is built with.
+type edges struct {
+	prev, auth []id.EventID
+	nums       store.Edges
+}
+
+// edgesFor selects the edges of an event that is to be built on the tips.
+//
+// Spec: server-server-api#auth-events-selection
+func (t *turn) edgesFor(s eventauth.Subject) (edges, error) {
+	var e edges
+	e.prev = make([]id.EventID, 0, len(t.tips))
+	e.nums.Prev = make([]store.EventNum, 0, len(t.tips))
+	for _, tip := range t.tips {
+		e.prev = append(e.prev, tip.pdu.EventID())
+		e.nums.Prev = append(e.nums.Prev, tip.num)
+	}
+	for _, key := range eventauth.AuthTypes(t.r.rules, s) {
+		at, err := t.entry(key)
+		if err != nil {
+			return edges{}, err
+		}
+		if at.pdu != nil {
+			e.auth = append(e.auth, at.pdu.EventID())
+			e.nums.Auth = append(e.nums.Auth, at.num)
+		}
+	}
+	return e, nil
+}
+
+// build makes the event of a draft, on top of all that the room has, and checks
+// it by the current state. A refusal gives M_FORBIDDEN with the rule as its cause.
+func (t *turn) build(d Draft) (*event.PDU, store.Edges, error) {
+	e, err := t.edgesFor(eventauth.Subject{Type: d.Type, StateKey: d.StateKey, Sender: d.Sender, Content: d.Content})
+	if err != nil {
+		return nil, store.Edges{}, err
+	}
+	pdu, err := t.sign(d, e)
+	if err != nil {
+		return nil, store.Edges{}, err
+	}
+	verdict, err := eventauth.Check(pdu, t)
+	if err != nil {
+		return nil, store.Edges{}, fmt.Errorf("check %s in %s: %w", d.Type, t.r.id, err)
+	}
+	if err := verdict.Err(); err != nil {
+		return nil, store.Edges{}, mxerr.Forbidden("You can't do this here: %s", verdict.Reason).Because(err)
+	}
+	return pdu, e.nums, nil
+}
+
+func (t *turn) sign(d Draft, e edges) (*event.PDU, error) {
+	ts := d.Timestamp
+	if ts == 0 {
+		ts = t.now
+	}
+	roomID := t.r.id
+	if d.Type == event.TypeCreate && t.r.rules.RoomIDFromCreate {
+		roomID = id.RoomID{}
+	}
+	draft := event.Draft{
+		Type: d.Type, StateKey: d.StateKey, Sender: d.Sender, RoomID: roomID, Content: d.Content, Redacts: d.Redacts,
+		PrevEvents: e.prev, AuthEvents: e.auth, Depth: t.nextDepth(), OriginServerTS: ts,
+		ReferenceHash: t.referenceHash,
+	}
+	pdu, err := event.Build(t.r.rules, draft, t.rs.opt.Signer)
+	var bad *event.Error
+	switch {
+	case err == nil:
+		return pdu, nil
+	case errors.As(err, &bad) && bad.Kind == event.TooLarge:
+		return nil, mxerr.TooLarge("The event is too large").Because(err)
+	case errors.As(err, &bad):
+		return nil, mxerr.BadJSON("This can't be an event: %s", bad.Reason).Because(err)
+	}
+	return nil, fmt.Errorf("build %s in %s: %w", d.Type, t.r.id, err)
+}
+
+// maxDepth is the greatest depth that canonical JSON can say.
+const maxDepth = 1<<53 - 1
+
+func (t *turn) nextDepth() int64 { return min(t.row.Depth+1, maxDepth) }
+
+// referenceHash serves events of room versions 1 and 2, whose edges have hashes.
+// Those of entries that are not in memory are left out, as they may be.
+func (t *turn) referenceHash(eventID id.EventID) (hash [32]byte, known bool) {
+	for _, tip := range t.tips {
+		if tip.pdu.EventID() == eventID {
+			h, err := tip.pdu.ReferenceHash()
+			return h, err == nil
+		}
+	}
+	return hash, false
+}
+
+// extend adds an event that was built on all tips, so that the state before it is
+// the current one.
+func (t *turn) extend(pdu *event.PDU, nums store.Edges, txn Txn) error {
+	num, err := t.rs.store.NextEvent(t.ctx)
+	if err != nil {
+		return err
+	}
+	slot := t.row.Slot + 1
+	return t.place(arrival{
+		pdu: pdu, num: num, slot: slot, before: store.AfterSlot(slot - 1), edges: nums, txn: txn, current: true,
+	}, []tip{{num: num, pdu: pdu, after: store.AfterSlot(slot)}})
+}
+
+// arrival is an event about to get its place in the timeline.
+type arrival struct {
+	pdu    *event.PDU
+	num    store.EventNum
+	slot   store.Slot
+	before store.StateRef
+	edges  store.Edges
+	txn    Txn
+	// known says that the store has the event already, without a place.
+	known bool
+	// current says that the event, if it is a state event, becomes current state.
+	current bool
+}
+
+// place writes an event into the timeline: all rows that its change needs.
+func (t *turn) place(a arrival, tips []tip) error {
+	t.row.Slot = a.slot
+	t.tips = tips
+	t.row.Depth = 0
+	for _, tip := range tips {
+		t.row.Depth = max(t.row.Depth, tip.pdu.Depth())
+	}
+	out := TimelineEvent{Num: a.num, Slot: a.slot, PDU: a.pdu, ReceivedTS: t.now, Txn: a.txn}
+	stateKey, isState := a.pdu.StateKey()
+	if isState {
+		key := eventauth.Key{Type: a.pdu.Type(), StateKey: stateKey}
+		num, err := t.keyNum(key)
+		if err != nil {
+			return err
+		}
+		out.Key = num
+		t.rs.pdus.Add(a.num, a.pdu)
+		if a.current {
+			before, err := t.entry(key)
+			if err != nil {
+				return err
+			}
+			out.Replaces = before.pdu
+			after := &entry{pdu: a.pdu, num: a.num, key: num, slot: a.slot}
+			if err := t.setState(a.slot, key, before, after, true); err != nil {
+				return err
+			}
+		}
+	}
+	if err := t.count(&out); err != nil {
+		return err
+	}
+	if err := t.relate(&out); err != nil {
+		return err
+	}
+	stored := store.Event{
+		Room: t.row.Num, Place: store.Place{Slot: a.slot}, Num: a.num, EventID: a.pdu.EventID().String(),
+		Type: a.pdu.Type(), Key: out.Key, Sender: a.pdu.Sender().String(), Depth: a.pdu.Depth(),
+		OriginServerTS: a.pdu.OriginServerTS(), ReceivedTS: t.now, StateBefore: a.before,
+		Totals: out.Totals.Append(nil), Edges: a.edges,
+		TxnDevice: a.txn.DeviceID, TxnID: a.txn.ID, Bytes: a.pdu.Bytes(),
+	}
+	if a.known {
+		t.change.PlaceEvent(stored)
+	} else {
+		t.change.AddEvent(stored)
+	}
+	if err := t.addTxn(a.txn, a.pdu.EventID()); err != nil {
+		return err
+	}
+	t.out.Events = append(t.out.Events, out)
+	return nil
+}
+
+func (t *turn) addTxn(txn Txn, eventID id.EventID) error {
+	if txn.IsZero() {
+		return nil
+	}
+	user, err := t.rs.userNum(t.ctx, txn.UserID)
+	if err != nil {
+		return err
+	}
+	t.change.AddTxn(store.Txn{
+		User: user, Device: txn.DeviceID, Path: txn.Path, ID: txn.ID,
+		EventID: eventID.String(), Room: t.row.Num, At: t.now,
+	})
+	return nil
+}
+
+// setState changes one entry of the current state at a slot of this change, with
+// all that follows from a membership.
+func (t *turn) setState(slot store.Slot, key eventauth.Key, before, after *entry, inTimeline bool) error {
+	membership := store.Membership(0)
+	if key.Type == event.TypeMember && after.pdu != nil {
+		membership = storedMembership(after.pdu.Membership())
+	}
+	t.change.SetState(t.row.Num, slot, store.StateDelta{
+		Key: after.key, Event: after.num, Prev: before.num, Membership: membership,
+	})
+	if t.changed == nil {
+		t.changed = map[eventauth.Key]*entry{}
+	}
+	t.changed[key] = after
+	t.out.State = append(t.out.State, StateChange{
+		Slot: slot, Key: after.key, Type: key.Type, StateKey: key.StateKey, Event: after.pdu, Num: after.num,
+		Previous: before.pdu, InTimeline: inTimeline,
+	})
+	if key.Type != event.TypeMember {
+		return nil
+	}
+	return t.moveMember(key.StateKey, before, after, &t.out.State[len(t.out.State)-1])
+}
+
+// finish completes the change's part in the room.
+func (t *turn) finish() error {
+	head, err := t.rs.store.NextHead(t.ctx)
+	if err != nil {
+		return err
+	}
+	t.row.Resident = t.row.LocalJoined > 0 || t.row.Joined == 0
+	t.row.Extremities = make([]store.EventNum, len(t.tips))
+	for i, tip := range t.tips {
+		t.row.Extremities[i] = tip.num
+	}
+	t.row.Totals = t.totals.Append(nil)
+	var part *store.RoomPart
+	if t.isNew {
+		part = t.change.NewRoom(t.row)
+	} else {
+		part = t.change.Room(t.row.Num, t.r.row.Head)
+	}
+	part.NewHead = head
+	if t.row.Slot >= t.out.First {
+		part.First, part.Last = t.out.First, t.row.Slot
+	}
+	t.change.SetRoom(t.row)
+	t.row.Head = head
+	t.out.Last, t.out.Joined, t.out.Invited, t.out.Totals = t.row.Slot, t.row.Joined, t.row.Invited, t.totals
+	if len(t.out.Events) == 0 && len(t.out.State) == 0 && len(t.out.Redacted) == 0 {
+		return nil
+	}
+	if last, ok := t.change.Payload.(*Committed); ok {
+		for last.Next != nil {
+			last = last.Next
+		}
+		last.Next = t.out
+	} else {
+		t.change.Payload = t.out
+	}
+	return nil
+}
+
+// adopt makes the room what the turn has made of it. The change is under way.
+func (t *turn) adopt() {
+	r := t.r
+	r.row, r.totals, r.tips = t.row, t.totals, t.tips
+	for key, e := range t.changed {
+		r.keep(key, e)
+	}
+	for root, totals := range t.threads {
+		if len(r.threads) >= threadLimit {
+			clear(r.threads) // rare, and they are loaded again
+		}
+		r.threads[root] = totals
+	}
+	t.rewatch()
+}
+
+// errNothing is what a build returns if nothing is to be written.
+var errNothing = errors.New("nothing to write")
+
+// maxTries is how often a change is built that loses against another.
+const maxTries = 3
+
+// write takes the room's turn, lets build fill it, and commits. need names entries
+// of the state which build will look at, so that they are loaded while others
+// have the turn. build runs again if another writer was faster.
+func (rs *Rooms) write(ctx context.Context, roomID id.RoomID, need func(*roomversion.Rules) []eventauth.Key, build func(*turn) error) error {
+	r := rs.resident.acquire(roomID)
+	defer rs.resident.release(r)
+	var err error
+	for range maxTries {
+		var departed *departure
+		if departed, err = r.take(ctx, need, build); err != nil {
+			return refused(err)
+		}
+		if err = departed.wait(); !errors.Is(err, store.ErrConflict) {
+			break
+		}
+	}
+	return refused(err)
+}
+
+// departure is a change of some rooms on its way into the store.
+type departure struct {
+	pending *store.Pending // nil: nothing to wait for
+	turns   []*turn
+}
+
+// take builds one change of the room and sends it off.
+func (r *room) take(ctx context.Context, need func(*roomversion.Rules) []eventauth.Key, build func(*turn) error) (*departure, error) {
+	if err := r.lock(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.prepare(ctx, need(r.rules)); err != nil {
+		return nil, err
+	}
+	defer r.turn.Unlock()
+	t := r.begin(ctx, store.NewChange())
+	switch err := build(t); {
+	case errors.Is(err, errNothing):
+		// What made it unnecessary may still be under way.
+		return &departure{pending: r.last}, nil
+	case err != nil:
+		t.rewatch()
+		return nil, err
+	}
+	return depart(t)
+}
+
+// depart finishes a change that one or more turns have filled and hands it to the
+// store. The turns of all rooms are held.
+func depart(turns ...*turn) (*departure, error) {
+	change := turns[0].change
+	for _, t := range turns {
+		if err := t.finish(); err != nil {
+			return nil, err
+		}
+	}
+	for _, t := range turns {
+		t.r.flight.depart()
+		t.adopt()
+	}
+	d := &departure{pending: turns[0].rs.store.CommitAsync(change), turns: turns}
+	for _, t := range turns {
+		t.r.last = d.pending
+	}
+	return d, nil
+}
+
+// wait returns when the change is durable, or is known not to be.
+func (d *departure) wait() error {
+	if d.pending == nil {
+		return nil
+	}
+	// Whoever asked may go away: the next events of the room are built on this one.
+	_, err := d.pending.Wait(context.Background())
+	for _, t := range d.turns {
+		t.r.flight.land(t.row.Slot, err)
+	}
+	return err
+}
+
+// refused turns errors of the store into what clients are told.
+func refused(err error) error {
+	if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrBusy) {
+		return mxerr.New(503, mxerr.CodeUnknown, "The server is too busy, try again").Because(err)
+	}
+	return err
+}
+
+// without returns the tips that are not among some events.
+func without(tips []tip, events []id.EventID) []tip {
+	return slices.DeleteFunc(slices.Clone(tips), func(t tip) bool { return slices.Contains(events, t.pdu.EventID()) })
+}
