@@ -267,9 +267,6 @@ func (c *pgConn) fault(s *Stmt, err error) error {
 			return fmt.Errorf("%w: %q", errNotOne, s.text)
 		}
 	}
-	if cause := context.Cause(c.ctx); cause != nil {
-		return fmt.Errorf("%q: %w", s.text, cause)
-	}
 	return fmt.Errorf("%q: %w", s.text, err)
 }
 

@@ -21,6 +21,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -35,9 +36,12 @@ type Read struct {
 
 // Snapshot opens a snapshot. Close it. A request never holds two.
 func (s *Store) Snapshot(ctx context.Context) (*Read, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.opt.SnapshotLimit, errSnapshotTooOld)
+	ctx, cancel := context.WithTimeoutCause(ctx, s.opt.SnapshotLimit, ErrSnapshotTooOld)
 	c, head, release, err := s.engine.reader(ctx)
 	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
 		cancel()
 		return nil, err
 	}
@@ -45,7 +49,8 @@ func (s *Store) Snapshot(ctx context.Context) (*Read, error) {
 	return &Read{ctx: ctx, conn: c, head: head, release: func() { release(); cancel() }}, nil
 }
 
-var errSnapshotTooOld = errors.New("store: snapshot is too old")
+// ErrSnapshotTooOld says that a snapshot has outlived Options.SnapshotLimit.
+var ErrSnapshotTooOld = errors.New("store: snapshot is too old")
 
 // Read calls f with a snapshot. f may not call the store again.
 func (s *Store) Read(ctx context.Context, f func(*Read) error) error {
@@ -71,12 +76,16 @@ func (r *Read) Close() {
 
 // queryEach runs a query and calls f for each row.
 func queryEach(r *Read, s *Stmt, f func(*Row) error, list ...any) error {
-	if err := r.ctx.Err(); err != nil {
+	if r.ctx.Err() != nil {
 		return context.Cause(r.ctx)
 	}
 	a := r.conn.scratch()
 	a.add(s, list)
-	return r.conn.query(s, a, f)
+	err := r.conn.query(s, a, f)
+	if err != nil && r.ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w", context.Cause(r.ctx), err) // it was interrupted
+	}
+	return err
 }
 
 // query runs a query and returns all its rows.

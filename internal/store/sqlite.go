@@ -210,8 +210,6 @@ func (l *liteConn) fault(s *Stmt, err error) error {
 	switch sqlite.ErrCode(err) {
 	case sqlite.ResultConstraintUnique, sqlite.ResultConstraintPrimaryKey, sqlite.ResultConstraintRowID:
 		return fmt.Errorf("%w: %q: %w", ErrDuplicate, s.text, err)
-	case sqlite.ResultInterrupt:
-		return fmt.Errorf("%q: %w", s.text, context.Canceled)
 	}
 	return fmt.Errorf("%q: %w", s.text, err)
 }
