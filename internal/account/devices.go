@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"stoa/internal/store"
 	"stoa/matrix/id"
@@ -57,13 +58,13 @@ func (a *Accounts) RenameDevice(ctx context.Context, user store.UserNum, device 
 	if err := CheckDeviceName(name); err != nil {
 		return err
 	}
-	err := a.change(ctx, user, func(_ *store.Read, c *store.Change) error {
+	err := a.change(ctx, user, func(r *store.Read, c *store.Change) error {
 		if name == "" {
 			c.SetDeviceName(user, device.String(), nil)
 		} else {
 			c.SetDeviceName(user, device.String(), &name)
 		}
-		return nil
+		return noteIfSeen(r, c, user, device.String())
 	})
 	if errors.Is(err, store.ErrNotFound) {
 		return errNoDevice()
@@ -71,40 +72,59 @@ func (a *Accounts) RenameDevice(ctx context.Context, user store.UserNum, device 
 	return err
 }
 
+// noteIfSeen makes a change known to those who follow the user's devices, if
+// one of the devices has keys that they may have seen.
+func noteIfSeen(r *store.Read, c *store.Change, user store.UserNum, devices ...string) error {
+	known, err := r.DeviceKeys([]store.UserNum{user})
+	if err != nil {
+		return err
+	}
+	for _, d := range known {
+		if slices.Contains(devices, d.DeviceID) {
+			c.NoteDeviceList(user)
+			return nil
+		}
+	}
+	return nil
+}
+
+// deleteDevices puts the deletion of some of a user's devices into a change.
+func deleteDevices(r *store.Read, c *store.Change, user store.UserNum, which func(deviceID string) bool) error {
+	devices, err := r.Devices(user, MaxDevices)
+	if err != nil {
+		return err
+	}
+	var gone []string
+	for _, d := range devices {
+		if which(d.ID) {
+			c.DeleteDevice(user, d.ID)
+			gone = append(gone, d.ID)
+		}
+	}
+	return noteIfSeen(r, c, user, gone...)
+}
+
 // DeleteDevices deletes devices with their tokens and keys. Those that are not
 // there are passed over.
 func (a *Accounts) DeleteDevices(ctx context.Context, user store.UserNum, devices ...id.DeviceID) error {
-	err := a.change(ctx, user, func(r *store.Read, c *store.Change) error {
-		for _, d := range devices {
-			_, err := r.Device(user, d.String())
-			if errors.Is(err, store.ErrNotFound) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			c.DeleteDevice(user, d.String())
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("delete devices of user number %d: %w", user, err)
+	wanted := make(map[string]bool, len(devices))
+	for _, d := range devices {
+		wanted[d.String()] = true
 	}
-	a.drop(user)
-	return nil
+	return a.deleteWhich(ctx, user, func(d string) bool { return wanted[d] })
 }
 
 // DeleteAllDevices deletes every device of a user.
 func (a *Accounts) DeleteAllDevices(ctx context.Context, user store.UserNum) error {
+	return a.deleteWhich(ctx, user, func(string) bool { return true })
+}
+
+func (a *Accounts) deleteWhich(ctx context.Context, user store.UserNum, which func(string) bool) error {
 	err := a.change(ctx, user, func(r *store.Read, c *store.Change) error {
-		devices, err := r.Devices(user, MaxDevices)
-		for _, d := range devices {
-			c.DeleteDevice(user, d.ID)
-		}
-		return err
+		return deleteDevices(r, c, user, which)
 	})
 	if err != nil {
-		return fmt.Errorf("delete all devices of user number %d: %w", user, err)
+		return fmt.Errorf("delete devices of user number %d: %w", user, err)
 	}
 	a.drop(user)
 	return nil

@@ -78,13 +78,7 @@ func (a *Accounts) SetPassword(ctx context.Context, user store.UserNum, password
 		if !logout {
 			return nil
 		}
-		devices, err := r.Devices(user, MaxDevices)
-		for _, d := range devices {
-			if d.ID != keep.String() {
-				c.DeleteDevice(user, d.ID)
-			}
-		}
-		return err
+		return deleteDevices(r, c, user, func(d string) bool { return d != keep.String() })
 	})
 	if err != nil {
 		return fmt.Errorf("set password of user number %d: %w", user, err)

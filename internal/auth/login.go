@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -165,7 +166,7 @@ func (a *Auth) Open(r *http.Request, c *store.Change, userID id.UserID, user sto
 		}
 		device.DisplayName = want.InitialName
 	}
-	if err := a.checkRoom(r.Context(), user, device.ID); err != nil {
+	if err := a.checkNewDevice(r.Context(), user, device.ID); err != nil {
 		return out, err
 	}
 	c.PutDevice(user, device)
@@ -182,12 +183,30 @@ func (a *Auth) Open(r *http.Request, c *store.Change, userID id.UserID, user sto
 	return out, nil
 }
 
-// checkRoom refuses one device too many.
-func (a *Auth) checkRoom(ctx context.Context, user store.UserNum, device string) error {
+// checkNewDevice refuses one device too many, and one that is called like an
+// identity key of the user, which would make signatures ambiguous.
+func (a *Auth) checkNewDevice(ctx context.Context, user store.UserNum, device string) error {
 	return a.store.Read(ctx, func(r *store.Read) error {
 		_, err := r.Device(user, device)
 		if !errors.Is(err, store.ErrNotFound) {
 			return err // it is there and is taken over, or can't be read
+		}
+		identity, err := r.CrossSigningKeys([]store.UserNum{user})
+		if err != nil {
+			return err
+		}
+		for _, k := range identity {
+			var public struct {
+				Keys map[string]string `json:"keys"`
+			}
+			if err := json.Unmarshal([]byte(k.Keys), &public); err != nil {
+				return fmt.Errorf("identity keys of user number %d: %w", user, err)
+			}
+			for _, key := range public.Keys {
+				if key == device {
+					return mxerr.Forbidden("The device ID is that of a cross-signing key")
+				}
+			}
 		}
 		n, err := r.CountDevices(user)
 		if err == nil && n >= account.MaxDevices {

@@ -1,9 +1,17 @@
 package clientapi
 
 import (
+	"encoding/json"
+	"errors"
 	"net/http"
+	"strconv"
 
+	"stoa/internal/account"
+	"stoa/internal/auth"
+	"stoa/internal/httpkit"
+	"stoa/internal/store"
 	"stoa/matrix/id"
+	"stoa/matrix/mxerr"
 )
 
 type tokenOwner struct {
@@ -31,4 +39,154 @@ type threepidList struct {
 func (a *API) threepids(r *http.Request) (threepidList, error) {
 	_, err := a.auth.Caller(r)
 	return threepidList{Threepids: []struct{}{}}, err
+}
+
+// callerIfAny gives the caller, or nil if the request has no access token.
+func (a *API) callerIfAny(r *http.Request) (*auth.Caller, error) {
+	if !auth.HasToken(r) {
+		return nil, nil
+	}
+	caller, err := a.auth.Caller(r)
+	return &caller, err
+}
+
+// changePassword serves POST /_matrix/client/v3/account/password. Without an
+// access token the password stage says whose password it is.
+//
+// Spec: client-server-api#password-management
+func (a *API) changePassword(r *http.Request) (httpkit.Empty, error) {
+	caller, err := a.callerIfAny(r)
+	if err != nil {
+		return httpkit.Empty{}, err
+	}
+	var body struct {
+		Auth          json.RawMessage `json:"auth"`
+		NewPassword   *string         `json:"new_password"`
+		LogoutDevices *bool           `json:"logout_devices"`
+	}
+	if err := httpkit.ReadJSON(r, &body); err != nil {
+		return httpkit.Empty{}, err
+	}
+	if body.NewPassword == nil {
+		return httpkit.Empty{}, mxerr.MissingParam("The new password is missing")
+	}
+	if err := account.CheckNewPassword(*body.NewPassword); err != nil {
+		return httpkit.Empty{}, err
+	}
+	proof, err := a.auth.Interact(r, auth.Interaction{
+		Operation: "POST account/password", Caller: caller, Flows: auth.PasswordFlows, Auth: body.Auth,
+	})
+	if err != nil {
+		return httpkit.Empty{}, err
+	}
+	if err := a.auth.End(r.Context(), proof); err != nil {
+		return httpkit.Empty{}, err
+	}
+	logout := body.LogoutDevices == nil || *body.LogoutDevices
+	user, keep := proof.User.Num, id.DeviceID("")
+	if caller != nil {
+		user, keep = caller.UserNum, caller.DeviceID
+	}
+	return httpkit.Empty{}, a.accounts.SetPassword(r.Context(), user, *body.NewPassword, logout, keep)
+}
+
+type deactivated struct {
+	IDServerUnbindResult string `json:"id_server_unbind_result"`
+}
+
+// deactivate serves POST /_matrix/client/v3/account/deactivate. There are no
+// identifiers to unbind from an identity server, so that always succeeds.
+//
+// Spec: client-server-api#account-deactivation
+func (a *API) deactivate(r *http.Request) (deactivated, error) {
+	caller, err := a.callerIfAny(r)
+	if err != nil {
+		return deactivated{}, err
+	}
+	var body struct {
+		Auth     json.RawMessage `json:"auth"`
+		IDServer *string         `json:"id_server"`
+		Erase    bool            `json:"erase"`
+	}
+	if err := httpkit.ReadOptionalJSON(r, &body); err != nil {
+		return deactivated{}, err
+	}
+	proof, err := a.auth.Interact(r, auth.Interaction{
+		Operation: "POST account/deactivate " + strconv.FormatBool(body.Erase), Caller: caller,
+		Flows: auth.PasswordFlows, Auth: body.Auth,
+	})
+	if err != nil {
+		return deactivated{}, err
+	}
+	if err := a.auth.End(r.Context(), proof); err != nil {
+		return deactivated{}, err
+	}
+	user := proof.User.UserID
+	if caller != nil {
+		user = caller.UserID
+	}
+	return deactivated{IDServerUnbindResult: "success"}, a.accounts.Deactivate(r.Context(), user, body.Erase)
+}
+
+type connection struct {
+	IP       string `json:"ip,omitempty"`
+	LastSeen int64  `json:"last_seen,omitempty"`
+}
+
+type deviceSession struct {
+	Connections []connection `json:"connections"`
+}
+
+type deviceInfo struct {
+	Sessions []deviceSession `json:"sessions"`
+}
+
+type whoisAnswer struct {
+	UserID  id.UserID             `json:"user_id"`
+	Devices map[string]deviceInfo `json:"devices"`
+}
+
+// whois serves GET /_matrix/client/v3/admin/whois/{userId}: for oneself, and
+// for admins. An access token is a device's, so each device has one session.
+//
+// Spec: client-server-api#server-administration
+func (a *API) whois(r *http.Request) (whoisAnswer, error) {
+	caller, err := a.auth.Caller(r)
+	if err != nil {
+		return whoisAnswer{}, err
+	}
+	user, err := id.ParseUserID(r.PathValue("userId"))
+	if err != nil {
+		return whoisAnswer{}, mxerr.InvalidParam("%s", err).Because(err)
+	}
+	num := caller.UserNum
+	if user != caller.UserID {
+		target, err := a.administered(r, caller, user)
+		if err != nil {
+			return whoisAnswer{}, err
+		}
+		num = target.Num
+	}
+	devices, err := a.accounts.Devices(r.Context(), num)
+	out := whoisAnswer{UserID: user, Devices: make(map[string]deviceInfo, len(devices))}
+	for _, d := range devices {
+		out.Devices[d.ID] = deviceInfo{[]deviceSession{{[]connection{{IP: d.SeenIP, LastSeen: d.SeenTS}}}}}
+	}
+	return out, err
+}
+
+// administered gives the account that an admin asks about. Who is no admin is
+// refused before anything is looked up.
+func (a *API) administered(r *http.Request, caller auth.Caller, user id.UserID) (account.Account, error) {
+	if err := caller.RequireAdmin(); err != nil {
+		return account.Account{}, err
+	}
+	if !a.accounts.IsLocal(user) {
+		return account.Account{}, mxerr.InvalidParam("User does not belong to the local server")
+	}
+	target, err := a.accounts.Account(r.Context(), user)
+	if errors.Is(err, store.ErrNotFound) {
+		err = mxerr.NotFound("User not found")
+	}
+	return target, err
 }

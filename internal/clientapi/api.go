@@ -57,6 +57,7 @@ type API struct {
 	auth     *auth.Auth
 	accounts *account.Accounts
 	keys     *e2ee.Keys
+	secret   *account.SharedSecret // nil = off
 }
 
 // New makes an API.
@@ -64,5 +65,9 @@ func New(opt Options) *API {
 	if opt.Registration == "" {
 		opt.Registration = RegistrationClosed
 	}
-	return &API{opt: opt, auth: opt.Auth, accounts: opt.Accounts, keys: opt.Keys}
+	a := &API{opt: opt, auth: opt.Auth, accounts: opt.Accounts, keys: opt.Keys}
+	if opt.SharedSecret != "" {
+		a.secret = account.NewSharedSecret(opt.SharedSecret, nil)
+	}
+	return a
 }

@@ -1,6 +1,7 @@
 package clientapi
 
 import (
+	"encoding/json"
 	"net/http"
 
 	"stoa/internal/auth"
@@ -86,4 +87,61 @@ func (a *API) updateDevice(r *http.Request) (httpkit.Empty, error) {
 		return httpkit.Empty{}, err
 	}
 	return httpkit.Empty{}, a.accounts.RenameDevice(r.Context(), caller.UserNum, device, *body.DisplayName)
+}
+
+// deleteDevice serves DELETE /_matrix/client/v3/devices/{deviceId}.
+//
+// Spec: client-server-api#device-management
+func (a *API) deleteDevice(r *http.Request) (httpkit.Empty, error) {
+	caller, device, err := a.callersDevice(r)
+	if err != nil {
+		return httpkit.Empty{}, err
+	}
+	var body struct {
+		Auth json.RawMessage `json:"auth"`
+	}
+	if err := httpkit.ReadOptionalJSON(r, &body); err != nil {
+		return httpkit.Empty{}, err
+	}
+	return httpkit.Empty{}, a.deleteAuthenticated(r, caller, body.Auth, device)
+}
+
+// deleteDevices serves POST /_matrix/client/v3/delete_devices.
+//
+// Spec: client-server-api#device-management
+func (a *API) deleteDevices(r *http.Request) (httpkit.Empty, error) {
+	caller, err := a.auth.Caller(r)
+	if err != nil {
+		return httpkit.Empty{}, err
+	}
+	var body struct {
+		Auth    json.RawMessage `json:"auth"`
+		Devices *[]id.DeviceID  `json:"devices"`
+	}
+	if err := httpkit.ReadJSON(r, &body); err != nil {
+		return httpkit.Empty{}, err
+	}
+	if body.Devices == nil {
+		return httpkit.Empty{}, mxerr.MissingParam("The list of devices is missing")
+	}
+	return httpkit.Empty{}, a.deleteAuthenticated(r, caller, body.Auth, *body.Devices...)
+}
+
+// deleteAuthenticated deletes devices once the caller has proved to be who they
+// are, for just these devices.
+func (a *API) deleteAuthenticated(r *http.Request, caller auth.Caller, given json.RawMessage, devices ...id.DeviceID) error {
+	named, err := json.Marshal(devices)
+	if err != nil {
+		return err
+	}
+	proof, err := a.auth.Interact(r, auth.Interaction{
+		Operation: "delete devices " + string(named), Caller: &caller, Flows: auth.PasswordFlows, Auth: given,
+	})
+	if err != nil {
+		return err
+	}
+	if err := a.auth.End(r.Context(), proof); err != nil {
+		return err
+	}
+	return a.accounts.DeleteDevices(r.Context(), caller.UserNum, devices...)
 }

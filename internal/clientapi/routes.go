@@ -18,10 +18,23 @@ func (a *API) Routes() []httpkit.Route {
 		route("GET", client+"/v3/capabilities", a.capabilities),
 
 		// Login and logout. Spec: client-server-api#legacy-login
+		route("GET", client+"/v3/login", a.loginFlows),
+		limited(httpkit.LimitLogin, "POST", client+"/v3/login", a.login),
+		route("POST", client+"/v1/login/get_token", a.loginToken),
+		route("POST", client+"/v3/refresh", a.refresh),
+		route("POST", client+"/v3/logout", a.logout),
+		route("POST", client+"/v3/logout/all", a.logoutAll),
 
 		// Account registration. Spec: client-server-api#legacy-account-registration
+		limited(httpkit.LimitRegister, "POST", client+"/v3/register", a.register),
+		limited(httpkit.LimitRegister, "GET", client+"/v3/register/available", a.registerAvailable),
+		limited(httpkit.LimitRegister, "GET", client+"/v1/register/m.login.registration_token/validity", a.registrationTokenValidity),
+		limited(httpkit.LimitRegister, "GET", "/_synapse/admin/v1/register", a.sharedSecretNonce),
+		limited(httpkit.LimitRegister, "POST", "/_synapse/admin/v1/register", a.sharedSecretRegister),
 
 		// Account management. Spec: client-server-api#legacy-account-management
+		limited(httpkit.LimitLogin, "POST", client+"/v3/account/password", a.changePassword),
+		limited(httpkit.LimitLogin, "POST", client+"/v3/account/deactivate", a.deactivate),
 		route("GET", client+"/v3/account/3pid", a.threepids),
 		route("GET", client+"/v3/account/whoami", a.whoami),
 
@@ -35,6 +48,11 @@ func (a *API) Routes() []httpkit.Route {
 		route("GET", client+"/v3/devices", a.devices),
 		route("GET", client+"/v3/devices/{deviceId}", a.device),
 		route("PUT", client+"/v3/devices/{deviceId}", a.updateDevice),
+		route("DELETE", client+"/v3/devices/{deviceId}", a.deleteDevice),
+		route("POST", client+"/v3/delete_devices", a.deleteDevices),
+
+		// Server administration. Spec: client-server-api#server-administration
+		route("GET", client+"/v3/admin/whois/{userId}", a.whois),
 
 		// Send-to-device messaging. Spec: client-server-api#send-to-device-messaging
 		route("PUT", client+"/v3/sendToDevice/{eventType}/{txnId}", a.sendToDevice),

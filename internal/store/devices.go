@@ -55,10 +55,9 @@ func (c *Change) PutDevice(user UserNum, d Device) {
 }
 
 // SetDeviceName renames a device, else the change fails with ErrNotFound.
-// Others see the name with the device's keys.
+// Others see the name with the device's keys: see NoteDeviceList.
 func (c *Change) SetDeviceName(user UserNum, deviceID string, name *string) {
 	c.execOne(updateDeviceName, ErrNotFound, user, deviceID, name)
-	c.UserSlot(user, KindDeviceList)
 }
 
 // SawDevice notes when and from where a device was used.
@@ -85,6 +84,8 @@ var userBelongings = []*Stmt{
 	stmt(`DELETE FROM access_tokens WHERE user_num = $1`),
 	stmt(`DELETE FROM refresh_tokens WHERE user_num = $1`),
 	stmt(`DELETE FROM login_tokens WHERE user_num = $1`),
+	stmt(`DELETE FROM account_data WHERE user_num = $1`),
+	stmt(`DELETE FROM filters WHERE user_num = $1`),
 	stmt(`DELETE FROM device_keys WHERE user_num = $1`),
 	stmt(`DELETE FROM one_time_keys WHERE user_num = $1`),
 	stmt(`DELETE FROM fallback_keys WHERE user_num = $1`),
@@ -101,12 +102,12 @@ var userBelongings = []*Stmt{
 var erasedBelongings = []*Stmt{}
 
 // DeleteDevice deletes a device with all that hangs on it. The caller names the
-// user's head in the same change, so that nothing is hung on it meanwhile.
+// user's head in the same change, so that nothing is hung on it meanwhile, and
+// adds NoteDeviceList if others have seen its keys.
 func (c *Change) DeleteDevice(user UserNum, deviceID string) {
 	for _, s := range deviceBelongings {
 		c.exec(s, user, deviceID)
 	}
-	c.UserSlot(user, KindDeviceList)
 }
 
 // DeleteBelongings deletes what hangs on an account that is deactivated: tokens,
@@ -120,5 +121,9 @@ func (c *Change) DeleteBelongings(user UserNum, erase bool) {
 			c.exec(s, user)
 		}
 	}
-	c.UserSlot(user, KindDeviceList)
+	c.NoteDeviceList(user)
 }
+
+// NoteDeviceList tells those who follow the user's devices that they changed:
+// one that has keys was renamed or deleted, or keys were.
+func (c *Change) NoteDeviceList(user UserNum) { c.UserSlot(user, KindDeviceList) }

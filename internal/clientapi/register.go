@@ -1,0 +1,177 @@
+package clientapi
+
+import (
+	"encoding/json"
+	"net/http"
+
+	"stoa/internal/account"
+	"stoa/internal/auth"
+	"stoa/internal/httpkit"
+	"stoa/matrix/id"
+	"stoa/matrix/mxerr"
+)
+
+// registration is the body of POST /register.
+type registration struct {
+	Auth         json.RawMessage `json:"auth"`
+	Type         string          `json:"type"` // of application services only
+	Username     *string         `json:"username"`
+	Password     *string         `json:"password"`
+	InhibitLogin bool            `json:"inhibit_login"`
+	auth.Device
+}
+
+// registered is the answer: with inhibit_login, the user ID alone.
+type registered struct {
+	UserID id.UserID `json:"user_id"`
+	*auth.Issued
+}
+
+// MarshalJSON leaves everything but the user ID out when there was no login.
+func (r registered) MarshalJSON() ([]byte, error) {
+	if r.Issued != nil {
+		return json.Marshal(r.Issued)
+	}
+	return json.Marshal(map[string]any{"user_id": r.UserID})
+}
+
+// register serves POST /_matrix/client/v3/register.
+//
+// The username is checked before authentication, so that nobody authenticates
+// for a name that they can't have; it is decided by the commit.
+//
+// Spec: client-server-api#legacy-account-registration
+func (a *API) register(r *http.Request) (registered, error) {
+	q, err := httpkit.ParseQuery(r)
+	if err != nil {
+		return registered{}, err
+	}
+	kind, err := q.Enum("kind", "user", "guest")
+	if err != nil {
+		return registered{}, err
+	}
+	var body registration
+	if err := httpkit.ReadJSON(r, &body); err != nil {
+		return registered{}, err
+	}
+	switch {
+	case kind == "guest":
+		return registered{}, mxerr.GuestAccessForbidden("Guest accounts are not supported on this server")
+	case body.Type == auth.LoginApplicationService:
+		return registered{}, mxerr.Forbidden("No application service has this token")
+	case a.opt.Registration == RegistrationClosed:
+		return registered{}, errRegistrationClosed()
+	}
+	if body.Username != nil {
+		if err := a.accounts.Available(r.Context(), *body.Username); err != nil {
+			return registered{}, err
+		}
+	}
+	proof, err := a.auth.Interact(r, auth.Interaction{
+		Operation: "POST register", Flows: a.registrationFlows(), Terms: a.opt.Terms, Auth: body.Auth,
+	})
+	if err != nil {
+		return registered{}, err
+	}
+	if body.Password == nil {
+		return registered{}, mxerr.MissingParam("The password is missing")
+	}
+	if err := a.auth.TakeRegistration(r); err != nil {
+		return registered{}, err
+	}
+	wish := account.Registration{Password: *body.Password, Token: proof.RegistrationToken}
+	if err := account.CheckNewPassword(*body.Password); err != nil {
+		return registered{}, err
+	}
+	if body.Username != nil {
+		wish.Username = *body.Username
+	}
+	device := &body.Device
+	if body.InhibitLogin {
+		device = nil
+	}
+	return a.makeAccount(r, wish, device, proof)
+}
+
+func errRegistrationClosed() error { return mxerr.Forbidden("Registration is disabled on this server") }
+
+// registrationFlows are what the registration mode and the terms ask for.
+func (a *API) registrationFlows() []auth.Flow {
+	var stages []string
+	if a.opt.Registration == RegistrationToken {
+		stages = append(stages, auth.StageRegistrationToken)
+	}
+	if len(a.opt.Terms) > 0 {
+		stages = append(stages, auth.StageTerms)
+	}
+	if len(stages) == 0 {
+		stages = append(stages, auth.StageDummy)
+	}
+	return []auth.Flow{{Stages: stages}}
+}
+
+// makeAccount commits an account, its first device if one is wanted, and the
+// end of the session that allowed it, as one.
+func (a *API) makeAccount(r *http.Request, wish account.Registration, device *auth.Device, proof *auth.Proof) (registered, error) {
+	begun, err := a.accounts.Begin(r.Context(), wish)
+	if err != nil {
+		return registered{}, err
+	}
+	out := registered{UserID: begun.UserID}
+	if device != nil {
+		issued, err := a.auth.Open(r, begun.Change, begun.UserID, begun.Num, *device)
+		if err != nil {
+			return registered{}, err
+		}
+		out.Issued = &issued
+	}
+	if proof != nil {
+		proof.End(begun.Change)
+	}
+	return out, a.accounts.Complete(r.Context(), begun)
+}
+
+type availability struct {
+	Available bool `json:"available"`
+}
+
+// registerAvailable serves GET /_matrix/client/v3/register/available.
+//
+// Spec: client-server-api#legacy-account-registration
+func (a *API) registerAvailable(r *http.Request) (availability, error) {
+	q, err := httpkit.ParseQuery(r)
+	if err != nil {
+		return availability{}, err
+	}
+	username, err := q.Required("username")
+	if err != nil {
+		return availability{}, err
+	}
+	return availability{Available: true}, a.accounts.Available(r.Context(), username)
+}
+
+type validity struct {
+	Valid bool `json:"valid"`
+}
+
+// registrationTokenValidity serves GET /_matrix/client/v1/register/m.login.registration_token/validity.
+//
+// Spec: client-server-api#token-authenticated-registration
+func (a *API) registrationTokenValidity(r *http.Request) (out validity, err error) {
+	q, err := httpkit.ParseQuery(r)
+	if err != nil {
+		return out, err
+	}
+	token, err := q.Required("token")
+	if err != nil {
+		return out, err
+	}
+	if a.opt.Registration != RegistrationToken {
+		return out, errRegistrationClosed()
+	}
+	if err := a.auth.TakeTokenGuess(r); err != nil {
+		return out, err
+	}
+	out.Valid, err = a.accounts.RegistrationTokenValid(r.Context(), token)
+	return out, err
+}
