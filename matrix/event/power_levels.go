@@ -1,6 +1,7 @@
 package event
 
 import (
+	"errors"
 	"math"
 	"strconv"
 	"strings"
@@ -165,9 +166,8 @@ func readLevel(integersOnly bool, value []byte) (int64, bool) {
 		return 0, false
 	}
 	if s, ok := canonicaljson.String(value); ok {
-		s = strings.TrimSpace(s)
-		level, err := strconv.ParseInt(s, 10, 64)
-		return level, err == nil
+		level, err := strconv.ParseInt(strings.TrimSpace(s), 10, 64)
+		return level, err == nil || errors.Is(err, strconv.ErrRange) // then it is the nearest that has room
 	}
 	if c := value[0]; c != '-' && (c < '0' || c > '9') {
 		return 0, false
