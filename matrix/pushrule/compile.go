@@ -67,11 +67,11 @@ func (s *RuleSet) Compile(ignored []id.UserID) *Rules {
 func compileRules(s *RuleSet, ignored []id.UserID) *Rules {
 	r := &Rules{}
 	for kind := range Kind(kinds) {
-		for _, rule := range s.Rules(kind) {
-			if rule.Enabled {
-				r.add(rule)
-			}
+		r.addDefaults(s, kind, true)
+		for i := range s.own[kind] {
+			r.add(&s.own[kind][i])
 		}
+		r.addDefaults(s, kind, false)
 	}
 	if len(ignored) > 0 {
 		r.ignored = make(map[string]struct{}, len(ignored))
@@ -83,17 +83,48 @@ func compileRules(s *RuleSet, ignored []id.UserID) *Rules {
 	return r
 }
 
-// add compiles a rule behind those that are there.
-func (r *Rules) add(rule Rule) {
-	actions := resolveActions(rule.kind, rule.ID, rule.Actions)
-	c := compiled{actions: &actions, verdict: actions.Verdict()}
-	if rule.Default {
-		if d, ok := findDefault(rule.kind, rule.ID); ok {
-			c.trigger, c.bits = d.trigger, d.bits
-			r.list = append(r.list, c)
+// defaultCompiled are the default rules as they are shipped, in the order of defaultRules.
+var defaultCompiled = func() []compiled {
+	list := make([]compiled, len(defaultRules))
+	for i := range defaultRules {
+		d := &defaultRules[i]
+		list[i] = d.compile(d.actions)
+	}
+	return list
+}()
+
+// compile makes the rule ready with what may be other actions than it is shipped with.
+func (d *defaultRule) compile(actions []Action) compiled {
+	resolved := resolveActions(d.kind, d.id, actions)
+	return compiled{trigger: d.trigger, bits: d.bits, actions: &resolved, verdict: resolved.Verdict()}
+}
+
+// addDefaults adds the default rules of a kind: the one that is before the user's own, or the others.
+func (r *Rules) addDefaults(s *RuleSet, kind Kind, first bool) {
+	for i := range defaultRules {
+		d := &defaultRules[i]
+		if d.kind != kind || (d.id == RuleMaster) != first {
+			continue
 		}
+		c := s.changed[d.id]
+		if enabled := !d.disabled; c.enabled != nil && !*c.enabled || c.enabled == nil && !enabled {
+			continue
+		}
+		if c.actions != nil {
+			r.list = append(r.list, d.compile(c.actions))
+		} else {
+			r.list = append(r.list, defaultCompiled[i])
+		}
+	}
+}
+
+// add compiles a rule of the user behind those that are there.
+func (r *Rules) add(rule *Rule) {
+	if !rule.Enabled {
 		return
 	}
+	actions := resolveActions(rule.kind, rule.ID, rule.Actions)
+	c := compiled{actions: &actions, verdict: actions.Verdict()}
 	switch rule.kind {
 	case Content:
 		if len(rule.Pattern) > MaxPatternLength {

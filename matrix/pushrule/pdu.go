@@ -6,7 +6,10 @@ import "stoa/matrix/event"
 func FieldsOf(pdu *event.PDU) Fields {
 	f := Fields{
 		Type: pdu.Type(), Sender: pdu.Sender().String(), RoomID: pdu.RoomID().String(), EventID: pdu.EventID().String(),
-		Redacts: pdu.Redacts().String(), OriginServerTS: pdu.OriginServerTS(), Content: pdu.Content(),
+		OriginServerTS: pdu.OriginServerTS(), Content: pdu.Content(),
+	}
+	if !pdu.Rules().RedactsInContent {
+		f.Redacts = pdu.Redacts().String()
 	}
 	if stateKey, ok := pdu.StateKey(); ok {
 		f.StateKey = &stateKey

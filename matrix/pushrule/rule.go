@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
@@ -114,6 +115,8 @@ func checkRuleID(kind Kind, ruleID string) error {
 		return mxerr.InvalidParam("Push rule IDs that start with a dot are those of the default rules.")
 	case strings.ContainsAny(ruleID, `/\`):
 		return mxerr.InvalidParam("A push rule ID must not contain slashes or backslashes.")
+	case !utf8.ValidString(ruleID):
+		return mxerr.InvalidParam("A push rule ID must be valid UTF-8.")
 	case len(ruleID) > MaxRuleIDLength:
 		return mxerr.InvalidParam("A push rule ID must not be longer than %d bytes.", MaxRuleIDLength)
 	}

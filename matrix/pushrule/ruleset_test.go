@@ -192,6 +192,7 @@ func TestPutRefuses(t *testing.T) {
 		"the_ID_of_a_default_rule":         {pushrule.Override, pushrule.RuleMaster, good, pushrule.Place{}, 400, mxerr.CodeInvalidParam},
 		"an_ID_with_a_slash":               {pushrule.Content, "a/b", good, pushrule.Place{}, 400, mxerr.CodeInvalidParam},
 		"an_ID_with_a_backslash":           {pushrule.Content, `a\b`, good, pushrule.Place{}, 400, mxerr.CodeInvalidParam},
+		"an_ID_that_is_no_UTF-8":           {pushrule.Content, "\xfa", good, pushrule.Place{}, 400, mxerr.CodeInvalidParam},
 		"a_long_ID":                        {pushrule.Content, long, good, pushrule.Place{}, 400, mxerr.CodeInvalidParam},
 		"a_room_rule_for_no_room":          {pushrule.Room, "#a:b", good, pushrule.Place{}, 400, mxerr.CodeInvalidParam},
 		"a_sender_rule_for_no_user":        {pushrule.Sender, "alice", good, pushrule.Place{}, 400, mxerr.CodeInvalidParam},
