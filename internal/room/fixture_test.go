@@ -146,3 +146,14 @@ func (h *house) read(f func(*store.Read) error) {
 		h.t.Fatal(err)
 	}
 }
+
+func bodyOf(t testing.TB, content []byte) string {
+	t.Helper()
+	var c struct {
+		Body string `json:"body"`
+	}
+	if err := json.Unmarshal(content, &c); err != nil {
+		t.Fatal(err)
+	}
+	return c.Body
+}

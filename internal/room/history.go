@@ -1,0 +1,558 @@
+package room
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"stoa/internal/store"
+	"stoa/internal/token"
+	"stoa/matrix/canonicaljson"
+	"stoa/matrix/event"
+	"stoa/matrix/eventfilter"
+	"stoa/matrix/id"
+	"stoa/matrix/mxerr"
+)
+
+// View is an event as one viewer may see it.
+type View struct {
+	Num        store.EventNum
+	Slot       store.Slot
+	Off        int64
+	PDU        *event.PDU
+	ReceivedTS int64 // ms
+	// RedactedBy is the redaction of the event, nil for none.
+	RedactedBy *event.PDU
+	// Replaces is the state event that this one replaced, nil for none;
+	// SeesReplaced says that the viewer may see it too.
+	Replaces     *event.PDU
+	SeesReplaced bool
+	// TxnDevice and TxnID say with which transaction a device of the sender sent
+	// the event through this server; empty for none.
+	TxnDevice, TxnID string
+	// Membership is the viewer's membership at the event, the event's own effect
+	// included.
+	Membership string
+}
+
+// At is a token behind the event: what is older pages back from it.
+func (v *View) At() token.Timeline { return token.Timeline{Slot: int64(v.Slot), Offset: v.Off} }
+
+// Direction of a walk through history.
+type Direction bool
+
+const (
+	Backwards Direction = false
+	Forwards  Direction = true
+)
+
+// HistoryQuery asks for a page of a room's history.
+type HistoryQuery struct {
+	// From and To bound the page; nil = an end of the history.
+	From, To *token.Token
+	Dir      Direction
+	// Limit is the greatest number of events; at least 1.
+	Limit int
+	// Filter says which events are wanted; nil = all.
+	Filter *eventfilter.RoomEventFilter
+}
+
+// HistoryPage is a page of a room's history.
+type HistoryPage struct {
+	// Start is where the page begins, End where the next one does; HasEnd is
+	// false if nothing more is to be seen in this direction.
+	Start, End token.Timeline
+	HasEnd     bool
+	Events     []View
+	// State are the member events of the senders of Events, if the filter wants
+	// members to be lazily loaded.
+	State []View
+}
+
+// Bounds of one page: how many events are given, and how many are looked at to
+// find those that the filter and the visibility let through.
+const (
+	pageLimit = 1000
+	lookLimit = 5000
+	lookBatch = 100
+)
+
+// Messages returns a page of a room's history, as far as the viewer may see it.
+// Paging through it gives each event once, at every page size.
+//
+// Errors: M_FORBIDDEN, M_NOT_FOUND.
+//
+// Spec: client-server-api#getting-events-for-a-room
+func (rs *Rooms) Messages(ctx context.Context, viewer id.UserID, roomID id.RoomID, q HistoryQuery) (page HistoryPage, err error) {
+	err = rs.look(ctx, roomID, viewer, func(v *Viewer) error {
+		w, err := v.walk(q)
+		if err != nil {
+			return err
+		}
+		page.Start = w.token()
+		if page.Events, err = w.take(min(max(q.Limit, 1), pageLimit)); err != nil {
+			return err
+		}
+		page.End, page.HasEnd = w.token(), !w.done
+		if len(page.Events) > 0 && q.Filter != nil && q.Filter.LazyLoadMembers {
+			page.State, err = v.sendersAt(page.Events, page.Events[0].Slot)
+		}
+		return err
+	})
+	return page, err
+}
+
+// look reads as a viewer who may look at a room.
+func (rs *Rooms) look(ctx context.Context, roomID id.RoomID, viewer id.UserID, f func(*Viewer) error) error {
+	return rs.store.Read(ctx, func(read *store.Read) error {
+		v, err := rs.Viewer(read, roomID, viewer)
+		if err != nil {
+			return err
+		}
+		if err := v.MayLook(); err != nil {
+			return err
+		}
+		return f(v)
+	})
+}
+
+// walk is a walk through the history of a room.
+type walk struct {
+	v      *Viewer
+	dir    Direction
+	filter *eventfilter.RoomEventFilter
+	// at is where the walk is: behind all events at or before it. Backwards,
+	// these come next; forwards, those after it.
+	at store.Place
+	// stop is the place at which it ends.
+	stop store.Place
+	done bool
+}
+
+// walk starts a walk at the place that a query says.
+func (v *Viewer) walk(q HistoryQuery) (*walk, error) {
+	w := &walk{v: v, dir: q.Dir, filter: q.Filter}
+	first, last := v.span()
+	oldest, newest := store.Place{Slot: max(first, store.Start.Slot), Off: store.Start.Off}, store.Place{Slot: last}
+	place := func(t *token.Token, otherwise store.Place) (store.Place, error) {
+		if t == nil {
+			return otherwise, nil
+		}
+		return v.place(*t)
+	}
+	var err error
+	if q.Dir == Backwards {
+		if w.at, err = place(q.From, newest); err == nil {
+			w.stop, err = place(q.To, oldest)
+		}
+		if newest.Compare(w.at) < 0 {
+			w.at = newest
+		}
+		if oldest.Compare(w.stop) > 0 {
+			w.stop = oldest
+		}
+		return w, err
+	}
+	if w.at, err = place(q.From, oldest); err == nil {
+		w.stop, err = place(q.To, newest)
+	}
+	if oldest.Compare(w.at) > 0 {
+		w.at = oldest
+	}
+	if newest.Compare(w.stop) < 0 {
+		w.stop = newest
+	}
+	return w, err
+}
+
+// place is the place in the room's timeline for which a token stands.
+func (v *Viewer) place(t token.Token) (store.Place, error) {
+	if t.IsTimeline {
+		return store.Place{Slot: store.Slot(t.Timeline.Slot), Off: t.Timeline.Offset}, nil
+	}
+	slot, err := v.slotAt(store.Position(t.Stream.Position))
+	return store.Place{Slot: slot}, err
+}
+
+// slotAt is the last slot of the room at a position of the stream.
+func (v *Viewer) slotAt(pos store.Position) (store.Slot, error) {
+	starts, err := v.read.RoomStarts([]store.RoomNum{v.Room.Num}, pos)
+	if err != nil {
+		return 0, err
+	}
+	for _, s := range starts {
+		if s.Timeline != 0 {
+			return s.Timeline - 1, nil
+		}
+	}
+	return v.Room.Slot, nil
+}
+
+// token is where the walk is.
+func (w *walk) token() token.Timeline {
+	if w.at.Off == store.Start.Off {
+		return token.Timeline{Slot: int64(w.at.Slot - 1)}
+	}
+	return token.Timeline{Slot: int64(w.at.Slot), Offset: w.at.Off}
+}
+
+// take walks on until it has found some events, has come to its end, or has
+// looked at as many as one page may.
+func (w *walk) take(limit int) ([]View, error) {
+	var found []View
+	for looked := 0; looked < lookLimit; {
+		batch, err := w.batch(min(max(limit-len(found), 10), lookBatch) + 1)
+		if err != nil {
+			return nil, err
+		}
+		looked += len(batch)
+		for _, e := range batch {
+			if len(found) == limit {
+				w.done = false
+				return found, nil
+			}
+			view, sees, err := w.look(e)
+			if err != nil {
+				return nil, err
+			}
+			w.at = e.Place
+			if w.dir == Backwards {
+				w.at.Off--
+			}
+			if sees {
+				found = append(found, view)
+			}
+		}
+		if w.done {
+			return found, nil
+		}
+	}
+	return found, nil
+}
+
+// batch reads the next events, at most limit; done is set if there are no more
+// after them.
+func (w *walk) batch(limit int) (batch []store.Event, err error) {
+	if w.dir == Backwards {
+		from := store.Place{Slot: w.at.Slot, Off: w.at.Off + 1}
+		batch, err = w.v.read.TimelineBack(w.v.Room.Num, from, w.stop, limit)
+	} else {
+		batch, err = w.v.read.Timeline(w.v.Room.Num, w.at, w.stop, limit)
+	}
+	w.done = len(batch) < limit
+	return batch, err
+}
+
+// look makes a view of an event if it is wanted and the viewer may see it.
+func (w *walk) look(e store.Event) (View, bool, error) {
+	pdu, err := w.v.rs.parse(w.v.Rules, e)
+	if err != nil {
+		return View{}, false, err
+	}
+	if w.filter != nil {
+		wanted, err := w.v.wants(w.filter, e, pdu)
+		if err != nil || !wanted {
+			return View{}, false, err
+		}
+	}
+	return w.v.view(e, pdu)
+}
+
+// wants says whether a filter lets an event through.
+func (v *Viewer) wants(filter *eventfilter.RoomEventFilter, e store.Event, pdu *event.PDU) (bool, error) {
+	if !filter.Allows(eventfilter.Event{Type: e.Type, Sender: e.Sender, RoomID: v.roomID.String(), Content: pdu.Content()}) {
+		return false, nil
+	}
+	if !filter.AsksForRelations() {
+		return true, nil
+	}
+	related, err := v.read.Relations(v.Room.Num, e.EventID, "", "", store.Start, store.End, pageLimit)
+	if err != nil {
+		return false, err
+	}
+	list := make([]eventfilter.Relation, len(related))
+	for i, r := range related {
+		list[i] = eventfilter.Relation{RelType: r.RelType, Sender: r.Sender}
+	}
+	return filter.AllowsRelations(list), nil
+}
+
+// view is the event as the viewer may see it; false if they may not.
+func (v *Viewer) view(e store.Event, pdu *event.PDU) (View, bool, error) {
+	sees, membership, err := v.Sees(e.Place, e.StateBefore, pdu)
+	if err != nil || !sees {
+		return View{}, false, err
+	}
+	out := View{
+		Num: e.Num, Slot: e.Place.Slot, Off: e.Place.Off, PDU: pdu, ReceivedTS: e.ReceivedTS,
+		TxnDevice: e.TxnDevice, TxnID: e.TxnID, Membership: membership,
+	}
+	if e.RedactedBy != 0 {
+		if out.RedactedBy, err = v.rs.load1(v.read, v.Rules, e.RedactedBy); err != nil {
+			return View{}, false, err
+		}
+	}
+	if e.Key != 0 {
+		err = v.replaced(e, &out)
+	}
+	return out, true, err
+}
+
+// replaced finds the state event that an event replaced.
+func (v *Viewer) replaced(e store.Event, out *View) error {
+	before := e.StateBefore
+	if before == 0 {
+		return nil
+	}
+	num, err := v.read.StateKeyOf(v.Room.Num, before, e.Key)
+	if err != nil || num == 0 {
+		return err
+	}
+	old, err := v.read.EventByNum(num)
+	if err != nil {
+		return fmt.Errorf("event number %d: %w", num, err)
+	}
+	if out.Replaces, err = v.rs.parse(v.Rules, old); err != nil {
+		return err
+	}
+	if old.RedactedBy != 0 {
+		out.Replaces = out.Replaces.Redacted()
+	}
+	if old.Place.Slot == 0 {
+		return nil
+	}
+	out.SeesReplaced, _, err = v.Sees(old.Place, old.StateBefore, out.Replaces)
+	return err
+}
+
+// sendersAt returns the member events of the senders of some events, as they
+// were after a slot.
+func (v *Viewer) sendersAt(events []View, slot store.Slot) ([]View, error) {
+	var pairs []store.Pair
+	for i := range events {
+		pairs = append(pairs, store.Pair{Type: event.TypeMember, StateKey: events[i].PDU.Sender().String()})
+	}
+	keys, err := v.rs.store.KeyNums(v.read, distinct(pairs))
+	if err != nil {
+		return nil, err
+	}
+	var nums []store.EventNum
+	for _, key := range keys {
+		if key == 0 {
+			continue
+		}
+		num, err := v.read.StateKeyAt(v.Room.Num, slot, key)
+		if err != nil {
+			return nil, err
+		}
+		if num != 0 {
+			nums = append(nums, num)
+		}
+	}
+	return v.stateViews(nums)
+}
+
+// Event returns one event of a room; M_NOT_FOUND if it is not there or the viewer
+// may not see it.
+//
+// Spec: client-server-api#getting-events-for-a-room
+func (rs *Rooms) Event(ctx context.Context, viewer id.UserID, roomID id.RoomID, eventID id.EventID) (view View, err error) {
+	err = rs.store.Read(ctx, func(read *store.Read) error {
+		v, err := rs.Viewer(read, roomID, viewer)
+		if err != nil {
+			return err
+		}
+		view, err = v.event(eventID)
+		return err
+	})
+	return view, err
+}
+
+// event returns an event that the viewer may see, or M_NOT_FOUND.
+func (v *Viewer) event(eventID id.EventID) (View, error) {
+	hidden := mxerr.NotFound("There is no such event, or you may not see it")
+	if err := v.MayLook(); err != nil {
+		return View{}, hidden.Because(err)
+	}
+	e, err := v.read.EventByID(eventID.String())
+	if errors.Is(err, store.ErrNotFound) || err == nil && (e.Room != v.Room.Num || e.Place.Slot == 0) {
+		return View{}, hidden
+	}
+	if err != nil {
+		return View{}, fmt.Errorf("load %s: %w", eventID, err)
+	}
+	pdu, err := v.rs.parse(v.Rules, e)
+	if err != nil {
+		return View{}, err
+	}
+	view, sees, err := v.view(e, pdu)
+	if err == nil && !sees {
+		err = hidden
+	}
+	return view, err
+}
+
+// Context are the events around an event.
+type Context struct {
+	Event View
+	// Before goes back from the event, After on from it.
+	Before, After []View
+	// Start pages back from the oldest of them, End on from the newest.
+	Start, End token.Timeline
+	// State is the state at the newest of them.
+	State []View
+}
+
+// Context returns up to limit events around an event, and the state at the last of
+// them. The filter is applied to all but the event itself.
+//
+// Errors: M_NOT_FOUND.
+//
+// Spec: client-server-api#getting-events-for-a-room (/context)
+func (rs *Rooms) Context(ctx context.Context, viewer id.UserID, roomID id.RoomID, eventID id.EventID, limit int, filter *eventfilter.RoomEventFilter) (c Context, err error) {
+	err = rs.store.Read(ctx, func(read *store.Read) error {
+		v, err := rs.Viewer(read, roomID, viewer)
+		if err != nil {
+			return err
+		}
+		if c.Event, err = v.event(eventID); err != nil {
+			return err
+		}
+		limit := min(max(limit, 0), pageLimit)
+		at := c.Event.At()
+		before, after := (limit+1)/2, limit/2
+		older := token.Token{Timeline: token.Timeline{Slot: at.Slot, Offset: at.Offset - 1}, IsTimeline: true}
+		newer := token.Token{Timeline: at, IsTimeline: true}
+		back, err := v.walk(HistoryQuery{From: &older, Filter: filter})
+		if err != nil {
+			return err
+		}
+		on, err := v.walk(HistoryQuery{From: &newer, Filter: filter, Dir: Forwards})
+		if err != nil {
+			return err
+		}
+		if before > 0 {
+			if c.Before, err = back.take(before); err != nil {
+				return err
+			}
+		}
+		if after > 0 {
+			if c.After, err = on.take(after); err != nil {
+				return err
+			}
+		}
+		c.Start, c.End = back.token(), on.token()
+		c.State, err = v.contextState(&c, filter)
+		return err
+	})
+	return c, err
+}
+
+// contextState is the state at the newest event of a context, without members
+// that are not among the senders if these are to be lazily loaded.
+func (v *Viewer) contextState(c *Context, filter *eventfilter.RoomEventFilter) ([]View, error) {
+	newest := c.Event.Slot
+	if len(c.After) > 0 {
+		newest = c.After[len(c.After)-1].Slot
+	}
+	lazy := filter != nil && filter.LazyLoadMembers
+	state, err := v.stateAt(newest, lazy)
+	if err != nil {
+		return nil, err
+	}
+	if lazy {
+		all := slices.Concat(c.Before, []View{c.Event}, c.After)
+		members, err := v.sendersAt(all, newest)
+		if err != nil {
+			return nil, err
+		}
+		state = append(state, members...)
+	}
+	if filter == nil {
+		return state, nil
+	}
+	return slices.DeleteFunc(state, func(s View) bool {
+		return !filter.Allows(eventfilter.Event{
+			Type: s.PDU.Type(), Sender: s.PDU.Sender().String(), RoomID: v.roomID.String(), Content: s.PDU.Content(),
+		})
+	}), nil
+}
+
+// TimestampToEvent returns the event that is closest to a time, at or after it
+// (Forwards) or at or before it (Backwards). M_NOT_FOUND if there is none that
+// the viewer may see.
+//
+// The clock of this server finds the neighbourhood, for its times rise along the
+// timeline; the sender's clocks then decide among the events there.
+//
+// Spec: client-server-api#getting-events-for-a-room (/timestamp_to_event)
+func (rs *Rooms) TimestampToEvent(ctx context.Context, viewer id.UserID, roomID id.RoomID, ts int64, dir Direction) (view View, err error) {
+	err = rs.look(ctx, roomID, viewer, func(v *Viewer) error {
+		near, err := v.slotReceivedAt(ts)
+		if err != nil {
+			return err
+		}
+		const around = lookLimit / 10
+		from := token.Token{IsTimeline: true}
+		from.Timeline.Slot = int64(max(near-around, 0))
+		if dir == Backwards {
+			from.Timeline.Slot = int64(near + around)
+		}
+		w, err := v.walk(HistoryQuery{From: &from, Dir: dir})
+		if err != nil {
+			return err
+		}
+		events, err := w.take(lookLimit / 5)
+		if err != nil {
+			return err
+		}
+		best := -1
+		for i, e := range events {
+			at := e.PDU.OriginServerTS()
+			if dir == Forwards && at < ts || dir == Backwards && at > ts {
+				continue
+			}
+			if best < 0 || abs(at-ts) < abs(events[best].PDU.OriginServerTS()-ts) {
+				best = i
+			}
+		}
+		if best < 0 {
+			return mxerr.NotFound("There is no event from %d in this direction", ts)
+		}
+		view = events[best]
+		return nil
+	})
+	return view, err
+}
+
+// slotReceivedAt is the last slot whose event was received at or before a time.
+func (v *Viewer) slotReceivedAt(ts int64) (store.Slot, error) {
+	low, high := store.Slot(0), v.Room.Slot+1 // low is at or before, high after it
+	for high-low > 1 {
+		middle := low + (high-low)/2
+		events, err := v.read.Timeline(v.Room.Num, store.Place{Slot: middle, Off: -1}, store.Place{Slot: high}, 1)
+		if err != nil {
+			return 0, err
+		}
+		if len(events) == 0 || events[0].ReceivedTS > ts || events[0].Place.Slot >= high {
+			high = middle
+		} else {
+			low = events[0].Place.Slot
+		}
+	}
+	return low, nil
+}
+
+func abs(n int64) int64 {
+	if n < 0 {
+		return -n
+	}
+	return n
+}
+
+// stringOf reads a string of an event's content; "" if there is none.
+func stringOf(pdu *event.PDU, key string) string {
+	text, _ := canonicaljson.String(canonicaljson.Get(pdu.Content(), key))
+	return text
+}

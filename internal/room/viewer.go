@@ -1,0 +1,274 @@
+package room
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	"stoa/internal/store"
+	"stoa/matrix/event"
+	"stoa/matrix/id"
+	"stoa/matrix/mxerr"
+	"stoa/matrix/roomversion"
+)
+
+// Viewer is what one user may see of one room, in one snapshot of the store. It
+// decides about any event of the room without reading the state before it, where
+// that was the current state of its time.
+type Viewer struct {
+	rs    *Rooms
+	read  *store.Read
+	Room  store.Room
+	Rules *roomversion.Rules
+	User  id.UserID
+	// Row is the membership of a local user, the zero value for none.
+	Row store.RoomMembership
+
+	roomID                id.RoomID
+	memberKey, visibleKey store.KeyNum
+	// members and visibilities are the values of the viewer's member event and
+	// of the history visibility, each from a slot on, ascending.
+	members, visibilities []valueFrom
+}
+
+// valueFrom is a value that a piece of state had from a slot on.
+type valueFrom struct {
+	slot  store.Slot
+	value string
+}
+
+// keyLogLimit bounds how many changes of a user's membership are looked at. What
+// is older counts as if the user had not been there.
+const keyLogLimit = 2000
+
+// Viewer prepares what a user may see of a room. The room must be known:
+// M_NOT_FOUND if not. Whether the user may see anything at all is MayLook.
+//
+// Spec: client-server-api#room-history-visibility
+func (rs *Rooms) Viewer(read *store.Read, roomID id.RoomID, user id.UserID) (*Viewer, error) {
+	row, err := read.Room(roomID.String())
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, errUnknownRoom
+	}
+	if err != nil {
+		return nil, fmt.Errorf("load %s: %w", roomID, err)
+	}
+	rules, ok := roomversion.Of(row.Version)
+	if !ok {
+		return nil, fmt.Errorf("load %s: unknown room version %q", roomID, row.Version)
+	}
+	v := &Viewer{rs: rs, read: read, Room: row, Rules: rules, User: user, roomID: roomID}
+	keys, err := rs.store.KeyNums(read, []store.Pair{
+		{Type: event.TypeMember, StateKey: user.String()}, {Type: event.TypeHistoryVisibility},
+	})
+	if err != nil {
+		return nil, err
+	}
+	v.memberKey, v.visibleKey = keys[0], keys[1]
+	if v.members, err = v.values(v.memberKey); err != nil {
+		return nil, err
+	}
+	if v.visibilities, err = v.values(v.visibleKey); err != nil {
+		return nil, err
+	}
+	if !rs.isLocal(user) {
+		return v, nil
+	}
+	num, err := rs.store.UserNum(read, user.String())
+	if errors.Is(err, store.ErrNotFound) {
+		return v, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if v.Row, err = read.Membership(num, row.Num); errors.Is(err, store.ErrNotFound) {
+		return v, nil
+	}
+	return v, err
+}
+
+// values reads what one key was from which slot on.
+func (v *Viewer) values(key store.KeyNum) ([]valueFrom, error) {
+	if key == 0 {
+		return nil, nil
+	}
+	log, err := v.read.KeyLog(v.Room.Num, key, keyLogLimit)
+	if err != nil {
+		return nil, err
+	}
+	values := make([]valueFrom, len(log))
+	for i, change := range log {
+		value, err := v.value(change.Event)
+		if err != nil {
+			return nil, err
+		}
+		values[len(log)-1-i] = valueFrom{change.Slot, value}
+	}
+	return values, nil
+}
+
+// value is the membership or the visibility that an event says.
+func (v *Viewer) value(num store.EventNum) (string, error) {
+	if num == 0 {
+		return "", nil
+	}
+	pdu, err := v.rs.load1(v.read, v.Rules, num)
+	if err != nil {
+		return "", err
+	}
+	return valueOf(pdu), nil
+}
+
+func valueOf(pdu *event.PDU) string {
+	if pdu.Type() == event.TypeHistoryVisibility {
+		return historyVisibility(pdu)
+	}
+	return pdu.Membership()
+}
+
+// after is the value after a slot.
+func after(values []valueFrom, slot store.Slot) string {
+	i, found := slices.BinarySearchFunc(values, slot, func(v valueFrom, s store.Slot) int { return cmp.Compare(v.slot, s) })
+	if found {
+		return values[i].value
+	}
+	if i == 0 {
+		return ""
+	}
+	return values[i-1].value
+}
+
+// Membership is the viewer's membership now; "" for none.
+func (v *Viewer) Membership() string { return after(v.members, v.Room.Slot) }
+
+// EverJoined says whether the viewer was ever in the room.
+func (v *Viewer) EverJoined() bool {
+	return slices.ContainsFunc(v.members, func(m valueFrom) bool { return m.value == event.MembershipJoin })
+}
+
+// MayLook says whether the viewer may look at the room at all: members, those who
+// were members and have not forgotten the room, and anybody if it is world
+// readable. Others get M_FORBIDDEN.
+func (v *Viewer) MayLook() error {
+	switch {
+	case v.Membership() == event.MembershipJoin:
+		return nil
+	case v.EverJoined() && !v.Row.Forgotten:
+		return nil
+	case after(v.visibilities, v.Room.Slot) == visibilityWorldReadable:
+		return nil
+	}
+	return mxerr.Forbidden("You are not in this room")
+}
+
+// StateSlot is the slot of the state that the viewer may see: the newest for
+// members and in world-readable rooms, that of leaving for those who left.
+func (v *Viewer) StateSlot() store.Slot {
+	if v.Membership() == event.MembershipJoin || !v.EverJoined() || v.Row.Forgotten {
+		return v.Room.Slot
+	}
+	slot := v.Room.Slot
+	for _, m := range slices.Backward(v.members) {
+		if m.value == event.MembershipJoin {
+			return slot
+		}
+		slot = m.slot
+	}
+	return slot
+}
+
+// joinsAfter says whether the viewer joined at some slot after one.
+func (v *Viewer) joinsAfter(slot store.Slot) bool {
+	for _, m := range slices.Backward(v.members) {
+		if m.slot <= slot {
+			return false
+		}
+		if m.value == event.MembershipJoin {
+			return true
+		}
+	}
+	return false
+}
+
+// Sees decides whether the viewer may see an event with a place, and gives the
+// viewer's membership at the event, its own effect included ("leave" for none).
+//
+// Spec: client-server-api#room-history-visibility
+func (v *Viewer) Sees(at store.Place, before store.StateRef, pdu *event.PDU) (sees bool, membership string, err error) {
+	var s sight
+	slot, isSlot := before.Slot()
+	if before == 0 {
+		slot, isSlot = at.Slot-1, true
+	}
+	if isSlot {
+		s.Membership, s.Visibility = after(v.members, slot), after(v.visibilities, slot)
+	} else if s.Membership, s.Visibility, err = v.atVersion(before); err != nil {
+		return false, "", err
+	}
+	s.MembershipAfter, s.VisibilityAfter = s.Membership, s.Visibility
+	switch {
+	case pdu.Is(event.TypeMember, v.User.String()):
+		s.MembershipAfter = pdu.Membership()
+	case pdu.Is(event.TypeHistoryVisibility, ""):
+		s.VisibilityAfter = historyVisibility(pdu)
+	}
+	joined := at.Slot
+	if at.Off < 0 {
+		joined-- // what was backfilled comes before the event of its slot
+	}
+	s.JoinsLater = v.joinsAfter(joined)
+	if membership = s.MembershipAfter; membership == "" {
+		membership = event.MembershipLeave
+	}
+	return visible(s), membership, nil
+}
+
+// atVersion gives membership and visibility in a stored version of the state.
+func (v *Viewer) atVersion(ref store.StateRef) (membership, visibility string, err error) {
+	for key, value := range map[store.KeyNum]*string{v.memberKey: &membership, v.visibleKey: &visibility} {
+		if key == 0 {
+			continue
+		}
+		num, err := v.read.StateKeyOf(v.Room.Num, ref, key)
+		if err != nil {
+			return "", "", err
+		}
+		if *value, err = v.value(num); err != nil {
+			return "", "", err
+		}
+	}
+	return membership, visibility, nil
+}
+
+// span bounds the slots in which the viewer can see anything at all, so that a
+// walk through history need not go on where nothing is to be seen. Events at the
+// bounds may still be hidden.
+func (v *Viewer) span() (first, last store.Slot) {
+	breaks := make([]store.Slot, 0, len(v.members)+len(v.visibilities)+1)
+	breaks = append(breaks, 0)
+	for _, m := range v.members {
+		breaks = append(breaks, m.slot)
+	}
+	for _, h := range v.visibilities {
+		breaks = append(breaks, h.slot)
+	}
+	slices.Sort(breaks)
+	breaks = slices.Compact(breaks)
+	first, last = -1, 0
+	for i, from := range breaks {
+		if !visibleAt(after(v.visibilities, from), after(v.members, from), v.joinsAfter(from)) {
+			continue
+		}
+		if first < 0 {
+			first = from
+		}
+		if last = v.Room.Slot; i+1 < len(breaks) {
+			last = breaks[i+1] // the event that ends the stretch is seen by those who see the state before it
+		}
+	}
+	return max(first, 0), last
+}
+
+// historyVisibility reads the content of an m.room.history_visibility.
+func historyVisibility(pdu *event.PDU) string { return stringOf(pdu, "history_visibility") }
