@@ -40,7 +40,7 @@ func TestUnsafe(t *testing.T) {
 // TestMigrate: instances that start together migrate once.
 func TestMigrate(t *testing.T) {
 	t.Parallel()
-	address := storetest.URL(t, "postgres")
+	address := storetest.EmptyURL(t, "postgres")
 	var g errgroup.Group
 	for range 3 {
 		g.Go(func() error {

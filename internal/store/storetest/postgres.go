@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"stoa/internal/store"
 )
 
 // cluster is the PostgreSQL of this test process.
@@ -30,32 +32,73 @@ var alive io.WriteCloser
 
 var databases atomic.Int64
 
-// postgresURL makes a database of its own for a test. It is dropped after it.
-func postgresURL(t testing.TB) string {
+// template is a database of the cluster with the schema, and nothing in it.
+var template = sync.OnceValues(func() (string, error) {
+	admin, err := cluster()
+	if err != nil {
+		return "", err
+	}
+	name := fmt.Sprintf("stoa_template_%d", os.Getpid())
+	if err := execSQL(admin, "CREATE DATABASE "+name); err != nil {
+		return "", err
+	}
+	url := databaseURL(admin, name)
+	s, err := store.Open(context.Background(), store.Options{URL: url, ServerName: ServerName})
+	if err != nil {
+		return "", err
+	}
+	return name, errors.Join(s.Close(), execSQL(url, "DELETE FROM meta WHERE name = 'server_name'"))
+})
+
+// postgresURL makes a database of its own for a test, with the schema or empty.
+// In a cluster of this process it stays until the cluster ends: dropping costs a
+// checkpoint.
+func postgresURL(t testing.TB, empty bool) string {
 	t.Helper()
 	admin, err := cluster()
 	if err != nil {
 		t.Fatal(err)
 	}
 	name := fmt.Sprintf("stoa_%d_%d", os.Getpid(), databases.Add(1))
-	run := func(sql string) {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		c, err := pgx.Connect(ctx, admin)
+	create := "CREATE DATABASE " + name
+	if !empty {
+		from, err := template()
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = c.Exec(ctx, sql)
-		if err = errors.Join(err, c.Close(ctx)); err != nil {
-			t.Error(err)
-		}
+		create += " TEMPLATE " + from
 	}
-	run("CREATE DATABASE " + name)
-	t.Cleanup(func() { run("DROP DATABASE " + name + " WITH (FORCE)") })
+	if err := execSQL(admin, create); err != nil {
+		t.Fatal(err)
+	}
+	if alive == nil {
+		t.Cleanup(func() {
+			if err := execSQL(admin, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	return databaseURL(admin, name)
+}
+
+func databaseURL(admin, name string) string {
 	return strings.Replace(admin, "/postgres?", "/"+name+"?", 1)
 }
 
-// startCluster makes a temporary cluster on a Unix socket. A shell that waits on
+func execSQL(url, sql string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	_, err = c.Exec(ctx, sql)
+	return errors.Join(err, c.Close(ctx))
+}
+
+// startCluster makes a temporary cluster on a Unix socket, if the environment
+// variable STOA_TEST_POSTGRES doesn't name one (as
+// postgres://user@/postgres?host=/folder/of/the/socket). A shell that waits on
 // a pipe from this process ends it when the process is gone, however it went.
 func startCluster() (string, error) {
 	if url := os.Getenv("STOA_TEST_POSTGRES"); url != "" {

@@ -45,11 +45,21 @@ func Open(t testing.TB, engine string, options ...Option) *store.Store {
 	return opener(t, URL(t, engine))(options...)
 }
 
-// URL makes an empty database on the engine and returns its address.
+// URL makes a database on the engine that belongs to no server yet, and returns
+// its address.
 func URL(t testing.TB, engine string) string {
 	t.Helper()
 	if engine == "postgres" {
-		return postgresURL(t)
+		return postgresURL(t, false)
+	}
+	return EmptyURL(t, engine)
+}
+
+// EmptyURL makes a database without a schema.
+func EmptyURL(t testing.TB, engine string) string {
+	t.Helper()
+	if engine == "postgres" {
+		return postgresURL(t, true)
 	}
 	return filepath.Join(t.TempDir(), "stoa.db")
 }
