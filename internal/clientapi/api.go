@@ -16,6 +16,7 @@ import (
 	"stoa/internal/account"
 	"stoa/internal/auth"
 	"stoa/internal/e2ee"
+	"stoa/internal/userdata"
 	"stoa/matrix/id"
 )
 
@@ -48,6 +49,7 @@ type Options struct {
 	Auth     *auth.Auth
 	Accounts *account.Accounts
 	Keys     *e2ee.Keys
+	Data     *userdata.Data
 }
 
 // API serves the client-server API. Its handlers are in files named after the
@@ -57,6 +59,7 @@ type API struct {
 	auth     *auth.Auth
 	accounts *account.Accounts
 	keys     *e2ee.Keys
+	data     *userdata.Data
 	secret   *account.SharedSecret // nil = off
 }
 
@@ -65,7 +68,7 @@ func New(opt Options) *API {
 	if opt.Registration == "" {
 		opt.Registration = RegistrationClosed
 	}
-	a := &API{opt: opt, auth: opt.Auth, accounts: opt.Accounts, keys: opt.Keys}
+	a := &API{opt: opt, auth: opt.Auth, accounts: opt.Accounts, keys: opt.Keys, data: opt.Data}
 	if opt.SharedSecret != "" {
 		a.secret = account.NewSharedSecret(opt.SharedSecret, nil)
 	}

@@ -54,6 +54,30 @@ func (a *API) Routes() []httpkit.Route {
 		// Server administration. Spec: client-server-api#server-administration
 		route("GET", client+"/v3/admin/whois/{userId}", a.whois),
 
+		// Filtering. Spec: client-server-api#filtering
+		route("POST", client+"/v3/user/{userId}/filter", a.addFilter),
+		route("GET", client+"/v3/user/{userId}/filter/{filterId}", a.filter),
+
+		// Client config and room tagging. Spec: client-server-api#client-config
+		route("PUT", client+"/v3/user/{userId}/account_data/{type}", a.setAccountData),
+		route("GET", client+"/v3/user/{userId}/account_data/{type}", a.accountData),
+		route("PUT", client+"/v3/user/{userId}/rooms/{roomId}/account_data/{type}", a.setAccountData),
+		route("GET", client+"/v3/user/{userId}/rooms/{roomId}/account_data/{type}", a.accountData),
+		route("GET", client+"/v3/user/{userId}/rooms/{roomId}/tags", a.tags),
+		route("PUT", client+"/v3/user/{userId}/rooms/{roomId}/tags/{tag}", a.setTag),
+		route("DELETE", client+"/v3/user/{userId}/rooms/{roomId}/tags/{tag}", a.deleteTag),
+
+		// Push rules. Spec: client-server-api#push-rules-api
+		route("GET", client+"/v3/pushrules/", a.pushRules),
+		route("GET", client+"/v3/pushrules/global/", a.pushRulesGlobal),
+		route("GET", client+"/v3/pushrules/global/{kind}/{ruleId}", a.pushRule),
+		route("PUT", client+"/v3/pushrules/global/{kind}/{ruleId}", a.putPushRule),
+		route("DELETE", client+"/v3/pushrules/global/{kind}/{ruleId}", a.deletePushRule),
+		route("GET", client+"/v3/pushrules/global/{kind}/{ruleId}/enabled", a.pushRuleEnabled),
+		route("PUT", client+"/v3/pushrules/global/{kind}/{ruleId}/enabled", a.setPushRuleEnabled),
+		route("GET", client+"/v3/pushrules/global/{kind}/{ruleId}/actions", a.pushRuleActions),
+		route("PUT", client+"/v3/pushrules/global/{kind}/{ruleId}/actions", a.setPushRuleActions),
+
 		// Send-to-device messaging. Spec: client-server-api#send-to-device-messaging
 		route("PUT", client+"/v3/sendToDevice/{eventType}/{txnId}", a.sendToDevice),
 

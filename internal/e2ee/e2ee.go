@@ -40,8 +40,10 @@ const (
 	// claimedKept is how long a claimed key is remembered, so that an upload
 	// repeated after a lost answer can't bring it back.
 	claimedKept = 7 * 24 * time.Hour
-	// maxTries bounds how often a change is rebuilt after it lost a race.
-	maxTries = 8
+	// maxTries bounds how often a change is rebuilt after it lost a race. Claims of
+	// one device through many instances lose to one another, and each loss means
+	// that somebody else got on, so the bound is generous.
+	maxTries = 100
 )
 
 // Options are what the package is made of.

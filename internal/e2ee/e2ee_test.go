@@ -15,6 +15,7 @@ import (
 	"stoa/internal/e2ee"
 	"stoa/internal/store"
 	"stoa/internal/store/storetest"
+	"stoa/matrix/canonicaljson"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 	"stoa/matrix/signing"
@@ -230,60 +231,64 @@ func TestFallbackKeyIsUsedWhenNoneIsLeft(t *testing.T) {
 	})
 }
 
+// testKey is a client's signing key: named by a device or by its public half.
+type testKey struct {
+	name    string
+	private ed25519.PrivateKey
+}
+
+func newKey(seed string) testKey {
+	bytes := make([]byte, ed25519.SeedSize)
+	copy(bytes, seed)
+	k := testKey{private: ed25519.NewKeyFromSeed(bytes)}
+	k.name = k.public()
+	return k
+}
+
+func (k testKey) public() string {
+	return signing.Base64(k.private.Public().(ed25519.PublicKey)).String()
+}
+
+func (k testKey) id() string { return "ed25519:" + k.name }
+
 // person has cross-signing keys and a device with keys.
 type person struct {
 	e2ee.Device
-	master, self, user, own *signing.Key
-}
-
-func newKey(t *testing.T, name string) *signing.Key {
-	t.Helper()
-	seed := make([]byte, ed25519.SeedSize)
-	copy(seed, name)
-	unnamed, err := id.ParseKeyID("ed25519:x")
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := signing.NewKey(unnamed, seed)
-	if err != nil {
-		t.Fatal(err)
-	}
-	named, err := id.ParseKeyID("ed25519:" + signing.Base64(key.Public()).String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if key, err = signing.NewKey(named, seed); err != nil {
-		t.Fatal(err)
-	}
-	return key
+	master, self, user, own testKey
 }
 
 func (h *house) person(userID, deviceID string) person {
 	p := person{Device: h.device(userID, deviceID)}
-	p.master, p.self, p.user = newKey(h.t, userID+"m"), newKey(h.t, userID+"s"), newKey(h.t, userID+"u")
-	own, err := id.ParseKeyID("ed25519:" + deviceID)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	if p.own, err = signing.NewKey(own, newKey(h.t, deviceID).Seed()); err != nil {
-		h.t.Fatal(err)
-	}
+	p.master, p.self, p.user, p.own = newKey(userID+"m"), newKey(userID+"s"), newKey(userID+"u"), newKey(deviceID)
+	p.own.name = deviceID
 	h.upload(p.Device, e2ee.Upload{DeviceKeys: p.deviceKeys()})
 	return p
 }
 
 func (p person) deviceKeys() json.RawMessage {
 	return json.RawMessage(fmt.Sprintf(`{"user_id":%q,"device_id":%q,"algorithms":["m.olm.v1.curve25519-aes-sha2"],"keys":{%q:%q},"signatures":{}}`,
-		p.UserID, p.DeviceID, p.own.ID(), signing.Base64(p.own.Public())))
+		p.UserID, p.DeviceID, p.own.id(), p.own.public()))
 }
 
-func (p person) identity(usage string, key *signing.Key) json.RawMessage {
-	return json.RawMessage(fmt.Sprintf(`{"user_id":%q,"usage":[%q],"keys":{%q:%q}}`, p.UserID, usage, key.ID(), signing.Base64(key.Public())))
+func (p person) identity(usage string, key testKey) json.RawMessage {
+	return json.RawMessage(fmt.Sprintf(`{"user_id":%q,"usage":[%q],"keys":{%q:%q}}`, p.UserID, usage, key.id(), key.public()))
 }
 
-func (p person) sign(t *testing.T, object json.RawMessage, key *signing.Key) json.RawMessage {
+// sign replaces the signatures of an object by one of this person.
+func (p person) sign(t *testing.T, object json.RawMessage, key testKey) json.RawMessage {
 	t.Helper()
-	out, err := signing.SignJSON(object, p.UserID.String(), key)
+	var o e2ee.Object
+	if err := json.Unmarshal(object, &o); err != nil {
+		t.Fatal(err)
+	}
+	delete(o, "signatures")
+	message, err := canonicaljson.Marshal(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signature := signing.Base64(ed25519.Sign(key.private, message)).String()
+	o["signatures"] = json.RawMessage(fmt.Sprintf(`{%q:{%q:%q}}`, p.UserID, key.id(), signature))
+	out, err := json.Marshal(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -328,7 +333,7 @@ func TestCrossSigningUpload(t *testing.T) {
 			h.t.Error("the same keys again need authentication")
 		}
 		other := alice
-		other.master = newKey(h.t, "another")
+		other.master = newKey("another")
 		if !needs(other.crossSigning(h.t)) {
 			h.t.Error("another master key needs no authentication")
 		}
@@ -345,7 +350,7 @@ func TestSignatures(t *testing.T) {
 				h.t.Fatal(err)
 			}
 		}
-		bobMaster := signing.Base64(bob.master.Public()).String()
+		bobMaster := bob.master.public()
 		failures, err := h.keys.UploadSignatures(ctx, alice.Device, map[string]e2ee.Object{
 			"@alice:stoa.test": {"ALICE": alice.sign(h.t, alice.deviceKeys(), alice.self)},
 			"@bob:stoa.test":   {bobMaster: alice.sign(h.t, bob.identity("master", bob.master), alice.user)},
@@ -356,7 +361,7 @@ func TestSignatures(t *testing.T) {
 		for name, object := range map[string]json.RawMessage{
 			"by the wrong key":     alice.sign(h.t, bob.identity("master", bob.master), alice.self),
 			"on something else":    alice.sign(h.t, json.RawMessage(`{"user_id":"@bob:stoa.test"}`), alice.user),
-			"with a bad signature": json.RawMessage(strings.Replace(string(alice.sign(h.t, bob.identity("master", bob.master), alice.user)), `"signatures":{"@alice:stoa.test":{"ed25519:`+signing.Base64(alice.user.Public()).String()+`":"`, `"signatures":{"@alice:stoa.test":{"ed25519:`+signing.Base64(alice.user.Public()).String()+`":"AAAA`, 1)),
+			"with a bad signature": json.RawMessage(strings.Replace(string(alice.sign(h.t, bob.identity("master", bob.master), alice.user)), alice.user.public()+`":"`, alice.user.public()+`":"AAAA`, 1)),
 		} {
 			failures, err := h.keys.UploadSignatures(ctx, alice.Device, map[string]e2ee.Object{"@bob:stoa.test": {bobMaster: object}})
 			if err != nil || failures["@bob:stoa.test"][bobMaster] == nil {

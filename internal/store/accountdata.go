@@ -1,0 +1,101 @@
+package store
+
+// Tables account_data and filters. Written by package userdata.
+
+import "errors"
+
+// AccountData is an entry of a user's account data.
+type AccountData struct {
+	RoomID  string // "" = global
+	Type    string
+	Content string // JSON; of m.push_rules the stored form
+	Slot    Slot   // of its last change
+}
+
+// ErrFilterTaken says that a filter of this number came meanwhile.
+var ErrFilterTaken = errors.New("store: filter number is taken")
+
+var (
+	upsertAccountData = stmt(`INSERT INTO account_data (user_num, room_id, type, content, slot) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (user_num, room_id, type) DO UPDATE SET content = excluded.content, slot = excluded.slot`)
+	selectAccountData = stmt(`SELECT room_id, type, content, slot FROM account_data WHERE user_num = $1 AND room_id = $2 AND type = $3`)
+	selectAllData     = stmt(`SELECT room_id, type, content, slot FROM account_data WHERE user_num = $1 ORDER BY room_id, type LIMIT $2`)
+	selectDataSince   = stmt(`SELECT room_id, type, content, slot FROM account_data WHERE user_num = $1 AND slot >= $2 AND slot <= $3 ORDER BY slot, room_id, type LIMIT $4`)
+	countAccountData  = stmt(`SELECT COUNT(*) FROM account_data WHERE user_num = $1`)
+	selectDataOfUsers = stmt(`SELECT user_num, content FROM account_data WHERE {{in user_num $1}} AND room_id = '' AND type = $2`)
+
+	insertFilter     = stmt(`INSERT INTO filters (user_num, num, filter) VALUES ($1, $2, $3) ON CONFLICT (user_num, num) DO NOTHING`)
+	selectFilter     = stmt(`SELECT filter FROM filters WHERE user_num = $1 AND num = $2`)
+	findFilter       = stmt(`SELECT num FROM filters WHERE user_num = $1 AND filter = $2 ORDER BY num LIMIT 1`)
+	lastFilter       = stmt(`SELECT COALESCE(MAX(num), 0) FROM filters WHERE user_num = $1`)
+	deleteOldFilters = stmt(`DELETE FROM filters WHERE user_num = $1 AND num <= $2`)
+)
+
+func scanAccountData(row *Row) (d AccountData) {
+	row.Scan(&d.RoomID, &d.Type, &d.Content, &d.Slot)
+	return d
+}
+
+// PutAccountData writes an entry; the user's devices are told.
+func (c *Change) PutAccountData(user UserNum, roomID, dataType, content string) {
+	c.exec(upsertAccountData, user, roomID, dataType, content, c.UserSlot(user, KindAccountData))
+}
+
+// AccountData returns one entry; roomID "" = global. ErrNotFound.
+func (r *Read) AccountData(user UserNum, roomID, dataType string) (AccountData, error) {
+	return queryOne(r, selectAccountData, scanAccountData, user, roomID, dataType)
+}
+
+// AllAccountData returns all entries of a user, global ones first.
+func (r *Read) AllAccountData(user UserNum, limit int) ([]AccountData, error) {
+	return query(r, selectAllData, scanAccountData, user, limit)
+}
+
+// AccountDataBetween returns the entries whose last change has one of the
+// user's slots from first to last.
+func (r *Read) AccountDataBetween(user UserNum, first, last Slot, limit int) ([]AccountData, error) {
+	return query(r, selectDataSince, scanAccountData, user, first, last, limit)
+}
+
+// CountAccountData counts a user's entries.
+func (r *Read) CountAccountData(user UserNum) (int64, error) {
+	return queryOne(r, countAccountData, (*Row).Int, user)
+}
+
+// AccountDataOfUsers returns a global entry of many users, by user; who has none
+// is not in it.
+func (r *Read) AccountDataOfUsers(users []UserNum, dataType string) (map[UserNum]string, error) {
+	found := make(map[UserNum]string)
+	err := queryEach(r, selectDataOfUsers, func(row *Row) error {
+		user := num[UserNum](row)
+		found[user] = row.Text()
+		return nil
+	}, users, dataType)
+	return found, err
+}
+
+// AddFilter writes a filter; the change fails with ErrFilterTaken if the number
+// is.
+func (c *Change) AddFilter(user UserNum, number int64, filter string) {
+	c.execOne(insertFilter, ErrFilterTaken, user, number, filter)
+}
+
+// DeleteFiltersUpTo deletes the oldest filters of a user.
+func (c *Change) DeleteFiltersUpTo(user UserNum, number int64) {
+	c.exec(deleteOldFilters, user, number)
+}
+
+// Filter returns a filter; ErrNotFound.
+func (r *Read) Filter(user UserNum, number int64) (string, error) {
+	return queryOne(r, selectFilter, (*Row).Text, user, number)
+}
+
+// FindFilter returns the number of a filter that is there already; ErrNotFound.
+func (r *Read) FindFilter(user UserNum, filter string) (int64, error) {
+	return queryOne(r, findFilter, (*Row).Int, user, filter)
+}
+
+// LastFilter is the greatest number of the user's filters, 0 if there are none.
+func (r *Read) LastFilter(user UserNum) (int64, error) {
+	return queryOne(r, lastFilter, (*Row).Int, user)
+}

@@ -1,0 +1,69 @@
+package userdata
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strconv"
+
+	"stoa/internal/store"
+	"stoa/matrix/canonicaljson"
+	"stoa/matrix/eventfilter"
+	"stoa/matrix/mxerr"
+)
+
+// maxFilters bounds the filters of a user; then the oldest half goes. Clients
+// make one when they start and again when it is gone.
+const maxFilters = 1_000
+
+// AddFilter stores a filter and gives its ID; the same filter has the same ID.
+//
+// Spec: client-server-api#post_matrixclientv3useruseridfilter
+func (d *Data) AddFilter(ctx context.Context, user User, filter json.RawMessage) (string, error) {
+	if _, err := eventfilter.Parse(filter); err != nil {
+		return "", err
+	}
+	text, err := canonicaljson.AppendLoose(nil, filter)
+	if err != nil {
+		return "", mxerr.BadJSON("The filter is not usable").Because(err)
+	}
+	var number int64
+	err = d.store.Read(ctx, func(r *store.Read) (err error) {
+		number, err = r.FindFilter(user.Num, string(text))
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		err = d.change(ctx, "add a filter", user, func(r *store.Read, c *store.Change) error {
+			last, err := r.LastFilter(user.Num)
+			if err != nil {
+				return err
+			}
+			number = last + 1
+			c.AddFilter(user.Num, number, string(text))
+			if number%(maxFilters/2) == 0 {
+				c.DeleteFiltersUpTo(user.Num, number-maxFilters)
+			}
+			return nil
+		})
+	}
+	return strconv.FormatInt(number, 10), err
+}
+
+// Filter gives a stored filter, or M_NOT_FOUND.
+//
+// Spec: client-server-api#get_matrixclientv3useruseridfilterfilterid
+func (d *Data) Filter(ctx context.Context, user User, filterID string) (json.RawMessage, error) {
+	number, err := strconv.ParseInt(filterID, 10, 64)
+	if err != nil {
+		return nil, mxerr.NotFound("There is no filter %q", filterID)
+	}
+	var filter string
+	err = d.store.Read(ctx, func(r *store.Read) (err error) {
+		filter, err = r.Filter(user.Num, number)
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, mxerr.NotFound("There is no filter %q", filterID)
+	}
+	return json.RawMessage(filter), err
+}

@@ -1,0 +1,217 @@
+// Package userdata keeps what a user stores on the server for their own
+// clients: account data, tags, push rules, filters.
+//
+// It owns the tables account_data and filters. It never interprets account
+// data but for push rules and the list of ignored users, which it compiles for
+// the packages that count and hide. It doesn't check membership: a client may
+// keep data about a room that it has left.
+//
+// The invariant that matters: two clients of a user that change tags or push
+// rules at the same time lose nothing: both are read and written on the user's
+// head.
+//
+// Spec: client-server-api#client-config
+package userdata
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"stoa/internal/store"
+	"stoa/matrix/canonicaljson"
+	"stoa/matrix/id"
+	"stoa/matrix/mxerr"
+)
+
+const (
+	// maxEntry bounds the content of an entry, in bytes. m.direct of somebody
+	// with two thousand conversations has about 200 KiB.
+	maxEntry = 256 << 10
+	// maxEntries bounds the entries of a user.
+	maxEntries = 5_000
+	// maxType bounds a type, in bytes, as events do.
+	maxType = 255
+	// maxTries bounds how often a change is rebuilt after it lost a race.
+	maxTries = 8
+)
+
+// Types that this package knows.
+const (
+	TypePushRules       = "m.push_rules"
+	TypeFullyRead       = "m.fully_read"
+	TypeTag             = "m.tag"
+	TypeIgnoredUserList = "m.ignored_user_list"
+)
+
+// Options are what the package is made of.
+type Options struct {
+	Store *store.Store
+}
+
+// Data serves the data of all users.
+type Data struct {
+	store *store.Store
+	rules compiledRules
+}
+
+// New makes the package's one object. It starts nothing.
+func New(opt Options) *Data { return &Data{store: opt.Store, rules: newCompiledRules()} }
+
+// User is whose data is meant.
+type User struct {
+	ID  id.UserID
+	Num store.UserNum
+}
+
+// change builds and commits a change on the user's head until it loses no race.
+func (d *Data) change(ctx context.Context, what string, user User, build func(*store.Read, *store.Change) error) error {
+	var err error
+	for range maxTries {
+		c := store.NewChange()
+		err = d.store.Read(ctx, func(r *store.Read) error {
+			head, err := r.UserHead(user.Num)
+			if err != nil {
+				return err
+			}
+			c.User(user.Num, head)
+			return build(r, c)
+		})
+		if err != nil {
+			return err
+		}
+		if _, err = d.store.Commit(ctx, c); !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrFilterTaken) {
+			break
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%s of %s: %w", what, user.ID, err)
+	}
+	return nil
+}
+
+// SetAccountData replaces an entry; roomID zero = global. m.push_rules and
+// m.fully_read have endpoints of their own and are refused with status 405.
+//
+// Spec: client-server-api#put_matrixclientv3useruseridaccount_datatype
+func (d *Data) SetAccountData(ctx context.Context, user User, roomID id.RoomID, dataType string, content json.RawMessage) error {
+	switch {
+	case dataType == TypePushRules || dataType == TypeFullyRead:
+		return mxerr.BadJSON("%s has an endpoint of its own", dataType).WithStatus(405)
+	case dataType == "" || len(dataType) > maxType:
+		return mxerr.InvalidParam("A type has 1 to %d bytes", maxType)
+	case !canonicaljson.IsObject(content):
+		return mxerr.BadJSON("The content must be an object")
+	case len(content) > maxEntry:
+		return mxerr.TooLarge("The content has more than %d bytes", maxEntry)
+	}
+	return d.put(ctx, user, roomID, dataType, content)
+}
+
+// SetFullyRead moves the fully read marker of a room.
+//
+// Spec: client-server-api#fully-read-markers
+func (d *Data) SetFullyRead(ctx context.Context, user User, roomID id.RoomID, eventID id.EventID) error {
+	content, err := json.Marshal(map[string]string{"event_id": eventID.String()})
+	if err != nil {
+		return err
+	}
+	return d.put(ctx, user, roomID, TypeFullyRead, content)
+}
+
+func (d *Data) put(ctx context.Context, user User, roomID id.RoomID, dataType string, content json.RawMessage) error {
+	err := d.change(ctx, "set account data", user, func(r *store.Read, c *store.Change) error {
+		if err := checkRoom(r, user, roomID.String(), dataType); err != nil {
+			return err
+		}
+		c.PutAccountData(user.Num, roomID.String(), dataType, string(content))
+		return nil
+	})
+	if err == nil && dataType == TypeIgnoredUserList {
+		d.rules.drop(user.Num)
+	}
+	return err
+}
+
+// checkRoom refuses one entry too many.
+func checkRoom(r *store.Read, user User, roomID, dataType string) error {
+	_, err := r.AccountData(user.Num, roomID, dataType)
+	if !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	n, err := r.CountAccountData(user.Num)
+	if err == nil && n >= maxEntries {
+		return mxerr.TooLarge("You keep %d entries of account data, as many as there may be", maxEntries)
+	}
+	return err
+}
+
+// AccountData gives an entry's content, or M_NOT_FOUND.
+//
+// Spec: client-server-api#get_matrixclientv3useruseridaccount_datatype
+func (d *Data) AccountData(ctx context.Context, user User, roomID id.RoomID, dataType string) (json.RawMessage, error) {
+	var content json.RawMessage
+	err := d.store.Read(ctx, func(r *store.Read) error {
+		if roomID.IsZero() && dataType == TypePushRules {
+			rules, err := loadRules(r, user)
+			if err == nil {
+				content, err = pushRulesContent(rules)
+			}
+			return err
+		}
+		row, err := r.AccountData(user.Num, roomID.String(), dataType)
+		content = json.RawMessage(row.Content)
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, mxerr.NotFound("There is no account data of this type")
+	}
+	return content, err
+}
+
+// Entry is an entry as sync shows it.
+type Entry struct {
+	RoomID  string // "" = global
+	Type    string
+	Content json.RawMessage
+}
+
+// All gives all entries of a user, push rules always among them.
+func (d *Data) All(r *store.Read, user User) ([]Entry, error) {
+	rows, err := r.AllAccountData(user.Num, maxEntries+1)
+	if err != nil {
+		return nil, err
+	}
+	hasRules := func(row store.AccountData) bool { return row.RoomID == "" && row.Type == TypePushRules }
+	if !slices.ContainsFunc(rows, hasRules) {
+		rows = append(rows, store.AccountData{Type: TypePushRules})
+	}
+	return entries(user, rows)
+}
+
+// Between gives the entries whose last change has one of the user's slots from
+// first to last.
+func (d *Data) Between(r *store.Read, user User, first, last store.Slot) ([]Entry, error) {
+	rows, err := r.AccountDataBetween(user.Num, first, last, maxEntries+1)
+	if err != nil {
+		return nil, err
+	}
+	return entries(user, rows)
+}
+
+func entries(user User, rows []store.AccountData) ([]Entry, error) {
+	out := make([]Entry, len(rows))
+	for i, row := range rows {
+		out[i] = Entry{RoomID: row.RoomID, Type: row.Type, Content: json.RawMessage(row.Content)}
+		if row.RoomID == "" && row.Type == TypePushRules {
+			content, err := shownRules(user, row.Content)
+			if err != nil {
+				return nil, err
+			}
+			out[i].Content = content
+		}
+	}
+	return out, nil
+}
