@@ -177,9 +177,7 @@ func (d *defaultRule) rule(user id.UserID) Rule {
 		r.Actions = []Action{}
 	}
 	for _, text := range d.conditions {
-		if strings.Contains(text, userIDPlaceholder) {
-			text = strings.Replace(text, userIDPlaceholder, string(mustMarshal(user.String())), 1)
-		}
+		text = strings.Replace(text, userIDPlaceholder, string(mustMarshal(user.String())), 1)
 		r.Conditions = append(r.Conditions, Condition{raw: json.RawMessage(text)})
 	}
 	return r
