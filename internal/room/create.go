@@ -65,7 +65,6 @@ type StateEvent struct {
 // drafts of all other events of the new room, in the order of the spec, the
 // creator's join first.
 type creation struct {
-	rules  *roomversion.Rules
 	create json.RawMessage
 	drafts []Draft
 }
@@ -96,13 +95,16 @@ func (rs *Rooms) Create(ctx context.Context, req CreateRequest) (id.RoomID, erro
 	if err := rs.planInvites(ctx, &plan, req); err != nil {
 		return id.RoomID{}, err
 	}
-	r, t, err := rs.createTurn(ctx, plan, req.Creator, req.Published, store.NewChange())
+	t, err := rs.newRoom(ctx, rules, req.Published, store.NewChange())
 	if err != nil {
 		return id.RoomID{}, err
 	}
-	defer r.turn.Unlock()
+	defer t.r.turn.Unlock()
+	if err := t.create(plan, req.Creator); err != nil {
+		return id.RoomID{}, err
+	}
 	if req.With != nil {
-		req.With(t.change, t.row.Num, r.id)
+		req.With(t.change, t.row.Num, t.r.id)
 	}
 	departed, err := depart(t)
 	if err != nil {
@@ -111,7 +113,7 @@ func (rs *Rooms) Create(ctx context.Context, req CreateRequest) (id.RoomID, erro
 	if err := departed.wait(); err != nil {
 		return id.RoomID{}, refused(err)
 	}
-	return r.id, nil
+	return t.r.id, nil
 }
 
 // planInvites adds the invitations, the last events of a new room.
@@ -138,31 +140,26 @@ func (rs *Rooms) planInvites(ctx context.Context, plan *creation, req CreateRequ
 	return nil
 }
 
-// createTurn builds a new room in a change: its create event, and the drafts of
-// the plan. The room's turn is held when it returns without an error.
-func (rs *Rooms) createTurn(ctx context.Context, plan creation, creator id.UserID, published bool, change *store.Change) (*room, *turn, error) {
+// newRoom begins the turn of a room that is not there yet, in a change. The room's
+// turn is held when it returns without an error. The room has an ID already if its
+// version does not make it of the create event.
+func (rs *Rooms) newRoom(ctx context.Context, rules *roomversion.Rules, published bool, change *store.Change) (*turn, error) {
 	num, err := rs.store.NextRoom(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if err := rs.internPlan(ctx, plan, creator); err != nil {
-		return nil, nil, err
-	}
-	r := &room{rooms: rs, rules: plan.rules, loaded: true}
+	r := &room{rooms: rs, rules: rules, loaded: true}
 	r.state, r.threads, r.stale = map[eventauth.Key]*entry{}, map[id.EventID]pushrule.Totals{}, map[id.UserID]struct{}{}
-	if !plan.rules.RoomIDFromCreate {
+	if !rules.RoomIDFromCreate {
 		if r.id, err = rs.newRoomID(); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
 	r.turn.Lock()
 	t := r.begin(ctx, change)
 	t.isNew = true
-	if err := t.create(plan, creator, num, published); err != nil {
-		r.turn.Unlock()
-		return nil, nil, err
-	}
-	return r, t, nil
+	t.row = store.Room{Num: num, Version: rules.Version, Resident: true, Published: published, CreatedTS: t.now}
+	return t, nil
 }
 
 // internPlan gives numbers to all keys and local users of a new room at once.
@@ -184,18 +181,19 @@ func (rs *Rooms) internPlan(ctx context.Context, plan creation, creator id.UserI
 	return nil
 }
 
-// create adds the create event and all drafts of the plan to the turn.
-func (t *turn) create(plan creation, creator id.UserID, num store.RoomNum, published bool) error {
+// create adds the create event and all drafts of the plan to the turn of a new room.
+func (t *turn) create(plan creation, creator id.UserID) error {
+	if err := t.rs.internPlan(t.ctx, plan, creator); err != nil {
+		return err
+	}
 	empty := ""
 	first, edges, err := t.build(Draft{Sender: creator, Type: typeCreate, StateKey: &empty, Content: plan.create})
 	if err != nil {
 		return asInvalidState(err, typeCreate)
 	}
 	t.r.id = first.RoomID().Clone()
-	t.row = store.Room{
-		Num: num, RoomID: t.r.id.String(), Version: plan.rules.Version, Resident: true, Published: published, CreatedTS: t.now,
-	}
-	t.out.Room, t.out.RoomID, t.out.First = num, t.r.id, 1
+	t.row.RoomID = t.r.id.String()
+	t.out.Room, t.out.RoomID, t.out.First = t.row.Num, t.r.id, 1
 	if err := t.extend(first, edges, Txn{}); err != nil {
 		return err
 	}
@@ -259,7 +257,7 @@ func planCreation(req CreateRequest, rules *roomversion.Rules, profile Profile) 
 	if err != nil {
 		return creation{}, err
 	}
-	plan := creation{rules: rules, create: create}
+	plan := creation{create: create}
 	add := func(evType, stateKey string, content any) error {
 		raw, err := json.Marshal(content)
 		if err != nil {
@@ -373,6 +371,12 @@ func additionalCreators(value any) ([]string, error) {
 	return users, nil
 }
 
+// tombstoneLevel is what closing a room needs in versions whose creators have
+// power of their own: more than state_default, and more than an administrator has.
+//
+// Spec: client-server-api#mroompower_levels
+const tombstoneLevel = 150
+
 // initialPowerLevels makes the first m.room.power_levels and lays the
 // request's own over it, key by key of the top level.
 func initialPowerLevels(req CreateRequest, rules *roomversion.Rules, preset string, creators []string, invite []id.UserID) (map[string]any, error) {
@@ -387,7 +391,7 @@ func initialPowerLevels(req CreateRequest, rules *roomversion.Rules, preset stri
 	}
 	tombstone := 100
 	if rules.CreatorsPrivileged {
-		tombstone = 150
+		tombstone = tombstoneLevel
 	}
 	inviteLevel := 0
 	if preset == PresetPublicChat {

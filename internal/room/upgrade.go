@@ -1,0 +1,326 @@
+package room
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"stoa/internal/store"
+	"stoa/matrix/event"
+	"stoa/matrix/eventauth"
+	"stoa/matrix/id"
+	"stoa/matrix/mxerr"
+	"stoa/matrix/roomversion"
+)
+
+// UpgradeRequest asks to replace a room by one of another version.
+type UpgradeRequest struct {
+	RoomID  id.RoomID
+	Sender  id.UserID
+	Version string
+	// AdditionalCreators create the new room beside the sender, if its version
+	// knows such.
+	AdditionalCreators []id.UserID
+	// With adds to the change what must stand or fall with it, such as the move
+	// of the aliases; nil for nothing.
+	With func(change *store.Change, from, to store.RoomNum, roomID id.RoomID)
+}
+
+// transferable are the state events that an upgrade copies, in this order. Power
+// levels come last: until then, the creator has the power to send the others.
+//
+// Spec: client-server-api#room-upgrades
+var transferable = [...]string{
+	typeServerACL, typeEncryption, typeName, typeAvatar, typeTopic, typeGuestAccess, typeHistoryVisibility, typeJoinRules,
+	typeCanonicalAlias, typePowerLevels,
+}
+
+// Upgrade makes a new room that takes over what can be taken over of an old one,
+// and closes the old one. Both are one commit.
+//
+// Errors: M_FORBIDDEN (the sender may not send m.room.tombstone),
+// M_UNSUPPORTED_ROOM_VERSION, M_NOT_FOUND.
+//
+// Spec: client-server-api#room-upgrades
+func (rs *Rooms) Upgrade(ctx context.Context, req UpgradeRequest) (id.RoomID, error) {
+	rules, ok := roomversion.Of(req.Version)
+	if !ok {
+		return id.RoomID{}, mxerr.UnsupportedRoomVersion("This server does not know room version %q", req.Version)
+	}
+	profile, err := rs.profile(ctx, req.Sender)
+	if err != nil {
+		return id.RoomID{}, err
+	}
+	if err := rs.internUpgrade(ctx, req); err != nil {
+		return id.RoomID{}, err
+	}
+	old := rs.resident.acquire(req.RoomID)
+	defer rs.resident.release(old)
+	for range maxTries {
+		var roomID id.RoomID
+		var departed *departure
+		if roomID, departed, err = old.upgrade(ctx, req, rules, profile); err != nil {
+			return id.RoomID{}, refused(err)
+		}
+		if err = departed.wait(); err == nil {
+			return roomID, nil
+		}
+		if !errors.Is(err, store.ErrConflict) {
+			break
+		}
+	}
+	return id.RoomID{}, refused(err)
+}
+
+// internUpgrade gives numbers to the keys that an upgrade writes.
+func (rs *Rooms) internUpgrade(ctx context.Context, req UpgradeRequest) error {
+	pairs := []store.Pair{{Type: typeTombstone}, {Type: typeCreate}, {Type: typeMember, StateKey: req.Sender.String()}}
+	for _, evType := range transferable {
+		pairs = append(pairs, store.Pair{Type: evType})
+	}
+	_, err := rs.store.Intern(ctx, pairs)
+	return err
+}
+
+// upgrade builds the change over both rooms and sends it off.
+func (r *room) upgrade(ctx context.Context, req UpgradeRequest, rules *roomversion.Rules, profile Profile) (id.RoomID, *departure, error) {
+	if err := r.lock(ctx); err != nil {
+		return id.RoomID{}, nil, err
+	}
+	keys := []eventauth.Key{{Type: event.TypeCreate}, {Type: event.TypeMember, StateKey: req.Sender.String()}}
+	for _, evType := range transferable {
+		keys = append(keys, eventauth.Key{Type: evType})
+	}
+	if err := r.prepare(ctx, keys); err != nil {
+		return id.RoomID{}, nil, err
+	}
+	defer r.turn.Unlock()
+	from := r.begin(ctx, store.NewChange())
+	if err := from.mayClose(req); err != nil {
+		return id.RoomID{}, nil, err
+	}
+	to, err := r.rooms.newRoom(ctx, rules, from.row.Published, from.change)
+	if err != nil {
+		return id.RoomID{}, nil, err
+	}
+	defer to.r.turn.Unlock()
+	if err := from.moveTo(to, req, profile); err != nil {
+		from.rewatch()
+		return id.RoomID{}, nil, err
+	}
+	if from.row.Published {
+		from.change.SetPublished(from.row.Num, false)
+	}
+	if req.With != nil {
+		req.With(from.change, from.row.Num, to.row.Num, to.r.id)
+	}
+	departed, err := depart(from, to)
+	return to.r.id, departed, err
+}
+
+// mayClose says whether the sender may send m.room.tombstone.
+func (t *turn) mayClose(req UpgradeRequest) error {
+	membership, err := t.membership(req.Sender)
+	if err != nil {
+		return err
+	}
+	powers, err := eventauth.PowersOf(t)
+	if err != nil {
+		return err
+	}
+	if membership != event.MembershipJoin || powers.User(req.Sender) < powers.Event(event.TypeTombstone, true) {
+		return mxerr.Forbidden("You may not upgrade this room")
+	}
+	return nil
+}
+
+// moveTo closes the old room and fills the new one. Which of the two comes first
+// depends on where the new room's ID comes from.
+func (t *turn) moveTo(to *turn, req UpgradeRequest, profile Profile) error {
+	predecessor := map[string]any{"room_id": t.r.id.String()}
+	if !to.r.rules.RoomIDFromCreate {
+		tombstone, err := t.tombstone(req.Sender, to.r.id)
+		if err != nil {
+			return err
+		}
+		predecessor["event_id"] = tombstone.String()
+	}
+	plan, err := t.planUpgrade(to.r.rules, req, predecessor, profile)
+	if err != nil {
+		return err
+	}
+	if err := to.create(plan, req.Sender); err != nil {
+		return err
+	}
+	if to.r.rules.RoomIDFromCreate {
+		if _, err := t.tombstone(req.Sender, to.r.id); err != nil {
+			return err
+		}
+	}
+	return t.close(req.Sender)
+}
+
+func (t *turn) tombstone(sender id.UserID, replacement id.RoomID) (id.EventID, error) {
+	content, err := json.Marshal(map[string]string{
+		"body": "This room has been replaced", "replacement_room": replacement.String(),
+	})
+	if err != nil {
+		return id.EventID{}, err
+	}
+	return t.send(Draft{RoomID: t.r.id, Sender: sender, Type: event.TypeTombstone, StateKey: new(string), Content: content})
+}
+
+// planUpgrade makes the drafts of the new room of the state of the old one.
+func (t *turn) planUpgrade(rules *roomversion.Rules, req UpgradeRequest, predecessor map[string]any, profile Profile) (creation, error) {
+	create, err := t.Event(event.TypeCreate, "")
+	if err != nil {
+		return creation{}, err
+	}
+	content := map[string]any{"predecessor": predecessor}
+	var old map[string]any
+	if err := json.Unmarshal(create.Content(), &old); err != nil {
+		return creation{}, err
+	}
+	for _, key := range []string{"type", "m.federate"} {
+		if value, ok := old[key]; ok {
+			content[key] = value
+		}
+	}
+	if rules.CreatorsPrivileged && len(req.AdditionalCreators) > 0 {
+		list := make([]any, len(req.AdditionalCreators))
+		for i, user := range req.AdditionalCreators {
+			list[i] = user.String()
+		}
+		content["additional_creators"] = list
+	}
+	raw, err := json.Marshal(content)
+	if err != nil {
+		return creation{}, err
+	}
+	first, creators, err := createContent(CreateRequest{Creator: req.Sender, CreationContent: raw}, rules, false, nil)
+	if err != nil {
+		return creation{}, err
+	}
+	member, err := json.Marshal(memberContent(membershipJoin, profile, "", nil))
+	if err != nil {
+		return creation{}, err
+	}
+	sender := req.Sender.String()
+	plan := creation{create: first, drafts: []Draft{{Sender: req.Sender, Type: typeMember, StateKey: &sender, Content: member}}}
+	for _, evType := range transferable {
+		pdu, err := t.Event(evType, "")
+		if err != nil {
+			return creation{}, err
+		}
+		var content json.RawMessage
+		switch {
+		case evType == typePowerLevels:
+			content, err = t.upgradedLevels(pdu, rules, req.Sender, creators)
+		case pdu != nil:
+			content = pdu.Content()
+		default:
+			continue
+		}
+		if err != nil {
+			return creation{}, err
+		}
+		plan.drafts = append(plan.drafts, Draft{Sender: req.Sender, Type: evType, StateKey: new(string), Content: content})
+	}
+	return plan, nil
+}
+
+// upgradedLevels makes the power levels of the new room of those of the old: in
+// integers, without the creators where these have power of their own, and with the
+// sender's power where they had it as a creator.
+func (t *turn) upgradedLevels(pdu *event.PDU, rules *roomversion.Rules, sender id.UserID, creators []string) (json.RawMessage, error) {
+	content := map[string]any{}
+	users := map[string]any{}
+	events := map[string]any{}
+	if pdu != nil {
+		levels, err := pdu.PowerLevels()
+		if err != nil {
+			return nil, fmt.Errorf("power levels of %s: %w", t.r.id, err)
+		}
+		if err := json.Unmarshal(pdu.Content(), &content); err != nil {
+			return nil, err
+		}
+		for user, level := range levels.Users {
+			users[user.String()] = level
+		}
+		for evType, level := range levels.Events {
+			events[evType] = level
+		}
+		if len(levels.Notifications) > 0 {
+			content["notifications"] = levels.Notifications
+		}
+		for key, level := range map[string]event.Level{
+			"ban": levels.Ban, "kick": levels.Kick, "redact": levels.Redact, "invite": levels.Invite,
+			"events_default": levels.EventsDefault, "state_default": levels.StateDefault, "users_default": levels.UsersDefault,
+		} {
+			if level.Present {
+				content[key] = level.Value
+			}
+		}
+	}
+	powers, err := eventauth.PowersOf(t)
+	if err != nil {
+		return nil, err
+	}
+	if rules.CreatorsPrivileged {
+		for _, creator := range creators {
+			delete(users, creator)
+		}
+		if powers.Event(typeTombstone, true) < tombstoneLevel {
+			events[typeTombstone] = tombstoneLevel
+		}
+	} else if powers.User(sender) == eventauth.Infinite || pdu == nil {
+		users[sender.String()] = 100
+	}
+	content["users"], content["events"] = users, events
+	return json.Marshal(content)
+}
+
+// close keeps members from talking and inviting in the old room, if the sender
+// may do that, and takes its alias away.
+//
+// Spec: client-server-api#room-upgrades (6)
+func (t *turn) close(sender id.UserID) error {
+	try := func(d Draft) error {
+		_, err := t.send(d)
+		if _, refused := mxerr.As(err); refused || errors.Is(err, errNothing) {
+			return nil
+		}
+		return err
+	}
+	alias, err := t.Event(typeCanonicalAlias, "")
+	if err != nil {
+		return err
+	}
+	if alias != nil {
+		err := try(Draft{RoomID: t.r.id, Sender: sender, Type: typeCanonicalAlias, StateKey: new(string), Content: json.RawMessage(`{}`)})
+		if err != nil {
+			return err
+		}
+	}
+	pdu, err := t.Event(typePowerLevels, "")
+	if err != nil || pdu == nil {
+		return err
+	}
+	levels, err := pdu.PowerLevels()
+	if err != nil {
+		return fmt.Errorf("power levels of %s: %w", t.r.id, err)
+	}
+	var content map[string]any
+	if err := json.Unmarshal(pdu.Content(), &content); err != nil {
+		return err
+	}
+	closed := max(50, levels.UsersDefault.Or(event.DefaultUsersLevel)+1)
+	content["events_default"] = max(closed, levels.EventsDefault.Or(event.DefaultEventsLevel))
+	content["invite"] = max(closed, levels.Invite.Or(event.DefaultInviteLevel))
+	raw, err := json.Marshal(content)
+	if err != nil {
+		return err
+	}
+	return try(Draft{RoomID: t.r.id, Sender: sender, Type: typePowerLevels, StateKey: new(string), Content: raw})
+}
