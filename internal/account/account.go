@@ -25,9 +25,9 @@ import (
 
 // Rooms is what happens in rooms because of an account.
 type Rooms interface {
-	// SetProfile puts a display name and an avatar (nil = none) into the member
-	// events of all rooms that the user is joined to.
-	SetProfile(ctx context.Context, user id.UserID, displayName, avatarURL *string) error
+	// SetProfile puts the user's new profile into the member events of all rooms
+	// that the user is joined to.
+	SetProfile(ctx context.Context, user id.UserID) error
 	// LeaveAll leaves all rooms of the user and rejects all invites.
 	LeaveAll(ctx context.Context, user id.UserID) error
 }
@@ -44,6 +44,7 @@ type Options struct {
 	// Sessions is told when sessions end or change; nil when no server runs.
 	Sessions Sessions
 	// Rooms is told of profiles and ends; nil when there are no rooms to tell.
+	// They are made first, with a [Directory] to ask for profiles.
 	Rooms Rooms
 	// Clock is time.Now if nil.
 	Clock func() time.Time

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"stoa/internal/store"
 	"stoa/matrix/id"
@@ -45,8 +46,11 @@ func (a *Accounts) Device(ctx context.Context, user store.UserNum, device id.Dev
 
 func errNoDevice() error { return mxerr.NotFound("You have no device with this ID") }
 
-// CheckDeviceName refuses a display name that is too long.
+// CheckDeviceName refuses a display name that is too long, or can't be stored.
 func CheckDeviceName(name string) error {
+	if strings.Contains(name, "\x00") {
+		return mxerr.InvalidParam("A device's display name must not have a NUL")
+	}
 	if len(name) > MaxDeviceNameBytes {
 		return mxerr.InvalidParam("A device's display name must not be longer than %d bytes", MaxDeviceNameBytes)
 	}

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"stoa/internal/store"
@@ -53,7 +54,7 @@ func (a *Accounts) CreateRegistrationToken(ctx context.Context, t RegistrationTo
 	if len(token) > MaxRegistrationToken || !isOpaque(token) {
 		return "", mxerr.InvalidParam("A registration token has 1 to %d of the characters A-Z, a-z, 0-9, - . _ ~", MaxRegistrationToken)
 	}
-	if t.Name == "" || len(t.Name) > 255 || t.UsesAllowed < 0 {
+	if t.Name == "" || len(t.Name) > 255 || strings.Contains(t.Name, "\x00") || t.UsesAllowed < 0 {
 		return "", mxerr.InvalidParam("A registration token needs a name of at most 255 bytes, and no negative number of uses")
 	}
 	row := store.RegistrationToken{Hash: string(HashRegistrationToken(token)), Name: t.Name, UsesAllowed: t.UsesAllowed, CreatedTS: a.clock().UnixMilli()}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
@@ -32,11 +33,26 @@ const (
 // Profile is a user's profile: JSON values by field name.
 type Profile map[string]json.RawMessage
 
-// Profile returns the whole profile of a local user; M_NOT_FOUND if there is no
-// such user.
-func (a *Accounts) Profile(ctx context.Context, user id.UserID) (Profile, error) {
+// Directory reads the profiles of local users. It is apart from Accounts so that
+// rooms, which Accounts needs, can be made with it.
+type Directory struct{ Store *store.Store }
+
+// Profile returns what a user's member events show. Users without an account
+// have an empty profile.
+func (d Directory) Profile(ctx context.Context, user id.UserID) (room.Profile, error) {
+	p, err := d.fields(ctx, user)
+	if errors.Is(err, store.ErrNotFound) {
+		err = nil
+	}
+	if err != nil {
+		return room.Profile{}, fmt.Errorf("profile of %s: %w", user, err)
+	}
+	return room.Profile{DisplayName: p.text(FieldDisplayName), AvatarURL: p.text(FieldAvatarURL)}, nil
+}
+
+func (d Directory) fields(ctx context.Context, user id.UserID) (Profile, error) {
 	out := Profile{}
-	err := a.store.Read(ctx, func(r *store.Read) error {
+	err := d.Store.Read(ctx, func(r *store.Read) error {
 		account, err := r.Account(user.String())
 		if err != nil {
 			return err
@@ -47,6 +63,13 @@ func (a *Accounts) Profile(ctx context.Context, user id.UserID) (Profile, error)
 		}
 		return err
 	})
+	return out, err
+}
+
+// Profile returns the whole profile of a local user; M_NOT_FOUND if there is no
+// such user.
+func (a *Accounts) Profile(ctx context.Context, user id.UserID) (Profile, error) {
+	out, err := Directory{a.store}.fields(ctx, user)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, mxerr.NotFound("Profile not found")
 	}
@@ -73,24 +96,11 @@ func (a *Accounts) ProfileField(ctx context.Context, user id.UserID, field strin
 	return json.RawMessage(value), err
 }
 
-// MemberProfile returns what a user's member events show: display name and
-// avatar, nil = none. Users without an account have neither.
-func (a *Accounts) MemberProfile(ctx context.Context, user id.UserID) (displayName, avatarURL *string, err error) {
-	profile, err := a.Profile(ctx, user)
-	if mxerr.Is(err, mxerr.CodeNotFound) {
-		return nil, nil, nil
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("profile of %s: %w", user, err)
-	}
-	return profile.text(FieldDisplayName), profile.text(FieldAvatarURL), nil
-}
-
-// text gives a field that is a string, else nil.
-func (p Profile) text(field string) *string {
-	var s *string
+// text gives a field that is a string, else "".
+func (p Profile) text(field string) string {
+	var s string
 	if raw, ok := p[field]; !ok || json.Unmarshal(raw, &s) != nil {
-		return nil
+		return ""
 	}
 	return s
 }
@@ -204,17 +214,16 @@ func (a *Accounts) DeleteProfileField(ctx context.Context, user id.UserID, num s
 // changeProfile commits what fill says about the profile as it is. The user's
 // head fences it, so that two fields set at once can't grow past the limit.
 func (a *Accounts) changeProfile(ctx context.Context, user id.UserID, num store.UserNum, field string, fill func(Profile, *store.Change) error) error {
-	var after Profile
 	err := a.change(ctx, num, func(r *store.Read, c *store.Change) error {
 		fields, err := r.Profile(num)
 		if err != nil {
 			return err
 		}
-		after = make(Profile, len(fields)+1)
+		now := make(Profile, len(fields)+1)
 		for _, f := range fields {
-			after[f.Name] = json.RawMessage(f.Value)
+			now[f.Name] = json.RawMessage(f.Value)
 		}
-		return fill(after, c)
+		return fill(now, c)
 	})
 	if err != nil {
 		return fmt.Errorf("change profile of %s: %w", user, err)
@@ -222,7 +231,7 @@ func (a *Accounts) changeProfile(ctx context.Context, user id.UserID, num store.
 	if a.rooms == nil || field != FieldDisplayName && field != FieldAvatarURL {
 		return nil
 	}
-	if err := a.rooms.SetProfile(ctx, user, after.text(FieldDisplayName), after.text(FieldAvatarURL)); err != nil {
+	if err := a.rooms.SetProfile(ctx, user); err != nil {
 		return fmt.Errorf("tell rooms of the profile of %s: %w", user, err)
 	}
 	return nil

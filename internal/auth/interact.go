@@ -67,7 +67,7 @@ type attempt struct {
 // Spec: client-server-api#user-interactive-authentication-api
 func (a *Auth) Interact(r *http.Request, in Interaction) (*Proof, error) {
 	ctx := r.Context()
-	session := uiaSession{operation: operationKey(in.Operation)}
+	session := uiaSession{operation: digest(in.Operation)}
 	if in.Caller != nil {
 		session.user = in.Caller.UserNum
 	}
@@ -122,8 +122,9 @@ func (s *uiaSession) completed() []string {
 	return names
 }
 
-func operationKey(operation string) string {
-	sum := sha256.Sum256([]byte(operation))
+// digest is a text in a form of bounded length.
+func digest(text string) string {
+	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:])
 }
 

@@ -8,7 +8,6 @@ import (
 
 	"stoa/internal/httpkit"
 	"stoa/internal/store"
-	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
 
@@ -47,11 +46,9 @@ func (a *Auth) takePassword(r *http.Request, user string) error {
 	return a.take(r.Context(), append(list, userLimits(r, user)...))
 }
 
-// userLimits are those of the attempts on one user.
+// userLimits are those of the attempts on one user, or on a name that no user
+// has: to tell them apart would tell who is there.
 func userLimits(r *http.Request, user string) []store.Limit {
-	if len(user) > id.MaxLength { // nobody is called that
-		user = ""
-	}
 	list := fromAddress(r, "login "+user, loginUserEvery, loginUserBurst)
 	return append(list, limit("login "+user, loginAnyEvery, loginAnyBurst))
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"stoa/internal/account"
@@ -102,7 +103,7 @@ func (a *Auth) checkPassword(r *http.Request, claim Claim) (account.Account, err
 	if claim.Password == nil {
 		return account.Account{}, mxerr.MissingParam("The password is missing")
 	}
-	counted := name
+	counted := digest(strings.ToLower(name)) // nobody's: as if it were somebody's, but in a bounded form
 	if known, err := a.accounts.Named(r.Context(), name); err == nil {
 		counted = known.UserID.String() // however it is written
 	} else if !errors.Is(err, store.ErrNotFound) {

@@ -1,0 +1,294 @@
+package clientapi_test
+
+import (
+	"crypto/hmac"
+	"crypto/sha1"
+	"encoding/hex"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"stoa/internal/account"
+	"stoa/internal/auth"
+	"stoa/internal/clientapi"
+)
+
+const registerPath = "/_matrix/client/v3/register"
+
+func TestRegister(t *testing.T) {
+	onEach(t, func(t *testing.T, s *server) {
+		s.signUp("taken")
+		dummy := object{"type": "m.login.dummy"}
+		for _, c := range []struct {
+			name    string
+			body    object
+			status  int
+			errcode string
+			userID  string
+		}{
+			{"makes_an_account", object{"username": "alice", "password": "p", "auth": dummy}, 200, "", "@alice:stoa.test"},
+			{"makes_capitals_small", object{"username": "Mixed-UPPER", "password": "p", "auth": dummy}, 200, "", "@mixed-upper:stoa.test"},
+			{"takes_all_permitted_characters", object{"username": "a.b_c=d-e/f+9", "password": "p", "auth": dummy}, 200, "", "@a.b_c=d-e/f+9:stoa.test"},
+			{"takes_passwords_beyond_ascii", object{"username": "pw", "password": "übers3kr1t", "auth": dummy}, 200, "", "@pw:stoa.test"},
+			{"picks_a_username", object{"password": "p", "auth": dummy}, 200, "", ""},
+			{"asks_for_authentication_first", object{}, 401, "", ""},
+			{"asks_for_authentication_with_an_empty_auth", object{"username": "bob", "password": "p", "auth": object{}}, 401, "", ""},
+			{"refuses_a_taken_name_before_authentication", object{"username": "taken", "password": "p"}, 400, "M_USER_IN_USE", ""},
+			{"refuses_a_taken_name_in_capitals", object{"username": "TAKEN", "password": "p", "auth": dummy}, 400, "M_USER_IN_USE", ""},
+			{"refuses_other_characters", object{"username": "böb", "password": "p"}, 400, "M_INVALID_USERNAME", ""},
+			{"refuses_letters_that_lower_to_ascii", object{"username": "\u212aelvin", "password": "p"}, 400, "M_INVALID_USERNAME", ""},
+			{"refuses_a_colon", object{"username": "bob:stoa.test", "password": "p"}, 400, "M_INVALID_USERNAME", ""},
+			{"refuses_overlong_names", object{"username": strings.Repeat("x", 250), "password": "p"}, 400, "M_INVALID_USERNAME", ""},
+			{"refuses_a_name_that_is_no_text", object{"username": 5, "password": "p"}, 400, "M_BAD_JSON", ""},
+			{"needs_a_password", object{"username": "bob", "auth": dummy}, 400, "M_MISSING_PARAM", ""},
+			{"needs_a_password_that_is_not_empty", object{"username": "bob", "password": "", "auth": dummy}, 400, "M_INVALID_PARAM", ""},
+			{"refuses_an_overlong_password", object{"username": "bob", "password": strings.Repeat("p", 513), "auth": dummy}, 400, "M_INVALID_PARAM", ""},
+			{"refuses_an_auth_that_is_no_object", object{"username": "bob", "password": "p", "auth": "please"}, 400, "M_BAD_JSON", ""},
+			{"refuses_application_services", object{"type": "m.login.application_service", "username": "bob"}, 403, "M_FORBIDDEN", ""},
+		} {
+			t.Run(c.name, func(t *testing.T) {
+				a := s.do("POST", registerPath, "", c.body).want(c.status, c.errcode)
+				if c.status != 200 {
+					return
+				}
+				if c.userID != "" && a.str("user_id") != c.userID || a.str("device_id") == "" {
+					t.Fatalf("got %s", a.raw)
+				}
+				s.whoami(a.str("access_token")).want(200, "")
+			})
+		}
+	})
+}
+
+func TestRegisterForADevice(t *testing.T) {
+	t.Parallel()
+	s := onSQLite(t)
+	a := s.do("POST", registerPath, "", object{
+		"username": "alice", "password": "p", "auth": object{"type": "m.login.dummy"},
+		"device_id": "xyzzy", "initial_device_display_name": "lamp", "refresh_token": true,
+	}).want(200, "")
+	if a.str("device_id") != "xyzzy" || a.str("refresh_token") == "" || a.Body["expires_in_ms"] == nil {
+		t.Fatalf("got %s", a.raw)
+	}
+	d := s.do("GET", "/_matrix/client/v3/devices/xyzzy", a.str("access_token"), nil).want(200, "")
+	if d.str("display_name") != "lamp" || d.str("last_seen_ip") != "192.0.2.1" || d.Body["last_seen_ts"] == nil {
+		t.Fatalf("got %s", d.raw)
+	}
+}
+
+func TestRegisterWithoutLogin(t *testing.T) {
+	t.Parallel()
+	s := onSQLite(t)
+	a := s.do("POST", registerPath, "", object{
+		"username": "alice", "password": passwordOf("alice"), "auth": object{"type": "m.login.dummy"}, "inhibit_login": true,
+	}).want(200, "")
+	if a.raw != `{"user_id":"@alice:stoa.test"}` {
+		t.Fatalf("got %s", a.raw)
+	}
+	l := asLogin(s.logIn("alice", nil).want(200, ""))
+	if n := len(s.do("GET", "/_matrix/client/v3/devices", l.Token, nil).Body["devices"].([]any)); n != 1 {
+		t.Fatalf("%d devices after the first login", n)
+	}
+}
+
+func TestOneOfManyRegistrationsOfANameSucceeds(t *testing.T) {
+	onEach(t, func(t *testing.T, s *server) {
+		statuses := make([]int, 6)
+		var all sync.WaitGroup
+		for i := range statuses {
+			all.Go(func() {
+				statuses[i] = s.do("POST", registerPath, "", object{"username": "alice", "password": "p", "auth": object{"type": "m.login.dummy"}}).Status
+			})
+		}
+		all.Wait()
+		good := 0
+		for _, status := range statuses {
+			switch status {
+			case 200:
+				good++
+			case 400:
+			default:
+				t.Errorf("got %d", status)
+			}
+		}
+		if good != 1 {
+			t.Fatalf("%d accounts of one name", good)
+		}
+	})
+}
+
+func TestGuestsAreRefused(t *testing.T) {
+	t.Parallel()
+	s := onSQLite(t)
+	s.do("POST", registerPath+"?kind=guest", "", object{}).want(403, "M_GUEST_ACCESS_FORBIDDEN")
+	s.do("POST", registerPath+"?kind=god", "", object{}).want(400, "M_INVALID_PARAM")
+}
+
+func TestClosedRegistration(t *testing.T) {
+	t.Parallel()
+	s := onSQLite(t, func(s *settings) { s.Registration = "" })
+	s.do("POST", registerPath, "", object{"username": "alice", "password": "p", "auth": object{"type": "m.login.dummy"}}).want(403, "M_FORBIDDEN")
+	s.do("GET", "/_matrix/client/v1/register/m.login.registration_token/validity?token=x", "", nil).want(403, "M_FORBIDDEN")
+	s.do("GET", "/_synapse/admin/v1/register", "", nil).want(404, "M_UNRECOGNIZED")
+	s.do("POST", "/_synapse/admin/v1/register", "", object{}).want(404, "M_UNRECOGNIZED")
+}
+
+func TestUsernameAvailability(t *testing.T) {
+	t.Parallel()
+	s := onSQLite(t)
+	s.signUp("taken")
+	check := func(query string) answer {
+		return s.do("GET", registerPath+"/available"+query, "", nil)
+	}
+	if a := check("?username=free").want(200, ""); a.Body["available"] != true {
+		t.Fatalf("got %s", a.raw)
+	}
+	check("?username=taken").want(400, "M_USER_IN_USE")
+	check("?username=Taken").want(400, "M_USER_IN_USE")
+	check("?username=no,good").want(400, "M_INVALID_USERNAME")
+	check("").want(400, "M_MISSING_PARAM")
+}
+
+func TestRegistrationByToken(t *testing.T) {
+	token := func(s *settings) { s.Registration = clientapi.RegistrationToken }
+	onEach(t, func(t *testing.T, s *server) {
+		ctx := t.Context()
+		secret, err := s.accounts.CreateRegistrationToken(ctx, account.RegistrationToken{Name: "two", UsesAllowed: 2}, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		register := func(name, token, session string) answer {
+			auth := object{"type": "m.login.registration_token", "token": token}
+			if session != "" {
+				auth["session"] = session
+			}
+			return s.do("POST", registerPath, "", object{"username": name, "password": "p", "auth": auth})
+		}
+		valid := func(token string) any {
+			a := s.do("GET", "/_matrix/client/v1/register/m.login.registration_token/validity?token="+token, "", nil)
+			return a.want(200, "").Body["valid"]
+		}
+		first := s.do("POST", registerPath, "", object{"username": "one", "password": "p"}).want(401, "")
+		if !strings.Contains(first.raw, `"flows":[{"stages":["m.login.registration_token"]}]`) {
+			t.Fatalf("got %s", first.raw)
+		}
+		again := register("one", "wrong", first.str("session")).want(401, "M_FORBIDDEN")
+		if again.str("session") != first.str("session") {
+			t.Fatalf("the session changed: %s", again.raw)
+		}
+		register("one", secret, first.str("session")).want(200, "")
+		if valid(secret) != true || valid("wrong") != false {
+			t.Fatal("validity is wrong")
+		}
+		// The session is used up with the account that it made.
+		s.do("POST", registerPath, "", object{"username": "more", "password": "p", "auth": object{"session": first.str("session")}}).want(401, "M_FORBIDDEN")
+
+		var all sync.WaitGroup // one use is left
+		statuses := make([]int, 4)
+		for i := range statuses {
+			all.Go(func() { statuses[i] = register("many"+string(rune('a'+i)), secret, "").Status })
+		}
+		all.Wait()
+		good := 0
+		for _, status := range statuses {
+			if status == 200 {
+				good++
+			}
+		}
+		if good != 1 {
+			t.Fatalf("%d accounts with the last use of a token", good)
+		}
+		if valid(secret) != false {
+			t.Fatal("a used-up token is called valid")
+		}
+		short, err := s.accounts.CreateRegistrationToken(ctx, account.RegistrationToken{Name: "short", Expires: s.clock.now().Add(time.Hour)}, "till-tea")
+		if err != nil || valid(short) != true {
+			t.Fatal("a fresh token is not valid", err)
+		}
+		s.clock.advance(time.Hour)
+		register("late", short, "").want(401, "M_FORBIDDEN")
+	}, token)
+}
+
+func TestRegistrationWithTerms(t *testing.T) {
+	terms := func(s *settings) {
+		s.Registration = clientapi.RegistrationToken
+		s.Terms = auth.Terms{"privacy": {Version: "1.2", Languages: map[string]auth.PolicyText{
+			"en": {Name: "Privacy", URL: "https://stoa.test/privacy"},
+		}}}
+	}
+	t.Parallel()
+	s := onSQLite(t, terms)
+	secret, err := s.accounts.CreateRegistrationToken(t.Context(), account.RegistrationToken{Name: "any"}, "opensesame")
+	if err != nil {
+		t.Fatal(err)
+	}
+	register := func(auth object) answer {
+		return s.do("POST", registerPath, "", object{"username": "alice", "password": "p", "auth": auth})
+	}
+	a := s.do("POST", registerPath, "", object{}).want(401, "")
+	want := `"params":{"m.login.terms":{"policies":{"privacy":{"en":{"name":"Privacy","url":"https://stoa.test/privacy"},"version":"1.2"}}}}`
+	if !strings.Contains(a.raw, want) {
+		t.Fatalf("got %s, want %s in it", a.raw, want)
+	}
+	session := a.str("session")
+	register(object{"type": "m.login.terms", "session": session}).want(401, "M_FORBIDDEN") // not yet its turn
+	a = register(object{"type": "m.login.registration_token", "token": secret, "session": session}).want(401, "")
+	if !strings.Contains(a.raw, `"completed":["m.login.registration_token"]`) || a.str("session") != session {
+		t.Fatalf("got %s", a.raw)
+	}
+	register(object{"session": session}).want(401, "")
+	register(object{"type": "m.login.registration_token", "token": "wrong", "session": session}).want(401, "") // is completed: not tried again
+	register(object{"type": "m.login.terms", "session": session}).want(200, "")
+}
+
+func TestRegistrationBySharedSecret(t *testing.T) {
+	const path, secret = "/_synapse/admin/v1/register", "correct horse"
+	closed := func(s *settings) { s.Registration, s.SharedSecret = clientapi.RegistrationClosed, secret }
+	onEach(t, func(t *testing.T, s *server) {
+		sign := func(parts ...string) string {
+			mac := hmac.New(sha1.New, []byte(secret))
+			mac.Write([]byte(strings.Join(parts, "\x00")))
+			return hex.EncodeToString(mac.Sum(nil))
+		}
+		nonce := func() string {
+			return s.do("GET", path, "", nil).want(200, "").str("nonce")
+		}
+		n := nonce()
+		body := object{"nonce": n, "username": "Root", "password": "pw", "admin": true, "displayname": "The Root",
+			"mac": sign(n, "Root", "pw", "admin")}
+		a := s.do("POST", path, "", body).want(200, "")
+		if a.str("user_id") != "@root:stoa.test" || a.str("device_id") == "" {
+			t.Fatalf("got %s", a.raw)
+		}
+		s.do("GET", "/_matrix/client/v3/admin/whois/@nobody:stoa.test", a.str("access_token"), nil).want(404, "M_NOT_FOUND")
+		if p := s.do("GET", "/_matrix/client/v3/profile/@root:stoa.test", "", nil); p.str("displayname") != "The Root" {
+			t.Fatalf("got %s", p.raw)
+		}
+		s.do("POST", path, "", body).want(400, "M_USER_IN_USE") // sent again
+
+		n = nonce()
+		s.do("POST", path, "", object{"nonce": n, "username": "eve", "password": "pw", "admin": true, "mac": sign(n, "eve", "pw", "notadmin")}).want(403, "M_FORBIDDEN")
+		s.do("POST", path, "", object{"nonce": n, "username": "eve", "password": "pw", "mac": "zz"}).want(403, "M_FORBIDDEN")
+		s.do("POST", path, "", object{"nonce": "00", "username": "eve", "password": "pw", "mac": sign("00", "eve", "pw", "notadmin")}).want(400, "M_INVALID_PARAM")
+		s.do("POST", path, "", object{"nonce": n, "username": "eve", "password": "pw"}).want(400, "M_MISSING_PARAM")
+		s.do("POST", path, "", object{"nonce": n, "username": "us,er", "password": "pw", "mac": sign(n, "us,er", "pw", "notadmin")}).want(400, "M_INVALID_USERNAME")
+		s.do("POST", path, "", object{"nonce": n, "username": "plain", "password": "pw", "mac": sign(n, "plain", "pw", "notadmin")}).want(200, "")
+	}, closed)
+}
+
+func TestRegistrationsAreLimited(t *testing.T) {
+	t.Parallel()
+	s := onSQLite(t, func(s *settings) { s.rateLimits = true })
+	for i := range 10 {
+		s.signUp("user" + string(rune('a'+i)))
+	}
+	body := object{"username": "toomany", "password": "p", "auth": object{"type": "m.login.dummy"}}
+	a := s.do("POST", registerPath, "", body).want(429, "M_LIMIT_EXCEEDED")
+	if a.Header.Get("Retry-After") == "" || a.Body["retry_after_ms"] == nil {
+		t.Fatalf("got %s", a.raw)
+	}
+	s.address = "198.51.100.1:1"
+	s.do("POST", registerPath, "", body).want(200, "")
+}
