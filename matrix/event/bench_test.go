@@ -91,3 +91,22 @@ func BenchmarkAppendClient(b *testing.B) {
 		buffer = event.AppendClient(buffer[:0], pdu)
 	}
 }
+
+// TestAllocations does not run in parallel, because allocations of others would count.
+func TestAllocations(t *testing.T) {
+	const limit = 12
+	f := newFixture(t, "12")
+	draft := f.message("hello")
+	raw := f.build(draft).Bytes()
+	if got := testing.AllocsPerRun(200, func() { f.build(draft) }); got > limit {
+		t.Errorf("building takes %v allocations", got)
+	}
+	if got := testing.AllocsPerRun(200, func() {
+		p, err := event.Parse(f.rules, raw)
+		if err != nil || event.Verify(p, f) != nil {
+			t.Fatal("the event is not received")
+		}
+	}); got > limit {
+		t.Errorf("receiving takes %v allocations", got)
+	}
+}
