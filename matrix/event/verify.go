@@ -130,3 +130,21 @@ func Verify(p *PDU, keys signing.KeySource) error {
 	}
 	return nil
 }
+
+// VerifyWith checks the signature that a server made with one key, which the caller has from elsewhere: a policy server's key
+// from m.room.policy, say. The key's validity is the caller's matter. Errors are *SignatureError.
+//
+// Spec: server-server-api#validating-policy-server-signatures
+func VerifyWith(p *PDU, server id.ServerName, keyID id.KeyID, key ed25519.PublicKey) error {
+	message, err := appendRedacted(nil, p.rules, p.evType, p.bytes, false)
+	if err != nil {
+		return err
+	}
+	err = signing.VerifySignatures(message, p.signatures, server.String(), func(k id.KeyID) (ed25519.PublicKey, bool) {
+		return key, k == keyID
+	})
+	if err != nil {
+		return &SignatureError{EventID: p.eventID, Server: server, Cause: err}
+	}
+	return nil
+}

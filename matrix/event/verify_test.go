@@ -190,3 +190,27 @@ func TestVerifyTakesEachOfSeveralKeys(t *testing.T) {
 	wrong["example.org ed25519:second"] = signing.VerifyKey{Key: f.signer.Key().Public(), ValidUntilTS: forever.ValidUntilTS}
 	verdict(t, p, wrong, signing.ErrBadSignature, "example.org")
 }
+
+// Spec: server-server-api#validating-policy-server-signatures
+func TestVerifyWithAPolicyServersKey(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, "12")
+	keyID := must(id.ParseKeyID("ed25519:policy_server"))
+	key := must(signing.NewKey(keyID, make([]byte, 32)))
+	policy := signing.NewSigner(must(id.ParseServerName("policy.example")), key)
+	p := f.build(f.message("x"))
+	signed := must(p.Sign(policy))
+	if err := event.VerifyWith(signed, policy.ServerName(), keyID, key.Public()); err != nil {
+		t.Error(err)
+	}
+	if err := event.VerifyWith(p, policy.ServerName(), keyID, key.Public()); !errors.Is(err, signing.ErrNotSigned) {
+		t.Errorf("not signed: %v", err)
+	}
+	if err := event.VerifyWith(signed, policy.ServerName(), keyID, f.signer.Key().Public()); !errors.Is(err, signing.ErrBadSignature) {
+		t.Errorf("another key: %v", err)
+	}
+	if err := event.VerifyWith(signed, policy.ServerName(), f.signer.KeyID(), key.Public()); !errors.Is(err, signing.ErrUnknownKey) {
+		t.Errorf("another key ID: %v", err)
+	}
+	verdict(t, signed, ring{}.with(f.signer, forever), nil, "")
+}
