@@ -36,7 +36,11 @@ type Read struct {
 
 // Snapshot opens a snapshot. Close it. A request never holds two.
 func (s *Store) Snapshot(ctx context.Context) (*Read, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.opt.SnapshotLimit, ErrSnapshotTooOld)
+	return s.snapshot(ctx, s.opt.SnapshotLimit)
+}
+
+func (s *Store) snapshot(ctx context.Context, limit time.Duration) (*Read, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, ErrSnapshotTooOld)
 	c, head, release, err := s.engine.reader(ctx)
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {

@@ -302,9 +302,9 @@ func TestTimeline(t *testing.T) {
 		for slot := range store.Slot(4) { // 2 to 5
 			add(store.Place{Slot: slot + 1}, 0)
 		}
-		add(store.Place{Slot: 1, Off: -1}, 0)                // 6
-		add(store.Place{Slot: 1, Off: -2}, 0)                // 7
-		add(store.Place{Slot: 3, Off: -1}, 0)                // 8
+		add(store.Place{Slot: 1, Off: -1}, 0)               // 6
+		add(store.Place{Slot: 1, Off: -2}, 0)               // 7
+		add(store.Place{Slot: 3, Off: -1}, 0)               // 8
 		add(store.Place{}, store.Rejected|store.SoftFailed) // 9
 		if _, err := s.Commit(t.Context(), c); err != nil {
 			t.Fatal(err)
