@@ -158,3 +158,29 @@ func TestEverySettingHasItsNames(t *testing.T) {
 		}
 	}
 }
+
+// The sample file's lines, with their # taken away, must be the defaults.
+func TestSampleFileHoldsTheDefaults(t *testing.T) {
+	t.Parallel()
+	sample, err := os.ReadFile("../../stoa.example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	for line := range strings.Lines(string(sample)) {
+		if line, ok := strings.CutPrefix(line, "#"); ok && line != "" && line[0] != ' ' && line[0] != '\n' {
+			text.WriteString(line)
+		}
+	}
+	want, _, err := Load("", []string{"STOA_INSTANCE=same"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _, err := Load(write(t, text.String()), []string{"STOA_INSTANCE=same"})
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%v\n%+v\n%+v", err, got, want)
+	}
+	if n := strings.Count(text.String(), "\n"); n != len(settings(&Config{})) {
+		t.Errorf("%d settings in the sample file", n)
+	}
+}
