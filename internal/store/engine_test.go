@@ -288,3 +288,50 @@ func TestTailOtherInstance(t *testing.T) {
 		t.Errorf("batch after the other instance's %d has Prev %d", between, b.Prev)
 	}
 }
+
+// TestMaintain: what is too old goes, the head and what is younger stay.
+func TestMaintain(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
+		s := open()
+		room := benchRooms(t, s, 1)[0]
+		now := time.Now()
+		for i := range 3 {
+			c, next := slotChange(t, s, room.room.Num, room.room.Head, room.room.Slot+1)
+			room.room.Head, room.room.Slot = next, room.room.Slot+1
+			at := now.Add(-time.Duration(i) * 6 * 24 * time.Hour)
+			c.AddTxn(store.Txn{User: room.user, Device: "D", Path: "send", ID: string(rune('a' + i)), At: at.UnixMilli()})
+			if _, err := s.Commit(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		count := func() (rows int, txns string) {
+			err := s.Read(t.Context(), func(r *store.Read) error {
+				list, err := r.Stream(0, r.Head(), 10)
+				rows = len(list)
+				for _, id := range []string{"a", "b", "c"} {
+					if _, err := r.Txn(room.user, "D", "send", id); err == nil {
+						txns += id
+					}
+				}
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return rows, txns
+		}
+		if err := s.Maintain(t.Context(), store.Retention{}); err != nil {
+			t.Fatal(err)
+		}
+		if rows, txns := count(); rows != 3 || txns != "ab" {
+			t.Errorf("%d stream rows and transaction IDs %q, want 3 and those of 7 days", rows, txns)
+		}
+		if err := s.Maintain(t.Context(), store.Retention{Stream: time.Nanosecond, Transactions: time.Nanosecond}); err != nil {
+			t.Fatal(err)
+		}
+		if rows, txns := count(); rows != 1 || txns != "" {
+			t.Errorf("%d stream rows and transaction IDs %q, want only the head", rows, txns)
+		}
+	})
+}

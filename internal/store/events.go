@@ -370,7 +370,6 @@ var (
 		WHERE user_num = $1 AND device = $2 AND path = $3 AND txn_id = $4`)
 	selectTxnPage = stmt(`SELECT user_num, device, path, txn_id, event_id, room, at FROM transactions
 		WHERE (user_num, device, path, txn_id) > ($1, $2, $3, $4) ORDER BY user_num, device, path, txn_id LIMIT $5`)
-	deleteTxn = stmt(`DELETE FROM transactions WHERE user_num = $1 AND device = $2 AND path = $3 AND txn_id = $4`)
 )
 
 // AddTxn writes a transaction ID beside its event. If it is there already, the

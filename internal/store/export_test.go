@@ -18,3 +18,51 @@ func (s *Store) ResolveLast() (Position, []StreamRow, error) {
 	err := s.engine.(*postgresEngine).resolve(g, errors.New("lost"))
 	return g.prev, g.stream, err
 }
+
+// WriteBare writes the rows of changes in one transaction, without heads, fences
+// or a lock for positions: the floor under the committer.
+func (s *Store) WriteBare(ctx context.Context, changes []*Change, pos Position) error {
+	rows := func(write func(s *Stmt, list ...any) error) error {
+		for i, c := range changes {
+			p := c.rooms[0]
+			r := p.row
+			err := errors.Join(
+				write(updateRoom, r.Num, p.NewHead, p.Last, 0, r.Resident, r.Partial, r.extremities, r.Depth, r.Joined, r.Invited, r.LocalJoined, r.Totals),
+				write(insertStream, pos+Position(i), OwnerRoom, r.Num, KindTimeline, p.First, p.Last))
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return s.engine.write(ctx, func(c conn) error {
+		switch c := c.(type) {
+		case *liteConn:
+			tx := &Tx{Read{ctx: ctx, conn: c}}
+			for _, change := range changes {
+				for _, o := range change.ops {
+					if _, err := c.execWindow(o.stmt, window{&change.args, o.from, o.to}); err != nil {
+						return err
+					}
+				}
+			}
+			return rows(func(s *Stmt, list ...any) error { _, err := tx.exec(s, list...); return err })
+		case *pgConn:
+			for _, o := range changes[0].ops {
+				if err := c.prepare(o.stmt, updateRoom, insertStream); err != nil {
+					return err
+				}
+			}
+			p := c.pipe()
+			for _, change := range changes {
+				for _, o := range change.ops {
+					p.send(o.stmt, false, window{&change.args, o.from, o.to}, nil)
+				}
+			}
+			_ = rows(func(s *Stmt, list ...any) error { p.call(s, nil, list...); return nil })
+			_, err := p.run()
+			return err
+		}
+		return nil
+	})
+}

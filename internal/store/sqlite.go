@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strconv"
 	"sync"
+	"time"
 
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
@@ -23,15 +24,23 @@ type sqliteEngine struct {
 	readers chan *liteConn
 	all     []*liteConn
 	last    Position // last position given; owned by the committer
+
+	checkpointer *liteConn
+	written      chan struct{} // capacity 1: a group was committed
+	stop         chan struct{} // closed by close
+	stopped      chan struct{}
 }
 
 // pageSize is larger than SQLite's own 4096, so that an event of 2 kB lies on
 // its page in a clustered table rather than spill to one of its own.
 const pageSize = 8192
 
-// checkpointPages is the size of the log at which SQLite copies it into the
-// database on its own; a checkpoint when idle keeps it below that.
+// checkpointPages is the size of the log at which the committer has to copy it
+// into the database itself; a checkpoint when idle keeps it below that.
 const checkpointPages = 16_000
+
+// idleCheckpoint is how long nothing is written before the log is copied.
+const idleCheckpoint = time.Second
 
 func openSQLite(ctx context.Context, opt *Options) (e *sqliteEngine, err error) {
 	if dir := filepath.Dir(opt.URL); dir != "." {
@@ -39,7 +48,7 @@ func openSQLite(ctx context.Context, opt *Options) (e *sqliteEngine, err error) 
 			return nil, err
 		}
 	}
-	e = &sqliteEngine{opt: opt}
+	e = &sqliteEngine{opt: opt, written: make(chan struct{}, 1), stop: make(chan struct{})}
 	if e.lock, err = lockFile(opt.URL + ".lock"); err != nil {
 		return nil, err
 	}
@@ -48,19 +57,45 @@ func openSQLite(ctx context.Context, opt *Options) (e *sqliteEngine, err error) 
 		n = min(max(runtime.GOMAXPROCS(0), 4), 8)
 	}
 	e.readers = make(chan *liteConn, n)
-	for i := range n + 1 {
-		c, err := openLiteConn(opt.URL, i == 0)
+	for i := range n + 2 {
+		c, err := openLiteConn(opt.URL, i <= 1)
 		if err != nil {
 			return nil, errors.Join(err, e.close())
 		}
 		e.all = append(e.all, c)
-		if i == 0 {
+		switch i {
+		case 0:
 			e.writer = c
-		} else {
+		case 1:
+			e.checkpointer = c
+		default:
 			e.readers <- c
 		}
 	}
+	e.stopped = make(chan struct{})
+	go e.checkpoints()
 	return e, nil
+}
+
+// checkpoints copies the log into the database, on a connection of its own,
+// when nothing was written for a while.
+func (e *sqliteEngine) checkpoints() {
+	defer close(e.stopped)
+	idle := time.NewTimer(idleCheckpoint)
+	idle.Stop()
+	for {
+		select {
+		case <-e.written:
+			idle.Reset(idleCheckpoint)
+		case <-idle.C:
+			err := sqlitex.Execute(e.checkpointer.c, "PRAGMA wal_checkpoint(PASSIVE)", nil)
+			if err != nil {
+				e.opt.Log.Warn("checkpoint", "err", err)
+			}
+		case <-e.stop:
+			return
+		}
+	}
 }
 
 // liteConn is one SQLite connection with its statements.
@@ -238,7 +273,14 @@ func (e *sqliteEngine) dialect() dialect { return dialectSQLite }
 func (e *sqliteEngine) reader(ctx context.Context) (conn, Position, func(), error) {
 	var l *liteConn
 	select {
+	case <-e.stop:
+		return nil, 0, nil, ErrClosed
+	default:
+	}
+	select {
 	case l = <-e.readers:
+	case <-e.stop:
+		return nil, 0, nil, ErrClosed
 	case <-ctx.Done():
 		return nil, 0, nil, context.Cause(ctx)
 	}
@@ -369,6 +411,10 @@ func (e *sqliteEngine) finish(g *group) error {
 		e.last = g.last
 	}
 	e.mu.Unlock()
+	select {
+	case e.written <- struct{}{}:
+	default:
+	}
 	return nil
 }
 
@@ -408,19 +454,22 @@ func (e *sqliteEngine) runGroup(g *group) error {
 func (e *sqliteEngine) close() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.lock == nil {
+		return nil // closed before
+	}
+	close(e.stop)
+	if e.stopped != nil {
+		<-e.stopped
+	}
 	var errs []error
-	if e.writer != nil {
-		for range len(e.all) - 1 {
-			<-e.readers
-		}
-		for _, c := range e.all {
-			errs = append(errs, c.c.Close())
-		}
-		e.writer = nil
+	for range max(0, len(e.all)-2) {
+		<-e.readers // given back by who still reads
 	}
-	if e.lock != nil {
-		errs = append(errs, e.lock.unlock())
-		e.lock = nil
+	for _, c := range e.all {
+		errs = append(errs, c.c.Close())
 	}
+	e.all, e.writer = nil, nil
+	errs = append(errs, e.lock.unlock())
+	e.lock = nil
 	return errors.Join(errs...)
 }
