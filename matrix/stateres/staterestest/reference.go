@@ -11,14 +11,42 @@ import (
 	"stoa/matrix/stateres"
 )
 
-type set map[stateres.Ref]bool
+type set = map[stateres.Ref]bool
+
+// Trace tells the steps of a resolution.
+type Trace struct {
+	// Conflicted is the conflicted state set, Full the full conflicted set. Both are nil for v1.
+	Conflicted, Full map[stateres.Ref]bool
+	// Power are the events of step 1, Rest those of step 3, in the order of their application. Both are nil for v1.
+	Power, Rest []stateres.Ref
+	// PowerLevels is the power levels event of the state before step 3; 0 for none.
+	PowerLevels stateres.Ref
+	// Checks are the auth checks that were made.
+	Checks []Check
+}
+
+// Check is one auth check of a resolution.
+type Check struct {
+	Ref stateres.Ref
+	// State is what the event was checked against.
+	State State
+	// FromAuth are the keys of State that come from the event's auth events.
+	FromAuth []stateres.Key
+}
 
 // Reference resolves whole states by the words of the specification, with sets and without any shortcut.
 //
 // Spec: rooms/v1#state-resolution, rooms/v2#state-resolution, rooms/v12#state-resolution
 func (r *Room) Reference(states ...State) State {
+	resolved, _ := r.ReferenceTrace(states...)
+	return resolved
+}
+
+// ReferenceTrace is Reference and tells how it came to its result.
+func (r *Room) ReferenceTrace(states ...State) (State, *Trace) {
+	t := &Trace{}
 	if r.Rules.StateRes == roomversion.StateResV1 {
-		return r.referenceV1(states)
+		return r.referenceV1(states, t), t
 	}
 	v21 := r.Rules.StateRes == roomversion.StateResV21
 
@@ -86,7 +114,8 @@ func (r *Room) Reference(states ...State) State {
 	if !v21 {
 		state = unconflicted.Clone()
 	}
-	r.authChecks(state, r.kahn(x))
+	t.Conflicted, t.Full, t.Power = conflicted, full, r.kahn(x)
+	r.authChecks(state, t.Power, t)
 	// 3
 	rest := []stateres.Ref{}
 	for ref := range full {
@@ -95,7 +124,8 @@ func (r *Room) Reference(states ...State) State {
 		}
 	}
 	mainline := map[stateres.Ref]int{}
-	for p := state[stateres.Key{Type: event.TypePowerLevels}]; p != 0; p = r.powerLevelsOf(p) {
+	t.PowerLevels = state[stateres.Key{Type: event.TypePowerLevels}]
+	for p := t.PowerLevels; p != 0; p = r.powerLevelsOf(p) {
 		mainline[p] = len(mainline)
 	}
 	position := func(ref stateres.Ref) int {
@@ -113,12 +143,13 @@ func (r *Room) Reference(states ...State) State {
 		return r.older(x, y)
 	})
 	// 4
-	r.authChecks(state, rest)
+	t.Rest = rest
+	r.authChecks(state, rest, t)
 	// 5
 	for key, ref := range unconflicted {
 		state[key] = ref
 	}
-	return state
+	return state, t
 }
 
 // chain adds an event and its auth chain to a set.
@@ -212,7 +243,7 @@ func (r *Room) kahn(x set) []stateres.Ref {
 }
 
 // authChecks is the iterative auth checks algorithm.
-func (r *Room) authChecks(state State, events []stateres.Ref) {
+func (r *Room) authChecks(state State, events []stateres.Ref, t *Trace) {
 	for _, ref := range events {
 		seen := State{}
 		for _, a := range r.auth[ref-1] {
@@ -221,15 +252,23 @@ func (r *Room) authChecks(state State, events []stateres.Ref) {
 				seen[stateres.Key{Type: r.PDU(a).Type(), StateKey: stateKey}] = a
 			}
 		}
+		var fromAuth []stateres.Key
+		for key := range seen {
+			if state[key] == 0 {
+				fromAuth = append(fromAuth, key)
+			}
+		}
 		for key, a := range state {
 			seen[key] = a
 		}
-		r.apply(state, seen, ref)
+		r.apply(state, seen, ref, t)
+		t.Checks[len(t.Checks)-1].FromAuth = fromAuth
 	}
 }
 
 // apply puts an event into a state if another state allows it.
-func (r *Room) apply(state, by State, ref stateres.Ref) bool {
+func (r *Room) apply(state, by State, ref stateres.Ref, t *Trace) bool {
+	t.Checks = append(t.Checks, Check{Ref: ref, State: by.Clone()})
 	verdict, err := eventauth.Check(r.PDU(ref), r.View(by))
 	r.check(err)
 	if verdict.Allowed {
@@ -239,7 +278,7 @@ func (r *Room) apply(state, by State, ref stateres.Ref) bool {
 	return verdict.Allowed
 }
 
-func (r *Room) referenceV1(states []State) State {
+func (r *Room) referenceV1(states []State, t *Trace) State {
 	result, conflicts := State{}, map[stateres.Key][]stateres.Ref{}
 	for _, state := range states {
 		for key, ref := range state {
@@ -273,7 +312,7 @@ func (r *Room) referenceV1(states []State) State {
 			state := before.Clone()
 			state[key] = refs[0]
 			for _, ref := range refs[1:] {
-				if !r.apply(state, state, ref) {
+				if !r.apply(state, state, ref, t) {
 					break
 				}
 			}
@@ -285,7 +324,7 @@ func (r *Room) referenceV1(states []State) State {
 	for key, refs := range conflicts {
 		result[key] = refs[0]
 		for _, ref := range slices.Backward(refs) {
-			if r.apply(result, before, ref) {
+			if r.apply(result, before, ref, t) {
 				break
 			}
 		}

@@ -53,6 +53,8 @@ type Draft struct {
 	Sender  string
 	// Content is marshaled.
 	Content any
+	// Redacts is for redactions.
+	Redacts id.EventID
 	// TS is origin_server_ts in ms, Depth the depth.
 	TS, Depth int64
 	// Prev are the prev events.
@@ -111,13 +113,19 @@ func (r *Room) Signer(server id.ServerName) *signing.Signer {
 	return r.signers[server]
 }
 
-// build makes an event; signs it too for the server of a user who authorises a join.
-func (r *Room) build(d Draft) *event.PDU {
+// Build makes an event without adding it to the room. It errs if the content is none for the room version.
+//
+// A join that a user authorises is signed by their server too.
+func (r *Room) Build(d Draft) (*event.PDU, error) {
 	r.T.Helper()
 	content, err := json.Marshal(d.Content)
 	r.check(err)
 	draft := event.Draft{
 		Type: d.Type, Sender: r.user(d.Sender), RoomID: r.roomID, Content: content, Depth: d.Depth, OriginServerTS: d.TS,
+		Redacts: d.Redacts, ReferenceHash: r.referenceHash,
+	}
+	if d.Type == event.TypeCreate && r.Rules.RoomIDFromCreate {
+		draft.RoomID = id.RoomID{}
 	}
 	if !d.Message {
 		draft.StateKey = &d.StateKey
@@ -129,11 +137,34 @@ func (r *Room) build(d Draft) *event.PDU {
 		draft.AuthEvents = append(draft.AuthEvents, r.PDU(ref).EventID())
 	}
 	pdu, err := event.Build(r.Rules, draft, r.Signer(draft.Sender.ServerName()))
-	r.check(err)
-	if member, err := pdu.Member(); err == nil && pdu.Type() == event.TypeMember && !member.Authoriser.IsZero() {
-		pdu, err = pdu.Sign(r.Signer(member.Authoriser.ServerName()))
-		r.check(err)
+	if err != nil {
+		return nil, err
 	}
+	if pdu.Type() != event.TypeMember {
+		return pdu, nil
+	}
+	member, err := pdu.Member()
+	if err != nil || member.Authoriser.IsZero() {
+		return pdu, err
+	}
+	return pdu.Sign(r.Signer(member.Authoriser.ServerName()))
+}
+
+// referenceHash is for room versions whose edges have hashes.
+func (r *Room) referenceHash(eventID id.EventID) ([sha256.Size]byte, bool) {
+	ref, ok := r.refs[eventID]
+	if !ok {
+		return [sha256.Size]byte{}, false
+	}
+	hash, err := r.PDU(ref).ReferenceHash()
+	r.check(err)
+	return hash, true
+}
+
+func (r *Room) build(d Draft) *event.PDU {
+	r.T.Helper()
+	pdu, err := r.Build(d)
+	r.check(err)
 	return pdu
 }
 
