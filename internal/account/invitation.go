@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"stoa/internal/store"
+	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
 
@@ -51,7 +52,7 @@ func (a *Accounts) CreateRegistrationToken(ctx context.Context, t RegistrationTo
 		rand.Read(b[:]) // never fails
 		token = base64.RawURLEncoding.EncodeToString(b[:])
 	}
-	if len(token) > MaxRegistrationToken || !isOpaque(token) {
+	if len(token) > MaxRegistrationToken || !id.IsOpaque(token) {
 		return "", mxerr.InvalidParam("A registration token has 1 to %d of the characters A-Z, a-z, 0-9, - . _ ~", MaxRegistrationToken)
 	}
 	if t.Name == "" || len(t.Name) > 255 || strings.Contains(t.Name, "\x00") || t.UsesAllowed < 0 {
@@ -69,19 +70,6 @@ func (a *Accounts) CreateRegistrationToken(ctx context.Context, t RegistrationTo
 		return "", fmt.Errorf("add registration token: %w", err)
 	}
 	return token, nil
-}
-
-// isOpaque checks the grammar of opaque identifiers.
-//
-// Spec: appendices#opaque-identifiers
-func isOpaque(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		if (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && c != '-' && c != '.' && c != '_' && c != '~' {
-			return false
-		}
-	}
-	return s != ""
 }
 
 // RegistrationTokens lists the tokens by name.
@@ -115,7 +103,7 @@ func (a *Accounts) RevokeRegistrationToken(ctx context.Context, name string) err
 //
 // Spec: client-server-api#token-authenticated-registration
 func (a *Accounts) RegistrationTokenValid(ctx context.Context, token string) (bool, error) {
-	if len(token) > MaxRegistrationToken || !isOpaque(token) {
+	if len(token) > MaxRegistrationToken || !id.IsOpaque(token) {
 		return false, nil
 	}
 	var t store.RegistrationToken

@@ -112,31 +112,10 @@ func checkField(field string) error {
 	if len(field) > MaxProfileKey {
 		return mxerr.KeyTooLarge("A profile key must not be longer than %d bytes", MaxProfileKey)
 	}
-	if field == FieldDisplayName || field == FieldAvatarURL || isNamespaced(field) {
+	if field == FieldDisplayName || field == FieldAvatarURL || id.IsNamespaced(field) && strings.Contains(field, ".") {
 		return nil
 	}
 	return mxerr.InvalidParam("Invalid profile key")
-}
-
-// isNamespaced says whether a key is parts of a-z, 0-9 and _ that begin with a
-// letter, joined by dots: two or more of them.
-func isNamespaced(key string) bool {
-	parts := strings.Split(key, ".")
-	if len(parts) < 2 {
-		return false
-	}
-	for _, part := range parts {
-		for i := range len(part) {
-			c := part[i]
-			if (c < 'a' || c > 'z') && (i == 0 || (c < '0' || c > '9') && c != '_') {
-				return false
-			}
-		}
-		if part == "" {
-			return false
-		}
-	}
-	return true
 }
 
 // checkValue checks a value that the specification gives a type. An avatar is

@@ -102,6 +102,16 @@ func (s *Sessions) Drop(user store.UserNum) {
 	}
 }
 
+// Follow drops what rows of the stream ended or changed: those of other
+// instances come to it with the stream.
+func (s *Sessions) Follow(rows []store.StreamRow) {
+	for _, row := range rows {
+		if row.Kind == store.KindAccount && row.User() != 0 {
+			s.Drop(row.User())
+		}
+	}
+}
+
 // DropAll forgets everything: for an instance that lost its place in the stream.
 func (s *Sessions) DropAll() {
 	s.mu.Lock()

@@ -2,14 +2,12 @@ package clientapi
 
 import (
 	"encoding/json"
-	"errors"
 	"net/http"
 	"strconv"
 
 	"stoa/internal/account"
 	"stoa/internal/auth"
 	"stoa/internal/httpkit"
-	"stoa/internal/store"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -126,67 +124,4 @@ func (a *API) deactivate(r *http.Request) (deactivated, error) {
 		user = caller.UserID
 	}
 	return deactivated{IDServerUnbindResult: "success"}, a.accounts.Deactivate(r.Context(), user, body.Erase)
-}
-
-type connection struct {
-	IP       string `json:"ip,omitempty"`
-	LastSeen int64  `json:"last_seen,omitempty"`
-}
-
-type deviceSession struct {
-	Connections []connection `json:"connections"`
-}
-
-type deviceInfo struct {
-	Sessions []deviceSession `json:"sessions"`
-}
-
-type whoisAnswer struct {
-	UserID  id.UserID             `json:"user_id"`
-	Devices map[string]deviceInfo `json:"devices"`
-}
-
-// whois serves GET /_matrix/client/v3/admin/whois/{userId}: for oneself, and
-// for admins. An access token is a device's, so each device has one session.
-//
-// Spec: client-server-api#server-administration
-func (a *API) whois(r *http.Request) (whoisAnswer, error) {
-	caller, err := a.auth.Caller(r)
-	if err != nil {
-		return whoisAnswer{}, err
-	}
-	user, err := id.ParseUserID(r.PathValue("userId"))
-	if err != nil {
-		return whoisAnswer{}, mxerr.InvalidParam("%s", err).Because(err)
-	}
-	num := caller.UserNum
-	if user != caller.UserID {
-		target, err := a.administered(r, caller, user)
-		if err != nil {
-			return whoisAnswer{}, err
-		}
-		num = target.Num
-	}
-	devices, err := a.accounts.Devices(r.Context(), num)
-	out := whoisAnswer{UserID: user, Devices: make(map[string]deviceInfo, len(devices))}
-	for _, d := range devices {
-		out.Devices[d.ID] = deviceInfo{[]deviceSession{{[]connection{{IP: d.SeenIP, LastSeen: d.SeenTS}}}}}
-	}
-	return out, err
-}
-
-// administered gives the account that an admin asks about. Who is no admin is
-// refused before anything is looked up.
-func (a *API) administered(r *http.Request, caller auth.Caller, user id.UserID) (account.Account, error) {
-	if err := caller.RequireAdmin(); err != nil {
-		return account.Account{}, err
-	}
-	if !a.accounts.IsLocal(user) {
-		return account.Account{}, mxerr.InvalidParam("User does not belong to the local server")
-	}
-	target, err := a.accounts.Account(r.Context(), user)
-	if errors.Is(err, store.ErrNotFound) {
-		err = mxerr.NotFound("User not found")
-	}
-	return target, err
 }

@@ -228,8 +228,54 @@ func TestWhois(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.do("GET", path+alice.UserID, bob.Token, nil).want(200, "")
+	s.do("GET", path+"@nobody:stoa.test", bob.Token, nil).want(404, "M_NOT_FOUND")
 	s.do("GET", path+"@alice:other.test", bob.Token, nil).want(400, "M_INVALID_PARAM")
 	s.do("GET", path+"alice", bob.Token, nil).want(400, "M_INVALID_PARAM")
+}
+
+func TestModeration(t *testing.T) {
+	onEach(t, func(t *testing.T, s *server) {
+		alice, root := s.signUp("alice"), s.signUp("root")
+		account, err := s.accounts.Named(t.Context(), "root")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.accounts.SetAdmin(t.Context(), account.Num, true); err != nil {
+			t.Fatal(err)
+		}
+		const lock, suspend = "/_matrix/client/v1/admin/lock/", "/_matrix/client/v1/admin/suspend/"
+		for _, path := range []string{lock, suspend} {
+			key := map[string]string{lock: "locked", suspend: "suspended"}[path]
+			s.do("PUT", path+root.UserID, alice.Token, object{key: true}).want(403, "M_FORBIDDEN")
+			s.do("GET", path+"@nobody:stoa.test", alice.Token, nil).want(403, "M_FORBIDDEN")
+			s.do("PUT", path+root.UserID, root.Token, object{key: true}).want(403, "M_FORBIDDEN") // oneself
+			s.do("PUT", path+"@nobody:stoa.test", root.Token, object{key: true}).want(404, "M_NOT_FOUND")
+			s.do("PUT", path+"@alice:other.test", root.Token, object{key: true}).want(400, "M_INVALID_PARAM")
+			s.do("PUT", path+alice.UserID, root.Token, object{}).want(400, "M_MISSING_PARAM")
+			s.do("PUT", path+alice.UserID, root.Token, object{key: "yes"}).want(400, "M_BAD_JSON")
+			if a := s.do("PUT", path+alice.UserID, root.Token, object{key: true}).want(200, ""); a.Body[key] != true {
+				t.Fatalf("got %s", a.raw)
+			}
+			if a := s.do("GET", path+alice.UserID, root.Token, nil).want(200, ""); a.Body[key] != true {
+				t.Fatalf("got %s", a.raw)
+			}
+			if path == lock {
+				s.whoami(alice.Token).want(401, "M_USER_LOCKED")
+			} else {
+				name := "/_matrix/client/v3/profile/" + alice.UserID + "/displayname"
+				s.whoami(alice.Token).want(200, "")
+				s.do("PUT", name, alice.Token, object{"displayname": "A"}).want(403, "M_USER_SUSPENDED")
+			}
+			s.do("PUT", path+alice.UserID, root.Token, object{key: false}).want(200, "")
+			s.whoami(alice.Token).want(200, "")
+		}
+		if a := s.do("GET", "/_matrix/client/v3/capabilities", root.Token, nil); !strings.Contains(a.raw, `"m.account_moderation":{"suspend":true,"lock":true}`) {
+			t.Fatalf("got %s", a.raw)
+		}
+		if a := s.do("GET", "/_matrix/client/v3/capabilities", alice.Token, nil); strings.Contains(a.raw, "m.account_moderation") {
+			t.Fatalf("got %s", a.raw)
+		}
+	})
 }
 
 // Secrets must not reach the log, whatever goes wrong on the way.

@@ -71,6 +71,11 @@ type roomVersions struct {
 	Available map[string]string `json:"available"`
 }
 
+type moderation struct {
+	Suspend bool `json:"suspend"`
+	Lock    bool `json:"lock"`
+}
+
 type capabilities struct {
 	Capabilities struct {
 		ChangePassword  enabled      `json:"m.change_password"`
@@ -81,6 +86,7 @@ type capabilities struct {
 		GetLoginToken   enabled      `json:"m.get_login_token"`
 		ProfileFields   enabled      `json:"m.profile_fields"`
 		ForgetUponLeave enabled      `json:"m.forget_forced_upon_leave"`
+		Moderation      *moderation  `json:"m.account_moderation,omitempty"`
 	} `json:"capabilities"`
 }
 
@@ -102,6 +108,9 @@ func (a *API) capabilities(r *http.Request) (out capabilities, err error) {
 	c.SetDisplayName.Enabled = true
 	c.SetAvatarURL.Enabled = true
 	c.ProfileFields.Enabled = true
+	if caller.Admin {
+		c.Moderation = &moderation{Suspend: true, Lock: true}
+	}
 	c.RoomVersions = roomVersions{Default: a.opt.RoomVersion, Available: map[string]string{}}
 	for _, rules := range roomversion.All() {
 		stability := "unstable"

@@ -53,6 +53,10 @@ func (a *API) Routes() []httpkit.Route {
 
 		// Server administration. Spec: client-server-api#server-administration
 		route("GET", client+"/v3/admin/whois/{userId}", a.whois),
+		route("GET", client+"/v1/admin/lock/{userId}", a.locked),
+		route("PUT", client+"/v1/admin/lock/{userId}", a.setLocked),
+		route("GET", client+"/v1/admin/suspend/{userId}", a.suspended),
+		route("PUT", client+"/v1/admin/suspend/{userId}", a.setSuspended),
 
 		// Filtering. Spec: client-server-api#filtering
 		route("POST", client+"/v3/user/{userId}/filter", a.addFilter),

@@ -51,6 +51,7 @@ func (r *Read) CountDevices(user UserNum) (int64, error) {
 func (c *Change) PutDevice(user UserNum, d Device) {
 	c.exec(deleteAccessTokensOfDevice, user, d.ID)
 	c.exec(deleteRefreshTokensOfDevice, user, d.ID)
+	c.noteSessions(user)
 	c.exec(upsertDevice, user, d.ID, d.DisplayName, d.CreatedTS, d.SeenIP)
 }
 
@@ -108,6 +109,7 @@ func (c *Change) DeleteDevice(user UserNum, deviceID string) {
 	for _, s := range deviceBelongings {
 		c.exec(s, user, deviceID)
 	}
+	c.noteSessions(user)
 }
 
 // DeleteBelongings deletes what hangs on an account that is deactivated: tokens,

@@ -4,7 +4,12 @@ package store
 // and limits that are exact over all instances. Written by package auth. A
 // token is kept as its SHA-256 only.
 
-import "context"
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+)
 
 // Session is what an access token stands for.
 type Session struct {
@@ -59,9 +64,11 @@ var (
 	expireUIASessions = stmt(`DELETE FROM uia_sessions WHERE expires_ts <= $1`)
 	expireUIAStages   = stmt(`DELETE FROM uia_stages WHERE expires_ts <= $1`)
 	selectLimit       = stmt(`SELECT full_ts FROM limits WHERE name = $1`)
-	upsertLimit       = stmt(`INSERT INTO limits (name, full_ts) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET full_ts = excluded.full_ts`)
-	deleteLimit       = stmt(`DELETE FROM limits WHERE name = $1`)
-	deleteFullLimits  = stmt(`DELETE FROM limits WHERE full_ts <= $1`)
+	takeLimit         = stmt(`INSERT INTO limits (name, full_ts) VALUES ($1, $2)
+		ON CONFLICT (name) DO UPDATE SET full_ts = CASE WHEN limits.full_ts > $3 THEN limits.full_ts ELSE $3 END + $4
+		WHERE CASE WHEN limits.full_ts > $3 THEN limits.full_ts ELSE $3 END + $4 <= $5`)
+	deleteLimit      = stmt(`DELETE FROM limits WHERE name = $1`)
+	deleteFullLimits = stmt(`DELETE FROM limits WHERE full_ts <= $1`)
 )
 
 func scanSession(row *Row) (s Session) {
@@ -104,9 +111,13 @@ func (c *Change) BeginGeneration(user UserNum, deviceID string, from, seenTS int
 // this generation was used.
 func (c *Change) ConfirmGeneration(user UserNum, deviceID string, generation int64) {
 	c.exec(confirmGeneration, user, deviceID, generation)
+	c.noteSessions(user)
 	c.exec(deleteEarlierAccessTokens, user, deviceID, generation)
 	c.exec(deleteEarlierRefreshTokens, user, deviceID, generation-1)
 }
+
+// noteSessions tells all instances to forget what they know of a user's tokens.
+func (c *Change) noteSessions(user UserNum) { c.UserSlot(user, KindAccount) }
 
 // LoginToken returns whom a login token logs in, or ErrNotFound.
 func (r *Read) LoginToken(hash []byte, now int64) (UserNum, error) {
@@ -196,49 +207,57 @@ type Limit struct {
 	Burst   int64 // size of the bucket
 }
 
-// TakeLimits takes one token of each bucket, or of none: then wait is the time
-// in ms until all have one.
+// TakeLimits takes one token of each bucket, or of none: then waitMS is the time
+// until all have one.
 func (s *Store) TakeLimits(ctx context.Context, now int64, limits ...Limit) (waitMS int64, err error) {
-	// Most refusals are of someone who tries again and again: they cost a read.
+	limits = slices.SortedFunc(slices.Values(limits), func(a, b Limit) int { return strings.Compare(a.Name, b.Name) })
 	err = s.Read(ctx, func(r *Read) error {
-		waitMS, _, err = r.limits(now, limits)
+		// Most refusals are of someone who tries again and again: they cost a read.
+		waitMS, err = r.limitWait(now, limits)
 		return err
 	})
 	if err != nil || waitMS > 0 {
 		return waitMS, err
 	}
 	err = s.Write(ctx, func(tx *Tx) error {
-		var full []int64
-		waitMS, full, err = tx.limits(now, limits)
-		if err != nil || waitMS > 0 {
-			return err
-		}
-		if _, err := tx.exec(deleteFullLimits, now); err != nil {
-			return err
-		}
-		for i, l := range limits {
-			if _, err := tx.exec(upsertLimit, l.Name, full[i]); err != nil {
+		for _, l := range limits {
+			// Decided by the statement: another instance may be just before us.
+			err := tx.execOne(takeLimit, errLimited, l.Name, now+l.EveryMS, now, l.EveryMS, now+l.EveryMS*l.Burst)
+			if err != nil {
+				waitMS = l.EveryMS
 				return err
 			}
 		}
 		return nil
 	})
-	return waitMS, err
+	if errors.Is(err, errLimited) {
+		return waitMS, nil
+	}
+	if err == nil && now%limitSweep == 0 {
+		err = s.Write(ctx, func(tx *Tx) error {
+			_, err := tx.exec(deleteFullLimits, now)
+			return err
+		})
+	}
+	return 0, err
 }
 
-// limits returns when the buckets will be full if a token is taken of each, and
-// how long to wait before that may be done.
-func (r *Read) limits(now int64, limits []Limit) (waitMS int64, full []int64, err error) {
-	full = make([]int64, len(limits))
-	for i, l := range limits {
-		at, err := queryOne(r, selectLimit, (*Row).Int, l.Name)
+// errLimited takes back what was taken of other buckets.
+var errLimited = errors.New("store: limit reached")
+
+// limitSweep is the part of the calls, by their ms, that delete full buckets.
+const limitSweep = 64
+
+// limitWait says how long to wait until each bucket has a token.
+func (r *Read) limitWait(now int64, limits []Limit) (waitMS int64, err error) {
+	for _, l := range limits {
+		full, err := queryOne(r, selectLimit, (*Row).Int, l.Name)
 		if err != nil && err != ErrNotFound {
-			return 0, nil, err
+			return 0, err
 		}
-		full[i] = max(at, now) + l.EveryMS
-		waitMS = max(waitMS, full[i]-now-l.EveryMS*l.Burst)
+		waitMS = max(waitMS, max(full, now)+l.EveryMS-now-l.EveryMS*l.Burst)
 	}
-	return waitMS, full, nil
+	return waitMS, nil
 }
 
 // ResetLimit fills a bucket.
