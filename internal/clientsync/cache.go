@@ -1,0 +1,172 @@
+package clientsync
+
+import (
+	"sync"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"stoa/internal/store"
+	"stoa/internal/timeline"
+	"stoa/matrix/eventfilter"
+)
+
+// eventCache holds events in their client form, bounded by bytes. What it holds is true as of the last redaction that the
+// hub has applied: a redaction drops its target, and a read of the store from before that redaction may add nothing.
+type eventCache struct {
+	mu       sync.Mutex // guards all below
+	events   *simplelru.LRU[store.EventNum, *timeline.Event]
+	bytes    int
+	maxBytes int
+	redacted store.Position
+}
+
+// cacheEntries bounds the entries of a cache whose real bound is in bytes.
+const cacheEntries = 1 << 20
+
+func newEventCache(maxBytes int) *eventCache {
+	c := &eventCache{maxBytes: maxBytes}
+	c.events = mustLRU[store.EventNum](cacheEntries, func(_ store.EventNum, e *timeline.Event) { c.bytes -= e.Size() })
+	return c
+}
+
+func mustLRU[K comparable, V any](size int, evicted simplelru.EvictCallback[K, V]) *simplelru.LRU[K, V] {
+	l, err := simplelru.NewLRU(size, evicted)
+	if err != nil {
+		panic(err) // only a size below 1 fails
+	}
+	return l
+}
+
+// get returns an event, nil if it is not there.
+func (c *eventCache) get(num store.EventNum) *timeline.Event {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, _ := c.events.Get(num)
+	return e
+}
+
+// knows is store.Known: an event that was redacted since is not known.
+func (c *eventCache) knows(num, redactedBy store.EventNum) bool {
+	e := c.get(num)
+	return e != nil && (e.RedactedBy != nil) == (redactedBy != 0)
+}
+
+// add keeps an event that was read in a snapshot at a position.
+func (c *eventCache) add(e *timeline.Event, snapshot store.Position) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if snapshot < c.redacted {
+		return
+	}
+	c.events.Remove(e.Num)
+	c.events.Add(e.Num, e)
+	c.bytes += e.Size()
+	for c.bytes > c.maxBytes {
+		c.events.RemoveOldest()
+	}
+}
+
+// drop forgets an event, which is redacted as of a position.
+func (c *eventCache) drop(num store.EventNum, at store.Position) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.redacted = max(c.redacted, at)
+	c.events.Remove(num)
+}
+
+// clear forgets everything: what happened up to a position is not known.
+func (c *eventCache) clear(at store.Position) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.redacted = max(c.redacted, at)
+	c.events.Purge()
+}
+
+// member names a member of a room.
+type member struct {
+	room   store.RoomNum
+	userID string
+}
+
+// memberCache holds membership events that are current state as of the ring's head, for clients that load members lazily.
+// The hub's lock guards it; the stream puts a newer event in the place of an old one.
+type memberCache struct {
+	events *simplelru.LRU[member, *timeline.Event]
+	byNum  map[store.EventNum]member
+}
+
+func newMemberCache(entries int) *memberCache {
+	c := &memberCache{byNum: map[store.EventNum]member{}}
+	c.events = mustLRU(entries, func(_ member, e *timeline.Event) { delete(c.byNum, e.Num) })
+	return c
+}
+
+func (c *memberCache) get(m member) *timeline.Event {
+	e, _ := c.events.Get(m)
+	return e
+}
+
+func (c *memberCache) put(m member, e *timeline.Event) {
+	c.events.Remove(m)
+	c.events.Add(m, e)
+	c.byNum[e.Num] = m
+}
+
+// drop forgets an event that was redacted.
+func (c *memberCache) drop(num store.EventNum) {
+	if m, ok := c.byNum[num]; ok {
+		c.events.Remove(m)
+	}
+}
+
+// apply takes over what a stretch changes.
+func (c *memberCache) apply(num store.RoomNum, s *stretch) {
+	for i := range s.changes {
+		ch := &s.changes[i]
+		if ch.evType != "m.room.member" {
+			continue
+		}
+		m := member{num, ch.stateKey}
+		if ch.event == nil {
+			c.events.Remove(m)
+		} else if old, ok := c.events.Peek(m); ok && old.Slot < ch.slot {
+			c.put(m, ch.event)
+		}
+	}
+}
+
+// filterCache holds stored filters in their compiled form. A stored filter never changes.
+type filterCache struct {
+	mu      sync.Mutex // guards filters
+	filters *simplelru.LRU[filterKey, *eventfilter.Filter]
+}
+
+type filterKey struct {
+	user store.UserNum
+	id   string
+}
+
+// filterEntries bounds the filters in memory.
+const filterEntries = 1024
+
+func newFilterCache() *filterCache {
+	return &filterCache{filters: mustLRU[filterKey, *eventfilter.Filter](filterEntries, nil)}
+}
+
+func (c *filterCache) get(v Viewer, filterID string, read func() (*eventfilter.Filter, error)) (*eventfilter.Filter, error) {
+	key := filterKey{v.UserNum, filterID}
+	c.mu.Lock()
+	f, ok := c.filters.Get(key)
+	c.mu.Unlock()
+	if ok {
+		return f, nil
+	}
+	f, err := read()
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.filters.Add(key, f)
+	return f, nil
+}

@@ -1,0 +1,147 @@
+package clientsync
+
+import (
+	"fmt"
+
+	"stoa/internal/store"
+	"stoa/matrix/eventfilter"
+	"stoa/matrix/id"
+)
+
+// takeData reads the viewer's account data that changed, and gives those of rooms to their entries.
+//
+// Spec: client-server-api#client-config
+func (k *work) takeData() error {
+	if k.h.opt.AccountData == nil || !k.initial && !k.plan.own[store.KindAccountData] && len(k.query.Entered) == 0 {
+		return nil
+	}
+	r, err := k.open(k.ctx)
+	if err != nil {
+		return err
+	}
+	after := store.Slot(0)
+	if !k.initial && len(k.query.Entered) == 0 {
+		own, err := r.OwnChanges(k.req.UserNum, k.c.since)
+		if err != nil {
+			return fmt.Errorf("read own changes: %w", err)
+		}
+		for _, o := range own {
+			if o.Kind == store.KindAccountData {
+				after = o.First - 1
+			}
+		}
+		if after == 0 && !k.plan.own[store.KindAccountData] {
+			return nil
+		}
+	}
+	data, err := k.h.opt.AccountData.Changed(r, k.req.Viewer, after)
+	if err != nil {
+		return fmt.Errorf("read account data of %s: %w", k.req.UserID, err)
+	}
+	return k.sortData(data, after)
+}
+
+// sortData gives account data to rooms. If all of it was read because a room was entered, only that room's is told.
+func (k *work) sortData(data []Datum, after store.Slot) error {
+	onlyEntered := !k.initial && !k.plan.own[store.KindAccountData]
+	byID := make(map[string]*entry, len(k.entries))
+	for _, e := range k.entries {
+		byID[e.id.String()] = e
+	}
+	for _, d := range data {
+		if d.RoomID == "" {
+			if !onlyEntered {
+				k.global = append(k.global, d)
+			}
+			continue
+		}
+		e := byID[d.RoomID]
+		if e == nil && !k.initial {
+			if e = k.quietEntry(d.RoomID); e != nil {
+				byID[d.RoomID] = e
+			}
+		}
+		if e != nil && (!onlyEntered || e.entered) {
+			e.data = append(e.data, d)
+		}
+	}
+	return nil
+}
+
+// quietEntry makes an entry for a joined room in which nothing else happened; nil if the viewer is not in it.
+func (k *work) quietEntry(roomID string) *entry {
+	k.h.mu.Lock()
+	defer k.h.mu.Unlock()
+	u := k.h.users[k.req.UserNum]
+	if u == nil {
+		return nil
+	}
+	for i := range u.rooms {
+		j := &u.rooms[i]
+		if j.room.id.String() != roomID {
+			continue
+		}
+		parsed, err := id.ParseRoomID(roomID)
+		if err != nil || !k.req.Filter.Room.AllowsRoom(parsed) {
+			return nil
+		}
+		e := &entry{joinedRoom: true, membership: store.Join}
+		e.span = span{num: j.room.num, id: parsed, joined: j.joined}
+		if j.room.newest != nil {
+			e.since, e.upto = j.room.newest.last, j.room.newest.last
+		}
+		e.cut = cut{enough: true, start: e.upto + 1}
+		e.cut.prev.Slot = int64(e.upto)
+		k.entries = append(k.entries, e)
+		return e
+	}
+	return nil
+}
+
+// appendGlobalData appends `account_data`.
+func (k *work) appendGlobalData() {
+	mark := len(k.out)
+	k.out = append(separate(k.out), `"account_data":{"events":[`...)
+	first := len(k.out)
+	for i := range k.global {
+		d := &k.global[i]
+		if k.req.Filter.AccountData.Allows(eventfilter.Event{Type: d.Type, Content: d.Content}) {
+			k.appendDatum(d)
+		}
+	}
+	if len(k.out) == first {
+		k.out = k.out[:mark]
+		return
+	}
+	k.out = append(k.out, "]}"...)
+	k.worth = true
+}
+
+// takeCounts counts the unread events of the rooms of which something is told.
+func (k *work) takeCounts() error {
+	if k.h.opt.Unread == nil {
+		return nil
+	}
+	var nums []store.RoomNum
+	var entries []*entry
+	for _, e := range k.entries {
+		if e.joinedRoom {
+			nums, entries = append(nums, e.num), append(entries, e)
+		}
+	}
+	if len(nums) == 0 {
+		return nil
+	}
+	r, err := k.open(k.ctx)
+	if err != nil {
+		return err
+	}
+	counts, err := k.h.opt.Unread.Counts(r, k.req.Viewer, nums, k.req.Filter.Room.Timeline.UnreadThreadNotifications)
+	if err != nil {
+		return fmt.Errorf("count unread events of %s: %w", k.req.UserID, err)
+	}
+	for i, e := range entries {
+		e.counts = counts[i]
+	}
+	return nil
+}

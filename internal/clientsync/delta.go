@@ -1,0 +1,195 @@
+package clientsync
+
+import (
+	"cmp"
+	"slices"
+
+	"stoa/internal/store"
+	"stoa/internal/timeline"
+	"stoa/internal/token"
+	"stoa/matrix/eventfilter"
+	"stoa/matrix/id"
+)
+
+// span is the part of a room's history that one answer is about: what came after slot since, up to slot upto.
+type span struct {
+	num store.RoomNum
+	id  id.RoomID
+	// since is the last slot that the client knows; 0 if it knows nothing of the room.
+	since, upto store.Slot
+	// entered says that the client knows nothing of the room although it knows others: the viewer has just joined.
+	entered bool
+	// wholeState asks for the whole state, not only for what changed in the span.
+	wholeState bool
+	// joined is the slot from which on the viewer has been a member without a break; 0 for somebody who is none now.
+	joined store.Slot
+	// events are the newest live events of the span, oldest first; older says that there are more before them.
+	events []*timeline.Event
+	older  bool
+	// changes are the changes of state in the span, oldest first. If they are not all there, changesFrom is the slot of the
+	// first that is.
+	changes     []change
+	changesFrom store.Slot
+	// sights are what the viewer may see of the events before joined; nil if they may see all.
+	sights *sights
+}
+
+// cut is a timeline cut out of a span.
+type cut struct {
+	events  []*timeline.Event
+	limited bool
+	// start is the slot at which the timeline begins: what changed before it is told by `state`.
+	start store.Slot
+	prev  token.Timeline
+	// enough is false if the span has to give older events first.
+	enough bool
+}
+
+// cutTimeline chooses the events of the timeline: the newest that pass, at most limit.
+//
+// Spec: client-server-api#syncing
+func (s *span) cutTimeline(f *eventfilter.RoomEventFilter, limit int, ignored map[id.UserID]bool) cut {
+	c := cut{start: s.since + 1, enough: true}
+	first := len(s.events)
+	more := false
+	for i := len(s.events) - 1; i >= 0; i-- {
+		e := s.events[i]
+		if !s.shows(e, f, ignored) {
+			continue
+		}
+		if len(c.events) == limit {
+			more = true
+			break
+		}
+		c.events = append(c.events, e)
+		first = i
+	}
+	slices.Reverse(c.events)
+	switch {
+	case more && limit == 0:
+		c.limited, c.start = true, s.upto+1
+	case more:
+		c.limited, c.start = true, s.events[first].Slot
+	case s.older && len(c.events) < limit:
+		c.enough = false
+		c.limited = true
+		c.start = s.oldest()
+	case s.older:
+		c.limited, c.start = true, s.upto+1
+		if len(c.events) > 0 {
+			c.start = c.events[0].Slot
+		}
+	}
+	c.limited = c.limited || s.entered
+	c.prev = token.Timeline{Slot: int64(s.upto)}
+	switch {
+	case len(c.events) > 0:
+		c.prev = token.Timeline{Slot: int64(c.events[0].Slot), Offset: c.events[0].Off - 1}
+	case !c.limited:
+		c.prev = token.Timeline{Slot: int64(s.since)}
+	}
+	return c
+}
+
+// oldest is the slot of the oldest event that was read.
+func (s *span) oldest() store.Slot {
+	if len(s.events) == 0 {
+		return s.upto + 1
+	}
+	return s.events[0].Slot
+}
+
+// shows says whether an event of the span belongs into the timeline.
+func (s *span) shows(e *timeline.Event, f *eventfilter.RoomEventFilter, ignored map[id.UserID]bool) bool {
+	if len(ignored) > 0 && !e.PDU.IsState() && ignored[e.PDU.Sender()] {
+		return false
+	}
+	if s.sights != nil && !s.sights.shows(e) {
+		return false
+	}
+	return passes(f, s.id, e)
+}
+
+func passes(f *eventfilter.RoomEventFilter, roomID id.RoomID, e *timeline.Event) bool {
+	if f.AllowsAll() {
+		return true
+	}
+	return f.Allows(eventfilter.Event{
+		Type: e.PDU.Type(), Sender: e.PDU.Sender().String(), RoomID: roomID.String(), Content: e.PDU.Content(),
+	})
+}
+
+// stateKey names an entry of a room's state.
+type stateKey struct{ evType, key string }
+
+// stateDelta is what changed of the state in the span, as `state` (up to the start of the timeline) or `state_after` (up to
+// its end) tells it, in the order of the slots. Changes within the timeline that the timeline does not show are told too:
+// nothing else would tell them.
+//
+// Spec: client-server-api#syncing
+func (s *span) stateDelta(c *cut, after bool) []*timeline.Event {
+	if len(s.changes) == 0 {
+		return nil
+	}
+	shown := make(map[store.EventNum]bool, len(c.events))
+	if !after {
+		for _, e := range c.events {
+			shown[e.Num] = true
+		}
+	}
+	last := make(map[stateKey]*timeline.Event, len(s.changes))
+	for i := range s.changes {
+		ch := &s.changes[i]
+		if ch.slot > s.upto || ch.slot <= s.since && !s.wholeState {
+			continue
+		}
+		k := stateKey{ch.evType, ch.stateKey}
+		switch {
+		case ch.event == nil: // gone: there is no way to say so
+			delete(last, k)
+		case ch.slot >= c.start && shown[ch.event.Num]:
+			// The timeline tells it, over whatever was before.
+		default:
+			last[k] = ch.event
+		}
+	}
+	out := make([]*timeline.Event, 0, len(last))
+	for _, e := range last {
+		if !shown[e.Num] {
+			out = append(out, e)
+		}
+	}
+	slices.SortFunc(out, func(a, b *timeline.Event) int {
+		return cmp.Or(cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.Num, b.Num))
+	})
+	return out
+}
+
+// sights is the history of what decides whether the viewer may see events: the room's visibility and the viewer's
+// membership, each with the slot at which it came to be so, oldest first.
+//
+// Spec: client-server-api#room-history-visibility
+type sights struct {
+	own                    string // the viewer
+	visibility, membership []turn
+}
+
+// turn is a value that holds from a slot on.
+type turn struct {
+	slot  store.Slot
+	value string
+}
+
+// at returns the value before and after a slot's own change.
+func at(turns []turn, slot store.Slot) (before, after string) {
+	for _, t := range turns {
+		if t.slot > slot {
+			break
+		}
+		if t.slot < slot {
+			before = t.value
+		}
+		after = t.value
+	}
+	return before, after
+}

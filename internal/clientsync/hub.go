@@ -1,0 +1,432 @@
+package clientsync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"stoa/internal/room"
+	"stoa/internal/store"
+	"stoa/matrix/id"
+)
+
+// Hub holds the newest part of the stream in memory, the users who sync with their rooms, and the requests that wait. It
+// follows the stream with a cursor of its own, the ring's head.
+type Hub struct {
+	opt     Options
+	store   *store.Store
+	clock   func() time.Time
+	log     *slog.Logger
+	metrics *metrics
+	sent    *sentMembers
+	events  *eventCache
+	filters *filterCache
+
+	// typingChanges counts the changes of who types, so that none is missed between a look and a wait.
+	typingChanges atomic.Uint64
+
+	follow sync.Mutex // held by whoever moves the ring on; mu is taken under it
+	mu     sync.Mutex // guards all below; nothing is locked under it
+
+	ring    *ring
+	rooms   map[store.RoomNum]*hubRoom
+	users   map[store.UserNum]*user
+	used    lru
+	wheel   *wheel
+	members *memberCache
+	// barriers are the requests that wait for the ring to reach a position.
+	barriers []barrier
+	closed   bool
+}
+
+type barrier struct {
+	at   store.Position
+	done chan struct{}
+}
+
+// Run follows the stream until ctx ends or the store closes. Everybody who waits is answered then.
+func (h *Hub) Run(ctx context.Context) error {
+	tail := h.store.Tail()
+	defer tail.Close()
+	ticks := make(chan struct{})
+	go func() {
+		defer close(ticks)
+		h.tick(ctx)
+	}()
+	defer func() { <-ticks }()
+	defer h.Stop()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := h.CatchUp(ctx); err != nil {
+		return err
+	}
+	for {
+		b, err := tail.Next(ctx)
+		if errors.Is(err, store.ErrClosed) || ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := h.apply(ctx, b); err != nil {
+			return err
+		}
+	}
+}
+
+func (h *Hub) tick(ctx context.Context) {
+	t := time.NewTicker(wheelTick)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			h.Tick(h.clock())
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Stop answers everybody who waits with what there is, and lets nobody wait any more.
+func (h *Hub) Stop() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	for _, u := range h.users {
+		for len(u.waiters) > 0 {
+			h.end(u.waiters[len(u.waiters)-1], closing)
+		}
+	}
+	for _, b := range h.barriers {
+		close(b.done)
+	}
+	h.barriers = nil
+}
+
+// Head is the position up to which the hub has applied the stream.
+func (h *Hub) Head() store.Position {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.ring.head
+}
+
+// awaitPatience is how long a request waits for what this instance was told of, before it looks into the store.
+const awaitPatience = 100 * time.Millisecond
+
+// Await waits until the hub has applied the stream up to a position that is in the store.
+func (h *Hub) Await(ctx context.Context, at store.Position) error {
+	h.mu.Lock()
+	if h.ring.head >= at || h.closed {
+		h.mu.Unlock()
+		return nil
+	}
+	b := barrier{at: at, done: make(chan struct{})}
+	h.barriers = append(h.barriers, b)
+	h.mu.Unlock()
+	patience := time.NewTimer(awaitPatience)
+	defer patience.Stop()
+	for {
+		select {
+		case <-b.done:
+			return nil
+		case <-patience.C:
+			if err := h.CatchUp(ctx); err != nil {
+				return err
+			}
+			patience.Reset(awaitPatience)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// advance moves the head and lets those go who waited for it. Called with the lock held.
+func (h *Hub) advance(head store.Position) {
+	h.ring.head = head
+	kept := h.barriers[:0]
+	for _, b := range h.barriers {
+		if b.at <= head {
+			close(b.done)
+		} else {
+			kept = append(kept, b)
+		}
+	}
+	h.barriers = kept
+}
+
+// applied is one group of the stream on its way into the ring: its rows, and what its changes did.
+type applied struct {
+	rows     []store.StreamRow
+	last     store.Position
+	rooms    map[store.RoomNum]*appliedRoom
+	receipts map[store.RoomNum][]store.Receipt
+	// sharers are the rooms of users who are not in memory and whose shared things changed.
+	sharers map[store.UserNum][]store.RoomNum
+}
+
+// appliedRoom is what a group did to one room.
+type appliedRoom struct {
+	id        id.RoomID
+	stretches []*stretch
+	sizes     []int
+	redacted  []room.Redacted
+}
+
+// apply takes over one group that this instance has committed. What other instances wrote in between is read first.
+func (h *Hub) apply(ctx context.Context, b *store.Batch) error {
+	h.follow.Lock()
+	defer h.follow.Unlock()
+	if b.Last <= h.Head() {
+		return nil
+	}
+	if b.Prev > h.Head() {
+		if err := h.readUp(ctx, b.Prev); err != nil {
+			return err
+		}
+	}
+	a := &applied{rows: b.Rows, last: b.Last, rooms: map[store.RoomNum]*appliedRoom{}}
+	for _, p := range b.Payloads {
+		a.take(p)
+	}
+	return h.settle(ctx, a)
+}
+
+// take sorts a change's payload to its room.
+func (a *applied) take(payload any) {
+	switch p := payload.(type) {
+	case *room.Committed:
+		for c := p; c != nil; c = c.Next {
+			r := a.rooms[c.Room]
+			if r == nil {
+				r = &appliedRoom{id: c.RoomID}
+				a.rooms[c.Room] = r
+			}
+			s, size := newStretch(c)
+			r.stretches = append(r.stretches, s)
+			r.sizes = append(r.sizes, size)
+			r.redacted = append(r.redacted, c.Redacted...)
+		}
+	case []store.Receipt:
+		if a.receipts == nil {
+			a.receipts = map[store.RoomNum][]store.Receipt{}
+		}
+		for _, x := range p {
+			a.receipts[x.Room] = append(a.receipts[x.Room], x)
+		}
+	}
+}
+
+// settle reads what the rows refer to and no payload told, then puts all into memory and wakes those who can see it.
+func (h *Hub) settle(ctx context.Context, a *applied) error {
+	if err := h.complete(ctx, a); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, row := range a.rows {
+		if row.OwnerKind == store.OwnerRoom {
+			h.applyRoomRow(a, row)
+		} else {
+			h.applyUserRow(a, row)
+		}
+	}
+	h.advance(a.last)
+	h.metrics.ringBytes.Set(float64(h.ring.bytes))
+	return nil
+}
+
+// applyRoomRow takes over a row of a room. Called with the lock held.
+func (h *Hub) applyRoomRow(a *applied, row store.StreamRow) {
+	r := h.room(row.Room())
+	switch row.Kind {
+	case store.KindTimeline:
+		if at := a.rooms[r.num]; at != nil {
+			r.id = at.id
+			for i, s := range at.stretches {
+				h.addStretch(r, row.Pos, s, at.sizes[i])
+			}
+		} else {
+			r.timeline.last = row.Pos // a slot with nothing to show
+		}
+		h.wakeRoom(r, false)
+	case store.KindReceipts:
+		list := a.receipts[r.num]
+		h.ring.add(&r.receipts, record{pos: row.Pos, size: 200 + 250*len(list), receipts: list})
+		h.wakeReceipts(r, list)
+	}
+	if at := a.rooms[r.num]; at != nil && len(at.redacted) > 0 {
+		for i := range at.redacted {
+			h.ring.redact(&r.timeline, &at.redacted[i])
+			h.events.drop(at.redacted[i].Target, row.Pos)
+			h.members.drop(at.redacted[i].Target)
+		}
+		at.redacted = nil
+	}
+}
+
+// addStretch puts a piece of a room's timeline into the ring, and lets users come and go who joined and left in it.
+func (h *Hub) addStretch(r *hubRoom, pos store.Position, s *stretch, size int) {
+	h.ring.add(&r.timeline, record{pos: pos, size: size, timeline: s})
+	r.newest = s
+	h.members.apply(r.num, s)
+	for i := range s.changes {
+		c := &s.changes[i]
+		switch c.evType {
+		case "m.room.member", "m.room.name", "m.room.canonical_alias":
+			r.roster = nil
+		case "m.room.history_visibility":
+			r.open = openUnknown
+		}
+		if c.user == 0 {
+			continue
+		}
+		joined := c.event != nil && c.event.PDU.Membership() == "join"
+		h.applyMembership(c.user, membershipChange{pos: pos, room: r.num, roomID: r.id, slot: c.slot, joined: joined})
+	}
+}
+
+// applyMembership keeps a user's joined rooms up to date.
+func (h *Hub) applyMembership(num store.UserNum, m membershipChange) {
+	u := h.users[num]
+	if u == nil {
+		return
+	}
+	if u.loading {
+		u.pending = append(u.pending, m)
+		return
+	}
+	h.move(u, m)
+}
+
+func (h *Hub) move(u *user, m membershipChange) {
+	if m.joined {
+		u.enter(h.room(m.room), m.slot)
+	} else {
+		u.leave(m.room)
+	}
+}
+
+// applyUserRow takes over a row of a user. Called with the lock held.
+func (h *Hub) applyUserRow(a *applied, row store.StreamRow) {
+	u := h.users[row.User()]
+	lazily := row.Kind == store.KindDeviceList || row.Kind == store.KindPresence || row.Kind == store.KindProfile
+	if u != nil && int(row.Kind) < ownKinds {
+		u.last[row.Kind] = row.Pos
+		h.wakeUser(u, lazily)
+	}
+	shared := sharedIndex(row.Kind)
+	if shared < 0 {
+		return
+	}
+	if u != nil && !u.loading {
+		for i := range u.rooms {
+			h.wakeSharers(u.rooms[i].room, shared, row.Pos)
+		}
+		return
+	}
+	for _, num := range a.sharers[row.User()] {
+		if r := h.rooms[num]; r != nil {
+			h.wakeSharers(r, shared, row.Pos)
+		}
+	}
+}
+
+func (h *Hub) wakeSharers(r *hubRoom, shared int, pos store.Position) {
+	r.shared[shared] = pos
+	h.wakeRoom(r, true)
+}
+
+// wakeRoom wakes the members of a room.
+func (h *Hub) wakeRoom(r *hubRoom, lazily bool) {
+	for _, u := range r.members {
+		if len(u.waiters) > 0 {
+			h.wakeUser(u, lazily)
+		}
+	}
+}
+
+// wakeReceipts wakes those who see receipts: of a private one, nobody but its owner.
+func (h *Hub) wakeReceipts(r *hubRoom, list []store.Receipt) {
+	if len(list) == 0 {
+		h.wakeRoom(r, true)
+		return
+	}
+	for _, x := range list {
+		if x.Kind == store.ReceiptRead {
+			h.wakeRoom(r, true)
+			return
+		}
+	}
+	for _, x := range list {
+		if u := h.users[x.User]; u != nil {
+			h.wakeUser(u, true)
+		}
+	}
+}
+
+// WakeTyping wakes the members of a room in which somebody began or stopped to type.
+func (h *Hub) WakeTyping(num store.RoomNum) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.typingChanges.Add(1)
+	if r := h.rooms[num]; r != nil {
+		h.wakeRoom(r, false)
+	}
+}
+
+// room is what the hub knows of a room; made if there is nothing yet. Called with the lock held.
+func (h *Hub) room(num store.RoomNum) *hubRoom {
+	r := h.rooms[num]
+	if r == nil {
+		r = &hubRoom{num: num}
+		h.rooms[num] = r
+		h.forgetRooms()
+	}
+	return r
+}
+
+// forgetRooms drops rooms of which the ring holds nothing and nobody in memory is a member, a few for each new one, so
+// that the map is as large as what is needed of it. Called with the lock held.
+func (h *Hub) forgetRooms() {
+	looked := 0
+	for num, r := range h.rooms {
+		if looked++; looked > 4 {
+			return
+		}
+		if len(r.members) == 0 && r.timeline.seq < h.ring.first && r.receipts.seq < h.ring.first && !r.fresh(h.ring.floor) {
+			delete(h.rooms, num)
+		}
+	}
+}
+
+// fresh says whether something is known of the room that is newer than the ring's floor.
+func (r *hubRoom) fresh(floor store.Position) bool {
+	newest := max(r.timeline.last, r.receipts.last)
+	for _, p := range r.shared {
+		newest = max(newest, p)
+	}
+	return newest > floor || newest == 0
+}
+
+// CatchUp reads what is in the store and not yet in memory: after the start, and when another instance says that it has
+// written.
+func (h *Hub) CatchUp(ctx context.Context) error {
+	var head store.Position
+	err := h.store.Read(ctx, func(r *store.Read) error {
+		head = r.Head()
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read the head of the stream: %w", err)
+	}
+	h.follow.Lock()
+	defer h.follow.Unlock()
+	if head <= h.Head() {
+		return nil
+	}
+	return h.readUp(ctx, head)
+}

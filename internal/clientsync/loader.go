@@ -1,0 +1,214 @@
+package clientsync
+
+import (
+	"fmt"
+
+	"stoa/internal/store"
+	"stoa/internal/timeline"
+	"stoa/matrix/event"
+	"stoa/matrix/id"
+	"stoa/matrix/roomversion"
+)
+
+// loader reads events for one answer, or for the ring, in few queries: first all that is wanted is named, then what is not
+// in memory is read at once, and at last each event is made when it is asked for.
+type loader struct {
+	hub    *Hub
+	read   *store.Read
+	rules  map[store.RoomNum]*roomversion.Rules
+	rows   map[store.EventNum]store.SyncEvent // read, not made into events yet
+	events map[store.EventNum]*timeline.Event
+	prev   map[store.EventNum]store.EventNum // what a state event replaced
+	wanted map[store.EventNum]struct{}
+}
+
+func (h *Hub) loader(r *store.Read) *loader {
+	return &loader{
+		hub: h, read: r,
+		rules:  map[store.RoomNum]*roomversion.Rules{},
+		rows:   map[store.EventNum]store.SyncEvent{},
+		events: map[store.EventNum]*timeline.Event{},
+		prev:   map[store.EventNum]store.EventNum{},
+		wanted: map[store.EventNum]struct{}{},
+	}
+}
+
+// version tells the version of a room whose events are wanted.
+func (l *loader) version(num store.RoomNum, version string) {
+	rules, _ := roomversion.Of(version)
+	l.rules[num] = rules // nil for a version that this release does not know: its events are left out
+}
+
+// known is store.Known: an event that is in memory is taken from there, and not read.
+func (l *loader) known(num, redactedBy store.EventNum) bool {
+	if e := l.events[num]; e != nil {
+		return true
+	}
+	e := l.hub.events.get(num)
+	if e == nil || (e.RedactedBy != nil) != (redactedBy != 0) {
+		return false
+	}
+	l.events[num] = e
+	return true
+}
+
+// wantEvents takes over rows that were read with known.
+func (l *loader) wantEvents(rows []store.SyncEvent) {
+	for _, row := range rows {
+		if row.Bytes == nil {
+			continue
+		}
+		l.rows[row.Num] = row
+		if row.RedactedBy != 0 {
+			l.want(row.RedactedBy)
+		}
+	}
+}
+
+// want names an event.
+func (l *loader) want(num store.EventNum) {
+	if num != 0 && l.events[num] == nil {
+		if _, read := l.rows[num]; !read {
+			l.wanted[num] = struct{}{}
+		}
+	}
+}
+
+// wantLog names what the events of a log replaced, for their prev_content.
+func (l *loader) wantLog(log []store.StateChange) {
+	for _, c := range log {
+		if c.Event == 0 || c.Prev == 0 {
+			continue
+		}
+		l.prev[c.Event] = c.Prev
+		if e := l.events[c.Event]; e == nil || e.Replaces == nil {
+			l.want(c.Prev)
+		}
+	}
+}
+
+// wantChanged names the events that a log put into the state.
+func (l *loader) wantChanged(log []store.StateChange) {
+	for _, c := range log {
+		l.want(c.Event)
+	}
+}
+
+// load reads what is wanted and not in memory.
+func (l *loader) load() error {
+	for len(l.wanted) > 0 { // once, and once more for redactions
+		nums := make([]store.EventNum, 0, len(l.wanted))
+		for num := range l.wanted {
+			if e := l.hub.events.get(num); e != nil {
+				l.events[num] = e
+			} else {
+				nums = append(nums, num)
+			}
+		}
+		clear(l.wanted)
+		if len(nums) == 0 {
+			return nil
+		}
+		rows, err := l.read.SyncEvents(nums, l.known)
+		if err != nil {
+			return fmt.Errorf("read events: %w", err)
+		}
+		l.wantEvents(rows)
+	}
+	return nil
+}
+
+// event returns an event that was named before; nil if the store does not have it, or it can't be read.
+func (l *loader) event(num store.EventNum) *timeline.Event {
+	e := l.events[num]
+	if e == nil {
+		if e = l.make(num); e == nil {
+			return nil
+		}
+	} else if e.Replaces != nil || l.prev[num] == 0 {
+		return e
+	}
+	if prev := l.prev[num]; prev != 0 && e.Replaces == nil {
+		p := l.events[prev]
+		if p == nil {
+			p = l.make(prev)
+		}
+		if p != nil {
+			s := e.Source
+			s.Replaces, s.ReplacesSlot = p.PDU, p.Slot
+			e = timeline.New(s)
+		}
+	}
+	l.events[num] = e
+	l.hub.events.add(e, l.read.Head())
+	return e
+}
+
+// make makes an event of the row that was read.
+func (l *loader) make(num store.EventNum) *timeline.Event {
+	row, ok := l.rows[num]
+	if !ok {
+		return nil
+	}
+	pdu := l.parse(row)
+	if pdu == nil {
+		return nil
+	}
+	s := timeline.Source{Num: num, Slot: row.Place.Slot, Off: row.Place.Off, PDU: pdu, TxnDevice: row.TxnDevice, TxnID: row.TxnID}
+	if row.TxnID != "" {
+		s.TxnUser = pdu.Sender()
+	}
+	if row.RedactedBy != 0 {
+		s.PDU, s.RedactedBy = pdu.Redacted(), l.redaction(row.RedactedBy)
+	}
+	return timeline.New(s)
+}
+
+// redaction returns the PDU of a redaction, which may be redacted itself; nil if it is not here.
+func (l *loader) redaction(num store.EventNum) *event.PDU {
+	if e := l.events[num]; e != nil {
+		return e.PDU
+	}
+	row, ok := l.rows[num]
+	if !ok {
+		return nil
+	}
+	pdu := l.parse(row)
+	if pdu != nil && row.RedactedBy != 0 {
+		pdu = pdu.Redacted()
+	}
+	return pdu
+}
+
+// parse reads the stored bytes; nil if they can't be read.
+func (l *loader) parse(row store.SyncEvent) *event.PDU {
+	rules, ok := l.rules[row.Room]
+	if !ok {
+		r, err := l.read.RoomByNum(row.Room)
+		if err != nil {
+			l.unreadable(row, err)
+			return nil
+		}
+		l.version(row.Room, r.Version)
+		rules = l.rules[row.Room]
+	}
+	if rules == nil {
+		return nil
+	}
+	eventID, err := id.ParseEventID(row.EventID)
+	if err != nil {
+		l.unreadable(row, err)
+		return nil
+	}
+	pdu, err := event.Load(rules, eventID, row.Bytes)
+	if err != nil {
+		l.unreadable(row, err)
+		return nil
+	}
+	return pdu
+}
+
+// unreadable tells of a stored event that can't be parsed: a fault of the store, which must not keep anybody from syncing.
+func (l *loader) unreadable(row store.SyncEvent, err error) {
+	l.hub.log.Error("stored event can't be read", "event_id", row.EventID, "err", err)
+}

@@ -1,0 +1,194 @@
+package clientsync
+
+import (
+	"fmt"
+
+	"stoa/internal/store"
+	"stoa/internal/timeline"
+)
+
+// wantedMember is a membership event that a client which loads members lazily is sent.
+type wantedMember struct {
+	e      *entry
+	userID string
+	// always says that it is sent even if the client has it.
+	always bool
+}
+
+// takeMembers adds the membership events that belong to lazily loading clients: of the senders in the timeline, of heroes,
+// and the viewer's own with a whole state. Those which the device has been sent already are left out.
+//
+// Spec: client-server-api#lazy-loading-room-members
+func (k *work) takeMembers() error {
+	f := &k.req.Filter.Room.State
+	if !f.LazyLoadMembers || !f.AllowsType("m.room.member") {
+		return nil
+	}
+	k.epoch = k.h.epoch(k.req.Viewer, k.c.since, k.initial, k.upto)
+	var found []wantedMember
+	for _, e := range k.entries {
+		found = append(found, k.wantedMembers(e)...)
+	}
+	events, err := k.membersAt(found)
+	if err != nil {
+		return err
+	}
+	for i, w := range found {
+		ev := events[i]
+		if ev == nil {
+			continue
+		}
+		key := sentKey{k.req.UserNum, k.req.DeviceID, w.e.num, ev.Num}
+		known := !w.always && !f.IncludeRedundantMembers && !k.initial && k.h.sent.has(key, k.epoch, k.c.since)
+		if !known {
+			w.e.state = append(w.e.state, ev)
+			k.h.sent.add(key, k.epoch, k.upto)
+		}
+	}
+	return nil
+}
+
+// wantedMembers are the members whom an entry mentions and does not tell of otherwise.
+func (k *work) wantedMembers(e *entry) []wantedMember {
+	told := map[string]bool{}
+	for _, ev := range e.state {
+		if key, ok := ev.PDU.StateKey(); ok && ev.PDU.Type() == "m.room.member" {
+			told[key] = true
+		}
+	}
+	var out []wantedMember
+	want := func(userID string, always bool) {
+		if !told[userID] {
+			told[userID] = true
+			out = append(out, wantedMember{e, userID, always})
+		}
+	}
+	if e.wholeState {
+		want(k.req.UserID.String(), true)
+	}
+	for _, ev := range e.cut.events {
+		want(ev.PDU.Sender().String(), false)
+	}
+	for _, hero := range e.summary.heroes {
+		want(hero, false)
+	}
+	return out
+}
+
+// membersAt finds membership events as of the points of which their entries tell the state; nil for somebody who had none.
+func (k *work) membersAt(wanted []wantedMember) ([]*timeline.Event, error) {
+	events := make([]*timeline.Event, len(wanted))
+	var missing []int
+	k.h.mu.Lock()
+	current := k.h.ring.head >= k.upto
+	for i, w := range wanted {
+		ev := k.h.members.get(member{w.e.num, w.userID})
+		if ev != nil && current && ev.Slot <= k.statePoint(w.e) {
+			events[i] = ev
+		} else {
+			missing = append(missing, i)
+		}
+	}
+	k.h.mu.Unlock()
+	if len(missing) == 0 {
+		return events, nil
+	}
+	return events, k.readMembers(wanted, missing, events)
+}
+
+// readMembers reads membership events that are not in memory.
+func (k *work) readMembers(wanted []wantedMember, missing []int, events []*timeline.Event) error {
+	r, err := k.open(k.ctx)
+	if err != nil {
+		return err
+	}
+	pairs := make([]store.Pair, len(missing))
+	for i, m := range missing {
+		pairs[i] = store.Pair{Type: "m.room.member", StateKey: wanted[m].userID}
+	}
+	keys, err := k.h.store.KeyNums(r, pairs)
+	if err != nil {
+		return fmt.Errorf("look up members: %w", err)
+	}
+	ask := make([]store.RoomKey, len(missing))
+	for i, m := range missing {
+		ask[i] = store.RoomKey{Room: wanted[m].e.num, Key: keys[i]}
+	}
+	slots, err := r.SyncEntries(ask)
+	if err != nil {
+		return fmt.Errorf("read members: %w", err)
+	}
+	now := make(map[store.RoomKey]store.StateSlot, len(slots))
+	for _, s := range slots {
+		now[store.RoomKey{Room: s.Room, Key: s.Key}] = s
+	}
+	nums := make([]store.EventNum, len(missing))
+	for i, m := range missing {
+		s, point := now[ask[i]], k.statePoint(wanted[m].e)
+		nums[i] = s.Event
+		if s.Slot > point {
+			if nums[i], err = r.StateKeyAt(ask[i].Room, point, ask[i].Key); err != nil {
+				return fmt.Errorf("read a member: %w", err)
+			}
+		}
+		k.l.want(nums[i])
+	}
+	if err := k.l.load(); err != nil {
+		return err
+	}
+	for i, m := range missing {
+		if nums[i] == 0 {
+			continue
+		}
+		if events[m] = k.l.event(nums[i]); events[m] != nil && now[ask[i]].Event == nums[i] {
+			k.h.keepMember(wanted[m].e.num, wanted[m].userID, events[m], r.Head())
+		}
+	}
+	return nil
+}
+
+// keepMember keeps a membership event that was current in a snapshot, unless the room has moved on since.
+func (h *Hub) keepMember(num store.RoomNum, userID string, ev *timeline.Event, snapshot store.Position) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if r := h.rooms[num]; r != nil && r.timeline.last > snapshot {
+		return
+	}
+	h.members.put(member{num, userID}, ev)
+}
+
+// deviceEpoch is from which position on what a device was sent counts.
+type deviceEpoch struct {
+	device string
+	at     store.Position
+}
+
+// epochLimit bounds the devices of one user whose epochs are remembered.
+const epochLimit = 16
+
+// epoch returns the position from which on what the device was sent counts: that of its last initial sync, or for a device
+// of which nothing is remembered, the token that it came with.
+func (h *Hub) epoch(v Viewer, since store.Position, initial bool, upto store.Position) store.Position {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	u := h.users[v.UserNum]
+	if u == nil {
+		return upto // nothing that was sent before counts
+	}
+	for i := range u.epochs {
+		if u.epochs[i].device == v.DeviceID {
+			if initial {
+				u.epochs[i].at = upto
+			}
+			return u.epochs[i].at
+		}
+	}
+	if initial {
+		since = upto
+	}
+	if len(u.epochs) >= epochLimit {
+		u.epochs = u.epochs[1:]
+	}
+	u.epochs = append(u.epochs, deviceEpoch{v.DeviceID, since})
+	return since
+}

@@ -1,0 +1,111 @@
+// Package clientsync answers /sync: what is new for one user since a token, from memory where that reaches back far
+// enough, otherwise from one snapshot of the store.
+//
+// It owns the ring (the newest part of the stream in memory), the list of each syncing user's rooms, the requests that wait
+// and what wakes them, and the form of the answer. It writes nothing to the store, and decides nothing about rooms. What
+// other packages provide for an answer (typing, presence, keys, messages to devices, account data) comes through the small
+// interfaces of section.go.
+//
+// The invariant that matters: the answers to a chain of tokens hold every event of the user's timelines exactly once, in
+// order, or say that a timeline is limited and carry the state that changed in its gap.
+//
+// Spec: client-server-api#syncing
+package clientsync
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"stoa/internal/store"
+)
+
+// Options are what a Hub needs. Store is the only one that must be set.
+type Options struct {
+	Store *store.Store
+	// Clock is time.Now if nil.
+	Clock func() time.Time
+	Log   *slog.Logger
+	// Registerer gets the metrics; none if nil.
+	Registerer prometheus.Registerer
+
+	// RingRecords and RingBytes bound the ring; 0 = 65,536 and 64 MiB. A token that is older than what the ring holds is
+	// answered from the store.
+	RingRecords, RingBytes int
+	// EventBytes bounds the events that are kept in their client form; 0 = 64 MiB.
+	EventBytes int
+	// Users bounds the users whose rooms are kept in memory; 0 = 50,000. Users who wait are kept in any case.
+	Users int
+	// Members bounds the membership events that are kept for clients which load members lazily; 0 = 65,536.
+	Members int
+
+	// Sections are what other packages add to answers. Those that follow are the parts that need more than a section; each
+	// may be nil, and is left out of answers then.
+	Sections    []Section
+	ToDevice    ToDevice
+	Typing      Typing
+	Presence    Presence
+	AccountData AccountData
+	Filters     Filters
+	Unread      Unread
+}
+
+// New makes a Hub. Run makes it follow the stream.
+func New(opt Options) *Hub {
+	setDefault(&opt.RingRecords, 1<<16)
+	setDefault(&opt.RingBytes, 64<<20)
+	setDefault(&opt.EventBytes, 64<<20)
+	setDefault(&opt.Users, 50_000)
+	setDefault(&opt.Members, 1<<16)
+	if opt.Clock == nil {
+		opt.Clock = time.Now
+	}
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Hub{
+		opt: opt, store: opt.Store, clock: opt.Clock, log: opt.Log, metrics: newMetrics(opt.Registerer),
+		sent:    newSentMembers(1 << 17),
+		events:  newEventCache(opt.EventBytes),
+		members: newMemberCache(opt.Members),
+		filters: newFilterCache(),
+		ring:    newRing(opt.RingRecords, opt.RingBytes, opt.Store.Head()),
+		rooms:   map[store.RoomNum]*hubRoom{},
+		users:   map[store.UserNum]*user{},
+		wheel:   newWheel(opt.Clock()),
+	}
+}
+
+func setDefault(n *int, value int) {
+	if *n == 0 {
+		*n = value
+	}
+}
+
+type metrics struct {
+	waiting   prometheus.Gauge
+	wakeups   prometheus.Counter
+	answers   *prometheus.CounterVec
+	ringBytes prometheus.Gauge
+	users     prometheus.Gauge
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	m := &metrics{
+		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "stoa_clientsync_waiting_requests", Help: "Requests that wait for something to happen."}),
+		wakeups: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "stoa_clientsync_wakeups_total", Help: "Waits that ended, by news or by time."}),
+		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "stoa_clientsync_answers_total", Help: "Answers, by where they came from."}, []string{"from"}),
+		ringBytes: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "stoa_clientsync_ring_bytes", Help: "Memory of the newest part of the stream."}),
+		users: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "stoa_clientsync_users", Help: "Users whose rooms are in memory."}),
+	}
+	if r != nil {
+		r.MustRegister(m.waiting, m.wakeups, m.answers, m.ringBytes, m.users)
+	}
+	return m
+}

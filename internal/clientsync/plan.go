@@ -1,0 +1,191 @@
+package clientsync
+
+import (
+	"sync"
+	"time"
+
+	"stoa/internal/store"
+	"stoa/internal/token"
+	"stoa/matrix/id"
+)
+
+// cursor is how far a request has come: its token, and what has been looked at since without anything to show for it.
+type cursor struct {
+	since    store.Position // 0: the client knows nothing
+	toDevice store.Slot
+	// moreToDevice says that messages were left over when the token was made.
+	moreToDevice bool
+	typing       uint32
+}
+
+// newCursor reads a token. The to-device part of a token is the slot of the last message, doubled, plus one if more were
+// waiting behind it.
+func newCursor(t *token.Stream) cursor {
+	if t == nil {
+		return cursor{}
+	}
+	return cursor{
+		since: store.Position(t.Position), toDevice: store.Slot(t.ToDevice >> 1), moreToDevice: t.ToDevice&1 == 1, typing: t.Typing,
+	}
+}
+
+func (c cursor) token() token.Stream {
+	t := token.Stream{Position: int64(c.since), ToDevice: int64(c.toDevice) << 1, Typing: c.typing}
+	if c.moreToDevice {
+		t.ToDevice |= 1
+	}
+	return t
+}
+
+// plan is what happened for a user since a cursor, as the hub's memory tells it.
+type plan struct {
+	upto store.Position
+	// fromStore says that memory does not suffice: the token is older, or the user's own memberships have changed.
+	fromStore bool
+	joined    []store.RoomNum
+	rooms     []planRoom
+	own       [ownKinds]bool
+	shared    bool
+	members   bool
+	toDevice  bool
+	// typing are the rooms in which somebody types or has just stopped, digest is their digest.
+	typing       []typingRoom
+	digest       uint32
+	typingDiffer bool
+}
+
+// planRoom is a joined room in which something happened.
+type planRoom struct {
+	num       store.RoomNum
+	id        id.RoomID
+	joined    store.Slot
+	stretches []*stretch // oldest first
+	receipts  []store.Receipt
+	// receiptsUnread says that receipts were written which memory does not hold.
+	receiptsUnread bool
+	typing         *typingRoom
+}
+
+type typingRoom struct {
+	num    store.RoomNum
+	digest uint32
+}
+
+var plans = sync.Pool{New: func() any { return new(plan) }}
+
+func (p *plan) release() {
+	clear(p.rooms)
+	*p = plan{joined: p.joined[:0], rooms: p.rooms[:0], typing: p.typing[:0]}
+	plans.Put(p)
+}
+
+// look says whether there may be something to tell, and what. If there is not, the request waits from here on, with w.
+func (h *Hub) look(u *user, c *cursor, p *plan, w *waiter, deadline time.Time) (ready bool) {
+	for {
+		typing := h.typingChanges.Load()
+		p.typing = p.typing[:0]
+		if h.opt.Typing != nil {
+			h.opt.Typing.Each(func(num store.RoomNum, digest uint32) { p.typing = append(p.typing, typingRoom{num, digest}) })
+		}
+		h.mu.Lock()
+		if typing == h.typingChanges.Load() {
+			break
+		}
+		h.mu.Unlock()
+	}
+	defer h.mu.Unlock()
+	if u.gone {
+		p.fromStore = true
+		return true
+	}
+	if h.fill(u, c, p) {
+		return true
+	}
+	c.since = max(c.since, p.upto)
+	if w != nil {
+		w.why = closing
+		if !h.closed {
+			h.attach(u, w, deadline)
+		} else {
+			w.wake <- struct{}{}
+		}
+	}
+	return false
+}
+
+// fill makes the plan of a user; false if nothing happened. Called with the lock held.
+func (h *Hub) fill(u *user, c *cursor, p *plan) bool {
+	p.upto = h.ring.head
+	if c.since < h.ring.floor || c.since > h.ring.head || u.last[store.KindMembership] > c.since {
+		p.fromStore = true
+		return true
+	}
+	ready := c.moreToDevice
+	for kind := range p.own {
+		p.own[kind] = u.last[kind] > c.since
+		ready = ready || p.own[kind]
+	}
+	p.toDevice = p.own[store.KindToDevice] || c.moreToDevice
+	p.shared = c.since < u.from
+	h.keepOwnTyping(u, p)
+	p.typingDiffer = p.digest != c.typing
+	for i := range u.rooms {
+		j := &u.rooms[i]
+		p.joined = append(p.joined, j.room.num)
+		for _, at := range j.room.shared {
+			p.shared = p.shared || at > c.since
+		}
+		var typing *typingRoom
+		if p.typingDiffer {
+			typing = p.findTyping(j.room.num)
+		}
+		if j.room.timeline.last > c.since || j.room.receipts.last > c.since || typing != nil {
+			h.fillRoom(j, c, p, typing)
+		}
+	}
+	return ready || p.shared || p.typingDiffer || len(p.rooms) > 0
+}
+
+// keepOwnTyping leaves only the user's rooms in the list of typing, and makes their digest.
+func (h *Hub) keepOwnTyping(u *user, p *plan) {
+	kept := p.typing[:0]
+	for _, t := range p.typing {
+		if u.find(t.num) != nil {
+			kept = append(kept, t)
+			if t.digest != 0 {
+				p.digest += t.digest*2654435761 + uint32(t.num)*40503
+			}
+		}
+	}
+	p.typing = kept
+}
+
+func (p *plan) findTyping(num store.RoomNum) *typingRoom {
+	for i := range p.typing {
+		if p.typing[i].num == num {
+			return &p.typing[i]
+		}
+	}
+	return nil
+}
+
+// fillRoom adds what happened in one room.
+func (h *Hub) fillRoom(j *joinedRoom, c *cursor, p *plan, typing *typingRoom) {
+	room := planRoom{num: j.room.num, id: j.room.id, joined: j.joined, typing: typing}
+	h.ring.since(&j.room.timeline, c.since, func(r *record) {
+		if r.timeline != nil {
+			room.stretches = append(room.stretches, r.timeline)
+			p.members = p.members || r.timeline.movesMembers
+		}
+	})
+	for i, k := 0, len(room.stretches)-1; i < k; i, k = i+1, k-1 {
+		room.stretches[i], room.stretches[k] = room.stretches[k], room.stretches[i]
+	}
+	h.ring.since(&j.room.receipts, c.since, func(r *record) {
+		if len(r.receipts) == 0 {
+			room.receiptsUnread = true
+		}
+		room.receipts = append(room.receipts, r.receipts...)
+	})
+	p.rooms = append(p.rooms, room)
+}

@@ -1,0 +1,90 @@
+package clientsync
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"stoa/internal/store"
+	"stoa/internal/token"
+	"stoa/matrix/eventfilter"
+	"stoa/matrix/mxerr"
+)
+
+// Request is what a client asks of /sync.
+//
+// Spec: client-server-api#get_matrixclientv3sync
+type Request struct {
+	Viewer
+	// Since is nil for an initial sync.
+	Since      *token.Stream
+	Filter     *eventfilter.Filter
+	FullState  bool
+	StateAfter bool
+	// Timeout is how long to wait for something to tell.
+	Timeout time.Duration
+	// Presence is set_presence: online, unavailable or offline.
+	Presence string
+}
+
+// Filter returns the filter that a request names: its JSON, or the ID of a stored one; none is the filter that lets
+// everything through.
+//
+// Spec: client-server-api#filtering
+func (h *Hub) Filter(ctx context.Context, v Viewer, filter string) (*eventfilter.Filter, error) {
+	switch {
+	case filter == "":
+		return eventfilter.Everything(), nil
+	case filter[0] == '{':
+		return eventfilter.Parse([]byte(filter))
+	case h.opt.Filters == nil:
+		return nil, mxerr.InvalidParam("There is no filter with this ID")
+	}
+	return h.filters.get(v, filter, func() (*eventfilter.Filter, error) {
+		text, err := h.opt.Filters.Filter(ctx, v, filter)
+		if errors.Is(err, store.ErrNotFound) || mxerr.Is(err, mxerr.CodeNotFound) {
+			return nil, mxerr.InvalidParam("There is no filter with this ID")
+		}
+		if err != nil {
+			return nil, err
+		}
+		return eventfilter.Parse(text)
+	})
+}
+
+// Answer is a finished answer. It is written once.
+type Answer struct {
+	body *[]byte
+}
+
+// bodies are the buffers of answers. One that has grown beyond maxPooledBody is not kept.
+var bodies = sync.Pool{New: func() any { return new([]byte) }}
+
+const maxPooledBody = 64 << 10
+
+// Body is the JSON text. It may not be used after Release.
+func (a *Answer) Body() []byte { return *a.body }
+
+// Release gives the memory of the body back.
+func (a *Answer) Release() {
+	if cap(*a.body) <= maxPooledBody {
+		*a.body = (*a.body)[:0]
+		bodies.Put(a.body)
+	}
+	a.body = nil
+}
+
+var jsonType = []string{"application/json"}
+
+// ServeHTTP writes the answer and releases it.
+func (a *Answer) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	header := w.Header()
+	header["Content-Type"] = jsonType
+	header["Content-Length"] = []string{strconv.Itoa(len(*a.body))}
+	// An error means that the client has gone; the same token brings the same things again.
+	_, _ = w.Write(*a.body)
+	a.Release()
+}

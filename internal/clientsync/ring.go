@@ -1,0 +1,171 @@
+package clientsync
+
+import (
+	"stoa/internal/room"
+	"stoa/internal/store"
+	"stoa/internal/timeline"
+)
+
+// chain is one sequence of records of an owner: those of a room and kind. The ring links a record to the one before it in
+// the same chain, so that reading what happened in one room since a token costs what happened there and nothing more.
+type chain struct {
+	last store.Position // of the newest change that this instance has applied, 0 = none since it started to look
+	seq  uint64         // of that change's record, 0 = not in the ring
+}
+
+// record is one row of the stream with what it refers to, as the ring holds it. It never changes, but for a redaction,
+// which puts another timeline in its place.
+type record struct {
+	pos  store.Position
+	prev uint64 // the record before in the same chain, 0 = none in the ring
+	size int
+
+	timeline *stretch        // of a room's KindTimeline
+	receipts []store.Receipt // of a room's KindReceipts
+}
+
+// stretch is what one group did to the timeline and the state of one room.
+type stretch struct {
+	first, last store.Slot
+	events      []*timeline.Event
+	changes     []change
+	joined      int64
+	invited     int64
+	// movesMembers says that somebody joined, left, or changed their name or avatar.
+	movesMembers bool
+	totals       room.Totals
+}
+
+// change is a change of one entry of a room's current state.
+type change struct {
+	slot     store.Slot
+	key      store.KeyNum
+	evType   string
+	stateKey string
+	// event is the new entry, nil if the entry is gone.
+	event *timeline.Event
+	// user is the local user whose membership the entry is; 0 for anything else.
+	user store.UserNum
+}
+
+// ring is the newest part of the stream in memory. It has no lock: the hub's guards it. Everything after floor, up to
+// head, is in it.
+type ring struct {
+	records  []record // seq modulo length
+	first    uint64   // oldest seq in the ring
+	next     uint64   // seq of the next record
+	bytes    int
+	maxBytes int
+	floor    store.Position
+	head     store.Position
+}
+
+func newRing(records, maxBytes int, head store.Position) *ring {
+	return &ring{records: make([]record, records), first: 1, next: 1, maxBytes: maxBytes, floor: head, head: head}
+}
+
+// add puts a record at the end of its chain. What falls out at the other end raises the floor.
+func (r *ring) add(c *chain, rec record) {
+	for r.next-r.first == uint64(len(r.records)) || r.bytes+rec.size > r.maxBytes && r.next > r.first {
+		old := r.at(r.first)
+		r.floor = old.pos
+		r.bytes -= old.size
+		*old = record{}
+		r.first++
+	}
+	rec.prev = c.seq
+	c.last, c.seq = rec.pos, r.next
+	r.bytes += rec.size
+	*r.at(r.next) = rec
+	r.next++
+}
+
+// reset forgets everything: the ring begins anew at a position.
+func (r *ring) reset(head store.Position) {
+	clear(r.records)
+	r.first, r.bytes, r.floor, r.head = r.next, 0, head, head
+}
+
+func (r *ring) at(seq uint64) *record { return &r.records[seq%uint64(len(r.records))] }
+
+// since calls f with the records of a chain after a position, newest first. The caller has seen that the position is not
+// below the floor.
+func (r *ring) since(c *chain, after store.Position, f func(*record)) {
+	for seq := c.seq; seq >= r.first && seq != 0; {
+		rec := r.at(seq)
+		if rec.pos <= after {
+			return
+		}
+		f(rec)
+		seq = rec.prev
+	}
+}
+
+// newStretch takes over what the room's writer handed to the commit.
+func newStretch(c *room.Committed) (*stretch, int) {
+	s := &stretch{first: c.First, last: c.Last, joined: c.Joined, invited: c.Invited, totals: c.Totals}
+	size := 200
+	byNum := make(map[store.EventNum]*timeline.Event, len(c.Events))
+	for i := range c.Events {
+		t := &c.Events[i]
+		e := timeline.New(timeline.Source{
+			Num: t.Num, Slot: t.Slot, Off: t.Off, PDU: t.PDU,
+			Replaces: t.Replaces, RedactedBy: t.RedactedBy,
+			TxnUser: t.Txn.UserID, TxnDevice: t.Txn.DeviceID, TxnID: t.Txn.ID,
+		})
+		s.events = append(s.events, e)
+		byNum[t.Num] = e
+		size += e.Size()
+	}
+	for i := range c.State {
+		t := &c.State[i]
+		ch := change{slot: t.Slot, key: t.Key, evType: t.Type, stateKey: t.StateKey, user: t.User}
+		if t.Event != nil {
+			if ch.event = byNum[t.Num]; ch.event == nil {
+				ch.event = timeline.New(timeline.Source{Num: t.Num, Slot: t.Slot, PDU: t.Event, Replaces: t.Previous})
+				size += ch.event.Size()
+			}
+		}
+		s.changes = append(s.changes, ch)
+		s.movesMembers = s.movesMembers || ch.evType == "m.room.member"
+		size += 150
+	}
+	return s, size
+}
+
+// redact puts the redacted form of an event in the place of the event, wherever the chain of its room still holds it.
+func (r *ring) redact(c *chain, red *room.Redacted) {
+	for seq := c.seq; seq >= r.first && seq != 0; {
+		rec := r.at(seq)
+		if s, ok := rec.timeline.redacted(red); ok {
+			rec.timeline = s
+		}
+		seq = rec.prev
+	}
+}
+
+// redacted is a copy of the stretch in which the event is redacted; false if it is not there.
+func (s *stretch) redacted(red *room.Redacted) (*stretch, bool) {
+	out := *s
+	found := false
+	for i, e := range s.events {
+		if e.Num == red.Target {
+			if !found {
+				out.events = append([]*timeline.Event(nil), s.events...)
+				out.changes = append([]change(nil), s.changes...)
+				found = true
+			}
+			out.events[i] = e.Redacted(red.Because)
+		}
+	}
+	for i := range s.changes {
+		if e := s.changes[i].event; e != nil && e.Num == red.Target {
+			if !found {
+				out.changes = append([]change(nil), s.changes...)
+				found = true
+			}
+			out.changes[i].event = e.Redacted(red.Because)
+		}
+	}
+	return &out, found
+}

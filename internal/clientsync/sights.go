@@ -1,0 +1,88 @@
+package clientsync
+
+import (
+	"fmt"
+	"slices"
+
+	"stoa/internal/room"
+	"stoa/internal/store"
+	"stoa/internal/timeline"
+	"stoa/matrix/canonicaljson"
+)
+
+// shows says whether the viewer may see an event.
+//
+// The viewer's own membership events are shown in any case: without its own leave, a client could not tell why an invite is
+// gone.
+func (s *sights) shows(e *timeline.Event) bool {
+	return room.Visible(s.sightAt(e.Slot)) || e.PDU.Is("m.room.member", s.own)
+}
+
+// sightAt is what decides about the event of a slot.
+func (s *sights) sightAt(slot store.Slot) room.Sight {
+	var x room.Sight
+	x.Visibility, x.VisibilityAfter = at(s.visibility, slot)
+	x.Membership, x.MembershipAfter = at(s.membership, slot)
+	for _, t := range s.membership {
+		x.JoinsLater = x.JoinsLater || t.slot > slot && t.value == "join"
+	}
+	return x
+}
+
+// membershipAt is the viewer's membership at an event, its own effect included.
+//
+// Spec: client-server-api#room-event-format
+func (s *sights) membershipAt(e *timeline.Event) string {
+	_, after := at(s.membership, e.Slot)
+	if after == "" {
+		return "leave"
+	}
+	return after
+}
+
+// sightsLimit bounds how often somebody may have come and gone, or the visibility changed, for all of it to be looked at:
+// the newest count.
+const sightsLimit = 1000
+
+// readSights reads what the viewer may see in a room.
+func (k *work) readSights(num store.RoomNum) (*sights, error) {
+	keys, err := k.h.store.KeyNums(k.read, []store.Pair{
+		{Type: "m.room.history_visibility"}, {Type: "m.room.member", StateKey: k.req.UserID.String()},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look up state keys: %w", err)
+	}
+	s := &sights{own: k.req.UserID.String()}
+	for i, turns := range []*[]turn{&s.visibility, &s.membership} {
+		if keys[i] == 0 {
+			continue
+		}
+		log, err := k.read.KeyLog(num, keys[i], sightsLimit)
+		if err != nil {
+			return nil, fmt.Errorf("read the history of a state key: %w", err)
+		}
+		for _, c := range log {
+			k.l.want(c.Event)
+		}
+		if err := k.l.load(); err != nil {
+			return nil, err
+		}
+		for _, c := range slices.Backward(log) {
+			t := turn{slot: c.Slot}
+			if e := k.l.event(c.Event); e != nil {
+				t.value = decisive(e)
+			}
+			*turns = append(*turns, t)
+		}
+	}
+	return s, nil
+}
+
+// decisive is the value of a state event on which sights depend.
+func decisive(e *timeline.Event) string {
+	if m := e.PDU.Membership(); m != "" {
+		return m
+	}
+	value, _ := canonicaljson.String(canonicaljson.Get(e.PDU.Content(), "history_visibility"))
+	return value
+}

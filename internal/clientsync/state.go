@@ -1,0 +1,226 @@
+package clientsync
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"stoa/internal/store"
+	"stoa/internal/timeline"
+)
+
+// readStates reads what the entries tell of the rooms' states.
+func (k *work) readStates() error {
+	var whole []store.RoomNum
+	byRoom := map[store.RoomNum]*entry{}
+	for _, e := range k.entries {
+		if err := k.readLog(e); err != nil {
+			return err
+		}
+		if !e.wholeState {
+			continue
+		}
+		if e.joinedRoom {
+			whole = append(whole, e.num)
+			byRoom[e.num] = e
+			continue
+		}
+		if err := k.readOldState(e); err != nil {
+			return err
+		}
+	}
+	slots, err := k.read.SyncState(whole, !k.req.Filter.Room.State.LazyLoadMembers)
+	if err != nil {
+		return fmt.Errorf("read the state of rooms: %w", err)
+	}
+	for _, s := range slots {
+		byRoom[s.Room].base = append(byRoom[s.Room].base, s)
+	}
+	values := make([]map[store.KeyNum]store.EventNum, len(k.entries))
+	for i, e := range k.entries {
+		if e.wholeState {
+			values[i] = e.rewind(k.statePoint(e))
+			for _, num := range values[i] {
+				k.l.want(num)
+			}
+		}
+		k.l.want(e.member)
+	}
+	if err := k.l.load(); err != nil {
+		return err
+	}
+	for i, e := range k.entries {
+		k.buildState(e, values[i])
+	}
+	return nil
+}
+
+// statePoint is the slot of which a whole state is told.
+func (k *work) statePoint(e *entry) store.Slot {
+	if k.req.StateAfter {
+		return e.upto
+	}
+	return e.cut.start - 1
+}
+
+// readLog reads the changes of state that an entry needs: those of the span, and those after the point of a whole state.
+func (k *work) readLog(e *entry) error {
+	from := e.since
+	if e.wholeState {
+		from = min(k.statePoint(e), e.upto)
+		if !k.initial && e.since > 0 {
+			from = min(from, e.since)
+		}
+	}
+	if from < e.logFrom {
+		older, err := k.read.SyncLog(e.num, from, e.logFrom)
+		if err != nil {
+			return fmt.Errorf("read changes of state: %w", err)
+		}
+		e.log = append(older, e.log...)
+	}
+	var span []store.StateChange
+	for _, c := range e.log {
+		if c.Slot > from && c.Slot <= e.upto {
+			span = append(span, c)
+		}
+	}
+	if e.wholeState && e.since == 0 && k.req.Filter.Room.State.LazyLoadMembers {
+		var err error
+		if span, err = k.withoutMembers(span); err != nil {
+			return err
+		}
+	}
+	k.l.wantLog(span)
+	k.l.wantChanged(span)
+	if err := k.l.load(); err != nil {
+		return err
+	}
+	var err error
+	if e.changes, err = k.l.changes(span); err != nil {
+		return err
+	}
+	if e.joinedRoom && e.since > 0 {
+		for i := range e.changes {
+			e.membersMoved = e.membersMoved || e.changes[i].evType == "m.room.member"
+		}
+		k.passages(e, e.changes)
+	}
+	return nil
+}
+
+// withoutMembers leaves memberships out of a log.
+func (k *work) withoutMembers(log []store.StateChange) ([]store.StateChange, error) {
+	nums := make([]store.KeyNum, len(log))
+	for i, c := range log {
+		nums[i] = c.Key
+	}
+	pairs, err := k.h.store.Pairs(k.read, nums)
+	if err != nil {
+		return nil, fmt.Errorf("read state keys: %w", err)
+	}
+	kept := log[:0]
+	for i, c := range log {
+		if pairs[i].Type != "m.room.member" {
+			kept = append(kept, c)
+		}
+	}
+	return kept, nil
+}
+
+// readOldState reads the state of a left room as the viewer last saw it.
+func (k *work) readOldState(e *entry) error {
+	at := k.statePoint(e)
+	if at < 1 {
+		return nil
+	}
+	state, err := k.read.StateAt(e.num, at)
+	if err != nil {
+		return fmt.Errorf("read the state of a left room: %w", err)
+	}
+	nums := make([]store.KeyNum, len(state))
+	for i, s := range state {
+		nums[i] = s.Key
+	}
+	lazily := k.req.Filter.Room.State.LazyLoadMembers
+	pairs, err := k.h.store.Pairs(k.read, nums)
+	if err != nil {
+		return fmt.Errorf("read state keys: %w", err)
+	}
+	for i, s := range state {
+		if !lazily || pairs[i].Type != "m.room.member" || pairs[i].StateKey == k.req.UserID.String() {
+			e.base = append(e.base, store.StateSlot{Room: e.num, Key: s.Key, Event: s.Event, Slot: at})
+		}
+	}
+	return nil
+}
+
+// rewind turns the current state back to what it was after a slot. For a left room, base is that state already.
+func (e *entry) rewind(at store.Slot) map[store.KeyNum]store.EventNum {
+	values := make(map[store.KeyNum]store.EventNum, len(e.base))
+	for _, s := range e.base {
+		values[s.Key] = s.Event
+	}
+	if !e.joinedRoom {
+		return values
+	}
+	loaded := make(map[store.KeyNum]bool, len(e.changes))
+	for i := range e.changes {
+		loaded[e.changes[i].key] = true
+	}
+	for _, c := range slices.Backward(e.log) {
+		if c.Slot <= at {
+			break
+		}
+		if _, tracked := values[c.Key]; !tracked && !loaded[c.Key] {
+			continue // a membership, which a client that loads members lazily does not get here
+		}
+		if c.Prev != 0 {
+			values[c.Key] = c.Prev
+		} else {
+			delete(values, c.Key)
+		}
+	}
+	return values
+}
+
+// buildState makes the list of state of an entry.
+func (k *work) buildState(e *entry, values map[store.KeyNum]store.EventNum) {
+	if !e.joinedRoom && e.slotNow == 0 && e.member != 0 {
+		// The server is not in this room: all it knows is the viewer's membership.
+		if ev := k.l.event(e.member); ev != nil {
+			e.cut.events = []*timeline.Event{ev}
+		}
+		return
+	}
+	if !e.wholeState {
+		e.state = e.stateDelta(&e.cut, k.req.StateAfter)
+		return
+	}
+	hidden := e.stateDelta(&e.cut, k.req.StateAfter)
+	if k.req.StateAfter {
+		hidden = nil
+	}
+	over := make(map[stateKey]bool, len(hidden))
+	for _, ev := range hidden {
+		if ev.Slot < e.cut.start {
+			continue
+		}
+		key, _ := ev.PDU.StateKey()
+		over[stateKey{ev.PDU.Type(), key}] = true
+		e.state = append(e.state, ev)
+	}
+	for _, num := range values {
+		ev := k.l.event(num)
+		if ev == nil {
+			continue
+		}
+		key, _ := ev.PDU.StateKey()
+		if !over[stateKey{ev.PDU.Type(), key}] {
+			e.state = append(e.state, ev)
+		}
+	}
+	slices.SortFunc(e.state, func(a, b *timeline.Event) int {
+		return cmp.Or(cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.Num, b.Num))
+	})
+}

@@ -1,0 +1,335 @@
+package clientsync
+
+import (
+	"fmt"
+	"slices"
+
+	"stoa/internal/store"
+	"stoa/internal/timeline"
+	"stoa/matrix/id"
+)
+
+const (
+	// scanPage is how many more events of a room are read at once if too few of the newest pass the filter, scanLimit how
+	// many are read in all. A timeline that is still too short then is said to be limited.
+	scanPage  = 100
+	scanLimit = 1000
+)
+
+// storedRooms are the rooms of an answer that show nothing but stripped state.
+type storedRooms struct {
+	invited, knocked []store.SyncRoom
+}
+
+// collectStored makes the entries of what one snapshot of the store holds.
+func (k *work) collectStored() (*storedRooms, error) {
+	r, err := k.open(k.ctx)
+	if err != nil {
+		return nil, err
+	}
+	k.upto = r.Head()
+	if err := k.checkHorizon(); err != nil {
+		return nil, err
+	}
+	k.initial = k.c.since == 0
+	since := k.c.since
+	var first store.Slot // the first slot of the user's own changes of membership after the token
+	if !k.initial {
+		own, err := r.OwnChanges(k.req.UserNum, since)
+		if err != nil {
+			return nil, fmt.Errorf("read own changes: %w", err)
+		}
+		clear(k.plan.own[:])
+		for _, o := range own {
+			if int(o.Kind) < ownKinds {
+				k.plan.own[o.Kind] = true
+			}
+			if o.Kind == store.KindMembership {
+				first = o.First
+			}
+		}
+		k.plan.shared, k.plan.members = true, true
+		k.plan.toDevice = true
+	}
+	left := k.req.Filter.Room.IncludeLeave && (k.initial || k.req.FullState)
+	rows, err := r.SyncRooms(k.req.UserNum, left)
+	if err == nil && !left && first != 0 {
+		var gone []store.SyncRoom
+		gone, err = r.SyncLeft(k.req.UserNum, first-1)
+		rows = append(rows, gone...)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the rooms of %s: %w", k.req.UserID, err)
+	}
+	return k.sortRooms(rows, first)
+}
+
+// checkHorizon finds out whether the stream still reaches back to the token. If not, the client is answered as if it knew
+// nothing.
+func (k *work) checkHorizon() error {
+	if k.c.since == 0 {
+		return nil
+	}
+	if k.c.since > k.upto {
+		k.forgotten = true // a token of another database, or of one that was restored
+	} else {
+		horizon, err := k.read.Horizon()
+		if err != nil {
+			return fmt.Errorf("read the horizon of the stream: %w", err)
+		}
+		k.forgotten = k.c.since < horizon
+	}
+	if k.forgotten {
+		k.c.since = 0
+	}
+	return nil
+}
+
+// sortRooms makes the entries of the user's rooms. first is the first slot of the user's own changes after the token.
+func (k *work) sortRooms(rows []store.SyncRoom, first store.Slot) (*storedRooms, error) {
+	out := &storedRooms{}
+	var active []store.SyncRoom
+	k.plan.joined = k.plan.joined[:0]
+	for _, row := range rows {
+		if row.Membership == store.Join {
+			k.plan.joined = append(k.plan.joined, row.Room)
+		}
+		roomID, err := id.ParseRoomID(row.RoomID)
+		if err != nil {
+			return nil, fmt.Errorf("stored room %q: %w", row.RoomID, err)
+		}
+		if !k.req.Filter.Room.AllowsRoom(roomID) {
+			continue
+		}
+		changed := k.initial || k.req.FullState || first != 0 && row.UserSlot >= first
+		switch row.Membership {
+		case store.Invite:
+			if changed {
+				out.invited = append(out.invited, row)
+			}
+		case store.Knock:
+			if changed {
+				out.knocked = append(out.knocked, row)
+			}
+		case store.Join:
+			active = append(active, row)
+		case store.Leave, store.Ban:
+			if changed {
+				active = append(active, row)
+			}
+		}
+	}
+	k.initialQuery()
+	return out, k.collectActive(active, first)
+}
+
+// collectActive makes the entries of joined and left rooms.
+func (k *work) collectActive(rows []store.SyncRoom, first store.Slot) error {
+	nums := make([]store.RoomNum, len(rows))
+	for i, row := range rows {
+		nums[i] = row.Room
+		k.l.version(row.Room, row.Version)
+	}
+	starts := map[store.RoomNum]store.RoomStart{}
+	if !k.initial {
+		list, err := k.read.RoomStarts(nums, k.c.since)
+		if err != nil {
+			return fmt.Errorf("read where rooms stood: %w", err)
+		}
+		for _, s := range list {
+			starts[s.Room] = s
+		}
+	}
+	for i := range rows {
+		e, err := k.storedEntry(&rows[i], starts[rows[i].Room], first)
+		if err != nil {
+			return err
+		}
+		if e != nil {
+			k.entries = append(k.entries, e)
+		}
+	}
+	if err := k.readTimelines(); err != nil {
+		return err
+	}
+	return k.readStates()
+}
+
+// storedEntry makes the entry of a room; nil if nothing happened there.
+func (k *work) storedEntry(row *store.SyncRoom, start store.RoomStart, first store.Slot) (*entry, error) {
+	roomID, err := id.ParseRoomID(row.RoomID)
+	if err != nil {
+		return nil, err
+	}
+	e := &entry{joinedRoom: row.Membership == store.Join, membership: row.Membership}
+	e.span = span{num: row.Room, id: roomID, upto: row.RoomSlot, wholeState: k.req.FullState}
+	e.summary.joined, e.summary.invited = row.Joined, row.Invited
+	e.slotNow, e.member = row.RoomSlot, row.Event
+	changed := first != 0 && row.UserSlot >= first
+	switch {
+	case !e.joinedRoom:
+		if row.Slot > 0 {
+			e.upto = row.Slot
+		}
+	default:
+		e.joined = row.Slot
+	}
+	if k.initial {
+		e.wholeState = true
+		return e, nil
+	}
+	// Where the room stood at the token: before the first slot that came after it.
+	e.since = row.RoomSlot
+	if start.Timeline != 0 {
+		e.since = start.Timeline - 1
+	}
+	switch {
+	case e.joinedRoom && changed:
+		k.query.Entered = append(k.query.Entered, row.Room)
+		e.since, e.entered, e.wholeState = 0, true, true
+	case !e.joinedRoom:
+		k.query.Left = append(k.query.Left, row.Room)
+		return e, k.leftSince(e)
+	case start.Timeline == 0 && start.Receipts == 0 && !k.req.FullState && k.plan.findTyping(row.Room) == nil:
+		if !k.plan.own[store.KindAccountData] {
+			return nil, nil
+		}
+		// Its account data may have changed; if not, the entry stays empty and is left out.
+	}
+	if start.Receipts != 0 {
+		e.receiptsUnread = true
+		e.receiptsAfter = start.Receipts - 1
+	}
+	return e, nil
+}
+
+// leftSince finds out what the client knows of a room that the viewer has left since: nothing, if the viewer was not in it.
+func (k *work) leftSince(e *entry) error {
+	e.since = min(e.since, e.upto)
+	keys, err := k.h.store.KeyNums(k.read, []store.Pair{{Type: "m.room.member", StateKey: k.req.UserID.String()}})
+	if err != nil {
+		return fmt.Errorf("look up the member %s: %w", k.req.UserID, err)
+	}
+	num, err := k.read.StateKeyAt(e.num, e.since, keys[0])
+	if err != nil {
+		return fmt.Errorf("read a membership: %w", err)
+	}
+	k.l.want(num)
+	if err := k.l.load(); err != nil {
+		return err
+	}
+	was := k.l.event(num)
+	if was == nil || was.PDU.Membership() != "join" {
+		e.since, e.wholeState = 0, true
+	}
+	return nil
+}
+
+// readTimelines fills the entries with the events of their timelines.
+func (k *work) readTimelines() error {
+	f := &k.req.Filter.Room.Timeline
+	depth := f.Limit() + 1
+	byRoom := make(map[store.RoomNum]*entry, len(k.entries))
+	var nums []store.RoomNum
+	for _, e := range k.entries {
+		if e.upto == e.slotNow && e.upto > e.since {
+			byRoom[e.num] = e
+			nums = append(nums, e.num)
+		}
+	}
+	rows, err := k.read.SyncTails(nums, depth, k.l.known)
+	if err != nil {
+		return fmt.Errorf("read timelines: %w", err)
+	}
+	logs, err := k.read.SyncLogTails(nums, depth)
+	if err != nil {
+		return fmt.Errorf("read changes of state: %w", err)
+	}
+	k.l.wantEvents(rows)
+	k.l.wantLog(logs)
+	if err := k.l.load(); err != nil {
+		return err
+	}
+	for _, row := range rows {
+		e := byRoom[row.Room]
+		if row.Place.Slot <= e.since {
+			continue
+		}
+		if ev := k.l.event(row.Num); ev != nil {
+			e.events = append(e.events, ev)
+		}
+	}
+	for _, c := range logs {
+		byRoom[c.Room].log = append(byRoom[c.Room].log, c)
+	}
+	for _, e := range k.entries {
+		e.read = e.upto
+		if byRoom[e.num] != nil {
+			e.read = max(e.slotNow-store.Slot(depth), e.since)
+			e.logFrom = max(e.slotNow-store.Slot(depth), 0)
+		} else {
+			e.logFrom = e.slotNow
+		}
+		e.older = e.read > e.since
+		if err := k.deepen(e, depth); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deepen reads older events until the timeline is as long as it may be, and cuts it.
+func (k *work) deepen(e *entry, depth int) error {
+	if err := k.limitSight(e); err != nil {
+		return err
+	}
+	for scanned := depth; ; {
+		k.cut(e)
+		if e.cut.enough || scanned >= scanLimit {
+			break
+		}
+		page := min(scanPage, scanLimit-scanned)
+		rows, err := k.read.SyncStretch(e.num, e.since, e.read, page, k.l.known)
+		if err != nil {
+			return fmt.Errorf("read a timeline: %w", err)
+		}
+		scanned += page
+		e.older = len(rows) == page
+		e.read = e.since
+		if e.older {
+			e.read = rows[len(rows)-1].Place.Slot - 1
+			e.older = e.read > e.since
+		}
+		k.l.wantEvents(rows)
+		if err := k.l.load(); err != nil {
+			return err
+		}
+		older := make([]*timeline.Event, 0, len(rows)+len(e.events))
+		for _, row := range slices.Backward(rows) {
+			if ev := k.l.event(row.Num); ev != nil {
+				older = append(older, ev)
+			}
+		}
+		e.events = append(older, e.events...)
+	}
+	return nil
+}
+
+// limitSight reads what the viewer may see, unless it is clear that the viewer may see all: a member without a break since
+// before the oldest event.
+func (k *work) limitSight(e *entry) error {
+	if e.joined != 0 && e.joined <= e.since+1 {
+		return nil
+	}
+	if e.joined != 0 && !e.cutTimeline(&k.req.Filter.Room.Timeline, k.req.Filter.Room.Timeline.Limit(), nil).reaches(e.joined) {
+		return nil
+	}
+	var err error
+	e.sights, err = k.readSights(e.num)
+	return err
+}
+
+// reaches says whether a timeline may go back to before a slot.
+func (c cut) reaches(slot store.Slot) bool {
+	return !c.enough || len(c.events) > 0 && c.events[0].Slot < slot
+}

@@ -1,0 +1,200 @@
+package clientsync
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	"stoa/internal/store"
+	"stoa/matrix/canonicaljson"
+)
+
+// heroCount is how many members stand for a room without a name.
+//
+// Spec: client-server-api#get_matrixclientv3sync_response-200_roomsummary
+const heroCount = 5
+
+// summary is what clients need to name a room.
+type summary struct {
+	joined, invited int64
+	// tell says that it has changed, or that the client has none yet. heroes are empty if the room has a name.
+	tell   bool
+	heroes []string
+}
+
+// takeSummaries finds the heroes of rooms without a name, where members have come and gone.
+func (k *work) takeSummaries() error {
+	for _, e := range k.entries {
+		if !e.joinedRoom {
+			continue
+		}
+		e.summary.tell = k.initial || e.entered || e.membersMoved
+		if !e.summary.tell {
+			continue
+		}
+		var err error
+		if e.summary.heroes, err = k.heroes(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// heroes are the first members of a room, without the viewer; nobody if the room has a name.
+func (k *work) heroes(e *entry) ([]string, error) {
+	r, known := k.h.roster(e.num)
+	if !known {
+		var err error
+		if r, err = k.readRoster(e.num); err != nil {
+			return nil, err
+		}
+	}
+	if r.named {
+		return nil, nil
+	}
+	own := k.req.UserID.String()
+	heroes := without(slices.Clone(r.present), own)
+	if len(without(slices.Clone(r.present), own)) == 0 {
+		heroes = without(slices.Clone(r.gone), own)
+	}
+	return heroes[:min(len(heroes), heroCount)], nil
+}
+
+func without(list []string, item string) []string {
+	return slices.DeleteFunc(list, func(s string) bool { return s == item })
+}
+
+// roster is what heroes are chosen from: the first members of a room, as many as are needed for any viewer.
+type roster struct {
+	named   bool
+	present []string // joined and invited
+	gone    []string // left and banned
+}
+
+// roster returns a room's roster if it is in memory and true as of the ring's head.
+func (h *Hub) roster(num store.RoomNum) (roster, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := h.rooms[num]
+	if r == nil || r.roster == nil {
+		return roster{}, false
+	}
+	return *r.roster, true
+}
+
+// readRoster reads a roster, and keeps it if the room has not moved on.
+func (k *work) readRoster(num store.RoomNum) (roster, error) {
+	read, err := k.open(k.ctx)
+	if err != nil {
+		return roster{}, err
+	}
+	var out roster
+	if out.named, err = k.isNamed(num); err != nil {
+		return roster{}, err
+	}
+	if !out.named {
+		var present []store.StateSlot
+		for _, m := range []store.Membership{store.Join, store.Invite} {
+			list, err := read.MembersBySlot(num, m, heroCount+1)
+			if err != nil {
+				return roster{}, fmt.Errorf("read members: %w", err)
+			}
+			present = append(present, list...)
+		}
+		if out.present, err = k.firstMembers(present); err != nil {
+			return roster{}, err
+		}
+		if len(out.present) < 2 {
+			var gone []store.StateSlot
+			for _, m := range []store.Membership{store.Leave, store.Ban} {
+				list, err := read.MembersBySlot(num, m, heroCount+1)
+				if err != nil {
+					return roster{}, fmt.Errorf("read members: %w", err)
+				}
+				gone = append(gone, list...)
+			}
+			if out.gone, err = k.firstMembers(gone); err != nil {
+				return roster{}, err
+			}
+		}
+	}
+	k.h.mu.Lock()
+	defer k.h.mu.Unlock()
+	if r := k.h.rooms[num]; r != nil && r.timeline.last <= read.Head() {
+		r.roster = &out
+	}
+	return out, nil
+}
+
+// firstMembers are the user IDs of the first of some members, in the order in which they came.
+func (k *work) firstMembers(list []store.StateSlot) ([]string, error) {
+	slices.SortFunc(list, func(a, b store.StateSlot) int { return int(a.Slot - b.Slot) })
+	list = list[:min(len(list), heroCount+1)]
+	keys := make([]store.KeyNum, len(list))
+	for i, s := range list {
+		keys[i] = s.Key
+	}
+	pairs, err := k.h.store.Pairs(k.read, keys)
+	if err != nil {
+		return nil, fmt.Errorf("read state keys: %w", err)
+	}
+	out := make([]string, len(pairs))
+	for i, p := range pairs {
+		out[i] = p.StateKey
+	}
+	return out, nil
+}
+
+// isNamed says whether a room has a name or a canonical alias that is not empty.
+func (k *work) isNamed(num store.RoomNum) (bool, error) {
+	pairs := []store.Pair{{Type: "m.room.name"}, {Type: "m.room.canonical_alias"}}
+	keys, err := k.h.store.KeyNums(k.read, pairs)
+	if err != nil {
+		return false, fmt.Errorf("look up state keys: %w", err)
+	}
+	var ask []store.RoomKey
+	for _, key := range keys {
+		if key != 0 {
+			ask = append(ask, store.RoomKey{Room: num, Key: key})
+		}
+	}
+	slots, err := k.read.SyncEntries(ask)
+	if err != nil {
+		return false, fmt.Errorf("read a room's name: %w", err)
+	}
+	for _, s := range slots {
+		k.l.want(s.Event)
+	}
+	if err := k.l.load(); err != nil {
+		return false, err
+	}
+	for _, s := range slots {
+		if ev := k.l.event(s.Event); ev != nil {
+			for _, field := range []string{"name", "alias"} {
+				if text, ok := canonicaljson.String(canonicaljson.Get(ev.PDU.Content(), field)); ok && text != "" {
+					return true, nil
+				}
+			}
+		}
+	}
+	return false, nil
+}
+
+// appendSummary appends `summary`.
+//
+// Spec: client-server-api#get_matrixclientv3sync_response-200_roomsummary
+func (k *work) appendSummary(s *summary) {
+	k.out = append(separate(k.out), `"summary":{`...)
+	if len(s.heroes) > 0 {
+		k.out = append(k.out, `"m.heroes":[`...)
+		for _, hero := range s.heroes {
+			k.out = canonicaljson.AppendString(separate(k.out), hero)
+		}
+		k.out = append(k.out, `],`...)
+	}
+	k.out = append(k.out, `"m.invited_member_count":`...)
+	k.out = strconv.AppendInt(k.out, s.invited, 10)
+	k.out = append(k.out, `,"m.joined_member_count":`...)
+	k.out = strconv.AppendInt(k.out, s.joined, 10)
+	k.out = append(k.out, '}')
+}

@@ -1,0 +1,322 @@
+package clientsync
+
+import (
+	"context"
+	"fmt"
+
+	"stoa/internal/room"
+	"stoa/internal/store"
+	"stoa/internal/timeline"
+	"stoa/matrix/canonicaljson"
+	"stoa/matrix/id"
+)
+
+// work is one attempt at one answer.
+type work struct {
+	h   *Hub
+	req *Request
+	ctx context.Context
+	// c is the cursor of the request at first, and that of the answer's token at last.
+	c    cursor
+	plan *plan
+	upto store.Position
+	// initial says that the client knows nothing, forgotten that the stream no longer knows what the client knows.
+	initial, forgotten bool
+	// epoch is from where on what the device was sent counts; see sentMembers.
+	epoch  store.Position
+	reader timeline.Reader
+
+	snapshot *store.Read // nil until something is read
+	read     *store.Read
+	l        *loader
+
+	entries []*entry
+	query   Query
+	global  []Datum // global account data
+	out     []byte
+	// worth says that there is something to tell, so that a request that waits is answered.
+	worth bool
+}
+
+// entry is one joined or left room of an answer.
+type entry struct {
+	span
+	joinedRoom bool // else left
+	membership store.Membership
+	cut        cut
+	state      []*timeline.Event
+	// base is the room's current state, log its newest changes, oldest first: what a whole state is made of.
+	base []store.StateSlot
+	log  []store.StateChange
+	// slotNow is the room's last slot in the snapshot. Events are read down to the slot read, the log from logFrom on.
+	slotNow, read, logFrom store.Slot
+	// member is the viewer's membership event.
+	member store.EventNum
+
+	receipts       []store.Receipt
+	receiptsUnread bool
+	receiptsAfter  store.Slot
+	ownReceipt     bool
+	typing         *typingRoom
+	data           []Datum
+	counts         Counts
+	countsRead     bool
+	membersMoved   bool
+	summary        summary
+	bundles        map[id.EventID]*timeline.Bundle
+	open           bool
+}
+
+// attempt makes an answer of what the plan says; nil if there turns out to be nothing to tell and the request still has
+// time. The cursor moves on to what was looked at.
+func (h *Hub) attempt(ctx context.Context, req *Request, c *cursor, p *plan, must bool) (*Answer, error) {
+	k := &work{h: h, req: req, ctx: ctx, c: *c, plan: p, upto: p.upto}
+	defer k.close()
+	k.reader = timeline.Reader{UserID: req.UserID, DeviceID: req.DeviceID, Now: h.clock().UnixMilli()}
+	body := bodies.Get().(*[]byte)
+	k.out = append((*body)[:0], '{')
+	err := k.run()
+	if err == nil && !k.worth && !must {
+		*c = k.c
+	}
+	*body = k.out
+	a := &Answer{body: body}
+	if err != nil || !k.worth && !must {
+		a.Release()
+		return nil, err
+	}
+	return a, nil
+}
+
+func (k *work) close() {
+	if k.snapshot != nil {
+		k.snapshot.Close()
+	}
+}
+
+// open gives the snapshot, opening it when it is first asked for.
+func (k *work) open(ctx context.Context) (*store.Read, error) {
+	if k.snapshot == nil {
+		r, err := k.h.store.Snapshot(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("open a snapshot: %w", err)
+		}
+		k.snapshot, k.read = r, r
+		k.l = k.h.loader(r)
+	}
+	return k.snapshot, nil
+}
+
+// run collects the parts of the answer and appends them.
+func (k *work) run() error {
+	fromStore := k.plan.fromStore || k.c.since == 0 || k.req.FullState
+	if fromStore {
+		// What memory holds is asked as well, so it has to be as new as what this instance has committed. No snapshot is
+		// open yet: waiting with one could keep others from moving on.
+		if err := k.h.Await(k.ctx, k.h.store.Head()); err != nil {
+			return err
+		}
+	}
+	if err := k.ignored(); err != nil {
+		return err
+	}
+	var rooms *storedRooms
+	var err error
+	if fromStore {
+		k.h.metrics.answers.WithLabelValues("store").Inc()
+		rooms, err = k.collectStored()
+	} else {
+		k.h.metrics.answers.WithLabelValues("memory").Inc()
+		k.collectPlanned()
+	}
+	if err != nil {
+		return err
+	}
+	for _, step := range []func() error{k.takeData, k.takeSummaries, k.takeMembers, k.takeReceipts, k.takeCounts, k.takeOpen} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	k.appendRooms(rooms)
+	if err := k.appendSections(); err != nil {
+		return err
+	}
+	k.c.since = k.upto
+	k.out = append(separate(k.out), `"next_batch":"`...)
+	k.out = append(k.out, k.c.token().String()...)
+	k.out = append(k.out, `"}`...)
+	return nil
+}
+
+// separate appends the comma before the next member or element, if one is needed.
+func separate(b []byte) []byte {
+	switch b[len(b)-1] {
+	case '{', '[', ':':
+		return b
+	}
+	return append(b, ',')
+}
+
+func appendKey(b []byte, key string) []byte {
+	b = append(canonicaljson.AppendString(separate(b), key), ':')
+	return b
+}
+
+// collectPlanned makes the entries of what memory holds.
+func (k *work) collectPlanned() {
+	k.initialQuery()
+	for i := range k.plan.rooms {
+		p := &k.plan.rooms[i]
+		if !k.req.Filter.Room.AllowsRoom(p.id) {
+			continue
+		}
+		e := &entry{joinedRoom: true, membership: store.Join, receipts: p.receipts, receiptsUnread: p.receiptsUnread, typing: p.typing}
+		e.span = span{num: p.num, id: p.id, joined: p.joined}
+		if n := len(p.stretches); n > 0 {
+			e.since, e.upto = p.stretches[0].first-1, p.stretches[n-1].last
+			e.summary.joined, e.summary.invited = p.stretches[n-1].joined, p.stretches[n-1].invited
+		}
+		e.events, e.changes = join(p.stretches)
+		for _, s := range p.stretches {
+			e.membersMoved = e.membersMoved || s.movesMembers
+			k.passages(e, s.changes)
+		}
+		k.cut(e)
+		e.state = e.stateDelta(&e.cut, k.req.StateAfter)
+		k.entries = append(k.entries, e)
+	}
+}
+
+// join puts stretches together.
+func join(stretches []*stretch) ([]*timeline.Event, []change) {
+	if len(stretches) == 1 {
+		return live(stretches[0].events), stretches[0].changes
+	}
+	var events []*timeline.Event
+	var changes []change
+	for _, s := range stretches {
+		events = append(events, live(s.events)...)
+		changes = append(changes, s.changes...)
+	}
+	return events, changes
+}
+
+// live leaves out events that were put before others.
+func live(events []*timeline.Event) []*timeline.Event {
+	for i, e := range events {
+		if e.Off != 0 {
+			kept := append([]*timeline.Event(nil), events[:i]...)
+			for _, e := range events[i:] {
+				if e.Off == 0 {
+					kept = append(kept, e)
+				}
+			}
+			return kept
+		}
+	}
+	return events
+}
+
+// cut chooses an entry's timeline.
+func (k *work) cut(e *entry) {
+	f := &k.req.Filter.Room.Timeline
+	e.cut = e.cutTimeline(f, f.Limit(), k.reader.Ignored)
+}
+
+// passages notes who came and went, for the sections that tell of other people.
+func (k *work) passages(e *entry, changes []change) {
+	for i := range changes {
+		ch := &changes[i]
+		if ch.evType != "m.room.member" || ch.stateKey == k.req.UserID.String() || ch.slot <= e.since {
+			continue
+		}
+		userID, err := id.ParseUserID(ch.stateKey)
+		if err != nil {
+			continue // a member event of an old room whose state key is no user
+		}
+		joined := ch.event != nil && ch.event.PDU.Membership() == "join"
+		was := ch.event != nil && ch.event.Replaces != nil && ch.event.Replaces.Membership() == "join"
+		switch {
+		case joined && !was:
+			k.query.Grew = append(k.query.Grew, Passage{e.num, userID})
+		case !joined && (was || ch.event == nil):
+			k.query.Shrank = append(k.query.Shrank, Passage{e.num, userID})
+		}
+	}
+}
+
+// initialQuery prepares what sections are asked.
+func (k *work) initialQuery() {
+	k.query.Viewer, k.query.Filter = k.req.Viewer, k.req.Filter
+	k.query.Since, k.query.Upto = k.c.since, k.upto
+	k.query.Forgotten = k.forgotten
+	if k.initial {
+		k.query.Since = 0
+	}
+	k.query.read = k.open
+	k.query.Rooms = k.plan.joined
+}
+
+// ignored finds out whom the viewer ignores. It is kept in memory until the viewer's account data change.
+func (k *work) ignored() error {
+	if k.h.opt.AccountData == nil {
+		return nil
+	}
+	u := k.h.peek(k.req.UserNum)
+	if u != nil {
+		k.h.mu.Lock()
+		ignored, fresh := u.ignored, u.ignoredAt != 0 && u.ignoredAt >= u.last[store.KindAccountData]
+		k.h.mu.Unlock()
+		if fresh {
+			k.reader.Ignored = ignored
+			return nil
+		}
+	}
+	r, err := k.open(k.ctx)
+	if err != nil {
+		return err
+	}
+	list, err := k.h.opt.AccountData.Ignored(r, k.req.Viewer)
+	if err != nil {
+		return fmt.Errorf("read the ignored users of %s: %w", k.req.UserID, err)
+	}
+	if len(list) > 0 {
+		k.reader.Ignored = make(map[id.UserID]bool, len(list))
+		for _, x := range list {
+			k.reader.Ignored[x] = true
+		}
+	}
+	k.h.mu.Lock()
+	defer k.h.mu.Unlock()
+	if u != nil && !u.gone && u.ignoredAt <= r.Head() {
+		u.ignored, u.ignoredAt = k.reader.Ignored, r.Head()
+	}
+	return nil
+}
+
+// peek returns a user who is in memory, nil for others.
+func (h *Hub) peek(num store.UserNum) *user {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	u := h.users[num]
+	if u == nil || u.loading {
+		return nil
+	}
+	return u
+}
+
+// show is what an event of an entry gets of its own for the viewer.
+func (k *work) show(e *entry, ev *timeline.Event) timeline.Show {
+	s := timeline.Show{Federation: k.req.Filter.EventFormat == formatFederation, Bundle: e.bundles[ev.PDU.EventID()]}
+	switch {
+	case e.joined != 0 && ev.Slot >= e.joined:
+		s.Membership = "join"
+	case e.sights != nil:
+		s.Membership = e.sights.membershipAt(ev)
+	}
+	if ev.Replaces != nil {
+		s.SeesReplaced = e.open || ev.ReplacesSlot != 0 && (e.joined != 0 && ev.ReplacesSlot >= e.joined ||
+			e.sights != nil && room.Visible(e.sights.sightAt(ev.ReplacesSlot)))
+	}
+	return s
+}

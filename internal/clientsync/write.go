@@ -1,0 +1,378 @@
+package clientsync
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+
+	"stoa/internal/store"
+	"stoa/internal/timeline"
+	"stoa/matrix/canonicaljson"
+	"stoa/matrix/eventfilter"
+	"stoa/matrix/id"
+)
+
+const formatFederation = eventfilter.FormatFederation
+
+// appendRooms appends `rooms`.
+//
+// Spec: client-server-api#get_matrixclientv3sync
+func (k *work) appendRooms(stored *storedRooms) {
+	mark := len(k.out)
+	k.out = append(separate(k.out), `"rooms":{`...)
+	any := k.group("join", func() {
+		for _, e := range k.entries {
+			if e.joinedRoom {
+				k.appendJoined(e)
+			}
+		}
+	})
+	if stored != nil {
+		any = k.group("invite", func() { k.appendStripped(stored.invited, "invite_state") }) || any
+		any = k.group("knock", func() { k.appendStripped(stored.knocked, "knock_state") }) || any
+	}
+	any = k.group("leave", func() {
+		for _, e := range k.entries {
+			if !e.joinedRoom {
+				k.appendLeft(e)
+			}
+		}
+	}) || any
+	if !any {
+		k.out = k.out[:mark]
+		return
+	}
+	k.out = append(k.out, '}')
+	k.worth = true
+}
+
+// group appends a member with the object that f appends to; nothing if f appends nothing.
+func (k *work) group(key string, f func()) bool {
+	mark := len(k.out)
+	k.out = append(appendKey(k.out, key), '{')
+	first := len(k.out)
+	f()
+	if len(k.out) == first {
+		k.out = k.out[:mark]
+		return false
+	}
+	k.out = append(k.out, '}')
+	return true
+}
+
+// appendJoined appends one joined room, if there is something to tell of it.
+func (k *work) appendJoined(e *entry) {
+	mark := len(k.out)
+	k.out = append(appendKey(k.out, e.id.String()), '{')
+	worth := k.initial || e.entered || k.req.FullState || e.cut.limited || len(e.cut.events) > 0 || e.ownReceipt
+	k.appendTimeline(e)
+	worth = k.appendState(e) || worth
+	worth = k.appendEphemeral(e) || worth
+	worth = k.appendRoomData(e) || worth
+	if e.summary.tell {
+		k.appendSummary(&e.summary)
+		worth = true
+	}
+	if !worth {
+		k.out = k.out[:mark]
+		return
+	}
+	k.appendCounts(e)
+	k.out = append(k.out, '}')
+}
+
+// appendLeft appends one room that the viewer has left or was banned from.
+func (k *work) appendLeft(e *entry) {
+	k.out = append(appendKey(k.out, e.id.String()), '{')
+	k.appendTimeline(e)
+	k.appendState(e)
+	k.appendRoomData(e)
+	k.out = append(k.out, '}')
+}
+
+func (k *work) appendTimeline(e *entry) {
+	if e.cut.limited && len(e.cut.events) > 0 {
+		e.bundles = timeline.BundleWithin(e.events, &k.reader)
+	}
+	k.out = append(separate(k.out), `"timeline":{"events":[`...)
+	for _, ev := range e.cut.events {
+		k.appendEvent(e, ev)
+	}
+	k.out = append(k.out, `],"limited":`...)
+	k.out = strconv.AppendBool(k.out, e.cut.limited)
+	k.out = append(k.out, `,"prev_batch":"`...)
+	k.out = append(k.out, e.cut.prev.String()...)
+	k.out = append(k.out, `"}`...)
+}
+
+// appendEvent appends one event, with the fields that the filter wants.
+func (k *work) appendEvent(e *entry, ev *timeline.Event) {
+	k.out = separate(k.out)
+	if k.req.Filter.EventFields == nil {
+		k.out = ev.Append(k.out, &k.reader, k.show(e, ev))
+		return
+	}
+	whole := ev.Append(nil, &k.reader, k.show(e, ev))
+	out, err := k.req.Filter.EventFields.Select(k.out, whole)
+	if err != nil {
+		out = append(k.out, whole...) // it is no object: more than was asked for does no harm
+	}
+	k.out = out
+}
+
+// appendState appends `state` or `state_after`; false if it is empty.
+func (k *work) appendState(e *entry) bool {
+	key := `"state":{"events":[`
+	if k.req.StateAfter {
+		key = `"state_after":{"events":[`
+	}
+	k.out = append(separate(k.out), key...)
+	first := len(k.out)
+	f := &k.req.Filter.Room.State
+	for _, ev := range e.state {
+		if passes(f, e.id, ev) {
+			k.appendEvent(e, ev)
+		}
+	}
+	any := len(k.out) > first
+	k.out = append(k.out, "]}"...)
+	return any
+}
+
+// appendRoomData appends `account_data` of a room.
+func (k *work) appendRoomData(e *entry) bool {
+	f := &k.req.Filter.Room.AccountData
+	mark := len(k.out)
+	k.out = append(separate(k.out), `"account_data":{"events":[`...)
+	first := len(k.out)
+	for _, d := range e.data {
+		if f.Allows(eventfilter.Event{Type: d.Type, RoomID: d.RoomID, Content: d.Content}) {
+			k.appendDatum(&d)
+		}
+	}
+	if len(k.out) == first {
+		k.out = k.out[:mark]
+		return false
+	}
+	k.out = append(k.out, "]}"...)
+	return true
+}
+
+func (k *work) appendDatum(d *Datum) {
+	k.out = append(separate(k.out), `{"content":`...)
+	k.out = append(k.out, d.Content...)
+	k.out = append(k.out, `,"type":`...)
+	k.out = append(canonicaljson.AppendString(k.out, d.Type), '}')
+}
+
+// appendStripped appends rooms that the viewer is invited to or knocks on. Invites by ignored users are left out.
+//
+// Spec: client-server-api#stripped-state, client-server-api#ignoring-users
+func (k *work) appendStripped(rows []store.SyncRoom, key string) {
+	for i := range rows {
+		row := &rows[i]
+		if row.Membership == store.Invite && k.ignoresInviter(row.Stripped) {
+			continue
+		}
+		k.out = append(appendKey(k.out, row.RoomID), '{')
+		k.out = append(appendKey(k.out, key), `{"events":`...)
+		if row.Stripped == "" {
+			k.out = append(k.out, "[]"...)
+		} else {
+			k.out = append(k.out, row.Stripped...)
+		}
+		k.out = append(k.out, "}}"...)
+	}
+}
+
+// ignoresInviter says whether an invite, as its stripped state shows it, comes from an ignored user.
+func (k *work) ignoresInviter(stripped string) bool {
+	if len(k.reader.Ignored) == 0 {
+		return false
+	}
+	ignored := false
+	// The list was made by this server; if it is no list, nobody is ignored for it.
+	_ = canonicaljson.Array([]byte(stripped), func(ev []byte) error {
+		evType, _ := canonicaljson.String(canonicaljson.Get(ev, "type"))
+		key, _ := canonicaljson.String(canonicaljson.Get(ev, "state_key"))
+		if evType == "m.room.member" && key == k.req.UserID.String() {
+			sender, _ := canonicaljson.String(canonicaljson.Get(ev, "sender"))
+			userID, err := id.ParseUserID(sender)
+			ignored = ignored || err == nil && k.reader.Ignored[userID]
+		}
+		return nil
+	})
+	return ignored
+}
+
+// appendCounts appends the counts of unread events.
+//
+// Spec: client-server-api#receiving-notifications
+func (k *work) appendCounts(e *entry) {
+	k.out = append(separate(k.out), `"unread_notifications":{"highlight_count":`...)
+	k.out = appendPair(k.out, e.counts.Highlights, e.counts.Notifications)
+	if len(e.counts.Threads) == 0 {
+		return
+	}
+	k.out = append(k.out, `,"unread_thread_notifications":{`...)
+	for _, t := range e.counts.Threads {
+		k.out = append(appendKey(k.out, t.Root), `{"highlight_count":`...)
+		k.out = appendPair(k.out, t.Highlights, t.Notifications)
+	}
+	k.out = append(k.out, '}')
+}
+
+func appendPair(b []byte, highlights, notifications int64) []byte {
+	b = strconv.AppendInt(b, highlights, 10)
+	b = append(b, `,"notification_count":`...)
+	return append(strconv.AppendInt(b, notifications, 10), '}')
+}
+
+// appendSections appends what is not about rooms.
+func (k *work) appendSections() error {
+	k.appendGlobalData()
+	if err := k.appendToDevice(); err != nil {
+		return err
+	}
+	for i, s := range k.h.opt.Sections {
+		if err := k.appendSection(i, s); err != nil {
+			return fmt.Errorf("section %s of an answer: %w", s.Key(), err)
+		}
+	}
+	return nil
+}
+
+func (k *work) appendSection(i int, s Section) error {
+	w := s.Watch()
+	if w.Always {
+		value, err := k.fragment(i, s, w)
+		if err == nil && len(value) > 0 {
+			k.out = append(appendKey(k.out, s.Key()), value...)
+		}
+		if k.changed(w) {
+			k.worth = true
+		}
+		return err
+	}
+	if !k.initial && !k.changed(w) {
+		return nil
+	}
+	mark := len(k.out)
+	k.out = appendKey(k.out, s.Key())
+	first := len(k.out)
+	out, err := s.Append(k.ctx, k.out, &k.query)
+	if err != nil {
+		return err
+	}
+	k.out = out
+	if len(k.out) == first {
+		k.out = k.out[:mark]
+		return nil
+	}
+	k.worth = true
+	return nil
+}
+
+// changed says whether something happened that a section watches.
+func (k *work) changed(w Watch) bool {
+	for _, kind := range w.Own {
+		if k.plan.own[kind] {
+			return true
+		}
+	}
+	return len(w.Shared) > 0 && k.plan.shared || w.Members && k.plan.members
+}
+
+// fragment is a section that belongs in every answer. It is kept per device until something changes that it watches.
+func (k *work) fragment(i int, s Section, w Watch) ([]byte, error) {
+	k.h.mu.Lock()
+	u := k.h.users[k.req.UserNum]
+	if u != nil && !u.loading {
+		for _, f := range u.fragments {
+			if f.section == i && f.device == k.req.DeviceID && u.unchanged(w, f.at) {
+				k.h.mu.Unlock()
+				return f.value, nil
+			}
+		}
+	}
+	k.h.mu.Unlock()
+	r, err := k.open(k.ctx)
+	if err != nil {
+		return nil, err
+	}
+	value, err := s.Append(k.ctx, nil, &k.query)
+	if err != nil {
+		return nil, err
+	}
+	value = bytes.Clone(value)
+	k.h.mu.Lock()
+	defer k.h.mu.Unlock()
+	if u != nil && !u.loading && !u.gone {
+		u.keepFragment(fragment{section: i, device: k.req.DeviceID, at: r.Head(), value: value})
+	}
+	return value, nil
+}
+
+// fragment is a part of all answers to one device, as of a position.
+type fragment struct {
+	section int
+	device  string
+	at      store.Position
+	value   []byte
+}
+
+// fragmentLimit bounds the fragments of one user.
+const fragmentLimit = 32
+
+func (u *user) keepFragment(f fragment) {
+	for i := range u.fragments {
+		if u.fragments[i].section == f.section && u.fragments[i].device == f.device {
+			u.fragments[i] = f
+			return
+		}
+	}
+	if len(u.fragments) >= fragmentLimit {
+		u.fragments = u.fragments[1:]
+	}
+	u.fragments = append(u.fragments, f)
+}
+
+// unchanged says whether nothing that a section watches has happened since a position.
+func (u *user) unchanged(w Watch, at store.Position) bool {
+	for _, kind := range w.Own {
+		if u.last[kind] > at {
+			return false
+		}
+	}
+	return true
+}
+
+// toDevicePage is how many messages to a device one answer carries.
+//
+// Spec: client-server-api#send-to-device-messaging
+const toDevicePage = 100
+
+// appendToDevice appends `to_device`.
+func (k *work) appendToDevice() error {
+	if k.h.opt.ToDevice == nil || !k.initial && !k.plan.toDevice {
+		return nil
+	}
+	r, err := k.open(k.ctx)
+	if err != nil {
+		return err
+	}
+	mark := len(k.out)
+	k.out = append(separate(k.out), `"to_device":{"events":[`...)
+	first := len(k.out)
+	k.out, k.c.toDevice, k.c.moreToDevice, err = k.h.opt.ToDevice.Append(k.out, r, k.req.Viewer, k.c.toDevice, toDevicePage)
+	if err != nil {
+		return fmt.Errorf("read messages to %s %s: %w", k.req.UserID, k.req.DeviceID, err)
+	}
+	if len(k.out) == first {
+		k.out = k.out[:mark]
+		return nil
+	}
+	k.out = append(k.out, "]}"...)
+	k.worth = true
+	return nil
+}
