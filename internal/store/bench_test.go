@@ -159,3 +159,57 @@ func BenchmarkBare(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkRead reads in snapshots of their own: a room, an event, the newest 20
+// events of a room.
+func BenchmarkRead(b *testing.B) {
+	for _, engine := range []string{"sqlite", "postgres"} {
+		s := storetest.Open(b, engine)
+		ctx := context.Background()
+		rooms := benchRooms(b, s, 64)
+		for range 50 {
+			var last []*store.Pending
+			for _, room := range rooms {
+				c, err := room.message(ctx, s)
+				if err != nil {
+					b.Fatal(err)
+				}
+				last = append(last, s.CommitAsync(c))
+			}
+			for _, p := range last {
+				if _, err := p.Wait(ctx); err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+		for _, bench := range []struct {
+			name string
+			read func(*store.Read, int) error
+		}{
+			{"nothing", func(*store.Read, int) error { return nil }},
+			{"room", func(r *store.Read, i int) error { _, err := r.RoomByNum(rooms[i%64].room.Num); return err }},
+			{"event", func(r *store.Read, i int) error { _, err := r.EventByNum(rooms[i%64].room.Extremities[0]); return err }},
+			{"latest 20", func(r *store.Read, i int) error {
+				list, err := r.TimelineBack(rooms[i%64].room.Num, store.End, store.Start, 20)
+				if len(list) != 20 {
+					return fmt.Errorf("%d events", len(list))
+				}
+				return err
+			}},
+		} {
+			b.Run(engine+"/"+bench.name, func(b *testing.B) {
+				b.ReportAllocs()
+				var n atomic.Int64
+				b.RunParallel(func(pb *testing.PB) {
+					for pb.Next() {
+						err := s.Read(ctx, func(r *store.Read) error { return bench.read(r, int(n.Add(1))) })
+						if err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			})
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Bounds of one group.
@@ -122,6 +123,12 @@ func (c *committer) enqueue(p *Pending) error {
 	return nil
 }
 
+func (c *committer) waiting() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.queue)
+}
+
 func (c *committer) run() {
 	defer close(c.done)
 	var batch []*Pending
@@ -169,8 +176,14 @@ const groupTries = 3
 // commit writes a batch in as few transactions as it can: all at once; without
 // the changes that turn out to fail; at last one by one.
 func (c *committer) commit(batch []*Pending) {
+	m := &c.store.metrics
 	for try := 1; len(batch) > 0; try++ {
+		if try > 1 {
+			m.retried.Add(1)
+		}
+		begin := time.Now()
 		failed, err := c.attempt(batch)
+		m.group(time.Since(begin))
 		var unavailable *unavailableError
 		switch {
 		case err == nil:
@@ -181,15 +194,29 @@ func (c *committer) commit(batch []*Pending) {
 			failed.finish(0, err)
 			batch = slices.DeleteFunc(batch, func(p *Pending) bool { return p == failed })
 		case len(batch) == 1 || errors.As(err, &unavailable) || errors.Is(err, ErrOutcomeUnknown):
+			if errors.Is(err, ErrOutcomeUnknown) {
+				m.unknown.Add(1)
+			}
 			release(batch, err)
 			return
 		default:
-			for i := range batch {
-				if _, err := c.attempt(batch[i : i+1]); err != nil {
-					release(batch[i:i+1], err)
-				}
-			}
+			m.retried.Add(1)
+			c.oneByOne(batch)
 			return
+		}
+	}
+}
+
+func (c *committer) oneByOne(batch []*Pending) {
+	for i := range batch {
+		_, err := c.attempt(batch[i : i+1])
+		var unavailable *unavailableError
+		if errors.As(err, &unavailable) {
+			release(batch[i:], err)
+			return
+		}
+		if err != nil {
+			release(batch[i:i+1], err)
 		}
 	}
 }
@@ -228,7 +255,7 @@ func (c *committer) attempt(batch []*Pending) (failed *Pending, err error) {
 	g.decide(c.store, batch)
 	if len(g.winners) == 0 {
 		c.store.engine.abort()
-		g.releaseLosers()
+		c.releaseLosers(g)
 		return nil, nil
 	}
 	if err := c.store.engine.finish(g); err != nil {
@@ -242,8 +269,9 @@ func (c *committer) attempt(batch []*Pending) (failed *Pending, err error) {
 		release(batch, fmt.Errorf("%w: %w", ErrOutcomeUnknown, err))
 		return nil, nil
 	}
+	c.store.metrics.changes.Add(uint64(len(g.winners)))
 	c.store.published(g)
-	g.releaseLosers()
+	c.releaseLosers(g)
 	for _, p := range g.winners {
 		p.finish(g.last, nil)
 	}
@@ -454,7 +482,8 @@ func (g *group) collectStream() {
 	}
 }
 
-func (g *group) releaseLosers() {
+func (c *committer) releaseLosers(g *group) {
+	c.store.metrics.conflicts.Add(uint64(len(g.losers)))
 	for i, p := range g.losers {
 		p.finish(0, g.loserErr[i])
 	}
@@ -492,7 +521,7 @@ func (s *Store) published(g *group) {
 	} else {
 		s.sawHead(g.last)
 	}
-	s.tails.publish(g)
+	s.tails.publish(g, &s.metrics.lostBatches)
 }
 
 var (

@@ -1,8 +1,69 @@
 package store
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
 
-// storeMetrics are counted where things happen and read by telemetry.
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// groupBounds are the upper bounds of the histogram of groups, in seconds.
+var groupBounds = [...]float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5}
+
+// storeMetrics are moved by one atomic add each.
 type storeMetrics struct {
-	groups, changes, conflicts atomic.Int64
+	changes, conflicts, retried, unknown, lostBatches atomic.Uint64
+
+	buckets     [len(groupBounds) + 1]atomic.Uint64
+	nanoseconds atomic.Int64
+	snapshots   atomic.Int64 // open now
+}
+
+func (m *storeMetrics) group(took time.Duration) {
+	i := 0
+	for i < len(groupBounds) && took.Seconds() > groupBounds[i] {
+		i++
+	}
+	m.buckets[i].Add(1)
+	m.nanoseconds.Add(int64(took))
+}
+
+var (
+	descGroups    = prometheus.NewDesc("stoa_store_group_seconds", "Time that a group of changes takes in the database.", nil, nil)
+	descChanges   = prometheus.NewDesc("stoa_store_changes_total", "Changes committed.", nil, nil)
+	descConflicts = prometheus.NewDesc("stoa_store_conflicts_total", "Changes that lost their head.", nil, nil)
+	descRetried   = prometheus.NewDesc("stoa_store_groups_retried_total", "Groups that were written again, without some change or one by one.", nil, nil)
+	descUnknown   = prometheus.NewDesc("stoa_store_outcomes_unknown_total", "Groups of which it is not known whether they are durable.", nil, nil)
+	descLost      = prometheus.NewDesc("stoa_store_tail_batches_lost_total", "Batches that a tail was too slow for; they are read from the store.", nil, nil)
+	descQueue     = prometheus.NewDesc("stoa_store_queue_changes", "Changes that wait for the committer.", nil, nil)
+	descSnapshots = prometheus.NewDesc("stoa_store_snapshots", "Snapshots that are open.", nil, nil)
+	descHead      = prometheus.NewDesc("stoa_store_head_position", "Newest position known.", nil, nil)
+)
+
+// Describe implements [prometheus.Collector].
+func (s *Store) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descGroups, descChanges, descConflicts, descRetried, descUnknown, descLost,
+		descQueue, descSnapshots, descHead} {
+		ch <- d
+	}
+}
+
+// Collect implements [prometheus.Collector].
+func (s *Store) Collect(ch chan<- prometheus.Metric) {
+	m := &s.metrics
+	buckets, n := map[float64]uint64{}, uint64(0)
+	for i := range m.buckets {
+		n += m.buckets[i].Load()
+		if i < len(groupBounds) {
+			buckets[groupBounds[i]] = n
+		}
+	}
+	ch <- prometheus.MustNewConstHistogram(descGroups, n, time.Duration(m.nanoseconds.Load()).Seconds(), buckets)
+	for desc, counter := range map[*prometheus.Desc]*atomic.Uint64{descChanges: &m.changes, descConflicts: &m.conflicts,
+		descRetried: &m.retried, descUnknown: &m.unknown, descLost: &m.lostBatches} {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(counter.Load()))
+	}
+	ch <- prometheus.MustNewConstMetric(descQueue, prometheus.GaugeValue, float64(s.committer.waiting()))
+	ch <- prometheus.MustNewConstMetric(descSnapshots, prometheus.GaugeValue, float64(m.snapshots.Load()))
+	ch <- prometheus.MustNewConstMetric(descHead, prometheus.GaugeValue, float64(s.Head()))
 }

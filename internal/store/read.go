@@ -50,7 +50,12 @@ func (s *Store) snapshot(ctx context.Context, limit time.Duration) (*Read, error
 		return nil, err
 	}
 	s.sawHead(head)
-	return &Read{ctx: ctx, conn: c, head: head, release: func() { release(); cancel() }}, nil
+	s.metrics.snapshots.Add(1)
+	return &Read{ctx: ctx, conn: c, head: head, release: func() {
+		release()
+		cancel()
+		s.metrics.snapshots.Add(-1)
+	}}, nil
 }
 
 // ErrSnapshotTooOld says that a snapshot has outlived Options.SnapshotLimit.
@@ -78,7 +83,8 @@ func (r *Read) Close() {
 	}
 }
 
-// queryEach runs a query and calls f for each row.
+// queryEach runs a query and calls f for each row, as it comes. f runs no other
+// query: the connection is busy.
 func queryEach(r *Read, s *Stmt, f func(*Row) error, list ...any) error {
 	if r.ctx.Err() != nil {
 		return context.Cause(r.ctx)

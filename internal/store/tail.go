@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // tailLimit bounds the batches that a slow reader of a tail may lag behind.
@@ -105,7 +106,7 @@ func (ts *tails) close() {
 
 // publish hands a group to all tails. It never waits: a full queue loses its
 // oldest batch.
-func (ts *tails) publish(g *group) {
+func (ts *tails) publish(g *group, lost *atomic.Uint64) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	if len(ts.list) == 0 {
@@ -124,6 +125,7 @@ func (ts *tails) publish(g *group) {
 		t.mu.Lock()
 		if len(t.queue) >= tailLimit {
 			t.queue = slices.Delete(t.queue, 0, 1)
+			lost.Add(1)
 		}
 		t.queue = append(t.queue, b)
 		t.mu.Unlock()
