@@ -96,6 +96,9 @@ func (w writer) draft(room *staterestest.Room) staterestest.Draft {
 			content[key] = w.value(2)
 		}
 	}
+	if d.Type == event.TypeRedaction && w.IntN(2) == 0 {
+		d.Redacts = room.PDU(room.Named("create")).EventID()
+	}
 	if d.Type == event.TypeMember {
 		d.Message, d.StateKey = false, staterestest.Users[w.IntN(len(staterestest.Users))]
 		content["membership"] = []string{"join", "invite", "leave"}[w.IntN(3)]
