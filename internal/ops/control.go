@@ -37,6 +37,7 @@ func controlRoutes(s *services) []httpkit.Route {
 		tokenCreate.route(s),
 		tokenList.route(s),
 		tokenRevoke.route(s),
+		doctorStore.route(s),
 	}
 }
 
