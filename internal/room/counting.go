@@ -91,7 +91,7 @@ func (t *turn) parent(eventID id.EventID) (*event.PDU, error) {
 		}
 	}
 	var stored store.Event
-	err := t.rs.store.Read(t.ctx, func(read *store.Read) (err error) {
+	err := t.reading(func(read *store.Read) (err error) {
 		stored, err = read.EventByID(eventID.String())
 		return err
 	})
@@ -175,7 +175,7 @@ func (t *turn) threadTotals(root id.EventID) (pushrule.Totals, error) {
 		return pushrule.Totals{}, nil
 	}
 	var stored []byte
-	err := t.rs.store.Read(t.ctx, func(read *store.Read) (err error) {
+	err := t.reading(func(read *store.Read) (err error) {
 		stored, err = read.ThreadTotals(t.row.Num, root.String())
 		return err
 	})

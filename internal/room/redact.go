@@ -125,7 +125,7 @@ func (t *turn) redactable(d Draft) (store.Event, error) {
 
 // stored returns an event of the store, or store.ErrNotFound.
 func (t *turn) stored(eventID id.EventID) (e store.Event, err error) {
-	err = t.rs.store.Read(t.ctx, func(read *store.Read) error {
+	err = t.reading(func(read *store.Read) error {
 		e, err = read.EventByID(eventID.String())
 		return err
 	})

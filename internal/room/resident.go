@@ -119,8 +119,6 @@ type room struct {
 type tip struct {
 	num store.EventNum
 	pdu *event.PDU
-	// after is the state after it, 0 if that is not known to be a stored state.
-	after store.StateRef
 }
 
 // entry is one entry of the current state. It never changes; another takes its
@@ -162,6 +160,23 @@ func (f *flight) land(last store.Slot, err error) {
 		close(f.empty)
 		f.empty = nil
 	}
+}
+
+// settle waits until nothing is under way. The room's turn is held, so nothing new
+// departs. It says whether all went well.
+func (f *flight) settle() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for f.pending > 0 {
+		if f.empty == nil {
+			f.empty = make(chan struct{})
+		}
+		empty := f.empty
+		f.mu.Unlock()
+		<-empty
+		f.mu.Lock()
+	}
+	return !f.failed
 }
 
 // clean waits until a room one of whose changes failed has none under way, and

@@ -26,6 +26,8 @@ type turn struct {
 	change *store.Change
 	out    *Committed
 	now    int64 // ms
+	// read is the snapshot to read with, nil if none is open.
+	read *store.Read
 
 	row     store.Room
 	totals  Totals
@@ -55,6 +57,14 @@ func (t *turn) Event(evType, stateKey string) (*event.PDU, error) {
 	return e.pdu, nil
 }
 
+// reading reads the store, with the snapshot that is open or one of its own.
+func (t *turn) reading(f func(*store.Read) error) error {
+	if t.read != nil {
+		return f(t.read)
+	}
+	return t.rs.store.Read(t.ctx, f)
+}
+
 // entry is an entry of the current state, from memory or from the store.
 func (t *turn) entry(key eventauth.Key) (*entry, error) {
 	if e := t.changed[key]; e != nil {
@@ -67,7 +77,7 @@ func (t *turn) entry(key eventauth.Key) (*entry, error) {
 		return &entry{}, nil
 	}
 	var found []*entry
-	err := t.rs.store.Read(t.ctx, func(read *store.Read) (err error) {
+	err := t.reading(func(read *store.Read) (err error) {
 		found, err = t.r.entries(read, []eventauth.Key{key})
 		return err
 	})
@@ -201,7 +211,7 @@ func (t *turn) extend(pdu *event.PDU, nums store.Edges, txn Txn) error {
 	slot := t.row.Slot + 1
 	return t.place(arrival{
 		pdu: pdu, num: num, slot: slot, before: store.AfterSlot(slot - 1), edges: nums, txn: txn, current: true,
-	}, []tip{{num: num, pdu: pdu, after: store.AfterSlot(slot)}})
+	}, []tip{{num: num, pdu: pdu}})
 }
 
 // arrival is an event about to get its place in the timeline.
@@ -221,11 +231,7 @@ type arrival struct {
 // place writes an event into the timeline: all rows that its change needs.
 func (t *turn) place(a arrival, tips []tip) error {
 	t.row.Slot = a.slot
-	t.tips = tips
-	t.row.Depth = 0
-	for _, tip := range tips {
-		t.row.Depth = max(t.row.Depth, tip.pdu.Depth())
-	}
+	t.setTips(tips)
 	out := TimelineEvent{Num: a.num, Slot: a.slot, PDU: a.pdu, ReceivedTS: t.now, Txn: a.txn}
 	stateKey, isState := a.pdu.StateKey()
 	if isState {
@@ -271,6 +277,15 @@ func (t *turn) place(a arrival, tips []tip) error {
 	}
 	t.out.Events = append(t.out.Events, out)
 	return nil
+}
+
+// setTips notes the forward extremities.
+func (t *turn) setTips(tips []tip) {
+	t.tips = tips
+	t.row.Depth = 0
+	for _, tip := range tips {
+		t.row.Depth = max(t.row.Depth, tip.pdu.Depth())
+	}
 }
 
 func (t *turn) addTxn(txn Txn, eventID id.EventID) error {

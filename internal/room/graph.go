@@ -1,0 +1,332 @@
+package room
+
+import (
+	"fmt"
+	"slices"
+
+	"stoa/internal/store"
+	"stoa/matrix/event"
+	"stoa/matrix/eventauth"
+	"stoa/matrix/id"
+	"stoa/matrix/stateres"
+)
+
+// graph reads the event graph of a room while an event is put into it: states
+// before and after events, their differences, and the events that resolution
+// asks for. It reads the store, so the room has nothing under way meanwhile.
+type graph struct {
+	t    *turn
+	read *store.Read
+	// fresh are versions that are not in the store yet.
+	fresh map[*store.Version]bool
+	// coming are events of this change, which are not in the store yet.
+	coming map[store.EventNum]coming
+}
+
+// coming is an event that is about to be stored.
+type coming struct {
+	pdu      *event.PDU
+	edges    store.Edges
+	rejected bool
+}
+
+func newGraph(t *turn, read *store.Read) *graph {
+	return &graph{t: t, read: read, fresh: map[*store.Version]bool{}, coming: map[store.EventNum]coming{}}
+}
+
+// snapshot is one immutable state of the room: a version, or, if that is nil, the
+// current state after a slot.
+type snapshot struct {
+	version *store.Version
+	slot    store.Slot
+}
+
+// ref is how an event's row names the state. A version must be stored before.
+func (s snapshot) ref() store.StateRef {
+	if s.version != nil {
+		return store.OfVersion(s.version.Num)
+	}
+	return store.AfterSlot(s.slot)
+}
+
+// root is the slot on which the state rests.
+func (s snapshot) root() store.Slot {
+	if s.version != nil {
+		return s.version.Root
+	}
+	return s.slot
+}
+
+func (s snapshot) same(other snapshot) bool {
+	if s.version != nil && other.version != nil {
+		return s.version.Num == other.version.Num
+	}
+	return s.version == nil && other.version == nil && s.slot == other.slot
+}
+
+// load returns the state that a row names.
+func (g *graph) load(ref store.StateRef) (snapshot, error) {
+	if slot, ok := ref.Slot(); ok {
+		return snapshot{slot: slot}, nil
+	}
+	num, ok := ref.Version()
+	if !ok {
+		return snapshot{}, fmt.Errorf("an event's state is not known")
+	}
+	v, err := g.read.Version(g.t.row.Num, num)
+	return snapshot{version: v}, err
+}
+
+// derive is a state with some entries changed.
+func (g *graph) derive(s snapshot, delta []store.StateEntry) (snapshot, error) {
+	if len(delta) == 0 {
+		return s, nil
+	}
+	num, err := g.t.rs.store.NextVersion(g.t.ctx)
+	if err != nil {
+		return snapshot{}, err
+	}
+	v := store.Derive(g.t.row.Num, num, s.version, s.slot, delta)
+	g.fresh[v] = true
+	return snapshot{version: v}, nil
+}
+
+// keep writes a state's versions, as far as they are new, so that an event's row
+// may name it.
+func (g *graph) keep(s snapshot) store.StateRef {
+	var unsaved []*store.Version
+	for v := s.version; v != nil && g.fresh[v]; v = v.Base {
+		unsaved = append(unsaved, v)
+	}
+	for _, v := range slices.Backward(unsaved) {
+		g.t.change.AddVersion(v)
+		delete(g.fresh, v)
+	}
+	return s.ref()
+}
+
+// entry is one entry of a state; 0 for none.
+func (g *graph) entry(s snapshot, key eventauth.Key) (store.EventNum, error) {
+	nums, err := g.t.rs.store.KeyNums(g.read, []store.Pair{{Type: key.Type, StateKey: key.StateKey}})
+	if err != nil || nums[0] == 0 {
+		return 0, err
+	}
+	return g.at(s, nums[0])
+}
+
+func (g *graph) at(s snapshot, key store.KeyNum) (store.EventNum, error) {
+	if s.version != nil {
+		return g.read.VersionKey(s.version, key)
+	}
+	return g.read.StateKeyAt(g.t.row.Num, s.slot, key)
+}
+
+// after is the state after a stored event. A rejected event changes nothing; a
+// soft-failed one counts as any other.
+//
+// Spec: server-server-api#rejection, server-server-api#soft-failure
+func (g *graph) after(e store.Event) (snapshot, error) {
+	before, err := g.load(e.StateBefore)
+	if err != nil {
+		return snapshot{}, fmt.Errorf("state before %s: %w", e.EventID, err)
+	}
+	if e.Key == 0 || e.Standing&store.Rejected != 0 {
+		return before, nil
+	}
+	if before.version == nil && e.Place.Off == 0 && before.slot == e.Place.Slot-1 {
+		now, err := g.read.StateKeyAt(g.t.row.Num, e.Place.Slot, e.Key)
+		if err != nil {
+			return snapshot{}, err
+		}
+		if now == e.Num {
+			return snapshot{slot: e.Place.Slot}, nil
+		}
+	}
+	return g.derive(before, []store.StateEntry{{Key: e.Key, Event: e.Num}})
+}
+
+// resolve makes one state of several. Its cost follows their differences.
+//
+// Spec: server-server-api#room-state-resolution
+func (g *graph) resolve(states []snapshot) (snapshot, error) {
+	states = distinctStates(states)
+	if len(states) == 1 {
+		return states[0], nil
+	}
+	// The newest root is nearest to what most states will be compared with later.
+	slices.SortStableFunc(states, func(a, b snapshot) int { return int(b.root() - a.root()) })
+	base := states[0]
+	branches := map[store.KeyNum][]store.EventNum{}
+	var order []store.KeyNum
+	for i, other := range states[1:] {
+		diff, err := g.read.DiffStates(g.t.row.Num, base.version, base.slot, other.version, other.slot)
+		if err != nil {
+			return snapshot{}, err
+		}
+		for _, d := range diff {
+			refs := branches[d.Key]
+			if refs == nil {
+				refs = make([]store.EventNum, len(states))
+				for j := range refs {
+					refs[j] = d.Prev
+				}
+				branches[d.Key] = refs
+				order = append(order, d.Key)
+			}
+			refs[i+1] = d.Event
+		}
+	}
+	if len(order) == 0 {
+		return base, nil
+	}
+	slices.Sort(order)
+	return g.resolveDiff(base, len(states), order, branches)
+}
+
+// resolveDiff resolves the entries in which states differ.
+func (g *graph) resolveDiff(base snapshot, count int, order []store.KeyNum, branches map[store.KeyNum][]store.EventNum) (snapshot, error) {
+	pairs, err := g.t.rs.store.Pairs(g.read, order)
+	if err != nil {
+		return snapshot{}, err
+	}
+	in := stateres.Input{
+		Rules: g.t.r.rules, Branches: count, Events: g,
+		Unconflicted: func(key stateres.Key) (stateres.Ref, error) {
+			num, err := g.entry(base, eventauth.Key(key))
+			return stateres.Ref(num), err
+		},
+		EachUnconflicted: func(yield func(stateres.Ref) bool) error {
+			all, err := g.whole(base)
+			if err != nil {
+				return err
+			}
+			for _, e := range all {
+				if branches[e.Key] == nil && !yield(stateres.Ref(e.Event)) {
+					return nil
+				}
+			}
+			return nil
+		},
+	}
+	for i, key := range order {
+		c := stateres.Conflict{Key: stateres.Key{Type: pairs[i].Type, StateKey: pairs[i].StateKey}}
+		for _, num := range branches[key] {
+			c.Refs = append(c.Refs, stateres.Ref(num))
+		}
+		in.Conflicts = append(in.Conflicts, c)
+	}
+	resolved, err := stateres.Resolve(in)
+	if err != nil {
+		return snapshot{}, fmt.Errorf("resolve states of %s: %w", g.t.r.id, err)
+	}
+	return g.withResolved(base, resolved)
+}
+
+// withResolved is the base with the resolved entries that differ from it.
+func (g *graph) withResolved(base snapshot, resolved map[stateres.Key]stateres.Ref) (snapshot, error) {
+	var delta []store.StateEntry
+	for key, ref := range resolved {
+		nums, err := g.t.rs.store.KeyNums(g.read, []store.Pair{{Type: key.Type, StateKey: key.StateKey}})
+		if err != nil {
+			return snapshot{}, err
+		}
+		num := nums[0] // of an event that is stored, or nothing to change
+		if num == 0 {
+			continue
+		}
+		was, err := g.at(base, num)
+		if err != nil {
+			return snapshot{}, err
+		}
+		if was != store.EventNum(ref) {
+			delta = append(delta, store.StateEntry{Key: num, Event: store.EventNum(ref)})
+		}
+	}
+	return g.derive(base, delta)
+}
+
+// whole is a whole state.
+func (g *graph) whole(s snapshot) ([]store.StateEntry, error) {
+	if s.version != nil {
+		return g.read.VersionState(s.version)
+	}
+	return g.read.StateAt(g.t.row.Num, s.slot)
+}
+
+func distinctStates(states []snapshot) []snapshot {
+	var out []snapshot
+	for _, s := range states {
+		if !slices.ContainsFunc(out, s.same) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// Event implements stateres.Graph.
+func (g *graph) Event(ref stateres.Ref) (*event.PDU, error) {
+	if c, ok := g.coming[store.EventNum(ref)]; ok {
+		return c.pdu, nil
+	}
+	return g.t.rs.load1(g.read, g.t.r.rules, store.EventNum(ref))
+}
+
+// AuthEvents implements stateres.Graph.
+func (g *graph) AuthEvents(ref stateres.Ref) ([]stateres.Ref, error) {
+	nums := g.coming[store.EventNum(ref)].edges.Auth
+	if _, ok := g.coming[store.EventNum(ref)]; !ok {
+		e, err := g.read.EventByNum(store.EventNum(ref))
+		if err != nil {
+			return nil, fmt.Errorf("event number %d: %w", ref, err)
+		}
+		nums = e.Edges.Auth
+	}
+	refs := make([]stateres.Ref, len(nums))
+	for i, num := range nums {
+		refs[i] = stateres.Ref(num)
+	}
+	return refs, nil
+}
+
+// Rejected implements stateres.Graph.
+func (g *graph) Rejected(ref stateres.Ref) (bool, error) {
+	if c, ok := g.coming[store.EventNum(ref)]; ok {
+		return c.rejected, nil
+	}
+	e, err := g.read.EventByNum(store.EventNum(ref))
+	if err != nil {
+		return false, fmt.Errorf("event number %d: %w", ref, err)
+	}
+	return e.Standing&store.Rejected != 0, nil
+}
+
+// view is a state as the auth rules read it.
+type view struct {
+	g *graph
+	s snapshot
+}
+
+// Event implements eventauth.State.
+func (v view) Event(evType, stateKey string) (*event.PDU, error) {
+	num, err := v.g.entry(v.s, eventauth.Key{Type: evType, StateKey: stateKey})
+	if err != nil || num == 0 {
+		return nil, err
+	}
+	return v.g.Event(stateres.Ref(num))
+}
+
+// stored returns the rows of some events, which must all be there.
+func (g *graph) stored(eventIDs []id.EventID) ([]store.Event, error) {
+	texts := make([]string, len(eventIDs))
+	for i, eventID := range eventIDs {
+		texts[i] = eventID.String()
+	}
+	events, err := g.read.EventsByID(texts)
+	if err != nil {
+		return nil, err
+	}
+	if len(events) != len(eventIDs) {
+		return nil, fmt.Errorf("events that others refer to: %w", store.ErrNotFound)
+	}
+	return events, nil
+}

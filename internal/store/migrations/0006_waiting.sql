@@ -1,0 +1,7 @@
+-- Redactions that could not be applied yet: their target is not here.
+CREATE TABLE waiting_redactions (
+	room   BIGINT NOT NULL,
+	target TEXT NOT NULL, -- event ID
+	event  BIGINT NOT NULL,
+	PRIMARY KEY (room, target, event)
+) {{clustered}};
