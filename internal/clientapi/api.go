@@ -13,9 +13,13 @@
 package clientapi
 
 import (
+	"time"
+
 	"stoa/internal/account"
 	"stoa/internal/auth"
+	"stoa/internal/clientsync"
 	"stoa/internal/e2ee"
+	"stoa/internal/ephemeral"
 	"stoa/internal/userdata"
 	"stoa/matrix/id"
 )
@@ -50,6 +54,12 @@ type Options struct {
 	Accounts *account.Accounts
 	Keys     *e2ee.Keys
 	Data     *userdata.Data
+	Typing   *ephemeral.Typing
+	Presence *ephemeral.Presence
+	Receipts *ephemeral.Receipts
+	Hub      *clientsync.Hub
+	// Clock is time.Now if nil.
+	Clock func() time.Time
 }
 
 // API serves the client-server API. Its handlers are in files named after the
@@ -60,6 +70,10 @@ type API struct {
 	accounts *account.Accounts
 	keys     *e2ee.Keys
 	data     *userdata.Data
+	typing   *ephemeral.Typing
+	presence *ephemeral.Presence
+	receipts *ephemeral.Receipts
+	hub      *clientsync.Hub
 	secret   *account.SharedSecret // nil = off
 }
 
@@ -68,7 +82,13 @@ func New(opt Options) *API {
 	if opt.Registration == "" {
 		opt.Registration = RegistrationClosed
 	}
-	a := &API{opt: opt, auth: opt.Auth, accounts: opt.Accounts, keys: opt.Keys, data: opt.Data}
+	if opt.Clock == nil {
+		opt.Clock = time.Now
+	}
+	a := &API{
+		opt: opt, auth: opt.Auth, accounts: opt.Accounts, keys: opt.Keys, data: opt.Data,
+		typing: opt.Typing, presence: opt.Presence, receipts: opt.Receipts, hub: opt.Hub,
+	}
 	if opt.SharedSecret != "" {
 		a.secret = account.NewSharedSecret(opt.SharedSecret, nil)
 	}

@@ -29,8 +29,8 @@ func (a *API) Routes() []httpkit.Route {
 		limited(httpkit.LimitRegister, "POST", client+"/v3/register", a.register),
 		limited(httpkit.LimitRegister, "GET", client+"/v3/register/available", a.registerAvailable),
 		limited(httpkit.LimitRegister, "GET", client+"/v1/register/m.login.registration_token/validity", a.registrationTokenValidity),
-		limited(httpkit.LimitRegister, "GET", "/_synapse/admin/v1/register", a.sharedSecretNonce),
-		limited(httpkit.LimitRegister, "POST", "/_synapse/admin/v1/register", a.sharedSecretRegister),
+		route("GET", "/_synapse/admin/v1/register", a.sharedSecretNonce),
+		route("POST", "/_synapse/admin/v1/register", a.sharedSecretRegister),
 
 		// Account management. Spec: client-server-api#legacy-account-management
 		limited(httpkit.LimitLogin, "POST", client+"/v3/account/password", a.changePassword),
@@ -58,6 +58,9 @@ func (a *API) Routes() []httpkit.Route {
 		route("GET", client+"/v1/admin/suspend/{userId}", a.suspended),
 		route("PUT", client+"/v1/admin/suspend/{userId}", a.setSuspended),
 
+		// Syncing. Spec: client-server-api#syncing
+		route("GET", client+"/v3/sync", a.sync),
+
 		// Filtering. Spec: client-server-api#filtering
 		route("POST", client+"/v3/user/{userId}/filter", a.addFilter),
 		route("GET", client+"/v3/user/{userId}/filter/{filterId}", a.filter),
@@ -70,6 +73,14 @@ func (a *API) Routes() []httpkit.Route {
 		route("GET", client+"/v3/user/{userId}/rooms/{roomId}/tags", a.tags),
 		route("PUT", client+"/v3/user/{userId}/rooms/{roomId}/tags/{tag}", a.setTag),
 		route("DELETE", client+"/v3/user/{userId}/rooms/{roomId}/tags/{tag}", a.deleteTag),
+
+		// Typing, receipts, read markers, presence.
+		// Spec: client-server-api#typing-notifications, client-server-api#receipts, client-server-api#presence
+		route("PUT", client+"/v3/rooms/{roomId}/typing/{userId}", a.setTyping),
+		route("POST", client+"/v3/rooms/{roomId}/receipt/{receiptType}/{eventId}", a.sendReceipt),
+		route("POST", client+"/v3/rooms/{roomId}/read_markers", a.setReadMarkers),
+		route("PUT", client+"/v3/presence/{userId}/status", a.setPresence),
+		route("GET", client+"/v3/presence/{userId}/status", a.presenceOf),
 
 		// Push rules. Spec: client-server-api#push-rules-api
 		route("GET", client+"/v3/pushrules/", a.pushRules),

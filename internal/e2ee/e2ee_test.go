@@ -406,7 +406,7 @@ func TestToDevice(t *testing.T) {
 		}
 		waiting := func(d e2ee.Device, after store.Slot) (bodies []string, upTo store.Slot) {
 			h.read(func(r *store.Read) error {
-				messages, to, err := h.keys.ToDevice(r, d, after)
+				messages, to, _, err := h.keys.ToDevice(r, d, after, 100)
 				for _, m := range messages {
 					bodies = append(bodies, string(m))
 				}

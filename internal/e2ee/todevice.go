@@ -21,8 +21,6 @@ const (
 	maxToDevice = 10_000
 	// maxToDeviceBytes bounds one message: as large as an event.
 	maxToDeviceBytes = 65_536
-	// toDevicePage is how many messages one sync answer holds.
-	toDevicePage = 100
 )
 
 // SendToDevice queues messages for devices of this server's users; messages is
@@ -114,20 +112,22 @@ func (k *Keys) toDeviceChange(r *store.Read, from Device, eventType, txnID strin
 	return c, nil
 }
 
-// ToDevice returns the messages for a device after a slot, at most a page, and
-// the slot up to which they go (after itself if there are none). Asked again
-// with the same slot it gives the same messages again.
-func (k *Keys) ToDevice(r *store.Read, d Device, after store.Slot) ([]json.RawMessage, store.Slot, error) {
-	rows, err := r.ToDevice(d.User, d.DeviceID, after, toDevicePage)
+// ToDevice returns up to limit messages for a device after a slot, the slot up to
+// which they go (after itself if there are none), and whether more wait. Asked
+// again with the same slot it gives the same messages again.
+func (k *Keys) ToDevice(r *store.Read, d Device, after store.Slot, limit int) ([]json.RawMessage, store.Slot, bool, error) {
+	rows, err := r.ToDevice(d.User, d.DeviceID, after, limit+1)
 	if err != nil {
-		return nil, after, fmt.Errorf("read messages to %s %s: %w", d.UserID, d.DeviceID, err)
+		return nil, after, false, fmt.Errorf("read messages to %s %s: %w", d.UserID, d.DeviceID, err)
 	}
+	more := len(rows) > limit
+	rows = rows[:min(len(rows), limit)]
 	var messages []json.RawMessage
 	for _, row := range rows {
 		messages = append(messages, json.RawMessage(row.Message))
 		after = row.Slot
 	}
-	return messages, after, nil
+	return messages, after, more, nil
 }
 
 // Acknowledge deletes the messages up to a slot: the device has come back with

@@ -20,8 +20,10 @@ import (
 
 	"stoa/internal/auth"
 	"stoa/internal/clientapi"
+	"stoa/internal/clientsync"
 	"stoa/internal/config"
 	"stoa/internal/e2ee"
+	"stoa/internal/ephemeral"
 	"stoa/internal/httpkit"
 	"stoa/internal/store"
 	"stoa/internal/telemetry"
@@ -107,6 +109,10 @@ type server struct {
 
 	client, federation, control http.Handler
 
+	hub        *clientsync.Hub
+	background []func(context.Context) error // run beside requests, until the last has been answered
+	halt       context.CancelFunc            // ends them
+
 	servers []*httpkit.Server // in the order in which they are opened, the client's first
 	runs    errorGroup
 }
@@ -120,6 +126,20 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 		Store: s.store, Accounts: s.accounts, Sessions: s.sessions, Log: log, RateLimits: bool(cfg.RateLimits),
 	})
 	keys := e2ee.New(e2ee.Options{Store: s.store, ServerName: cfg.ServerName, Clock: time.Now, Log: log})
+	typing := ephemeral.NewTyping(s.store, time.Now, func(num store.RoomNum) { srv.hub.WakeTyping(num) })
+	presence := ephemeral.NewPresence(s.store, time.Now, log)
+	srv.hub = clientsync.New(clientsync.Options{
+		Store: s.store, Log: log, Registerer: srv.registry,
+		Sections: []clientsync.Section{
+			clientsync.DeviceLists{}, clientsync.KeyCounts{}, clientsync.FallbackTypes{}, clientsync.PresenceEvents{Clock: time.Now},
+		},
+		ToDevice:    syncToDevice{keys},
+		Typing:      typing,
+		Presence:    syncPresence{presence},
+		AccountData: syncAccountData{s.data},
+		Filters:     syncFilters{s.data},
+	})
+	srv.background = []func(context.Context) error{srv.hub.Run, typing.Run, presence.Run}
 	api := clientapi.New(clientapi.Options{
 		ServerName:   cfg.ServerName,
 		PublicURL:    cfg.PublicURL,
@@ -129,6 +149,12 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 		Auth:         callers,
 		Accounts:     s.accounts,
 		Keys:         keys,
+		Data:         s.data,
+		Clock:        time.Now,
+		Typing:       typing,
+		Presence:     presence,
+		Receipts:     ephemeral.NewReceipts(s.store, s.rooms, s.data, time.Now),
+		Hub:          srv.hub,
 	})
 	pages := webui.Routes(webui.Options{
 		ServerName: cfg.ServerName, PublicURL: cfg.PublicURL,
@@ -246,6 +272,11 @@ func (srv *server) clientAddr() string {
 
 // start serves all listeners. The channel gets the first failure.
 func (srv *server) start() <-chan error {
+	ctx, halt := context.WithCancel(context.Background()) // requests that are drained still need what runs
+	srv.halt = halt
+	for _, f := range srv.background {
+		srv.runs.run(func() error { return f(ctx) })
+	}
 	for _, s := range srv.servers {
 		srv.runs.run(s.Serve)
 	}
@@ -256,6 +287,7 @@ func (srv *server) start() <-chan error {
 // finished, and then cut off after drainTime.
 func (srv *server) stop(log *slog.Logger) error {
 	srv.draining.Store(true)
+	srv.hub.Stop()
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
 	var drains errorGroup
@@ -264,6 +296,9 @@ func (srv *server) stop(log *slog.Logger) error {
 	}
 	if err := drains.wait(); err != nil {
 		log.Warn("requests were cut off", "err", err)
+	}
+	if srv.halt != nil {
+		srv.halt()
 	}
 	return srv.runs.wait()
 }

@@ -11,8 +11,11 @@ import (
 	"stoa/internal/account"
 	"stoa/internal/auth"
 	"stoa/internal/config"
+	"stoa/internal/room"
 	"stoa/internal/serverkey"
 	"stoa/internal/store"
+	"stoa/internal/userdata"
+	"stoa/matrix/id"
 	"stoa/matrix/signing"
 )
 
@@ -23,6 +26,8 @@ type services struct {
 	signer    *signing.Signer
 	sessions  *auth.Sessions
 	accounts  *account.Accounts
+	rooms     *room.Rooms
+	data      *userdata.Data
 }
 
 // openServices opens the store and builds what stands on it. It starts nothing
@@ -44,8 +49,16 @@ func openServices(ctx context.Context, cfg *config.Config, log *slog.Logger) (*s
 	if s.signer, err = serverkey.Load(ctx, st, cfg.ServerName, cfg.SecretKey.Reveal(), time.Now()); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
+	s.data = userdata.New(userdata.Options{Store: st, RulesChanged: func(user id.UserID) { s.rooms.PushRulesChanged(user) }})
+	s.rooms, err = room.New(room.Options{
+		Store: st, Signer: s.signer, DefaultVersion: cfg.RoomVersion, Log: log,
+		Profiles: account.Directory{Store: st}, PushRules: userdata.ForRooms{Data: s.data},
+	})
+	if err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
 	s.accounts = account.New(account.Options{
-		Store: st, ServerName: cfg.ServerName, Sessions: s.sessions, Log: log,
+		Store: st, ServerName: cfg.ServerName, Sessions: s.sessions, Rooms: s.rooms, Log: log,
 	})
 	return s, nil
 }

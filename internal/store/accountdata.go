@@ -20,9 +20,11 @@ var (
 		ON CONFLICT (user_num, room_id, type) DO UPDATE SET content = excluded.content, slot = excluded.slot`)
 	selectAccountData = stmt(`SELECT room_id, type, content, slot FROM account_data WHERE user_num = $1 AND room_id = $2 AND type = $3`)
 	selectAllData     = stmt(`SELECT room_id, type, content, slot FROM account_data WHERE user_num = $1 ORDER BY room_id, type LIMIT $2`)
-	selectDataSince   = stmt(`SELECT room_id, type, content, slot FROM account_data WHERE user_num = $1 AND slot >= $2 AND slot <= $3 ORDER BY slot, room_id, type LIMIT $4`)
+	selectDataSince   = stmt(`SELECT room_id, type, content, slot FROM account_data WHERE user_num = $1 AND slot > $2 ORDER BY slot, room_id, type LIMIT $3`)
 	countAccountData  = stmt(`SELECT COUNT(*) FROM account_data WHERE user_num = $1`)
 	selectDataOfUsers = stmt(`SELECT user_num, content FROM account_data WHERE {{in user_num $1}} AND room_id = '' AND type = $2`)
+	selectUnusual     = stmt(`SELECT u.user_id FROM memberships m JOIN users u ON u.num = m.user_num WHERE m.room = $1 AND m.membership = 1
+		AND EXISTS (SELECT 1 FROM account_data a WHERE a.user_num = m.user_num AND a.room_id = '' AND a.type IN ('m.push_rules', 'm.ignored_user_list'))`)
 
 	insertFilter     = stmt(`INSERT INTO filters (user_num, num, filter) VALUES ($1, $2, $3) ON CONFLICT (user_num, num) DO NOTHING`)
 	selectFilter     = stmt(`SELECT filter FROM filters WHERE user_num = $1 AND num = $2`)
@@ -51,10 +53,10 @@ func (r *Read) AllAccountData(user UserNum, limit int) ([]AccountData, error) {
 	return query(r, selectAllData, scanAccountData, user, limit)
 }
 
-// AccountDataBetween returns the entries whose last change has one of the
-// user's slots from first to last.
-func (r *Read) AccountDataBetween(user UserNum, first, last Slot, limit int) ([]AccountData, error) {
-	return query(r, selectDataSince, scanAccountData, user, first, last, limit)
+// AccountDataAfter returns the entries whose last change came after a slot of
+// the user, oldest change first.
+func (r *Read) AccountDataAfter(user UserNum, after Slot, limit int) ([]AccountData, error) {
+	return query(r, selectDataSince, scanAccountData, user, after, limit)
 }
 
 // CountAccountData counts a user's entries.
@@ -72,6 +74,12 @@ func (r *Read) AccountDataOfUsers(users []UserNum, dataType string) (map[UserNum
 		return nil
 	}, users, dataType)
 	return found, err
+}
+
+// UnusualMembers returns the local users joined to a room who have push rules or
+// ignored users of their own.
+func (r *Read) UnusualMembers(room RoomNum) ([]string, error) {
+	return query(r, selectUnusual, (*Row).Text, room)
 }
 
 // AddFilter writes a filter; the change fails with ErrFilterTaken if the number

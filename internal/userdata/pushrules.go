@@ -48,9 +48,16 @@ func (d *Data) ChangePushRules(ctx context.Context, user User, edit func(*pushru
 		return nil
 	})
 	if err == nil {
-		d.rules.drop(user.Num)
+		d.tellRulesChanged(user)
 	}
 	return err
+}
+
+func (d *Data) tellRulesChanged(user User) {
+	d.rules.drop(user.Num)
+	if d.rulesChanged != nil {
+		d.rulesChanged(user.ID)
+	}
 }
 
 func shownRules(user User, stored string) (json.RawMessage, error) {
@@ -64,6 +71,44 @@ func shownRules(user User, stored string) (json.RawMessage, error) {
 // pushRulesContent is the content of m.push_rules.
 func pushRulesContent(rules *pushrule.RuleSet) (json.RawMessage, error) {
 	return json.Marshal(map[string]*pushrule.RuleSet{"global": rules})
+}
+
+// ForRooms is the view of the data that package room asks for.
+type ForRooms struct{ *Data }
+
+// Rules gives a local user's compiled push rules; those of a user who has never
+// been seen are the usual ones.
+func (d ForRooms) Rules(ctx context.Context, user id.UserID) (*pushrule.Rules, error) {
+	rules := pushrule.UsualRules()
+	err := d.store.Read(ctx, func(r *store.Read) error {
+		num, err := d.store.UserNum(r, user.String())
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+		if err == nil {
+			rules, err = d.Data.Rules(r, User{ID: user, Num: num})
+		}
+		return err
+	})
+	return rules, err
+}
+
+// Unusual gives the joined local members of a room who may have other than the
+// usual rules.
+func (d ForRooms) Unusual(ctx context.Context, room store.RoomNum) ([]id.UserID, error) {
+	var users []id.UserID
+	err := d.store.Read(ctx, func(r *store.Read) error {
+		names, err := r.UnusualMembers(room)
+		for _, name := range names {
+			user, bad := id.ParseUserID(name)
+			if bad != nil {
+				return bad
+			}
+			users = append(users, user)
+		}
+		return err
+	})
+	return users, err
 }
 
 // Rules gives the compiled push rules of a user, with the senders that the user

@@ -49,16 +49,22 @@ const (
 // Options are what the package is made of.
 type Options struct {
 	Store *store.Store
+	// RulesChanged is called after a user's push rules or ignored users have
+	// changed; nil = nobody wants to know.
+	RulesChanged func(user id.UserID)
 }
 
 // Data serves the data of all users.
 type Data struct {
-	store *store.Store
-	rules compiledRules
+	store        *store.Store
+	rules        compiledRules
+	rulesChanged func(user id.UserID)
 }
 
 // New makes the package's one object. It starts nothing.
-func New(opt Options) *Data { return &Data{store: opt.Store, rules: newCompiledRules()} }
+func New(opt Options) *Data {
+	return &Data{store: opt.Store, rules: newCompiledRules(), rulesChanged: opt.RulesChanged}
+}
 
 // User is whose data is meant.
 type User struct {
@@ -130,7 +136,7 @@ func (d *Data) put(ctx context.Context, user User, roomID id.RoomID, dataType st
 		return nil
 	})
 	if err == nil && dataType == TypeIgnoredUserList {
-		d.rules.drop(user.Num)
+		d.tellRulesChanged(user)
 	}
 	return err
 }
@@ -191,10 +197,9 @@ func (d *Data) All(r *store.Read, user User) ([]Entry, error) {
 	return entries(user, rows)
 }
 
-// Between gives the entries whose last change has one of the user's slots from
-// first to last.
-func (d *Data) Between(r *store.Read, user User, first, last store.Slot) ([]Entry, error) {
-	rows, err := r.AccountDataBetween(user.Num, first, last, maxEntries+1)
+// After gives the entries that changed after a slot of the user.
+func (d *Data) After(r *store.Read, user User, after store.Slot) ([]Entry, error) {
+	rows, err := r.AccountDataAfter(user.Num, after, maxEntries+1)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,331 @@
+package ephemeral
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"stoa/internal/store"
+	"stoa/matrix/id"
+	"stoa/matrix/mxerr"
+)
+
+const (
+	// absentAfter is how long after the last request of their devices a user is
+	// taken to be offline: three polls of the usual 30 s.
+	absentAfter = 90 * time.Second
+	// sweepEvery is how often absences are looked for.
+	sweepEvery = 15 * time.Second
+	// transition and burst bound how often a user's presence changes by itself:
+	// once in 10 s over time, but a few at once, so that what a person does is
+	// seen at once.
+	transition = 10 * time.Second
+	burst      = 5
+	// activeStep is how stale the stored time of the last action may get.
+	activeStep = time.Minute
+	// maxStatus bounds a status message, in bytes.
+	maxStatus = 1_000
+	// sweepPage is how many users who were left online by an earlier run are
+	// looked at in one sweep.
+	sweepPage = 500
+)
+
+// States of presence.
+const (
+	online      = "online"
+	unavailable = "unavailable"
+	offline     = "offline"
+)
+
+// Presence knows who is there.
+//
+// Spec: client-server-api#presence
+type Presence struct {
+	store *store.Store
+	clock func() time.Time
+	log   *slog.Logger
+	began time.Time
+
+	mu    sync.Mutex // guards users; nothing is taken after it
+	users map[store.UserNum]*presentUser
+	// checked is up to which user those left over by an earlier run were
+	// looked at.
+	checked store.UserNum
+}
+
+// presentUser is somebody whose devices made requests of late.
+type presentUser struct {
+	state  string
+	status *string
+	seen   time.Time // of the last request
+	active time.Time // of the last action
+	// budget and filled are the token bucket of transitions.
+	budget float64
+	filled time.Time
+	stored bool // state, status and about active are in the store
+}
+
+// NewPresence makes it. Run must run.
+func NewPresence(s *store.Store, clock func() time.Time, log *slog.Logger) *Presence {
+	return &Presence{store: s, clock: clock, log: log, began: clock(), users: map[store.UserNum]*presentUser{}}
+}
+
+// Set changes a user's presence as they ask for. status nil takes the message
+// away.
+//
+// Spec: client-server-api#put_matrixclientv3presenceuseridstatus
+func (p *Presence) Set(ctx context.Context, user User, state string, status *string) error {
+	if state != online && state != unavailable && state != offline {
+		return mxerr.InvalidParam("presence is online, unavailable or offline")
+	}
+	if status != nil && len(*status) > maxStatus {
+		return mxerr.InvalidParam("status_msg has more than %d bytes", maxStatus)
+	}
+	now := p.clock()
+	p.mu.Lock()
+	u := p.users[user.Num]
+	if u == nil {
+		u = &presentUser{budget: burst, filled: now, active: now}
+		p.users[user.Num] = u
+	}
+	u.state, u.status, u.seen, u.stored = state, status, now, true
+	if state == online {
+		u.active = now
+	}
+	row := u.row(user)
+	p.mu.Unlock()
+	return p.write(ctx, row)
+}
+
+func (u *presentUser) row(user User) store.Presence {
+	return store.Presence{User: user.Num, UserID: user.ID.String(), Presence: u.state, StatusMsg: u.status, ActiveTS: u.active.UnixMilli()}
+}
+
+func (p *Presence) write(ctx context.Context, row store.Presence) error {
+	c := store.NewChange()
+	c.SetPresence(row)
+	_, err := p.store.Commit(ctx, c)
+	return err
+}
+
+// Seen says that a device of the user syncs, and with which presence it wants to
+// be shown; "" or offline leave presence as it is.
+//
+// Spec: client-server-api#get_matrixclientv3sync
+func (p *Presence) Seen(ctx context.Context, user User, wish string) {
+	if wish == "" {
+		wish = online
+	}
+	if wish == offline {
+		return
+	}
+	now := p.clock()
+	row, changed := p.note(ctx, user, wish, now)
+	if !changed {
+		return
+	}
+	if err := p.write(ctx, row); err != nil && ctx.Err() == nil {
+		p.log.Warn("write presence", "user_id", user.ID.String(), "err", err)
+	}
+}
+
+func (p *Presence) note(ctx context.Context, user User, wish string, now time.Time) (store.Presence, bool) {
+	p.mu.Lock()
+	u := p.users[user.Num]
+	p.mu.Unlock()
+	if u == nil {
+		before := p.stored(ctx, user)
+		p.mu.Lock()
+		if p.users[user.Num] == nil {
+			p.users[user.Num] = &presentUser{state: before.Presence, status: before.StatusMsg, stored: true, active: time.UnixMilli(before.ActiveTS), budget: burst, filled: now}
+		}
+		p.mu.Unlock()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if u = p.users[user.Num]; u == nil {
+		return store.Presence{}, false // dropped meanwhile: the next request says it again
+	}
+	u.seen = now
+	if u.state == wish && u.stored {
+		return store.Presence{}, false
+	}
+	u.state = wish
+	if wish == online {
+		u.active = now
+	}
+	u.stored = u.spend(now)
+	return u.row(user), u.stored
+}
+
+// stored is the presence of the last time; offline for a user without any. A
+// failing read is taken for "unknown" and tried again at the next request.
+func (p *Presence) stored(ctx context.Context, user User) store.Presence {
+	row := store.Presence{Presence: offline}
+	err := p.store.Read(ctx, func(r *store.Read) error {
+		found, err := r.Presence(user.Num)
+		if err == nil {
+			row = found
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, store.ErrNotFound) && ctx.Err() == nil {
+		p.log.Warn("read presence", "user_id", user.ID.String(), "err", err)
+	}
+	return row
+}
+
+// spend reports whether a transition may be written now; what may not is
+// written by a later request or sweep.
+func (u *presentUser) spend(now time.Time) bool {
+	u.budget = min(burst, u.budget+now.Sub(u.filled).Seconds()/transition.Seconds())
+	u.filled = now
+	if u.budget < 1 {
+		return false
+	}
+	u.budget--
+	return true
+}
+
+// Active says that the user has done something: sent a message, say.
+func (p *Presence) Active(user store.UserNum) {
+	now := p.clock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if u := p.users[user]; u != nil && now.Sub(u.active) > activeStep {
+		u.active = now
+	}
+}
+
+// Of gives a user's presence to somebody who may see it: who shares a room.
+// M_FORBIDDEN for others, and for users who are not there.
+//
+// Spec: client-server-api#get_matrixclientv3presenceuseridstatus
+func (p *Presence) Of(ctx context.Context, viewer User, of id.UserID) (store.Presence, error) {
+	row := store.Presence{UserID: of.String(), Presence: offline}
+	err := p.store.Read(ctx, func(r *store.Read) error {
+		num, err := p.store.UserNum(r, of.String())
+		if errors.Is(err, store.ErrNotFound) {
+			return mxerr.Forbidden("You may not see this user's presence")
+		}
+		if err != nil {
+			return err
+		}
+		if num != viewer.Num {
+			shares, err := r.SharesRoom(viewer.Num, num)
+			if err != nil {
+				return err
+			}
+			if !shares {
+				return mxerr.Forbidden("You may not see this user's presence")
+			}
+		}
+		found, err := r.Presence(num)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+		row = found
+		return err
+	})
+	if err != nil {
+		return row, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if u := p.users[row.User]; u != nil {
+		row.ActiveTS = max(row.ActiveTS, u.active.UnixMilli())
+	}
+	return row, nil
+}
+
+// Run looks for who has gone, until the context ends.
+func (p *Presence) Run(ctx context.Context) error {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if err := p.Sweep(ctx); err != nil && ctx.Err() == nil {
+				p.log.Warn("look for absent users", "err", err)
+			}
+		}
+	}
+}
+
+// Sweep makes those offline whose devices have been silent for too long, writes
+// what had to wait, and looks at a page of those whom an earlier run left online.
+func (p *Presence) Sweep(ctx context.Context) error {
+	now := p.clock()
+	rows := p.due(now)
+	if now.Sub(p.began) > absentAfter {
+		left, err := p.leftOver(ctx)
+		if err != nil {
+			return err
+		}
+		rows = append(rows, left...)
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	c := store.NewChange()
+	for _, row := range rows {
+		c.SetPresence(row)
+	}
+	_, err := p.store.Commit(ctx, c)
+	return err
+}
+
+// due are the users who have gone, and those with something unwritten.
+func (p *Presence) due(now time.Time) []store.Presence {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var rows []store.Presence
+	for num, u := range p.users {
+		gone := now.Sub(u.seen) > absentAfter
+		if gone {
+			delete(p.users, num)
+			if u.state == offline && u.stored {
+				continue
+			}
+			u.state = offline
+		} else if u.stored || !u.spend(now) {
+			continue
+		}
+		u.stored = true
+		rows = append(rows, store.Presence{User: num, Presence: u.state, StatusMsg: u.status, ActiveTS: u.active.UnixMilli()})
+	}
+	return rows
+}
+
+// leftOver are users who are online in the store and not here. Each is looked at
+// again only after all others were.
+func (p *Presence) leftOver(ctx context.Context) (rows []store.Presence, err error) {
+	p.mu.Lock()
+	after := p.checked
+	p.mu.Unlock()
+	var page []store.Presence
+	err = p.store.Read(ctx, func(r *store.Read) (err error) {
+		page, err = r.Present(after, sweepPage)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.checked = 0
+	for _, row := range page {
+		if len(page) == sweepPage {
+			p.checked = row.User
+		}
+		if p.users[row.User] == nil {
+			row.Presence = offline
+			rows = append(rows, row)
+		}
+	}
+	return rows, nil
+}

@@ -1,0 +1,148 @@
+package ephemeral
+
+import (
+	"context"
+	"time"
+
+	"stoa/internal/room"
+	"stoa/internal/store"
+	"stoa/internal/userdata"
+	"stoa/matrix/canonicaljson"
+	"stoa/matrix/id"
+	"stoa/matrix/mxerr"
+)
+
+// Types of receipts.
+const (
+	TypeRead        = "m.read"
+	TypeReadPrivate = "m.read.private"
+	TypeFullyRead   = "m.fully_read"
+)
+
+// mainThread is the thread of events that belong to none.
+const mainThread = "main"
+
+// Rooms finds the events that receipts are about.
+type Rooms interface {
+	Event(ctx context.Context, viewer id.UserID, roomID id.RoomID, eventID id.EventID) (room.View, error)
+}
+
+// Receipts moves how far users have read.
+type Receipts struct {
+	store *store.Store
+	rooms Rooms
+	data  *userdata.Data
+	clock func() time.Time
+}
+
+// NewReceipts makes it. It starts nothing.
+func NewReceipts(s *store.Store, rooms Rooms, data *userdata.Data, clock func() time.Time) *Receipts {
+	return &Receipts{store: s, rooms: rooms, data: data, clock: clock}
+}
+
+// Receipt is a wish to move one mark forward.
+type Receipt struct {
+	Type    string // m.read, m.read.private or m.fully_read
+	EventID id.EventID
+	// Thread is "" for an unthreaded receipt, "main", or the root of a thread.
+	Thread string
+}
+
+// Send moves marks of a user forward in a room. Marks that are ahead already
+// stay. Errors: M_FORBIDDEN if the user is not in the room, M_NOT_FOUND if the
+// event is not there for the user, M_INVALID_PARAM for a wrong type or thread.
+//
+// Spec: client-server-api#post_matrixclientv3roomsroomidreceiptreceipttypeeventid
+func (x *Receipts) Send(ctx context.Context, user User, roomID id.RoomID, receipts ...Receipt) error {
+	var num store.RoomNum
+	var have []store.Receipt
+	err := x.store.Read(ctx, func(r *store.Read) (err error) {
+		if num, err = joinedRoom(r, user, roomID); err == nil {
+			have, err = r.ReceiptsOf(user.Num, []store.RoomNum{num})
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	var rows []store.Receipt
+	for _, receipt := range receipts {
+		row, err := x.row(ctx, user, roomID, num, receipt)
+		if err != nil {
+			return err
+		}
+		if receipt.Type == TypeFullyRead {
+			if err := x.data.SetFullyRead(ctx, userdata.User{ID: user.ID, Num: user.Num}, roomID, receipt.EventID); err != nil {
+				return err
+			}
+		} else if ahead(row, have) {
+			rows = append(rows, row)
+		}
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	c := store.NewChange()
+	for _, row := range rows {
+		c.PutReceipt(row)
+	}
+	c.Payload = rows
+	_, err = x.store.Commit(ctx, c)
+	return err
+}
+
+// row checks a receipt and finds the place of its event.
+func (x *Receipts) row(ctx context.Context, user User, roomID id.RoomID, num store.RoomNum, receipt Receipt) (store.Receipt, error) {
+	row := store.Receipt{Room: num, User: user.Num, UserID: user.ID.String(), Thread: receipt.Thread, EventID: receipt.EventID.String(), TS: x.clock().UnixMilli()}
+	switch receipt.Type {
+	case TypeRead:
+		row.Kind = store.ReceiptRead
+	case TypeReadPrivate:
+		row.Kind = store.ReceiptPrivate
+	case TypeFullyRead:
+		if receipt.Thread != "" {
+			return row, mxerr.InvalidParam("m.fully_read is not for threads")
+		}
+	default:
+		return row, mxerr.InvalidParam("There is no receipt type %q", receipt.Type)
+	}
+	view, err := x.rooms.Event(ctx, user.ID, roomID, receipt.EventID)
+	if err != nil {
+		return row, err
+	}
+	row.Slot, row.Off = view.Slot, view.Off
+	if receipt.Thread != "" && !belongs(view, receipt.Thread) {
+		return row, mxerr.InvalidParam("The event is not in the thread %q", receipt.Thread)
+	}
+	return row, nil
+}
+
+// belongs reports whether an event is in a thread. A root is in its thread and
+// in the main timeline, and so is what relates to an event without saying where:
+// its thread would have to be looked up, and clients know it.
+//
+// Spec: client-server-api#threaded-read-receipts
+func belongs(view room.View, thread string) bool {
+	relates := canonicaljson.Get(view.PDU.Content(), "m.relates_to")
+	relType, _ := canonicaljson.String(canonicaljson.Get(relates, "rel_type"))
+	target, _ := canonicaljson.String(canonicaljson.Get(relates, "event_id"))
+	switch {
+	case relType == "m.thread":
+		return target == thread
+	case relType != "":
+		return true
+	}
+	return thread == mainThread || thread == view.PDU.EventID().String()
+}
+
+// ahead reports whether a receipt is in front of the stored one of its kind and
+// thread.
+func ahead(row store.Receipt, have []store.Receipt) bool {
+	for _, h := range have {
+		if h.Kind == row.Kind && h.Thread == row.Thread {
+			place := store.Place{Slot: row.Slot, Off: row.Off}
+			return place.Compare(store.Place{Slot: h.Slot, Off: h.Off}) > 0
+		}
+	}
+	return true
+}

@@ -1,0 +1,56 @@
+package store
+
+// Reads about who has to hear of whose devices. They look at the stream and at
+// current state, and write nothing.
+
+const memberType = `k.type = 'm.room.member'`
+
+var (
+	selectListsChanged = stmt(`SELECT u.user_id FROM users u WHERE u.num IN
+		(SELECT owner FROM stream WHERE kind = 5 AND owner_kind = 2 AND pos > $2 AND pos <= $3)
+		AND (u.num = $1 OR EXISTS (SELECT 1 FROM memberships m
+			JOIN state_keys k ON ` + memberType + ` AND k.state_key = u.user_id
+			JOIN current_state c ON c.room = m.room AND c.key = k.num AND c.membership = 1
+			WHERE m.user_num = $1 AND m.membership = 1)) ORDER BY u.user_id`)
+	selectMemberIDs = stmt(`SELECT DISTINCT k.state_key FROM current_state c JOIN state_keys k ON k.num = c.key
+		WHERE {{in c.room $1}} AND c.membership = 1 LIMIT $2`)
+	selectStillSharing = stmt(`SELECT DISTINCT k.state_key FROM state_keys k
+		JOIN current_state c ON c.key = k.num AND c.membership = 1
+		JOIN memberships m ON m.room = c.room AND m.user_num = $1 AND m.membership = 1
+		WHERE ` + memberType + ` AND {{intext k.state_key $2}}`)
+	selectTracked = stmt(`SELECT r.num FROM rooms r WHERE {{in r.num $1}} AND (r.joined <= $2 OR EXISTS
+		(SELECT 1 FROM current_state c JOIN state_keys k ON k.num = c.key
+		WHERE c.room = r.num AND k.type = 'm.room.encryption' AND k.state_key = ''))`)
+)
+
+// DeviceListsChanged returns the users whose device lists changed after one
+// position up to another and who share a room with the viewer, the viewer too.
+func (r *Read) DeviceListsChanged(viewer UserNum, after, upTo Position) ([]string, error) {
+	return query(r, selectListsChanged, (*Row).Text, viewer, after, upTo)
+}
+
+// MemberIDs returns the users joined to any of the rooms.
+func (r *Read) MemberIDs(rooms []RoomNum, limit int) ([]string, error) {
+	if len(rooms) == 0 {
+		return nil, nil
+	}
+	return query(r, selectMemberIDs, (*Row).Text, rooms, limit)
+}
+
+// StillSharing returns those of the users who are joined to a room to which the
+// viewer is joined.
+func (r *Read) StillSharing(viewer UserNum, userIDs []string) ([]string, error) {
+	if len(userIDs) == 0 {
+		return nil, nil
+	}
+	return query(r, selectStillSharing, (*Row).Text, viewer, userIDs)
+}
+
+// TrackedRooms returns those of the rooms whose members' devices a client may
+// want to know: encrypted ones, and those of at most small members.
+func (r *Read) TrackedRooms(rooms []RoomNum, small int) ([]RoomNum, error) {
+	if len(rooms) == 0 {
+		return nil, nil
+	}
+	return query(r, selectTracked, num[RoomNum], rooms, small)
+}

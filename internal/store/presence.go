@@ -1,0 +1,84 @@
+package store
+
+// Table presence. Written by package ephemeral.
+
+// Presence is what a user shows of being there.
+type Presence struct {
+	User      UserNum
+	UserID    string
+	Presence  string  // online, unavailable or offline
+	StatusMsg *string // nil = none
+	ActiveTS  int64   // ms
+}
+
+const presenceColumns = `p.user_num, u.user_id, p.presence, p.status_msg, p.active_ts FROM presence p JOIN users u ON u.num = p.user_num`
+
+// sharesRoom says of a user of presence that they share a room with user $1, or are that user.
+const sharesRoom = `(p.user_num = $1 OR EXISTS (SELECT 1 FROM memberships m JOIN memberships o ON o.room = m.room
+	WHERE m.user_num = $1 AND m.membership = 1 AND o.user_num = p.user_num AND o.membership = 1))`
+
+var (
+	upsertPresence = stmt(`INSERT INTO presence (user_num, presence, status_msg, active_ts) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (user_num) DO UPDATE SET presence = excluded.presence, status_msg = excluded.status_msg, active_ts = excluded.active_ts`)
+	selectPresence      = stmt(`SELECT ` + presenceColumns + ` WHERE p.user_num = $1`)
+	selectPresenceSince = stmt(`SELECT ` + presenceColumns + ` WHERE p.user_num IN
+		(SELECT owner FROM stream WHERE kind = 6 AND pos > $2 AND pos <= $3 ORDER BY pos DESC LIMIT $4) AND ` + sharesRoom)
+	selectPresenceNow = stmt(`SELECT ` + presenceColumns + ` WHERE p.user_num IN
+		(SELECT user_num FROM presence WHERE presence <> 'offline' ORDER BY active_ts DESC LIMIT $2) AND ` + sharesRoom)
+	selectPresenceIn = stmt(`SELECT ` + presenceColumns + ` WHERE p.user_num IN
+		(SELECT user_num FROM memberships WHERE {{in room $1}} AND membership = 1 LIMIT $2) AND p.presence <> 'offline'`)
+	selectPresenceOf = stmt(`SELECT ` + presenceColumns + ` WHERE {{intext u.user_id $1}}`)
+	selectPresent    = stmt(`SELECT ` + presenceColumns + ` WHERE p.user_num > $1 AND p.presence <> 'offline' ORDER BY p.user_num LIMIT $2`)
+	selectSharesRoom = stmt(`SELECT 1 FROM memberships m JOIN memberships o ON o.room = m.room
+		WHERE m.user_num = $1 AND m.membership = 1 AND o.user_num = $2 AND o.membership = 1 LIMIT 1`)
+)
+
+func scanPresence(row *Row) (p Presence) {
+	row.Scan(&p.User, &p.UserID, &p.Presence, &p.StatusMsg, &p.ActiveTS)
+	return p
+}
+
+// SetPresence writes a user's presence; who shares a room with the user is told.
+func (c *Change) SetPresence(p Presence) {
+	c.exec(upsertPresence, p.User, p.Presence, p.StatusMsg, p.ActiveTS)
+	c.UserSlot(p.User, KindPresence)
+}
+
+// Presence returns a user's presence; ErrNotFound if the user was never there.
+func (r *Read) Presence(user UserNum) (Presence, error) {
+	return queryOne(r, selectPresence, scanPresence, user)
+}
+
+// PresenceBetween returns the present state of those whose presence changed
+// after one position up to another and who share a room with the viewer; the
+// newest changes count.
+func (r *Read) PresenceBetween(viewer UserNum, after, upTo Position, limit int) ([]Presence, error) {
+	return query(r, selectPresenceSince, scanPresence, viewer, after, upTo, limit)
+}
+
+// PresenceNow returns those who are not offline and share a room with the
+// viewer, of the limit users who were active last.
+func (r *Read) PresenceNow(viewer UserNum, limit int) ([]Presence, error) {
+	return query(r, selectPresenceNow, scanPresence, viewer, limit)
+}
+
+// PresenceIn returns those who are not offline among the local members of rooms.
+func (r *Read) PresenceIn(rooms []RoomNum, limit int) ([]Presence, error) {
+	return query(r, selectPresenceIn, scanPresence, rooms, limit)
+}
+
+// PresenceOf returns the presence of users by ID.
+func (r *Read) PresenceOf(userIDs []string) ([]Presence, error) {
+	return query(r, selectPresenceOf, scanPresence, userIDs)
+}
+
+// Present returns users who are not offline, by number.
+func (r *Read) Present(after UserNum, limit int) ([]Presence, error) {
+	return query(r, selectPresent, scanPresence, after, limit)
+}
+
+// SharesRoom reports whether two local users are joined to the same room.
+func (r *Read) SharesRoom(a, b UserNum) (bool, error) {
+	rooms, err := query(r, selectSharesRoom, (*Row).Int, a, b)
+	return len(rooms) > 0, err
+}
