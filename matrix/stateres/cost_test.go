@@ -62,6 +62,47 @@ func TestCost(t *testing.T) {
 	})
 }
 
+// bulkGraph reads many events at once.
+type bulkGraph struct {
+	stateres.Graph
+	asked []int
+}
+
+func (b *bulkGraph) ManyAuthEvents(refs []stateres.Ref) ([][]stateres.Ref, error) {
+	b.asked = append(b.asked, len(refs))
+	lists := make([][]stateres.Ref, len(refs))
+	for i, ref := range refs {
+		var err error
+		if lists[i], err = b.AuthEvents(ref); err != nil {
+			return nil, err
+		}
+	}
+	return lists, nil
+}
+
+// TestBulk promises that a graph which reads many events at once is asked so, with the same result.
+func TestBulk(t *testing.T) {
+	t.Parallel()
+	rules, _ := roomversion.Of("12")
+	fork := staterestest.Big(t, rules, 1200, true)
+	in := fork.Input(fork.States...)
+	b := &bulkGraph{Graph: in.Events}
+	in.Events = b
+	resolved, err := stateres.Resolve(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fork.Resolve(fork.States...)
+	for key, ref := range resolved {
+		if want[key] != ref {
+			t.Errorf("%v is %s, not %s", key, fork.Describe(ref), fork.Describe(want[key]))
+		}
+	}
+	if len(b.asked) != 3 || b.asked[0] != 512 || b.asked[1] != 512 {
+		t.Errorf("asked for %v events", b.asked)
+	}
+}
+
 func BenchmarkResolve(b *testing.B) {
 	for _, version := range []string{"1", "11", "12"} {
 		rules, _ := roomversion.Of(version)

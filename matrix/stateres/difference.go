@@ -166,74 +166,119 @@ func (d *difference) agreed(i at) (bool, error) {
 // decide takes from the candidates what is in every chain after all: what the frontier, or an entry on which the branches
 // agree, rests on.
 func (d *difference) decide() ([]at, error) {
-	waiting := make(map[Ref]struct{})
+	c := &common{graph: d.r.in.Events, seen: make(map[Ref]struct{}), waiting: make(map[Ref]struct{})}
 	for _, i := range d.candidates {
 		if !d.isFull(i) {
-			waiting[d.r.nodes[i].ref] = struct{}{}
+			c.waiting[d.r.nodes[i].ref] = struct{}{}
 		}
-	}
-	if len(waiting) == 0 {
-		return nil, nil
-	}
-	common := make(map[Ref]struct{})
-	var stack []Ref
-	// descend marks what an event rests on as common. It returns false when nothing is left to decide.
-	descend := func(from Ref) (bool, error) {
-		if from == 0 {
-			return true, nil
-		}
-		for stack = append(stack[:0], from); len(stack) > 0; {
-			ref := stack[len(stack)-1]
-			stack = stack[:len(stack)-1]
-			auth, err := d.r.in.Events.AuthEvents(ref)
-			if err != nil {
-				return false, fmt.Errorf("load auth events of event %d: %w", ref, err)
-			}
-			for _, a := range auth {
-				if _, seen := common[a]; seen || a == 0 {
-					continue
-				}
-				common[a] = struct{}{}
-				stack = append(stack, a)
-				if _, ok := waiting[a]; ok {
-					if delete(waiting, a); len(waiting) == 0 {
-						return false, nil
-					}
-				}
-			}
-		}
-		return true, nil
 	}
 	for _, i := range d.frontier {
-		if more, err := descend(d.r.nodes[i].ref); err != nil || !more {
+		if err := c.below(d.r.nodes[i].ref); err != nil {
 			return nil, err
 		}
 	}
 	for _, ref := range d.r.settled {
-		if more, err := descend(ref); err != nil || !more {
+		if err := c.below(ref); err != nil {
 			return nil, err
 		}
 	}
-	var fault error
-	err := d.r.in.EachUnconflicted(func(ref Ref) bool {
-		if _, seen := common[ref]; seen {
-			return true
-		}
-		more, err := descend(ref)
-		fault = err
-		return more && err == nil
-	})
-	if fault != nil {
-		err = fault
+	if len(c.waiting) == 0 {
+		return nil, nil
 	}
-	if err != nil || len(waiting) == 0 {
+	if err := c.belowEach(d.r.in.EachUnconflicted); err != nil {
 		return nil, err
 	}
-	found := make([]at, 0, len(waiting))
+	found := make([]at, 0, len(c.waiting))
 	for _, i := range d.candidates {
-		if _, ok := waiting[d.r.nodes[i].ref]; ok {
+		if _, ok := c.waiting[d.r.nodes[i].ref]; ok {
 			found = append(found, i)
 		}
 	}
 	return found, nil
+}
+
+// common walks what all branches rest on, as long as something waits to be met.
+type common struct {
+	graph   Graph
+	seen    map[Ref]struct{} // met, and what it rests on too
+	waiting map[Ref]struct{} // looked for, and not met so far
+	stack   []Ref
+}
+
+// below walks what an event rests on; 0 is no event.
+func (c *common) below(ref Ref) error {
+	if _, seen := c.seen[ref]; seen || ref == 0 || len(c.waiting) == 0 {
+		return nil
+	}
+	auth, err := c.graph.AuthEvents(ref)
+	if err != nil {
+		return fmt.Errorf("load auth events of event %d: %w", ref, err)
+	}
+	return c.meet(auth)
+}
+
+// meet walks events and what they rest on.
+func (c *common) meet(refs []Ref) error {
+	c.push(refs)
+	for len(c.stack) > 0 && len(c.waiting) > 0 {
+		ref := c.stack[len(c.stack)-1]
+		c.stack = c.stack[:len(c.stack)-1]
+		auth, err := c.graph.AuthEvents(ref)
+		if err != nil {
+			return fmt.Errorf("load auth events of event %d: %w", ref, err)
+		}
+		c.push(auth)
+	}
+	return nil
+}
+
+func (c *common) push(refs []Ref) {
+	for _, ref := range refs {
+		if _, seen := c.seen[ref]; seen || ref == 0 {
+			continue
+		}
+		c.seen[ref] = struct{}{}
+		c.stack = append(c.stack, ref)
+		delete(c.waiting, ref)
+	}
+}
+
+// belowEach is below for many events, read in bulk if the graph can.
+func (c *common) belowEach(each func(yield func(Ref) bool) error) error {
+	many, canBulk := c.graph.(Bulk)
+	var fault error
+	var refs []Ref
+	flush := func() {
+		lists, err := many.ManyAuthEvents(refs)
+		if err == nil && len(lists) != len(refs) {
+			err = fmt.Errorf("%d answers", len(lists))
+		}
+		if err != nil {
+			fault = fmt.Errorf("load auth events of %d events: %w", len(refs), err)
+			return
+		}
+		for _, auth := range lists {
+			if fault = c.meet(auth); fault != nil {
+				return
+			}
+		}
+		refs = refs[:0]
+	}
+	err := each(func(ref Ref) bool {
+		if !canBulk {
+			fault = c.below(ref)
+		} else if _, seen := c.seen[ref]; !seen {
+			if refs = append(refs, ref); len(refs) == bulk {
+				flush()
+			}
+		}
+		return fault == nil && len(c.waiting) > 0
+	})
+	if err == nil && fault == nil && len(refs) > 0 && len(c.waiting) > 0 {
+		flush()
+	}
+	if fault != nil {
+		return fault
+	}
+	return err
 }

@@ -74,6 +74,9 @@ func compareSets(t *testing.T, rules *roomversion.Rules, r *rand.Rand, shape int
 		}
 	}
 	compareInput(t, room, states, room.Input(states...))
+	many := room.Input(states...)
+	many.Events = &bulkGraph{Graph: room}
+	compareInput(t, room, states, many)
 	// The same with every entry given as a conflict.
 	in := stateres.Input{Rules: rules, Branches: branches, Events: room}
 	in.Unconflicted = func(stateres.Key) (stateres.Ref, error) { return 0, nil }
