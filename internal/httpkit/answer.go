@@ -152,8 +152,7 @@ func (x *exchange) write(status int, contentType []string, body []byte) {
 		h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	}
 	x.answering(status)
-	x.extendAnswer(len(body))
 	x.w.WriteHeader(status)
 	// An error here means that the client has gone; there is nobody to tell.
-	_, _ = x.w.Write(body)
+	_, _ = x.Write(body)
 }

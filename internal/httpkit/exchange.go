@@ -15,16 +15,22 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// The time limits of a connection. A body or an answer may take bodyTime or
-// answerTime, and a second more for each slowestRate bytes that have passed.
-const (
-	headerTime = 10 * time.Second  // until a request's header is complete; TLS handshakes too
-	bodyTime   = 30 * time.Second  // until a request's body is complete
-	answerTime = 30 * time.Second  // until an answer is taken
-	idleTime   = 120 * time.Second // a connection kept open between requests
+// Times are the time limits of a connection.
+type Times struct {
+	Header time.Duration // until a request's header is complete; TLS handshakes too
+	Body   time.Duration // until a request's body is complete, and a second more for each 16 KiB of it
+	Answer time.Duration // until a piece of an answer is taken, which has 256 KiB at most
+	Idle   time.Duration // of a connection between requests
+}
 
-	slowestRate = 16 << 10 // bytes per second
-)
+// DefaultTimes are the limits that servers run with.
+var DefaultTimes = Times{Header: 10 * time.Second, Body: 30 * time.Second, Answer: 30 * time.Second, Idle: 120 * time.Second}
+
+// slowestRate is that of a client which is slow but not stuck, in bytes per second.
+const slowestRate = 16 << 10
+
+// answerPiece is how much of an answer is handed to the connection at a time.
+const answerPiece = 256 << 10
 
 // The cross-origin headers of every answer. The slices are shared and full, so
 // that an append to one makes a copy.
@@ -65,7 +71,7 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h["X-Stoa-Instance"] = m.instance
 	}
 	if r.ContentLength != 0 {
-		x.body.begin(w, r, x.start)
+		x.body.begin(w, r, m.times.Body)
 	}
 	m.believeProxy(r)
 	if r.Method == http.MethodOptions {
@@ -140,19 +146,26 @@ func (x *exchange) Header() http.Header { return x.w.Header() }
 func (x *exchange) WriteHeader(status int) {
 	if x.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		x.answering(status)
-		x.extendAnswer(0)
+		x.extendAnswer()
 	}
 	x.w.WriteHeader(status)
 }
 
-func (x *exchange) Write(p []byte) (int, error) {
+func (x *exchange) Write(p []byte) (written int, err error) {
 	if x.status == 0 {
 		x.answering(http.StatusOK)
-		x.extendAnswer(len(p))
-	} else if len(p) > slowestRate {
-		x.extendAnswer(len(p))
 	}
-	return x.w.Write(p)
+	for first := true; first || len(p) > 0; first = false {
+		piece := p[:min(len(p), answerPiece)]
+		x.extendAnswer()
+		n, err := x.w.Write(piece)
+		written += n
+		if err != nil {
+			return written, err
+		}
+		p = p[n:]
+	}
+	return written, nil
 }
 
 // answering marks the beginning of the answer. The request gets its own body
@@ -166,15 +179,13 @@ func (x *exchange) answering(status int) {
 
 // ReadFrom lets net/http use sendfile. The time limit follows what is copied,
 // piece by piece.
-func (x *exchange) ReadFrom(src io.Reader) (int64, error) {
-	const piece = 1 << 20
-	var total int64
+func (x *exchange) ReadFrom(src io.Reader) (total int64, err error) {
+	if x.status == 0 {
+		x.answering(http.StatusOK)
+	}
 	for {
-		if x.status == 0 {
-			x.answering(http.StatusOK)
-		}
-		x.extendAnswer(piece)
-		n, err := io.CopyN(x.w, src, piece)
+		x.extendAnswer()
+		n, err := io.CopyN(x.w, src, answerPiece)
 		total += n
 		if err == io.EOF {
 			return total, nil
@@ -188,17 +199,17 @@ func (x *exchange) ReadFrom(src io.Reader) (int64, error) {
 // Unwrap lets http.ResponseController reach the connection.
 func (x *exchange) Unwrap() http.ResponseWriter { return x.w }
 
-// extendAnswer gives the client time to take n bytes.
-func (x *exchange) extendAnswer(n int) {
+// extendAnswer gives the client time to take the next piece of the answer.
+func (x *exchange) extendAnswer() {
+	limit := x.mux.times.Answer
+	if x.body.conn != nil && !x.body.ended {
+		limit += x.mux.times.Body // net/http reads the rest of the body first
+	}
 	if d, ok := x.w.(interface{ SetWriteDeadline(time.Time) error }); ok {
 		// A connection that has no deadlines (HTTP/2 on an odd transport) is
 		// bounded by its own flow control.
-		_ = d.SetWriteDeadline(time.Now().Add(answerTime + transferTime(int64(n))))
+		_ = d.SetWriteDeadline(time.Now().Add(limit))
 	}
-}
-
-func transferTime(n int64) time.Duration {
-	return time.Duration(n/slowestRate) * time.Second
 }
 
 // requestBody bounds the time in which a body must arrive. The limit stands
@@ -208,16 +219,18 @@ type requestBody struct {
 	io.ReadCloser
 	conn    interface{ SetReadDeadline(time.Time) error }
 	start   time.Time
+	limit   time.Duration // for a body of no length
 	read    int64
 	granted int64 // bytes that the deadline has been extended for
+	ended   bool
 }
 
-func (b *requestBody) begin(w http.ResponseWriter, r *http.Request, start time.Time) {
+func (b *requestBody) begin(w http.ResponseWriter, r *http.Request, limit time.Duration) {
 	conn, ok := w.(interface{ SetReadDeadline(time.Time) error })
 	if !ok {
 		return
 	}
-	*b = requestBody{ReadCloser: r.Body, conn: conn, start: time.Now()}
+	*b = requestBody{ReadCloser: r.Body, conn: conn, start: time.Now(), limit: limit}
 	b.extend()
 	r.Body = b
 }
@@ -225,13 +238,14 @@ func (b *requestBody) begin(w http.ResponseWriter, r *http.Request, start time.T
 func (b *requestBody) extend() {
 	b.granted = b.read + 4*slowestRate
 	// Without deadlines there is nothing to set, and the body is read as it comes.
-	_ = b.conn.SetReadDeadline(b.start.Add(bodyTime + transferTime(b.read)))
+	_ = b.conn.SetReadDeadline(b.start.Add(b.limit + time.Duration(b.read/slowestRate)*time.Second))
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.read += int64(n)
 	if err == io.EOF {
+		b.ended = true
 		_ = b.conn.SetReadDeadline(time.Time{}) // as in extend
 	} else if b.read > b.granted {
 		b.extend()

@@ -85,12 +85,14 @@ type Options struct {
 	// AddressLimits are the rate limits per client address of the classes of
 	// routes; a class without one has none. See DefaultAddressLimits.
 	AddressLimits map[Limit]*Limiter
+	// Times bound bodies and answers; DefaultTimes if zero.
+	Times Times
 	// InFlight bounds the requests of a class being served at a time; a class
-	// without an entry takes the one of DefaultInFlight.
+	// without an entry takes that of defaultInFlight.
 	InFlight map[Limit]int
 }
 
-// DefaultInFlight is how many requests of a class are served at the same time;
+// defaultInFlight is how many requests of a class are served at the same time;
 // one more is answered with 503. Long polls cost memory only, so many may wait.
 var defaultInFlight = [limitClasses]int64{
 	LimitPlain:    4096,
@@ -108,6 +110,7 @@ type Mux struct {
 	trusted   []netip.Prefix
 	clock     func() time.Time
 	translate func(error) *mxerr.Error
+	times     Times
 	limiters  [limitClasses]*Limiter
 	inFlight  [limitClasses]struct{ now, max atomic.Int64 }
 	requestID requestIDs
@@ -142,6 +145,9 @@ func NewMux(opts Options, routes ...[]Route) (*Mux, error) {
 	}
 	if m.clock == nil {
 		m.clock = time.Now
+	}
+	if m.times = opts.Times; m.times == (Times{}) {
+		m.times = DefaultTimes
 	}
 	if opts.Instance != "" {
 		m.instance = []string{opts.Instance}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -74,25 +75,61 @@ func removeStaleSocket(path string) error {
 }
 
 // Server serves one handler on one listener with the time limits of this
-// package: 10 s for a header, 30 s for a body and for taking an answer (and a
-// second more for every 16 KiB), 120 s idle.
+// package: a header must be complete and an idle connection is closed within
+// its Times; the bodies and answers of a Mux have theirs.
 type Server struct {
 	http     http.Server
 	listener net.Listener
+
+	mu     sync.Mutex            // guards unused; nothing is taken after it
+	unused map[net.Conn]struct{} // connections on which nothing was asked yet
 }
 
-// NewServer makes a Server. With a TLS configuration it speaks TLS and HTTP/2.
+// NewServer makes a Server with DefaultTimes. With a TLS configuration it speaks
+// TLS and HTTP/2.
 func NewServer(l net.Listener, h http.Handler, t *tls.Config, log *slog.Logger) *Server {
-	s := &Server{listener: &boundedListener{Listener: l, free: make(chan struct{}, MaxConnections)}}
+	return newServer(l, h, t, log, DefaultTimes)
+}
+
+func newServer(l net.Listener, h http.Handler, t *tls.Config, log *slog.Logger, times Times) *Server {
+	s := &Server{
+		listener: &boundedListener{Listener: l, free: make(chan struct{}, MaxConnections)},
+		unused:   map[net.Conn]struct{}{},
+	}
 	s.http = http.Server{
 		Handler:           h,
 		TLSConfig:         t,
-		ReadHeaderTimeout: headerTime,
-		IdleTimeout:       idleTime,
+		ReadHeaderTimeout: times.Header,
+		IdleTimeout:       times.Idle,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ConnState:         s.noteUse,
 	}
 	return s
+}
+
+// noteUse keeps the connections on which nothing was asked yet. Browsers open
+// such ahead of time, and net/http would wait 5 s for each of them at the end.
+func (s *Server) noteUse(c net.Conn, state http.ConnState) {
+	if state == http.StateIdle { // was active before
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch state {
+	case http.StateNew:
+		s.unused[c] = struct{}{}
+	case http.StateActive, http.StateClosed, http.StateHijacked:
+		delete(s.unused, c)
+	}
+}
+
+func (s *Server) closeUnused() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.unused {
+		_ = c.Close() // nobody waits for anything on it
+	}
 }
 
 // Addr is where the Server listens.
@@ -115,6 +152,7 @@ func (s *Server) Serve() error {
 // Drain takes no new connections and waits until the requests under way are
 // answered or ctx ends; what is left then is cut off.
 func (s *Server) Drain(ctx context.Context) error {
+	s.http.RegisterOnShutdown(s.closeUnused) // runs once the listener is closed
 	err := s.http.Shutdown(ctx)
 	if err != nil {
 		err = errors.Join(fmt.Errorf("drain %s: %w", s.listener.Addr(), err), s.http.Close())

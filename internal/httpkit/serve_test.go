@@ -9,17 +9,23 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // serve runs routes on a real listener until the test ends.
 func serve(t *testing.T, address string, routes ...Route) net.Addr {
 	t.Helper()
-	m, _ := testMux(t, Options{}, routes...)
+	return serveWithin(t, address, DefaultTimes, routes...).Addr()
+}
+
+func serveWithin(t *testing.T, address string, times Times, routes ...Route) *Server {
+	t.Helper()
+	m, _ := testMux(t, Options{Times: times}, routes...)
 	l, err := Listen(address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := NewServer(l, m, nil, slog.New(slog.DiscardHandler))
+	s := newServer(l, m, nil, slog.New(slog.DiscardHandler), times)
 	done := make(chan error, 1)
 	go func() { done <- s.Serve() }()
 	t.Cleanup(func() {
@@ -30,7 +36,7 @@ func serve(t *testing.T, address string, routes ...Route) net.Addr {
 			t.Error(err)
 		}
 	})
-	return s.Addr()
+	return s
 }
 
 func TestServer(t *testing.T) {
@@ -111,5 +117,98 @@ func TestListen(t *testing.T) {
 	}
 	if _, err := Listen("unix:" + t.TempDir()); err == nil {
 		t.Fatal("took a folder")
+	}
+}
+
+// What is slow or half open is cut off; the test waits for that and would hang
+// for ever if it did not happen.
+func TestServerCutsOff(t *testing.T) {
+	t.Parallel()
+	const limit = 100 * time.Millisecond
+	short := Times{Header: limit, Body: limit, Answer: limit, Idle: limit}
+	read := get("POST", "/read", func(r *http.Request) (any, error) {
+		_, err := ReadBody(r, 1<<30)
+		return Empty{}, err
+	})
+	ignore := get("POST", "/ignore", func(*http.Request) (any, error) { return Empty{}, nil })
+	hugeEnded := make(chan struct{})
+	huge := Route{Method: "GET", Pattern: "/huge", Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		defer close(hugeEnded)
+		if _, err := w.Write(make([]byte, 16<<20)); err == nil {
+			t.Error("16 MiB were written to a client that reads nothing")
+		}
+	})}
+	wait := get("GET", "/wait", func(r *http.Request) (any, error) {
+		select { // longer than any limit: a long poll has none
+		case <-time.After(3 * limit):
+			return greeting{"waited"}, nil
+		case <-r.Context().Done():
+			return nil, r.Context().Err()
+		}
+	})
+	s := serveWithin(t, "127.0.0.1:0", short, read, ignore, huge, wait)
+	ask := func(t *testing.T, request string) *bufio.Reader {
+		t.Helper()
+		c, err := net.Dial("tcp", s.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		if _, err := io.WriteString(c, request); err != nil {
+			t.Fatal(err)
+		}
+		return bufio.NewReader(c)
+	}
+	for name, c := range map[string]struct{ request, answer string }{
+		"a_connection_without_a_request":   {"", ""},
+		"half_a_header":                    {"GET /wait HTTP/1.1\r\nHost: a\r\nX", ""},
+		"half_a_body":                      {"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345", "HTTP/1.1 408 "},
+		"half_a_chunked_body":              {"POST /read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n", "HTTP/1.1 408 "},
+		"half_a_body_that_nobody_reads":    {"POST /ignore HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345", "HTTP/1.1 200 "},
+		"an_idle_connection_after_a_poll":  {"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 "},
+		"an_idle_connection_after_a_body":  {"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}", "HTTP/1.1 200 "},
+		"an_unknown_path_with_half_a_body": {"POST /none HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345", "HTTP/1.1 404 "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			in := ask(t, c.request)
+			all, err := io.ReadAll(in) // ends when the server closes
+			if err != nil || !strings.HasPrefix(string(all), c.answer) || (c.answer == "" && strings.HasPrefix(string(all), "HTTP/1.1 2")) {
+				t.Errorf("%q, %v", all, err)
+			}
+		})
+	}
+	t.Run("a_client_that_takes_no_answer", func(t *testing.T) {
+		t.Parallel()
+		in := ask(t, "GET /huge HTTP/1.1\r\nHost: a\r\n\r\n")
+		<-hugeEnded // the handler's write gave up, with nothing read here
+		n, err := io.Copy(io.Discard, in)
+		if n >= 16<<20 {
+			t.Errorf("all %d bytes arrived, %v", n, err)
+		}
+	})
+}
+
+func TestDrainDoesNotWaitForUnusedConnections(t *testing.T) {
+	t.Parallel()
+	fine := get("GET", "/", func(*http.Request) (any, error) { return Empty{}, nil })
+	s := serveWithin(t, "127.0.0.1:0", DefaultTimes, fine)
+	c, err := net.Dial("tcp", s.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	// A request on another connection shows that the first was accepted.
+	res, err := http.Get("http://" + s.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	began := time.Now()
+	if err := s.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("waited %v", took)
 	}
 }
