@@ -5,8 +5,10 @@ import (
 	"net/http"
 
 	"stoa/internal/auth"
+	"stoa/internal/clientsync"
 	"stoa/internal/e2ee"
 	"stoa/internal/httpkit"
+	"stoa/internal/token"
 	"stoa/matrix/mxerr"
 )
 
@@ -131,4 +133,39 @@ func (a *API) uploadSignatures(r *http.Request) (signatureFailures, error) {
 	}
 	failures, err := a.keys.UploadSignatures(r.Context(), device, body)
 	return signatureFailures{Failures: failures}, err
+}
+
+type deviceListChanges struct {
+	Changed []string `json:"changed"`
+	Left    []string `json:"left"`
+}
+
+// keyChanges serves GET /_matrix/client/v3/keys/changes.
+//
+// Spec: client-server-api#get_matrixclientv3keyschanges
+func (a *API) keyChanges(r *http.Request) (deviceListChanges, error) {
+	caller, err := a.auth.Caller(r)
+	if err != nil {
+		return deviceListChanges{}, err
+	}
+	query, err := httpkit.ParseQuery(r)
+	if err != nil {
+		return deviceListChanges{}, err
+	}
+	var from token.Stream
+	for _, name := range []string{"to", "from"} { // the last one is kept
+		text, err := query.Required(name)
+		if err != nil {
+			return deviceListChanges{}, err
+		}
+		if from, err = token.ParseStream(text); err != nil {
+			return deviceListChanges{}, mxerr.InvalidParam("%s is not a token of this server", name).Because(err)
+		}
+	}
+	viewer := clientsync.Viewer{UserID: caller.UserID, UserNum: caller.UserNum, DeviceID: string(caller.DeviceID)}
+	changed, left, err := a.hub.KeyChanges(r.Context(), viewer, from)
+	answer := deviceListChanges{Changed: []string{}, Left: []string{}}
+	answer.Changed = append(answer.Changed, changed...)
+	answer.Left = append(answer.Left, left...)
+	return answer, err
 }

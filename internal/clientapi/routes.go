@@ -100,6 +100,7 @@ func (a *API) Routes() []httpkit.Route {
 		route("POST", client+"/v3/keys/upload", a.uploadKeys),
 		route("POST", client+"/v3/keys/query", a.queryKeys),
 		route("POST", client+"/v3/keys/claim", a.claimKeys),
+		route("GET", client+"/v3/keys/changes", a.keyChanges),
 		route("POST", client+"/v3/keys/device_signing/upload", a.uploadCrossSigning),
 		route("POST", client+"/v3/keys/signatures/upload", a.uploadSignatures),
 		route("POST", client+"/v3/room_keys/version", a.createBackup),

@@ -18,6 +18,9 @@ var (
 		JOIN current_state c ON c.key = k.num AND c.membership = 1
 		JOIN memberships m ON m.room = c.room AND m.user_num = $1 AND m.membership = 1
 		WHERE ` + memberType + ` AND {{intext k.state_key $2}}`)
+	selectMoved = stmt(`SELECT DISTINCT k.state_key, c.membership FROM state_log l JOIN state_keys k ON k.num = l.key
+		JOIN current_state c ON c.room = l.room AND c.key = l.key
+		WHERE l.room = $1 AND l.slot > $2 AND ` + memberType + ` ORDER BY k.state_key LIMIT $3`)
 	selectTracked = stmt(`SELECT r.num FROM rooms r WHERE {{in r.num $1}} AND (r.joined <= $2 OR EXISTS
 		(SELECT 1 FROM current_state c JOIN state_keys k ON k.num = c.key
 		WHERE c.room = r.num AND k.type = 'm.room.encryption' AND k.state_key = ''))`)
@@ -53,4 +56,18 @@ func (r *Read) TrackedRooms(rooms []RoomNum, small int) ([]RoomNum, error) {
 		return nil, nil
 	}
 	return query(r, selectTracked, num[RoomNum], rooms, small)
+}
+
+// MovedMember is a user whose membership in a room changed, and what it is now.
+type MovedMember struct {
+	UserID     string
+	Membership Membership
+}
+
+// MovedMembers returns the users whose member events in a room changed after a
+// slot.
+func (r *Read) MovedMembers(room RoomNum, after Slot, limit int) ([]MovedMember, error) {
+	return query(r, selectMoved, func(row *Row) MovedMember {
+		return MovedMember{UserID: row.Text(), Membership: Membership(row.Int())}
+	}, room, after, limit)
 }

@@ -1,0 +1,87 @@
+package clientsync
+
+import (
+	"context"
+
+	"stoa/internal/store"
+	"stoa/internal/token"
+	"stoa/matrix/eventfilter"
+	"stoa/matrix/id"
+)
+
+// KeyChanges answers /keys/changes: the users whose device lists changed since a token of /sync, and those who no longer
+// share a room with the viewer. It tells what is true now, which is what the second token of the request stands for or
+// more. A token that is older than the stream gives everybody.
+//
+// Spec: client-server-api#get_matrixclientv3keyschanges
+func (h *Hub) KeyChanges(ctx context.Context, v Viewer, from token.Stream) (changed, left []string, err error) {
+	err = h.store.Read(ctx, func(r *store.Read) error {
+		q := &Query{Viewer: v, Filter: eventfilter.Everything(), Since: store.Position(from.Position), Upto: r.Head()}
+		horizon, err := r.Horizon()
+		if err != nil {
+			return err
+		}
+		q.Forgotten = q.Since < horizon
+		if err := q.collectMoves(r); err != nil {
+			return err
+		}
+		changed, left, err = DeviceLists{}.Changes(r, q)
+		return err
+	})
+	return changed, left, err
+}
+
+// collectMoves fills in which rooms the viewer came into and left, and who else did.
+func (q *Query) collectMoves(r *store.Read) error {
+	own, err := r.OwnChanges(q.UserNum, q.Since)
+	if err != nil {
+		return err
+	}
+	var firstMove store.Slot
+	for _, o := range own {
+		if o.Kind == store.KindMembership {
+			firstMove = o.First
+		}
+	}
+	rooms, err := r.SyncRooms(q.UserNum, true)
+	if err != nil {
+		return err
+	}
+	for _, row := range rooms {
+		moved := firstMove != 0 && row.UserSlot >= firstMove
+		switch {
+		case row.Membership == store.Join && moved:
+			q.Entered = append(q.Entered, row.Room)
+			q.Rooms = append(q.Rooms, row.Room)
+		case row.Membership == store.Join:
+			q.Rooms = append(q.Rooms, row.Room)
+		case moved:
+			q.Left = append(q.Left, row.Room)
+		}
+	}
+	starts, err := r.RoomStarts(q.Rooms, q.Since)
+	if err != nil {
+		return err
+	}
+	for _, start := range starts {
+		if start.Timeline == 0 {
+			continue
+		}
+		moves, err := r.MovedMembers(start.Room, start.Timeline-1, deviceListLimit)
+		if err != nil {
+			return err
+		}
+		for _, m := range moves {
+			user, err := id.ParseUserID(m.UserID)
+			if err != nil {
+				continue // a member event of an old room whose state key is no user
+			}
+			if m.Membership == store.Join {
+				q.Grew = append(q.Grew, Passage{start.Room, user})
+			} else {
+				q.Shrank = append(q.Shrank, Passage{start.Room, user})
+			}
+		}
+	}
+	return nil
+}
