@@ -309,11 +309,12 @@ func (c *checker) users(ctx context.Context) error {
 	}
 }
 
-var selectTxnEvents = stmt(`SELECT t.user_num, t.device, t.path, t.txn_id, t.event_id, COALESCE(e.num, 0)
-	FROM transactions AS t LEFT JOIN events AS e ON e.event_id = t.event_id
+var selectTxnEvents = stmt(`SELECT t.user_num, t.device, t.path, t.txn_id, t.event_id, COALESCE(e.num, 0) + COALESCE(r.purged, 0)
+	FROM transactions AS t LEFT JOIN events AS e ON e.event_id = t.event_id LEFT JOIN rooms AS r ON r.num = t.room
 	WHERE (t.user_num, t.device, t.path, t.txn_id) > ($1, $2, $3, $4) ORDER BY t.user_num, t.device, t.path, t.txn_id LIMIT $5`)
 
-// transactions checks that every transaction ID leads to an event.
+// transactions checks that every transaction ID leads to an event, or to a room
+// of which something was purged.
 func (c *checker) transactions(ctx context.Context) error {
 	type txn struct {
 		Txn

@@ -26,6 +26,9 @@ func (c *checker) oneRoom(ctx context.Context, room RoomNum) error {
 		if err != nil {
 			return err
 		}
+		if row.Purged >= row.Slot && row.Slot > 0 && !row.Resident {
+			return nil // deleted, perhaps not to the end
+		}
 		rc := &roomCheck{checker: c, r: r, row: row, found: map[string]int{}}
 		for _, check := range []func() error{rc.ownRow, rc.events, rc.replay, rc.currentState, rc.members,
 			rc.memberships, rc.extremities, rc.versions, rc.receipts, rc.relations} {
@@ -136,10 +139,11 @@ func (c *roomCheck) events() error {
 	return c.gap(live, c.row.Slot+1)
 }
 
-// gap checks that the slots between two live events are state deltas. Before the
-// first event there may be none: history that was purged.
+// gap checks that the slots between two live events are state deltas, where
+// nothing was purged.
 func (c *roomCheck) gap(before, next Slot) error {
-	if before == 0 || next <= before+1 {
+	before = max(before, c.row.Purged)
+	if next <= before+1 {
 		return nil
 	}
 	n, err := queryOne(c.r, countLogSlots, (*Row).Int, c.row.Num, before, next)
@@ -561,7 +565,7 @@ func (c *roomCheck) versions() error {
 
 var selectBadReceipts = stmt(`SELECT x.event_id, x.slot, x.off, x.seq, COALESCE(e.num, 0) FROM receipts AS x
 	LEFT JOIN events AS e ON e.room = x.room AND e.slot = x.slot AND e.off = x.off AND e.event_id = x.event_id
-	WHERE x.room = $1 AND (x.seq > $2 OR x.slot > 0 AND e.num IS NULL) LIMIT $3`)
+	WHERE x.room = $1 AND (x.seq > $2 OR x.slot > $3 AND e.num IS NULL) LIMIT $4`)
 
 // receipts checks that receipts are at events (unless purged) and have slots
 // that the room has given.
@@ -575,7 +579,7 @@ func (c *roomCheck) receipts() error {
 	list, err := query(c.r, selectBadReceipts, func(row *Row) (b bad) {
 		row.Scan(&b.event, &b.place.Slot, &b.place.Off, &b.seq, &b.num)
 		return b
-	}, c.row.Num, c.row.ReceiptSlot, findingsPerCheck)
+	}, c.row.Num, c.row.ReceiptSlot, c.row.Purged, findingsPerCheck)
 	for _, b := range list {
 		err := c.finding("receipts", "receipt %d is at slot %d offset %d for %s (event %d); the room's last receipt is %d",
 			b.seq, b.place.Slot, b.place.Off, b.event, b.num, c.row.ReceiptSlot)

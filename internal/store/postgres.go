@@ -46,7 +46,7 @@ func openPostgres(ctx context.Context, opt *Options) (engine, error) {
 	}
 	n := opt.Readers
 	if n == 0 {
-		n = min(max(runtime.GOMAXPROCS(0), 4), 16)
+		n = min(max(4*runtime.GOMAXPROCS(0), 8), 32) // most of a query's time is waiting
 	}
 	config.MaxConns = int32(n)
 	params := config.ConnConfig.RuntimeParams

@@ -27,12 +27,13 @@ type Room struct {
 	Blocked     bool
 	CreatedTS   int64  // ms
 	Totals      []byte // of the last live event
+	Purged      Slot   // up to this slot the timeline may have gaps
 
 	extremities string // as stored, on the way into the database
 }
 
 const roomColumns = `num, room_id, version, head, slot, receipt_slot, resident, partial, extremities, depth,
-	joined, invited, local_joined, published, blocked, created_ts, totals`
+	joined, invited, local_joined, published, blocked, created_ts, totals, purged`
 
 var (
 	selectRoomByID  = stmt(`SELECT ` + roomColumns + ` FROM rooms WHERE room_id = $1`)
@@ -50,7 +51,7 @@ var (
 func scanRoom(row *Row) (r Room) {
 	var extremities string
 	row.Scan(&r.Num, &r.RoomID, &r.Version, &r.Head, &r.Slot, &r.ReceiptSlot, &r.Resident, &r.Partial, &extremities,
-		&r.Depth, &r.Joined, &r.Invited, &r.LocalJoined, &r.Published, &r.Blocked, &r.CreatedTS, &r.Totals)
+		&r.Depth, &r.Joined, &r.Invited, &r.LocalJoined, &r.Published, &r.Blocked, &r.CreatedTS, &r.Totals, &r.Purged)
 	if err := json.Unmarshal([]byte(extremities), &r.Extremities); err != nil {
 		row.fail(fmt.Errorf("extremities of room number %d: %w", r.Num, err))
 	}

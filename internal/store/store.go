@@ -70,8 +70,9 @@ type Options struct {
 	Faults *Faults
 	// UnsafeDatabase accepts a PostgreSQL without fsync or synchronous_commit.
 	UnsafeDatabase bool
-	// Readers is the number of reading connections; 0 = as many as cores,
-	// at least 4 and at most 8 (SQLite) or 16 (PostgreSQL).
+	// Readers is the number of reading connections; 0 = as many as cores, at
+	// least 4 and at most 8 (SQLite), or four a core, 8 to 32 (PostgreSQL, where
+	// they also serve Write).
 	Readers int
 	// QueueLimit bounds the changes that wait for the committer; 0 = 8192.
 	QueueLimit int

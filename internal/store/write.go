@@ -10,7 +10,8 @@ type Tx struct {
 
 // Write runs f in a transaction, which commits if f returns nil. It runs between
 // groups and touches nothing that has a head or a position. f may run twice if
-// the database says that it must be repeated, so it changes nothing outside.
+// the database says that it must be repeated, so it changes nothing outside. It
+// calls no other method of the store.
 func (s *Store) Write(ctx context.Context, f func(*Tx) error) error {
 	return s.engine.write(ctx, func(c conn) error {
 		return f(&Tx{Read{ctx: ctx, conn: c}})

@@ -73,6 +73,7 @@ CREATE TABLE rooms (
 	published    BIGINT NOT NULL DEFAULT 0,
 	created_ts   BIGINT NOT NULL,
 	totals       {{blob}}, -- of the last live event
+	purged       BIGINT NOT NULL DEFAULT 0, -- up to this slot the timeline may have gaps
 	blocked      BIGINT NOT NULL DEFAULT 0
 );
 
@@ -103,6 +104,7 @@ CREATE TABLE events (
 ) {{clustered}};
 CREATE UNIQUE INDEX events_num ON events (num);
 CREATE UNIQUE INDEX events_id ON events (event_id);
+CREATE INDEX events_redacted ON events (redacted_by) WHERE redacted_by > 0 AND flags < 8;
 CREATE INDEX events_version ON events (room, state_before) WHERE state_before > 0;
 
 CREATE TABLE current_state (
