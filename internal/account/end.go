@@ -25,8 +25,7 @@ func CheckNewPassword(password string) error {
 
 // CheckPassword returns the account if the password is its own. A wrong one, an
 // unknown user, and an account without a password are all the same M_FORBIDDEN,
-// after the same time; a deactivated account with the right to know it can't be
-// told apart, since its password is gone.
+// after the same time. So is a deactivated account, whose password is gone.
 //
 // It answers M_LIMIT_EXCEEDED when too many passwords are being checked.
 func (a *Accounts) CheckPassword(ctx context.Context, name, password string) (Account, error) {
@@ -90,9 +89,10 @@ func (a *Accounts) SetPassword(ctx context.Context, user store.UserNum, password
 // leaveTime bounds the leaving of rooms after a deactivation.
 const leaveTime = 5 * time.Minute
 
-// Deactivate ends an account for good: password, tokens, devices, keys and push
-// rules are deleted, then it leaves its rooms. With erase its other data goes
-// too, and its events are hidden from those who did not have them.
+// Deactivate ends an account for good: password, tokens, devices, keys, push
+// rules and other account data are deleted, then it leaves its rooms. With erase
+// its profile goes too, and its events are hidden from those who did not have
+// them.
 //
 // Done again it does what is left to do: leaving rooms, erasing.
 //
@@ -112,9 +112,7 @@ func (a *Accounts) Deactivate(ctx context.Context, user id.UserID, erase bool) e
 		}
 		if !now.Deactivated {
 			c.Deactivate(account.Num)
-		}
-		if !now.Deactivated || erase && !now.Erased {
-			c.DeleteBelongings(account.Num, erase)
+			c.DeleteBelongings(account.Num)
 		}
 		if erase && !now.Erased {
 			c.Erase(account.Num)

@@ -52,11 +52,13 @@ var errNoHash = errors.New("unknown form of password hash")
 // else (with one core only, the scheduler shares it), a short queue waits, and
 // the rest is told to come back.
 type Hasher struct {
-	cost    Cost
-	slots   chan struct{}
-	waiting atomic.Int64
-	queue   int64
-	dummy   string // a hash that no password has, to spend the same time on unknown users
+	cost  Cost
+	slots chan struct{}
+	queue int64
+	dummy string // a hash that no password has, to spend the same time on unknown users
+
+	waiting       atomic.Int64 // those being computed too
+	done, refused atomic.Uint64
 }
 
 // NewHasher makes a hasher of the given cost that computes at most the given
@@ -142,6 +144,7 @@ func (h *Hasher) derive(ctx context.Context, password string, salt []byte, c Cos
 func (h *Hasher) acquire(ctx context.Context) (release func(), err error) {
 	if h.waiting.Add(1) > h.queue+int64(cap(h.slots)) {
 		h.waiting.Add(-1)
+		h.refused.Add(1)
 		return nil, mxerr.LimitExceeded(hashRetry)
 	}
 	select {
@@ -149,6 +152,7 @@ func (h *Hasher) acquire(ctx context.Context) (release func(), err error) {
 		return func() {
 			<-h.slots
 			h.waiting.Add(-1)
+			h.done.Add(1)
 		}, nil
 	case <-ctx.Done():
 		h.waiting.Add(-1)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"stoa/internal/account"
@@ -41,6 +42,8 @@ type Auth struct {
 	log      *slog.Logger
 	limits   bool
 	lifetime time.Duration
+
+	looked, limited atomic.Uint64 // see Collect
 }
 
 const defaultLifetime = time.Hour
@@ -163,6 +166,7 @@ func (a *Auth) session(r *http.Request) (*session, error) {
 // load looks an access token up in the store. Its first use revokes the tokens
 // of the refresh before.
 func (a *Auth) load(ctx context.Context, hash Hash, now int64) (*session, error) {
+	a.looked.Add(1)
 	generation := a.sessions.begin()
 	var row store.Session
 	err := a.store.Read(ctx, func(r *store.Read) (err error) {

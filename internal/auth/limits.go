@@ -17,13 +17,13 @@ import (
 // user from everywhere is between, so that a stranger can't easily lock
 // someone out.
 const (
-	loginEvery, loginBurst               = time.Second, 60      // attempts from one address
-	loginUserEvery, loginUserBurst       = 20 * time.Second, 10 // on one user, from one address
-	loginAnyEvery, loginAnyBurst         = 5 * time.Second, 50  // on one user, from anywhere
-	registerEvery, registerBurst         = 30 * time.Second, 10 // accounts made from one address
-	guessEvery, guessBurst               = 10 * time.Second, 10 // registration tokens tried from one address
-	loginTokenEvery, loginTokenBurst     = time.Minute, 3       // login tokens made by one user
-	sharedSecretEvery, sharedSecretBurst = time.Second, 60      // from one address
+	loginEvery, loginBurst               = time.Second, 60            // attempts from one address
+	loginUserEvery, loginUserBurst       = 20 * time.Second, 10       // on one user, from one address
+	loginAnyEvery, loginAnyBurst         = 5 * time.Second, 50        // on one user, from anywhere
+	registerEvery, registerBurst         = 30 * time.Second, 10       // accounts made from one address
+	guessEvery, guessBurst               = 10 * time.Second, 10       // registration tokens tried from one address
+	loginTokenEvery, loginTokenBurst     = time.Minute, 3             // login tokens made by one user
+	sharedSecretEvery, sharedSecretBurst = 50 * time.Millisecond, 200 // from one address: scripts make many
 )
 
 func limit(name string, every time.Duration, burst int64) store.Limit {
@@ -78,6 +78,7 @@ func (a *Auth) take(ctx context.Context, limits []store.Limit) error {
 		return fmt.Errorf("count against limits: %w", err)
 	}
 	if wait > 0 {
+		a.limited.Add(1)
 		return mxerr.LimitExceeded(time.Duration(wait) * time.Millisecond)
 	}
 	return nil

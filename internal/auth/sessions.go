@@ -52,6 +52,12 @@ func (s *Sessions) find(token Hash) *session {
 	return s.byToken[token]
 }
 
+func (s *Sessions) len() int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.byToken)
+}
+
 // begin is to be called before a lookup in the store whose result is added.
 func (s *Sessions) begin() (generation uint64) {
 	s.mu.RLock()

@@ -233,6 +233,7 @@ func TestWhois(t *testing.T) {
 	s.do("GET", path+"alice", bob.Token, nil).want(400, "M_INVALID_PARAM")
 }
 
+// Covers: getAdminLockUser, setAdminLockUser, getAdminSuspendUser, setAdminSuspendUser
 func TestModeration(t *testing.T) {
 	onEach(t, func(t *testing.T, s *server) {
 		alice, root := s.signUp("alice"), s.signUp("root")

@@ -134,6 +134,7 @@ func TestClosedRegistration(t *testing.T) {
 	s.do("POST", "/_synapse/admin/v1/register", "", object{}).want(404, "M_UNRECOGNIZED")
 }
 
+// Covers: checkUsernameAvailability
 func TestUsernameAvailability(t *testing.T) {
 	t.Parallel()
 	s := onSQLite(t)

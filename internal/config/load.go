@@ -164,6 +164,8 @@ func setFromFile(fields []setting, key string, value *yaml.Node) error {
 			text = strings.Join(items, string(filepath.ListSeparator))
 		case []netip.Prefix:
 			text = strings.Join(items, ",")
+		case Terms, Contacts:
+			text = strings.Join(items, ";")
 		default:
 			return fmt.Errorf("%s: must be one value, not a list", key)
 		}
@@ -225,6 +227,9 @@ func (c *Config) complete() (wrong []error) {
 		bad("public_url: %q must be an http:// or https:// address", c.PublicURL)
 	}
 	c.PublicURL = strings.TrimSuffix(c.PublicURL, "/")
+	if c.SupportPage != "" && !isAddress(c.SupportPage) {
+		bad("support_page: %q must be an http:// or https:// address", c.SupportPage)
+	}
 	if c.Instance == "" {
 		c.Instance = instanceName()
 	}

@@ -97,6 +97,21 @@ type Config struct {
 	// the endpoint /_synapse/admin/v1/register. Empty: the endpoint is off.
 	RegistrationSharedSecret Secret `yaml:"registration_shared_secret" env:"STOA_REGISTRATION_SHARED_SECRET" default:""`
 
+	// Documents that people must accept to make an account, a list of lines
+	// ID VERSION LANGUAGE URL NAME, one a language: privacy 1.2 en
+	// https://example.org/privacy Privacy policy. In the environment they are
+	// separated by semicolons. Empty: none.
+	Terms Terms `yaml:"terms" env:"STOA_TERMS" default:""`
+
+	// How to reach the people behind this server, shown to anyone in
+	// /.well-known/matrix/support: a list of lines ROLE ADDRESS, the role
+	// m.role.admin or m.role.security, the address a Matrix user ID, an email
+	// address or both. In the environment they are separated by semicolons.
+	SupportContacts Contacts `yaml:"support_contacts" env:"STOA_SUPPORT_CONTACTS" default:""`
+
+	// A page with help for the users of this server, shown in the same place.
+	SupportPage string `yaml:"support_page" env:"STOA_SUPPORT_PAGE" default:""`
+
 	// Registration files of application services, separated by colons.
 	AppServices Paths `yaml:"appservices" env:"STOA_APPSERVICES" default:""`
 

@@ -125,6 +125,11 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 	callers := auth.New(auth.Options{
 		Store: s.store, Accounts: s.accounts, Sessions: s.sessions, Log: log, RateLimits: bool(cfg.RateLimits),
 	})
+	for _, c := range []prometheus.Collector{s.store, s.accounts, callers} {
+		if err := srv.registry.Register(c); err != nil {
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+	}
 	keys := e2ee.New(e2ee.Options{Store: s.store, ServerName: cfg.ServerName, Clock: time.Now, Log: log})
 	typing := ephemeral.NewTyping(s.store, time.Now, func(num store.RoomNum) { srv.hub.WakeTyping(num) })
 	presence := ephemeral.NewPresence(s.store, time.Now, log)
@@ -146,6 +151,8 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 		RoomVersion:  cfg.RoomVersion,
 		Registration: clientapi.Registration(cfg.Registration),
 		SharedSecret: cfg.RegistrationSharedSecret.Reveal(),
+		Terms:        terms(cfg.Terms),
+		Support:      support(cfg),
 		Auth:         callers,
 		Accounts:     s.accounts,
 		Keys:         keys,

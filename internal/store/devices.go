@@ -94,13 +94,10 @@ var userBelongings = []*Stmt{
 	stmt(`DELETE FROM key_signatures WHERE user_num = $1`),
 	stmt(`DELETE FROM key_backup_sessions WHERE user_num = $1`),
 	stmt(`DELETE FROM to_device WHERE user_num = $1`),
+	stmt(`DELETE FROM presence WHERE user_num = $1`),
 	stmt(`UPDATE key_backups SET deleted = 1, auth_data = '{}', sessions = 0 WHERE user_num = $1`),
 	stmt(`DELETE FROM devices WHERE user_num = $1`),
 }
-
-// erasedBelongings are deleted, beside userBelongings, when an account is
-// erased. $1 = user number.
-var erasedBelongings = []*Stmt{}
 
 // DeleteDevice deletes a device with all that hangs on it. The caller names the
 // user's head in the same change, so that nothing is hung on it meanwhile, and
@@ -113,15 +110,10 @@ func (c *Change) DeleteDevice(user UserNum, deviceID string) {
 }
 
 // DeleteBelongings deletes what hangs on an account that is deactivated: tokens,
-// devices, keys, push rules; when it is erased, also its other data.
-func (c *Change) DeleteBelongings(user UserNum, erase bool) {
+// devices, keys, push rules and other account data.
+func (c *Change) DeleteBelongings(user UserNum) {
 	for _, s := range userBelongings {
 		c.exec(s, user)
-	}
-	if erase {
-		for _, s := range erasedBelongings {
-			c.exec(s, user)
-		}
 	}
 	c.NoteDeviceList(user)
 }

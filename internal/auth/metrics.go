@@ -1,0 +1,23 @@
+package auth
+
+import "github.com/prometheus/client_golang/prometheus"
+
+var (
+	descKept    = prometheus.NewDesc("stoa_auth_sessions", "Access tokens remembered.", nil, nil)
+	descLooked  = prometheus.NewDesc("stoa_auth_session_lookups_total", "Access tokens that were looked up in the store.", nil, nil)
+	descLimited = prometheus.NewDesc("stoa_auth_limited_total", "Attempts refused by the exact limits.", nil, nil)
+)
+
+// Describe implements [prometheus.Collector].
+func (a *Auth) Describe(ch chan<- *prometheus.Desc) {
+	ch <- descKept
+	ch <- descLooked
+	ch <- descLimited
+}
+
+// Collect implements [prometheus.Collector].
+func (a *Auth) Collect(ch chan<- prometheus.Metric) {
+	ch <- prometheus.MustNewConstMetric(descKept, prometheus.GaugeValue, float64(a.sessions.len()))
+	ch <- prometheus.MustNewConstMetric(descLooked, prometheus.CounterValue, float64(a.looked.Load()))
+	ch <- prometheus.MustNewConstMetric(descLimited, prometheus.CounterValue, float64(a.limited.Load()))
+}
