@@ -32,16 +32,16 @@ type deepest struct {
 	i     at
 }
 
-func (d deepest) less(o deepest) bool {
-	if d.depth != o.depth {
-		return d.depth > o.depth
+func isDeeper(a, b deepest) bool {
+	if a.depth != b.depth {
+		return a.depth > b.depth
 	}
-	return d.i < o.i
+	return a.i < b.i
 }
 
 // authDifference returns the events of the auth difference that are not conflicted themselves.
 func (r *resolver) authDifference() ([]at, error) {
-	d := &difference{r: r, words: (r.in.Branches + 63) / 64}
+	d := &difference{r: r, words: (r.in.Branches + 63) / 64, queue: heap[deepest]{less: isDeeper}}
 	d.all = make([]uint64, d.words)
 	for b := range r.in.Branches {
 		d.all[b/64] |= 1 << (b % 64)
@@ -113,7 +113,7 @@ func (d *difference) pass(from, to at) (changed bool) {
 // walk carries the bits down the auth chains until they no longer change. A node that every branch reaches is not
 // expanded; if it was, before the last bits came, only what it was expanded to hears of them.
 func (d *difference) walk() error {
-	for len(d.queue) > 0 {
+	for len(d.queue.items) > 0 {
 		i := d.queue.pop().i
 		d.queued[i] = false
 		if !d.expanded[i] && !d.isFull(i) {

@@ -9,10 +9,7 @@ import (
 	"stoa/matrix/eventauth"
 )
 
-// byPower orders events of equal standing in the graph: greater power of the sender first, then the older, then the event
-// ID.
-//
-// Spec: rooms/v2#definitions
+// byPower is what the reverse topological power ordering compares of an event.
 type byPower struct {
 	level          eventauth.Level
 	originServerTS int64 // ms
@@ -20,7 +17,11 @@ type byPower struct {
 	i              at
 }
 
-func (x byPower) less(y byPower) bool {
+// comesFirst compares events of which none rests on the other: greater power of the sender first, then the older, then the
+// lesser event ID.
+//
+// Spec: rooms/v2#definitions
+func comesFirst(x, y byPower) bool {
 	if x.level != y.level {
 		return x.level > y.level
 	}
@@ -52,7 +53,7 @@ func (r *resolver) reverseTopologicalPowerOrdering(set []at) ([]at, error) {
 			}
 		}
 	}
-	var ready heap[byPower]
+	ready := heap[byPower]{less: comesFirst}
 	push := func(i at) error {
 		x, err := r.powerOf(i)
 		if err == nil {
@@ -70,7 +71,7 @@ func (r *resolver) reverseTopologicalPowerOrdering(set []at) ([]at, error) {
 	// Events that rest on each other in a circle, which only room versions with assigned event IDs could express, never
 	// become ready and are left out: nothing in a circle can be authorised.
 	sorted := make([]at, 0, len(set))
-	for len(ready) > 0 {
+	for len(ready.items) > 0 {
 		i := ready.pop().i
 		sorted = append(sorted, i)
 		for _, waiting := range above[i] {

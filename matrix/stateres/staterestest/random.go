@@ -19,7 +19,7 @@ var Users = []string{
 type Fork struct {
 	*Room
 	States []State
-	// Verdicts are the attempts that were made, allowed or not, with the state of the time.
+	// Attempts are what was tried, allowed or not, with the state of the time.
 	Attempts []Attempt
 }
 
@@ -118,9 +118,8 @@ func (g *generator) live(b *branch, n int) {
 func (g *generator) send(b *branch, d Draft) {
 	g.ts += int64(g.rand.IntN(40)) - 10
 	d.TS, d.Depth, d.Prev = g.ts, b.depth+1, []stateres.Ref{b.head}
-	before := b.state
 	if g.options.Attempts {
-		before = b.state.Clone()
+		before := b.state.Clone()
 		d.Auth = g.fork.Select(d, before)
 		g.fork.Attempts = append(g.fork.Attempts, Attempt{g.fork.build(d), before, d.Auth})
 	}
