@@ -49,7 +49,8 @@ type barrier struct {
 }
 
 // Run follows the stream until ctx ends or the store closes. Everybody who waits is answered then.
-func (h *Hub) Run(ctx context.Context) error {
+func (h *Hub) Run(outer context.Context) error {
+	ctx, cancel := context.WithCancel(outer)
 	tail := h.store.Tail()
 	defer tail.Close()
 	ticks := make(chan struct{})
@@ -57,10 +58,11 @@ func (h *Hub) Run(ctx context.Context) error {
 		defer close(ticks)
 		h.tick(ctx)
 	}()
-	defer func() { <-ticks }()
-	defer h.Stop()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	defer func() {
+		h.Stop()
+		cancel()
+		<-ticks
+	}()
 	if err := h.CatchUp(ctx); err != nil {
 		return err
 	}

@@ -1,0 +1,246 @@
+package clientsync_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"stoa/internal/clientsync"
+	"stoa/internal/store"
+	"stoa/internal/token"
+	"stoa/matrix/id"
+)
+
+// mirror is a client that believes every word of its answers: the timelines and states of its rooms are what the answers
+// say they are. Gaps of limited timelines are filled by paging back from prev_batch.
+type mirror struct {
+	*person
+	filter string
+	// after: use_state_after; lazy: members are loaded lazily; noTimeline: the limit is 0.
+	after, lazy, noTimeline bool
+	rooms                   map[string]*mirrored
+}
+
+type mirrored struct {
+	num      store.RoomNum
+	timeline []string          // event IDs
+	state    map[string]string // type/state key → event ID
+	last     token.Timeline    // place of the newest event
+}
+
+func (p *person) mirror(filter string, after bool) *mirror {
+	return &mirror{
+		person: p, filter: filter, after: after, rooms: map[string]*mirrored{},
+		lazy: strings.Contains(filter, "lazy_load_members"), noTimeline: strings.Contains(filter, `"limit":0`),
+	}
+}
+
+// follow asks once and takes over the answer.
+func (m *mirror) follow(change ...func(*clientsync.Request)) {
+	m.h.t.Helper()
+	if m.after {
+		change = append(change, stateAfter)
+	}
+	a := m.sync(m.filter, change...)
+	for roomID := range a.Rooms.Leave {
+		delete(m.rooms, roomID)
+	}
+	for roomID, got := range a.Rooms.Join {
+		m.take(roomID, got)
+	}
+}
+
+func (m *mirror) take(roomID string, got roomAnswer) {
+	m.h.t.Helper()
+	r := m.rooms[roomID]
+	if r == nil {
+		r = &mirrored{state: map[string]string{}}
+		m.h.read(func(read *store.Read) (err error) {
+			r.num, err = read.RoomNum(roomID)
+			return err
+		})
+		m.rooms[roomID] = r
+	}
+	if got.Timeline.Limited {
+		prev, err := token.ParseTimeline(got.Timeline.PrevBatch)
+		m.must(err)
+		m.h.read(func(read *store.Read) error {
+			gap, err := read.Timeline(r.num, store.Place{Slot: store.Slot(r.last.Slot), Off: r.last.Offset},
+				store.Place{Slot: store.Slot(prev.Slot), Off: prev.Offset}, 100_000)
+			for _, e := range gap {
+				r.timeline = append(r.timeline, e.EventID)
+			}
+			return err
+		})
+	}
+	for _, ev := range got.Timeline.Events {
+		r.timeline = append(r.timeline, ev.EventID)
+	}
+	state := got.State.Events
+	if got.StateAfter != nil {
+		state = got.StateAfter.Events
+	}
+	for _, ev := range state {
+		r.state[ev.Type+"/"+*ev.StateKey] = ev.EventID
+	}
+	if got.StateAfter == nil {
+		for _, ev := range got.Timeline.Events {
+			if ev.StateKey != nil {
+				r.state[ev.Type+"/"+*ev.StateKey] = ev.EventID
+			}
+		}
+	}
+	if n := len(r.timeline); n > 0 {
+		m.h.read(func(read *store.Read) error {
+			e, err := read.EventByID(r.timeline[n-1])
+			r.last = token.Timeline{Slot: int64(e.Place.Slot), Offset: e.Place.Off}
+			return err
+		})
+	}
+}
+
+// check compares what the client believes with the store. A client that loads members lazily knows some of them, and one
+// with a limit of 0 no timeline.
+func (m *mirror) check(what string) {
+	m.h.t.Helper()
+	for roomID, r := range m.rooms {
+		timeline, state := m.h.truth(r.num)
+		if !m.noTimeline && !slices.Equal(r.timeline, timeline) {
+			m.h.t.Errorf("%s: %s in %s: timeline of %d events is not the %d of the room:\n%v\n%v",
+				what, m.UserID, roomID, len(r.timeline), len(timeline), r.timeline, timeline)
+		}
+		for key, want := range state {
+			got, ok := r.state[key]
+			if got != want && (ok || !m.lazy || !strings.HasPrefix(key, "m.room.member/")) {
+				m.h.t.Errorf("%s: %s in %s: state %s is %q, not %q", what, m.UserID, roomID, key, got, want)
+			}
+		}
+	}
+}
+
+// truth is the timeline and the state of a room as the store has them.
+func (h *house) truth(num store.RoomNum) (timeline []string, state map[string]string) {
+	h.t.Helper()
+	state = map[string]string{}
+	h.read(func(read *store.Read) error {
+		events, err := read.Timeline(num, store.Place{}, store.End, 100_000)
+		if err != nil {
+			return err
+		}
+		for _, e := range events {
+			timeline = append(timeline, e.EventID)
+		}
+		entries, err := read.CurrentState(num)
+		if err != nil {
+			return err
+		}
+		for _, entry := range entries {
+			pairs, err := h.store.Pairs(read, []store.KeyNum{entry.Key})
+			if err != nil {
+				return err
+			}
+			e, err := read.EventByNum(entry.Event)
+			if err != nil {
+				return err
+			}
+			state[pairs[0].Type+"/"+pairs[0].StateKey] = e.EventID
+		}
+		return nil
+	})
+	return timeline, state
+}
+
+func (h *house) read(f func(*store.Read) error) {
+	h.t.Helper()
+	if err := h.store.Read(h.t.Context(), f); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// Whatever happens at the same time, and wherever answers come from, the answers to a chain of tokens hold every event once
+// and in order, and lead to the state of the room.
+func TestAnswersAddUp(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*clientsync.Options){
+		"from memory":      func(*clientsync.Options) {},
+		"from the store":   func(o *clientsync.Options) { o.RingRecords = 1 },
+		"from both":        func(o *clientsync.Options) { o.RingRecords = 12 },
+		"with few in mind": func(o *clientsync.Options) { o.Users, o.EventBytes, o.Members = 2, 20_000, 2 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			onBothEngines(t, func(h *house) { walk(h) }, change)
+		})
+	}
+}
+
+func walk(h *house) {
+	const writers, rounds = 4, 25
+	owner := h.person("owner")
+	rooms := []id.RoomID{owner.create(), owner.create()}
+	clients := []*mirror{
+		h.person("reader0").mirror(`{"room":{"timeline":{"limit":3}}}`, false),
+		h.person("reader1").mirror(`{"room":{"timeline":{"limit":100}}}`, false),
+		h.person("reader2").mirror(`{"room":{"timeline":{"limit":2},"state":{"lazy_load_members":true}}}`, true),
+		h.person("reader3").mirror(`{"room":{"timeline":{"limit":1}}}`, true),
+		h.person("reader4").mirror(`{"room":{"timeline":{"limit":0}}}`, false),
+	}
+	for _, c := range clients {
+		for _, r := range rooms {
+			c.join(r)
+		}
+		c.follow()
+	}
+	late := h.person("late").mirror(`{"room":{"timeline":{"limit":3}}}`, false)
+	late.follow()
+	clients = append(clients, late)
+	var writing, reading sync.WaitGroup
+	done := make(chan struct{})
+	for w := range writers {
+		writing.Go(func() {
+			rnd := rand.New(rand.NewPCG(uint64(w), 1))
+			p := h.person(fmt.Sprintf("writer%d", w))
+			in := map[id.RoomID]bool{}
+			for i := range rounds {
+				r := rooms[rnd.IntN(len(rooms))]
+				switch n := rnd.IntN(10); {
+				case !in[r]:
+					p.join(r)
+					in[r] = true
+				case n == 0:
+					p.leave(r)
+					in[r] = false
+				case n == 1:
+					owner.set(r, "m.room.topic", "", fmt.Sprintf(`{"topic":"%d by %d"}`, i, w))
+				default:
+					p.say(r, fmt.Sprint(w, i))
+				}
+			}
+		})
+	}
+	for _, c := range clients {
+		reading.Go(func() {
+			for n := 0; ; n++ {
+				if c == late && n < len(rooms) {
+					c.join(rooms[n])
+				}
+				select {
+				case <-done:
+					c.follow()
+					return
+				default:
+					c.follow()
+				}
+			}
+		})
+	}
+	writing.Wait()
+	close(done)
+	reading.Wait()
+	for i, c := range clients {
+		c.check(fmt.Sprint("client ", i))
+	}
+}
