@@ -202,7 +202,7 @@ func (t *turn) highlight(out *TimelineEvent, view *pushrule.Event) error {
 		if r.UserID == out.PDU.Sender() {
 			continue
 		}
-		user, err := t.rs.userNum(t.ctx, r.UserID)
+		user, err := t.userNum(r.UserID)
 		if err != nil {
 			return err
 		}

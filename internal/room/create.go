@@ -95,6 +95,19 @@ func (rs *Rooms) Create(ctx context.Context, req CreateRequest) (id.RoomID, erro
 	if err := rs.planInvites(ctx, &plan, req); err != nil {
 		return id.RoomID{}, err
 	}
+	for range maxTries {
+		var roomID id.RoomID
+		roomID, err = rs.create(ctx, req, rules, plan)
+		// Another instance may have made the same room at the same time.
+		if err == nil || !rules.RoomIDFromCreate || !errors.Is(err, store.ErrDuplicate) {
+			return roomID, refused(err)
+		}
+	}
+	return id.RoomID{}, refused(err)
+}
+
+// create makes the room of a plan.
+func (rs *Rooms) create(ctx context.Context, req CreateRequest, rules *roomversion.Rules, plan creation) (id.RoomID, error) {
 	t, err := rs.newRoom(ctx, rules, req.Published, store.NewChange())
 	if err != nil {
 		return id.RoomID{}, err
@@ -110,10 +123,7 @@ func (rs *Rooms) Create(ctx context.Context, req CreateRequest) (id.RoomID, erro
 	if err != nil {
 		return id.RoomID{}, err
 	}
-	if err := departed.wait(); err != nil {
-		return id.RoomID{}, refused(err)
-	}
-	return t.r.id, nil
+	return t.r.id, departed.wait()
 }
 
 // planInvites adds the invitations, the last events of a new room.
@@ -157,7 +167,7 @@ func (rs *Rooms) newRoom(ctx context.Context, rules *roomversion.Rules, publishe
 	}
 	r.turn.Lock()
 	t := r.begin(ctx, change)
-	t.isNew = true
+	t.isNew, t.now = true, rs.creationTime()
 	t.row = store.Room{Num: num, Version: rules.Version, Resident: true, Published: published, CreatedTS: t.now}
 	return t, nil
 }

@@ -222,40 +222,41 @@ func (rc *receiver) addOutlier(in incoming) error {
 		return err
 	}
 	err := rc.rs.write(rc.ctx, rc.roomID, func(*roomversion.Rules) []eventauth.Key { return nil }, func(t *turn) error {
-		if !t.r.flight.settle() {
-			return store.ErrConflict
-		}
-		return t.rs.store.Read(t.ctx, func(read *store.Read) error {
-			t.read = read
-			defer func() { t.read = nil }()
-			if _, err := read.EventByID(in.pdu.EventID().String()); !errors.Is(err, store.ErrNotFound) {
-				return errors.Join(errNothing, err)
-			}
-			a := arrival{pdu: in.pdu}
-			auth, err := t.authEvents(newGraph(t, read), &a)
-			if err != nil {
-				return err
-			}
-			standing := store.Outlier
-			reason := in.unsigned
-			if reason == nil {
-				if reason, err = t.judgeAuth(in.pdu, auth); err != nil {
-					return err
-				}
-			}
-			if reason != nil {
-				standing |= store.Rejected
-			}
-			if a.num, err = t.rs.store.NextEvent(t.ctx); err != nil {
-				return err
-			}
-			return t.storeUnplaced(a, 0, standing)
-		})
+		return t.settled(func() error { return t.receiveOutlier(in) })
 	})
 	if errors.Is(err, store.ErrDuplicate) {
 		return nil
 	}
 	return err
+}
+
+// receiveOutlier judges an outlier and writes it.
+func (t *turn) receiveOutlier(in incoming) error {
+	switch _, err := t.read.EventByID(in.pdu.EventID().String()); {
+	case err == nil:
+		return errNothing
+	case !errors.Is(err, store.ErrNotFound):
+		return err
+	}
+	a := arrival{pdu: in.pdu}
+	auth, err := t.authEvents(newGraph(t, t.read), &a)
+	if err != nil {
+		return err
+	}
+	standing := store.Outlier
+	reason := in.unsigned
+	if reason == nil {
+		if reason, err = t.judgeAuth(in.pdu, auth); err != nil {
+			return err
+		}
+	}
+	if reason != nil {
+		standing |= store.Rejected
+	}
+	if a.num, err = t.rs.store.NextEvent(t.ctx); err != nil {
+		return err
+	}
+	return t.storeUnplaced(a, 0, standing)
 }
 
 // fillGap asks for the events between the forward extremities and an event, and

@@ -1,6 +1,8 @@
 package room
 
 import (
+	"errors"
+
 	"stoa/internal/store"
 	"stoa/matrix/event"
 	"stoa/matrix/id"
@@ -39,7 +41,7 @@ func (t *turn) moveMember(stateKey string, before, after *entry, change *StateCh
 	if !local {
 		return nil
 	}
-	num, err := t.rs.userNum(t.ctx, user)
+	num, err := t.userNum(user)
 	if err != nil {
 		return err
 	}
@@ -61,6 +63,17 @@ func (t *turn) moveMember(stateKey string, before, after *entry, change *StateCh
 	}
 	t.change.SetMembership(row)
 	return nil
+}
+
+// userNum is the number of a local user.
+func (t *turn) userNum(user id.UserID) (store.UserNum, error) {
+	if t.read != nil {
+		num, err := t.rs.store.UserNum(t.read, user.String())
+		if !errors.Is(err, store.ErrNotFound) {
+			return num, err
+		}
+	}
+	return t.rs.userNum(t.ctx, user)
 }
 
 func (t *turn) countMember(user id.UserID, membership string, by int64, local bool) {

@@ -350,7 +350,7 @@ func (rs *Rooms) authorise(ctx context.Context, req MembershipRequest, check *jo
 		return id.UserID{}, err
 	}
 	if authoriser.IsZero() {
-		return id.UserID{}, mxerr.UnableToGrantJoin("No member on this server may invite to the room").WithStatus(403)
+		return id.UserID{}, mxerr.Forbidden("Nobody in the room can let you in: no member here may invite")
 	}
 	return authoriser, nil
 }

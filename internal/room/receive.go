@@ -130,12 +130,7 @@ func (rc *receiver) accept(in incoming) (got Received, err error) {
 		return Received{}, err
 	}
 	err = rc.rs.write(rc.ctx, rc.roomID, need, func(t *turn) (err error) {
-		if !t.r.flight.settle() {
-			return store.ErrConflict
-		}
-		return t.rs.store.Read(t.ctx, func(read *store.Read) error {
-			t.read = read
-			defer func() { t.read = nil }()
+		return t.settled(func() error {
 			got, err = t.receive(in)
 			return err
 		})
@@ -144,6 +139,25 @@ func (rc *receiver) accept(in incoming) (got Received, err error) {
 		got.Known, err = true, nil // the same event came twice at once
 	}
 	return got, err
+}
+
+// settled lets f read the graph in one snapshot, once nothing of the room is under
+// way. What has to be read by others is read before, as a request never holds two
+// snapshots.
+func (t *turn) settled(f func() error) error {
+	if !t.r.flight.settle() {
+		return store.ErrConflict
+	}
+	if t.rs.opt.PushRules != nil {
+		if _, err := t.watch(); err != nil {
+			return err
+		}
+	}
+	return t.rs.store.Read(t.ctx, func(read *store.Read) error {
+		t.read = read
+		defer func() { t.read = nil }()
+		return f()
+	})
 }
 
 // intern gives numbers to what an event is stored with.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -79,6 +80,7 @@ type Rooms struct {
 	pdus    *lru.Cache[store.EventNum, *event.PDU]
 	txns    *lru.Cache[Txn, id.EventID]
 	sending sending
+	created atomic.Int64 // the last creationTime
 }
 
 // New makes the rooms of a store. It reads nothing.
@@ -135,6 +137,19 @@ func (rs *Rooms) userNum(ctx context.Context, user id.UserID) (store.UserNum, er
 		return 0, err
 	}
 	return nums[0], nil
+}
+
+// creationTime is the time in ms of a room that is being made. No two rooms are
+// made at the same time here: where the room ID is the hash of the create event,
+// nothing else tells two rooms of one user apart.
+func (rs *Rooms) creationTime() int64 {
+	for {
+		last := rs.created.Load()
+		now := max(rs.now(), last+1)
+		if rs.created.CompareAndSwap(last, now) {
+			return now
+		}
+	}
 }
 
 // now is the time in ms.
