@@ -6,7 +6,6 @@ import (
 
 	"stoa/internal/room"
 	"stoa/internal/store"
-	"stoa/internal/userdata"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
@@ -27,16 +26,21 @@ type Rooms interface {
 	Event(ctx context.Context, viewer id.UserID, roomID id.RoomID, eventID id.EventID) (room.View, error)
 }
 
+// Marks keeps the m.fully_read marks, which are account data.
+type Marks interface {
+	SetFullyRead(ctx context.Context, user User, roomID id.RoomID, eventID id.EventID) error
+}
+
 // Receipts moves how far users have read.
 type Receipts struct {
 	store *store.Store
 	rooms Rooms
-	data  *userdata.Data
+	data  Marks
 	clock func() time.Time
 }
 
 // NewReceipts makes it. It starts nothing.
-func NewReceipts(s *store.Store, rooms Rooms, data *userdata.Data, clock func() time.Time) *Receipts {
+func NewReceipts(s *store.Store, rooms Rooms, data Marks, clock func() time.Time) *Receipts {
 	return &Receipts{store: s, rooms: rooms, data: data, clock: clock}
 }
 
@@ -72,7 +76,7 @@ func (x *Receipts) Send(ctx context.Context, user User, roomID id.RoomID, receip
 			return err
 		}
 		if receipt.Type == TypeFullyRead {
-			if err := x.data.SetFullyRead(ctx, userdata.User{ID: user.ID, Num: user.Num}, roomID, receipt.EventID); err != nil {
+			if err := x.data.SetFullyRead(ctx, user, roomID, receipt.EventID); err != nil {
 				return err
 			}
 		} else if ahead(row, have) {

@@ -74,3 +74,10 @@ func (s syncFilters) Filter(ctx context.Context, v clientsync.Viewer, filterID s
 	filter, err := s.data.Filter(ctx, userdata.User{ID: v.UserID, Num: v.UserNum}, filterID)
 	return filter, err
 }
+
+// readMarks keeps the marks of package ephemeral as account data.
+type readMarks struct{ data *userdata.Data }
+
+func (m readMarks) SetFullyRead(ctx context.Context, user ephemeral.User, roomID id.RoomID, eventID id.EventID) error {
+	return m.data.SetFullyRead(ctx, userdata.User{ID: user.ID, Num: user.Num}, roomID, eventID)
+}

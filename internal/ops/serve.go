@@ -160,7 +160,7 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 		Clock:        time.Now,
 		Typing:       typing,
 		Presence:     presence,
-		Receipts:     ephemeral.NewReceipts(s.store, s.rooms, s.data, time.Now),
+		Receipts:     ephemeral.NewReceipts(s.store, s.rooms, readMarks{s.data}, time.Now),
 		Hub:          srv.hub,
 	})
 	pages := webui.Routes(webui.Options{
