@@ -19,7 +19,7 @@ func TestSets(t *testing.T) {
 	for shape := range 4 {
 		t.Run(fmt.Sprintf("shape %d", shape), func(t *testing.T) {
 			t.Parallel()
-			for seed := range uint64(150) {
+			for seed := range uint64(100) {
 				compareSets(t, rules, rand.New(rand.NewPCG(seed, uint64(shape))), shape)
 				if t.Failed() {
 					t.Fatalf("seed %d", seed)
