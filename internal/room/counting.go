@@ -137,6 +137,9 @@ func (t *turn) count(out *TimelineEvent) error {
 	if err := t.addTotals(out); err != nil {
 		return err
 	}
+	if err := t.markOwn(out); err != nil {
+		return err
+	}
 	return t.highlight(out, view)
 }
 

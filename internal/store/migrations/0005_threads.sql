@@ -1,8 +1,9 @@
--- The newest event of each thread, and the counts of the thread up to it.
+-- The events of each thread, with the counts of the thread up to each.
 CREATE TABLE threads (
 	room   BIGINT NOT NULL,
 	root   TEXT NOT NULL, -- event ID
 	slot   BIGINT NOT NULL,
 	totals {{blob}},
-	PRIMARY KEY (room, root)
+	PRIMARY KEY (room, root, slot)
 ) {{clustered}};
+CREATE INDEX threads_slot ON threads (room, slot, root);
