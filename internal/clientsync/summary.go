@@ -11,7 +11,7 @@ import (
 
 // heroCount is how many members stand for a room without a name.
 //
-// Spec: client-server-api#get_matrixclientv3sync_response-200_roomsummary
+// Spec: client-server-api#get_matrixclientv3sync
 const heroCount = 5
 
 // summary is what clients need to name a room.
@@ -182,7 +182,7 @@ func (k *work) isNamed(num store.RoomNum) (bool, error) {
 
 // appendSummary appends `summary`.
 //
-// Spec: client-server-api#get_matrixclientv3sync_response-200_roomsummary
+// Spec: client-server-api#get_matrixclientv3sync
 func (k *work) appendSummary(s *summary) {
 	k.out = append(separate(k.out), `"summary":{`...)
 	if len(s.heroes) > 0 {
