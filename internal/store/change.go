@@ -16,9 +16,10 @@ package store
 //
 //	c.execOne(claimKey, ErrKeyTaken, user, device, keyID)
 //
-// Statements may not have a RETURNING clause. Arguments are integers, bool,
-// string, *string, []byte (not changed until the commit), nil, the number types of
-// this package, and lists of them for the markers of [Stmt].
+// Statements may not have a RETURNING clause. Arguments are integers, bool (for
+// BIGINT), string and *string (for TEXT, JSON too), []byte (for a blob; not changed
+// until the commit), nil, the number types of this package, and lists of them for
+// the markers of [Stmt].
 
 // Change is a write, as a value: rows, and the heads it was built on. It is
 // filled by one goroutine and handed to [Store.Commit] once.

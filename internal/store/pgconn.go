@@ -130,11 +130,7 @@ func (c *pgConn) encodeOne(oid uint32, v *value, a *args) (format int16, err err
 		c.enc = append(c.enc, escapeNUL(v.s)...)
 		return 1, nil
 	case kindBytes:
-		if oid == oidText || oid == oidVarchar { // JSON kept byte for byte
-			c.enc = append(c.enc, escapeNUL(v.s)...)
-			return 1, nil
-		}
-		if oid != oidBytea {
+		if oid != oidBytea { // a TEXT takes a string: SQLite would keep it as a blob, equal to no text
 			return 0, errArgument
 		}
 		c.enc = append(c.enc, v.s...)

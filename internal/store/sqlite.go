@@ -405,6 +405,10 @@ func (e *sqliteEngine) finish(g *group) error {
 	}
 	if err := e.writer.run(e.writer.commit); err != nil {
 		e.abort()
+		if sqlite.ErrCode(err).ToPrimary() == sqlite.ResultIOErr {
+			// it may be in the log all the same, and come back after a crash
+			return fmt.Errorf("%w: commit: %w", ErrOutcomeUnknown, err)
+		}
 		return fmt.Errorf("commit: %w", err)
 	}
 	if len(g.stream) > 0 {
