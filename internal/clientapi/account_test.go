@@ -189,7 +189,7 @@ func TestDeactivate(t *testing.T) {
 			t.Fatalf("got %+v, %v", account, err)
 		}
 		err = s.store.Read(t.Context(), func(r *store.Read) error {
-			erased, err := r.Erased([]store.UserNum{account.Num})
+			erased, err := r.Erased([]string{alice.UserID, "@nobody:stoa.test"})
 			if len(erased) != 1 {
 				t.Errorf("erased: %v", erased)
 			}

@@ -284,6 +284,11 @@ func (v *Viewer) view(e store.Event, pdu *event.PDU) (View, bool, error) {
 	if err != nil || !sees {
 		return View{}, false, err
 	}
+	if membership != event.MembershipJoin {
+		if pdu, err = v.withoutErased(pdu); err != nil {
+			return View{}, false, err
+		}
+	}
 	out := View{
 		Num: e.Num, Slot: e.Place.Slot, Off: e.Place.Off, PDU: pdu, ReceivedTS: e.ReceivedTS,
 		TxnDevice: e.TxnDevice, TxnID: e.TxnID, Membership: membership,

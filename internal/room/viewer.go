@@ -30,6 +30,7 @@ type Viewer struct {
 	// members and visibilities are the values of the viewer's member event and
 	// of the history visibility, each from a slot on, ascending.
 	members, visibilities []valueFrom
+	erased                map[id.UserID]bool // senders looked up so far
 }
 
 // valueFrom is a value that a piece of state had from a slot on.

@@ -38,7 +38,7 @@ var (
 	selectAccountNum = stmt(`SELECT ` + accountColumns + ` FROM users WHERE num = $1 AND account = 1`)
 	selectAccounts   = stmt(`SELECT ` + accountColumns + ` FROM users WHERE num > $1 AND account = 1 ORDER BY num LIMIT $2`)
 	selectAnyAccount = stmt(`SELECT num FROM users WHERE account = 1 LIMIT 1`)
-	selectErased     = stmt(`SELECT num FROM users WHERE erased = 1 AND {{in num $1}}`)
+	selectErased     = stmt(`SELECT user_id FROM users WHERE erased = 1 AND {{intext user_id $1}}`)
 
 	makeAccount = stmt(`UPDATE users SET account = 1, password_hash = $2, admin = $3, created_ts = $4
 		WHERE num = $1 AND local = 1 AND account = 0`)
@@ -86,10 +86,10 @@ func (r *Read) HasAccounts() (bool, error) {
 	return err == nil, err
 }
 
-// Erased returns those of the users whose events are hidden from who did not
-// have them before.
-func (r *Read) Erased(users []UserNum) ([]UserNum, error) {
-	return query(r, selectErased, num[UserNum], users)
+// Erased returns those of the users whose events are shown redacted to who was
+// not in the room when they were sent.
+func (r *Read) Erased(userIDs []string) ([]string, error) {
+	return query(r, selectErased, (*Row).Text, userIDs)
 }
 
 // UserHead returns the head of a user, for a change that is built on it.

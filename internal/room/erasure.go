@@ -1,0 +1,36 @@
+package room
+
+import (
+	"fmt"
+
+	"stoa/matrix/event"
+	"stoa/matrix/id"
+)
+
+// withoutErased gives an event as it is shown to a viewer who was not in the
+// room when it was sent: redacted if its sender's account has been erased since.
+// Those who were in the room have had the event and keep it.
+//
+// Spec: client-server-api#account-deactivation
+func (v *Viewer) withoutErased(pdu *event.PDU) (*event.PDU, error) {
+	sender := pdu.Sender()
+	if !v.rs.isLocal(sender) || sender == v.User {
+		return pdu, nil
+	}
+	gone, known := v.erased[sender]
+	if !known {
+		list, err := v.read.Erased([]string{sender.String()})
+		if err != nil {
+			return nil, fmt.Errorf("look for the erasure of %s: %w", sender, err)
+		}
+		gone = len(list) > 0
+		if v.erased == nil {
+			v.erased = map[id.UserID]bool{}
+		}
+		v.erased[sender] = gone
+	}
+	if gone {
+		return pdu.Redacted(), nil
+	}
+	return pdu, nil
+}
