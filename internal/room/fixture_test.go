@@ -44,7 +44,27 @@ func newHouse(t testing.TB, s *store.Store, change ...func(*room.Options)) *hous
 		t.Fatal(err)
 	}
 	h.Rooms = rooms
+	if _, again := checked.LoadOrStore(s, true); !again {
+		t.Cleanup(func() { h.examine() })
+	}
 	return h
+}
+
+// checked are the stores that are examined when their test ends.
+var checked sync.Map
+
+// examine checks the invariants of the store.
+func (h *house) examine() {
+	if h.t.Failed() {
+		return
+	}
+	findings, err := h.store.Findings(context.Background(), store.CheckOptions{Totals: room.CheckTotals}, 20)
+	if err != nil {
+		h.t.Error(err)
+	}
+	for _, f := range findings {
+		h.t.Errorf("the store is not in order: %s", f)
+	}
 }
 
 func (h *house) Profile(_ context.Context, user id.UserID) (room.Profile, error) {

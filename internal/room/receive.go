@@ -119,6 +119,8 @@ type incoming struct {
 	state []store.EventNum
 	// gap says that the prev events are missing for good.
 	gap bool
+	// target is what a redaction redacts, the zero value for other events.
+	target store.Event
 }
 
 // accept puts an event into the graph, in the room's turn.
@@ -213,8 +215,20 @@ func (t *turn) receive(in incoming) (Received, error) {
 		got.Standing = store.SoftFailed
 		return got, t.setAside(g, a, before, store.SoftFailed)
 	}
+	if in.pdu.Type() == event.TypeRedaction && !in.pdu.IsState() {
+		var applies bool
+		if in.target, applies, err = t.redactionOf(in.pdu); err != nil {
+			return got, err
+		}
+		if !applies {
+			got.Standing, got.Reason = store.SoftFailed, errWithheld
+			return got, t.withhold(g, a, before)
+		}
+	}
 	return got, t.admit(g, in, a, before, prev)
 }
+
+var errWithheld = errors.New("what it redacts is not here, or may not be redacted by its sender")
 
 // authEvents loads the auth events of an event.
 func (t *turn) authEvents(g *graph, a *arrival) ([]eventauth.AuthEvent, error) {
@@ -391,17 +405,6 @@ func (t *turn) admit(g *graph, in incoming, a arrival, before snapshot, prev []s
 			return err
 		}
 	}
-	target, applies, err := t.redactionOf(in.pdu)
-	if err != nil {
-		return err
-	}
-	if in.pdu.Type() == event.TypeRedaction && !isState && !applies {
-		// It is not shown until it can be applied, but others build on it.
-		if err := t.withhold(g, a, before, tips); err != nil {
-			return err
-		}
-		return t.moveState(g, now, after, 0)
-	}
 	a.slot = t.row.Slot + 1
 	a.before = g.keep(before)
 	a.current = isState && linear
@@ -432,8 +435,8 @@ func (t *turn) admit(g *graph, in incoming, a arrival, before snapshot, prev []s
 			return err
 		}
 	}
-	if applies {
-		if err := t.redact(target, t.out.Events[len(t.out.Events)-1]); err != nil {
+	if in.target.Num != 0 {
+		if err := t.redact(in.target, t.out.Events[len(t.out.Events)-1]); err != nil {
 			return err
 		}
 	}
@@ -565,7 +568,7 @@ func (t *turn) moveState(g *graph, from, to snapshot, moved store.KeyNum) error 
 //
 // Spec: rooms/v3#handling-redactions
 func (t *turn) redactionOf(pdu *event.PDU) (target store.Event, applies bool, err error) {
-	if pdu.Type() != event.TypeRedaction || pdu.IsState() || pdu.Redacts().IsZero() {
+	if pdu.Redacts().IsZero() {
 		return store.Event{}, false, nil
 	}
 	target, err = t.stored(pdu.Redacts())
@@ -579,17 +582,14 @@ func (t *turn) redactionOf(pdu *event.PDU) (target store.Event, applies bool, er
 	return target, applies, err
 }
 
-// withhold stores a redaction that can't be applied (yet): it has no place in the
-// timeline, but is a forward extremity.
-func (t *turn) withhold(g *graph, a arrival, before snapshot, tips []tip) error {
-	if err := t.storeUnplaced(a, g.keep(before), 0); err != nil {
-		return err
-	}
+// withhold stores a redaction that can't be applied (yet): clients don't see it.
+//
+// Spec: rooms/v3#handling-redactions
+func (t *turn) withhold(g *graph, a arrival, before snapshot) error {
 	if redacts := a.pdu.Redacts(); !redacts.IsZero() {
 		t.change.AddWaitingRedaction(t.row.Num, redacts.String(), a.num)
 	}
-	t.setTips(tips)
-	return nil
+	return t.setAside(g, a, before, store.SoftFailed)
 }
 
 // waitingLimit bounds the redactions that are tried on an event that has come.

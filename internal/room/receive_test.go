@@ -332,7 +332,7 @@ func TestReceive_withholds_a_redaction_until_its_target_comes(t *testing.T) {
 		base := f.heads()
 		target := f.make(bob, base, "m.room.message", nil, `{"body":"secret"}`)
 		redaction := f.make(bob, base, "m.room.redaction", nil, fmt.Sprintf(`{"redacts":%q}`, target.pdu.EventID()))
-		f.deliver(h, redaction, 0)
+		f.deliver(h, redaction, store.SoftFailed)
 		if _, err := h.Event(t.Context(), alice, f.roomID, redaction.pdu.EventID()); err == nil {
 			t.Error("the redaction is shown before its target")
 		}
@@ -351,7 +351,7 @@ func TestReceive_withholds_a_redaction_until_its_target_comes(t *testing.T) {
 		f.deliver(h, f.list[len(f.list)-1], 0)
 		eve := userOf(t, "eve", farName)
 		f.deliver(h, f.make(eve, f.heads(), "m.room.member", ptr(eve.String()), `{"membership":"join"}`), 0)
-		f.deliver(h, f.make(eve, f.heads(), "m.room.redaction", nil, fmt.Sprintf(`{"redacts":%q}`, mine)), 0)
+		f.deliver(h, f.make(eve, f.heads(), "m.room.redaction", nil, fmt.Sprintf(`{"redacts":%q}`, mine)), store.SoftFailed)
 		if view, err = h.Event(t.Context(), alice, f.roomID, mine); err != nil || view.RedactedBy != nil {
 			t.Errorf("alice's message is %+v, %v", view, err)
 		}

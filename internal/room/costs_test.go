@@ -1,0 +1,228 @@
+package room
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"testing"
+
+	"stoa/internal/store"
+	"stoa/internal/store/storetest"
+	"stoa/matrix/event"
+	"stoa/matrix/id"
+	"stoa/matrix/signing"
+)
+
+func testRooms(t testing.TB, s *store.Store) *Rooms {
+	t.Helper()
+	keyID, err := id.ParseKeyID("ed25519:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := signing.NewKey(keyID, bytes.Repeat([]byte{1}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := id.ParseServerName(storetest.ServerName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rs, err := New(Options{Store: s, Signer: signing.NewSigner(server, key)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rs
+}
+
+func testUser(t testing.TB, localpart string) id.UserID {
+	t.Helper()
+	server, err := id.ParseServerName(storetest.ServerName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	user, err := id.NewUserID(localpart, server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return user
+}
+
+// fullRoom makes a room with members user0, user1 … beside its creator alice, in
+// large groups.
+func fullRoom(t testing.TB, rs *Rooms, members int) id.RoomID {
+	t.Helper()
+	alice := testUser(t, "alice")
+	roomID, err := rs.Create(t.Context(), CreateRequest{Creator: alice, Preset: PresetPublicChat})
+	if err != nil {
+		t.Fatal(err)
+	}
+	drafts := make([]Draft, members)
+	for i := range drafts {
+		user := testUser(t, fmt.Sprintf("user%d", i))
+		stateKey := user.String()
+		drafts[i] = Draft{
+			RoomID: roomID, Sender: user, Type: event.TypeMember, StateKey: &stateKey,
+			Content: json.RawMessage(`{"membership":"join"}`),
+		}
+	}
+	if _, err := rs.SendMany(t.Context(), roomID, drafts); err != nil {
+		t.Fatal(err)
+	}
+	return roomID
+}
+
+// writes counts the rows that sending a draft writes.
+func writes(t testing.TB, rs *Rooms, d Draft) int {
+	t.Helper()
+	if err := rs.intern(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	r := rs.resident.acquire(d.RoomID)
+	defer rs.resident.release(r)
+	departed, err := r.take(t.Context(), d.needs, func(turn *turn) error {
+		_, err := turn.send(d)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := departed.wait(); err != nil {
+		t.Fatal(err)
+	}
+	return departed.turns[0].change.Writes()
+}
+
+func TestSend_writes_as_many_rows_in_a_large_room_as_in_a_small_one(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
+		rs := testRooms(t, open())
+		alice := testUser(t, "alice")
+		small, large := fullRoom(t, rs, 9), fullRoom(t, rs, 9_999)
+		for name, content := range map[string]string{
+			"a message":      `{"msgtype":"m.text","body":"hello"}`,
+			"a mention":      `{"msgtype":"m.text","body":"hello","m.mentions":{"user_ids":["@user1:stoa.test"]}}`,
+			"a room mention": `{"msgtype":"m.text","body":"@room","m.mentions":{"room":true}}`,
+		} {
+			count := func(roomID id.RoomID) int {
+				d := Draft{RoomID: roomID, Sender: alice, Type: "m.room.message", Content: json.RawMessage(content)}
+				d.Txn = Txn{UserID: alice, DeviceID: "D", Path: roomID.String(), ID: name}
+				return writes(t, rs, d)
+			}
+			few, many := count(small), count(large)
+			if few != many || few > 7 {
+				t.Errorf("%s writes %d rows in the small room, %d in the large one", name, few, many)
+			}
+		}
+		join := func(roomID id.RoomID, name string) int {
+			user := testUser(t, name)
+			stateKey := user.String()
+			return writes(t, rs, Draft{
+				RoomID: roomID, Sender: user, Type: event.TypeMember, StateKey: &stateKey,
+				Content: json.RawMessage(`{"membership":"join"}`),
+			})
+		}
+		if few, many := join(small, "late"), join(large, "later"); few != many {
+			t.Errorf("a join writes %d rows in the small room, %d in the large one", few, many)
+		}
+		stateBytes(t, rs, large)
+	})
+}
+
+// stateBytes checks that what keeps the state of a room takes no more than three
+// times the bytes of its state events: two integers-only rows for an entry and for
+// a change of it.
+func stateBytes(t *testing.T, rs *Rooms, roomID id.RoomID) {
+	t.Helper()
+	err := rs.store.Read(t.Context(), func(read *store.Read) error {
+		room, err := read.Room(roomID.String())
+		if err != nil {
+			return err
+		}
+		entries, err := read.CurrentState(room.Num)
+		if err != nil {
+			return err
+		}
+		log, err := read.StateLog(room.Num, 0, room.Slot)
+		if err != nil {
+			return err
+		}
+		events := 0
+		for from := 0; from < len(log); from += 1000 {
+			var nums []store.EventNum
+			for _, l := range log[from:min(from+1000, len(log))] {
+				nums = append(nums, l.Event)
+			}
+			rows, err := read.SyncEvents(nums, nil)
+			if err != nil {
+				return err
+			}
+			for _, row := range rows {
+				events += len(row.Bytes)
+			}
+		}
+		const integer = 8 // bytes; the engines take less for small ones
+		// current_state: 5 columns, and 3 and 3 in its indexes; state_log: 5 and 3.
+		state := len(entries)*(5+3+3)*integer + len(log)*(5+3)*integer + events
+		if state > 3*events {
+			t.Errorf("the state takes %d bytes, its events %d", state, events)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSend_needs_no_more_of_a_large_room_than_who_acts(t *testing.T) {
+	t.Parallel()
+	s := storetest.SQLite(t)
+	roomID := fullRoom(t, testRooms(t, s), 5_000)
+	rs := testRooms(t, s) // knows nothing yet
+	for i := range 3 {
+		d := Draft{
+			RoomID: roomID, Sender: testUser(t, fmt.Sprintf("user%d", i)), Type: "m.room.message",
+			Content: json.RawMessage(`{"body":"hello"}`),
+		}
+		if _, err := rs.Send(context.Background(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := rs.resident.acquire(roomID)
+	defer rs.resident.release(r)
+	// create event, power levels, and the three who spoke
+	if len(r.state) > 5 {
+		t.Errorf("%d entries of the state are in memory", len(r.state))
+	}
+}
+
+func TestResidents_lets_go_of_rooms_that_nobody_uses(t *testing.T) {
+	t.Parallel()
+	rs := testRooms(t, storetest.SQLite(t))
+	rs.resident.limit = 3
+	alice := testUser(t, "alice")
+	for range 10 {
+		roomID, err := rs.Create(t.Context(), CreateRequest{Creator: alice})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := Draft{RoomID: roomID, Sender: alice, Type: "m.room.message", Content: json.RawMessage(`{"body":"hello"}`)}
+		if _, err := rs.Send(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := rs.resident.order.Len(); n > 3 {
+		t.Errorf("%d rooms are in memory, at most 3 are allowed", n)
+	}
+	unknown, err := id.ParseRoomID("!unknown:" + storetest.ServerName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := Draft{RoomID: unknown, Sender: alice, Type: "m.room.message", Content: json.RawMessage(`{}`)}
+	if _, err := rs.Send(t.Context(), d); err == nil {
+		t.Error("an unknown room takes messages")
+	}
+	if _, kept := rs.resident.byID[unknown]; kept {
+		t.Error("an unknown room is kept in memory")
+	}
+}
