@@ -113,14 +113,14 @@ func (v *Viewer) memberNums(slot store.Slot) ([]store.EventNum, error) {
 	if slot >= v.Room.Slot {
 		const page = 5000
 		for _, membership := range memberships {
-			for after := store.KeyNum(0); ; {
+			for after := (store.Member{}); ; {
 				members, err := v.read.Members(v.Room.Num, membership, after, page)
 				if err != nil {
 					return nil, err
 				}
 				for _, m := range members {
 					nums = append(nums, m.Event)
-					after = m.Key
+					after = m
 				}
 				if len(members) < page {
 					break

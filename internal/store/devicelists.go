@@ -7,7 +7,7 @@ const memberType = `k.type = 'm.room.member'`
 
 var (
 	selectListsChanged = stmt(`SELECT u.user_id FROM users u WHERE u.num IN
-		(SELECT owner FROM stream WHERE kind = 5 AND owner_kind = 2 AND pos > $2 AND pos <= $3)
+		(SELECT owner FROM stream WHERE kind = 5 AND pos > $2 AND pos <= $3)
 		AND (u.num = $1 OR EXISTS (SELECT 1 FROM memberships m
 			JOIN state_keys k ON ` + memberType + ` AND k.state_key = u.user_id
 			JOIN current_state c ON c.room = m.room AND c.key = k.num AND c.membership = 1

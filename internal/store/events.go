@@ -6,6 +6,7 @@ package store
 import (
 	"cmp"
 	"errors"
+	"slices"
 )
 
 // Place is where an event stands in its room's timeline. Live events are at
@@ -284,15 +285,14 @@ var (
 		ON CONFLICT (room, target, rel_type, slot, off) DO NOTHING`)
 	deleteRelation    = stmt(`DELETE FROM relations WHERE room = $1 AND target = $2 AND rel_type = $3 AND slot = $4 AND off = $5`)
 	selectRelationsUp = stmt(`SELECT ` + relationColumns + ` FROM relations
-		WHERE room = $1 AND target = $2 AND (rel_type = $3 OR $3 = '') AND (type = $4 OR $4 = '')
+		WHERE room = $1 AND target = $2 AND rel_type = $3 AND (type = $4 OR $4 = '')
 		AND (slot, off) > ($5, $6) AND (slot, off) <= ($7, $8) ORDER BY slot, off LIMIT $9`)
 	selectRelationsDown = stmt(`SELECT ` + relationColumns + ` FROM relations
-		WHERE room = $1 AND target = $2 AND (rel_type = $3 OR $3 = '') AND (type = $4 OR $4 = '')
+		WHERE room = $1 AND target = $2 AND rel_type = $3 AND (type = $4 OR $4 = '')
 		AND (slot, off) < ($5, $6) AND (slot, off) >= ($7, $8) ORDER BY slot DESC, off DESC LIMIT $9`)
+	selectRelTypes = stmt(`SELECT DISTINCT rel_type FROM relations WHERE room = $1 AND target = $2`)
 	countRelations = stmt(`SELECT COUNT(*) FROM relations WHERE room = $1 AND target = $2 AND rel_type = $3`)
-	selectThreads  = stmt(`SELECT target, MAX(slot) AS newest FROM relations
-		WHERE room = $1 AND rel_type = 'm.thread' GROUP BY target HAVING MAX(slot) < $2 ORDER BY newest DESC LIMIT $3`)
-	relatedBy = stmt(`SELECT COUNT(*) FROM (SELECT 1 FROM relations
+	relatedBy      = stmt(`SELECT COUNT(*) FROM (SELECT 1 FROM relations
 		WHERE room = $1 AND target = $2 AND rel_type = $3 AND sender = $4 LIMIT 1) AS own`)
 )
 
@@ -314,13 +314,38 @@ func (c *Change) DropRelation(r Relation) {
 // Relations returns what relates to an event with from < place ≤ to, oldest
 // first. An empty relType or evType stands for all.
 func (r *Read) Relations(room RoomNum, target, relType, evType string, from, to Place, limit int) ([]Relation, error) {
-	return query(r, selectRelationsUp, scanRelation, room, target, relType, evType, from.Slot, from.Off, to.Slot, to.Off, limit)
+	return r.relations(selectRelationsUp, Place.Compare, room, target, relType, evType, from, to, limit)
 }
 
 // RelationsBack returns what relates to an event with to ≤ place < from, newest
 // first.
 func (r *Read) RelationsBack(room RoomNum, target, relType, evType string, from, to Place, limit int) ([]Relation, error) {
-	return query(r, selectRelationsDown, scanRelation, room, target, relType, evType, from.Slot, from.Off, to.Slot, to.Off, limit)
+	newest := func(p, q Place) int { return q.Compare(p) }
+	return r.relations(selectRelationsDown, newest, room, target, relType, evType, from, to, limit)
+}
+
+// relations asks for each type by itself, of which there are few: so each reads
+// a stretch of the key and nothing is sorted but what is returned.
+func (r *Read) relations(s *Stmt, order func(p, q Place) int, room RoomNum, target, relType, evType string, from, to Place, limit int) ([]Relation, error) {
+	types := []string{relType}
+	if relType == "" {
+		var err error
+		if types, err = query(r, selectRelTypes, (*Row).Text, room, target); err != nil {
+			return nil, err
+		}
+	}
+	var all []Relation
+	for _, t := range types {
+		list, err := query(r, s, scanRelation, room, target, t, evType, from.Slot, from.Off, to.Slot, to.Off, limit)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, list...)
+	}
+	if len(types) > 1 {
+		slices.SortFunc(all, func(a, b Relation) int { return order(a.Place, b.Place) })
+	}
+	return all[:min(len(all), limit)], nil
 }
 
 // CountRelations counts the relations of one type to an event.
@@ -332,21 +357,6 @@ func (r *Read) CountRelations(room RoomNum, target, relType string) (int64, erro
 // as taken part in a thread.
 func (r *Read) IsRelatedBy(room RoomNum, target, relType, sender string) (bool, error) {
 	return queryOne(r, relatedBy, (*Row).Bool, room, target, relType, sender)
-}
-
-// Thread is a thread's root and the slot of its newest reply.
-type Thread struct {
-	Root   string // event ID
-	Newest Slot
-}
-
-// Threads returns the threads of a room whose newest reply is below a slot, newest
-// first.
-func (r *Read) Threads(room RoomNum, below Slot, limit int) ([]Thread, error) {
-	return query(r, selectThreads, func(row *Row) (t Thread) {
-		row.Scan(&t.Root, &t.Newest)
-		return t
-	}, room, below, limit)
 }
 
 // ErrTxnTaken says that the transaction ID has an event already: look it up.

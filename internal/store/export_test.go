@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 )
 
 // Script runs SQL past everything that guards the store, to break it.
@@ -65,4 +67,36 @@ func (s *Store) WriteBare(ctx context.Context, changes []*Change, pos Position) 
 		}
 		return nil
 	})
+}
+
+// Plans returns SQLite's plan of each statement, by its text.
+func (s *Store) Plans(ctx context.Context) (map[string][]string, error) {
+	plans := map[string][]string{}
+	err := s.engine.(*sqliteEngine).write(ctx, func(c conn) error {
+		for _, st := range registry {
+			if strings.HasPrefix(st.text, "BEGIN") || strings.Contains(st.text, "pg_") || strings.Contains(st.text, "::") ||
+				strings.Contains(st.text, "FOR UPDATE") || st == commitTx || st == rollback || strings.Contains(st.text, "xmin") {
+				continue
+			}
+			p, err := c.(*liteConn).c.Prepare("EXPLAIN QUERY PLAN " + st.lite)
+			if err != nil {
+				return fmt.Errorf("%q: %w", st.text, err)
+			}
+			for {
+				more, err := p.Step()
+				if err != nil {
+					return err
+				}
+				if !more {
+					break
+				}
+				plans[st.text] = append(plans[st.text], p.ColumnText(3))
+			}
+			if err := p.Reset(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return plans, err
 }

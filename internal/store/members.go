@@ -34,8 +34,8 @@ var (
 		WHERE m.user_num = $1 AND o.user_num = $2 AND m.membership = 1 AND o.membership = 1 ORDER BY m.room LIMIT $3`)
 
 	selectMembers = stmt(`SELECT c.key, c.event, k.state_key, c.membership, c.slot FROM current_state AS c JOIN state_keys AS k ON k.num = c.key
-		WHERE c.room = $1 AND c.membership = $2 AND c.membership <> 0 AND c.key > $3 ORDER BY c.key LIMIT $4`)
-	countMembers = stmt(`SELECT COUNT(*) FROM current_state WHERE room = $1 AND membership = $2 AND membership <> 0`)
+		WHERE c.room = $1 AND c.membership = $2 AND (c.slot, c.key) > ($3, $4) ORDER BY c.slot, c.key LIMIT $5`)
+	countMembers = stmt(`SELECT COUNT(*) FROM current_state WHERE room = $1 AND membership = $2`)
 	selectMember = stmt(`SELECT c.key, c.event, k.state_key, c.membership, c.slot FROM current_state AS c JOIN state_keys AS k ON k.num = c.key
 		WHERE c.room = $1 AND c.key = $2`)
 	selectRoomsOfKey = stmt(`SELECT room FROM current_state WHERE key = $1 AND membership = $2 AND membership <> 0 AND room > $3
@@ -117,9 +117,10 @@ func scanMember(row *Row) (m Member) {
 	return m
 }
 
-// Members returns the members of a room with a membership, local and remote, by key.
-func (r *Read) Members(room RoomNum, m Membership, after KeyNum, limit int) ([]Member, error) {
-	return query(r, selectMembers, scanMember, room, int64(m), after, limit)
+// Members returns the members of a room with a membership, local and remote, in
+// the order in which the entries came in. The page after one ends with its last.
+func (r *Read) Members(room RoomNum, m Membership, after Member, limit int) ([]Member, error) {
+	return query(r, selectMembers, scanMember, room, int64(m), after.Slot, after.Key, limit)
 }
 
 // Member returns one member of a room by the key (m.room.member, user ID).

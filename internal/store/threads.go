@@ -70,3 +70,9 @@ var selectTotalsAt = stmt(`SELECT totals FROM events WHERE room = $1 AND slot <=
 func (r *Read) TotalsAt(room RoomNum, slot Slot, limit int) ([][]byte, error) {
 	return query(r, selectTotalsAt, (*Row).Bytes, room, slot, limit)
 }
+
+// Thread is a thread's root and the slot of its newest reply.
+type Thread struct {
+	Root   string // event ID
+	Newest Slot
+}

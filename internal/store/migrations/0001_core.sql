@@ -36,7 +36,7 @@ CREATE TABLE stream (
 	last_slot  BIGINT NOT NULL
 );
 CREATE INDEX stream_owner ON stream (owner_kind, owner, pos);
-CREATE INDEX stream_device_lists ON stream (pos) WHERE kind = 5;
+CREATE INDEX stream_device_lists ON stream (kind, pos) WHERE kind = 5;
 
 CREATE TABLE users (
 	num           {{intkey}},
@@ -115,9 +115,8 @@ CREATE TABLE current_state (
 	membership BIGINT NOT NULL, -- 0: not a membership
 	PRIMARY KEY (room, key)
 ) {{clustered}};
-CREATE INDEX current_members ON current_state (room, membership, key) WHERE membership <> 0;
+CREATE INDEX current_members ON current_state (room, membership, slot, key, event); -- holds all columns; 0 = what is no member
 CREATE INDEX current_rooms ON current_state (key, membership, room) WHERE membership <> 0;
-CREATE INDEX current_other ON current_state (room, key, event, slot) WHERE membership = 0;
 
 -- Joined members per server, this one too.
 CREATE TABLE room_servers (

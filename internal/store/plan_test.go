@@ -1,0 +1,61 @@
+package store_test
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"stoa/internal/store/storetest"
+)
+
+// scans are the statements that may read a whole table or index, and why.
+var scans = map[string]string{
+	"SELECT COUNT(*) FROM rooms":              "of the check",
+	"SELECT COUNT(*) FROM users":              "of the check",
+	"SELECT COUNT(*) FROM stream":             "of the check",
+	"SELECT name, next FROM numbers":          "a row per name of numbers",
+	"FROM signing_keys":                       "a few rows",
+	"FROM registration_tokens ORDER BY name":  "an admin's list, with a limit",
+	"DELETE FROM login_tokens WHERE user_num": "tokens live for minutes",
+	"FROM users WHERE account = 1 LIMIT 1":    "stops at the first",
+	"ORDER BY active_ts DESC LIMIT":           "reads the index up to the limit",
+}
+
+var (
+	scanOf  = regexp.MustCompile(`^SCAN (\w+)`)
+	noTable = regexp.MustCompile(`^(json_each|own|part|v)$`)
+	// a prefix that says nothing: half of the stream
+	wideSearch = regexp.MustCompile(`stream_owner \(owner_kind=\?\)$`)
+)
+
+// TestPlans: no statement reads a whole table, whatever it is for. (SQLite's
+// plans; PostgreSQL has the same indexes.)
+func TestPlans(t *testing.T) {
+	t.Parallel()
+	s := storetest.SQLite(t)
+	plans, err := s.Plans(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, plan := range plans {
+		text = strings.Join(strings.Fields(text), " ")
+		for _, line := range plan {
+			scan := scanOf.FindStringSubmatch(line)
+			if (scan == nil || noTable.MatchString(scan[1])) && !wideSearch.MatchString(line) {
+				continue
+			}
+			if !allowed(text) {
+				t.Errorf("%s\n\t%s\n\tgive it an index, or a reason in scans", text, line)
+			}
+		}
+	}
+}
+
+func allowed(text string) bool {
+	for part := range scans {
+		if strings.Contains(text, part) {
+			return true
+		}
+	}
+	return false
+}
