@@ -312,7 +312,7 @@ func (k *work) deepen(e *entry, depth int) error {
 		}
 		e.events = append(older, e.events...)
 	}
-	return nil
+	return k.redactErased(e)
 }
 
 // limitSight reads what the viewer may see, unless it is clear that the viewer may see all: a member without a break since

@@ -1,0 +1,43 @@
+package clientsync
+
+import (
+	"fmt"
+	"slices"
+
+	"stoa/internal/timeline"
+)
+
+// redactErased replaces events of a timeline that the viewer was not in the room for by their redacted form, if their
+// senders' accounts have been erased since. Whoever was in the room has had them and keeps them, so a timeline without a
+// time before the viewer's join costs nothing.
+//
+// Spec: client-server-api#account-deactivation
+func (k *work) redactErased(e *entry) error {
+	if e.sights == nil {
+		return nil
+	}
+	foreign := func(ev *timeline.Event) bool {
+		return (e.joined == 0 || ev.Slot < e.joined) && e.sights.membershipAt(ev) != "join" && ev.PDU.Sender() != k.req.UserID
+	}
+	var senders []string
+	for _, ev := range e.cut.events {
+		if foreign(ev) && !slices.Contains(senders, ev.PDU.Sender().String()) {
+			senders = append(senders, ev.PDU.Sender().String())
+		}
+	}
+	if len(senders) == 0 {
+		return nil
+	}
+	erased, err := k.read.Erased(senders)
+	if err != nil {
+		return fmt.Errorf("look for erased senders: %w", err)
+	}
+	for i, ev := range e.cut.events {
+		if foreign(ev) && slices.Contains(erased, ev.PDU.Sender().String()) {
+			s := ev.Source
+			s.PDU = s.PDU.Redacted()
+			e.cut.events[i] = timeline.New(s)
+		}
+	}
+	return nil
+}
