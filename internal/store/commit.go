@@ -309,7 +309,6 @@ type group struct {
 
 	winners, losers []*Pending
 	loserErr        []error
-	touchedOrder    []*owner // in order of first stream row
 	stream          []StreamRow
 
 	prev, last Position // head of the stream before and after

@@ -103,7 +103,6 @@ type liteConn struct {
 	c        *sqlite.Conn
 	prepared []*sqlite.Stmt // by Stmt.id
 	a        args
-	row      liteRow
 	json     []byte
 	kill     chan struct{} // closed: interrupts what runs
 	begin    *sqlite.Stmt
