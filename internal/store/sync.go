@@ -256,3 +256,63 @@ var selectReceiptTails = stmt(`SELECT ` + receiptColumns + ` FROM {{each $1}} AS
 func (r *Read) SyncReceipts(rooms []RoomNum, viewer UserNum, slots int) ([]Receipt, error) {
 	return query(r, selectReceiptTails, scanReceipt, rooms, slots, viewer)
 }
+
+// RoomSlot is a slot of a room.
+type RoomSlot struct {
+	Room RoomNum
+	Slot Slot
+}
+
+// packSlots makes integers of rooms and slots, since a list parameter holds
+// integers. Both are counted from 1 and stay far below 2^31.
+func packSlots(list []RoomSlot) []int64 {
+	packed := make([]int64, len(list))
+	for i, s := range list {
+		packed[i] = int64(s.Room)<<32 | int64(s.Slot)
+	}
+	return packed
+}
+
+var (
+	selectTotalsOf = stmt(`SELECT v.v >> 32, v.v & 4294967295, (SELECT e.totals FROM events AS e
+		WHERE e.room = (v.v >> 32) AND e.slot <= (v.v & 4294967295) AND e.slot > 0 AND e.off = 0 ORDER BY e.slot DESC LIMIT 1)
+		FROM {{each $1}} AS v`)
+	selectHighlightsOf = stmt(`SELECT h.room, h.user_num, h.slot, h.thread, h.kind, h.event FROM {{each $1}} AS v
+		JOIN highlights AS h ON h.room = (v.v >> 32) AND h.user_num = $2 AND h.slot > (v.v & 4294967295) ORDER BY h.room, h.slot LIMIT $3`)
+	selectThreadSlots = stmt(`SELECT slot, root FROM threads WHERE room = $1 AND slot > $2 ORDER BY slot LIMIT $3`)
+)
+
+// SlotTotals are the running totals after the newest live event of a room at or
+// before a slot; nil if there was none.
+type SlotTotals struct {
+	RoomSlot
+	Totals []byte
+}
+
+// TotalsOf returns the running totals at slots of several rooms, in no order.
+func (r *Read) TotalsOf(slots []RoomSlot) ([]SlotTotals, error) {
+	return query(r, selectTotalsOf, func(row *Row) (t SlotTotals) {
+		row.Scan(&t.Room, &t.Slot, &t.Totals)
+		return t
+	}, packSlots(slots))
+}
+
+// HighlightsOf returns a member's highlights after slots of several rooms, by
+// room and slot.
+func (r *Read) HighlightsOf(user UserNum, after []RoomSlot, limit int) ([]Highlight, error) {
+	return query(r, selectHighlightsOf, scanHighlight, packSlots(after), user, limit)
+}
+
+// ThreadSlot says that the event of a slot belongs to a thread.
+type ThreadSlot struct {
+	Slot Slot
+	Root string
+}
+
+// ThreadSlots returns the events of threads of a room after a slot, oldest first.
+func (r *Read) ThreadSlots(room RoomNum, after Slot, limit int) ([]ThreadSlot, error) {
+	return query(r, selectThreadSlots, func(row *Row) (t ThreadSlot) {
+		row.Scan(&t.Slot, &t.Root)
+		return t
+	}, room, after, limit)
+}

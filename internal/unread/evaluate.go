@@ -1,0 +1,159 @@
+package unread
+
+import (
+	"errors"
+	"fmt"
+
+	"stoa/internal/room"
+	"stoa/internal/store"
+	"stoa/matrix/event"
+	"stoa/matrix/eventauth"
+	"stoa/matrix/pushrule"
+	"stoa/matrix/roomversion"
+)
+
+// takeAway walks through the newest unread events one by one, if the member's rules can make less of some of them than
+// their classes do.
+func (l *load) takeAway(t *Tally, p *Place) error {
+	if t.seen >= t.slot || !t.main.any() && !t.anyThread() {
+		return nil
+	}
+	var fault error
+	takes := t.counter.TakesAway(func(sender string) bool {
+		present, err := l.wasMember(p.Room, sender)
+		fault = errors.Join(fault, err)
+		return present
+	})
+	if fault != nil || !takes {
+		return fault
+	}
+	t.fixed = true
+	return l.evaluate(t, p)
+}
+
+func (p *part) any() bool { return !p.now.Minus(p.base).IsZero() || len(p.raised) > 0 }
+
+func (t *Tally) anyThread() bool {
+	for _, p := range t.threads {
+		if p.any() {
+			return true
+		}
+	}
+	return false
+}
+
+// wasMember says whether somebody is or was a member of a room, so that an event of theirs may be unread.
+func (l *load) wasMember(num store.RoomNum, userID string) (bool, error) {
+	keys, err := l.c.store.KeyNums(l.r, []store.Pair{{Type: event.TypeMember, StateKey: userID}})
+	if err != nil || keys[0] == 0 {
+		return false, err
+	}
+	current, err := l.r.CurrentKey(num, keys[0])
+	return current != 0, err
+}
+
+// evaluate replaces what the classes say of the newest events by what the rules say of each.
+func (l *load) evaluate(t *Tally, p *Place) error {
+	events, err := l.r.TimelineBack(p.Room, store.End, store.Place{Slot: t.seen + 1}, evaluated+1)
+	if err != nil {
+		return fmt.Errorf("read unread events: %w", err)
+	}
+	row, err := l.r.RoomByNum(p.Room)
+	if err != nil {
+		return fmt.Errorf("read room number %d: %w", p.Room, err)
+	}
+	rules, ok := roomversion.Of(row.Version)
+	if !ok {
+		return nil // a version of another release: its events can't be read, and the classes have to do
+	}
+	oldest := t.seen
+	if len(events) > evaluated {
+		oldest = events[evaluated].Place.Slot
+		events = events[:evaluated]
+	}
+	if err := l.dropNewest(t, p.Room, oldest); err != nil {
+		return err
+	}
+	roots, err := l.roots(p.Room, oldest)
+	if err != nil {
+		return err
+	}
+	past, err := l.past(p, rules, oldest)
+	if err != nil {
+		return err
+	}
+	for i := range events {
+		if err := l.judge(t, p, past, &events[i], roots[events[i].Place.Slot]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dropNewest leaves in a tally what is at or before a slot.
+func (l *load) dropNewest(t *Tally, num store.RoomNum, slot store.Slot) error {
+	found, err := l.r.TotalsOf([]store.RoomSlot{{Room: num, Slot: slot}})
+	if err != nil {
+		return fmt.Errorf("read totals: %w", err)
+	}
+	for _, f := range found {
+		totals, err := room.ParseTotals(f.Totals)
+		if err != nil {
+			return fmt.Errorf("totals at slot %d of room number %d: %w", f.Slot, f.Room, err)
+		}
+		t.main.now = totals.Main()
+	}
+	if slot <= t.read {
+		t.main.base = t.main.now
+	}
+	t.main.raised = nil
+	for root, p := range t.threads {
+		p.raised = nil
+		if p.now, err = l.threadTotals(num, root, max(slot, l.marks[num].of(root))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// roots are the threads of the events after a slot.
+func (l *load) roots(num store.RoomNum, after store.Slot) (map[store.Slot]string, error) {
+	list, err := l.r.ThreadSlots(num, after, evaluated)
+	if err != nil {
+		return nil, fmt.Errorf("read threads: %w", err)
+	}
+	roots := make(map[store.Slot]string, len(list))
+	for _, x := range list {
+		roots[x.Slot] = x.Root
+	}
+	return roots, nil
+}
+
+// judge counts one event.
+func (l *load) judge(t *Tally, p *Place, past *past, e *store.Event, root string) error {
+	part, read := &t.main, t.read
+	if root != "" {
+		if read = l.marks[p.Room].of(root); read < e.Place.Slot {
+			part = t.threads[root]
+		}
+	}
+	if e.Place.Off != 0 || e.Place.Slot <= read || part == nil {
+		return nil
+	}
+	pdu, err := past.parse(e)
+	if err != nil {
+		return err
+	}
+	var fault error
+	facts := pushrule.Facts{MemberCount: past.members(e.Place.Slot), MayNotify: func(key string) bool {
+		powers, err := eventauth.PowersOf(stateAt{past, e.Place.Slot})
+		if err != nil {
+			fault = err
+			return false
+		}
+		return powers.User(pdu.Sender()) >= powers.Notification(key)
+	}}
+	member := pushrule.Member{UserID: t.userID.String(), DisplayName: past.name(e.Place.Slot)}
+	part.plus.Add(t.counter.Judge(member, pushrule.NewEvent(pushrule.FieldsOf(pdu), facts)), 1)
+	return fault
+}

@@ -1,0 +1,217 @@
+// Package unread counts the unread events of members, by room and thread, without a row per member: from the running totals
+// that live events carry, the member's receipts, and the few events that count for more than their class says.
+//
+// It owns no table and writes nothing. Package room writes totals and highlights, package ephemeral receipts; package
+// pushrule defines what they mean.
+//
+// The invariant that matters: the counts are those of a naive walk through all of the member's push rules over all events
+// since the member's last receipt. Only for members with rules that take away (muted or ignored senders, own overrides) is
+// that walk really made, and then over the newest events only.
+//
+// Spec: client-server-api#receiving-notifications
+package unread
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"stoa/internal/room"
+	"stoa/internal/store"
+	"stoa/matrix/id"
+	"stoa/matrix/pushrule"
+)
+
+const (
+	// evaluated is how many of the newest events are walked through for a member whose rules take away. Older ones are
+	// counted by their class.
+	evaluated = 500
+	// threadLimit bounds the threads of a room that are counted, the most recent first.
+	threadLimit = 1000
+	// highlightLimit bounds the highlights that are looked at in one read, over all rooms.
+	highlightLimit = 10_000
+	// mainThread is the thread of receipts for what is in no thread.
+	//
+	// Spec: client-server-api#threaded-read-receipts
+	mainThread = "main"
+)
+
+// Rules knows the push rules of users.
+type Rules interface {
+	// Rules returns a local user's compiled rules, ignored users included.
+	Rules(r *store.Read, num store.UserNum, user id.UserID) (*pushrule.Rules, error)
+}
+
+// Counter counts for all users.
+type Counter struct {
+	store *store.Store
+	rules Rules
+}
+
+// New makes a Counter. rules nil means that all users have the usual ones.
+func New(s *store.Store, rules Rules) *Counter { return &Counter{store: s, rules: rules} }
+
+// Place is a room as a member is in it.
+type Place struct {
+	Room   store.RoomNum
+	RoomID id.RoomID
+	// Joined is the slot at which the member joined.
+	Joined store.Slot
+	// Slot and Totals are the room's last slot and its totals.
+	Slot   store.Slot
+	Totals []byte
+	// Members is the number of joined members.
+	Members int64
+}
+
+// Tally is the unread events of one member in one room. It is kept up by Apply as the room goes on, for as long as the
+// member reads and sends nothing and keeps the same rules.
+type Tally struct {
+	user    store.UserNum
+	userID  id.UserID
+	counter *pushrule.Counter
+	// slot is the last slot that has been counted.
+	slot store.Slot
+	// seen is what is read in any thread, main what is read of the main timeline, both as slots.
+	seen, read store.Slot
+	main       part
+	threads    map[string]*part
+	// fixed says that events were evaluated one by one, so that the tally can't be kept up.
+	fixed bool
+}
+
+// part is the unread events of the main timeline, or of a thread.
+type part struct {
+	base, now pushrule.Totals
+	raised    []raised
+	// plus is what was counted event by event.
+	plus pushrule.Unread
+}
+
+// raised is an event that counts for more than its class.
+type raised struct {
+	class   pushrule.Class
+	verdict pushrule.Verdict
+}
+
+func (p *part) count(c *pushrule.Counter) pushrule.Unread {
+	u := c.Count(p.now.Minus(p.base))
+	for _, r := range p.raised {
+		c.CountRaised(&u, r.class, r.verdict)
+	}
+	u.Notifications += p.plus.Notifications
+	u.Highlights += p.plus.Highlights
+	return u
+}
+
+// Thread is the unread events of a thread.
+type Thread struct {
+	Root string
+	pushrule.Unread
+}
+
+// Counts returns the numbers of unread events: of the whole room, or if threads are wanted, of the main timeline and of each
+// thread that has some, by root.
+//
+// Spec: client-server-api#threaded-read-receipts
+func (t *Tally) Counts(threads bool) (pushrule.Unread, []Thread) {
+	main := t.main.count(t.counter)
+	var list []Thread
+	for root, p := range t.threads {
+		u := p.count(t.counter)
+		switch {
+		case u == pushrule.Unread{}:
+		case threads:
+			list = append(list, Thread{root, u})
+		default:
+			main.Notifications += u.Notifications
+			main.Highlights += u.Highlights
+		}
+	}
+	slices.SortFunc(list, func(a, b Thread) int { return cmp.Compare(a.Root, b.Root) })
+	return main, list
+}
+
+// Slot is the last slot that has been counted.
+func (t *Tally) Slot() store.Slot { return t.slot }
+
+// Apply counts the events of a stretch of the room from one slot to another that follows what has been counted; false if
+// the tally can't be kept up and must be read anew.
+func (t *Tally) Apply(first, last store.Slot, events []room.TimelineEvent) bool {
+	if last <= t.slot {
+		return true
+	}
+	if t.fixed || first > t.slot+1 {
+		return false
+	}
+	for i := range events {
+		e := &events[i]
+		if e.Off != 0 || e.Slot <= t.slot {
+			continue
+		}
+		sender := e.PDU.Sender()
+		if sender == t.userID || t.counter.TakesAway(func(taker string) bool { return taker == sender.String() }) {
+			return false
+		}
+		t.apply(e)
+	}
+	t.slot = last
+	return true
+}
+
+func (t *Tally) apply(e *room.TimelineEvent) {
+	p := &t.main
+	if e.Thread.IsZero() {
+		p.now = e.Totals.Main()
+	} else {
+		root := e.Thread.String()
+		p = t.threads[root]
+		if p == nil {
+			// Nothing in the thread was unread before this event.
+			var one pushrule.Totals
+			one.Add(e.Class)
+			p = &part{base: e.Totals.Thread.Minus(one)}
+			if t.threads == nil {
+				t.threads = map[string]*part{}
+			}
+			t.threads[root] = p
+		}
+		p.now = e.Totals.Thread
+	}
+	for _, h := range e.Highlights {
+		if h.User == t.user {
+			p.raised = append(p.raised, raised{e.Class, h.Verdict})
+		}
+	}
+}
+
+// Tallies counts the unread events of a member in some rooms, in their order.
+func (c *Counter) Tallies(r *store.Read, user store.UserNum, userID id.UserID, places []Place) ([]*Tally, error) {
+	rules := pushrule.UsualRules()
+	if c.rules != nil {
+		var err error
+		if rules, err = c.rules.Rules(r, user, userID); err != nil {
+			return nil, fmt.Errorf("read the push rules of %s: %w", userID, err)
+		}
+	}
+	l := &load{c: c, r: r, user: user, userID: userID, places: places, marks: map[store.RoomNum]*marks{}}
+	if err := l.readMarks(); err != nil {
+		return nil, err
+	}
+	tallies := make([]*Tally, len(places))
+	for i := range places {
+		tallies[i] = l.begin(&places[i], rules)
+	}
+	if err := l.readTotals(tallies); err != nil {
+		return nil, err
+	}
+	if err := l.readHighlights(tallies); err != nil {
+		return nil, err
+	}
+	for i, t := range tallies {
+		if err := l.takeAway(t, &places[i]); err != nil {
+			return nil, err
+		}
+	}
+	return tallies, nil
+}
