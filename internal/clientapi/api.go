@@ -18,8 +18,10 @@ import (
 	"stoa/internal/account"
 	"stoa/internal/auth"
 	"stoa/internal/clientsync"
+	"stoa/internal/directory"
 	"stoa/internal/e2ee"
 	"stoa/internal/ephemeral"
+	"stoa/internal/room"
 	"stoa/internal/userdata"
 	"stoa/matrix/id"
 )
@@ -50,14 +52,16 @@ type Options struct {
 	// Support is what /.well-known/matrix/support tells; nothing if nil.
 	Support *Support
 
-	Auth     *auth.Auth
-	Accounts *account.Accounts
-	Keys     *e2ee.Keys
-	Data     *userdata.Data
-	Typing   *ephemeral.Typing
-	Presence *ephemeral.Presence
-	Receipts *ephemeral.Receipts
-	Hub      *clientsync.Hub
+	Auth      *auth.Auth
+	Accounts  *account.Accounts
+	Keys      *e2ee.Keys
+	Data      *userdata.Data
+	Rooms     *room.Rooms
+	Directory *directory.Directory
+	Typing    *ephemeral.Typing
+	Presence  *ephemeral.Presence
+	Receipts  *ephemeral.Receipts
+	Hub       *clientsync.Hub
 	// Clock is time.Now if nil.
 	Clock func() time.Time
 }
@@ -65,16 +69,18 @@ type Options struct {
 // API serves the client-server API. Its handlers are in files named after the
 // specification's chapters, its routes in [API.Routes].
 type API struct {
-	opt      Options
-	auth     *auth.Auth
-	accounts *account.Accounts
-	keys     *e2ee.Keys
-	data     *userdata.Data
-	typing   *ephemeral.Typing
-	presence *ephemeral.Presence
-	receipts *ephemeral.Receipts
-	hub      *clientsync.Hub
-	secret   *account.SharedSecret // nil = off
+	opt       Options
+	auth      *auth.Auth
+	accounts  *account.Accounts
+	keys      *e2ee.Keys
+	data      *userdata.Data
+	rooms     *room.Rooms
+	directory *directory.Directory
+	typing    *ephemeral.Typing
+	presence  *ephemeral.Presence
+	receipts  *ephemeral.Receipts
+	hub       *clientsync.Hub
+	secret    *account.SharedSecret // nil = off
 }
 
 // New makes an API.
@@ -86,7 +92,7 @@ func New(opt Options) *API {
 		opt.Clock = time.Now
 	}
 	a := &API{
-		opt: opt, auth: opt.Auth, accounts: opt.Accounts, keys: opt.Keys, data: opt.Data,
+		opt: opt, auth: opt.Auth, accounts: opt.Accounts, keys: opt.Keys, data: opt.Data, rooms: opt.Rooms, directory: opt.Directory,
 		typing: opt.Typing, presence: opt.Presence, receipts: opt.Receipts, hub: opt.Hub,
 	}
 	if opt.SharedSecret != "" {

@@ -74,6 +74,41 @@ func (a *API) Routes() []httpkit.Route {
 		route("PUT", client+"/v3/user/{userId}/rooms/{roomId}/tags/{tag}", a.setTag),
 		route("DELETE", client+"/v3/user/{userId}/rooms/{roomId}/tags/{tag}", a.deleteTag),
 
+		// Rooms: creation, aliases, membership. Spec: client-server-api#rooms
+		route("POST", client+"/v3/createRoom", a.createRoom),
+		limited(httpkit.LimitLookup, "GET", client+"/v3/directory/room/{roomAlias}", a.alias),
+		route("PUT", client+"/v3/directory/room/{roomAlias}", a.setAlias),
+		route("DELETE", client+"/v3/directory/room/{roomAlias}", a.deleteAlias),
+		route("GET", client+"/v3/rooms/{roomId}/aliases", a.aliases),
+		route("GET", client+"/v3/joined_rooms", a.joinedRooms),
+		route("POST", client+"/v3/rooms/{roomId}/invite", a.invite),
+		route("POST", client+"/v3/join/{roomIdOrAlias}", a.joinByName),
+		route("POST", client+"/v3/rooms/{roomId}/join", a.join),
+		route("POST", client+"/v3/knock/{roomIdOrAlias}", a.knock),
+		route("POST", client+"/v3/rooms/{roomId}/leave", a.leave),
+		route("POST", client+"/v3/rooms/{roomId}/forget", a.forget),
+		route("POST", client+"/v3/rooms/{roomId}/kick", a.kick),
+		route("POST", client+"/v3/rooms/{roomId}/ban", a.ban),
+		route("POST", client+"/v3/rooms/{roomId}/unban", a.unban),
+		route("POST", client+"/v3/rooms/{roomId}/upgrade", a.upgradeRoom),
+
+		// Events: getting and sending them. Spec: client-server-api#events
+		route("GET", client+"/v3/rooms/{roomId}/event/{eventId}", a.event),
+		route("GET", client+"/v3/rooms/{roomId}/joined_members", a.joinedMembers),
+		route("GET", client+"/v3/rooms/{roomId}/members", a.members),
+		route("GET", client+"/v3/rooms/{roomId}/state", a.state),
+		route("GET", client+"/v3/rooms/{roomId}/state/{eventType}", a.stateEvent),
+		route("GET", client+"/v3/rooms/{roomId}/state/{eventType}/", a.stateEvent),
+		route("GET", client+"/v3/rooms/{roomId}/state/{eventType}/{stateKey}", a.stateEvent),
+		route("GET", client+"/v3/rooms/{roomId}/messages", a.messages),
+		route("GET", client+"/v3/rooms/{roomId}/context/{eventId}", a.eventContext),
+		route("GET", client+"/v1/rooms/{roomId}/timestamp_to_event", a.timestampToEvent),
+		route("PUT", client+"/v3/rooms/{roomId}/state/{eventType}", a.sendState),
+		route("PUT", client+"/v3/rooms/{roomId}/state/{eventType}/", a.sendState),
+		route("PUT", client+"/v3/rooms/{roomId}/state/{eventType}/{stateKey}", a.sendState),
+		route("PUT", client+"/v3/rooms/{roomId}/send/{eventType}/{txnId}", a.sendEvent),
+		route("PUT", client+"/v3/rooms/{roomId}/redact/{eventId}/{txnId}", a.redact),
+
 		// Typing, receipts, read markers, presence.
 		// Spec: client-server-api#typing-notifications, client-server-api#receipts, client-server-api#presence
 		route("PUT", client+"/v3/rooms/{roomId}/typing/{userId}", a.setTyping),

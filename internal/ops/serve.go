@@ -22,6 +22,7 @@ import (
 	"stoa/internal/clientapi"
 	"stoa/internal/clientsync"
 	"stoa/internal/config"
+	"stoa/internal/directory"
 	"stoa/internal/e2ee"
 	"stoa/internal/ephemeral"
 	"stoa/internal/httpkit"
@@ -157,6 +158,8 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 		Accounts:     s.accounts,
 		Keys:         keys,
 		Data:         s.data,
+		Rooms:        s.rooms,
+		Directory:    directory.New(directory.Options{Store: s.store, Rooms: s.rooms, Clock: time.Now}),
 		Clock:        time.Now,
 		Typing:       typing,
 		Presence:     presence,

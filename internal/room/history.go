@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"stoa/internal/store"
+	"stoa/internal/timeline"
 	"stoa/internal/token"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/event"
@@ -34,6 +35,8 @@ type View struct {
 	// Membership is the viewer's membership at the event, the event's own effect
 	// included.
 	Membership string
+	// Bundle are the aggregations of the event's children, nil for none.
+	Bundle *timeline.Bundle
 }
 
 // At is a token behind the event: what is older pages back from it.

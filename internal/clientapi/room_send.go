@@ -1,0 +1,91 @@
+package clientapi
+
+import (
+	"net/http"
+
+	"stoa/internal/auth"
+	"stoa/internal/httpkit"
+	"stoa/internal/room"
+	"stoa/matrix/id"
+)
+
+type sent struct {
+	EventID id.EventID `json:"event_id"`
+}
+
+// sendEvent serves PUT /_matrix/client/v3/rooms/{roomId}/send/{eventType}/{txnId}.
+//
+// Spec: client-server-api#put_matrixclientv3roomsroomidsendeventtypetxnid
+func (a *API) sendEvent(r *http.Request) (sent, error) {
+	caller, roomID, err := a.actorInRoom(r)
+	if err != nil {
+		return sent{}, err
+	}
+	content, err := httpkit.ReadObject(r, httpkit.MaxBody)
+	if err != nil {
+		return sent{}, err
+	}
+	evType := r.PathValue("eventType")
+	eventID, err := a.rooms.Send(r.Context(), room.Draft{
+		RoomID: roomID, Sender: caller.UserID, Type: evType, Content: content,
+		Txn: txnOf(r, caller, "/rooms/"+roomID.String()+"/send/"+evType),
+	})
+	return sent{EventID: eventID}, room.HideUnknown(err)
+}
+
+// txnOf is the transaction ID of the path, for an endpoint.
+func txnOf(r *http.Request, caller auth.Caller, path string) room.Txn {
+	return room.Txn{UserID: caller.UserID, DeviceID: caller.DeviceID.String(), Path: path, ID: r.PathValue("txnId")}
+}
+
+// sendState serves PUT /_matrix/client/v3/rooms/{roomId}/state/{eventType}/{stateKey},
+// the state key being empty if the path has none.
+//
+// Spec: client-server-api#put_matrixclientv3roomsroomidstateeventtypestatekey
+func (a *API) sendState(r *http.Request) (sent, error) {
+	caller, roomID, err := a.actorInRoom(r)
+	if err != nil {
+		return sent{}, err
+	}
+	content, err := httpkit.ReadObject(r, httpkit.MaxBody)
+	if err != nil {
+		return sent{}, err
+	}
+	stateKey := r.PathValue("stateKey")
+	draft := room.Draft{RoomID: roomID, Sender: caller.UserID, Type: r.PathValue("eventType"), StateKey: &stateKey, Content: content}
+	send := a.rooms.Send
+	if draft.Type == "m.room.canonical_alias" && stateKey == "" {
+		send = a.directory.SetCanonicalAlias
+	}
+	eventID, err := send(r.Context(), draft)
+	return sent{EventID: eventID}, room.HideUnknown(err)
+}
+
+// redact serves PUT /_matrix/client/v3/rooms/{roomId}/redact/{eventId}/{txnId}.
+//
+// Spec: client-server-api#put_matrixclientv3roomsroomidredacteventidtxnid
+func (a *API) redact(r *http.Request) (sent, error) {
+	caller, roomID, target, err := a.callerAndEvent(r)
+	if err != nil {
+		return sent{}, err
+	}
+	reason, err := optionalReason(r)
+	if err != nil {
+		return sent{}, err
+	}
+	if suspended := caller.MayAct(); suspended != nil {
+		// A suspended account may still take back what it said itself.
+		view, err := a.rooms.Event(r.Context(), caller.UserID, roomID, target)
+		if err != nil {
+			return sent{}, room.HideUnknown(err)
+		}
+		if view.PDU.Sender() != caller.UserID {
+			return sent{}, suspended
+		}
+	}
+	eventID, err := a.rooms.Redact(r.Context(), room.RedactRequest{
+		RoomID: roomID, Sender: caller.UserID, EventID: target, Reason: reason,
+		Txn: txnOf(r, caller, "/rooms/"+roomID.String()+"/redact/"+target.String()),
+	})
+	return sent{EventID: eventID}, room.HideUnknown(err)
+}

@@ -1,0 +1,24 @@
+package room
+
+import (
+	"stoa/internal/timeline"
+	"stoa/matrix/id"
+)
+
+// Content is the content of the event as it is shown: redacted if the event was.
+func (v *View) Content() []byte { return v.Event().PDU.Content() }
+
+// Event is the view as package timeline shows it.
+func (v *View) Event() *timeline.Event {
+	return timeline.New(timeline.Source{
+		Num: v.Num, Slot: v.Slot, Off: v.Off, PDU: v.PDU, Replaces: v.Replaces, RedactedBy: v.RedactedBy,
+		TxnUser: v.PDU.Sender(), TxnDevice: v.TxnDevice, TxnID: v.TxnID,
+	})
+}
+
+// Append appends the event as a reader sees it, who is the viewer.
+func (v *View) Append(dst []byte, reader *timeline.Reader, roomID id.RoomID) []byte {
+	return v.Event().Append(dst, reader, timeline.Show{
+		RoomID: roomID, Membership: v.Membership, SeesReplaced: v.SeesReplaced, Bundle: v.Bundle,
+	})
+}
