@@ -517,6 +517,7 @@ func (g *group) writeOwners(write func(s *Stmt, list ...any) error) error {
 func (s *Store) published(g *group) {
 	if len(g.stream) == 0 {
 		g.last = s.Head()
+		g.prev = g.last
 	} else {
 		s.sawHead(g.last)
 	}

@@ -335,3 +335,39 @@ func TestMaintain(t *testing.T) {
 		}
 	})
 }
+
+// TestPanic: a caller that panics in a transaction leaves the store usable.
+func TestPanic(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
+		s := open()
+		room, head := newRoom(t, s, "!a:stoa.test")
+		for name, f := range map[string]func() error{
+			"read":  func() error { return s.Read(t.Context(), func(*store.Read) error { panic("caller") }) },
+			"write": func() error { return s.Write(t.Context(), func(*store.Tx) error { panic("caller") }) },
+			"row": func() error {
+				return s.Read(t.Context(), func(r *store.Read) error { return r.PanicInRow() })
+			},
+		} {
+			for range 10 { // more than there are connections
+				func() {
+					defer func() {
+						if recover() == nil {
+							t.Errorf("%s: did not panic", name)
+						}
+					}()
+					if err := f(); err != nil {
+						t.Errorf("%s: %v", name, err)
+					}
+				}()
+			}
+		}
+		c, _ := slotChange(t, s, room, head, 1)
+		if _, err := s.Commit(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Read(t.Context(), func(r *store.Read) error { _, err := r.RoomByNum(room); return err }); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

@@ -100,3 +100,8 @@ func (s *Store) Plans(ctx context.Context) (map[string][]string, error) {
 	})
 	return plans, err
 }
+
+// PanicInRow panics while an answer is being read.
+func (r *Read) PanicInRow() error {
+	return queryEach(r, selectHead, func(*Row) error { panic("caller") })
+}

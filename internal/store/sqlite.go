@@ -214,27 +214,31 @@ func (l *liteConn) exec(s *Stmt, a *args) (int64, error) {
 	return l.execWindow(s, a.all())
 }
 
-func (l *liteConn) query(s *Stmt, a *args, f func(*Row) error) error {
+func (l *liteConn) query(s *Stmt, a *args, f func(*Row) error) (err error) {
 	p, err := l.statement(s, a.all())
 	if err != nil {
 		return err
 	}
-	src := &liteRow{p}
-	row := Row{cols: src}
+	defer func() { // also if f panics
+		if rerr := p.Reset(); err == nil && rerr != nil {
+			err = l.fault(s, rerr)
+		}
+	}()
+	row := Row{cols: &liteRow{p}}
 	for {
 		more, err := p.Step()
 		if err != nil {
 			return l.fault(s, err)
 		}
 		if !more {
-			return p.Reset()
+			return nil
 		}
 		row.next = 0
 		if err = f(&row); err == nil {
 			err = row.err
 		}
 		if err != nil {
-			return errors.Join(err, p.Reset())
+			return err
 		}
 	}
 }
@@ -317,7 +321,7 @@ func (l *liteConn) watch(ctx context.Context) (stop func()) {
 	}
 }
 
-func (e *sqliteEngine) write(ctx context.Context, f func(conn) error) error {
+func (e *sqliteEngine) write(ctx context.Context, f func(conn) error) (err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.writer == nil {
@@ -327,12 +331,19 @@ func (e *sqliteEngine) write(ctx context.Context, f func(conn) error) error {
 	if err := l.run(l.begin); err != nil {
 		return err
 	}
+	committed := false
+	defer func() { // also if f panics
+		if !committed {
+			err = errors.Join(err, l.run(l.rollback))
+		}
+	}()
 	if err := f(l); err != nil {
-		return errors.Join(err, l.run(l.rollback))
+		return err
 	}
 	if err := l.run(l.commit); err != nil {
-		return errors.Join(fmt.Errorf("commit: %w", err), l.run(l.rollback))
+		return fmt.Errorf("commit: %w", err)
 	}
+	committed = true
 	return nil
 }
 
