@@ -304,13 +304,14 @@ func (rs *Rooms) load1(read *store.Read, rules *roomversion.Rules, num store.Eve
 	return rs.parse(rules, e)
 }
 
-// entries reads entries of the current state from the store.
-func (r *room) entries(read *store.Read, keys []eventauth.Key) ([]*entry, error) {
+// entries reads entries of a room's current state from the store. No turn need be
+// held.
+func (rs *Rooms) entries(read *store.Read, room store.RoomNum, rules *roomversion.Rules, keys []eventauth.Key) ([]*entry, error) {
 	pairs := make([]store.Pair, len(keys))
 	for i, key := range keys {
 		pairs[i] = store.Pair{Type: key.Type, StateKey: key.StateKey}
 	}
-	nums, err := r.rooms.store.KeyNums(read, pairs)
+	nums, err := rs.store.KeyNums(read, pairs)
 	if err != nil {
 		return nil, err
 	}
@@ -321,11 +322,11 @@ func (r *room) entries(read *store.Read, keys []eventauth.Key) ([]*entry, error)
 		if key == 0 {
 			continue
 		}
-		if e.num, err = read.CurrentKey(r.row.Num, key); err != nil {
+		if e.num, err = read.CurrentKey(room, key); err != nil {
 			return nil, err
 		}
 		if e.num != 0 {
-			if e.pdu, err = r.rooms.load1(read, r.rules, e.num); err != nil {
+			if e.pdu, err = rs.load1(read, rules, e.num); err != nil {
 				return nil, err
 			}
 		}
@@ -341,11 +342,11 @@ func (r *room) prepare(ctx context.Context, keys []eventauth.Key) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	epoch := r.epoch
+	epoch, num, rules := r.epoch, r.row.Num, r.rules
 	r.turn.Unlock()
 	var found []*entry
 	err := r.rooms.store.Read(ctx, func(read *store.Read) (err error) {
-		found, err = r.entries(read, missing)
+		found, err = r.rooms.entries(read, num, rules, missing)
 		return err
 	})
 	if err != nil {

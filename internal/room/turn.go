@@ -78,7 +78,7 @@ func (t *turn) entry(key eventauth.Key) (*entry, error) {
 	}
 	var found []*entry
 	err := t.reading(func(read *store.Read) (err error) {
-		found, err = t.r.entries(read, []eventauth.Key{key})
+		found, err = t.rs.entries(read, t.row.Num, t.r.rules, []eventauth.Key{key})
 		return err
 	})
 	if err != nil {
