@@ -99,7 +99,7 @@ func (l *load) readTotals(tallies []*Tally) error {
 		if now[i], err = room.ParseTotals(l.places[i].Totals); err != nil {
 			return fmt.Errorf("totals of room number %d: %w", l.places[i].Room, err)
 		}
-		t.main.now = now[i].Main()
+		t.main.now, t.main.last = now[i].Main(), t.slot
 		if t.read >= t.slot {
 			t.main.base = t.main.now
 		} else {
@@ -142,7 +142,7 @@ func (l *load) readThreads(t *Tally, num store.RoomNum) error {
 		if a.Newest <= m.of(a.Root) {
 			continue
 		}
-		p := &part{}
+		p := &part{from: m.of(a.Root), last: a.Newest}
 		if p.base, err = l.threadTotals(num, a.Root, m.of(a.Root)); err != nil {
 			return err
 		}
@@ -200,7 +200,7 @@ func (l *load) readHighlights(tallies []*Tally) error {
 		if err != nil {
 			return err
 		}
-		p.raised = append(p.raised, raised{class, verdictOf(h.Kind)})
+		p.raised = append(p.raised, raised{h.Slot, class, verdictOf(h.Kind)})
 	}
 	return nil
 }

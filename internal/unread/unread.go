@@ -83,15 +83,24 @@ type Tally struct {
 // part is the unread events of the main timeline, or of a thread.
 type part struct {
 	base, now pushrule.Totals
-	raised    []raised
+	// from is how far a thread is read; last is a slot at or after the newest event.
+	from, last store.Slot
+	raised     []raised
 	// plus is what was counted event by event.
 	plus pushrule.Unread
 }
 
 // raised is an event that counts for more than its class.
 type raised struct {
+	slot    store.Slot
 	class   pushrule.Class
 	verdict pushrule.Verdict
+}
+
+// read takes away what is at or before a slot, at which the totals were base.
+func (p *part) read(slot store.Slot, base pushrule.Totals) {
+	p.base = base
+	p.raised = slices.DeleteFunc(p.raised, func(r raised) bool { return r.slot <= slot })
 }
 
 func (p *part) count(c *pushrule.Counter) pushrule.Unread {
@@ -150,10 +159,13 @@ func (t *Tally) Apply(first, last store.Slot, events []room.TimelineEvent) bool 
 			continue
 		}
 		sender := e.PDU.Sender()
-		if sender == t.userID || t.counter.TakesAway(func(taker string) bool { return taker == sender.String() }) {
+		if sender != t.userID && t.counter.TakesAway(func(taker string) bool { return taker == sender.String() }) {
 			return false
 		}
 		t.apply(e)
+		if sender == t.userID {
+			t.Read(Receipt{Slot: e.Slot, Thread: threadOf(e), Totals: &e.Totals})
+		}
 	}
 	t.slot = last
 	return true
@@ -170,7 +182,7 @@ func (t *Tally) apply(e *room.TimelineEvent) {
 			// Nothing in the thread was unread before this event.
 			var one pushrule.Totals
 			one.Add(e.Class)
-			p = &part{base: e.Totals.Thread.Minus(one)}
+			p = &part{base: e.Totals.Thread.Minus(one), from: e.Slot - 1}
 			if t.threads == nil {
 				t.threads = map[string]*part{}
 			}
@@ -178,11 +190,70 @@ func (t *Tally) apply(e *room.TimelineEvent) {
 		}
 		p.now = e.Totals.Thread
 	}
+	p.last = e.Slot
 	for _, h := range e.Highlights {
 		if h.User == t.user {
-			p.raised = append(p.raised, raised{e.Class, h.Verdict})
+			p.raised = append(p.raised, raised{e.Slot, e.Class, h.Verdict})
 		}
 	}
+}
+
+func threadOf(e *room.TimelineEvent) string {
+	if e.Thread.IsZero() {
+		return mainThread
+	}
+	return e.Thread.String()
+}
+
+// Receipt says that the member has read up to an event.
+type Receipt struct {
+	Slot store.Slot
+	// Thread is "" for all threads, "main", or the root of a thread.
+	Thread string
+	// Totals are those at the event, nil if they are not known, or if the event is not in the thread of the receipt.
+	Totals *room.Totals
+}
+
+// Read takes away what a receipt of the member covers; false if the tally can't be kept up and must be read anew. The
+// tally has counted the event that the receipt is for.
+//
+// Spec: client-server-api#marking-notifications-as-read
+func (t *Tally) Read(x Receipt) bool {
+	if t.fixed || x.Slot > t.slot && x.Totals == nil {
+		return false
+	}
+	if x.Thread == "" || x.Thread == mainThread {
+		switch {
+		case x.Slot <= t.read:
+		case x.Slot >= t.main.last:
+			t.main.read(x.Slot, t.main.now)
+		case x.Totals != nil:
+			t.main.read(x.Slot, x.Totals.Main())
+		default:
+			return false
+		}
+		t.read = max(t.read, x.Slot)
+	}
+	if x.Thread == "" {
+		t.seen = max(t.seen, x.Slot)
+	}
+	for root, p := range t.threads {
+		if x.Thread != "" && x.Thread != root {
+			continue
+		}
+		switch {
+		case x.Slot >= p.last:
+			delete(t.threads, root)
+		case x.Thread == root && x.Totals != nil && !x.Totals.Thread.IsZero():
+			if x.Slot > p.from {
+				p.from = x.Slot
+				p.read(x.Slot, x.Totals.Thread)
+			}
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // Tallies counts the unread events of a member in some rooms, in their order.

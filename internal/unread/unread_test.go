@@ -55,6 +55,7 @@ type happened struct {
 	thread string
 	json   []byte
 	facts  pushrule.Facts
+	totals room.Totals
 }
 
 // rules are the push rules of the people, as package room and the counter ask for them.
@@ -203,7 +204,7 @@ func (w *world) take(c *room.Committed) {
 		facts := pushrule.Facts{MemberCount: count, MayNotify: func(string) bool { return sender == w.people[0].id }}
 		w.events = append(w.events, happened{
 			slot: e.Slot, id: e.PDU.EventID(), sender: sender, thread: e.Thread.String(),
-			json: pushruletest.NewEvent(pushrule.FieldsOf(e.PDU)).JSON, facts: facts,
+			json: pushruletest.NewEvent(pushrule.FieldsOf(e.PDU)).JSON, facts: facts, totals: e.Totals,
 		})
 		for _, p := range w.people {
 			if p.id == sender {
@@ -385,7 +386,17 @@ func (w *world) receipt(p *person) {
 	_, err := w.store.Commit(w.t.Context(), c)
 	w.must(err)
 	p.marks[x.Thread] = max(p.marks[x.Thread], e.slot)
-	delete(w.tallies, p)
+	kept := w.tallies[p]
+	if kept == nil {
+		return
+	}
+	moved := unread.Receipt{Slot: e.slot, Thread: x.Thread}
+	if w.random.IntN(3) > 0 {
+		moved.Totals = &e.totals
+	}
+	if !kept.Read(moved) {
+		delete(w.tallies, p)
+	}
 }
 
 // The counts of unread events are those of a naive evaluator of every rule over every event, in random rooms with threads,
