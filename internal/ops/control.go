@@ -58,12 +58,27 @@ func (a action[In, Out]) ask(ctx context.Context, cfg *config.Config, in In) (ou
 	if done || err != nil {
 		return out, err
 	}
+	if err := isThere(cfg); err != nil {
+		return out, err
+	}
 	s, err := openServices(ctx, cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return out, err
 	}
 	out, err = a.do(ctx, s, in)
 	return out, errors.Join(err, s.close())
+}
+
+// isThere refuses to make a new database by a command that was typed in the
+// wrong folder.
+func isThere(cfg *config.Config) error {
+	if cfg.IsPostgres() {
+		return nil
+	}
+	if _, err := os.Stat(cfg.Database); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no database %s\nType this in the folder that the server was started in, or set STOA_DATA_DIR to its data; 'stoa serve' makes a new database", cfg.Database)
+	}
+	return nil
 }
 
 // askServer asks the running server; done is false if there is none.

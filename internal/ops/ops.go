@@ -146,10 +146,28 @@ func (t *terminal) settings() (*config.Config, error) {
 	return cfg, nil
 }
 
-// programName is how this program was called, for advice on what to type.
-func programName() string {
+// again is how to type another command beside this one, with what it needs to
+// find the same data.
+func (t *terminal) again(command string) string {
+	words := []string{"stoa"}
 	if len(os.Args) > 0 && os.Args[0] != "" {
-		return os.Args[0]
+		words[0] = os.Args[0]
 	}
-	return "stoa"
+	for _, entry := range t.environ {
+		if value, ok := strings.CutPrefix(entry, "STOA_DATA_DIR="); ok {
+			words = append([]string{"STOA_DATA_DIR=" + quoted(value)}, words...)
+		}
+	}
+	if t.config != "" {
+		words = append(words, "--config", quoted(t.config))
+	}
+	return strings.Join(append(words, command), " ")
+}
+
+// quoted is a word for a shell.
+func quoted(word string) string {
+	if strings.Trim(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789./_-") == "" {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }

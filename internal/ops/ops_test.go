@@ -81,7 +81,8 @@ func start(t *testing.T, settings ...string) *running {
 	lines := &logLines{lines: make(chan string, 1000)}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- serve(ctx, cancel, cfg, slog.New(slog.NewTextHandler(lines, nil)), lines) }()
+	tty := &terminal{environ: environ, err: lines}
+	go func() { done <- tty.serve(ctx, cancel, cfg, slog.New(slog.NewTextHandler(lines, nil))) }()
 	stop := sync.OnceValue(func() error { cancel(); return <-done })
 	t.Cleanup(func() {
 		if err := stop(); err != nil {
@@ -116,7 +117,9 @@ func get(t *testing.T, url string) (int, http.Header, string) {
 func TestServe(t *testing.T) {
 	t.Parallel()
 	srv := start(t, "STOA_INSTANCE=one")
-	srv.log.waitFor(t, "user create --admin")
+	if line := srv.log.waitFor(t, "user create --admin"); !strings.Contains(line, "STOA_DATA_DIR=") {
+		t.Errorf("%q does not find the server's data", line)
+	}
 	for path, want := range map[string]struct {
 		status int
 		says   string
@@ -158,6 +161,19 @@ func TestServeRefusesAnotherServerName(t *testing.T) {
 	status, _, stderr := run(append(srv.environ, "STOA_SERVER_NAME=other.test"), "", "serve")
 	if status != 1 || !strings.Contains(stderr, "stoa.test") {
 		t.Errorf("%d: %s", status, stderr)
+	}
+}
+
+// A command in the wrong folder must not make a new, empty server there.
+func TestCommandsMakeNoDatabase(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	status, _, stderr := run([]string{"STOA_DATA_DIR=" + dir}, "", "user", "list")
+	if status != 1 || !strings.Contains(stderr, "STOA_DATA_DIR") {
+		t.Errorf("%d: %s", status, stderr)
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("%s was made: %v", dir, err)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -58,7 +57,7 @@ func (t *terminal) serveCommand() *cobra.Command {
 			}
 			ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
-			err = serve(ctx, stop, cfg, log, t.err)
+			err = t.serve(ctx, stop, cfg, log)
 			return errors.Join(err, closeLog.Close())
 		},
 	}
@@ -66,7 +65,7 @@ func (t *terminal) serveCommand() *cobra.Command {
 
 // serve runs a server until ctx ends, then drains it. stopped is called once
 // the drain begins, so that a second signal ends the process at once.
-func serve(ctx context.Context, stopped func(), cfg *config.Config, log *slog.Logger, stderr io.Writer) error {
+func (t *terminal) serve(ctx context.Context, stopped func(), cfg *config.Config, log *slog.Logger) error {
 	began := time.Now()
 	s, err := openServices(ctx, cfg, log)
 	if err != nil {
@@ -83,7 +82,7 @@ func serve(ctx context.Context, stopped func(), cfg *config.Config, log *slog.Lo
 	log.Info("server started", "server", cfg.ServerName.String(), "addr", srv.clientAddr(), "instance", cfg.Instance,
 		"version", Version(), "took_ms", time.Since(began).Milliseconds())
 	srv.warn(log)
-	if err := adviseFirstStart(ctx, cfg, s, stderr); err != nil {
+	if err := t.adviseFirstStart(ctx, cfg, s); err != nil {
 		log.Warn("look for users", "err", err)
 	}
 
@@ -331,20 +330,20 @@ func (srv *server) warn(log *slog.Logger) {
 }
 
 // adviseFirstStart says what to do next as long as there is no user.
-func adviseFirstStart(ctx context.Context, cfg *config.Config, s *services, out io.Writer) error {
+func (t *terminal) adviseFirstStart(ctx context.Context, cfg *config.Config, s *services) error {
 	some, err := s.accounts.Any(ctx)
 	if err != nil || some {
 		return err
 	}
-	_, err = fmt.Fprintf(out, `
+	_, err = fmt.Fprintf(t.err, `
 There is no user yet. Make the first one, an administrator, in another terminal:
 
-    %s user create --admin alice
+    %s
 
 It prints a password. Log in with any Matrix client on the homeserver
 
     %s
 
-`, programName(), cfg.PublicURL)
+`, t.again("user create --admin alice"), cfg.PublicURL)
 	return err
 }
