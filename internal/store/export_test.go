@@ -37,7 +37,7 @@ func (s *Store) WriteBare(ctx context.Context, changes []*Change, pos Position) 
 		}
 		return nil
 	}
-	return s.engine.write(ctx, func(c conn) error {
+	return s.engine.write(ctx, false, func(c conn) error {
 		switch c := c.(type) {
 		case *liteConn:
 			tx := &Tx{Read{ctx: ctx, conn: c}}
@@ -72,7 +72,7 @@ func (s *Store) WriteBare(ctx context.Context, changes []*Change, pos Position) 
 // Plans returns SQLite's plan of each statement, by its text.
 func (s *Store) Plans(ctx context.Context) (map[string][]string, error) {
 	plans := map[string][]string{}
-	err := s.engine.(*sqliteEngine).write(ctx, func(c conn) error {
+	err := s.engine.(*sqliteEngine).write(ctx, false, func(c conn) error {
 		for _, st := range registry {
 			if strings.HasPrefix(st.text, "BEGIN") || strings.Contains(st.text, "pg_") || strings.Contains(st.text, "::") ||
 				strings.Contains(st.text, "FOR UPDATE") || st == commitTx || st == rollback || strings.Contains(st.text, "xmin") {

@@ -119,7 +119,7 @@ func internAll[K comparable, N ~int64](ctx context.Context, s *Store, keys []K, 
 			}
 		}
 	}
-	err = s.Write(ctx, func(tx *Tx) error {
+	err = s.writeLazily(ctx, func(tx *Tx) error {
 		for i, k := range keys {
 			if fresh[i] == 0 {
 				continue

@@ -61,7 +61,7 @@ func (s *Store) Next(ctx context.Context, name string) (int64, error) {
 }
 
 func (s *Store) reserve(ctx context.Context, name string, size int64) (after int64, err error) {
-	err = s.Write(ctx, func(tx *Tx) error {
+	err = s.writeLazily(ctx, func(tx *Tx) error {
 		after, err = tx.reserve(name, size)
 		return err
 	})

@@ -154,7 +154,9 @@ func (e *postgresEngine) reader(ctx context.Context) (conn, Position, func(), er
 // writeTries bounds the repetitions of a Write that lost a deadlock.
 const writeTries = 3
 
-func (e *postgresEngine) write(ctx context.Context, f func(conn) error) error {
+// write is never lazy: the database may crash and forget while this instance goes
+// on with what it remembers.
+func (e *postgresEngine) write(ctx context.Context, _ bool, f func(conn) error) error {
 	for try := 1; ; try++ {
 		err := e.writeOnce(ctx, f)
 		if try == writeTries || !mustRepeat(err) {
@@ -198,7 +200,7 @@ func (m pgMigrator) script(sql string) error {
 }
 
 func (e *postgresEngine) migrate(ctx context.Context, f func(migrator) error) error {
-	return e.write(ctx, func(c conn) error {
+	return e.write(ctx, false, func(c conn) error {
 		m := pgMigrator{c.(*pgConn)}
 		if err := m.script(fmt.Sprintf("SELECT pg_advisory_xact_lock(%d, %d)", lockSpace, lockMigrate)); err != nil {
 			return err

@@ -321,13 +321,19 @@ func (l *liteConn) watch(ctx context.Context) (stop func()) {
 	}
 }
 
-func (e *sqliteEngine) write(ctx context.Context, f func(conn) error) (err error) {
+func (e *sqliteEngine) write(ctx context.Context, lazy bool, f func(conn) error) (err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.writer == nil {
 		return ErrClosed
 	}
 	l := e.writer
+	if lazy {
+		if err := l.synchronous("NORMAL"); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, l.synchronous("FULL")) }()
+	}
 	if err := l.run(l.begin); err != nil {
 		return err
 	}
@@ -347,6 +353,11 @@ func (e *sqliteEngine) write(ctx context.Context, f func(conn) error) (err error
 	return nil
 }
 
+// synchronous says whether a commit waits for the log to be on the disk (FULL).
+func (l *liteConn) synchronous(level string) error {
+	return sqlitex.ExecuteTransient(l.c, "PRAGMA synchronous = "+level, nil)
+}
+
 type liteMigrator struct{ *liteConn }
 
 func (m liteMigrator) script(sql string) error {
@@ -354,7 +365,7 @@ func (m liteMigrator) script(sql string) error {
 }
 
 func (e *sqliteEngine) migrate(ctx context.Context, f func(migrator) error) error {
-	return e.write(ctx, func(conn) error { return f(liteMigrator{e.writer}) })
+	return e.write(ctx, false, func(conn) error { return f(liteMigrator{e.writer}) })
 }
 
 // begin takes the writing connection; finish and abort give it back.

@@ -100,8 +100,9 @@ type engine interface {
 	// reader borrows a connection with a snapshot open; its first query was
 	// the head of the stream. release ends the snapshot and gives it back.
 	reader(ctx context.Context) (c conn, head Position, release func(), err error)
-	// write runs f in a transaction of its own, which commits if f returns nil.
-	write(ctx context.Context, f func(conn) error) error
+	// write runs f in a transaction of its own, which commits if f returns nil. If
+	// lazy, it may become durable only with the next group.
+	write(ctx context.Context, lazy bool, f func(conn) error) error
 	// begin starts a group: it opens a transaction and loads the owners, rows
 	// locked, in the order given (ascending by number).
 	begin(users, rooms []*owner) error
@@ -113,7 +114,6 @@ type engine interface {
 	abort()
 	// migrate runs f with a connection on which no other process migrates.
 	migrate(ctx context.Context, f func(migrator) error) error
-	// notBefore is the clock of SQLite stores; see Store.now.
 	close() error
 	dialect() dialect
 }

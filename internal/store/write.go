@@ -13,7 +13,19 @@ type Tx struct {
 // the database says that it must be repeated, so it changes nothing outside. It
 // calls no other method of the store.
 func (s *Store) Write(ctx context.Context, f func(*Tx) error) error {
-	return s.engine.write(ctx, func(c conn) error {
+	return s.write(ctx, false, f)
+}
+
+// writeLazily is Write for rows that matter only to what is committed after
+// them: interned strings, blocks of numbers. On SQLite they are in the log before
+// it, and the process that remembers them dies with the machine, so they need no
+// sync of their own.
+func (s *Store) writeLazily(ctx context.Context, f func(*Tx) error) error {
+	return s.write(ctx, true, f)
+}
+
+func (s *Store) write(ctx context.Context, lazy bool, f func(*Tx) error) error {
+	return s.engine.write(ctx, lazy, func(c conn) error {
 		return f(&Tx{Read{ctx: ctx, conn: c}})
 	})
 }
