@@ -102,8 +102,14 @@ func (t *turn) send(d Draft) (id.EventID, error) {
 			return same, errNothing
 		}
 	}
+	if err := t.checkRelation(d); err != nil {
+		return id.EventID{}, err
+	}
 	pdu, edges, err := t.build(d)
 	if err != nil {
+		return id.EventID{}, err
+	}
+	if err := t.refuseBlockedInvite(d); err != nil {
 		return id.EventID{}, err
 	}
 	return pdu.EventID(), t.extend(pdu, edges, d.Txn)

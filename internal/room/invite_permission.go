@@ -1,0 +1,47 @@
+package room
+
+import (
+	"errors"
+	"fmt"
+
+	"stoa/internal/store"
+	"stoa/matrix/canonicaljson"
+	"stoa/matrix/event"
+	"stoa/matrix/mxerr"
+)
+
+// typeInvitePermission is the account data by which users refuse invites.
+const typeInvitePermission = "m.invite_permission_config"
+
+// refuseBlockedInvite says whether the local user whom a draft invites wants to be
+// invited; M_INVITE_BLOCKED if not.
+//
+// Spec: client-server-api#invite-permission
+func (t *turn) refuseBlockedInvite(d Draft) error {
+	if d.Type != event.TypeMember || d.StateKey == nil || !t.rs.isLocalID(*d.StateKey) {
+		return nil
+	}
+	if membership, _ := canonicaljson.String(canonicaljson.Get(d.Content, "membership")); membership != event.MembershipInvite {
+		return nil
+	}
+	return t.reading(func(read *store.Read) error {
+		num, err := t.rs.store.UserNum(read, *d.StateKey)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		data, err := read.AccountData(num, "", typeInvitePermission)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("invite permission of %s: %w", *d.StateKey, err)
+		}
+		if action, _ := canonicaljson.String(canonicaljson.Get([]byte(data.Content), "default_action")); action == "block" {
+			return mxerr.InviteBlocked("%s does not want to be invited", *d.StateKey)
+		}
+		return nil
+	})
+}
