@@ -129,13 +129,20 @@ func (a *API) joinedMembers(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, room.HideUnknown(err)
 	}
+	// Both keys are there for everybody, null for what a member does not have.
 	type member struct {
-		DisplayName string `json:"display_name,omitempty"`
-		AvatarURL   string `json:"avatar_url,omitempty"`
+		DisplayName *string `json:"display_name"`
+		AvatarURL   *string `json:"avatar_url"`
+	}
+	orNull := func(s string) *string {
+		if s == "" {
+			return nil
+		}
+		return &s
 	}
 	joined := make(map[id.UserID]member, len(members))
 	for user, profile := range members {
-		joined[user] = member(profile)
+		joined[user] = member{orNull(profile.DisplayName), orNull(profile.AvatarURL)}
 	}
 	return struct {
 		Joined map[id.UserID]member `json:"joined"`

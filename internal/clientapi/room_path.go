@@ -62,3 +62,12 @@ func (a *API) roomByName(r *http.Request) (id.RoomID, error) {
 	}
 	return roomID, nil
 }
+
+// roomOfPath gives the room ID of the path.
+func roomOfPath(r *http.Request) (id.RoomID, error) {
+	roomID, err := id.ParseRoomID(r.PathValue("roomId"))
+	if err != nil {
+		return roomID, mxerr.InvalidParam("%q is not a room ID", r.PathValue("roomId")).Because(err)
+	}
+	return roomID, nil
+}

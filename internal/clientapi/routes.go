@@ -92,6 +92,13 @@ func (a *API) Routes() []httpkit.Route {
 		route("POST", client+"/v3/rooms/{roomId}/unban", a.unban),
 		route("POST", client+"/v3/rooms/{roomId}/upgrade", a.upgradeRoom),
 
+		limited(httpkit.LimitLookup, "GET", client+"/v3/directory/list/room/{roomId}", a.roomVisibility),
+		route("PUT", client+"/v3/directory/list/room/{roomId}", a.setRoomVisibility),
+		limited(httpkit.LimitLookup, "GET", client+"/v3/publicRooms", a.publicRooms),
+		route("POST", client+"/v3/publicRooms", a.searchPublicRooms),
+		limited(httpkit.LimitLookup, "GET", client+"/v1/room_summary/{roomIdOrAlias}", a.roomSummary),
+		route("GET", client+"/v1/rooms/{roomId}/hierarchy", a.hierarchy),
+
 		// Events: getting and sending them. Spec: client-server-api#events
 		route("GET", client+"/v3/rooms/{roomId}/event/{eventId}", a.event),
 		route("GET", client+"/v3/rooms/{roomId}/joined_members", a.joinedMembers),
@@ -108,6 +115,12 @@ func (a *API) Routes() []httpkit.Route {
 		route("PUT", client+"/v3/rooms/{roomId}/state/{eventType}/{stateKey}", a.sendState),
 		route("PUT", client+"/v3/rooms/{roomId}/send/{eventType}/{txnId}", a.sendEvent),
 		route("PUT", client+"/v3/rooms/{roomId}/redact/{eventId}/{txnId}", a.redact),
+
+		// Event relationships, threads. Spec: client-server-api#relationships-api
+		route("GET", client+"/v1/rooms/{roomId}/relations/{eventId}", a.relations),
+		route("GET", client+"/v1/rooms/{roomId}/relations/{eventId}/{relType}", a.relations),
+		route("GET", client+"/v1/rooms/{roomId}/relations/{eventId}/{relType}/{eventType}", a.relations),
+		route("GET", client+"/v1/rooms/{roomId}/threads", a.threads),
 
 		// Typing, receipts, read markers, presence.
 		// Spec: client-server-api#typing-notifications, client-server-api#receipts, client-server-api#presence

@@ -99,9 +99,11 @@ func (rs *Rooms) Messages(ctx context.Context, viewer id.UserID, roomID id.RoomI
 		}
 		page.End, page.HasEnd = w.token(), !w.done
 		if len(page.Events) > 0 && q.Filter != nil && q.Filter.LazyLoadMembers {
-			page.State, err = v.sendersAt(page.Events, page.Events[0].Slot)
+			if page.State, err = v.sendersAt(page.Events, page.Events[0].Slot); err != nil {
+				return err
+			}
 		}
-		return err
+		return v.bundleAll(page.Events)
 	})
 	return page, err
 }
@@ -146,8 +148,9 @@ func (v *Viewer) walk(q HistoryQuery) (*walk, error) {
 	}
 	var err error
 	if q.Dir == Backwards {
-		if w.at, err = place(q.From, newest); err == nil {
-			w.stop, err = place(q.To, oldest)
+		if w.at, err = place(q.From, newest); err == nil && q.To != nil {
+			w.stop, err = v.place(*q.To)
+			w.stop.Off++ // the event at the token is on its other side
 		}
 		if newest.Compare(w.at) < 0 {
 			w.at = newest
@@ -258,6 +261,9 @@ func (w *walk) look(e store.Event) (View, bool, error) {
 		if err != nil || !wanted {
 			return View{}, false, err
 		}
+	}
+	if hidden, err := w.v.hides(pdu); err != nil || hidden {
+		return View{}, false, err
 	}
 	return w.v.view(e, pdu)
 }
@@ -371,8 +377,10 @@ func (rs *Rooms) Event(ctx context.Context, viewer id.UserID, roomID id.RoomID, 
 		if err != nil {
 			return err
 		}
-		view, err = v.event(eventID)
-		return err
+		if view, err = v.event(eventID); err != nil {
+			return err
+		}
+		return v.bundle(true, &view)
 	})
 	return view, err
 }
@@ -451,8 +459,13 @@ func (rs *Rooms) Context(ctx context.Context, viewer id.UserID, roomID id.RoomID
 			}
 		}
 		c.Start, c.End = back.token(), on.token()
-		c.State, err = v.contextState(&c, filter)
-		return err
+		if c.State, err = v.contextState(&c, filter); err != nil {
+			return err
+		}
+		if err := v.bundle(true, &c.Event); err != nil {
+			return err
+		}
+		return v.bundleAll(c.Before, c.After)
 	})
 	return c, err
 }

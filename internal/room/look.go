@@ -47,3 +47,69 @@ func (v *Viewer) MaySend(evType string, isState bool) (bool, error) {
 	}
 	return powers.User(v.User) >= powers.Event(evType, isState), nil
 }
+
+// State gives the entries of the current state with an empty state key that are
+// there.
+func (v *Viewer) State(types ...string) (map[string]*event.PDU, error) {
+	state := make(map[string]*event.PDU, len(types))
+	for _, evType := range types {
+		pdu, err := v.currentPDU(evType, "")
+		if err != nil {
+			return nil, err
+		}
+		if pdu != nil {
+			state[evType] = pdu
+		}
+	}
+	return state, nil
+}
+
+// MayFind says whether the viewer may know of the room without being in it: they
+// are in it or invited, could join or knock, or anybody may read it.
+//
+// Spec: client-server-api#get_matrixclientv1room_summaryroomidoralias
+func (v *Viewer) MayFind() (bool, error) {
+	switch v.Membership() {
+	case event.MembershipJoin, event.MembershipInvite, event.MembershipKnock:
+		return true, nil
+	case event.MembershipBan:
+		return v.IsWorldReadable(), nil
+	}
+	if v.IsWorldReadable() {
+		return true, nil
+	}
+	pdu, err := v.currentPDU(event.TypeJoinRules, "")
+	if err != nil || pdu == nil {
+		return false, err
+	}
+	rule, err := pdu.JoinRules()
+	if err != nil {
+		return false, nil // rules that can not be read let nobody in
+	}
+	switch rule.JoinRule {
+	case event.JoinRulePublic, event.JoinRuleKnock, event.JoinRuleKnockRestricted:
+		return true, nil
+	case event.JoinRuleRestricted:
+		if v.User.IsZero() {
+			return false, nil
+		}
+		return v.rs.isMemberOfAny(v.read, v.User, rule.AllowedRooms())
+	}
+	return false, nil
+}
+
+// StateOfType gives the entries of the current state of a type, which is not that
+// of members.
+func (v *Viewer) StateOfType(evType string) ([]*event.PDU, error) {
+	views, err := v.stateAt(v.Room.Slot, true)
+	if err != nil {
+		return nil, err
+	}
+	var found []*event.PDU
+	for i := range views {
+		if views[i].PDU.Type() == evType {
+			found = append(found, views[i].Event().PDU)
+		}
+	}
+	return found, nil
+}

@@ -22,6 +22,8 @@ type Viewer struct {
 	Room  store.Room
 	Rules *roomversion.Rules
 	User  id.UserID
+	// Num is the number of a local user, 0 for none.
+	Num store.UserNum
 	// Row is the membership of a local user, the zero value for none.
 	Row store.RoomMembership
 
@@ -30,6 +32,7 @@ type Viewer struct {
 	// members and visibilities are the values of the viewer's member event and
 	// of the history visibility, each from a slot on, ascending.
 	members, visibilities []valueFrom
+	ignored               map[string]bool    // nil = not read yet
 	erased                map[id.UserID]bool // senders looked up so far
 }
 
@@ -83,6 +86,7 @@ func (rs *Rooms) Viewer(read *store.Read, roomID id.RoomID, user id.UserID) (*Vi
 	if err != nil {
 		return nil, err
 	}
+	v.Num = num
 	if v.Row, err = read.Membership(num, row.Num); errors.Is(err, store.ErrNotFound) {
 		return v, nil
 	}

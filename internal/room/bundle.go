@@ -1,0 +1,198 @@
+package room
+
+import (
+	"errors"
+	"fmt"
+
+	"stoa/internal/store"
+	"stoa/internal/timeline"
+	"stoa/matrix/id"
+)
+
+// Relation types of which aggregations are made.
+const (
+	relReplace   = "m.replace"
+	relReference = "m.reference"
+)
+
+// Bounds of what is looked at for one aggregation.
+const (
+	replacementLimit = 50
+	latestLimit      = 20
+)
+
+// bundleAll gives the views their aggregations, as the viewer sees them.
+//
+// Spec: client-server-api#aggregations-of-child-events
+func (v *Viewer) bundleAll(lists ...[]View) error {
+	var views []*View
+	for _, list := range lists {
+		for i := range list {
+			views = append(views, &list[i])
+		}
+	}
+	return v.bundle(true, views...)
+}
+
+// bundle is bundleAll for some views; threads says whether threads count too.
+func (v *Viewer) bundle(threads bool, views ...*View) error {
+	parents := make(map[string]*View, len(views))
+	var targets []string
+	for _, view := range views {
+		if !view.PDU.IsState() {
+			eventID := view.PDU.EventID().String()
+			parents[eventID] = view
+			targets = append(targets, eventID)
+		}
+	}
+	if len(targets) == 0 {
+		return nil
+	}
+	counts, err := v.read.RelationCounts(v.Room.Num, targets)
+	if err != nil {
+		return fmt.Errorf("count relations in %s: %w", v.roomID, err)
+	}
+	for _, c := range counts {
+		parent := parents[c.Target]
+		b := parent.Bundle
+		if b == nil {
+			b = &timeline.Bundle{}
+		}
+		switch c.RelType {
+		case relReplace:
+			b.Replace, err = v.replacement(parent, c.Target)
+		case relReference:
+			b.References, err = v.references(c.Target)
+		case relThread:
+			if threads {
+				b.Thread, err = v.thread(parent, c.Target)
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("aggregate %s of %s: %w", c.RelType, c.Target, err)
+		}
+		if b.Replace != nil || b.Thread != nil || len(b.References) > 0 {
+			parent.Bundle = b
+		}
+	}
+	return nil
+}
+
+// replacement is the valid replacement of an event that counts; nil for none.
+//
+// Spec: client-server-api#server-side-aggregation-of-mreplace-relationships
+func (v *Viewer) replacement(parent *View, target string) (best *timeline.Event, err error) {
+	rows, err := v.read.RelationsBack(v.Room.Num, target, relReplace, "", store.End, store.Start, replacementLimit)
+	if err != nil {
+		return nil, err
+	}
+	original := parent.Event()
+	for _, row := range rows {
+		if row.Sender != original.PDU.Sender().String() || row.Type != original.PDU.Type() {
+			continue
+		}
+		child, sees, err := v.child(row)
+		if err != nil {
+			return nil, err
+		}
+		if !sees {
+			continue
+		}
+		if edit := child.Event(); timeline.ValidReplacement(original, edit) && (best == nil || timeline.MoreRecent(edit, best)) {
+			best = edit
+		}
+	}
+	return best, nil
+}
+
+// references are the events that refer to an event.
+//
+// Spec: client-server-api#server-side-aggregation-of-mreference-relationships
+func (v *Viewer) references(target string) (events []id.EventID, err error) {
+	rows, err := v.read.Relations(v.Room.Num, target, relReference, "", store.Start, store.End, timeline.MaxReferences)
+	if err != nil {
+		return nil, err
+	}
+	for _, row := range rows {
+		child, sees, err := v.child(row)
+		if err != nil {
+			return nil, err
+		}
+		if sees {
+			events = append(events, child.PDU.EventID())
+		}
+	}
+	return events, nil
+}
+
+// thread sums up the thread of which an event is the root; nil if it is none.
+//
+// Spec: client-server-api#server-side-aggregation-of-mthread-relationships
+func (v *Viewer) thread(root *View, target string) (*timeline.Thread, error) {
+	if root.Event().Relation().Type != "" { // threads don't nest
+		return nil, nil
+	}
+	rows, err := v.read.RelationsBack(v.Room.Num, target, relThread, "", store.End, store.Start, latestLimit)
+	if err != nil {
+		return nil, err
+	}
+	t := &timeline.Thread{}
+	for _, row := range rows {
+		latest, sees, err := v.child(row)
+		if err != nil {
+			return nil, err
+		}
+		if !sees {
+			continue
+		}
+		if err := v.bundle(false, &latest); err != nil {
+			return nil, err
+		}
+		t.Latest, t.LatestBundle, t.LatestMembership = latest.Event(), latest.Bundle, latest.Membership
+		break
+	}
+	if t.Latest == nil {
+		return nil, nil
+	}
+	ignored, err := v.ignoredUsers()
+	if err != nil {
+		return nil, err
+	}
+	senders := make([]string, 0, len(ignored))
+	for user := range ignored {
+		senders = append(senders, user)
+	}
+	if t.Count, err = v.read.CountRelationsExcept(v.Room.Num, target, relThread, senders); err != nil {
+		return nil, err
+	}
+	t.Participated, err = v.takesPart(root, target)
+	return t, err
+}
+
+// takesPart says whether the viewer sent the root of a thread or an event of it.
+func (v *Viewer) takesPart(root *View, target string) (bool, error) {
+	if root.PDU.Sender() == v.User {
+		return true, nil
+	}
+	return v.read.IsRelatedBy(v.Room.Num, target, relThread, v.User.String())
+}
+
+// child is the event of a relation, if the viewer may see it and wants to.
+func (v *Viewer) child(row store.Relation) (View, bool, error) {
+	ignored, err := v.ignoredUsers()
+	if err != nil || ignored[row.Sender] {
+		return View{}, false, err
+	}
+	e, err := v.read.EventByNum(row.Event)
+	if errors.Is(err, store.ErrNotFound) {
+		return View{}, false, nil
+	}
+	if err != nil {
+		return View{}, false, err
+	}
+	pdu, err := v.rs.parse(v.Rules, e)
+	if err != nil {
+		return View{}, false, err
+	}
+	return v.view(e, pdu)
+}

@@ -1,0 +1,53 @@
+package room
+
+import (
+	"encoding/json"
+	"errors"
+
+	"stoa/internal/store"
+	"stoa/matrix/event"
+	"stoa/matrix/id"
+)
+
+// typeIgnoredUserList is account data of a user.
+const typeIgnoredUserList = "m.ignored_user_list"
+
+// ignores says whether the viewer does not want to see what somebody says. State is
+// always shown.
+//
+// Spec: client-server-api#ignoring-users
+func (v *Viewer) ignores(sender id.UserID, isState bool) (bool, error) {
+	if isState {
+		return false, nil
+	}
+	ignored, err := v.ignoredUsers()
+	return ignored[sender.String()], err
+}
+
+// ignoredUsers are the users on the viewer's list, read once.
+func (v *Viewer) ignoredUsers() (map[string]bool, error) {
+	if v.ignored != nil {
+		return v.ignored, nil
+	}
+	ignored := map[string]bool{}
+	if v.Num != 0 {
+		row, err := v.read.AccountData(v.Num, "", typeIgnoredUserList)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return nil, err
+		}
+		var list struct {
+			IgnoredUsers map[string]json.RawMessage `json:"ignored_users"`
+		}
+		// What has not the form of a list ignores nobody.
+		if err == nil && json.Unmarshal([]byte(row.Content), &list) == nil {
+			for user := range list.IgnoredUsers {
+				ignored[user] = user != v.User.String()
+			}
+		}
+	}
+	v.ignored = ignored
+	return ignored, nil
+}
+
+// hides says whether the viewer ignores the sender of an event.
+func (v *Viewer) hides(pdu *event.PDU) (bool, error) { return v.ignores(pdu.Sender(), pdu.IsState()) }

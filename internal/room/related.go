@@ -1,0 +1,270 @@
+package room
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"stoa/internal/store"
+	"stoa/internal/token"
+	"stoa/matrix/id"
+)
+
+// RelationsQuery asks for the events that relate to an event.
+type RelationsQuery struct {
+	EventID id.EventID
+	// RelType and EventType narrow what is wanted; empty = all.
+	RelType, EventType string
+	// From and To bound the page; nil = an end.
+	From, To *token.Token
+	Dir      Direction
+	Limit    int // at least 1
+	// Recurse asks for events that relate to these too.
+	Recurse bool
+}
+
+// RelationsPage is a page of events that relate to an event.
+type RelationsPage struct {
+	Events []View
+	// End is where the next page begins, if HasEnd.
+	End    token.Timeline
+	HasEnd bool
+	// Depth is how far relations were followed.
+	Depth int
+}
+
+// Bounds of following relations.
+const (
+	relationDepth   = 3
+	recursionLimit  = 5000 // events
+	threadPageLimit = 100
+)
+
+// Relations returns a page of the events that relate to an event, as far as the
+// viewer may see them.
+//
+// Errors: M_NOT_FOUND (the event is not there or the viewer may not see it).
+//
+// Spec: client-server-api#relationships-api
+func (rs *Rooms) Relations(ctx context.Context, viewer id.UserID, roomID id.RoomID, q RelationsQuery) (page RelationsPage, err error) {
+	err = rs.store.Read(ctx, func(read *store.Read) error {
+		v, err := rs.Viewer(read, roomID, viewer)
+		if err != nil {
+			return err
+		}
+		if _, err := v.event(q.EventID); err != nil {
+			return err
+		}
+		w, err := v.walk(HistoryQuery{From: q.From, To: q.To, Dir: q.Dir})
+		if err != nil {
+			return err
+		}
+		next := v.related(w, q)
+		if q.Recurse {
+			all, depth, err := v.descendants(q)
+			if err != nil {
+				return err
+			}
+			page.Depth = depth
+			next = among(all, w)
+		}
+		if err := v.takeRelated(&page, w, next, min(max(q.Limit, 1), pageLimit)); err != nil {
+			return err
+		}
+		return v.bundleAll(page.Events)
+	})
+	return page, err
+}
+
+// takeRelated fills a page with what next gives, batch by batch.
+func (v *Viewer) takeRelated(page *RelationsPage, w *walk, next func(limit int) ([]store.Relation, error), limit int) error {
+	for looked := 0; looked < lookLimit; {
+		rows, err := next(lookBatch)
+		if err != nil {
+			return fmt.Errorf("load relations in %s: %w", v.roomID, err)
+		}
+		looked += len(rows)
+		for _, row := range rows {
+			view, sees, err := v.child(row)
+			if err != nil {
+				return err
+			}
+			if sees && len(page.Events) == limit {
+				page.End, page.HasEnd = w.token(), true
+				return nil
+			}
+			w.pass(row.Place)
+			if sees {
+				page.Events = append(page.Events, view)
+			}
+		}
+		if len(rows) < lookBatch {
+			return nil
+		}
+	}
+	page.End, page.HasEnd = w.token(), true
+	return nil
+}
+
+// pass moves the walk beyond an event.
+func (w *walk) pass(at store.Place) {
+	w.at = at
+	if w.dir == Backwards {
+		w.at.Off--
+	}
+}
+
+// related reads direct relations, on from where the walk is.
+func (v *Viewer) related(w *walk, q RelationsQuery) func(int) ([]store.Relation, error) {
+	target := q.EventID.String()
+	return func(limit int) ([]store.Relation, error) {
+		if w.dir == Backwards {
+			from := store.Place{Slot: w.at.Slot, Off: w.at.Off + 1}
+			return v.read.RelationsBack(v.Room.Num, target, q.RelType, q.EventType, from, w.stop, limit)
+		}
+		return v.read.Relations(v.Room.Num, target, q.RelType, q.EventType, w.at, w.stop, limit)
+	}
+}
+
+// descendants reads direct and indirect relations of an event, oldest first, and
+// tells how deep they go. Types narrow the result, not the way there.
+func (v *Viewer) descendants(q RelationsQuery) (all []store.Relation, depth int, err error) {
+	seen := map[store.EventNum]bool{}
+	targets := []string{q.EventID.String()}
+	for depth < relationDepth && len(targets) > 0 && len(seen) < recursionLimit {
+		var found []store.EventNum
+		for _, target := range targets {
+			rows, err := v.read.Relations(v.Room.Num, target, "", "", store.Start, store.End, recursionLimit-len(seen))
+			if err != nil {
+				return nil, depth, err
+			}
+			for _, row := range rows {
+				if seen[row.Event] {
+					continue
+				}
+				seen[row.Event] = true
+				found = append(found, row.Event)
+				if (q.RelType == "" || row.RelType == q.RelType) && (q.EventType == "" || row.Type == q.EventType) {
+					all = append(all, row)
+				}
+			}
+			if len(seen) >= recursionLimit {
+				break
+			}
+		}
+		if targets, err = v.read.EventIDs(found); err != nil {
+			return nil, depth, err
+		}
+		depth++
+	}
+	slices.SortFunc(all, func(a, b store.Relation) int { return a.Place.Compare(b.Place) })
+	return all, depth, nil
+}
+
+// among reads of a list of relations, oldest first, on from where the walk is.
+func among(all []store.Relation, w *walk) func(int) ([]store.Relation, error) {
+	return func(limit int) ([]store.Relation, error) {
+		var rows []store.Relation
+		if w.dir == Forwards {
+			for _, row := range all {
+				if row.Place.Compare(w.at) > 0 && row.Place.Compare(w.stop) <= 0 && len(rows) < limit {
+					rows = append(rows, row)
+				}
+			}
+			return rows, nil
+		}
+		for _, row := range slices.Backward(all) {
+			if row.Place.Compare(w.at) <= 0 && row.Place.Compare(w.stop) >= 0 && len(rows) < limit {
+				rows = append(rows, row)
+			}
+		}
+		return rows, nil
+	}
+}
+
+// ThreadsQuery asks for the threads of a room.
+type ThreadsQuery struct {
+	// Participated leaves out threads in which the viewer has not taken part.
+	Participated bool
+	From         *token.Token // nil = the newest
+	Limit        int          // at least 1
+}
+
+// Threads returns a page of the roots of a room's threads with their aggregations,
+// the thread with the newest event first.
+//
+// Errors: M_FORBIDDEN, M_NOT_FOUND.
+//
+// Spec: client-server-api#querying-threads-in-a-room
+func (rs *Rooms) Threads(ctx context.Context, viewer id.UserID, roomID id.RoomID, q ThreadsQuery) (page RelationsPage, err error) {
+	err = rs.look(ctx, roomID, viewer, func(v *Viewer) error {
+		w, err := v.walk(HistoryQuery{From: q.From})
+		if err != nil {
+			return err
+		}
+		limit := min(max(q.Limit, 1), threadPageLimit)
+		for looked := 0; looked < lookLimit; {
+			before := store.Place{Slot: w.at.Slot, Off: w.at.Off + 1}
+			threads, err := v.read.ThreadRoots(v.Room.Num, before, lookBatch)
+			if err != nil {
+				return fmt.Errorf("load threads of %s: %w", roomID, err)
+			}
+			looked += len(threads)
+			for _, t := range threads {
+				root, wanted, err := v.root(t, q.Participated)
+				if err != nil {
+					return err
+				}
+				if wanted && len(page.Events) == limit {
+					page.End, page.HasEnd = w.token(), true
+					return nil
+				}
+				w.pass(t.Newest)
+				if wanted {
+					page.Events = append(page.Events, root)
+				}
+			}
+			if len(threads) < lookBatch {
+				return nil
+			}
+		}
+		page.End, page.HasEnd = w.token(), true
+		return nil
+	})
+	return page, err
+}
+
+// root is the root of a thread with its aggregations, if the viewer may see it and
+// there is something in the thread that they see. That of an ignored user is shown
+// redacted.
+func (v *Viewer) root(t store.ThreadRoot, participated bool) (View, bool, error) {
+	e, err := v.read.EventByID(t.Root)
+	if errors.Is(err, store.ErrNotFound) || err == nil && (e.Room != v.Room.Num || e.Place.Slot == 0) {
+		return View{}, false, nil
+	}
+	if err != nil {
+		return View{}, false, err
+	}
+	pdu, err := v.rs.parse(v.Rules, e)
+	if err != nil {
+		return View{}, false, err
+	}
+	view, sees, err := v.view(e, pdu)
+	if err != nil || !sees {
+		return View{}, false, err
+	}
+	if participated {
+		if takesPart, err := v.takesPart(&view, t.Root); err != nil || !takesPart {
+			return View{}, false, err
+		}
+	}
+	if err := v.bundle(true, &view); err != nil || view.Bundle == nil || view.Bundle.Thread == nil {
+		return View{}, false, err
+	}
+	hidden, err := v.hides(pdu)
+	if hidden {
+		view.PDU = view.PDU.Redacted()
+	}
+	return view, true, err
+}
