@@ -4,7 +4,8 @@
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 ENGINE  ?=
-export ENGINE
+ROUNDS  ?= 200
+export ENGINE ROUNDS
 
 .DEFAULT_GOAL := help
 .PHONY: help build run test test-fast race differential peers check generate specindex fuzz bench crash badinput setup clean
