@@ -140,6 +140,9 @@ func (rc *receiver) accept(in incoming) (got Received, err error) {
 	if errors.Is(err, store.ErrDuplicate) {
 		got.Known, err = true, nil // the same event came twice at once
 	}
+	if err == nil && !got.Known {
+		rc.rs.metrics.refusedEvent(got.Standing)
+	}
 	return got, err
 }
 

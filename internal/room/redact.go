@@ -161,6 +161,9 @@ func (t *turn) redact(target store.Event, by TimelineEvent) error {
 		return nil
 	}
 	t.change.SetRedactedBy(t.row.Num, target.Num, by.Num)
+	t.change.AddRedacted(store.RedactedEvent{
+		Due: t.now + t.rs.opt.KeepRedacted.Milliseconds(), Event: target.Num, Room: t.row.Num,
+	})
 	targetID, err := id.ParseEventID(target.EventID)
 	if err != nil {
 		return fmt.Errorf("stored event %s: %w", target.EventID, err)

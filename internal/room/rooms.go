@@ -51,6 +51,9 @@ type Options struct {
 	//
 	// Spec: client-server-api#mforget_forced_upon_leave-capability
 	ForgetUponLeave bool
+	// KeepRedacted is how long the bytes of a redacted event are kept as they
+	// were sent, so that the redaction can be understood; 0 = 7 days.
+	KeepRedacted time.Duration
 	// ResidentLimit bounds the rooms in memory; 0 = 4096.
 	ResidentLimit int
 }
@@ -81,6 +84,7 @@ type Rooms struct {
 	txns    *lru.Cache[Txn, id.EventID]
 	sending sending
 	created atomic.Int64 // the last creationTime
+	metrics metrics
 }
 
 // New makes the rooms of a store. It reads nothing.
@@ -105,6 +109,9 @@ func New(opt Options) (*Rooms, error) {
 	}
 	if opt.ResidentLimit == 0 {
 		opt.ResidentLimit = residentLimit
+	}
+	if opt.KeepRedacted == 0 {
+		opt.KeepRedacted = keepRedacted
 	}
 	rs := &Rooms{opt: opt, store: opt.Store, server: opt.Signer.ServerName()}
 	rs.resident.init(rs, opt.ResidentLimit)

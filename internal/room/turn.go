@@ -395,7 +395,10 @@ func (rs *Rooms) write(ctx context.Context, roomID id.RoomID, need func(*roomver
 	r := rs.resident.acquire(roomID)
 	defer rs.resident.release(r)
 	var err error
-	for range maxTries {
+	for try := range maxTries {
+		if try > 0 {
+			rs.metrics.rebuilt.Add(1)
+		}
 		var departed *departure
 		if departed, err = r.take(ctx, need, build); err != nil {
 			return refused(err)
@@ -463,6 +466,9 @@ func (d *departure) wait() error {
 	_, err := d.pending.Wait(context.Background())
 	for _, t := range d.turns {
 		t.r.flight.land(t.row.Slot, err)
+		if err == nil {
+			t.rs.metrics.placed.Add(uint64(len(t.out.Events)))
+		}
 	}
 	return err
 }

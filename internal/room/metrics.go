@@ -1,0 +1,53 @@
+package room
+
+import (
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"stoa/internal/store"
+)
+
+// metrics are moved by one atomic add each.
+type metrics struct {
+	placed, rebuilt, rejected, softFailed atomic.Uint64
+}
+
+var (
+	descResident = prometheus.NewDesc("stoa_room_resident_rooms", "Rooms that are held in memory.", nil, nil)
+	descPlaced   = prometheus.NewDesc("stoa_room_events_total", "Events that were put into timelines.", nil, nil)
+	descRebuilt  = prometheus.NewDesc("stoa_room_rebuilt_changes_total", "Changes that lost against another writer and were built again.", nil, nil)
+	descReceived = prometheus.NewDesc("stoa_room_refused_events_total", "Events of other servers that were rejected or soft-failed.", []string{"standing"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (rs *Rooms) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descResident, descPlaced, descRebuilt, descReceived} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (rs *Rooms) Collect(ch chan<- prometheus.Metric) {
+	rs.resident.mu.Lock()
+	resident := rs.resident.order.Len()
+	rs.resident.mu.Unlock()
+	count := func(desc *prometheus.Desc, n *atomic.Uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n.Load()), labels...)
+	}
+	ch <- prometheus.MustNewConstMetric(descResident, prometheus.GaugeValue, float64(resident))
+	count(descPlaced, &rs.metrics.placed)
+	count(descRebuilt, &rs.metrics.rebuilt)
+	count(descReceived, &rs.metrics.rejected, "rejected")
+	count(descReceived, &rs.metrics.softFailed, "soft_failed")
+}
+
+// refusedEvent counts an event that was not accepted.
+func (m *metrics) refusedEvent(standing store.Standing) {
+	switch {
+	case standing&store.Rejected != 0:
+		m.rejected.Add(1)
+	case standing&store.SoftFailed != 0:
+		m.softFailed.Add(1)
+	}
+}

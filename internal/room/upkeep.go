@@ -1,0 +1,92 @@
+package room
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"stoa/internal/store"
+	"stoa/matrix/roomversion"
+)
+
+// keepRedacted is how long the bytes of a redacted event are kept as they were
+// sent.
+const keepRedacted = 7 * 24 * time.Hour
+
+// upkeepPage is how many events one change of the upkeep replaces.
+const upkeepPage = 100
+
+// ReplaceRedacted puts the redacted form in the place of the bytes of events that
+// were redacted more than Options.KeepRedacted ago, and returns how many there
+// were. It is for a worker that calls it now and then, on one instance or several.
+//
+// Spec: client-server-api#redactions
+func (rs *Rooms) ReplaceRedacted(ctx context.Context) (replaced int, err error) {
+	for {
+		n, err := rs.replacePage(ctx)
+		replaced += n
+		if err != nil || n < upkeepPage {
+			return replaced, err
+		}
+	}
+}
+
+// replacePage replaces the bytes of some events that are due.
+func (rs *Rooms) replacePage(ctx context.Context) (int, error) {
+	change := store.NewChange()
+	var replaced []store.EventNum
+	err := rs.store.Read(ctx, func(read *store.Read) error {
+		due, err := read.RedactedDue(rs.now(), upkeepPage)
+		if err != nil {
+			return err
+		}
+		for _, d := range due {
+			replaced = append(replaced, d.Event)
+			change.DropRedacted(d)
+			bytes, err := rs.redactedBytes(read, d)
+			if errors.Is(err, store.ErrNotFound) {
+				continue // purged
+			}
+			if err != nil {
+				return err
+			}
+			change.ReplaceBytes(d.Event, bytes)
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("redacted events that are due: %w", err)
+	}
+	if len(replaced) == 0 {
+		return 0, nil
+	}
+	if _, err := rs.store.Commit(ctx, change); err != nil {
+		return 0, fmt.Errorf("replace redacted events: %w", err)
+	}
+	for _, num := range replaced {
+		rs.pdus.Remove(num)
+	}
+	return len(replaced), nil
+}
+
+// redactedBytes is the redacted form of an event.
+func (rs *Rooms) redactedBytes(read *store.Read, d store.RedactedEvent) ([]byte, error) {
+	row, err := read.RoomByNum(d.Room)
+	if err != nil {
+		return nil, err
+	}
+	rules, ok := roomversion.Of(row.Version)
+	if !ok {
+		return nil, fmt.Errorf("%s has the unknown version %q", row.RoomID, row.Version)
+	}
+	e, err := read.EventByNum(d.Event)
+	if err != nil {
+		return nil, err
+	}
+	pdu, err := rs.parse(rules, e)
+	if err != nil {
+		return nil, err
+	}
+	return pdu.Redacted().Bytes(), nil
+}
