@@ -116,32 +116,3 @@ func (k *work) appendGlobalData() {
 	k.out = append(k.out, "]}"...)
 	k.worth = true
 }
-
-// takeCounts counts the unread events of the rooms of which something is told.
-func (k *work) takeCounts() error {
-	if k.h.opt.Unread == nil {
-		return nil
-	}
-	var nums []store.RoomNum
-	var entries []*entry
-	for _, e := range k.entries {
-		if e.joinedRoom {
-			nums, entries = append(nums, e.num), append(entries, e)
-		}
-	}
-	if len(nums) == 0 {
-		return nil
-	}
-	r, err := k.open(k.ctx)
-	if err != nil {
-		return err
-	}
-	counts, err := k.h.opt.Unread.Counts(r, k.req.Viewer, nums, k.req.Filter.Room.Timeline.UnreadThreadNotifications)
-	if err != nil {
-		return fmt.Errorf("count unread events of %s: %w", k.req.UserID, err)
-	}
-	for i, e := range entries {
-		e.counts = counts[i]
-	}
-	return nil
-}

@@ -26,6 +26,9 @@ type house struct {
 	store *store.Store
 	clock *atomic.Int64 // ms; each look moves it by one
 	stop  func()
+	// typing is who types, nil if the house does not know; memory says that the ring is as large as usual.
+	typing *keyboard
+	memory bool
 }
 
 // onBothEngines runs a test on both engines.
@@ -61,6 +64,8 @@ func newHouse(t testing.TB, s *store.Store, change ...func(*clientsync.Options))
 		f(&opt)
 	}
 	h.hub = clientsync.New(opt)
+	h.typing, _ = opt.Typing.(*keyboard)
+	h.memory = opt.RingRecords == 0
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
 	done.Go(func() {

@@ -258,6 +258,7 @@ func (h *Hub) applyRoomRow(a *applied, row store.StreamRow) {
 	case store.KindReceipts:
 		list := a.receipts[r.num]
 		h.ring.add(&r.receipts, record{pos: row.Pos, size: 200 + 250*len(list), receipts: list})
+		h.moveReceipts(r, row.Pos, list)
 		h.wakeReceipts(r, list)
 	}
 	if at := a.rooms[r.num]; at != nil && len(at.redacted) > 0 {

@@ -83,10 +83,7 @@ func (p *plan) release() {
 func (h *Hub) look(u *user, c *cursor, p *plan, w *waiter, deadline time.Time) (ready bool) {
 	for {
 		typing := h.typingChanges.Load()
-		p.typing = p.typing[:0]
-		if h.opt.Typing != nil {
-			h.opt.Typing.Each(func(num store.RoomNum, digest uint32) { p.typing = append(p.typing, typingRoom{num, digest}) })
-		}
+		h.readTyping(p)
 		h.mu.Lock()
 		if typing == h.typingChanges.Load() {
 			break
@@ -127,7 +124,7 @@ func (h *Hub) fill(u *user, c *cursor, p *plan) bool {
 	}
 	p.toDevice = p.own[store.KindToDevice] || c.moreToDevice
 	p.shared = c.since < u.from
-	h.keepOwnTyping(u, p)
+	p.keepTyping(func(num store.RoomNum) bool { return u.find(num) != nil })
 	p.typingDiffer = p.digest != c.typing
 	for i := range u.rooms {
 		j := &u.rooms[i]
@@ -146,11 +143,12 @@ func (h *Hub) fill(u *user, c *cursor, p *plan) bool {
 	return ready || p.shared || p.typingDiffer || len(p.rooms) > 0
 }
 
-// keepOwnTyping leaves only the user's rooms in the list of typing, and makes their digest.
-func (h *Hub) keepOwnTyping(u *user, p *plan) {
+// keepTyping leaves only the user's rooms in the list of typing, and makes their digest.
+func (p *plan) keepTyping(joined func(store.RoomNum) bool) {
 	kept := p.typing[:0]
+	p.digest = 0
 	for _, t := range p.typing {
-		if u.find(t.num) != nil {
+		if joined(t.num) {
 			kept = append(kept, t)
 			if t.digest != 0 {
 				p.digest += t.digest*2654435761 + uint32(t.num)*40503
@@ -158,6 +156,14 @@ func (h *Hub) keepOwnTyping(u *user, p *plan) {
 		}
 	}
 	p.typing = kept
+}
+
+// readTyping asks who types.
+func (h *Hub) readTyping(p *plan) {
+	p.typing = p.typing[:0]
+	if h.opt.Typing != nil {
+		h.opt.Typing.Each(func(num store.RoomNum, digest uint32) { p.typing = append(p.typing, typingRoom{num, digest}) })
+	}
 }
 
 func (p *plan) findTyping(num store.RoomNum) *typingRoom {
@@ -172,20 +178,18 @@ func (p *plan) findTyping(num store.RoomNum) *typingRoom {
 // fillRoom adds what happened in one room.
 func (h *Hub) fillRoom(j *joinedRoom, c *cursor, p *plan, typing *typingRoom) {
 	room := planRoom{num: j.room.num, id: j.room.id, joined: j.joined, typing: typing}
-	h.ring.since(&j.room.timeline, c.since, func(r *record) {
-		if r.timeline != nil {
-			room.stretches = append(room.stretches, r.timeline)
-			p.members = p.members || r.timeline.movesMembers
-		}
+	h.ring.since(&j.room.timeline, c.since, func(r *record) bool {
+		room.stretches = append(room.stretches, r.timeline)
+		p.members = p.members || r.timeline.movesMembers
+		return true
 	})
 	for i, k := 0, len(room.stretches)-1; i < k; i, k = i+1, k-1 {
 		room.stretches[i], room.stretches[k] = room.stretches[k], room.stretches[i]
 	}
-	h.ring.since(&j.room.receipts, c.since, func(r *record) {
-		if len(r.receipts) == 0 {
-			room.receiptsUnread = true
-		}
+	h.ring.since(&j.room.receipts, c.since, func(r *record) bool {
+		room.receiptsUnread = room.receiptsUnread || len(r.receipts) == 0
 		room.receipts = append(room.receipts, r.receipts...)
+		return true
 	})
 	p.rooms = append(p.rooms, room)
 }

@@ -33,7 +33,8 @@ type stretch struct {
 	invited     int64
 	// movesMembers says that somebody joined, left, or changed their name or avatar.
 	movesMembers bool
-	totals       room.Totals
+	// counted are the events with what they are for the counts of unread ones; nil if that is not known.
+	counted []room.TimelineEvent
 }
 
 // change is a change of one entry of a room's current state.
@@ -88,22 +89,21 @@ func (r *ring) reset(head store.Position) {
 
 func (r *ring) at(seq uint64) *record { return &r.records[seq%uint64(len(r.records))] }
 
-// since calls f with the records of a chain after a position, newest first. The caller has seen that the position is not
-// below the floor.
-func (r *ring) since(c *chain, after store.Position, f func(*record)) {
+// since calls f with the records of a chain after a position, newest first, until f returns false. The caller has seen that
+// the position is not below the floor.
+func (r *ring) since(c *chain, after store.Position, f func(*record) bool) {
 	for seq := c.seq; seq >= r.first && seq != 0; {
 		rec := r.at(seq)
-		if rec.pos <= after {
+		if rec.pos <= after || !f(rec) {
 			return
 		}
-		f(rec)
 		seq = rec.prev
 	}
 }
 
 // newStretch takes over what the room's writer handed to the commit.
 func newStretch(c *room.Committed) (*stretch, int) {
-	s := &stretch{first: c.First, last: c.Last, joined: c.Joined, invited: c.Invited, totals: c.Totals}
+	s := &stretch{first: c.First, last: c.Last, joined: c.Joined, invited: c.Invited, counted: c.Events}
 	size := 200
 	byNum := make(map[store.EventNum]*timeline.Event, len(c.Events))
 	for i := range c.Events {

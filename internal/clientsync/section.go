@@ -3,6 +3,7 @@ package clientsync
 import (
 	"context"
 
+	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/matrix/eventfilter"
 	"stoa/matrix/id"
@@ -121,9 +122,35 @@ type Filters interface {
 }
 
 // Unread counts unread events.
+//
+// Spec: client-server-api#receiving-notifications
 type Unread interface {
-	// Counts returns the counts of the viewer in some rooms, in the same order.
-	Counts(r *store.Read, v Viewer, rooms []store.RoomNum, threads bool) ([]Counts, error)
+	// Tallies counts the viewer's unread events in some rooms, in the same order.
+	Tallies(r *store.Read, v Viewer, places []Place) ([]Tally, error)
+}
+
+// Place is a room as the viewer is in it: since which slot, and what the room's row says.
+type Place struct {
+	Room   store.RoomNum
+	RoomID id.RoomID
+	Joined store.Slot
+	Slot   store.Slot
+	Totals []byte
+	// Members is the number of joined members.
+	Members int64
+}
+
+// Tally is the unread events of one member in one room, which can be kept up as the room goes on. The hub's lock guards it.
+type Tally interface {
+	// Slot is the last slot that has been counted.
+	Slot() store.Slot
+	// Apply counts a stretch of the room; false if the tally has to be read anew.
+	Apply(first, last store.Slot, events []room.TimelineEvent) bool
+	// Read takes away what a receipt of the member covers; false if the tally has to be read anew. thread is "" for all
+	// threads, and totals are those at the slot, nil if they are not known or are those of an event outside of the thread.
+	Read(slot store.Slot, thread string, totals *room.Totals) bool
+	// Counts returns the numbers of unread events: of the whole room, or of the main timeline and each thread.
+	Counts(threads bool) Counts
 }
 
 // Counts are a room's numbers of unread events.

@@ -89,7 +89,7 @@ func (k *work) checkHorizon() error {
 func (k *work) sortRooms(rows []store.SyncRoom, first store.Slot) (*storedRooms, error) {
 	out := &storedRooms{}
 	var active []store.SyncRoom
-	k.plan.joined = k.plan.joined[:0]
+	k.plan.joined = k.plan.joined[:0] // by number, as the rows are
 	for _, row := range rows {
 		if row.Membership == store.Join {
 			k.plan.joined = append(k.plan.joined, row.Room)
@@ -120,7 +120,18 @@ func (k *work) sortRooms(rows []store.SyncRoom, first store.Slot) (*storedRooms,
 		}
 	}
 	k.initialQuery()
+	k.storedTyping()
 	return out, k.collectActive(active, first)
+}
+
+// storedTyping finds out who types in the viewer's rooms.
+func (k *work) storedTyping() {
+	k.h.readTyping(k.plan)
+	k.plan.keepTyping(func(num store.RoomNum) bool {
+		_, joined := slices.BinarySearch(k.plan.joined, num)
+		return joined
+	})
+	k.plan.typingDiffer = k.plan.digest != k.c.typing
 }
 
 // collectActive makes the entries of joined and left rooms.
@@ -164,7 +175,7 @@ func (k *work) storedEntry(row *store.SyncRoom, start store.RoomStart, first sto
 	e := &entry{joinedRoom: row.Membership == store.Join, membership: row.Membership}
 	e.span = span{num: row.Room, id: roomID, upto: row.RoomSlot, wholeState: k.req.FullState}
 	e.summary.joined, e.summary.invited = row.Joined, row.Invited
-	e.slotNow, e.member = row.RoomSlot, row.Event
+	e.slotNow, e.member, e.totals = row.RoomSlot, row.Event, row.Totals
 	changed := first != 0 && row.UserSlot >= first
 	switch {
 	case !e.joinedRoom:
@@ -173,6 +184,9 @@ func (k *work) storedEntry(row *store.SyncRoom, start store.RoomStart, first sto
 		}
 	default:
 		e.joined = row.Slot
+	}
+	if k.plan.typingDiffer && e.joinedRoom {
+		e.typing = k.plan.findTyping(row.Room)
 	}
 	if k.initial {
 		e.wholeState = true
@@ -190,7 +204,7 @@ func (k *work) storedEntry(row *store.SyncRoom, start store.RoomStart, first sto
 	case !e.joinedRoom:
 		k.query.Left = append(k.query.Left, row.Room)
 		return e, k.leftSince(e)
-	case start.Timeline == 0 && start.Receipts == 0 && !k.req.FullState && k.plan.findTyping(row.Room) == nil:
+	case start.Timeline == 0 && start.Receipts == 0 && !k.req.FullState && e.typing == nil:
 		if !k.plan.own[store.KindAccountData] {
 			return nil, nil
 		}

@@ -62,6 +62,11 @@ type joinedRoom struct {
 	joined store.Slot
 	// index is the user's place in room.members.
 	index int
+	// tally counts the unread events, nil if it is not known. It is as of the viewer's push rules at tallyAt, and of the
+	// receipts but for those of moved. movedAt is the newest change of the viewer's receipts here.
+	tally            Tally
+	tallyAt, movedAt store.Position
+	moved            []store.Receipt
 }
 
 // membershipChange is what a change of a room says about one local user.

@@ -50,6 +50,7 @@ type entry struct {
 	log  []store.StateChange
 	// slotNow is the room's last slot in the snapshot. Events are read down to the slot read, the log from logFrom on.
 	slotNow, read, logFrom store.Slot
+	totals                 []byte // of the room, as of slotNow
 	// member is the viewer's membership event.
 	member store.EventNum
 
@@ -60,7 +61,6 @@ type entry struct {
 	typing         *typingRoom
 	data           []Datum
 	counts         Counts
-	countsRead     bool
 	membersMoved   bool
 	summary        summary
 	bundles        map[id.EventID]*timeline.Bundle
@@ -141,7 +141,7 @@ func (k *work) run() error {
 	if err := k.appendSections(); err != nil {
 		return err
 	}
-	k.c.since = k.upto
+	k.c.since, k.c.typing = k.upto, k.plan.digest
 	k.out = append(separate(k.out), `"next_batch":"`...)
 	k.out = append(k.out, k.c.token().String()...)
 	k.out = append(k.out, `"}`...)

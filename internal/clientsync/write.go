@@ -100,9 +100,12 @@ func (k *work) appendTimeline(e *entry) {
 	}
 	k.out = append(k.out, `],"limited":`...)
 	k.out = strconv.AppendBool(k.out, e.cut.limited)
-	k.out = append(k.out, `,"prev_batch":"`...)
-	k.out = append(k.out, e.cut.prev.String()...)
-	k.out = append(k.out, `"}`...)
+	if e.upto > 0 {
+		k.out = append(k.out, `,"prev_batch":"`...)
+		k.out = append(k.out, e.cut.prev.String()...)
+		k.out = append(k.out, '"')
+	}
+	k.out = append(k.out, '}')
 }
 
 // appendEvent appends one event, with the fields that the filter wants.

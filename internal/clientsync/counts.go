@@ -1,0 +1,187 @@
+package clientsync
+
+import (
+	"fmt"
+
+	"stoa/internal/room"
+	"stoa/internal/store"
+)
+
+// missedLimit bounds the stretches that a tally may lag behind.
+const missedLimit = 256
+
+// movedLimit bounds the receipts that a tally may lag behind.
+const movedLimit = 8
+
+// moveReceipts notes the receipts of users in memory for their tallies. Called with the hub's lock held.
+func (h *Hub) moveReceipts(r *hubRoom, pos store.Position, list []store.Receipt) {
+	if len(list) == 0 { // whose they are is not known
+		for _, u := range r.members {
+			j := u.find(r.num)
+			j.tally, j.moved, j.movedAt = nil, nil, pos
+		}
+		return
+	}
+	for _, x := range list {
+		u := h.users[x.User]
+		if u == nil {
+			continue
+		}
+		j := u.find(r.num)
+		if j == nil {
+			continue
+		}
+		j.movedAt = pos
+		if j.tally == nil {
+			continue
+		}
+		if len(j.moved) == movedLimit {
+			j.tally, j.moved = nil, nil
+			continue
+		}
+		j.moved = append(j.moved, x)
+	}
+}
+
+// counts returns a user's counts in a room from memory; false if they are not known there. Called with the lock held.
+func (h *Hub) counts(u *user, num store.RoomNum, threads bool) (Counts, bool) {
+	j := u.find(num)
+	if j == nil || j.tally == nil {
+		return Counts{}, false
+	}
+	if j.tallyAt < u.last[store.KindAccountData] || !h.keepUp(j) {
+		j.tally, j.moved = nil, nil
+		return Counts{}, false
+	}
+	return j.tally.Counts(threads), true
+}
+
+// keepUp takes over what has happened since a tally was made.
+func (h *Hub) keepUp(j *joinedRoom) bool {
+	var missed []*stretch
+	complete := j.room.newest == nil || j.room.newest.last <= j.tally.Slot()
+	if !complete {
+		h.ring.since(&j.room.timeline, 0, func(r *record) bool {
+			if r.timeline.last <= j.tally.Slot() || len(missed) == missedLimit {
+				return false
+			}
+			missed = append(missed, r.timeline)
+			return true
+		})
+	}
+	for i := len(missed) - 1; i >= 0; i-- {
+		s := missed[i]
+		if s.counted == nil && len(s.events) > 0 || !j.tally.Apply(s.first, s.last, s.counted) {
+			return false
+		}
+	}
+	for _, x := range j.moved {
+		if !j.tally.Read(readSlot(x), x.Thread, h.totalsAt(j.room, x)) {
+			return false
+		}
+	}
+	j.moved = nil
+	return complete || len(missed) > 0
+}
+
+// readSlot is the slot up to which a receipt reads.
+func readSlot(x store.Receipt) store.Slot {
+	if x.Off < 0 {
+		return x.Slot - 1
+	}
+	return x.Slot
+}
+
+// totalsAt are the totals at a receipt's event, if the ring holds it, and if it is in the thread of the receipt.
+func (h *Hub) totalsAt(r *hubRoom, x store.Receipt) (totals *room.Totals) {
+	steps := 0
+	h.ring.since(&r.timeline, 0, func(rec *record) bool {
+		if steps++; x.Slot > rec.timeline.last || steps > missedLimit {
+			return false
+		}
+		for i := range rec.timeline.counted {
+			e := &rec.timeline.counted[i]
+			if e.Slot == x.Slot && e.Off == 0 && (x.Thread == "" || x.Thread == "main" || x.Thread == e.Thread.String()) {
+				totals = &e.Totals
+			}
+		}
+		return x.Slot < rec.timeline.first
+	})
+	return totals
+}
+
+// takeCounts counts the unread events of the rooms of which something is told.
+func (k *work) takeCounts() error {
+	if k.h.opt.Unread == nil {
+		return nil
+	}
+	threads := k.req.Filter.Room.Timeline.UnreadThreadNotifications
+	var missing []*entry
+	k.h.mu.Lock()
+	u := k.h.users[k.req.UserNum]
+	for _, e := range k.entries {
+		if !e.joinedRoom {
+			continue
+		}
+		known := false
+		if u != nil && !u.loading {
+			e.counts, known = k.h.counts(u, e.num, threads)
+		}
+		if !known {
+			missing = append(missing, e)
+		}
+	}
+	k.h.mu.Unlock()
+	if len(missing) == 0 {
+		return nil
+	}
+	return k.readCounts(missing, threads)
+}
+
+// keptTallies bounds the tallies that one answer leaves in memory: those of the few rooms in which something happens.
+const keptTallies = 5
+
+// readCounts reads the tallies that are not in memory, and keeps them if they are few.
+func (k *work) readCounts(entries []*entry, threads bool) error {
+	r, err := k.open(k.ctx)
+	if err != nil {
+		return err
+	}
+	places := make([]Place, len(entries))
+	for i, e := range entries {
+		places[i] = Place{Room: e.num, RoomID: e.id, Joined: e.joined, Slot: e.slotNow, Totals: e.totals, Members: e.summary.joined}
+		if e.slotNow == 0 {
+			row, err := r.RoomByNum(e.num)
+			if err != nil {
+				return fmt.Errorf("read room number %d: %w", e.num, err)
+			}
+			places[i].Slot, places[i].Totals, places[i].Members = row.Slot, row.Totals, row.Joined
+		}
+	}
+	tallies, err := k.h.opt.Unread.Tallies(r, k.req.Viewer, places)
+	if err != nil {
+		return fmt.Errorf("count unread events of %s: %w", k.req.UserID, err)
+	}
+	for i, e := range entries {
+		e.counts = tallies[i].Counts(threads)
+	}
+	if len(entries) <= keptTallies {
+		k.h.keepTallies(k.req.UserNum, entries, tallies, r.Head())
+	}
+	return nil
+}
+
+// keepTallies keeps tallies that were read in a snapshot, unless the viewer has read on since.
+func (h *Hub) keepTallies(num store.UserNum, entries []*entry, tallies []Tally, snapshot store.Position) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	u := h.users[num]
+	if u == nil || u.loading {
+		return
+	}
+	for i, e := range entries {
+		if j := u.find(e.num); j != nil && j.movedAt <= snapshot && u.last[store.KindAccountData] <= snapshot {
+			j.tally, j.tallyAt, j.moved = tallies[i], snapshot, nil
+		}
+	}
+}

@@ -1,0 +1,36 @@
+package clientsync
+
+import (
+	"testing"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+)
+
+// Wakeups counts the waits that have ended.
+func (h *Hub) Wakeups() int {
+	var m dto.Metric
+	if err := h.metrics.wakeups.Write(&m); err != nil {
+		panic(err)
+	}
+	return int(m.GetCounter().GetValue())
+}
+
+// AwaitWaiting waits until a number of requests wait.
+func (h *Hub) AwaitWaiting(t testing.TB, n int) {
+	t.Helper()
+	for range 5000 {
+		var m dto.Metric
+		if err := h.metrics.waiting.Write(&m); err != nil {
+			t.Fatal(err)
+		}
+		if int(m.GetGauge().GetValue()) == n {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Fatalf("there are never %d requests that wait", n)
+}
+
+// Reset makes the hub forget everything, so that old tokens are answered from the store.
+func (h *Hub) Reset() { h.reset(h.Head()) }
