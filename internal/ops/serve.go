@@ -143,6 +143,7 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 		Presence:    syncPresence{presence},
 		AccountData: syncAccountData{s.data},
 		Filters:     syncFilters{s.data},
+		Unread:      newSyncUnread(s.store, s.data),
 	})
 	srv.background = []func(context.Context) error{srv.hub.Run, typing.Run, presence.Run}
 	api := clientapi.New(clientapi.Options{

@@ -1,0 +1,57 @@
+package ops
+
+import (
+	"stoa/internal/clientsync"
+	"stoa/internal/room"
+	"stoa/internal/store"
+	"stoa/internal/unread"
+	"stoa/internal/userdata"
+	"stoa/matrix/id"
+	"stoa/matrix/pushrule"
+)
+
+// syncUnread gives package unread the form that package clientsync asks for.
+type syncUnread struct{ counter *unread.Counter }
+
+func newSyncUnread(s *store.Store, data *userdata.Data) syncUnread {
+	return syncUnread{unread.New(s, unreadRules{data})}
+}
+
+func (s syncUnread) Tallies(r *store.Read, v clientsync.Viewer, places []clientsync.Place) ([]clientsync.Tally, error) {
+	ask := make([]unread.Place, len(places))
+	for i, p := range places {
+		ask[i] = unread.Place(p)
+	}
+	tallies, err := s.counter.Tallies(r, v.UserNum, v.UserID, ask)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]clientsync.Tally, len(tallies))
+	for i, t := range tallies {
+		out[i] = syncTally{t}
+	}
+	return out, nil
+}
+
+type syncTally struct{ *unread.Tally }
+
+func (t syncTally) Read(slot store.Slot, thread string, totals *room.Totals) bool {
+	return t.Tally.Read(unread.Receipt{Slot: slot, Thread: thread, Totals: totals})
+}
+
+func (t syncTally) Counts(threads bool) clientsync.Counts {
+	main, list := t.Tally.Counts(threads)
+	counts := clientsync.Counts{Notifications: main.Notifications, Highlights: main.Highlights}
+	for _, x := range list {
+		counts.Threads = append(counts.Threads, clientsync.ThreadCounts{
+			Root: x.Root, Notifications: x.Notifications, Highlights: x.Highlights,
+		})
+	}
+	return counts
+}
+
+type unreadRules struct{ data *userdata.Data }
+
+func (u unreadRules) Rules(r *store.Read, num store.UserNum, user id.UserID) (*pushrule.Rules, error) {
+	return u.data.Rules(r, userdata.User{ID: user, Num: num})
+}
