@@ -89,3 +89,42 @@ func References(comment string) []string {
 	}
 	return all
 }
+
+// Request is what the specification says of the requests of an endpoint: names
+// and types only.
+type Request struct {
+	Method     string      `json:"method"`
+	Path       string      `json:"path"`
+	Parameters []Parameter `json:"parameters,omitempty"`
+	Body       *Schema     `json:"body,omitempty"` // nil: no JSON body
+	Public     bool        `json:"public,omitempty"`
+}
+
+// Parameter is a value in a path or a query.
+type Parameter struct {
+	Name     string  `json:"name"`
+	In       string  `json:"in"` // path or query
+	Required bool    `json:"required,omitempty"`
+	Schema   *Schema `json:"schema,omitempty"`
+}
+
+// Schema is a JSON schema without its words.
+type Schema struct {
+	Types      []string           `json:"types,omitempty"` // of JSON; any if empty
+	Format     string             `json:"format,omitempty"`
+	Enum       []any              `json:"enum,omitempty"`
+	Required   []string           `json:"required,omitempty"`
+	Properties map[string]*Schema `json:"properties,omitempty"`
+	Values     *Schema            `json:"values,omitempty"` // of keys that are not in Properties
+	Items      *Schema            `json:"items,omitempty"`
+	Choices    []*Schema          `json:"choices,omitempty"` // one of these
+}
+
+//go:embed requests.json
+var requests []byte
+
+// Requests lists what is known of requests, in the order of Endpoints.
+func Requests() ([]Request, error) {
+	var all []Request
+	return all, json.Unmarshal(requests, &all)
+}

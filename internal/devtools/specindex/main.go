@@ -36,21 +36,14 @@ func run(from, to string) error {
 	if err != nil {
 		return err
 	}
-	var text strings.Builder
-	text.WriteString("[\n")
-	for i, e := range endpoints {
-		line, err := json.Marshal(e)
-		if err != nil {
-			return err
-		}
-		text.Write(line)
-		if i < len(endpoints)-1 {
-			text.WriteByte(',')
-		}
-		text.WriteByte('\n')
+	if err := writeLines(filepath.Join(to, "endpoints.json"), endpoints); err != nil {
+		return err
 	}
-	text.WriteString("]\n")
-	if err := os.WriteFile(filepath.Join(to, "endpoints.json"), []byte(text.String()), 0o644); err != nil {
+	requests, err := readRequests(filepath.Join(from, "data", "api", "client-server"), endpoints)
+	if err != nil {
+		return err
+	}
+	if err := writeLines(filepath.Join(to, "requests.json"), requests); err != nil {
 		return err
 	}
 	sections, err := readSections(from)
@@ -59,6 +52,25 @@ func run(from, to string) error {
 	}
 	list := "// Sections of the Matrix specification v1.19, made by specindex.\n" + strings.Join(sections, "\n") + "\n"
 	return os.WriteFile(filepath.Join(to, "headings.txt"), []byte(list), 0o644)
+}
+
+// writeLines writes a JSON list with one element a line.
+func writeLines[T any](file string, list []T) error {
+	var text strings.Builder
+	text.WriteString("[\n")
+	for i, e := range list {
+		line, err := json.Marshal(e)
+		if err != nil {
+			return err
+		}
+		text.Write(line)
+		if i < len(list)-1 {
+			text.WriteByte(',')
+		}
+		text.WriteByte('\n')
+	}
+	text.WriteString("]\n")
+	return os.WriteFile(file, []byte(text.String()), 0o644)
 }
 
 // api is what is read of an OpenAPI file.
