@@ -212,6 +212,10 @@ func (a *API) messages(r *http.Request) (messagesAnswer, error) {
 	}
 	var q room.HistoryQuery
 	if q.Dir, err = direction(query); err != nil {
+		// Who may not look at the room is told that rather than what is wrong.
+		if hidden := a.rooms.MayLook(r.Context(), caller.UserID, roomID); hidden != nil {
+			return messagesAnswer{}, room.HideUnknown(hidden)
+		}
 		return messagesAnswer{}, err
 	}
 	if q.From, err = tokenOf(query, "from"); err != nil {

@@ -1,10 +1,12 @@
 package room
 
 import (
+	"context"
 	"errors"
 
 	"stoa/matrix/event"
 	"stoa/matrix/eventauth"
+	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
 
@@ -15,6 +17,13 @@ func HideUnknown(err error) error {
 		return mxerr.Forbidden("You are not in this room").Because(err)
 	}
 	return err
+}
+
+// MayLook refuses those who may not look at a room, as all reads do.
+//
+// Errors: M_FORBIDDEN, M_NOT_FOUND.
+func (rs *Rooms) MayLook(ctx context.Context, viewer id.UserID, roomID id.RoomID) error {
+	return rs.look(ctx, roomID, viewer, func(*Viewer) error { return nil })
 }
 
 // IsWorldReadable says whether anybody may read the room now.

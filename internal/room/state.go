@@ -79,7 +79,7 @@ func (rs *Rooms) Members(ctx context.Context, viewer id.UserID, roomID id.RoomID
 			if err != nil {
 				return err
 			}
-			slot = min(slot, at.Slot)
+			slot = min(slot, max(slotBefore(at), firstMember))
 		}
 		nums, err := v.memberNums(slot)
 		if err != nil {
@@ -102,6 +102,18 @@ func (rs *Rooms) Members(ctx context.Context, viewer id.UserID, roomID id.RoomID
 		return nil
 	})
 	return members, err
+}
+
+// firstMember is the slot of the creator's join: before it, a room has no members
+// that could be told.
+const firstMember store.Slot = 2
+
+// slotBefore is the slot of the last live event at or before a place.
+func slotBefore(at store.Place) store.Slot {
+	if at.Off < 0 {
+		return at.Slot - 1
+	}
+	return at.Slot
 }
 
 // memberships are all memberships that a member event can say.
