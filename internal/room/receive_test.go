@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 
 	"stoa/internal/room"
@@ -354,6 +355,49 @@ func TestReceive_withholds_a_redaction_until_its_target_comes(t *testing.T) {
 		f.deliver(h, f.make(eve, f.heads(), "m.room.redaction", nil, fmt.Sprintf(`{"redacts":%q}`, mine)), store.SoftFailed)
 		if view, err = h.Event(t.Context(), alice, f.roomID, mine); err != nil || view.RedactedBy != nil {
 			t.Errorf("alice's message is %+v, %v", view, err)
+		}
+	})
+}
+
+func TestReceive_takes_the_same_events_from_many_at_once(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
+		h, f := start(t, open(), "12")
+		random := rand.New(rand.NewPCG(7, 7))
+		f.grow(random, 40)
+		alice := user(t, "alice")
+		var wg sync.WaitGroup
+		for range 4 {
+			order := shuffled(random, f.list)
+			wg.Go(func() {
+				for _, e := range order {
+					if e.pdu.Type() == "m.room.create" {
+						continue
+					}
+					if _, err := h.Receive(t.Context(), f.signer.ServerName(), e.pdu.Bytes()); err != nil {
+						t.Errorf("%s: %v", e.pdu.EventID(), err)
+					}
+				}
+			})
+		}
+		wg.Go(func() {
+			for n := range 20 {
+				h.say(f.roomID, alice, fmt.Sprint(n))
+			}
+		})
+		wg.Wait()
+		for _, e := range f.list {
+			h.read(func(read *store.Read) error {
+				_, err := read.EventByID(e.pdu.EventID().String())
+				return err
+			})
+		}
+		// Once all branches are joined, both servers agree.
+		f.catchUp(h)
+		end := f.make(userOf(t, "bob", farName), f.heads(), "m.room.message", nil, `{"body":"agreed"}`)
+		f.deliver(h, end, 0)
+		if got, want := h.state(f.roomID), end.after.names(); !maps.Equal(got, want) {
+			t.Errorf("state is\n%v, want\n%v", got, want)
 		}
 	})
 }
