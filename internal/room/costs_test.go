@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"testing"
 
 	"stoa/internal/store"
@@ -125,52 +126,49 @@ func TestSend_writes_as_many_rows_in_a_large_room_as_in_a_small_one(t *testing.T
 		if few, many := join(small, "late"), join(large, "later"); few != many {
 			t.Errorf("a join writes %d rows in the small room, %d in the large one", few, many)
 		}
-		stateBytes(t, rs, large)
 	})
 }
 
-// stateBytes checks that what keeps the state of a room takes no more than three
-// times the bytes of its state events: two integers-only rows for an entry and for
-// a change of it.
-func stateBytes(t *testing.T, rs *Rooms, roomID id.RoomID) {
-	t.Helper()
-	err := rs.store.Read(t.Context(), func(read *store.Read) error {
-		room, err := read.Room(roomID.String())
+// TestState_of_a_large_room_stays_small measures the whole database: the state of
+// a room of 10,000 members, all that refers to it, its events and its users take no
+// more than three times the bytes of the state events.
+func TestState_of_a_large_room_stays_small(t *testing.T) {
+	t.Parallel()
+	path := storetest.URL(t, "sqlite")
+	s, err := store.Open(t.Context(), store.Options{URL: path, ServerName: storetest.ServerName})
+	if err != nil {
+		t.Fatal(err)
+	}
+	roomID := fullRoom(t, testRooms(t, s), 9_999)
+	events := 0
+	err = s.Read(t.Context(), func(read *store.Read) error {
+		row, err := read.Room(roomID.String())
 		if err != nil {
 			return err
 		}
-		entries, err := read.CurrentState(room.Num)
-		if err != nil {
-			return err
-		}
-		log, err := read.StateLog(room.Num, 0, room.Slot)
-		if err != nil {
-			return err
-		}
-		events := 0
-		for from := 0; from < len(log); from += 1000 {
-			var nums []store.EventNum
-			for _, l := range log[from:min(from+1000, len(log))] {
-				nums = append(nums, l.Event)
-			}
-			rows, err := read.SyncEvents(nums, nil)
-			if err != nil {
+		for from := (store.Place{}); ; {
+			page, err := read.Timeline(row.Num, from, store.End, 1000)
+			if err != nil || len(page) == 0 {
 				return err
 			}
-			for _, row := range rows {
-				events += len(row.Bytes)
+			for _, e := range page {
+				events += len(e.Bytes)
 			}
+			from = page[len(page)-1].Place
 		}
-		const integer = 8 // bytes; the engines take less for small ones
-		// current_state: 5 columns, and 3 and 3 in its indexes; state_log: 5 and 3.
-		state := len(entries)*(5+3+3)*integer + len(log)*(5+3)*integer + events
-		if state > 3*events {
-			t.Errorf("the state takes %d bytes, its events %d", state, events)
-		}
-		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if file.Size() > 3*int64(events) {
+		t.Errorf("the database has %d bytes, the state events %d", file.Size(), events)
 	}
 }
 
