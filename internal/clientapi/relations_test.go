@@ -83,7 +83,7 @@ func TestRelations(t *testing.T) {
 				for _, size := range []int{1, 3, 8, 20} {
 					var got []string
 					for from := ""; ; {
-						a := get(path + fmt.Sprintf("?dir=%s&limit=%d%s%s", dir, size, recurse, from)).want(200, "")
+						a := get(path+fmt.Sprintf("?dir=%s&limit=%d%s%s", dir, size, recurse, from)).want(200, "")
 						got = append(got, ids(a.objects("chunk"))...)
 						if _, tells := a.Body["recursion_depth"]; tells != (recurse != "") {
 							t.Fatalf("recursion_depth: %s", a.raw)

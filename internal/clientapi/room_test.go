@@ -96,7 +96,9 @@ func TestMembership(t *testing.T) {
 	s := houseOn(t)
 	alice, bob := s.signUp("alice"), s.signUp("bob")
 	roomID := s.create(alice, object{})
-	change := func(l login, what string, body object) answer { return s.do("POST", roomPath(roomID, what), l.Token, body) }
+	change := func(l login, what string, body object) answer {
+		return s.do("POST", roomPath(roomID, what), l.Token, body)
+	}
 	who := object{"user_id": bob.UserID, "reason": "because"}
 	membership := func(want string) {
 		t.Helper()
