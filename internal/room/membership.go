@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 
+	"golang.org/x/sync/errgroup"
+
 	"stoa/internal/store"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/event"
@@ -433,19 +435,28 @@ func (rs *Rooms) SetProfile(ctx context.Context, user id.UserID) error {
 	if err != nil {
 		return fmt.Errorf("rooms of %s: %w", user, err)
 	}
-	var failed []error
-	for _, j := range joined {
-		roomID, err := id.ParseRoomID(j.RoomID)
-		if err != nil {
-			return err
-		}
-		err = rs.setProfile(ctx, roomID, user, profile)
-		if _, refusedByRules := mxerr.As(err); err != nil && !refusedByRules {
-			failed = append(failed, err)
-		}
+	// Rooms are independent, so their commits share groups.
+	var group errgroup.Group
+	group.SetLimit(profileRooms)
+	failed := make([]error, len(joined))
+	for i, j := range joined {
+		group.Go(func() error {
+			roomID, err := id.ParseRoomID(j.RoomID)
+			if err != nil {
+				return err
+			}
+			err = rs.setProfile(ctx, roomID, user, profile)
+			if refusal, ok := mxerr.As(err); err != nil && (!ok || refusal.Status >= 500) {
+				failed[i] = fmt.Errorf("profile of %s in %s: %w", user, roomID, err)
+			}
+			return nil
+		})
 	}
-	return errors.Join(failed...)
+	return errors.Join(group.Wait(), errors.Join(failed...))
 }
+
+// profileRooms is in how many rooms at once a new profile is written.
+const profileRooms = 16
 
 // setProfile writes the join again, with another name and avatar.
 func (rs *Rooms) setProfile(ctx context.Context, roomID id.RoomID, user id.UserID, profile Profile) error {
