@@ -1,0 +1,259 @@
+package room
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"stoa/internal/store"
+	"stoa/matrix/event"
+	"stoa/matrix/eventauth"
+	"stoa/matrix/id"
+	"stoa/matrix/stateres"
+)
+
+// admit puts an accepted event into the timeline, and brings the current state up
+// to date.
+func (t *turn) admit(g *graph, in incoming, a arrival, before snapshot, prev []store.Event) error {
+	linear := t.covers(in.pdu) && !in.gap
+	ended, err := g.ended(prev)
+	if err != nil {
+		return err
+	}
+	tips := append(without(t.tips, ended), tip{num: a.num, pdu: a.pdu})
+	now := snapshot{slot: t.row.Slot}
+	after := now
+	stateKey, isState := a.pdu.StateKey()
+	key := eventauth.Key{Type: a.pdu.Type(), StateKey: stateKey}
+	if !linear {
+		if after, err = g.current(a, before, tips); err != nil {
+			return err
+		}
+	}
+	a.slot = t.row.Slot + 1
+	a.before = g.keep(before)
+	a.current = isState && linear
+	own := store.KeyNum(0)
+	if isState {
+		if own, err = t.keyNum(key); err != nil {
+			return err
+		}
+		if !linear {
+			num, err := g.at(after, own)
+			if err != nil {
+				return err
+			}
+			a.current = num == a.num
+		}
+	}
+	if err := t.place(a, tips); err != nil {
+		return err
+	}
+	if err := t.noteGap(in, a); err != nil {
+		return err
+	}
+	if !linear {
+		if !a.current {
+			own = 0
+		}
+		if err := t.moveState(g, now, after, own); err != nil {
+			return err
+		}
+	}
+	if in.target.Num != 0 {
+		if err := t.redact(in.target, t.out.Events[len(t.out.Events)-1]); err != nil {
+			return err
+		}
+	}
+	return t.applyWaiting(g, a)
+}
+
+// noteGap writes the backward extremities of an event whose history is not here,
+// and strikes the event off those of others.
+func (t *turn) noteGap(in incoming, a arrival) error {
+	t.change.DropMissing(t.row.Num, a.pdu.EventID().String())
+	if !in.gap {
+		return nil
+	}
+	for _, prev := range in.pdu.PrevEvents() {
+		e, err := t.read.EventByID(prev.String())
+		switch {
+		case errors.Is(err, store.ErrNotFound) || err == nil && e.Standing&store.Outlier != 0:
+			t.change.AddMissing(t.row.Num, store.MissingEvent{EventID: prev.String(), Before: store.Place{Slot: a.slot}})
+		case err != nil:
+			return err
+		}
+	}
+	return nil
+}
+
+// ended are the events that are no forward extremities once an event is built on
+// some: these, and what lies below those of them that are rejected or soft-failed.
+func (g *graph) ended(prev []store.Event) ([]id.EventID, error) {
+	const limit = 1000
+	var ended []id.EventID
+	queue := slices.Clone(prev)
+	for len(queue) > 0 && len(ended) < limit {
+		e := queue[0]
+		queue = queue[1:]
+		eventID, err := id.ParseEventID(e.EventID)
+		if err != nil {
+			return nil, fmt.Errorf("stored event %s: %w", e.EventID, err)
+		}
+		if slices.Contains(ended, eventID) {
+			continue
+		}
+		ended = append(ended, eventID)
+		if e.Standing&(store.Rejected|store.SoftFailed) == 0 {
+			continue
+		}
+		below, err := g.read.EventsByNum(e.Edges.Prev)
+		if err != nil {
+			return nil, err
+		}
+		queue = append(queue, below...)
+	}
+	return ended, nil
+}
+
+// current is the current state once an event has come: the states after all
+// forward extremities, resolved.
+func (g *graph) current(a arrival, before snapshot, tips []tip) (snapshot, error) {
+	g.coming[a.num] = coming{pdu: a.pdu, edges: a.edges}
+	var states []snapshot
+	for _, tip := range tips {
+		if tip.num == a.num {
+			after := before
+			if stateKey, ok := a.pdu.StateKey(); ok {
+				key, err := g.t.keyNum(eventauth.Key{Type: a.pdu.Type(), StateKey: stateKey})
+				if err != nil {
+					return snapshot{}, err
+				}
+				if after, err = g.derive(before, []store.StateEntry{{Key: key, Event: a.num}}); err != nil {
+					return snapshot{}, err
+				}
+			}
+			states = append(states, after)
+			continue
+		}
+		e, err := g.read.EventByNum(tip.num)
+		if err != nil {
+			return snapshot{}, fmt.Errorf("forward extremity number %d: %w", tip.num, err)
+		}
+		after, err := g.after(e)
+		if err != nil {
+			return snapshot{}, err
+		}
+		states = append(states, after)
+	}
+	return g.resolve(states)
+}
+
+// moveState brings the current state from one state to another, at a slot of its
+// own, but for an entry that has been moved already.
+func (t *turn) moveState(g *graph, from, to snapshot, moved store.KeyNum) error {
+	diff, err := t.read.DiffStates(t.row.Num, from.version, from.slot, to.version, to.slot)
+	if err != nil {
+		return err
+	}
+	diff = slices.DeleteFunc(diff, func(d store.StateDelta) bool { return d.Key == moved })
+	if len(diff) == 0 {
+		return nil
+	}
+	keys := make([]store.KeyNum, len(diff))
+	for i, d := range diff {
+		keys[i] = d.Key
+	}
+	pairs, err := t.rs.store.Pairs(t.read, keys)
+	if err != nil {
+		return err
+	}
+	t.row.Slot++
+	for i, d := range diff {
+		key := eventauth.Key{Type: pairs[i].Type, StateKey: pairs[i].StateKey}
+		before, err := t.entry(key)
+		if err != nil {
+			return err
+		}
+		after := &entry{key: d.Key, num: d.Event, slot: t.row.Slot}
+		if d.Event != 0 {
+			if after.pdu, err = g.Event(stateres.Ref(d.Event)); err != nil {
+				return err
+			}
+		}
+		if err := t.setState(t.row.Slot, key, before, after, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// redactionOf returns the event that a redaction of another server redacts, if it
+// is here and the redaction is to be applied.
+//
+// Spec: rooms/v3#handling-redactions
+func (t *turn) redactionOf(pdu *event.PDU) (target store.Event, applies bool, err error) {
+	if pdu.Redacts().IsZero() {
+		return store.Event{}, false, nil
+	}
+	target, err = t.stored(pdu.Redacts())
+	if errors.Is(err, store.ErrNotFound) {
+		return store.Event{}, false, nil
+	}
+	if err != nil || target.Room != t.row.Num {
+		return store.Event{}, false, err
+	}
+	applies, err = t.mayRedact(pdu.Sender(), target)
+	return target, applies, err
+}
+
+// withhold stores a redaction that can't be applied (yet): clients don't see it.
+//
+// Spec: rooms/v3#handling-redactions
+func (t *turn) withhold(g *graph, a arrival, before snapshot) error {
+	if redacts := a.pdu.Redacts(); !redacts.IsZero() {
+		t.change.AddWaitingRedaction(t.row.Num, redacts.String(), a.num)
+	}
+	return t.setAside(g, a, before, store.SoftFailed)
+}
+
+// waitingLimit bounds the redactions that are tried on an event that has come.
+const waitingLimit = 100
+
+// applyWaiting applies a redaction that came before its target, and shows it.
+func (t *turn) applyWaiting(g *graph, a arrival) error {
+	waiting, err := t.read.WaitingRedactions(t.row.Num, a.pdu.EventID().String(), waitingLimit)
+	if err != nil || len(waiting) == 0 {
+		return err
+	}
+	shown := &t.out.Events[len(t.out.Events)-1]
+	target := store.Event{
+		Num: a.num, EventID: a.pdu.EventID().String(), Sender: a.pdu.Sender().String(), Key: shown.Key,
+		Place: store.Place{Slot: a.slot}, Bytes: a.pdu.Bytes(),
+	}
+	for _, num := range waiting {
+		e, err := t.read.EventByNum(num)
+		if err != nil {
+			return fmt.Errorf("waiting redaction number %d: %w", num, err)
+		}
+		pdu, err := t.rs.parse(t.r.rules, e)
+		if err != nil {
+			return err
+		}
+		applies, err := t.mayRedact(pdu.Sender(), target)
+		if err != nil {
+			return err
+		}
+		if !applies {
+			continue
+		}
+		t.change.DropWaitingRedactions(t.row.Num, target.EventID)
+		t.out.Events[len(t.out.Events)-1].RedactedBy = pdu
+		late := arrival{pdu: pdu, num: num, slot: t.row.Slot + 1, before: e.StateBefore, edges: e.Edges, known: true}
+		if err := t.place(late, t.tips); err != nil {
+			return err
+		}
+		return t.redact(target, t.out.Events[len(t.out.Events)-1])
+	}
+	return nil
+}
