@@ -197,3 +197,39 @@ func TestHierarchy(t *testing.T) {
 	s.do("GET", v1+"/rooms/"+esc(secret)+"/hierarchy", eve.Token, nil).want(403, "M_FORBIDDEN")
 	s.do("GET", v1+"/rooms/"+esc("!none:stoa.test")+"/hierarchy", eve.Token, nil).want(403, "M_FORBIDDEN")
 }
+
+func TestSearchUsers(t *testing.T) {
+	houseOnEach(t, func(t *testing.T, s *server) {
+		alice, bob, hidden, open := s.signUp("alice"), s.signUp("bob"), s.signUp("bobhidden"), s.signUp("zoe")
+		s.do("PUT", v3+"/profile/"+esc(open.UserID)+"/displayname", open.Token, object{"displayname": "Zoë Bobson"}).want(200, "")
+		private := s.create(alice, object{"invite": []string{bob.UserID}})
+		s.join(private, bob)
+		s.create(open, public)
+		s.create(hidden, object{})
+		search := func(term string, limit int) (found []string, limited bool) {
+			t.Helper()
+			a := s.do("POST", v3+"/user_directory/search", alice.Token, object{"search_term": term, "limit": limit}).want(200, "")
+			for _, u := range a.objects("results") {
+				found = append(found, u["user_id"].(string))
+			}
+			return found, a.Body["limited"] == true
+		}
+		found, limited := search("BOB", 10)
+		same(t, found, bob.UserID, open.UserID)
+		if limited {
+			t.Error("a whole answer is called limited")
+		}
+		if found, limited = search("bob", 1); len(found) != 1 || !limited {
+			t.Errorf("limit 1 gave %v, limited: %v", found, limited)
+		}
+		found, _ = search("zoë", 10)
+		same(t, found, open.UserID)
+		found, _ = search("alice", 10)
+		same(t, found)
+		for _, body := range []any{`{`, object{}, object{"search_term": 1}, object{"search_term": "a", "limit": 0}} {
+			if a := s.do("POST", v3+"/user_directory/search", alice.Token, body); a.Status != 400 {
+				t.Errorf("%v gave %s", body, a.raw)
+			}
+		}
+	})
+}

@@ -133,6 +133,9 @@ func (a *API) upgradeRoom(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, room.HideUnknown(err)
 	}
+	if err := a.followUpgrade(r, caller, replacement); err != nil {
+		return nil, err
+	}
 	return struct {
 		ReplacementRoom id.RoomID `json:"replacement_room"`
 	}{replacement}, nil

@@ -121,7 +121,22 @@ func (a *API) joinRoom(r *http.Request, caller auth.Caller, roomID id.RoomID) (r
 		return roomAnswer{}, err
 	}
 	req.RoomID, req.Sender = roomID, caller.UserID
-	return roomAnswer{RoomID: roomID}, a.rooms.Join(r.Context(), req)
+	if err := a.rooms.Join(r.Context(), req); err != nil {
+		return roomAnswer{}, err
+	}
+	return roomAnswer{RoomID: roomID}, a.followUpgrade(r, caller, roomID)
+}
+
+// followUpgrade gives a caller who has come into a room what they had set for the
+// room that it replaces.
+//
+// Spec: client-server-api#room-upgrades
+func (a *API) followUpgrade(r *http.Request, caller auth.Caller, roomID id.RoomID) error {
+	old, err := a.rooms.Predecessor(r.Context(), caller.UserID, roomID)
+	if err != nil || old.IsZero() {
+		return err
+	}
+	return a.data.FollowUpgrade(r.Context(), dataOwner(caller), old, roomID)
 }
 
 // joinRequest reads the body of a join: what else is in it becomes content of the

@@ -1,6 +1,7 @@
 package clientapi_test
 
 import (
+	"fmt"
 	"testing"
 )
 
@@ -167,6 +168,11 @@ func TestUpgradeRoom(t *testing.T) {
 	s.do("POST", roomPath(old, "upgrade"), alice.Token, object{"new_version": "nope"}).want(400, "M_UNSUPPORTED_ROOM_VERSION")
 	s.do("POST", roomPath(old, "upgrade"), bob.Token, object{"new_version": "12"}).want(403, "M_FORBIDDEN")
 	s.do("POST", roomPath("!none:stoa.test", "upgrade"), bob.Token, object{"new_version": "12"}).want(403, "M_FORBIDDEN")
+	const mute = `{"actions":[],"conditions":[{"kind":"event_match","key":"room_id","pattern":"%s"}]}`
+	for _, l := range []login{alice, bob} {
+		s.do("PUT", v3+"/pushrules/global/override/"+esc(old), l.Token, fmt.Sprintf(mute, old)).want(200, "")
+		s.do("PUT", v3+"/user/"+esc(l.UserID)+"/rooms/"+esc(old)+"/tags/m.favourite", l.Token, object{"order": 0.5}).want(200, "")
+	}
 	next := s.do("POST", roomPath(old, "upgrade"), alice.Token, object{"new_version": "12"}).want(200, "").str("replacement_room")
 	if got := s.do("GET", v3+"/directory/room/"+esc("#hall:stoa.test"), "", nil).want(200, "").str("room_id"); got != next {
 		t.Fatalf("the alias points to %s, not to the new room %s", got, next)
@@ -176,4 +182,11 @@ func TestUpgradeRoom(t *testing.T) {
 		t.Fatalf("tombstone %s", tombstone.raw)
 	}
 	s.do("POST", v3+"/join/"+esc("#hall:stoa.test"), bob.Token, nil).want(200, "")
+	for _, l := range []login{alice, bob} {
+		s.do("GET", v3+"/pushrules/global/override/"+esc(next), l.Token, nil).want(200, "")
+		tags := s.do("GET", v3+"/user/"+esc(l.UserID)+"/rooms/"+esc(next)+"/tags", l.Token, nil).want(200, "")
+		if dig(tags.Body, "tags", "m.favourite") == nil {
+			t.Errorf("%s lost their tag: %s", l.UserID, tags.raw)
+		}
+	}
 }

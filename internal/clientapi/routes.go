@@ -122,6 +122,9 @@ func (a *API) Routes() []httpkit.Route {
 		route("GET", client+"/v1/rooms/{roomId}/relations/{eventId}/{relType}/{eventType}", a.relations),
 		route("GET", client+"/v1/rooms/{roomId}/threads", a.threads),
 
+		// User directory. Spec: client-server-api#user-directory
+		route("POST", client+"/v3/user_directory/search", a.searchUsers),
+
 		// Typing, receipts, read markers, presence.
 		// Spec: client-server-api#typing-notifications, client-server-api#receipts, client-server-api#presence
 		route("PUT", client+"/v3/rooms/{roomId}/typing/{userId}", a.setTyping),

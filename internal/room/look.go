@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 
+	"stoa/internal/store"
+	"stoa/matrix/canonicaljson"
 	"stoa/matrix/event"
 	"stoa/matrix/eventauth"
 	"stoa/matrix/id"
@@ -121,4 +123,35 @@ func (v *Viewer) StateOfType(evType string) ([]*event.PDU, error) {
 		}
 	}
 	return found, nil
+}
+
+// Predecessor is the room that a room replaces, by its own word; zero if it names
+// none or the user was never in that one.
+//
+// Spec: client-server-api#room-upgrades
+func (rs *Rooms) Predecessor(ctx context.Context, user id.UserID, roomID id.RoomID) (predecessor id.RoomID, err error) {
+	err = rs.store.Read(ctx, func(read *store.Read) error {
+		v, err := rs.Viewer(read, roomID, user)
+		if err != nil {
+			return err
+		}
+		create, err := v.currentPDU(event.TypeCreate, "")
+		if err != nil || create == nil {
+			return err
+		}
+		named, _ := canonicaljson.String(canonicaljson.Get(canonicaljson.Get(create.Content(), "predecessor"), "room_id"))
+		old, err := id.ParseRoomID(named)
+		if err != nil {
+			return nil // it names none
+		}
+		before, err := rs.Viewer(read, old, user)
+		if errors.Is(err, errUnknownRoom) {
+			return nil
+		}
+		if err == nil && before.EverJoined() {
+			predecessor = old
+		}
+		return err
+	})
+	return predecessor, err
 }
