@@ -107,7 +107,7 @@ func (v *Viewer) replacement(parent *View, target string) (best *timeline.Event,
 
 // references are the events that refer to an event.
 //
-// Spec: client-server-api#server-side-aggregation-of-mreference-relationships
+// Spec: client-server-api#server-side-aggregation-of-mreference
 func (v *Viewer) references(target string) (events []id.EventID, err error) {
 	rows, err := v.read.Relations(v.Room.Num, target, relReference, "", store.Start, store.End, timeline.MaxReferences)
 	if err != nil {
