@@ -125,7 +125,7 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 	callers := auth.New(auth.Options{
 		Store: s.store, Accounts: s.accounts, Sessions: s.sessions, Log: log, RateLimits: bool(cfg.RateLimits),
 	})
-	for _, c := range []prometheus.Collector{s.store, s.accounts, callers} {
+	for _, c := range []prometheus.Collector{s.store, s.accounts, s.rooms, callers} {
 		if err := srv.registry.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
@@ -145,7 +145,7 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 		Filters:     syncFilters{s.data},
 		Unread:      newSyncUnread(s.store, s.data),
 	})
-	srv.background = []func(context.Context) error{srv.hub.Run, typing.Run, presence.Run}
+	srv.background = []func(context.Context) error{srv.hub.Run, typing.Run, presence.Run, s.rooms.Run}
 	api := clientapi.New(clientapi.Options{
 		ServerName:   cfg.ServerName,
 		PublicURL:    cfg.PublicURL,
