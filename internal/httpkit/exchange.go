@@ -84,6 +84,12 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.fail(err)
 		return
 	}
+	if r.URL.RawQuery != "" { // also where the handler does not read it
+		if _, err := ParseQuery(r); err != nil {
+			x.fail(err)
+			return
+		}
+	}
 	class := x.route.Limit
 	if l := m.limiters[class]; l != nil {
 		if err := l.Take(AddressKey(ClientAddress(r))); err != nil {

@@ -185,6 +185,7 @@ func TestPathValues(t *testing.T) {
 		"gives_an_empty_rest":                  {"/files/", 200, ""},
 		"refuses_what_is_not_utf8":             {"/rooms/%FF/members", 400, ""},
 		"refuses_nul":                          {"/rooms/a%00b/members", 400, ""},
+		"refuses_a_query_that_is_not_utf8":     {"/rooms/a/members?x=%FF", 400, ""},
 		"refuses_a_longer_path":                {"/rooms/a/members/b", 404, ""},
 		"matches_a_literal_written_as_escapes": {"/%72ooms/a/members", 200, "a"},
 	} {
