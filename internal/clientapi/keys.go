@@ -98,6 +98,9 @@ func (a *API) uploadCrossSigning(r *http.Request) (httpkit.Empty, error) {
 	if err := httpkit.ReadJSON(r, &body); err != nil {
 		return none, err
 	}
+	if err := auth.CheckForm(body.Auth); err != nil {
+		return none, err
+	}
 	if err := body.CrossSigning.Check(keyDevice(caller)); err != nil {
 		return none, err
 	}

@@ -15,8 +15,22 @@ func (a *API) callersKeys(r *http.Request) (e2ee.Device, error) {
 	return keyDevice(caller), err
 }
 
+// backupAlgorithm is one of those that the specification lists: clients could
+// not read a backup of another kind.
+//
+// Spec: client-server-api#server-side-key-backups
+type backupAlgorithm string
+
+func (a *backupAlgorithm) UnmarshalText(text []byte) error {
+	if string(text) != "m.megolm_backup.v1.curve25519-aes-sha2" {
+		return mxerr.InvalidParam("%q is not an algorithm of key backups", text)
+	}
+	*a = backupAlgorithm(text)
+	return nil
+}
+
 type backupBody struct {
-	Algorithm string          `json:"algorithm"`
+	Algorithm backupAlgorithm `json:"algorithm"`
 	AuthData  json.RawMessage `json:"auth_data"`
 	Version   string          `json:"version"`
 }
@@ -34,7 +48,7 @@ func (a *API) createBackup(r *http.Request) (backupName, error) {
 	if err != nil {
 		return backupName{}, err
 	}
-	version, err := a.keys.CreateBackup(r.Context(), device, body.Algorithm, body.AuthData)
+	version, err := a.keys.CreateBackup(r.Context(), device, string(body.Algorithm), body.AuthData)
 	return backupName{Version: version}, err
 }
 
@@ -58,7 +72,7 @@ func (a *API) updateBackup(r *http.Request) (httpkit.Empty, error) {
 	if err != nil {
 		return httpkit.Empty{}, err
 	}
-	return httpkit.Empty{}, a.keys.UpdateBackup(r.Context(), device, r.PathValue("version"), body.Version, body.Algorithm, body.AuthData)
+	return httpkit.Empty{}, a.keys.UpdateBackup(r.Context(), device, r.PathValue("version"), body.Version, string(body.Algorithm), body.AuthData)
 }
 
 // deleteBackup serves DELETE /_matrix/client/v3/room_keys/version/{version}.
