@@ -41,6 +41,7 @@ func (h *Hub) reset(head store.Position) {
 	clear(h.rooms)
 	h.ring.reset(head)
 	h.members.events.Purge()
+	h.tails.tails.Purge()
 	h.events.clear(head)
 	h.advance(head)
 }

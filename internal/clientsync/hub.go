@@ -38,6 +38,7 @@ type Hub struct {
 	used    lru
 	wheel   *wheel
 	members *memberCache
+	tails   *tailCache
 	// barriers are the requests that wait for the ring to reach a position.
 	barriers []barrier
 	closed   bool
@@ -260,6 +261,9 @@ func (h *Hub) applyRoomRow(a *applied, row store.StreamRow) {
 		h.ring.add(&r.receipts, record{pos: row.Pos, size: 200 + 250*len(list), receipts: list})
 		h.moveReceipts(r, row.Pos, list)
 		h.wakeReceipts(r, list)
+	case store.KindRoomUpdate:
+		r.updated = row.Pos
+		h.tails.drop(r.num)
 	}
 	if at := a.rooms[r.num]; at != nil && len(at.redacted) > 0 {
 		for i := range at.redacted {
@@ -276,6 +280,7 @@ func (h *Hub) addStretch(r *hubRoom, pos store.Position, s *stretch, size int) {
 	h.ring.add(&r.timeline, record{pos: pos, size: size, timeline: s})
 	r.newest = s
 	h.members.apply(r.num, s)
+	h.tails.apply(r.num, s)
 	for i := range s.changes {
 		c := &s.changes[i]
 		switch c.evType {

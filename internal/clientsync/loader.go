@@ -2,6 +2,8 @@ package clientsync
 
 import (
 	"fmt"
+	"runtime"
+	"sync"
 
 	"stoa/internal/store"
 	"stoa/internal/timeline"
@@ -17,6 +19,7 @@ type loader struct {
 	read   *store.Read
 	rules  map[store.RoomNum]*roomversion.Rules
 	rows   map[store.EventNum]store.SyncEvent // read, not made into events yet
+	made   map[store.EventNum]*timeline.Event // made ahead, without what they replaced
 	events map[store.EventNum]*timeline.Event
 	prev   map[store.EventNum]store.EventNum // what a state event replaced
 	wanted map[store.EventNum]struct{}
@@ -27,6 +30,7 @@ func (h *Hub) loader(r *store.Read) *loader {
 		hub: h, read: r,
 		rules:  map[store.RoomNum]*roomversion.Rules{},
 		rows:   map[store.EventNum]store.SyncEvent{},
+		made:   map[store.EventNum]*timeline.Event{},
 		events: map[store.EventNum]*timeline.Event{},
 		prev:   map[store.EventNum]store.EventNum{},
 		wanted: map[store.EventNum]struct{}{},
@@ -68,7 +72,7 @@ func (l *loader) wantEvents(rows []store.SyncEvent) {
 // want names an event.
 func (l *loader) want(num store.EventNum) {
 	if num != 0 && l.events[num] == nil {
-		if _, read := l.rows[num]; !read {
+		if _, read := l.rows[num]; !read && l.made[num] == nil {
 			l.wanted[num] = struct{}{}
 		}
 	}
@@ -107,7 +111,7 @@ func (l *loader) load() error {
 		}
 		clear(l.wanted)
 		if len(nums) == 0 {
-			return nil
+			break
 		}
 		rows, err := l.read.SyncEvents(nums, l.known)
 		if err != nil {
@@ -115,18 +119,55 @@ func (l *loader) load() error {
 		}
 		l.wantEvents(rows)
 	}
+	l.makeAhead()
 	return nil
+}
+
+// many is from how many rows on it is worth while to make events on several cores, before they are asked for.
+const many = 128
+
+// makeAhead makes the events that were read, on several cores if they are many. Redacted ones are left for later.
+func (l *loader) makeAhead() {
+	if len(l.rows) < many {
+		return
+	}
+	rows := make([]store.SyncEvent, 0, len(l.rows))
+	for _, row := range l.rows {
+		if row.RedactedBy == 0 && l.rulesOf(row) != nil {
+			rows = append(rows, row)
+		}
+	}
+	made := make([]*timeline.Event, len(rows))
+	var group sync.WaitGroup
+	cores := min(runtime.GOMAXPROCS(0), 4)
+	for core := range cores {
+		group.Go(func() {
+			for i := core; i < len(rows); i += cores {
+				if pdu := l.parse(rows[i]); pdu != nil {
+					made[i] = timeline.New(source(rows[i], pdu))
+				}
+			}
+		})
+	}
+	group.Wait()
+	for i, e := range made {
+		if e != nil {
+			l.made[rows[i].Num] = e
+			delete(l.rows, rows[i].Num)
+		}
+	}
 }
 
 // event returns an event that was named before; nil if the store does not have it, or it can't be read.
 func (l *loader) event(num store.EventNum) *timeline.Event {
 	e := l.events[num]
+	if e != nil && (e.Replaces != nil || l.prev[num] == 0) {
+		return e
+	}
 	if e == nil {
 		if e = l.make(num); e == nil {
 			return nil
 		}
-	} else if e.Replaces != nil || l.prev[num] == 0 {
-		return e
 	}
 	if prev := l.prev[num]; prev != 0 && e.Replaces == nil {
 		p := l.events[prev]
@@ -146,22 +187,32 @@ func (l *loader) event(num store.EventNum) *timeline.Event {
 
 // make makes an event of the row that was read.
 func (l *loader) make(num store.EventNum) *timeline.Event {
+	if e := l.made[num]; e != nil {
+		return e
+	}
 	row, ok := l.rows[num]
-	if !ok {
+	if !ok || l.rulesOf(row) == nil {
 		return nil
 	}
 	pdu := l.parse(row)
 	if pdu == nil {
 		return nil
 	}
-	s := timeline.Source{Num: num, Slot: row.Place.Slot, Off: row.Place.Off, PDU: pdu, TxnDevice: row.TxnDevice, TxnID: row.TxnID}
-	if row.TxnID != "" {
-		s.TxnUser = pdu.Sender()
-	}
+	s := source(row, pdu)
 	if row.RedactedBy != 0 {
 		s.PDU, s.RedactedBy = pdu.Redacted(), l.redaction(row.RedactedBy)
 	}
 	return timeline.New(s)
+}
+
+func source(row store.SyncEvent, pdu *event.PDU) timeline.Source {
+	s := timeline.Source{
+		Num: row.Num, Slot: row.Place.Slot, Off: row.Place.Off, PDU: pdu, TxnDevice: row.TxnDevice, TxnID: row.TxnID,
+	}
+	if row.TxnID != "" {
+		s.TxnUser = pdu.Sender()
+	}
+	return s
 }
 
 // redaction returns the PDU of a redaction, which may be redacted itself; nil if it is not here.
@@ -169,8 +220,11 @@ func (l *loader) redaction(num store.EventNum) *event.PDU {
 	if e := l.events[num]; e != nil {
 		return e.PDU
 	}
+	if e := l.made[num]; e != nil {
+		return e.PDU
+	}
 	row, ok := l.rows[num]
-	if !ok {
+	if !ok || l.rulesOf(row) == nil {
 		return nil
 	}
 	pdu := l.parse(row)
@@ -180,8 +234,8 @@ func (l *loader) redaction(num store.EventNum) *event.PDU {
 	return pdu
 }
 
-// parse reads the stored bytes; nil if they can't be read.
-func (l *loader) parse(row store.SyncEvent) *event.PDU {
+// rulesOf are the rules of an event's room, nil if they are not known.
+func (l *loader) rulesOf(row store.SyncEvent) *roomversion.Rules {
 	rules, ok := l.rules[row.Room]
 	if !ok {
 		r, err := l.read.RoomByNum(row.Room)
@@ -192,15 +246,17 @@ func (l *loader) parse(row store.SyncEvent) *event.PDU {
 		l.version(row.Room, r.Version)
 		rules = l.rules[row.Room]
 	}
-	if rules == nil {
-		return nil
-	}
+	return rules
+}
+
+// parse reads the stored bytes of an event of a room whose rules are known; nil if they can't be read.
+func (l *loader) parse(row store.SyncEvent) *event.PDU {
 	eventID, err := id.ParseEventID(row.EventID)
 	if err != nil {
 		l.unreadable(row, err)
 		return nil
 	}
-	pdu, err := event.Load(rules, eventID, row.Bytes)
+	pdu, err := event.Load(l.rules[row.Room], eventID, row.Bytes)
 	if err != nil {
 		l.unreadable(row, err)
 		return nil

@@ -33,7 +33,7 @@ type Options struct {
 	// RingRecords and RingBytes bound the ring; 0 = 65,536 and 64 MiB. A token that is older than what the ring holds is
 	// answered from the store.
 	RingRecords, RingBytes int
-	// EventBytes bounds the events that are kept in their client form; 0 = 64 MiB.
+	// EventBytes bounds the events that are kept in their client form, and again those at the ends of timelines; 0 = 64 MiB.
 	EventBytes int
 	// Users bounds the users whose rooms are kept in memory; 0 = 50,000. Users who wait are kept in any case.
 	Users int
@@ -69,6 +69,7 @@ func New(opt Options) *Hub {
 		sent:    newSentMembers(1 << 17),
 		events:  newEventCache(opt.EventBytes),
 		members: newMemberCache(opt.Members),
+		tails:   newTailCache(opt.EventBytes),
 		filters: newFilterCache(),
 		ring:    newRing(opt.RingRecords, opt.RingBytes, opt.Store.Head()),
 		rooms:   map[store.RoomNum]*hubRoom{},

@@ -60,19 +60,29 @@ type Answer struct {
 	body *[]byte
 }
 
-// bodies are the buffers of answers. One that has grown beyond maxPooledBody is not kept.
-var bodies = sync.Pool{New: func() any { return new([]byte) }}
+// bodies are the buffers of answers, largeBodies those of answers from the store. A buffer that has grown beyond
+// maxLargeBody is not kept.
+var (
+	bodies      = sync.Pool{New: func() any { return new([]byte) }}
+	largeBodies = sync.Pool{New: func() any { return new([]byte) }}
+)
 
-const maxPooledBody = 64 << 10
+const (
+	maxBody      = 64 << 10
+	maxLargeBody = 16 << 20
+)
 
 // Body is the JSON text. It may not be used after Release.
 func (a *Answer) Body() []byte { return *a.body }
 
 // Release gives the memory of the body back.
 func (a *Answer) Release() {
-	if cap(*a.body) <= maxPooledBody {
-		*a.body = (*a.body)[:0]
+	*a.body = (*a.body)[:0]
+	switch size := cap(*a.body); {
+	case size <= maxBody:
 		bodies.Put(a.body)
+	case size <= maxLargeBody:
+		largeBodies.Put(a.body)
 	}
 	a.body = nil
 }

@@ -251,6 +251,7 @@ func (k *work) readTimelines() error {
 			nums = append(nums, e.num)
 		}
 	}
+	nums = k.recent(byRoom, nums, depth)
 	rows, err := k.read.SyncTails(nums, depth, k.l.known)
 	if err != nil {
 		return fmt.Errorf("read timelines: %w", err)
@@ -276,6 +277,7 @@ func (k *work) readTimelines() error {
 	for _, c := range logs {
 		byRoom[c.Room].log = append(byRoom[c.Room].log, c)
 	}
+	k.keepTails(nums, byRoom, depth)
 	for _, e := range k.entries {
 		e.read = e.upto
 		if byRoom[e.num] != nil {

@@ -82,8 +82,9 @@ type membershipChange struct {
 type hubRoom struct {
 	num store.RoomNum
 	id  id.RoomID
-	// timeline and receipts are the room's chains in the ring, updates the newest KindRoomUpdate.
+	// timeline and receipts are the room's chains in the ring, updated the newest KindRoomUpdate.
 	timeline, receipts chain
+	updated            store.Position
 	// shared are the newest changes of things that members show one another; see sharedIndex.
 	shared [sharedKinds]store.Position
 	// members are the joined users who are in memory.

@@ -73,7 +73,11 @@ func (h *Hub) attempt(ctx context.Context, req *Request, c *cursor, p *plan, mus
 	k := &work{h: h, req: req, ctx: ctx, c: *c, plan: p, upto: p.upto}
 	defer k.close()
 	k.reader = timeline.Reader{UserID: req.UserID, DeviceID: req.DeviceID, Now: h.clock().UnixMilli()}
-	body := bodies.Get().(*[]byte)
+	pool := &bodies
+	if p.fromStore || c.since == 0 || req.FullState {
+		pool = &largeBodies
+	}
+	body := pool.Get().(*[]byte)
 	k.out = append((*body)[:0], '{')
 	err := k.run()
 	if err == nil && !k.worth && !must {
