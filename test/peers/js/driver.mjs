@@ -22,9 +22,16 @@ const verification = { request: undefined, sas: undefined, done: undefined };
 const seen = new Map();
 const waiters = new Set();
 
-function note(event) {
-    seen.set(event.getId(), event);
+function wake() {
     for (const check of [...waiters]) check();
+}
+
+// An edit is applied some time after it was seen, and tells of it through the
+// event that it replaces.
+function note(event) {
+    if (seen.get(event.getId()) !== event) event.on(sdk.MatrixEventEvent.Replaced, wake);
+    seen.set(event.getId(), event);
+    wake();
 }
 
 // until resolves as soon as test() gives something; it is asked again after
@@ -47,8 +54,8 @@ function until(what, test, ms = 60000) {
 
 function watch(request) {
     verification.request = request;
-    request.on(VerificationRequestEvent.Change, () => { for (const check of [...waiters]) check(); });
-    for (const check of [...waiters]) check();
+    request.on(VerificationRequestEvent.Change, wake);
+    wake();
 }
 
 const cryptoCallbacks = {
@@ -101,16 +108,16 @@ const methods = {
         await client.initRustCrypto({ useIndexedDB: false });
         client.on(sdk.RoomEvent.Timeline, note);
         client.on(sdk.MatrixEventEvent.Decrypted, note);
-        client.on(sdk.RoomEvent.MyMembership, () => { for (const check of [...waiters]) check(); });
-        client.on(sdk.RoomStateEvent.Events, () => { for (const check of [...waiters]) check(); });
-        client.on(sdk.RoomEvent.Redaction, () => { for (const check of [...waiters]) check(); });
+        client.on(sdk.RoomEvent.MyMembership, wake);
+        client.on(sdk.RoomStateEvent.Events, wake);
+        client.on(sdk.RoomEvent.Redaction, wake);
         client.on(CryptoEvent.VerificationRequestReceived, watch);
-        client.on(CryptoEvent.KeysChanged, () => { for (const check of [...waiters]) check(); });
-        client.on(CryptoEvent.UserTrustStatusChanged, () => { for (const check of [...waiters]) check(); });
-        client.on(CryptoEvent.KeyBackupStatus, () => { for (const check of [...waiters]) check(); });
-        client.on(CryptoEvent.KeyBackupSessionsRemaining, (left) => { methods.backupLeft = left; for (const check of [...waiters]) check(); });
+        client.on(CryptoEvent.KeysChanged, wake);
+        client.on(CryptoEvent.UserTrustStatusChanged, wake);
+        client.on(CryptoEvent.KeyBackupStatus, wake);
+        client.on(CryptoEvent.KeyBackupSessionsRemaining, (left) => { methods.backupLeft = left; wake(); });
         const prepared = new Promise((resolve) => {
-            client.on(sdk.ClientEvent.Sync, (state) => { if (state === "PREPARED" || state === "SYNCING") resolve(); for (const check of [...waiters]) check(); });
+            client.on(sdk.ClientEvent.Sync, (state) => { if (state === "PREPARED" || state === "SYNCING") resolve(); wake(); });
         });
         await client.startClient({ initialSyncLimit: 50 });
         await prepared;
