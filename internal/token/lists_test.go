@@ -1,0 +1,30 @@
+package token_test
+
+import (
+	"errors"
+	"testing"
+
+	"stoa/internal/token"
+)
+
+func TestPlacesInListsComeBackAsTheyWere(t *testing.T) {
+	t.Parallel()
+	for _, p := range []token.Published{{}, {Back: true, Joined: 3, Room: 1 << 40}, {Joined: 1<<63 - 1, Room: 1<<63 - 1}} {
+		if got, err := token.ParsePublished(p.String()); err != nil || got != p {
+			t.Errorf("%s: got %+v, %v", p, got, err)
+		}
+	}
+	for _, h := range []token.Hierarchy{{}, {Skip: 50, MaxDepth: 10, SuggestedOnly: true}} {
+		if got, err := token.ParseHierarchy(h.String()); err != nil || got != h {
+			t.Errorf("%s: got %+v, %v", h, got, err)
+		}
+	}
+	for _, text := range []string{"", "p1", "p1.f.1", "p1.x.1.1", "p1.f.-1.1", "p1.f.01.1", "p1.f.1.1.1", "h1.1.1", "h1.1.1.2", "h1.-1.1.0", "t1.1.0", "s1.1.1.0"} {
+		if _, err := token.ParsePublished(text); !errors.Is(err, token.ErrMalformed) {
+			t.Errorf("published %q: %v", text, err)
+		}
+		if _, err := token.ParseHierarchy(text); !errors.Is(err, token.ErrMalformed) {
+			t.Errorf("hierarchy %q: %v", text, err)
+		}
+	}
+}
