@@ -34,6 +34,15 @@ function note(event) {
     wake();
 }
 
+// find gives an event as the timelines have it now.
+function find(eventId) {
+    for (const room of client.getRooms()) {
+        const event = room.findEventById(eventId);
+        if (event) return event;
+    }
+    return seen.get(eventId);
+}
+
 // until resolves as soon as test() gives something; it is asked again after
 // every event, decryption and state change, never by a timer of its own.
 function until(what, test, ms = 60000) {
@@ -49,6 +58,21 @@ function until(what, test, ms = 60000) {
         };
         waiters.add(check);
         check();
+    });
+}
+
+// holds waits for something that takes a promise to ask for. The library hears
+// of new signatures by queries of its own.
+function holds(what, ask) {
+    let answer = false;
+    return until(what, () => {
+        ask().then((value) => {
+            if (value && !answer) {
+                answer = true;
+                wake();
+            }
+        });
+        return answer;
     });
 }
 
@@ -108,6 +132,7 @@ const methods = {
         await client.initRustCrypto({ useIndexedDB: false });
         client.on(sdk.RoomEvent.Timeline, note);
         client.on(sdk.MatrixEventEvent.Decrypted, note);
+        client.on(sdk.RoomEvent.LocalEchoUpdated, note); // own events get their ID so
         client.on(sdk.RoomEvent.MyMembership, wake);
         client.on(sdk.RoomStateEvent.Events, wake);
         client.on(sdk.RoomEvent.Redaction, wake);
@@ -119,7 +144,7 @@ const methods = {
         const prepared = new Promise((resolve) => {
             client.on(sdk.ClientEvent.Sync, (state) => { if (state === "PREPARED" || state === "SYNCING") resolve(); wake(); });
         });
-        await client.startClient({ initialSyncLimit: 50 });
+        await client.startClient({ initialSyncLimit: 50, pendingEventOrdering: sdk.PendingEventOrdering.Detached });
         await prepared;
         return {};
     },
@@ -144,12 +169,13 @@ const methods = {
     // recover makes a fresh device one of the user's verified ones and reads the backup.
     async recover({ username, password }) {
         const crypto = client.getCrypto();
+        await crypto.userHasCrossSigningKeys(client.getUserId(), true); // asks the server for them
         await crypto.bootstrapCrossSigning({});
         await crypto.loadSessionBackupPrivateKeyFromSecretStorage();
         await crypto.checkKeyBackupAndEnable();
         const restored = await crypto.restoreKeyBackup();
-        const status = await crypto.getDeviceVerificationStatus(client.getUserId(), client.getDeviceId());
-        return { imported: restored.imported, total: restored.total, verified: status?.crossSigningVerified ?? false };
+        await holds("the fresh device is verified", async () => (await crypto.getDeviceVerificationStatus(client.getUserId(), client.getDeviceId()))?.crossSigningVerified);
+        return { imported: restored.imported, total: restored.total, verified: true };
     },
     async createRoom({ invite, encrypted = true, name }) {
         const initial_state = encrypted ? [{ type: "m.room.encryption", state_key: "", content: { algorithm: "m.megolm.v1.aes-sha2" } }] : [];
@@ -167,18 +193,21 @@ const methods = {
         await until(`${userId} in ${roomId}`, () => client.getRoom(roomId)?.getMember(userId)?.membership === "join");
         return {};
     },
-    // send goes on until the server answers: the library's own queue does not
-    // try again when the connection is refused, so what a person does (press
-    // "send again") is done here, with the same transaction ID.
+    // send goes on until the server answers: the library's own queue gives up
+    // when the connection is refused, so what a person does (press "send again")
+    // is done here, with the same transaction ID.
     async send({ roomId, type = "m.room.message", content, txnId = `js${randomBytes(8).toString("hex")}`, tries = 200 }) {
+        const room = client.getRoom(roomId);
+        let attempt = () => client.sendEvent(roomId, type, content, txnId);
         for (;;) {
             try {
-                const { event_id } = await client.sendEvent(roomId, type, content, txnId);
+                const { event_id } = await attempt();
                 return { eventId: event_id };
             } catch (error) {
-                if (error.httpStatus && error.httpStatus < 500 || --tries === 0) throw error;
-                for (const event of client.getRoom(roomId)?.getPendingEvents?.() ?? []) client.cancelPendingEvent(event);
-                await new Promise((resolve) => setTimeout(resolve, 50));
+                if ((error.httpStatus && error.httpStatus < 500) || --tries === 0) throw error;
+                const failed = room.getPendingEvents().find((event) => event.getTxnId() === txnId);
+                if (failed) attempt = () => client.resendEvent(failed, room);
+                await new Promise((resolve) => setTimeout(resolve, 50)); // nothing announces that the server is back
             }
         }
     },
@@ -189,7 +218,7 @@ const methods = {
     // see waits for an event and, where asked, for what it was decrypted to.
     async see({ eventId, body, redacted, edited, decrypted = true, ms }) {
         const event = await until(`event ${eventId} ${body ?? ""} ${edited ?? ""}`, () => {
-            const event = seen.get(eventId);
+            const event = find(eventId);
             if (!event || (decrypted && !redacted && (event.isBeingDecrypted() || event.isDecryptionFailure() || event.getType() === "m.room.encrypted"))) return;
             if (body !== undefined && event.getOriginalContent().body !== body) return;
             if (edited !== undefined && event.replacingEvent()?.getContent()["m.new_content"]?.body !== edited) return;
@@ -228,8 +257,8 @@ const methods = {
         return {};
     },
     async userVerified({ userId }) {
-        const status = await client.getCrypto().getUserVerificationStatus(userId);
-        return { verified: status.isCrossSigningVerified() };
+        await holds(`trust in ${userId}`, async () => (await client.getCrypto().getUserVerificationStatus(userId)).isCrossSigningVerified());
+        return { verified: true };
     },
     async stop() {
         client?.stopClient();
