@@ -168,7 +168,7 @@ func (p *pair) talk(round string) map[string]string {
 func (p *pair) readOnFreshDevice(said map[string]string) {
 	p.t.Helper()
 	t := p.t
-	p.ada.call("backedUp", nil, nil)
+	p.ada.call("backedUp", map[string]any{"sessions": 2}, nil) // ada's own and bob's
 	fresh := newJSClient(t, "ada's third device")
 	var s session
 	fresh.call("login", map[string]any{"baseUrl": p.server.url(), "username": "ada", "password": password}, &s)
