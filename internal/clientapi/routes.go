@@ -59,7 +59,7 @@ func (a *API) Routes() []httpkit.Route {
 		route("PUT", client+"/v1/admin/suspend/{userId}", a.setSuspended),
 
 		// Syncing. Spec: client-server-api#syncing
-		route("GET", client+"/v3/sync", a.sync),
+		limited(httpkit.LimitLongPoll, "GET", client+"/v3/sync", a.sync),
 
 		// Filtering. Spec: client-server-api#filtering
 		route("POST", client+"/v3/user/{userId}/filter", a.addFilter),
