@@ -50,10 +50,11 @@ func (x *exchange) fail(err error) {
 }
 
 // logCause keeps the cause of a refusal for whoever asks why: a warning when
-// the server is at fault, else visible at level debug.
+// the server is at fault, else visible at level debug. Overload is counted by
+// the metrics and would only flood the log.
 func (x *exchange) logCause(known *mxerr.Error, err error) {
 	level := slog.LevelDebug
-	if known.Status >= 500 {
+	if known.Status >= 500 && known.Code != mxerr.CodeLimitExceeded {
 		level = slog.LevelWarn
 	}
 	if log := x.mux.log; log.Enabled(x.r.Context(), level) {
@@ -66,7 +67,7 @@ func (x *exchange) writeFault(id string) {
 	x.w.Header()["X-Request-Id"] = []string{id}
 	x.writeError(&mxerr.Error{
 		Status:  http.StatusInternalServerError,
-		Code:    "M_UNKNOWN",
+		Code:    mxerr.CodeUnknown,
 		Message: "The server failed to answer this request. Its log says why under request id " + id,
 	})
 }
