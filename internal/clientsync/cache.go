@@ -45,12 +45,6 @@ func (c *eventCache) get(num store.EventNum) *timeline.Event {
 	return e
 }
 
-// knows is store.Known: an event that was redacted since is not known.
-func (c *eventCache) knows(num, redactedBy store.EventNum) bool {
-	e := c.get(num)
-	return e != nil && (e.RedactedBy != nil) == (redactedBy != 0)
-}
-
 // add keeps an event that was read in a snapshot at a position.
 func (c *eventCache) add(e *timeline.Event, snapshot store.Position) {
 	c.mu.Lock()

@@ -18,7 +18,7 @@ func (h *Hub) moveReceipts(r *hubRoom, pos store.Position, list []store.Receipt)
 	if len(list) == 0 { // whose they are is not known
 		for _, u := range r.members {
 			j := u.find(r.num)
-			j.tally, j.moved, j.movedAt = nil, nil, pos
+			j.kept, j.movedAt = nil, pos
 		}
 		return
 	}
@@ -32,37 +32,36 @@ func (h *Hub) moveReceipts(r *hubRoom, pos store.Position, list []store.Receipt)
 			continue
 		}
 		j.movedAt = pos
-		if j.tally == nil {
-			continue
+		switch {
+		case j.kept == nil:
+		case len(j.kept.moved) == movedLimit:
+			j.kept = nil
+		default:
+			j.kept.moved = append(j.kept.moved, x)
 		}
-		if len(j.moved) == movedLimit {
-			j.tally, j.moved = nil, nil
-			continue
-		}
-		j.moved = append(j.moved, x)
 	}
 }
 
 // counts returns a user's counts in a room from memory; false if they are not known there. Called with the lock held.
 func (h *Hub) counts(u *user, num store.RoomNum, threads bool) (Counts, bool) {
 	j := u.find(num)
-	if j == nil || j.tally == nil {
+	if j == nil || j.kept == nil {
 		return Counts{}, false
 	}
-	if j.tallyAt < u.last[store.KindAccountData] || !h.keepUp(j) {
-		j.tally, j.moved = nil, nil
+	if j.kept.at < u.last[store.KindAccountData] || !h.keepUp(j) {
+		j.kept = nil
 		return Counts{}, false
 	}
-	return j.tally.Counts(threads), true
+	return j.kept.Counts(threads), true
 }
 
 // keepUp takes over what has happened since a tally was made.
 func (h *Hub) keepUp(j *joinedRoom) bool {
 	var missed []*stretch
-	complete := j.room.newest == nil || j.room.newest.last <= j.tally.Slot()
+	complete := j.room.newest == nil || j.room.newest.last <= j.kept.Slot()
 	if !complete {
 		h.ring.since(&j.room.timeline, 0, func(r *record) bool {
-			if r.timeline.last <= j.tally.Slot() || len(missed) == missedLimit {
+			if r.timeline.last <= j.kept.Slot() || len(missed) == missedLimit {
 				return false
 			}
 			missed = append(missed, r.timeline)
@@ -71,16 +70,16 @@ func (h *Hub) keepUp(j *joinedRoom) bool {
 	}
 	for i := len(missed) - 1; i >= 0; i-- {
 		s := missed[i]
-		if s.counted == nil && len(s.events) > 0 || !j.tally.Apply(s.first, s.last, s.counted) {
+		if s.counted == nil && len(s.events) > 0 || !j.kept.Apply(s.first, s.last, s.counted) {
 			return false
 		}
 	}
-	for _, x := range j.moved {
-		if !j.tally.Read(readSlot(x), x.Thread, h.totalsAt(j.room, x)) {
+	for _, x := range j.kept.moved {
+		if !j.kept.Read(readSlot(x), x.Thread, h.totalsAt(j.room, x)) {
 			return false
 		}
 	}
-	j.moved = nil
+	j.kept.moved = nil
 	return complete || len(missed) > 0
 }
 
@@ -101,7 +100,7 @@ func (h *Hub) totalsAt(r *hubRoom, x store.Receipt) (totals *room.Totals) {
 		}
 		for i := range rec.timeline.counted {
 			e := &rec.timeline.counted[i]
-			if e.Slot == x.Slot && e.Off == 0 && (x.Thread == "" || x.Thread == "main" || x.Thread == e.Thread.String()) {
+			if e.Slot == x.Slot && (x.Thread == "" || x.Thread == "main" || x.Thread == e.Thread.String()) {
 				totals = &e.Totals
 			}
 		}
@@ -181,7 +180,7 @@ func (h *Hub) keepTallies(num store.UserNum, entries []*entry, tallies []Tally, 
 	}
 	for i, e := range entries {
 		if j := u.find(e.num); j != nil && j.movedAt <= snapshot && u.last[store.KindAccountData] <= snapshot {
-			j.tally, j.tallyAt, j.moved = tallies[i], snapshot, nil
+			j.kept = &keptTally{Tally: tallies[i], at: snapshot}
 		}
 	}
 }

@@ -26,10 +26,8 @@ type span struct {
 	// events are the newest live events of the span, oldest first; older says that there are more before them.
 	events []*timeline.Event
 	older  bool
-	// changes are the changes of state in the span, oldest first. If they are not all there, changesFrom is the slot of the
-	// first that is.
-	changes     []change
-	changesFrom store.Slot
+	// changes are the changes of state in the span, oldest first.
+	changes []change
 	// sights are what the viewer may see of the events before joined; nil if they may see all.
 	sights *sights
 }
@@ -101,7 +99,7 @@ func (s *span) oldest() store.Slot {
 
 // shows says whether an event of the span belongs into the timeline.
 func (s *span) shows(e *timeline.Event, f *eventfilter.RoomEventFilter, ignored map[id.UserID]bool) bool {
-	if len(ignored) > 0 && !e.PDU.IsState() && ignored[e.PDU.Sender()] {
+	if len(ignored) > 0 && !e.IsState && ignored[e.Sender] {
 		return false
 	}
 	if s.sights != nil && !s.sights.shows(e) {
@@ -115,7 +113,7 @@ func passes(f *eventfilter.RoomEventFilter, roomID id.RoomID, e *timeline.Event)
 		return true
 	}
 	return f.Allows(eventfilter.Event{
-		Type: e.PDU.Type(), Sender: e.PDU.Sender().String(), RoomID: roomID.String(), Content: e.PDU.Content(),
+		Type: e.Type, Sender: e.Sender.String(), RoomID: roomID.String(), Content: e.Content(),
 	})
 }
 

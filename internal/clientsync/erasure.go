@@ -17,12 +17,12 @@ func (k *work) redactErased(e *entry) error {
 		return nil
 	}
 	foreign := func(ev *timeline.Event) bool {
-		return (e.joined == 0 || ev.Slot < e.joined) && e.sights.membershipAt(ev) != "join" && ev.PDU.Sender() != k.req.UserID
+		return (e.joined == 0 || ev.Slot < e.joined) && e.sights.membershipAt(ev) != "join" && ev.Sender != k.req.UserID
 	}
 	var senders []string
 	for _, ev := range e.cut.events {
-		if foreign(ev) && !slices.Contains(senders, ev.PDU.Sender().String()) {
-			senders = append(senders, ev.PDU.Sender().String())
+		if foreign(ev) && !slices.Contains(senders, ev.Sender.String()) {
+			senders = append(senders, ev.Sender.String())
 		}
 	}
 	if len(senders) == 0 {
@@ -33,10 +33,12 @@ func (k *work) redactErased(e *entry) error {
 		return fmt.Errorf("look for erased senders: %w", err)
 	}
 	for i, ev := range e.cut.events {
-		if foreign(ev) && slices.Contains(erased, ev.PDU.Sender().String()) {
-			s := ev.Source
-			s.PDU = s.PDU.Redacted()
-			e.cut.events[i] = timeline.New(s)
+		if foreign(ev) && slices.Contains(erased, ev.Sender.String()) {
+			pdu, err := k.l.stored(ev.Num)
+			if err != nil {
+				return err
+			}
+			e.cut.events[i] = timeline.New(timeline.Source{Num: ev.Num, Slot: ev.Slot, Off: ev.Off, PDU: pdu.Redacted()})
 		}
 	}
 	return nil

@@ -26,6 +26,8 @@ type Hub struct {
 	events  *eventCache
 	filters *filterCache
 
+	memory burst
+
 	// typingChanges counts the changes of who types, so that none is missed between a look and a wait.
 	typingChanges atomic.Uint64
 
@@ -88,6 +90,7 @@ func (h *Hub) tick(ctx context.Context) {
 		select {
 		case <-t.C:
 			h.Tick(h.clock())
+			h.memory.release()
 		case <-ctx.Done():
 			return
 		}
@@ -292,7 +295,7 @@ func (h *Hub) addStretch(r *hubRoom, pos store.Position, s *stretch, size int) {
 		if c.user == 0 {
 			continue
 		}
-		joined := c.event != nil && c.event.PDU.Membership() == "join"
+		joined := c.event != nil && c.event.Membership == "join"
 		h.applyMembership(c.user, membershipChange{pos: pos, room: r.num, roomID: r.id, slot: c.slot, joined: joined})
 	}
 }

@@ -49,7 +49,7 @@ func (l *loader) known(num, redactedBy store.EventNum) bool {
 		return true
 	}
 	e := l.hub.events.get(num)
-	if e == nil || (e.RedactedBy != nil) != (redactedBy != 0) {
+	if e == nil || e.IsRedacted() != (redactedBy != 0) {
 		return false
 	}
 	l.events[num] = e
@@ -85,7 +85,7 @@ func (l *loader) wantLog(log []store.StateChange) {
 			continue
 		}
 		l.prev[c.Event] = c.Prev
-		if e := l.events[c.Event]; e == nil || e.Replaces == nil {
+		if e := l.events[c.Event]; e == nil || e.Replaced == nil {
 			l.want(c.Prev)
 		}
 	}
@@ -161,7 +161,7 @@ func (l *loader) makeAhead() {
 // event returns an event that was named before; nil if the store does not have it, or it can't be read.
 func (l *loader) event(num store.EventNum) *timeline.Event {
 	e := l.events[num]
-	if e != nil && (e.Replaces != nil || l.prev[num] == 0) {
+	if e != nil && (e.Replaced != nil || l.prev[num] == 0) {
 		return e
 	}
 	if e == nil {
@@ -169,15 +169,13 @@ func (l *loader) event(num store.EventNum) *timeline.Event {
 			return nil
 		}
 	}
-	if prev := l.prev[num]; prev != 0 && e.Replaces == nil {
+	if prev := l.prev[num]; prev != 0 && e.Replaced == nil {
 		p := l.events[prev]
 		if p == nil {
 			p = l.make(prev)
 		}
 		if p != nil {
-			s := e.Source
-			s.Replaces, s.ReplacesSlot = p.PDU, p.Slot
-			e = timeline.New(s)
+			e = e.WithReplaced(p)
 		}
 	}
 	l.events[num] = e
@@ -200,7 +198,7 @@ func (l *loader) make(num store.EventNum) *timeline.Event {
 	}
 	s := source(row, pdu)
 	if row.RedactedBy != 0 {
-		s.PDU, s.RedactedBy = pdu.Redacted(), l.redaction(row.RedactedBy)
+		s.PDU, s.Because = pdu.Redacted(), l.redaction(row.RedactedBy)
 	}
 	return timeline.New(s)
 }
@@ -215,23 +213,47 @@ func source(row store.SyncEvent, pdu *event.PDU) timeline.Source {
 	return s
 }
 
-// redaction returns the PDU of a redaction, which may be redacted itself; nil if it is not here.
-func (l *loader) redaction(num store.EventNum) *event.PDU {
+// redaction returns the redaction of an event, which may be redacted itself; nil if it is not here.
+func (l *loader) redaction(num store.EventNum) *timeline.Event {
 	if e := l.events[num]; e != nil {
-		return e.PDU
+		return e
 	}
 	if e := l.made[num]; e != nil {
-		return e.PDU
+		return e
 	}
 	row, ok := l.rows[num]
 	if !ok || l.rulesOf(row) == nil {
 		return nil
 	}
 	pdu := l.parse(row)
-	if pdu != nil && row.RedactedBy != 0 {
+	if pdu == nil {
+		return nil
+	}
+	if row.RedactedBy != 0 {
 		pdu = pdu.Redacted()
 	}
-	return pdu
+	return timeline.New(source(row, pdu))
+}
+
+// stored reads the PDU of an event again, of which only the client form is kept.
+func (l *loader) stored(num store.EventNum) (*event.PDU, error) {
+	rows, err := l.read.SyncEvents([]store.EventNum{num}, nil)
+	if err != nil {
+		return nil, fmt.Errorf("read event number %d: %w", num, err)
+	}
+	for _, row := range rows {
+		if l.rulesOf(row) == nil {
+			break
+		}
+		pdu := l.parse(row)
+		if pdu != nil && row.RedactedBy != 0 {
+			pdu = pdu.Redacted()
+		}
+		if pdu != nil {
+			return pdu, nil
+		}
+	}
+	return nil, fmt.Errorf("read event number %d: %w", num, store.ErrNotFound)
 }
 
 // rulesOf are the rules of an event's room, nil if they are not known.

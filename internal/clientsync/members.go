@@ -52,8 +52,8 @@ func (k *work) takeMembers() error {
 func (k *work) wantedMembers(e *entry) []wantedMember {
 	told := map[string]bool{}
 	for _, ev := range e.state {
-		if key, ok := ev.PDU.StateKey(); ok && ev.PDU.Type() == "m.room.member" {
-			told[key] = true
+		if ev.IsState && ev.Type == "m.room.member" {
+			told[ev.StateKey] = true
 		}
 	}
 	var out []wantedMember
@@ -67,7 +67,7 @@ func (k *work) wantedMembers(e *entry) []wantedMember {
 		want(k.req.UserID.String(), true)
 	}
 	for _, ev := range e.cut.events {
-		want(ev.PDU.Sender().String(), false)
+		want(ev.Sender.String(), false)
 	}
 	for _, hero := range e.summary.heroes {
 		want(hero, false)

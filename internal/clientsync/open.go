@@ -40,7 +40,7 @@ func (k *work) takeOpen() error {
 
 func replaces(events []*timeline.Event) bool {
 	for _, ev := range events {
-		if ev.Replaces != nil {
+		if ev.Replaced != nil {
 			return true
 		}
 	}

@@ -33,11 +33,11 @@ type Options struct {
 	// RingRecords and RingBytes bound the ring; 0 = 65,536 and 64 MiB. A token that is older than what the ring holds is
 	// answered from the store.
 	RingRecords, RingBytes int
-	// EventBytes bounds the events that are kept in their client form, and again those at the ends of timelines; 0 = 64 MiB.
+	// EventBytes bounds the events that are kept in their client form, and again those at the ends of timelines; 0 = 16 MiB.
 	EventBytes int
 	// Users bounds the users whose rooms are kept in memory; 0 = 50,000. Users who wait are kept in any case.
 	Users int
-	// Members bounds the membership events that are kept for clients which load members lazily; 0 = 65,536.
+	// Members bounds the membership events that are kept for clients which load members lazily; 0 = 16,384.
 	Members int
 
 	// Sections are what other packages add to answers. Those that follow are the parts that need more than a section; each
@@ -55,9 +55,9 @@ type Options struct {
 func New(opt Options) *Hub {
 	setDefault(&opt.RingRecords, 1<<16)
 	setDefault(&opt.RingBytes, 64<<20)
-	setDefault(&opt.EventBytes, 64<<20)
+	setDefault(&opt.EventBytes, 16<<20)
 	setDefault(&opt.Users, 50_000)
-	setDefault(&opt.Members, 1<<16)
+	setDefault(&opt.Members, 1<<14)
 	if opt.Clock == nil {
 		opt.Clock = time.Now
 	}

@@ -34,7 +34,7 @@ type stretch struct {
 	// movesMembers says that somebody joined, left, or changed their name or avatar.
 	movesMembers bool
 	// counted are the events with what they are for the counts of unread ones; nil if that is not known.
-	counted []room.TimelineEvent
+	counted []room.Counted
 }
 
 // change is a change of one entry of a room's current state.
@@ -103,7 +103,7 @@ func (r *ring) since(c *chain, after store.Position, f func(*record) bool) {
 
 // newStretch takes over what the room's writer handed to the commit.
 func newStretch(c *room.Committed) (*stretch, int) {
-	s := &stretch{first: c.First, last: c.Last, joined: c.Joined, invited: c.Invited, counted: c.Events}
+	s := &stretch{first: c.First, last: c.Last, joined: c.Joined, invited: c.Invited, counted: c.Counted()}
 	size := 200
 	byNum := make(map[store.EventNum]*timeline.Event, len(c.Events))
 	for i := range c.Events {
@@ -115,7 +115,7 @@ func newStretch(c *room.Committed) (*stretch, int) {
 		})
 		s.events = append(s.events, e)
 		byNum[t.Num] = e
-		size += e.Size()
+		size += e.Size() + 250
 	}
 	for i := range c.State {
 		t := &c.State[i]
@@ -155,7 +155,7 @@ func (s *stretch) redacted(red *room.Redacted) (*stretch, bool) {
 				out.changes = append([]change(nil), s.changes...)
 				found = true
 			}
-			out.events[i] = e.Redacted(red.Because)
+			out.events[i] = redactedForm(e, red)
 		}
 	}
 	for i := range s.changes {
@@ -164,8 +164,15 @@ func (s *stretch) redacted(red *room.Redacted) (*stretch, bool) {
 				out.changes = append([]change(nil), s.changes...)
 				found = true
 			}
-			out.changes[i].event = e.Redacted(red.Because)
+			out.changes[i].event = redactedForm(e, red)
 		}
 	}
 	return &out, found
+}
+
+func redactedForm(e *timeline.Event, red *room.Redacted) *timeline.Event {
+	if e.IsRedacted() {
+		return e
+	}
+	return timeline.New(timeline.Source{Num: e.Num, Slot: e.Slot, Off: e.Off, PDU: red.PDU, RedactedBy: red.Because})
 }

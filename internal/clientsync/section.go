@@ -145,7 +145,7 @@ type Tally interface {
 	// Slot is the last slot that has been counted.
 	Slot() store.Slot
 	// Apply counts a stretch of the room; false if the tally has to be read anew.
-	Apply(first, last store.Slot, events []room.TimelineEvent) bool
+	Apply(first, last store.Slot, events []room.Counted) bool
 	// Read takes away what a receipt of the member covers; false if the tally has to be read anew. thread is "" for all
 	// threads, and totals are those at the slot, nil if they are not known or are those of an event outside of the thread.
 	Read(slot store.Slot, thread string, totals *room.Totals) bool

@@ -15,7 +15,7 @@ import (
 // The viewer's own membership events are shown in any case: without its own leave, a client could not tell why an invite is
 // gone.
 func (s *sights) shows(e *timeline.Event) bool {
-	return room.Visible(s.sightAt(e.Slot)) || e.PDU.Is("m.room.member", s.own)
+	return room.Visible(s.sightAt(e.Slot)) || e.Is("m.room.member", s.own)
 }
 
 // sightAt is what decides about the event of a slot.
@@ -80,9 +80,9 @@ func (k *work) readSights(num store.RoomNum) (*sights, error) {
 
 // decisive is the value of a state event on which sights depend.
 func decisive(e *timeline.Event) string {
-	if m := e.PDU.Membership(); m != "" {
+	if m := e.Membership; m != "" {
 		return m
 	}
-	value, _ := canonicaljson.String(canonicaljson.Get(e.PDU.Content(), "history_visibility"))
+	value, _ := canonicaljson.String(canonicaljson.Get(e.Content(), "history_visibility"))
 	return value
 }

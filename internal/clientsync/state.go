@@ -206,8 +206,7 @@ func (k *work) buildState(e *entry, values map[store.KeyNum]store.EventNum) {
 		if ev.Slot < e.cut.start {
 			continue
 		}
-		key, _ := ev.PDU.StateKey()
-		over[stateKey{ev.PDU.Type(), key}] = true
+		over[stateKey{ev.Type, ev.StateKey}] = true
 		e.state = append(e.state, ev)
 	}
 	for _, num := range values {
@@ -215,8 +214,7 @@ func (k *work) buildState(e *entry, values map[store.KeyNum]store.EventNum) {
 		if ev == nil {
 			continue
 		}
-		key, _ := ev.PDU.StateKey()
-		if !over[stateKey{ev.PDU.Type(), key}] {
+		if !over[stateKey{ev.Type, ev.StateKey}] {
 			e.state = append(e.state, ev)
 		}
 	}

@@ -233,7 +233,7 @@ func (k *work) leftSince(e *entry) error {
 		return err
 	}
 	was := k.l.event(num)
-	if was == nil || was.PDU.Membership() != "join" {
+	if was == nil || was.Membership != "join" {
 		e.since, e.wholeState = 0, true
 	}
 	return nil

@@ -171,7 +171,7 @@ func (k *work) isNamed(num store.RoomNum) (bool, error) {
 	for _, s := range slots {
 		if ev := k.l.event(s.Event); ev != nil {
 			for _, field := range []string{"name", "alias"} {
-				if text, ok := canonicaljson.String(canonicaljson.Get(ev.PDU.Content(), field)); ok && text != "" {
+				if text, ok := canonicaljson.String(canonicaljson.Get(ev.Content(), field)); ok && text != "" {
 					return true, nil
 				}
 			}

@@ -62,11 +62,17 @@ type joinedRoom struct {
 	joined store.Slot
 	// index is the user's place in room.members.
 	index int
-	// tally counts the unread events, nil if it is not known. It is as of the viewer's push rules at tallyAt, and of the
-	// receipts but for those of moved. movedAt is the newest change of the viewer's receipts here.
-	tally            Tally
-	tallyAt, movedAt store.Position
-	moved            []store.Receipt
+	// movedAt is the newest change of the viewer's receipts here, kept what is known of the unread events, nil for nothing.
+	movedAt store.Position
+	kept    *keptTally
+}
+
+// keptTally counts the unread events of a user in a room, as of the user's push rules at a position, and of the receipts but
+// for those of moved.
+type keptTally struct {
+	Tally
+	at    store.Position
+	moved []store.Receipt
 }
 
 // membershipChange is what a change of a room says about one local user.

@@ -3,11 +3,14 @@ package clientsync
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/internal/timeline"
 	"stoa/matrix/canonicaljson"
+	"stoa/matrix/event"
+	"stoa/matrix/eventfilter"
 	"stoa/matrix/id"
 )
 
@@ -31,6 +34,7 @@ type work struct {
 	l        *loader
 
 	entries []*entry
+	pdus    map[store.EventNum]*event.PDU // for the federation format
 	query   Query
 	global  []Datum // global account data
 	out     []byte
@@ -89,6 +93,7 @@ func (h *Hub) attempt(ctx context.Context, req *Request, c *cursor, p *plan, mus
 		a.Release()
 		return nil, err
 	}
+	h.memory.note(len(k.out))
 	return a, nil
 }
 
@@ -136,7 +141,7 @@ func (k *work) run() error {
 	if err != nil {
 		return err
 	}
-	for _, step := range []func() error{k.takeData, k.takeSummaries, k.takeMembers, k.takeReceipts, k.takeCounts, k.takeOpen} {
+	for _, step := range []func() error{k.takeData, k.takeSummaries, k.takeMembers, k.takeReceipts, k.takeCounts, k.takeOpen, k.takeFederation} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -238,8 +243,8 @@ func (k *work) passages(e *entry, changes []change) {
 		if err != nil {
 			continue // a member event of an old room whose state key is no user
 		}
-		joined := ch.event != nil && ch.event.PDU.Membership() == "join"
-		was := ch.event != nil && ch.event.Replaces != nil && ch.event.Replaces.Membership() == "join"
+		joined := ch.event != nil && ch.event.Membership == "join"
+		was := ch.event != nil && ch.event.Replaced != nil && ch.event.Replaced.Membership == "join"
 		switch {
 		case joined && !was:
 			k.query.Grew = append(k.query.Grew, Passage{e.num, userID})
@@ -309,18 +314,39 @@ func (h *Hub) peek(num store.UserNum) *user {
 	return u
 }
 
+// takeFederation reads the PDUs of the events that are told, for a filter that asks for the federation format.
+func (k *work) takeFederation() error {
+	if k.req.Filter.EventFormat != eventfilter.FormatFederation {
+		return nil
+	}
+	if _, err := k.open(k.ctx); err != nil {
+		return err
+	}
+	k.pdus = map[store.EventNum]*event.PDU{}
+	for _, e := range k.entries {
+		for _, ev := range slices.Concat(e.cut.events, e.state) {
+			pdu, err := k.l.stored(ev.Num)
+			if err != nil {
+				return err
+			}
+			k.pdus[ev.Num] = pdu
+		}
+	}
+	return nil
+}
+
 // show is what an event of an entry gets of its own for the viewer.
 func (k *work) show(e *entry, ev *timeline.Event) timeline.Show {
-	s := timeline.Show{Federation: k.req.Filter.EventFormat == formatFederation, Bundle: e.bundles[ev.PDU.EventID()]}
+	s := timeline.Show{Federation: k.pdus[ev.Num], Bundle: e.bundles[ev.ID]}
 	switch {
 	case e.joined != 0 && ev.Slot >= e.joined:
 		s.Membership = "join"
 	case e.sights != nil:
 		s.Membership = e.sights.membershipAt(ev)
 	}
-	if ev.Replaces != nil {
-		s.SeesReplaced = e.open || ev.ReplacesSlot != 0 && (e.joined != 0 && ev.ReplacesSlot >= e.joined ||
-			e.sights != nil && room.Visible(e.sights.sightAt(ev.ReplacesSlot)))
+	if ev.Replaced != nil {
+		s.SeesReplaced = e.open || ev.Replaced.Slot != 0 && (e.joined != 0 && ev.Replaced.Slot >= e.joined ||
+			e.sights != nil && room.Visible(e.sights.sightAt(ev.Replaced.Slot)))
 	}
 	return s
 }

@@ -12,8 +12,6 @@ import (
 	"stoa/matrix/id"
 )
 
-const formatFederation = eventfilter.FormatFederation
-
 // appendRooms appends `rooms`.
 //
 // Spec: client-server-api#get_matrixclientv3sync

@@ -88,7 +88,7 @@ func (v *Viewer) replacement(parent *View, target string) (best *timeline.Event,
 	}
 	original := parent.Event()
 	for _, row := range rows {
-		if row.Sender != original.PDU.Sender().String() || row.Type != original.PDU.Type() {
+		if row.Sender != original.Sender.String() || row.Type != original.Type {
 			continue
 		}
 		child, sees, err := v.child(row)
@@ -129,7 +129,7 @@ func (v *Viewer) references(target string) (events []id.EventID, err error) {
 //
 // Spec: client-server-api#server-side-aggregation-of-mthread-relationships
 func (v *Viewer) thread(root *View, target string) (*timeline.Thread, error) {
-	if root.Event().Relation().Type != "" { // threads don't nest
+	if root.Event().Relation != nil { // threads don't nest
 		return nil, nil
 	}
 	rows, err := v.read.RelationsBack(v.Room.Num, target, relThread, "", store.End, store.Start, latestLimit)

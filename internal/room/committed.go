@@ -97,5 +97,7 @@ type StateChange struct {
 type Redacted struct {
 	Target   store.EventNum
 	TargetID id.EventID
-	Because  *event.PDU
+	// PDU is the target as it was.
+	PDU     *event.PDU
+	Because *event.PDU
 }

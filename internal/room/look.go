@@ -119,7 +119,7 @@ func (v *Viewer) StateOfType(evType string) ([]*event.PDU, error) {
 	var found []*event.PDU
 	for i := range views {
 		if views[i].PDU.Type() == evType {
-			found = append(found, views[i].Event().PDU)
+			found = append(found, views[i].Shown())
 		}
 	}
 	return found, nil

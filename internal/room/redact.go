@@ -168,13 +168,13 @@ func (t *turn) redact(target store.Event, by TimelineEvent) error {
 	if err != nil {
 		return fmt.Errorf("stored event %s: %w", target.EventID, err)
 	}
-	t.out.Redacted = append(t.out.Redacted, Redacted{Target: target.Num, TargetID: targetID, Because: by.PDU})
-	if target.Place.Slot == 0 || target.Key != 0 {
-		return nil
-	}
 	pdu, err := t.rs.parse(t.r.rules, target)
 	if err != nil {
 		return err
+	}
+	t.out.Redacted = append(t.out.Redacted, Redacted{Target: target.Num, TargetID: targetID, PDU: pdu, Because: by.PDU})
+	if target.Place.Slot == 0 || target.Key != 0 {
+		return nil
 	}
 	if rel, ok := relationOf(pdu.Content()); ok {
 		t.change.DropRelation(store.Relation{

@@ -2,11 +2,20 @@ package room
 
 import (
 	"stoa/internal/timeline"
+	"stoa/matrix/event"
 	"stoa/matrix/id"
 )
 
 // Content is the content of the event as it is shown: redacted if the event was.
-func (v *View) Content() []byte { return v.Event().PDU.Content() }
+func (v *View) Content() []byte { return v.Shown().Content() }
+
+// Shown is the event as it is shown: redacted if the event was.
+func (v *View) Shown() *event.PDU {
+	if v.RedactedBy != nil {
+		return v.PDU.Redacted()
+	}
+	return v.PDU
+}
 
 // Event is the view as package timeline shows it.
 func (v *View) Event() *timeline.Event {

@@ -85,8 +85,8 @@ func (b *Bundle) appendRelations(dst []byte, r *Reader, roomID id.RoomID) []byte
 func BundleWithin(stretch []*Event, r *Reader) map[id.EventID]*Bundle {
 	var parents map[id.EventID]*Event
 	for _, e := range stretch {
-		if e.Relation().Type != "" {
-			parents = make(map[id.EventID]*Event)
+		if e.Relation != nil {
+			parents = make(map[id.EventID]*Event, len(stretch))
 			break
 		}
 	}
@@ -94,29 +94,30 @@ func BundleWithin(stretch []*Event, r *Reader) map[id.EventID]*Bundle {
 		return nil
 	}
 	for _, e := range stretch {
-		if _, isState := e.PDU.StateKey(); !isState {
-			parents[e.PDU.EventID()] = e
+		if !e.IsState {
+			parents[e.ID] = e
 		}
 	}
 	bundles := make(map[id.EventID]*Bundle)
 	for _, child := range stretch {
-		rel := child.Relation()
-		parent := parents[rel.Target]
-		if rel.Type == "" || parent == nil || r.Ignored[child.PDU.Sender()] {
+		if child.Relation == nil || r.Ignored[child.Sender] {
 			continue
 		}
-		b := bundles[rel.Target]
+		parent := parents[child.Relation.Target]
+		if parent == nil {
+			continue
+		}
+		b := bundles[parent.ID]
 		if b == nil {
 			b = &Bundle{}
 		}
-		if !b.add(parent, child, rel.Type, r) {
-			continue
+		if b.add(parent, child, r) {
+			bundles[parent.ID] = b
 		}
-		bundles[rel.Target] = b
 	}
 	for _, b := range bundles {
 		if b.Thread != nil {
-			if latest := bundles[b.Thread.Latest.PDU.EventID()]; latest != nil {
+			if latest := bundles[b.Thread.Latest.ID]; latest != nil {
 				// A thread's event is no root itself, so this goes one step deep.
 				b.Thread.LatestBundle = &Bundle{Replace: latest.Replace, References: latest.References}
 			}
@@ -126,56 +127,49 @@ func BundleWithin(stretch []*Event, r *Reader) map[id.EventID]*Bundle {
 }
 
 // add counts one more child, newer than those before; false if it does not count.
-func (b *Bundle) add(parent, child *Event, relType string, r *Reader) bool {
-	switch relType {
+func (b *Bundle) add(parent, child *Event, r *Reader) bool {
+	switch child.Relation.Type {
 	case RelReplace:
-		if !ValidReplacement(parent, child) || b.Replace != nil && !moreRecent(child, b.Replace) {
+		if !ValidReplacement(parent, child) || b.Replace != nil && !MoreRecent(child, b.Replace) {
 			return false
 		}
 		b.Replace = child
 	case RelReference:
-		b.References = append(b.References, child.PDU.EventID())
+		b.References = append(b.References, child.ID)
 	case RelThread:
-		if parent.Relation().Type != "" { // threads don't nest
+		if parent.Relation != nil { // threads don't nest
 			return false
 		}
 		if b.Thread == nil {
-			b.Thread = &Thread{Participated: parent.PDU.Sender() == r.UserID}
+			b.Thread = &Thread{Participated: parent.Sender == r.UserID}
 		}
 		b.Thread.Count++
 		b.Thread.Latest = child
-		b.Thread.Participated = b.Thread.Participated || child.PDU.Sender() == r.UserID
+		b.Thread.Participated = b.Thread.Participated || child.Sender == r.UserID
 	default:
 		return false
 	}
 	return true
 }
 
-// moreRecent orders replacements of one event.
+// MoreRecent says whether a rather than b is the replacement that counts, both of one event.
 //
 // Spec: client-server-api#server-side-aggregation-of-mreplace-relationships
-func moreRecent(a, b *Event) bool {
-	if a.PDU.OriginServerTS() != b.PDU.OriginServerTS() {
-		return a.PDU.OriginServerTS() > b.PDU.OriginServerTS()
+func MoreRecent(a, b *Event) bool {
+	if a.OriginServerTS != b.OriginServerTS {
+		return a.OriginServerTS > b.OriginServerTS
 	}
-	return a.PDU.EventID().String() > b.PDU.EventID().String()
+	return a.ID.String() > b.ID.String()
 }
 
 // ValidReplacement says whether edit replaces original. Both are of one room, and edit has `m.replace` to original.
 //
 // Spec: client-server-api#validity-of-replacement-events
 func ValidReplacement(original, edit *Event) bool {
-	if original.RedactedBy != nil || edit.RedactedBy != nil {
-		return false
-	}
-	_, originalIsState := original.PDU.StateKey()
-	_, editIsState := edit.PDU.StateKey()
-	if originalIsState || editIsState || original.PDU.Sender() != edit.PDU.Sender() || original.PDU.Type() != edit.PDU.Type() {
-		return false
-	}
-	if original.Relation().Type == RelReplace {
+	if original.IsRedacted() || edit.IsRedacted() || original.IsState || edit.IsState || original.Relates(RelReplace) ||
+		original.Sender != edit.Sender || original.Type != edit.Type {
 		return false
 	}
 	// The new content of an encrypted event is inside of what is encrypted.
-	return edit.PDU.Type() == "m.room.encrypted" || canonicaljson.IsObject(canonicaljson.Get(edit.PDU.Content(), "m.new_content"))
+	return edit.Type == "m.room.encrypted" || canonicaljson.IsObject(canonicaljson.Get(edit.Content(), "m.new_content"))
 }

@@ -11,7 +11,7 @@ package timeline
 import (
 	"bytes"
 	"strconv"
-	"sync/atomic"
+	"sync"
 
 	"stoa/internal/store"
 	"stoa/matrix/canonicaljson"
@@ -29,21 +29,53 @@ type Source struct {
 	// known), by which its visibility is judged.
 	Replaces     *event.PDU
 	ReplacesSlot store.Slot
-	// RedactedBy is the redaction of the event, nil for none. The PDU may be given as it was: New redacts it.
+	// RedactedBy is the redaction of the event, nil for none. The PDU may be given as it was: New redacts it. Because is the
+	// same for callers that have the redaction in its client form; their PDU is redacted.
 	RedactedBy *event.PDU
+	Because    *Event
 	// TxnUser, TxnDevice and TxnID say with which transaction a local device sent the event; zero for none.
 	TxnUser   id.UserID
 	TxnDevice string
 	TxnID     string
 }
 
-// Event is an event with its client form.
+// Event is an event with its client form. It holds no PDU: of thousands in memory, most are only ever appended.
 type Event struct {
-	Source
-	// client is the client form without room_id, unsigned and the closing brace.
-	client []byte
-	// relation is parsed when it is first asked for.
-	relation atomic.Pointer[Relation]
+	Num            store.EventNum
+	Slot           store.Slot
+	Off            int64
+	ID             id.EventID
+	Type           string
+	StateKey       string
+	IsState        bool
+	Sender         id.UserID
+	OriginServerTS int64 // ms
+	// Membership is that of an m.room.member event, "" for others.
+	Membership string
+	// Relation is nil for none. A redacted event has none.
+	Relation *Relation
+	// Replaced is the state event that this one replaced, nil for none.
+	Replaced *Replaced
+	// Because is the redaction of this event; nil if the event is not redacted, or if its redaction is not here.
+	Because *Event
+	txn     *txn
+	// client is the client form without room_id, unsigned and the closing brace; the content ends at contentEnd.
+	client     []byte
+	contentEnd int
+}
+
+// Replaced is what is shown of a state event that another one replaced.
+type Replaced struct {
+	ID         id.EventID
+	Content    []byte
+	Membership string
+	// Slot is where it came in, 0 if that is not known.
+	Slot store.Slot
+}
+
+type txn struct {
+	user       id.UserID
+	device, id string
 }
 
 // Relation is what an event says of another, by `m.relates_to` with a `rel_type`.
@@ -61,65 +93,137 @@ const (
 	RelReference = "m.reference"
 )
 
+const contentStart = len(`{"content":`)
+
+// scratch are buffers in which client forms grow before they are copied to their size.
+var scratch = sync.Pool{New: func() any { return new([]byte) }}
+
 // New makes the client form.
 func New(s Source) *Event {
+	pdu := s.PDU
 	if s.RedactedBy != nil {
-		s.PDU = s.PDU.Redacted()
+		pdu = pdu.Redacted()
 	}
-	return &Event{Source: s, client: event.AppendClient(make([]byte, 0, len(s.PDU.Bytes())), s.PDU)}
+	buffer := scratch.Get().(*[]byte)
+	*buffer = event.AppendClient((*buffer)[:0], pdu)
+	stateKey, isState := pdu.StateKey()
+	e := &Event{
+		Num: s.Num, Slot: s.Slot, Off: s.Off, ID: pdu.EventID().Clone(), Type: typeOf(pdu.Type()), IsState: isState,
+		Sender: pdu.Sender().Clone(), OriginServerTS: pdu.OriginServerTS(), Membership: membershipOf(pdu.Membership()),
+		Relation: relationOf(pdu.Content()), client: bytes.Clone(*buffer),
+	}
+	scratch.Put(buffer)
+	if e.StateKey = e.Sender.String(); stateKey != e.StateKey {
+		e.StateKey = string([]byte(stateKey))
+	}
+	e.contentEnd = bytes.LastIndex(e.client, []byte(`,"event_id":`))
+	if s.Replaces != nil {
+		e.Replaced = &Replaced{
+			ID: s.Replaces.EventID().Clone(), Content: bytes.Clone(s.Replaces.Content()),
+			Membership: membershipOf(s.Replaces.Membership()), Slot: s.ReplacesSlot,
+		}
+	}
+	e.Because = s.Because
+	if s.RedactedBy != nil {
+		e.Because = New(Source{PDU: s.RedactedBy})
+	}
+	if s.TxnID != "" {
+		e.txn = &txn{s.TxnUser.Clone(), s.TxnDevice, s.TxnID}
+	}
+	return e
 }
 
-// Redacted is the event as it looks once because has redacted it. An event that is redacted already stays as it is.
-func (e *Event) Redacted(because *event.PDU) *Event {
-	if e.RedactedBy != nil {
-		return e
+// usual are strings that many events have in common, so that one copy does for all.
+var usual = func() map[string]string {
+	m := map[string]string{}
+	for _, s := range []string{
+		event.TypeAliases, event.TypeCanonicalAlias, event.TypeCreate, event.TypeEncryption, event.TypeGuestAccess,
+		event.TypeHistoryVisibility, event.TypeJoinRules, event.TypeMember, event.TypePowerLevels, event.TypeRedaction,
+		event.TypeServerACL, event.TypeThirdPartyInvite, event.TypeTombstone, "m.room.message", "m.room.encrypted",
+		"m.room.name", "m.room.topic", "m.room.avatar", "m.reaction", "m.space.child", "m.sticker",
+	} {
+		m[s] = s
 	}
-	s := e.Source
-	s.RedactedBy = because
-	return New(s)
+	return m
+}()
+
+func typeOf(s string) string {
+	if known, ok := usual[s]; ok {
+		return known
+	}
+	return string([]byte(s))
 }
+
+func membershipOf(s string) string {
+	switch s {
+	case event.MembershipJoin:
+		return event.MembershipJoin
+	case event.MembershipInvite:
+		return event.MembershipInvite
+	case event.MembershipLeave:
+		return event.MembershipLeave
+	case event.MembershipBan:
+		return event.MembershipBan
+	case event.MembershipKnock:
+		return event.MembershipKnock
+	}
+	return string([]byte(s))
+}
+
+// WithReplaced is the event with what it replaced, which was made without.
+func (e *Event) WithReplaced(replaced *Event) *Event {
+	next := *e
+	next.Replaced = &Replaced{
+		ID: replaced.ID, Content: replaced.Content(), Membership: replaced.Membership, Slot: replaced.Slot,
+	}
+	return &next
+}
+
+// IsRedacted says whether the event is redacted and its redaction is here.
+func (e *Event) IsRedacted() bool { return e.Because != nil }
+
+// Is says whether the event is the state event of a type and state key.
+func (e *Event) Is(evType, stateKey string) bool {
+	return e.IsState && e.Type == evType && e.StateKey == stateKey
+}
+
+// Content is the content as clients see it, a JSON object.
+func (e *Event) Content() []byte { return e.client[contentStart:e.contentEnd] }
 
 // Size is about how many bytes of memory the event holds.
 func (e *Event) Size() int {
-	n := cap(e.client) + len(e.PDU.Bytes()) + 700
-	if e.Replaces != nil {
-		n += len(e.Replaces.Bytes()) + 300
+	n := cap(e.client) + 320
+	if e.Replaced != nil {
+		n += len(e.Replaced.Content) + 100
+	}
+	if e.Because != nil {
+		n += e.Because.Size()
 	}
 	return n
-}
-
-// At is the event's place in the timeline of its room.
-func (e *Event) At() (store.Slot, int64) { return e.Slot, e.Off }
-
-// Relation is the relation of the event, the zero value for none. A redacted event has none.
-func (e *Event) Relation() Relation {
-	if r := e.relation.Load(); r != nil {
-		return *r
-	}
-	r := relationOf(e.PDU.Content())
-	e.relation.Store(&r)
-	return r
 }
 
 var relatesTo = []byte(`"m.relates_to"`)
 
 // relationOf reads `m.relates_to` of a content in canonical form.
-func relationOf(content []byte) Relation {
+func relationOf(content []byte) *Relation {
 	if !bytes.Contains(content, relatesTo) {
-		return Relation{}
+		return nil
 	}
 	to := canonicaljson.Get(content, "m.relates_to")
 	relType, ok := canonicaljson.String(canonicaljson.Get(to, "rel_type"))
 	target, okTarget := canonicaljson.String(canonicaljson.Get(to, "event_id"))
 	if !ok || !okTarget {
-		return Relation{}
+		return nil
 	}
 	parsed, err := id.ParseEventID(target)
 	if err != nil {
-		return Relation{} // a relation that does not fit the schema is ignored, as the spec says
+		return nil // a relation that does not fit the schema is ignored, as the spec says
 	}
-	return Relation{Type: relType, Target: parsed}
+	return &Relation{Type: string([]byte(relType)), Target: parsed.Clone()}
 }
+
+// Relates says whether the event relates to another by a type.
+func (e *Event) Relates(relType string) bool { return e.Relation != nil && e.Relation.Type == relType }
 
 // Reader is for whom events are shown.
 type Reader struct {
@@ -141,54 +245,55 @@ type Show struct {
 	SeesReplaced bool
 	// Bundle are the aggregations of the event's children, nil for none.
 	Bundle *Bundle
-	// Federation shows the event in the format in which servers exchange it, as a filter may ask.
-	Federation bool
+	// Federation, if not nil, is the event's PDU: it is shown in the format in which servers exchange it, as a filter may ask.
+	Federation *event.PDU
 }
 
 // Append appends the event as the reader sees it.
 //
 // Spec: client-server-api#room-event-format
 func (e *Event) Append(dst []byte, r *Reader, show Show) []byte {
-	if show.Federation {
-		dst = event.AppendFederation(dst, e.PDU, true)
+	if show.Federation != nil {
+		dst = event.AppendFederation(dst, show.Federation, true)
 		show.RoomID = id.RoomID{}
 	} else {
 		dst = append(dst, e.client...)
 	}
-	if !show.RoomID.IsZero() {
-		dst = append(dst, `,"room_id":`...)
-		dst = canonicaljson.AppendString(dst, show.RoomID.String())
-	}
+	dst = appendRoomID(dst, show.RoomID)
 	dst = append(dst, `,"unsigned":{"age":`...)
-	dst = strconv.AppendInt(dst, r.Now-e.PDU.OriginServerTS(), 10)
+	dst = strconv.AppendInt(dst, r.Now-e.OriginServerTS, 10)
 	if show.Membership != "" {
 		dst = append(dst, `,"membership":"`...)
 		dst = append(dst, show.Membership...)
 		dst = append(dst, '"')
 	}
-	if e.TxnID != "" && e.TxnDevice == r.DeviceID && e.TxnUser == r.UserID {
+	if e.txn != nil && e.txn.device == r.DeviceID && e.txn.user == r.UserID {
 		dst = append(dst, `,"transaction_id":`...)
-		dst = canonicaljson.AppendString(dst, e.TxnID)
+		dst = canonicaljson.AppendString(dst, e.txn.id)
 	}
-	if e.Replaces != nil {
+	if e.Replaced != nil {
 		if show.SeesReplaced {
 			dst = append(dst, `,"prev_content":`...)
-			dst = append(dst, e.Replaces.Content()...)
+			dst = append(dst, e.Replaced.Content...)
 		}
 		dst = append(dst, `,"replaces_state":`...)
-		dst = canonicaljson.AppendString(dst, e.Replaces.EventID().String())
+		dst = canonicaljson.AppendString(dst, e.Replaced.ID.String())
 	}
-	if e.RedactedBy != nil {
+	if b := e.Because; b != nil {
 		dst = append(dst, `,"redacted_because":`...)
-		dst = event.AppendClient(dst, e.RedactedBy)
-		if !show.RoomID.IsZero() {
-			dst = append(dst, `,"room_id":`...)
-			dst = canonicaljson.AppendString(dst, show.RoomID.String())
-		}
+		dst = append(dst, b.client...)
+		dst = appendRoomID(dst, show.RoomID)
 		dst = append(dst, `,"unsigned":{"age":`...)
-		dst = strconv.AppendInt(dst, r.Now-e.RedactedBy.OriginServerTS(), 10)
+		dst = strconv.AppendInt(dst, r.Now-b.OriginServerTS, 10)
 		dst = append(dst, '}', '}')
 	}
 	dst = show.Bundle.appendRelations(dst, r, show.RoomID)
 	return append(dst, '}', '}')
+}
+
+func appendRoomID(dst []byte, roomID id.RoomID) []byte {
+	if roomID.IsZero() {
+		return dst
+	}
+	return canonicaljson.AppendString(append(dst, `,"room_id":`...), roomID.String())
 }

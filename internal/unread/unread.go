@@ -146,7 +146,7 @@ func (t *Tally) Slot() store.Slot { return t.slot }
 
 // Apply counts the events of a stretch of the room from one slot to another that follows what has been counted; false if
 // the tally can't be kept up and must be read anew.
-func (t *Tally) Apply(first, last store.Slot, events []room.TimelineEvent) bool {
+func (t *Tally) Apply(first, last store.Slot, events []room.Counted) bool {
 	if last <= t.slot {
 		return true
 	}
@@ -155,10 +155,10 @@ func (t *Tally) Apply(first, last store.Slot, events []room.TimelineEvent) bool 
 	}
 	for i := range events {
 		e := &events[i]
-		if e.Off != 0 || e.Slot <= t.slot {
+		if e.Slot <= t.slot {
 			continue
 		}
-		sender := e.PDU.Sender()
+		sender := e.Sender
 		if sender != t.userID && t.counter.TakesAway(func(taker string) bool { return taker == sender.String() }) {
 			return false
 		}
@@ -171,7 +171,7 @@ func (t *Tally) Apply(first, last store.Slot, events []room.TimelineEvent) bool 
 	return true
 }
 
-func (t *Tally) apply(e *room.TimelineEvent) {
+func (t *Tally) apply(e *room.Counted) {
 	p := &t.main
 	if e.Thread.IsZero() {
 		p.now = e.Totals.Main()
@@ -198,7 +198,7 @@ func (t *Tally) apply(e *room.TimelineEvent) {
 	}
 }
 
-func threadOf(e *room.TimelineEvent) string {
+func threadOf(e *room.Counted) string {
 	if e.Thread.IsZero() {
 		return mainThread
 	}

@@ -213,7 +213,7 @@ func (w *world) take(c *room.Committed) {
 		}
 	}
 	for p, t := range w.tallies {
-		if !t.Apply(c.First, c.Last, c.Events) {
+		if !t.Apply(c.First, c.Last, c.Counted()) {
 			delete(w.tallies, p)
 		}
 	}
