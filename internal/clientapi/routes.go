@@ -2,6 +2,7 @@ package clientapi
 
 import (
 	"net/http"
+	"strings"
 
 	"stoa/internal/httpkit"
 )
@@ -183,4 +184,17 @@ func route[T any](method, pattern string, f func(*http.Request) (T, error)) http
 // limited is a line of the list with a limit class.
 func limited[T any](limit httpkit.Limit, method, pattern string, f func(*http.Request) (T, error)) httpkit.Route {
 	return httpkit.Route{Method: method, Pattern: pattern, Handler: httpkit.Adapt(f), Limit: limit}
+}
+
+// LegacyRoutes are the v3 routes under r0, the prefix of clients from before
+// version 1.1 of the specification, which many scripts still use.
+func LegacyRoutes(routes []httpkit.Route) []httpkit.Route {
+	var legacy []httpkit.Route
+	for _, r := range routes {
+		if rest, ok := strings.CutPrefix(r.Pattern, client+"/v3/"); ok {
+			r.Pattern = client + "/r0/" + rest
+			legacy = append(legacy, r)
+		}
+	}
+	return legacy
 }

@@ -23,7 +23,7 @@ type Queried struct {
 // Query returns the identity keys of users' devices and their cross-signing
 // keys, with the signatures that the caller may see: those made by the owners,
 // and the caller's own. want is device IDs by user; no IDs = all devices. A user
-// without keys is not in the answer.
+// who is not here is not in the answer.
 //
 // Spec: client-server-api#tracking-the-device-list-for-a-user
 func (k *Keys) Query(ctx context.Context, caller Device, want map[string][]string) (Queried, error) {
@@ -59,6 +59,7 @@ func (k *Keys) queryLocal(r *store.Read, caller Device, names []string, want map
 			return err
 		}
 		byNum[num] = name
+		q.DeviceKeys[name] = Object{}
 		nums = append(nums, num)
 	}
 	more, err := k.laterSignatures(r, nums, caller)
@@ -77,9 +78,6 @@ func (k *Keys) queryLocal(r *store.Read, caller Device, names []string, want map
 		keys, err := dressed(d.Keys, more[target{d.User, d.DeviceID}], d.DisplayName)
 		if err != nil {
 			return fmt.Errorf("keys of device %s of %s: %w", d.DeviceID, name, err)
-		}
-		if q.DeviceKeys[name] == nil {
-			q.DeviceKeys[name] = Object{}
 		}
 		q.DeviceKeys[name][d.DeviceID] = keys
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"hash/fnv"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -44,7 +45,7 @@ type Typing struct {
 
 type typingRoom struct {
 	typists []typist // by user ID
-	digest  uint32   // 0 = nobody
+	digest  uint32   // never 0: silence is told too
 	silent  time.Time
 }
 
@@ -136,14 +137,15 @@ func (t *Typing) set(num store.RoomNum, user id.UserID, typing bool, timeout tim
 	return true
 }
 
-// seal makes the digest of the list.
+// seal makes the digest of the list. An empty list has one of its own for each
+// time that the room falls silent, so that a client whose token is from before
+// anybody typed is told that nobody does any more.
 func (x *typingRoom) seal(now time.Time) {
-	x.digest = 0
+	h := fnv.New32a()
 	if len(x.typists) == 0 {
 		x.silent = now
-		return
+		h.Write(strconv.AppendInt(nil, now.UnixNano(), 10)) // never fails
 	}
-	h := fnv.New32a()
 	for _, p := range x.typists {
 		h.Write([]byte(p.user.String())) // never fails
 		h.Write([]byte{0})
@@ -152,7 +154,7 @@ func (x *typingRoom) seal(now time.Time) {
 }
 
 // Each calls f for each room in which somebody types or has just stopped, with a
-// digest of its list, 0 for nobody.
+// digest of its list.
 func (t *Typing) Each(f func(room store.RoomNum, digest uint32)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -188,7 +188,7 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 	if cfg.RateLimits {
 		opts.AddressLimits = httpkit.DefaultAddressLimits(time.Now)
 	}
-	client, err := httpkit.NewMux(opts, api.Routes(), pages, srv.readiness())
+	client, err := httpkit.NewMux(opts, api.Routes(), clientapi.LegacyRoutes(api.Routes()), pages, srv.readiness())
 	if err != nil {
 		return nil, fmt.Errorf("build client routes: %w", err)
 	}
