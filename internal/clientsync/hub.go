@@ -67,7 +67,7 @@ func (h *Hub) Run(outer context.Context) error {
 		<-ticks
 	}()
 	if err := h.CatchUp(ctx); err != nil {
-		return err
+		return unlessEnded(ctx, err)
 	}
 	for {
 		b, err := tail.Next(ctx)
@@ -78,9 +78,17 @@ func (h *Hub) Run(outer context.Context) error {
 			return err
 		}
 		if err := h.apply(ctx, b); err != nil {
-			return err
+			return unlessEnded(ctx, err)
 		}
 	}
+}
+
+// unlessEnded is an error, or nil if it only says that the server stops.
+func unlessEnded(ctx context.Context, err error) error {
+	if ctx.Err() != nil || errors.Is(err, store.ErrClosed) {
+		return nil
+	}
+	return err
 }
 
 func (h *Hub) tick(ctx context.Context) {

@@ -1,0 +1,363 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"stoa/matrix/id"
+)
+
+// webFilter is what web clients sync with.
+const webFilter = `{"room":{"timeline":{"limit":20,"unread_thread_notifications":true},"state":{"lazy_load_members":true}}}`
+
+// sendSet is the data set of the sends: 64 users in each of 100 rooms.
+func (b *bench) sendSet(ctx context.Context, database string) (d *dataset, rooms []id.RoomID, err error) {
+	d, err = b.seeded(ctx, "sends", database, func(d *dataset) error {
+		if err := d.addUsers(ctx, 64); err != nil {
+			return err
+		}
+		rooms, err = d.addRooms(ctx, 100, 0, func(int) []int { return all(0, 64) })
+		return err
+	})
+	return d, rooms, err
+}
+
+// measureSends lets some senders write to some rooms; it gives the CPU of the
+// server and that of the client.
+func (b *bench) measureSends(p *process, tokens, rooms []string, seconds float64) (r sendResult, server, client time.Duration, err error) {
+	before, err := p.cpu()
+	if err != nil {
+		return r, 0, 0, err
+	}
+	b.runs++
+	client, err = runLoadProcess("send", sendSpec{
+		Addr: p.addr, Tokens: tokens, Rooms: rooms, Seconds: seconds, Size: 200, Prefix: fmt.Sprintf("b%d.", b.runs),
+	}, &r)
+	if err != nil {
+		return r, 0, 0, err
+	}
+	after, err := p.cpu()
+	return r, after - before, client, err
+}
+
+func (b *bench) sends(ctx context.Context) error {
+	if err := b.durableFloor(); err != nil {
+		return err
+	}
+	many, err := b.sendsOn(ctx, "")
+	if err != nil || b.postgres == "" {
+		return err
+	}
+	progress("sends on PostgreSQL")
+	d, rooms, err := b.sendSet(ctx, b.postgres)
+	if err != nil {
+		return err
+	}
+	p, err := b.serve(d)
+	if err != nil {
+		return err
+	}
+	defer p.stop()
+	r, server, client, err := b.measureSends(p, d.tokens, names(rooms), b.seconds)
+	if err != nil {
+		return err
+	}
+	figure{"sends.postgres", r.PerSecond, "sends/s", r.PerSecond / b.durable, metIf(r.PerSecond >= 0.5*many), client}.print()
+	figure{"sends.postgres.cpu", perThousand(server, r.Sent), "s/1000", 0, none, client}.print()
+	return nil
+}
+
+// sendsOn measures on SQLite and gives the sends/s of 64 senders.
+func (b *bench) sendsOn(ctx context.Context, database string) (float64, error) {
+	d, rooms, err := b.sendSet(ctx, database)
+	if err != nil {
+		return 0, err
+	}
+	p, err := b.serve(d)
+	if err != nil {
+		return 0, err
+	}
+	defer p.stop()
+	many, server, client, err := b.measureSends(p, d.tokens, names(rooms), b.seconds)
+	if err != nil {
+		return 0, err
+	}
+	ratio, cost := many.PerSecond/b.durable, perThousand(server, many.Sent)
+	figure{"sends", many.PerSecond, "sends/s", ratio, metIf(ratio >= 0.25), client}.print()
+	figure{"sends.p99", many.P99, "ms", 0, none, client}.print()
+	figure{"sends.cpu", cost, "s/1000", 0, metIf(cost <= 0.35/b.scale), client}.print()
+	eight, _, client8, err := b.measureSends(p, d.tokens[:8], names(rooms[:8]), b.seconds/2)
+	if err != nil {
+		return 0, err
+	}
+	one, _, client1, err := b.measureSends(p, d.tokens[:8], names(rooms[:1]), b.seconds/2)
+	if err != nil {
+		return 0, err
+	}
+	figure{"sends.8rooms", eight.PerSecond, "sends/s", eight.PerSecond / b.durable, none, client8}.print()
+	share := one.PerSecond / eight.PerSecond // its floor is the line before
+	figure{"sends.1room", one.PerSecond, "sends/s", share, metIf(share >= 0.8), client1}.print()
+	return many.PerSecond, nil
+}
+
+func perThousand(cpu time.Duration, n int) float64 { return cpu.Seconds() * 1000 / float64(max(n, 1)) }
+
+func (b *bench) fanout(ctx context.Context) error {
+	const members, senders = 1000, 8
+	var rooms []id.RoomID
+	d, err := b.seeded(ctx, "fanout", "", func(d *dataset) (err error) {
+		if err = d.addUsers(ctx, members+senders); err != nil {
+			return err
+		}
+		rooms, err = d.addRooms(ctx, 1, 0, func(int) []int { return all(0, members+senders) })
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	p, err := b.serve(d)
+	if err != nil {
+		return err
+	}
+	defer p.stop()
+	for _, rate := range []float64{20, 0} {
+		r, client, err := b.deliver(p, d.tokens[:members], d.tokens[members:], rooms[0].String(), rate)
+		if err != nil {
+			return err
+		}
+		if rate > 0 {
+			figure{"fanout.p99", r.P99, "ms", 0, metIf(r.Deliveries > 0 && r.P99 <= 50/b.scale), client}.print()
+		} else {
+			figure{"fanout.saturated", r.PerSecond, "deliveries/s", r.PerSecond / b.bare, metIf(r.PerSecond >= 30000*b.scale), client}.print()
+		}
+	}
+	return nil
+}
+
+// deliver lets senders write into a room while its members sync.
+func (b *bench) deliver(p *process, members, senders []string, room string, rate float64) (r fanoutResult, client time.Duration, err error) {
+	dir, err := b.folder("ready")
+	if err != nil {
+		return r, 0, err
+	}
+	const tail = 2 // seconds in which the members see what was sent last
+	ready := filepath.Join(dir, "ready")
+	l, err := startLoad("fanout", fanoutSpec{
+		Addr: p.addr, Tokens: members, Seconds: b.seconds + tail, Ready: ready,
+		Filter: `{"room":{"timeline":{"limit":100},"state":{"lazy_load_members":true}}}`,
+	})
+	if err != nil {
+		return r, 0, err
+	}
+	if err := awaitFile(ready, l, time.Minute); err != nil {
+		return r, 0, err
+	}
+	b.runs++
+	var sent sendResult
+	sending, err := runLoadProcess("send", sendSpec{
+		Addr: p.addr, Tokens: senders, Rooms: []string{room}, Seconds: b.seconds, Rate: rate, Size: 200, Prefix: fmt.Sprintf("b%d.", b.runs),
+	}, &sent)
+	if err != nil {
+		l.kill()
+		return r, 0, err
+	}
+	client, err = l.wait(&r)
+	progress("fanout: %d sent, %d of %d seen", sent.Sent, r.Deliveries, sent.Sent*len(members))
+	return r, client + sending, err
+}
+
+func (b *bench) joins(ctx context.Context) error {
+	if err := b.durableFloor(); err != nil {
+		return err
+	}
+	var rooms []id.RoomID
+	d, err := b.seeded(ctx, "joins", "", func(d *dataset) (err error) {
+		if err = d.addUsers(ctx, 2001); err != nil {
+			return err
+		}
+		rooms, err = d.addRooms(ctx, 1, 0, func(int) []int { return []int{0} })
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	p, err := b.serve(d)
+	if err != nil {
+		return err
+	}
+	defer p.stop()
+	var r joinResult
+	client, err := runLoadProcess("join", joinSpec{Addr: p.addr, Tokens: d.tokens[1:], Room: rooms[0].String(), Parallel: 8}, &r)
+	if err != nil {
+		return err
+	}
+	figure{"joins", r.PerSecond, "joins/s", r.PerSecond / b.durable, metIf(r.PerSecond >= 400*b.scale), client}.print()
+	slower := r.FirstHundred / r.LastHundred // time of the last hundred by that of the first, its floor
+	figure{"joins.last100", r.LastHundred, "joins/s", slower, metIf(slower <= 1.3), client}.print()
+	return nil
+}
+
+func (b *bench) initialSync(ctx context.Context) error {
+	for _, c := range []struct {
+		name           string
+		rooms, members int
+		target         float64 // ms
+	}{{"initialsync.50", 50, 20, 15}, {"initialsync.300x300", 300, 300, 100}} {
+		d, err := b.seeded(ctx, c.name, "", func(d *dataset) error {
+			if err := d.addUsers(ctx, c.members); err != nil {
+				return err
+			}
+			rooms, err := d.addRooms(ctx, c.rooms, 25, func(int) []int { return all(0, c.members) })
+			if err != nil {
+				return err
+			}
+			return d.readAll(ctx, 0, rooms)
+		})
+		if err != nil {
+			return err
+		}
+		r, client, err := b.syncOnce(d)
+		if err != nil {
+			return err
+		}
+		progress("%s: an answer of %d bytes", c.name, r.Bytes)
+		figure{c.name, r.MedianMS, "ms", 0, metIf(r.MedianMS <= c.target/b.scale), client}.print()
+	}
+	return nil
+}
+
+// syncOnce measures the initial sync of the first user of a data set.
+func (b *bench) syncOnce(d *dataset) (r getResult, client time.Duration, err error) {
+	p, err := b.serve(d)
+	if err != nil {
+		return r, 0, err
+	}
+	defer p.stop()
+	client, err = runLoadProcess("get", getSpec{
+		Addr: p.addr, Token: d.tokens[0], Times: 11,
+		Target: "/_matrix/client/v3/sync?timeout=0&filter=" + url.QueryEscape(webFilter),
+	}, &r)
+	return r, client, err
+}
+
+// The idle polls: each user is in 10 of the rooms, each room has 100 of the users.
+const (
+	pollUsers, pollRooms, pollMembers = 10000, 1000, 100
+	pollTimeout                       = 30 * time.Second
+	pollWindow                        = pollTimeout + 2*time.Second // in which each poll ends and begins again
+)
+
+func (b *bench) idlePolls(ctx context.Context) error {
+	floor, err := startFloor("poll", b.dir)
+	if err != nil {
+		return err
+	}
+	defer floor.stop()
+	bare, err := b.hold(floor, nil)
+	floor.stop()
+	if err != nil {
+		return err
+	}
+	figure{"floor.poll.cpu", bare.cpu.Seconds(), "s", 1, none, bare.client}.print()
+	figure{"floor.poll.memory", bare.perPoll, "KiB/poll", 1, none, bare.client}.print()
+	d, err := b.seeded(ctx, "idlepolls", "", func(d *dataset) error {
+		if err := d.addUsers(ctx, pollUsers); err != nil {
+			return err
+		}
+		_, err := d.addRooms(ctx, pollRooms, 0, func(i int) []int { return all(i%(pollUsers/pollMembers)*pollMembers, pollMembers) })
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	p, err := b.serve(d)
+	if err != nil {
+		return err
+	}
+	defer p.stop()
+	held, err := b.hold(p, d.tokens)
+	if err != nil {
+		return err
+	}
+	ratio := held.cpu.Seconds() / bare.cpu.Seconds()
+	figure{"idlepolls.memory", held.perPoll, "KiB/poll", held.perPoll / bare.perPoll, metIf(held.perPoll <= 20), held.client}.print()
+	figure{"idlepolls.cpu", held.cpu.Seconds(), "s", ratio, metIf(ratio <= 3), held.client}.print()
+	return nil
+}
+
+// holding is what idle polls cost.
+type holding struct {
+	perPoll     float64       // KiB more than before they connected
+	cpu, client time.Duration // of the server in the window, of the client in all
+}
+
+// hold lets all users poll at once.
+func (b *bench) hold(p *process, tokens []string) (h holding, err error) {
+	before, err := p.resident()
+	if err != nil {
+		return h, err
+	}
+	dir, err := b.folder("ready")
+	if err != nil {
+		return h, err
+	}
+	ready := filepath.Join(dir, "ready")
+	l, err := startLoad("poll", pollSpec{
+		Addr: p.addr, Tokens: tokens, Count: pollUsers, TimeoutMS: int(pollTimeout.Milliseconds()), Filter: webFilter,
+		Ready: ready, Seconds: time.Hour.Seconds(),
+	})
+	if err != nil {
+		return h, err
+	}
+	// The client would go on for an hour: it is ended when all is measured.
+	if err := awaitFile(ready, l, 2*time.Minute); err != nil {
+		return h, err
+	}
+	from, err := p.cpu()
+	if err != nil {
+		return h, err
+	}
+	time.Sleep(pollWindow)
+	to, err := p.cpu()
+	if err != nil {
+		return h, err
+	}
+	after, err := p.resident()
+	h.client = l.kill()
+	if l.err.Len() > 0 {
+		return h, fmt.Errorf("the polls ended early: %s", l.err.String())
+	}
+	h.cpu, h.perPoll = to-from, float64(after-before)/1024/pollUsers
+	return h, err
+}
+
+func (b *bench) coldStart(ctx context.Context) error {
+	d, _, err := b.sendSet(ctx, "")
+	if err != nil {
+		return err
+	}
+	var took, memory []float64
+	for range 5 {
+		begin := time.Now()
+		p, err := b.serve(d)
+		if err != nil {
+			return err
+		}
+		took = append(took, float64(time.Since(begin))/float64(time.Millisecond))
+		resident, err := p.resident()
+		p.stop()
+		if err != nil {
+			return err
+		}
+		memory = append(memory, float64(resident)/(1<<20))
+	}
+	slices.Sort(took)
+	start, most := took[len(took)/2], slices.Max(memory)
+	figure{"coldstart", start, "ms", 0, metIf(start <= 100/b.scale), 0}.print()
+	figure{"coldstart.memory", most, "MiB", 0, metIf(most <= 60), 0}.print()
+	return nil
+}
