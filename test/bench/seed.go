@@ -33,7 +33,6 @@ const seedWorkers = 4
 type dataset struct {
 	dir, database string
 	store         *store.Store
-	data          *userdata.Data
 	rooms         *room.Rooms
 	users         []id.UserID
 	nums          []store.UserNum
@@ -61,9 +60,9 @@ func newDataset(ctx context.Context, dir, database string) (*dataset, error) {
 	if err != nil {
 		return nil, errors.Join(err, d.store.Close())
 	}
-	d.data = userdata.New(userdata.Options{Store: d.store, RulesChanged: func(user id.UserID) { d.rooms.PushRulesChanged(user) }})
+	data := userdata.New(userdata.Options{Store: d.store, RulesChanged: func(user id.UserID) { d.rooms.PushRulesChanged(user) }})
 	d.rooms, err = room.New(room.Options{
-		Store: d.store, Signer: signer, Profiles: account.Directory{Store: d.store}, PushRules: userdata.ForRooms{Data: d.data},
+		Store: d.store, Signer: signer, Profiles: account.Directory{Store: d.store}, PushRules: userdata.ForRooms{Data: data},
 	})
 	if err != nil {
 		return nil, errors.Join(err, d.store.Close())
@@ -151,8 +150,8 @@ func (d *dataset) addRooms(ctx context.Context, n, messages int, members func(ro
 
 // readAll puts a user's receipt on the newest event of each room.
 func (d *dataset) readAll(ctx context.Context, user int, rooms []id.RoomID) error {
-	receipts := ephemeral.NewReceipts(d.store, d.rooms, d.data, time.Now)
-	reader := userdata.User{ID: d.users[user], Num: d.nums[user]}
+	receipts := ephemeral.NewReceipts(d.store, d.rooms, nil, time.Now) // marks are for m.fully_read alone
+	reader := ephemeral.User{ID: d.users[user], Num: d.nums[user]}
 	for _, roomID := range rooms {
 		page, err := d.rooms.Messages(ctx, d.users[user], roomID, room.HistoryQuery{Dir: room.Backwards, Limit: 1})
 		if err != nil {
