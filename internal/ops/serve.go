@@ -145,7 +145,11 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 		Filters:     syncFilters{s.data},
 		Unread:      newSyncUnread(s.store, s.data),
 	})
-	srv.background = []func(context.Context) error{srv.hub.Run, typing.Run, presence.Run, s.rooms.Run}
+	chores := housekeeping{every: housekeepingEvery, log: log, chores: []chore{
+		{"stream and transaction IDs", func(ctx context.Context) error { return s.store.Maintain(ctx, store.Retention{}) }},
+		{"claimed one-time keys", keys.Expire},
+	}}
+	srv.background = []func(context.Context) error{srv.hub.Run, typing.Run, presence.Run, s.rooms.Run, chores.run}
 	api := clientapi.New(clientapi.Options{
 		ServerName:   cfg.ServerName,
 		PublicURL:    cfg.PublicURL,
