@@ -18,7 +18,6 @@ import (
 	"stoa/internal/room"
 	"stoa/internal/serverkey"
 	"stoa/internal/store"
-	"stoa/internal/userdata"
 	"stoa/matrix/event"
 	"stoa/matrix/id"
 )
@@ -60,10 +59,9 @@ func newDataset(ctx context.Context, dir, database string) (*dataset, error) {
 	if err != nil {
 		return nil, errors.Join(err, d.store.Close())
 	}
-	data := userdata.New(userdata.Options{Store: d.store, RulesChanged: func(user id.UserID) { d.rooms.PushRulesChanged(user) }})
-	d.rooms, err = room.New(room.Options{
-		Store: d.store, Signer: signer, Profiles: account.Directory{Store: d.store}, PushRules: userdata.ForRooms{Data: data},
-	})
+	// Without PushRules: all users of a data set have the usual ones, and to ask
+	// for them again at each event of a large group would take minutes.
+	d.rooms, err = room.New(room.Options{Store: d.store, Signer: signer, Profiles: account.Directory{Store: d.store}})
 	if err != nil {
 		return nil, errors.Join(err, d.store.Close())
 	}
