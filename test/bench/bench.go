@@ -189,13 +189,19 @@ func runLoadProcess(kind string, spec, result any) (time.Duration, error) {
 
 // awaitFile waits for the mark that a client makes when it is ready.
 func awaitFile(path string, l *load, within time.Duration) error {
-	for end := time.Now().Add(within); ; time.Sleep(5 * time.Millisecond) {
-		if _, err := os.Stat(path); err == nil {
-			return nil
-		}
-		if time.Now().After(end) {
-			cpu := l.kill()
-			return fmt.Errorf("the client was not ready after %v (it used %v of CPU); its errors: %s", within, cpu, l.err.String())
+	end := time.After(within)
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for {
+		select {
+		case <-look.C:
+			if _, err := os.Stat(path); err == nil {
+				return nil
+			}
+		case <-l.ended:
+			return fmt.Errorf("the client ended before it was ready: %v: %s", l.fault, l.err.String())
+		case <-end:
+			return fmt.Errorf("the client was not ready after %v (it used %v of CPU); see whether the server answers at all", within, l.kill())
 		}
 	}
 }

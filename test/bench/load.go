@@ -227,6 +227,7 @@ func loadPoll(spec pollSpec) (pollResult, error) {
 	gate := make(chan struct{}, 64) // initial syncs at once
 	stop := make(chan struct{})
 	err := each(spec.Count, func(i int) error {
+		gate <- struct{}{} // before it connects: a server drops who says nothing
 		c, err := dial(spec.Addr, 1024)
 		if err != nil {
 			return err
@@ -235,14 +236,13 @@ func loadPoll(spec pollSpec) (pollResult, error) {
 		token, since := "", "0"
 		if len(spec.Tokens) > 0 {
 			token = spec.Tokens[i]
-			gate <- struct{}{}
 			body, err := c.do("GET", "/_matrix/client/v3/sync?timeout=0&filter="+url.QueryEscape(spec.Filter), token, nil, nil)
-			<-gate
 			if err != nil {
-				return err
+				return fmt.Errorf("initial sync of user %d: %w", i, err)
 			}
 			since = field(body, "next_batch")
 		}
+		<-gate
 		buf := make([]byte, 512)
 		first := true
 		for {
@@ -259,7 +259,7 @@ func loadPoll(spec pollSpec) (pollResult, error) {
 			first = false
 			status, body, err := c.read(buf)
 			if err != nil {
-				return err
+				return fmt.Errorf("poll of user %d: %w", i, err)
 			}
 			if status != 200 {
 				return fmt.Errorf("poll: %d %s", status, body)

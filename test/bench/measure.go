@@ -314,7 +314,7 @@ func (b *bench) hold(p *process, tokens []string) (h holding, err error) {
 		return h, err
 	}
 	// The client would go on for an hour: it is ended when all is measured.
-	if err := awaitFile(ready, l, 2*time.Minute); err != nil {
+	if err := awaitFile(ready, l, 3*time.Minute); err != nil {
 		return h, err
 	}
 	from, err := p.cpu()

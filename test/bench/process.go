@@ -122,9 +122,11 @@ func (p *process) resident() (int64, error) {
 // load runs this binary again as a client with the spec on its standard input
 // and decodes what it prints.
 type load struct {
-	cmd *exec.Cmd
-	out bytes.Buffer
-	err bytes.Buffer
+	cmd   *exec.Cmd
+	out   bytes.Buffer
+	err   bytes.Buffer
+	ended chan struct{} // closed when the process is gone
+	fault error         // why it failed; read after ended
 }
 
 func startLoad(kind string, spec any) (*load, error) {
@@ -136,16 +138,21 @@ func startLoad(kind string, spec any) (*load, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &load{cmd: exec.Command(self, "load", kind)}
+	l := &load{cmd: exec.Command(self, "load", kind), ended: make(chan struct{})}
 	l.cmd.Stdin, l.cmd.Stdout, l.cmd.Stderr = bytes.NewReader(in), &l.out, &l.err
 	l.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	return l, l.cmd.Start()
+	if err := l.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() { l.fault = l.cmd.Wait(); close(l.ended) }()
+	return l, nil
 }
 
 // wait gives the client's result and the CPU that it took.
 func (l *load) wait(result any) (time.Duration, error) {
-	if err := l.cmd.Wait(); err != nil {
-		return 0, fmt.Errorf("load: %w: %s", err, l.err.String())
+	<-l.ended
+	if l.fault != nil {
+		return 0, fmt.Errorf("load: %w: %s", l.fault, l.err.String())
 	}
 	state := l.cmd.ProcessState
 	return state.UserTime() + state.SystemTime(), json.Unmarshal(l.out.Bytes(), result)
@@ -153,9 +160,7 @@ func (l *load) wait(result any) (time.Duration, error) {
 
 // kill ends the client at once and gives the CPU that it took.
 func (l *load) kill() time.Duration {
-	// Neither can fail in a way that matters: it may have ended by itself, and
-	// then its errors are in l.err.
-	_ = l.cmd.Process.Kill()
-	_ = l.cmd.Wait()
+	_ = l.cmd.Process.Kill() // it may have ended by itself; then its errors are in l.err
+	<-l.ended
 	return l.cmd.ProcessState.UserTime() + l.cmd.ProcessState.SystemTime()
 }
