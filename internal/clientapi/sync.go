@@ -1,6 +1,7 @@
 package clientapi
 
 import (
+	"context"
 	"math"
 	"net/http"
 	"time"
@@ -14,7 +15,51 @@ import (
 // sync serves GET /_matrix/client/v3/sync.
 //
 // Spec: client-server-api#get_matrixclientv3sync
-func (a *API) sync(r *http.Request) (*clientsync.Answer, error) {
+func (a *API) sync(r *http.Request) (syncing, error) {
+	req, err := a.parseSync(r)
+	if err != nil {
+		return syncing{}, err
+	}
+	waiting, err := a.hub.Begin(r.Context(), req)
+	return syncing{waiting}, err
+}
+
+// syncing is a /sync on its way to its answer.
+type syncing struct{ waiting *clientsync.Waiting }
+
+// ServeHTTP waits for the answer and writes it. A request that waits for long is parked.
+func (s syncing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	answer, err := s.waiting.Impatiently(r.Context())
+	if answer == nil && err == nil {
+		if httpkit.Park(w, r, s.wait) {
+			return
+		}
+		answer, err = s.waiting.Wait(r.Context())
+	}
+	if err != nil {
+		httpkit.Fail(w, r, err)
+		return
+	}
+	answer.ServeHTTP(w, r)
+}
+
+// wait waits for the answer on a parked connection. The request has ended, so what is done has no deadline but its own.
+func (s syncing) wait(line *httpkit.Parked) {
+	answer, err := s.waiting.Parked(context.Background(), line)
+	switch {
+	case err != nil:
+		line.Fail(err)
+	case answer == nil:
+		line.Close()
+	default:
+		// An error means that the client has gone; the same token brings the same things again.
+		_ = line.Answer(answer.Body())
+		answer.Release()
+	}
+}
+
+// parseSync reads what a client asks.
+func (a *API) parseSync(r *http.Request) (*clientsync.Request, error) {
 	caller, err := a.auth.Caller(r)
 	if err != nil {
 		return nil, err
@@ -48,5 +93,5 @@ func (a *API) sync(r *http.Request) (*clientsync.Answer, error) {
 	if req.Filter, err = a.hub.Filter(r.Context(), req.Viewer, query.Get("filter")); err != nil {
 		return nil, err
 	}
-	return a.hub.Sync(r.Context(), &req)
+	return &req, nil
 }

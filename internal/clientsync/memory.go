@@ -13,7 +13,7 @@ const (
 	// burstBytes is how much large answers have to amount to for their memory to be worth giving back.
 	burstBytes = 32 << 20
 	// quietTime is how long there have to be no large answers.
-	quietTime = 2 * time.Second
+	quietTime = time.Second
 )
 
 // burst gives the memory of many large answers back to the operating system once they are over. When everybody connects at

@@ -103,6 +103,8 @@ func (h *Hub) look(u *user, c *cursor, p *plan, w *waiter, deadline time.Time) (
 		w.why = closing
 		if !h.closed {
 			h.attach(u, w, deadline)
+		} else if w.line != nil {
+			w.line.Wake()
 		} else {
 			w.wake <- struct{}{}
 		}

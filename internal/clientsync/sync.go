@@ -11,25 +11,95 @@ import (
 
 var waiters = sync.Pool{New: func() any { return &waiter{wake: make(chan struct{}, 1)} }}
 
+// Patience is how long a request waits on its connection before it is parked.
+const Patience = time.Second
+
 // Sync answers one /sync: at once if there is something to tell, or if the request does not want to wait; otherwise when
 // something happens, or when its time is over. The caller writes the answer.
 //
-// While it waits, a request holds one small struct under its user, and nothing else.
-//
 // Spec: client-server-api#syncing
 func (h *Hub) Sync(ctx context.Context, req *Request) (*Answer, error) {
+	x, err := h.Begin(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return x.Wait(ctx)
+}
+
+// Waiting is a request on its way to its answer. While it waits, it and one small struct under its user are all that it
+// holds.
+type Waiting struct {
+	h        *Hub
+	req      *Request
+	c        cursor
+	deadline time.Time
+	// must says that there has to be an answer now, whatever it holds.
+	must bool
+}
+
+// Begin takes a request in. The caller waits with Wait, or with Impatiently and then Parked.
+func (h *Hub) Begin(ctx context.Context, req *Request) (*Waiting, error) {
 	if err := h.arrive(ctx, req); err != nil {
 		return nil, err
 	}
-	deadline := h.clock().Add(min(req.Timeout, MaxTimeout))
-	must := req.Timeout <= 0 || req.FullState || req.Since == nil
-	c := newCursor(req.Since)
+	return &Waiting{
+		h: h, req: req, c: newCursor(req.Since), deadline: h.clock().Add(min(req.Timeout, MaxTimeout)),
+		must: req.Timeout <= 0 || req.FullState || req.Since == nil,
+	}, nil
+}
+
+// Wait waits for the answer.
+func (x *Waiting) Wait(ctx context.Context) (*Answer, error) {
 	for {
-		a, reason, err := h.step(ctx, req, &c, deadline, must)
+		a, reason, err := x.step(ctx, x.deadline, nil)
 		if a != nil || err != nil {
 			return a, err
 		}
-		must = must || reason != news
+		x.must = x.must || reason != news
+	}
+}
+
+// Impatiently waits for the answer, but no longer than Patience: nil if there is none yet.
+func (x *Waiting) Impatiently(ctx context.Context) (*Answer, error) {
+	end := x.h.clock().Add(Patience)
+	for {
+		a, reason, err := x.step(ctx, earlier(end, x.deadline), nil)
+		switch {
+		case a != nil || err != nil:
+			return a, err
+		case reason == timedOut && end.Before(x.deadline):
+			return nil, nil
+		}
+		x.must = x.must || reason != news
+	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// Line is a connection on which a client waits.
+type Line interface {
+	// Wait waits until Wake; false if the client has gone.
+	Wait() bool
+	// Wake ends Wait, now or when it is called. It does not block.
+	Wake()
+}
+
+// Parked waits for the answer like Wait, on a line instead of in a request. The answer is nil if the client has gone.
+func (x *Waiting) Parked(ctx context.Context, line Line) (*Answer, error) {
+	for {
+		a, reason, err := x.step(ctx, x.deadline, line)
+		if a != nil || err != nil {
+			return a, err
+		}
+		if reason == hungUp {
+			return nil, nil
+		}
+		x.must = x.must || reason != news
 	}
 }
 
@@ -62,40 +132,46 @@ func (h *Hub) arrive(ctx context.Context, req *Request) error {
 	return nil
 }
 
-// step looks once, and answers or waits once.
-func (h *Hub) step(ctx context.Context, req *Request, c *cursor, deadline time.Time, must bool) (*Answer, why, error) {
-	if must {
+// step looks once, and answers or waits once, until a time at most.
+func (x *Waiting) step(ctx context.Context, until time.Time, line Line) (*Answer, why, error) {
+	h := x.h
+	if x.must {
 		// Who does not wait expects to see what was acknowledged before.
 		if err := h.Await(ctx, h.store.Head()); err != nil {
 			return nil, 0, err
 		}
 	}
-	u, err := h.user(ctx, req.Viewer)
+	u, err := h.user(ctx, x.req.Viewer)
 	if err != nil {
 		return nil, 0, err
 	}
 	p := plans.Get().(*plan)
-	if c.since == 0 || req.FullState {
+	if x.c.since == 0 || x.req.FullState {
 		p.fromStore = true
 	} else {
 		var w *waiter
-		if !must {
+		if !x.must {
 			w = waiters.Get().(*waiter)
+			w.line = line
 		}
-		if ready := h.look(u, c, p, w, deadline); !ready && w != nil {
+		if ready := h.look(u, &x.c, p, w, until); !ready && w != nil {
 			p.release()
 			return h.wait(ctx, w)
 		} else if w != nil {
+			w.line = nil
 			waiters.Put(w)
 		}
 	}
 	defer p.release()
-	a, err := h.attempt(ctx, req, c, p, must)
+	a, err := h.attempt(ctx, x.req, &x.c, p, x.must)
 	return a, news, err
 }
 
 // wait waits until the waiter is ended.
 func (h *Hub) wait(ctx context.Context, w *waiter) (*Answer, why, error) {
+	if w.line != nil {
+		return h.waitOnLine(w)
+	}
 	select {
 	case <-w.wake:
 		reason := w.why
@@ -112,4 +188,22 @@ func (h *Hub) wait(ctx context.Context, w *waiter) (*Answer, why, error) {
 	}
 	waiters.Put(w)
 	return nil, 0, ctx.Err()
+}
+
+// waitOnLine waits until the waiter is ended, or its client does something.
+func (h *Hub) waitOnLine(w *waiter) (*Answer, why, error) {
+	here := w.line.Wait()
+	h.mu.Lock()
+	reason := w.why
+	h.detach(w)
+	h.mu.Unlock()
+	switch {
+	case !here:
+		reason = hungUp
+	case reason == stillWaiting:
+		reason = timedOut // the client has sent something: it wants an answer
+	}
+	w.line = nil
+	waiters.Put(w)
+	return nil, reason, nil
 }

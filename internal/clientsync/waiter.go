@@ -13,11 +13,13 @@ const (
 	news             // something happened that the user can see
 	timedOut
 	closing // the server stops
+	hungUp  // the client has gone
 )
 
 // waiter is one waiting request. The hub's lock guards it.
 type waiter struct {
 	wake chan struct{} // capacity 1
+	line Line          // woken instead of wake, if not nil
 	user *user
 	why  why
 	held bool // in the wheel for the end of its hold, not of its wait
@@ -82,6 +84,10 @@ func (h *Hub) end(w *waiter, reason why) {
 	w.why = reason
 	h.detach(w)
 	h.metrics.wakeups.Inc()
+	if w.line != nil {
+		w.line.Wake()
+		return
+	}
 	w.wake <- struct{}{} // empty: a waiter is ended once for each time it is attached
 }
 

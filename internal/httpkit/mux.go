@@ -114,6 +114,7 @@ type Mux struct {
 	limiters  [limitClasses]*Limiter
 	inFlight  [limitClasses]struct{ now, max atomic.Int64 }
 	requestID requestIDs
+	parked    string // the head of answers to parked requests; see parkedHead
 	metrics   *metrics
 	root      node
 	unknown   *route // counts what no route matches
@@ -160,6 +161,7 @@ func NewMux(opts Options, routes ...[]Route) (*Mux, error) {
 		m.limiters[class] = opts.AddressLimits[Limit(class)]
 	}
 	m.requestID.init(opts.Instance)
+	m.parked = m.parkedHead()
 	m.metrics = newMetrics(m)
 	m.unknown = &route{Route: Route{Pattern: "unknown"}, handler: Adapt(unrecognized)}
 	m.unknown.counts = m.metrics.route("", "unknown")

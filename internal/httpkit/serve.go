@@ -79,7 +79,7 @@ func removeStaleSocket(path string) error {
 // its Times; the bodies and answers of a Mux have theirs.
 type Server struct {
 	http     http.Server
-	listener net.Listener
+	listener *parking
 
 	mu     sync.Mutex            // guards unused; nothing is taken after it
 	unused map[net.Conn]struct{} // connections on which nothing was asked yet
@@ -93,7 +93,7 @@ func NewServer(l net.Listener, h http.Handler, t *tls.Config, log *slog.Logger) 
 
 func newServer(l net.Listener, h http.Handler, t *tls.Config, log *slog.Logger, times Times) *Server {
 	s := &Server{
-		listener: &boundedListener{Listener: l, free: make(chan struct{}, MaxConnections)},
+		listener: newParking(&boundedListener{Listener: l, free: make(chan struct{}, MaxConnections)}),
 		unused:   map[net.Conn]struct{}{},
 	}
 	s.http = http.Server{
@@ -104,6 +104,7 @@ func newServer(l net.Listener, h http.Handler, t *tls.Config, log *slog.Logger, 
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		ConnState:         s.noteUse,
+		ConnContext:       s.listener.connContext,
 	}
 	return s
 }
@@ -154,6 +155,9 @@ func (s *Server) Serve() error {
 func (s *Server) Drain(ctx context.Context) error {
 	s.http.RegisterOnShutdown(s.closeUnused) // runs once the listener is closed
 	err := s.http.Shutdown(ctx)
+	if err == nil {
+		err = s.listener.wait(ctx)
+	}
 	if err != nil {
 		err = errors.Join(fmt.Errorf("drain %s: %w", s.listener.Addr(), err), s.http.Close())
 	}

@@ -1,0 +1,212 @@
+package httpkit
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+var long = strings.Repeat("x", 3*answerPiece+17)
+
+// lot is a server whose /park parks, and whose /now answers at once.
+type lot struct {
+	t      *testing.T
+	server *Server
+	parked chan *Parked
+	gone   chan struct{}
+	ended  chan error
+}
+
+func newLot(t *testing.T) *lot { return newLotWithin(t, DefaultTimes) }
+
+func newLotWithin(t *testing.T, times Times) *lot {
+	t.Helper()
+	p := &lot{t: t, parked: make(chan *Parked, 8), gone: make(chan struct{}, 8), ended: make(chan error, 1)}
+	mux, err := NewMux(Options{Instance: "here", Times: times}, []Route{
+		{Method: "GET", Pattern: "/now", Handler: Adapt(func(*http.Request) (Raw, error) { return Raw(`"now"`), nil })},
+		{Method: "GET", Pattern: "/long", Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			Park(w, r, func(line *Parked) { _ = line.Answer([]byte(long)) }) // the test sees what arrives
+		})},
+		{Method: "GET", Pattern: "/park", Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			ok := Park(w, r, func(line *Parked) {
+				p.parked <- line
+				if !line.Wait() {
+					line.Close()
+					p.gone <- struct{}{}
+					return
+				}
+				_ = line.Answer([]byte(`"later"`)) // the test sees what arrives
+			})
+			if !ok {
+				t.Error("could not park")
+			}
+		})},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.server = newServer(l, mux, nil, slog.New(slog.DiscardHandler), times)
+	go func() { p.ended <- p.server.Serve() }()
+	return p
+}
+
+func (p *lot) drain() {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.t.Context(), 10*time.Second)
+	defer cancel()
+	if err := p.server.Drain(ctx); err != nil {
+		p.t.Error(err)
+	}
+	if err := <-p.ended; err != nil {
+		p.t.Error(err)
+	}
+}
+
+func (p *lot) dial() (net.Conn, *bufio.Reader) {
+	p.t.Helper()
+	c, err := net.Dial("tcp", p.server.Addr().String())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { _ = c.Close() })
+	return c, bufio.NewReader(c)
+}
+
+func (p *lot) ask(c net.Conn, path string) {
+	p.t.Helper()
+	if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *lot) want(r *bufio.Reader, body string) *http.Response {
+	p.t.Helper()
+	res, err := http.ReadResponse(r, nil)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	got, err := io.ReadAll(res.Body)
+	if err != nil || string(got) != body {
+		p.t.Fatalf("got %q and %v, want %q", got, err, body)
+	}
+	return res
+}
+
+func TestPark(t *testing.T) {
+	t.Parallel()
+	t.Run("the answer is like any other, and the connection serves on", func(t *testing.T) {
+		t.Parallel()
+		p := newLot(t)
+		c, r := p.dial()
+		for range 3 {
+			p.ask(c, "/now")
+			plain := p.want(r, `"now"`)
+			p.ask(c, "/park")
+			(<-p.parked).Wake()
+			parked := p.want(r, `"later"`)
+			for name := range plain.Header {
+				if name != "Date" && name != "Content-Length" && parked.Header.Get(name) != plain.Header.Get(name) {
+					t.Errorf("%s is %q, not %q", name, parked.Header.Get(name), plain.Header.Get(name))
+				}
+			}
+			if _, err := http.ParseTime(parked.Header.Get("Date")); err != nil {
+				t.Error(err)
+			}
+		}
+		_ = c.Close()
+		p.drain()
+	})
+	t.Run("a client that goes away is noticed", func(t *testing.T) {
+		t.Parallel()
+		p := newLot(t)
+		c, _ := p.dial()
+		p.ask(c, "/park")
+		<-p.parked
+		_ = c.Close()
+		<-p.gone
+		p.drain()
+	})
+	t.Run("a client that asks for more gets its answer, and asks again elsewhere", func(t *testing.T) {
+		t.Parallel()
+		p := newLot(t)
+		c, r := p.dial()
+		p.ask(c, "/park")
+		<-p.parked
+		p.ask(c, "/now")
+		if res := p.want(r, `"later"`); !res.Close {
+			t.Error("the connection is not closed")
+		}
+		p.drain()
+	})
+	t.Run("a connection that comes back may be idle, but no longer than any other", func(t *testing.T) {
+		t.Parallel()
+		p := newLotWithin(t, Times{Header: 100 * time.Millisecond, Body: time.Hour, Answer: time.Hour, Idle: 300 * time.Millisecond})
+		c, r := p.dial()
+		p.ask(c, "/park")
+		(<-p.parked).Wake()
+		p.want(r, `"later"`)
+		began := time.Now()
+		if _, err := r.ReadByte(); err != io.EOF || time.Since(began) < 200*time.Millisecond {
+			t.Errorf("got %v after %v", err, time.Since(began))
+		}
+		p.drain()
+	})
+	t.Run("a drain waits for who is parked", func(t *testing.T) {
+		t.Parallel()
+		p := newLot(t)
+		c, r := p.dial()
+		p.ask(c, "/park")
+		line := <-p.parked
+		drained := make(chan struct{})
+		go func() {
+			p.drain()
+			close(drained)
+		}()
+		line.Wake()
+		p.want(r, `"later"`)
+		<-drained
+	})
+	t.Run("a long answer arrives whole", func(t *testing.T) {
+		t.Parallel()
+		p := newLot(t)
+		c, r := p.dial()
+		p.ask(c, "/long")
+		p.want(r, long)
+		_ = c.Close()
+		p.drain()
+	})
+	t.Run("other servers' requests go on as they are", func(t *testing.T) {
+		t.Parallel()
+		mux, err := NewMux(Options{}, []Route{{Method: "GET", Pattern: "/", Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if Park(w, r, nil) {
+				t.Error("parked")
+			}
+		})}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := http.Server{Handler: mux}
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { _ = server.Serve(l) }()
+		res, err := http.Get("http://" + l.Addr().String() + "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		_ = server.Close()
+	})
+}
