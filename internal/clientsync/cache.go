@@ -1,6 +1,7 @@
 package clientsync
 
 import (
+	"strings"
 	"sync"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
@@ -129,19 +130,25 @@ func (c *memberCache) apply(num store.RoomNum, s *stretch) {
 	}
 }
 
-// filterCache holds stored filters in their compiled form. A stored filter never changes.
+// filterCache holds filters in their compiled form, stored ones and those that requests carry: many clients use the same
+// text, and each request that waits would hold a filter of its own. A stored filter never changes.
 type filterCache struct {
 	mu      sync.Mutex // guards filters
 	filters *simplelru.LRU[filterKey, *eventfilter.Filter]
 }
 
+// filterKey names a stored filter, or with user 0 is the text of one.
 type filterKey struct {
 	user store.UserNum
 	id   string
 }
 
-// filterEntries bounds the filters in memory.
-const filterEntries = 1024
+const (
+	// filterEntries bounds the filters in memory.
+	filterEntries = 1024
+	// filterText is how long the text of a filter that is kept may be, in bytes. Those of the usual clients have some 300.
+	filterText = 2048
+)
 
 func newFilterCache() *filterCache {
 	return &filterCache{filters: mustLRU[filterKey, *eventfilter.Filter](filterEntries, nil)}
@@ -161,6 +168,16 @@ func (c *filterCache) get(v Viewer, filterID string, read func() (*eventfilter.F
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	key.id = strings.Clone(filterID) // it may be a piece of a request
 	c.filters.Add(key, f)
 	return f, nil
+}
+
+// inline returns the filter with a text.
+func (c *filterCache) inline(text string) (*eventfilter.Filter, error) {
+	parse := func() (*eventfilter.Filter, error) { return eventfilter.Parse([]byte(text)) }
+	if len(text) > filterText {
+		return parse()
+	}
+	return c.get(Viewer{}, text, parse)
 }

@@ -26,8 +26,6 @@ type Hub struct {
 	events  *eventCache
 	filters *filterCache
 
-	memory burst
-
 	// typingChanges counts the changes of who types, so that none is missed between a look and a wait.
 	typingChanges atomic.Uint64
 
@@ -98,7 +96,6 @@ func (h *Hub) tick(ctx context.Context) {
 		select {
 		case <-t.C:
 			h.Tick(h.clock())
-			h.memory.release()
 		case <-ctx.Done():
 			return
 		}

@@ -39,7 +39,7 @@ func (h *Hub) Filter(ctx context.Context, v Viewer, filter string) (*eventfilter
 	case filter == "":
 		return eventfilter.Everything(), nil
 	case filter[0] == '{':
-		return eventfilter.Parse([]byte(filter))
+		return h.filters.inline(filter)
 	case h.opt.Filters == nil:
 		return nil, mxerr.InvalidParam("There is no filter with this ID")
 	}

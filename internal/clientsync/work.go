@@ -93,7 +93,6 @@ func (h *Hub) attempt(ctx context.Context, req *Request, c *cursor, p *plan, mus
 		a.Release()
 		return nil, err
 	}
-	h.memory.note(len(k.out))
 	return a, nil
 }
 
