@@ -51,6 +51,31 @@ func TestPlans(t *testing.T) {
 	}
 }
 
+// TestPlans_of_the_state_log: one entry of a state is found by its key, however
+// many changes the room has had. (Read from the newest change on, it would cost
+// each join of a room more than the one before.)
+func TestPlans_of_the_state_log(t *testing.T) {
+	t.Parallel()
+	s := storetest.SQLite(t)
+	plans, err := s.Plans(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for text, plan := range plans {
+		if !strings.Contains(text, "FROM state_log WHERE room = $1 AND key = $2") {
+			continue
+		}
+		found++
+		if got := strings.Join(plan, "; "); !strings.Contains(got, "COVERING INDEX state_log_key (room=? AND key=?") {
+			t.Errorf("%s\n\t%s", text, got)
+		}
+	}
+	if found != 2 {
+		t.Errorf("%d statements read one entry of the log, the test knows 2", found)
+	}
+}
+
 func allowed(text string) bool {
 	for part := range scans {
 		if strings.Contains(text, part) {
