@@ -264,15 +264,8 @@ func (t *turn) watch() (*watch, error) {
 			t.r.stale[user] = struct{}{}
 		}
 	}
-	for _, change := range t.out.State { // members of this very turn
-		if change.User != 0 {
-			user, err := id.ParseUserID(change.StateKey)
-			if err != nil {
-				return nil, err
-			}
-			t.r.stale[user] = struct{}{}
-		}
-	}
+	t.r.expire(t.out.State[t.watched:]) // members of this very turn
+	t.watched = len(t.out.State)
 	for user := range t.r.stale {
 		if err := t.watchUser(w, user); err != nil {
 			return nil, err
@@ -305,21 +298,21 @@ func (t *turn) watchUser(w *watch, user id.UserID) error {
 	return nil
 }
 
-// rewatch notes the local members whom a turn changed, or wanted to change, for
-// the next look.
-func (t *turn) rewatch() {
-	if t.r.watch == nil {
-		return
-	}
-	for _, change := range t.out.State {
+// expire notes the local members among some changes for the watch's next look.
+func (r *room) expire(changes []StateChange) {
+	for _, change := range changes {
 		if change.User == 0 {
 			continue
 		}
 		if user, err := id.ParseUserID(change.StateKey); err == nil {
-			t.r.stale[user] = struct{}{}
+			r.stale[user] = struct{}{}
 		}
 	}
 }
+
+// rewatch makes the room's watch look again at the members that it saw as a turn
+// wanted them, which came to nothing.
+func (t *turn) rewatch() { t.r.expire(t.out.State[:t.watched]) }
 
 // PushRulesChanged makes the rooms in memory look again at a local user's push
 // rules and ignored users. It is called after they were committed.

@@ -35,6 +35,8 @@ type turn struct {
 	changed map[eventauth.Key]*entry
 	threads map[id.EventID]pushrule.Totals
 	isNew   bool
+	// watched is how many of the changes of state the room's watch has seen.
+	watched int
 }
 
 // begin starts a turn of a room whose turn the caller holds. Several rooms may
@@ -379,7 +381,9 @@ func (t *turn) adopt() {
 		}
 		r.threads[root] = totals
 	}
-	t.rewatch()
+	if r.watch != nil {
+		r.expire(t.out.State[t.watched:])
+	}
 }
 
 // errNothing is what a build returns if nothing is to be written.
@@ -443,6 +447,9 @@ func depart(turns ...*turn) (*departure, error) {
 	change := turns[0].change
 	for _, t := range turns {
 		if err := t.finish(); err != nil {
+			for _, t := range turns {
+				t.rewatch()
+			}
 			return nil, err
 		}
 	}
