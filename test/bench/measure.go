@@ -170,16 +170,19 @@ func (b *bench) deliver(p *process, members, senders []string, room string, rate
 	return r, client + sending, err
 }
 
+// The joins: everybody joins each of the rooms, one room after the other.
+const joinUsers, joinRooms = 2000, 21
+
 func (b *bench) joins(ctx context.Context) error {
 	if err := b.durableFloor(); err != nil {
 		return err
 	}
 	var rooms []id.RoomID
 	d, err := b.seeded(ctx, "joins", "", func(d *dataset) (err error) {
-		if err = d.addUsers(ctx, 2001); err != nil {
+		if err = d.addUsers(ctx, joinUsers+1); err != nil {
 			return err
 		}
-		rooms, err = d.addRooms(ctx, 1, 0, func(int) []int { return []int{0} })
+		rooms, err = d.addRooms(ctx, joinRooms, 0, func(int) []int { return []int{0} })
 		return err
 	})
 	if err != nil {
@@ -191,7 +194,7 @@ func (b *bench) joins(ctx context.Context) error {
 	}
 	defer p.stop()
 	var r joinResult
-	client, err := runLoadProcess("join", joinSpec{Addr: p.addr, Tokens: d.tokens[1:], Room: rooms[0].String(), Parallel: 8}, &r)
+	client, err := runLoadProcess("join", joinSpec{Addr: p.addr, Tokens: d.tokens[1:], Rooms: names(rooms), Parallel: 8}, &r)
 	if err != nil {
 		return err
 	}

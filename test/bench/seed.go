@@ -59,8 +59,7 @@ func newDataset(ctx context.Context, dir, database string) (*dataset, error) {
 	if err != nil {
 		return nil, errors.Join(err, d.store.Close())
 	}
-	// Without PushRules: all users of a data set have the usual ones, and to ask
-	// for them again at each event of a large group would take minutes.
+	// Without PushRules: all users of a data set have the usual ones.
 	d.rooms, err = room.New(room.Options{Store: d.store, Signer: signer, Profiles: account.Directory{Store: d.store}})
 	if err != nil {
 		return nil, errors.Join(err, d.store.Close())
