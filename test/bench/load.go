@@ -23,7 +23,7 @@ func runLoad(kind string) error {
 	}
 	kinds := map[string]func([]byte) (any, error){
 		"send": decoded(loadSend), "fanout": decoded(loadFanout), "poll": decoded(loadPoll),
-		"get": decoded(loadGet), "join": decoded(loadJoin),
+		"get": decoded(loadGet), "join": decoded(loadJoin), "insert": decoded(loadInsert),
 	}
 	run, ok := kinds[kind]
 	if !ok {

@@ -48,32 +48,25 @@ func (b *bench) sends(ctx context.Context) error {
 	if err := b.durableFloor(); err != nil {
 		return err
 	}
-	many, err := b.sendsOn(ctx, "")
+	many, err := b.sendsOnSQLite(ctx)
 	if err != nil || b.postgres == "" {
 		return err
 	}
 	progress("sends on PostgreSQL")
-	d, rooms, err := b.sendSet(ctx, b.postgres)
-	if err != nil {
-		return err
-	}
-	p, err := b.serve(d)
-	if err != nil {
-		return err
-	}
-	defer p.stop()
-	r, server, client, err := b.measureSends(p, d.tokens, names(rooms), b.seconds)
-	if err != nil {
-		return err
-	}
-	figure{"sends.postgres", r.PerSecond, "sends/s", r.PerSecond / b.durable, metIf(r.PerSecond >= 0.5*many), client}.print()
-	figure{"sends.postgres.cpu", perThousand(server, r.Sent), "s/1000", 0, none, client}.print()
-	return nil
+	return b.sendsOnPostgres(ctx, many)
 }
 
-// sendsOn measures on SQLite and gives the sends/s of 64 senders.
-func (b *bench) sendsOn(ctx context.Context, database string) (float64, error) {
-	d, rooms, err := b.sendSet(ctx, database)
+// sendsOnSQLite gives the sends/s of 64 senders.
+func (b *bench) sendsOnSQLite(ctx context.Context) (float64, error) {
+	empty, err := b.seeded(ctx, "inserts", "", func(*dataset) error { return nil })
+	if err != nil {
+		return 0, err
+	}
+	bare, err := b.insertFloor("floor.inserts", empty.database)
+	if err != nil {
+		return 0, err
+	}
+	d, rooms, err := b.sendSet(ctx, "")
 	if err != nil {
 		return 0, err
 	}
@@ -88,6 +81,7 @@ func (b *bench) sendsOn(ctx context.Context, database string) (float64, error) {
 	}
 	ratio, cost := many.PerSecond/b.durable, perThousand(server, many.Sent)
 	figure{"sends", many.PerSecond, "sends/s", ratio, metIf(ratio >= 0.25), client}.print()
+	figure{"sends.inserts", many.PerSecond, "sends/s", many.PerSecond / bare, none, client}.print() // its floor is floor.inserts
 	figure{"sends.p99", many.P99, "ms", 0, none, client}.print()
 	figure{"sends.cpu", cost, "s/1000", 0, metIf(cost <= 0.35/b.scale), client}.print()
 	eight, _, client8, err := b.measureSends(p, d.tokens[:8], names(rooms[:8]), b.seconds/2)
@@ -102,6 +96,31 @@ func (b *bench) sendsOn(ctx context.Context, database string) (float64, error) {
 	share := one.PerSecond / eight.PerSecond // its floor is the line before
 	figure{"sends.1room", one.PerSecond, "sends/s", share, metIf(share >= 0.8), client1}.print()
 	return many.PerSecond, nil
+}
+
+// sendsOnPostgres compares with the sends/s on SQLite.
+func (b *bench) sendsOnPostgres(ctx context.Context, onSQLite float64) error {
+	d, rooms, err := b.sendSet(ctx, b.postgres)
+	if err != nil {
+		return err
+	}
+	bare, err := b.insertFloor("floor.inserts.postgres", b.postgres)
+	if err != nil {
+		return err
+	}
+	p, err := b.serve(d)
+	if err != nil {
+		return err
+	}
+	defer p.stop()
+	r, server, client, err := b.measureSends(p, d.tokens, names(rooms), b.seconds)
+	if err != nil {
+		return err
+	}
+	figure{"sends.postgres", r.PerSecond, "sends/s", r.PerSecond / b.durable, metIf(r.PerSecond >= 0.5*onSQLite), client}.print()
+	figure{"sends.inserts.postgres", r.PerSecond, "sends/s", r.PerSecond / bare, none, client}.print() // its floor is floor.inserts.postgres
+	figure{"sends.postgres.cpu", perThousand(server, r.Sent), "s/1000", 0, none, client}.print()
+	return nil
 }
 
 func perThousand(cpu time.Duration, n int) float64 { return cpu.Seconds() * 1000 / float64(max(n, 1)) }
