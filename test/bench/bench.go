@@ -45,6 +45,7 @@ type bench struct {
 	bare             float64 // requests/s of the bare floor
 	durable          float64 // requests/s of the durable floor, 8 senders; 0 = not measured yet
 	runs             int     // makes names of directories and transaction IDs
+	postgresIsOurs   bool    // it was empty, so it may be emptied
 }
 
 // fullSpeed is the bare floor, in requests/s, for which absolute targets hold.

@@ -33,7 +33,7 @@ func run(args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	only := flags.String("only", "", "comma-separated names of the benchmarks to run: "+strings.Join(benchmarkNames(), ", "))
 	binary := flags.String("binary", "bin/stoa", "the server under test")
-	postgres := flags.String("postgres", "", "postgres:// URL of an empty database to measure sends on; without it those lines are not printed")
+	postgres := flags.String("postgres", "", "postgres:// URL of an empty database to measure sends and starts on; without it those lines are not printed")
 	seconds := flags.Float64("seconds", 10, "length of each measurement under load")
 	if err := flags.Parse(args); err != nil {
 		return err
