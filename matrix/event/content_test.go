@@ -102,6 +102,12 @@ func TestPowerLevelsTakeTheNumbersOfTheVersion(t *testing.T) {
 					t.Fatal(err)
 				}
 				l, err := p.PowerLevels()
+				if field == "notifications" && !rules.NotificationLevels && !c.taken(rules) {
+					if err != nil || l.Notifications != nil {
+						t.Errorf("version %s: %s in %s: %v, %v", rules.Version, name, field, l, err)
+					}
+					continue
+				}
 				if (err == nil) != c.taken(rules) {
 					t.Errorf("version %s: %s in %s: %v", rules.Version, name, field, err)
 					continue
@@ -145,9 +151,30 @@ func TestPowerLevelsRefuse(t *testing.T) {
 			`{"users":{"alice":1}}`: "users", `{"users":[]}`: "users", `{"users":null}`: "users", `{"events":5}`: "events",
 			`{"notifications":"x"}`: "notifications", `{"users":{"@a":1}}`: "users",
 		} {
+			if field == "notifications" && !rules.NotificationLevels {
+				continue // TestPowerLevelsBeforeVersion6DoNotMindNotifications
+			}
 			var e *event.ContentError
 			if _, err := f.state(event.TypePowerLevels, content).PowerLevels(); !errors.As(err, &e) || e.Field != field || e.Type != event.TypePowerLevels {
 				t.Errorf("version %s: %s: %v", rules.Version, content, err)
+			}
+		}
+	}
+}
+
+// Spec: rooms/v6#authorisation-rules
+func TestPowerLevelsBeforeVersion6DoNotMindNotifications(t *testing.T) {
+	t.Parallel()
+	for _, rules := range roomversion.All()[:5] {
+		f := newFixture(t, rules.Version)
+		for _, notifications := range []string{`"x"`, `null`, `[]`, `{"room":null}`, `{"room":20,"x":{}}`} {
+			l, err := f.state(event.TypePowerLevels, `{"ban":51,"notifications":`+notifications+`,"users":{"@a:b":7}}`).PowerLevels()
+			if err != nil {
+				t.Errorf("version %s: %s: %v", rules.Version, notifications, err)
+				continue
+			}
+			if user := must(id.ParseUserID("@a:b")); l.Ban.Value != 51 || l.User(user) != 7 || l.Notification("room") != event.DefaultRoomLevel {
+				t.Errorf("version %s: %s: %+v", rules.Version, notifications, l)
 			}
 		}
 	}

@@ -83,6 +83,7 @@ func (l *PowerLevels) Notification(kind string) int64 {
 
 // PowerLevels reads the content of an m.room.power_levels. It errs with *ContentError if a level is none for the room version, if
 // `users`, `events` or `notifications` is no object, or if a key of `users` is no user ID: the auth rules reject such events.
+// Before room version 6 they don't look at `notifications`; if that is wrong there, it gives no levels.
 func (p *PDU) PowerLevels() (*PowerLevels, error) { return memo(p, readPowerLevels) }
 
 func readPowerLevels(p *PDU) (*PowerLevels, error) {
@@ -112,7 +113,10 @@ func readPowerLevels(p *PDU) (*PowerLevels, error) {
 		case "events":
 			l.Events, err = readLevels(p, key, value, anyName)
 		case "notifications":
-			l.Notifications, err = readLevels(p, key, value, anyName)
+			// Room versions before 6 don't look at it, so whatever it is, the event is no worse for it.
+			if l.Notifications, err = readLevels(p, key, value, anyName); !p.rules.NotificationLevels {
+				err = nil
+			}
 		}
 		if single != nil {
 			level, ok := readLevel(p.rules.IntegerPowerLevels, value)
