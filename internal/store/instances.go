@@ -1,0 +1,218 @@
+package store
+
+// Instances of the server and their leases. Written by package cluster. All times
+// are the database's, so that the clocks of the machines don't matter.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// ErrLeaseLost says that a lease has run out: it can't be renewed.
+var ErrLeaseLost = errors.New("store: the lease has run out")
+
+// Instance is what an instance tells the others of itself.
+type Instance struct {
+	// Lease is a number that no other lease has ever had; later ones are greater.
+	Lease int64
+	Name  string
+	// Address is where other instances reach it: host:port.
+	Address string
+	// Fingerprint is the SHA-256 of its certificate, in hex.
+	Fingerprint string
+	Version     string
+	// Schema is the number of the newest migration that its program knows.
+	Schema    int64
+	StartedTS int64 // ms of the database's clock
+	ExpiresTS int64 // ms of the database's clock
+	Draining  bool
+	// Position is up to where it has read the stream.
+	Position Position
+	// Rooms counts the rooms that it holds in memory.
+	Rooms int64
+	// Bus says that the wake-ups of other instances reach it.
+	Bus bool
+}
+
+// keepInstances is how long expired rows are kept, in ms.
+const keepInstances = 24 * 60 * 60 * 1000
+
+const databaseNow = `FLOOR(EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint`
+
+var (
+	insertInstance = stmt(`INSERT INTO instances (lease, name, address, fingerprint, version, schema, started_ts, expires_ts)
+		SELECT $1, $2, $3, $4, $5, $6, now.ms, now.ms + $7 FROM (SELECT ` + databaseNow + ` AS ms) now`)
+	deleteInstances = stmt(`DELETE FROM instances WHERE expires_ts < ` + databaseNow + ` - $1`)
+	// The main query does not see what the first part writes, hence the union.
+	renewInstance = stmt(`WITH now AS MATERIALIZED (SELECT ` + databaseNow + ` AS ms),
+		mine AS (UPDATE instances i SET expires_ts = now.ms + $2, draining = $3, position = $4, rooms = $5, bus = $6
+			FROM now WHERE i.lease = $1 AND i.expires_ts > now.ms
+			RETURNING i.lease, i.name, i.address, i.fingerprint, i.version, i.schema, i.started_ts, i.expires_ts, i.draining,
+				i.position, i.rooms, i.bus)
+		SELECT * FROM mine UNION ALL
+		SELECT i.lease, i.name, i.address, i.fingerprint, i.version, i.schema, i.started_ts, i.expires_ts, i.draining,
+			i.position, i.rooms, i.bus
+		FROM instances i, now WHERE i.expires_ts > now.ms AND i.lease <> $1`)
+	endInstance     = stmt(`UPDATE instances SET expires_ts = ` + databaseNow + `, draining = 1 WHERE lease = $1`)
+	selectInstances = stmt(`SELECT i.lease, i.name, i.address, i.fingerprint, i.version, i.schema, i.started_ts, i.expires_ts,
+			i.draining, i.position, i.rooms, i.bus, now.ms
+		FROM instances i, (SELECT ` + databaseNow + ` AS ms) now WHERE i.expires_ts > now.ms ORDER BY i.lease LIMIT 1000`)
+)
+
+func scanInstance(row *Row) (i Instance) {
+	row.Scan(&i.Lease, &i.Name, &i.Address, &i.Fingerprint, &i.Version, &i.Schema, &i.StartedTS, &i.ExpiresTS)
+	i.Draining = row.Bool()
+	i.Position = num[Position](row)
+	i.Rooms = row.Int()
+	i.Bus = row.Bool()
+	return i
+}
+
+// LiveInstances returns the instances whose leases have not run out, and the
+// database's time in ms. On SQLite it gives errors.ErrUnsupported: there is one.
+func (s *Store) LiveInstances(ctx context.Context) (live []Instance, now int64, err error) {
+	if !s.IsPostgres() {
+		return nil, 0, errors.ErrUnsupported
+	}
+	err = s.Read(ctx, func(r *Read) error {
+		return queryEach(r, selectInstances, func(row *Row) error {
+			live = append(live, scanInstance(row))
+			now = row.Int()
+			return nil
+		})
+	})
+	return live, now, err
+}
+
+// Leases is the table of instances over a connection of its own, so that a lease
+// can be renewed however busy the others are.
+type Leases struct {
+	engine *postgresEngine
+	store  *Store
+
+	mu sync.Mutex // guards c, and is held while it is used
+	c  *pgConn
+}
+
+// Leases opens the table of instances. It connects when it is first used. Close it.
+// On SQLite it gives errors.ErrUnsupported.
+func (s *Store) Leases() (*Leases, error) {
+	e, ok := s.engine.(*postgresEngine)
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	return &Leases{engine: e, store: s}, nil
+}
+
+// Take adds a row for an instance and returns its lease.
+func (l *Leases) Take(ctx context.Context, i Instance, term time.Duration) (lease int64, err error) {
+	err = l.store.Write(ctx, func(tx *Tx) error {
+		if _, err := tx.exec(deleteInstances, keepInstances); err != nil {
+			return err
+		}
+		after, err := tx.reserve("lease", 1)
+		if err != nil {
+			return err
+		}
+		lease = after - 1
+		_, err = tx.exec(insertInstance, lease, i.Name, i.Address, i.Fingerprint, i.Version, i.Schema, term.Milliseconds())
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("take a lease: %w", err)
+	}
+	return lease, nil
+}
+
+// Renew renews the lease of an instance, notes what else it says of itself, and
+// returns all that are alive, in one statement. A lease that has run out gives
+// ErrLeaseLost, and the others all the same.
+func (l *Leases) Renew(ctx context.Context, i Instance, term time.Duration) (live []Instance, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.c == nil || l.c.pc.IsClosed() {
+		c, err := pgconn.ConnectConfig(ctx, &l.engine.config.Config)
+		if err != nil {
+			return nil, fmt.Errorf("renew the lease: %w", err)
+		}
+		l.c = newPgConn(c)
+	}
+	l.c.ctx = ctx
+	live, err = query(&Read{ctx: ctx, conn: l.c}, renewInstance, scanInstance,
+		i.Lease, term.Milliseconds(), i.Draining, i.Position, i.Rooms, i.Bus)
+	if err != nil {
+		l.drop()
+		return nil, fmt.Errorf("renew the lease: %w", err)
+	}
+	for _, other := range live {
+		if other.Lease == i.Lease {
+			return live, nil
+		}
+	}
+	return live, ErrLeaseLost
+}
+
+// End ends a lease at once.
+func (l *Leases) End(ctx context.Context, lease int64) error {
+	err := l.store.Write(ctx, func(tx *Tx) error {
+		_, err := tx.exec(endInstance, lease)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("end the lease: %w", err)
+	}
+	return nil
+}
+
+// Close closes the connection. No lease is ended by it.
+func (l *Leases) Close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.drop()
+}
+
+func (l *Leases) drop() {
+	if l.c == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := l.c.pc.Close(ctx); err != nil {
+		l.engine.opt.Log.Debug("close connection", "err", err)
+	}
+	l.c = nil
+}
+
+// Outward is the address of this machine from which the database is reached:
+// loopback when it is on this machine.
+func (l *Leases) Outward() (string, error) {
+	host := l.engine.config.Host
+	if host == "" || strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@") {
+		return "127.0.0.1", nil
+	}
+	// Nothing is sent: the kernel only chooses a route.
+	c, err := net.Dial("udp", net.JoinHostPort(host, strconv.Itoa(int(l.engine.config.Port))))
+	if err != nil {
+		return "", fmt.Errorf("find the address that reaches the database: %w", err)
+	}
+	from, _, err := net.SplitHostPort(c.LocalAddr().String())
+	return from, errors.Join(err, c.Close())
+}
+
+// NewestMigration is the number of the newest migration that this program knows.
+func NewestMigration() (int64, error) {
+	names, err := migrations(dialectPostgres)
+	if err != nil || len(names) == 0 {
+		return 0, err
+	}
+	number, _, _ := strings.Cut(names[len(names)-1], "_")
+	return strconv.ParseInt(number, 10, 64)
+}
