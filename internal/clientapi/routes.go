@@ -82,16 +82,16 @@ func (a *API) Routes() []httpkit.Route {
 		route("DELETE", client+"/v3/directory/room/{roomAlias}", a.deleteAlias),
 		route("GET", client+"/v3/rooms/{roomId}/aliases", a.aliases),
 		route("GET", client+"/v3/joined_rooms", a.joinedRooms),
-		route("POST", client+"/v3/rooms/{roomId}/invite", a.invite),
-		route("POST", client+"/v3/join/{roomIdOrAlias}", a.joinByName),
-		route("POST", client+"/v3/rooms/{roomId}/join", a.join),
-		route("POST", client+"/v3/knock/{roomIdOrAlias}", a.knock),
-		route("POST", client+"/v3/rooms/{roomId}/leave", a.leave),
-		route("POST", client+"/v3/rooms/{roomId}/forget", a.forget),
-		route("POST", client+"/v3/rooms/{roomId}/kick", a.kick),
-		route("POST", client+"/v3/rooms/{roomId}/ban", a.ban),
-		route("POST", client+"/v3/rooms/{roomId}/unban", a.unban),
-		route("POST", client+"/v3/rooms/{roomId}/upgrade", a.upgradeRoom),
+		homed("roomId", "POST", client+"/v3/rooms/{roomId}/invite", a.invite),
+		homed("roomIdOrAlias", "POST", client+"/v3/join/{roomIdOrAlias}", a.joinByName),
+		homed("roomId", "POST", client+"/v3/rooms/{roomId}/join", a.join),
+		homed("roomIdOrAlias", "POST", client+"/v3/knock/{roomIdOrAlias}", a.knock),
+		homed("roomId", "POST", client+"/v3/rooms/{roomId}/leave", a.leave),
+		homed("roomId", "POST", client+"/v3/rooms/{roomId}/forget", a.forget),
+		homed("roomId", "POST", client+"/v3/rooms/{roomId}/kick", a.kick),
+		homed("roomId", "POST", client+"/v3/rooms/{roomId}/ban", a.ban),
+		homed("roomId", "POST", client+"/v3/rooms/{roomId}/unban", a.unban),
+		homed("roomId", "POST", client+"/v3/rooms/{roomId}/upgrade", a.upgradeRoom),
 
 		limited(httpkit.LimitLookup, "GET", client+"/v3/directory/list/room/{roomId}", a.roomVisibility),
 		route("PUT", client+"/v3/directory/list/room/{roomId}", a.setRoomVisibility),
@@ -111,11 +111,11 @@ func (a *API) Routes() []httpkit.Route {
 		route("GET", client+"/v3/rooms/{roomId}/messages", a.messages),
 		route("GET", client+"/v3/rooms/{roomId}/context/{eventId}", a.eventContext),
 		route("GET", client+"/v1/rooms/{roomId}/timestamp_to_event", a.timestampToEvent),
-		route("PUT", client+"/v3/rooms/{roomId}/state/{eventType}", a.sendState),
-		route("PUT", client+"/v3/rooms/{roomId}/state/{eventType}/", a.sendState),
-		route("PUT", client+"/v3/rooms/{roomId}/state/{eventType}/{stateKey}", a.sendState),
-		route("PUT", client+"/v3/rooms/{roomId}/send/{eventType}/{txnId}", a.sendEvent),
-		route("PUT", client+"/v3/rooms/{roomId}/redact/{eventId}/{txnId}", a.redact),
+		homed("roomId", "PUT", client+"/v3/rooms/{roomId}/state/{eventType}", a.sendState),
+		homed("roomId", "PUT", client+"/v3/rooms/{roomId}/state/{eventType}/", a.sendState),
+		homed("roomId", "PUT", client+"/v3/rooms/{roomId}/state/{eventType}/{stateKey}", a.sendState),
+		homed("roomId", "PUT", client+"/v3/rooms/{roomId}/send/{eventType}/{txnId}", a.sendEvent),
+		homed("roomId", "PUT", client+"/v3/rooms/{roomId}/redact/{eventId}/{txnId}", a.redact),
 
 		// Event relationships, threads. Spec: client-server-api#relationships-api
 		route("GET", client+"/v1/rooms/{roomId}/relations/{eventId}", a.relations),
@@ -184,6 +184,14 @@ func route[T any](method, pattern string, f func(*http.Request) (T, error)) http
 // limited is a line of the list with a limit class.
 func limited[T any](limit httpkit.Limit, method, pattern string, f func(*http.Request) (T, error)) httpkit.Route {
 	return httpkit.Route{Method: method, Pattern: pattern, Handler: httpkit.Adapt(f), Limit: limit}
+}
+
+// homed is a line of the list for requests that write a room, which its home does:
+// the path value names the room.
+func homed[T any](room, method, pattern string, f func(*http.Request) (T, error)) httpkit.Route {
+	r := route(method, pattern, f)
+	r.Home = room
+	return r
 }
 
 // LegacyRoutes are the v3 routes under r0, the prefix of clients from before

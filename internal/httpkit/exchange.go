@@ -40,7 +40,7 @@ var (
 	corsOrigin  = []string{"*"}
 	corsMethods = []string{"GET, POST, PUT, DELETE, PATCH, HEAD, OPTIONS"}
 	corsHeaders = []string{"X-Requested-With, Content-Type, Authorization"}
-	corsExpose  = []string{"Retry-After, X-Request-Id, X-Stoa-Instance"}
+	corsExpose  = []string{"Retry-After, X-Request-Id, X-Stoa-Instance, X-Stoa-Home"}
 	jsonType    = []string{"application/json"}
 )
 
@@ -91,7 +91,7 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	class := x.route.Limit
-	if l := m.limiters[class]; l != nil {
+	if l := m.limiters[class]; l != nil && !IsFromPeer(r) {
 		if err := l.Take(AddressKey(ClientAddress(r))); err != nil {
 			x.fail(err)
 			return
@@ -104,6 +104,9 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer flight.now.Add(-1)
+	if m.forwarded(x, r) {
+		return
+	}
 	x.route.handler.ServeHTTP(x, r)
 }
 

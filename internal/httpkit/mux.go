@@ -64,6 +64,9 @@ type Route struct {
 	Pattern string
 	Handler http.Handler
 	Limit   Limit
+	// Home is the name of the path value that says what the request changes, if it
+	// should be served by the home of that; see Options.Forward.
+	Home string
 }
 
 // Options are what a Mux needs. The zero value works.
@@ -90,6 +93,9 @@ type Options struct {
 	// InFlight bounds the requests of a class being served at a time; a class
 	// without an entry takes that of defaultInFlight.
 	InFlight map[Limit]int
+	// Forward is asked about requests of routes with a Home; nil = all are served
+	// here.
+	Forward Forwarder
 }
 
 // defaultInFlight is how many requests of a class are served at the same time;
@@ -111,6 +117,7 @@ type Mux struct {
 	clock     func() time.Time
 	translate func(error) *mxerr.Error
 	times     Times
+	forward   Forwarder
 	limiters  [limitClasses]*Limiter
 	inFlight  [limitClasses]struct{ now, max atomic.Int64 }
 	requestID requestIDs
@@ -140,7 +147,7 @@ type node struct {
 // NewMux makes a Mux of routes. An error names the route that is malformed or
 // stands twice.
 func NewMux(opts Options, routes ...[]Route) (*Mux, error) {
-	m := &Mux{log: opts.Log, trusted: opts.TrustedProxies, clock: opts.Clock, translate: opts.Translate}
+	m := &Mux{log: opts.Log, trusted: opts.TrustedProxies, clock: opts.Clock, translate: opts.Translate, forward: opts.Forward}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
@@ -193,6 +200,9 @@ func (m *Mux) add(r Route) error {
 	}
 	if int(r.Limit) >= limitClasses {
 		return fmt.Errorf("unknown limit class %d", r.Limit)
+	}
+	if r.Home != "" && !strings.Contains(r.Pattern, "{"+r.Home+"}") {
+		return fmt.Errorf("its home is %q, which is no value of the path", r.Home)
 	}
 	ready := &route{Route: r, handler: r.Handler, counts: m.metrics.route(r.Method, r.Pattern)}
 	at := &m.root
