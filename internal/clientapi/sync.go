@@ -27,9 +27,14 @@ func (a *API) sync(r *http.Request) (syncing, error) {
 // syncing is a /sync on its way to its answer.
 type syncing struct{ waiting *clientsync.Waiting }
 
-// ServeHTTP waits for the answer and writes it. A request that waits for long is parked.
+// ServeHTTP waits for the answer and writes it. A request that waits for long is parked, or is likely to: the next of a
+// client that did.
 func (s syncing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	answer, err := s.waiting.Impatiently(r.Context())
+	var answer *clientsync.Answer
+	var err error
+	if !httpkit.Waited(r) {
+		answer, err = s.waiting.Impatiently(r.Context())
+	}
 	if answer == nil && err == nil {
 		if httpkit.Park(w, r, s.wait) {
 			return
@@ -45,17 +50,18 @@ func (s syncing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // wait waits for the answer on a parked connection. The request has ended, so what is done has no deadline but its own.
 func (s syncing) wait(line *httpkit.Parked) {
-	answer, err := s.waiting.Parked(context.Background(), line)
-	switch {
-	case err != nil:
-		line.Fail(err)
-	case answer == nil:
-		line.Close()
-	default:
-		// An error means that the client has gone; the same token brings the same things again.
-		_ = line.Answer(answer.Body())
-		answer.Release()
-	}
+	s.waiting.Parked(context.Background(), line, func(answer *clientsync.Answer, err error) {
+		switch {
+		case err != nil:
+			line.Fail(err)
+		case answer == nil:
+			line.Close()
+		default:
+			// An error means that the client has gone; the same token brings the same things again.
+			_ = line.Answer(answer.Body())
+			answer.Release()
+		}
+	})
 }
 
 // parseSync reads what a client asks.

@@ -19,9 +19,9 @@ type phone struct {
 
 func newPhone() *phone { return &phone{began: make(chan struct{}), woken: make(chan bool, 8)} }
 
-func (p *phone) Wait() bool {
+func (p *phone) Wait(resume func(bool)) {
 	p.once.Do(func() { close(p.began) })
-	return <-p.woken
+	go func() { resume(<-p.woken) }()
 }
 
 func (p *phone) Wake() { p.woken <- true }
@@ -38,8 +38,7 @@ func TestParked(t *testing.T) {
 		p.must(err)
 		x, err := h.hub.Begin(h.t.Context(), &clientsync.Request{Viewer: p.Viewer, Since: p.since, Filter: f, Timeout: 30 * time.Second})
 		p.must(err)
-		go func() {
-			a, err := x.Parked(context.Background(), line)
+		x.Parked(context.Background(), line, func(a *clientsync.Answer, err error) {
 			if err != nil || a == nil {
 				got <- result{none: err == nil}
 				return
@@ -50,7 +49,7 @@ func TestParked(t *testing.T) {
 				h.t.Error(err)
 			}
 			got <- result{timeline: parsed.Rooms.Join[roomID].Timeline.bodies()}
-		}()
+		})
 		<-line.began
 		return got
 	}

@@ -51,7 +51,7 @@ func (h *Hub) Begin(ctx context.Context, req *Request) (*Waiting, error) {
 // Wait waits for the answer.
 func (x *Waiting) Wait(ctx context.Context) (*Answer, error) {
 	for {
-		a, reason, err := x.step(ctx, x.deadline, nil)
+		a, reason, err := x.step(ctx, x.deadline)
 		if a != nil || err != nil {
 			return a, err
 		}
@@ -63,7 +63,7 @@ func (x *Waiting) Wait(ctx context.Context) (*Answer, error) {
 func (x *Waiting) Impatiently(ctx context.Context) (*Answer, error) {
 	end := x.h.clock().Add(Patience)
 	for {
-		a, reason, err := x.step(ctx, earlier(end, x.deadline), nil)
+		a, reason, err := x.step(ctx, earlier(end, x.deadline))
 		switch {
 		case a != nil || err != nil:
 			return a, err
@@ -83,23 +83,35 @@ func earlier(a, b time.Time) time.Time {
 
 // Line is a connection on which a client waits.
 type Line interface {
-	// Wait waits until Wake; false if the client has gone.
-	Wait() bool
+	// Wait has resume called in another goroutine, once: with true after Wake, which may have come before, or if the client
+	// does something; with false if it has gone.
+	Wait(resume func(here bool))
 	// Wake ends Wait, now or when it is called. It does not block.
 	Wake()
 }
 
-// Parked waits for the answer like Wait, on a line instead of in a request. The answer is nil if the client has gone.
-func (x *Waiting) Parked(ctx context.Context, line Line) (*Answer, error) {
+// Parked waits for the answer like Wait, on a line instead of in a goroutine, and gives it to done, then or before it
+// returns. The answer is nil if the client has gone.
+func (x *Waiting) Parked(ctx context.Context, line Line, done func(*Answer, error)) {
 	for {
-		a, reason, err := x.step(ctx, x.deadline, line)
-		if a != nil || err != nil {
-			return a, err
+		a, w, err := x.look(ctx, x.deadline, line)
+		switch {
+		case a != nil || err != nil:
+			done(a, err)
+			return
+		case w == nil:
+			continue
 		}
-		if reason == hungUp {
-			return nil, nil
-		}
-		x.must = x.must || reason != news
+		line.Wait(func(here bool) {
+			reason := x.h.hangUp(w, here)
+			if reason == hungUp {
+				done(nil, nil)
+				return
+			}
+			x.must = x.must || reason != news
+			x.Parked(ctx, line, done)
+		})
+		return
 	}
 }
 
@@ -133,19 +145,31 @@ func (h *Hub) arrive(ctx context.Context, req *Request) error {
 }
 
 // step looks once, and answers or waits once, until a time at most.
-func (x *Waiting) step(ctx context.Context, until time.Time, line Line) (*Answer, why, error) {
+func (x *Waiting) step(ctx context.Context, until time.Time) (*Answer, why, error) {
+	a, w, err := x.look(ctx, until, nil)
+	if w != nil {
+		reason, err := x.h.wait(ctx, w)
+		return nil, reason, err
+	}
+	return a, news, err
+}
+
+// look looks once, and answers, or makes a waiter wait until a time at most. It gives neither if there was nothing to tell
+// after all.
+func (x *Waiting) look(ctx context.Context, until time.Time, line Line) (*Answer, *waiter, error) {
 	h := x.h
 	if x.must {
 		// Who does not wait expects to see what was acknowledged before.
 		if err := h.Await(ctx, h.store.Head()); err != nil {
-			return nil, 0, err
+			return nil, nil, err
 		}
 	}
 	u, err := h.user(ctx, x.req.Viewer)
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
 	p := plans.Get().(*plan)
+	defer p.release()
 	if x.c.since == 0 || x.req.FullState {
 		p.fromStore = true
 	} else {
@@ -155,28 +179,23 @@ func (x *Waiting) step(ctx context.Context, until time.Time, line Line) (*Answer
 			w.line = line
 		}
 		if ready := h.look(u, &x.c, p, w, until); !ready && w != nil {
-			p.release()
-			return h.wait(ctx, w)
+			return nil, w, nil
 		} else if w != nil {
 			w.line = nil
 			waiters.Put(w)
 		}
 	}
-	defer p.release()
 	a, err := h.attempt(ctx, x.req, &x.c, p, x.must)
-	return a, news, err
+	return a, nil, err
 }
 
 // wait waits until the waiter is ended.
-func (h *Hub) wait(ctx context.Context, w *waiter) (*Answer, why, error) {
-	if w.line != nil {
-		return h.waitOnLine(w)
-	}
+func (h *Hub) wait(ctx context.Context, w *waiter) (why, error) {
 	select {
 	case <-w.wake:
 		reason := w.why
 		waiters.Put(w)
-		return nil, reason, nil
+		return reason, nil
 	case <-ctx.Done():
 	}
 	h.mu.Lock()
@@ -187,12 +206,11 @@ func (h *Hub) wait(ctx context.Context, w *waiter) (*Answer, why, error) {
 	default:
 	}
 	waiters.Put(w)
-	return nil, 0, ctx.Err()
+	return 0, ctx.Err()
 }
 
-// waitOnLine waits until the waiter is ended, or its client does something.
-func (h *Hub) waitOnLine(w *waiter) (*Answer, why, error) {
-	here := w.line.Wait()
+// hangUp says why a wait on a line has ended, and ends it if it was the client that did something.
+func (h *Hub) hangUp(w *waiter, here bool) why {
 	h.mu.Lock()
 	reason := w.why
 	h.detach(w)
@@ -205,5 +223,5 @@ func (h *Hub) waitOnLine(w *waiter) (*Answer, why, error) {
 	}
 	w.line = nil
 	waiters.Put(w)
-	return nil, reason, nil
+	return reason
 }

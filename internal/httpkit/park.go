@@ -7,16 +7,16 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"runtime/debug"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 )
 
 // A request that waits for long holds two buffers, two goroutines with their stacks, and itself, together some 25 KiB.
-// Parking takes its connection out of net/http, so that it holds one small goroutine instead, and gives the connection back
-// to the server once the request is answered, for the next request on it.
+// Parking takes its connection out of net/http, so that it holds one small struct instead and no goroutine, and gives the
+// connection back to the server once the request is answered, for the next request on it.
 
 // parking is the listener of a Server: it accepts new connections, and those that come back.
 type parking struct {
@@ -27,6 +27,7 @@ type parking struct {
 	start    func() // begins to accept, once
 	end      func() // closes closed, once
 	parked   sync.WaitGroup
+	watcher  *watcher // nil where connections can't be watched: nothing is parked then
 }
 
 type accepted struct {
@@ -34,10 +35,14 @@ type accepted struct {
 	err  error
 }
 
-func newParking(l net.Listener) *parking {
+func newParking(l net.Listener, log *slog.Logger) *parking {
 	p := &parking{Listener: l, accepted: make(chan accepted), returned: make(chan net.Conn), closed: make(chan struct{})}
 	p.start = sync.OnceFunc(func() { go p.accept() })
 	p.end = sync.OnceFunc(func() { close(p.closed) })
+	var err error
+	if p.watcher, err = newWatcher(); err != nil {
+		log.Warn("requests that wait take more memory than they need: their connections can't be watched", "err", err)
+	}
 	return p
 }
 
@@ -94,52 +99,76 @@ func (p *parking) wait(ctx context.Context) error {
 
 type parkingKey struct{}
 
-// connContext notes on which listener the requests of a connection came in.
-func (p *parking) connContext(ctx context.Context, _ net.Conn) context.Context {
-	return context.WithValue(ctx, parkingKey{}, p)
+// origin is where a connection comes from.
+type origin struct {
+	parking *parking
+	waited  bool // its last request waited for long
 }
 
-// Parked is the connection of a request that waits outside of net/http. One goroutine waits with it; any may wake it.
+// connContext notes where the requests of a connection come from.
+func (p *parking) connContext(ctx context.Context, c net.Conn) context.Context {
+	again, ok := c.(*comeback)
+	return context.WithValue(ctx, parkingKey{}, origin{p, ok && again.waited})
+}
+
+// waitedLong is how long a request was parked if it waited for long. A client that got news sooner may well get news again.
+const waitedLong = time.Second
+
+// Waited reports whether the last request on the connection of a request waited for long, as this one then will.
+func Waited(r *http.Request) bool {
+	from, ok := r.Context().Value(parkingKey{}).(origin)
+	return ok && from.waited
+}
+
+// Parked is the connection of a request that waits outside of net/http.
 type Parked struct {
 	conn    net.Conn
+	raw     syscall.RawConn
 	parking *parking
 	head    string
 	times   *Times
 	log     *slog.Logger
-	early   [1]byte
+	since   time.Time
 	isEarly bool
 	closed  bool
+
+	mu     sync.Mutex // guards all below; the watcher's may be taken under it
+	resume func(here bool)
+	woken  bool
+	watch  uint64 // the watcher's name for the wait
 }
 
-// Park takes a request without a body out of net/http, and lets serve go on with it in a goroutine, which the Server waits
-// for when it drains: serve waits, and at last calls Answer, Fail or Close, once. Park returns false if the connection can't
-// be taken out, and the request goes on as it is. After true the handler returns at once, and uses neither the request nor
-// its ResponseWriter any more.
+// Park takes a request without a body out of net/http, and has serve go on with it: serve waits, and at last calls Answer,
+// Fail or Close, once, which the Server waits for when it drains. Park returns false if the connection can't be taken out,
+// and the request goes on as it is. After true the handler returns at once, and uses neither the request nor its
+// ResponseWriter any more.
 func Park(w http.ResponseWriter, r *http.Request, serve func(*Parked)) bool {
 	parked, ok := take(w, r)
 	if ok {
-		go parked.serve(serve)
+		parked.guard(func() { serve(parked) })
 	}
 	return ok
 }
 
-func (p *Parked) serve(serve func(*Parked)) {
+// guard calls f, whose panic ends the request alone.
+func (p *Parked) guard(f func()) {
 	defer func() {
 		if fault := recover(); fault != nil {
 			p.log.Error("panic in a parked request", "err", fault, "stack", string(debug.Stack()))
 			p.Close()
 		}
 	}()
-	serve(p)
+	f()
 }
 
 func take(w http.ResponseWriter, r *http.Request) (*Parked, bool) {
 	x, ok := w.(*exchange)
-	p, isParkable := r.Context().Value(parkingKey{}).(*parking)
-	if !ok || !isParkable || r.ProtoMajor != 1 || r.ProtoMinor != 1 || r.TLS != nil || r.Close || r.ContentLength != 0 ||
+	from, isParkable := r.Context().Value(parkingKey{}).(origin)
+	if !ok || !isParkable || from.parking.watcher == nil || r.ProtoMajor != 1 || r.ProtoMinor != 1 || r.TLS != nil || r.Close || r.ContentLength != 0 ||
 		r.Method != http.MethodGet {
 		return nil, false
 	}
+	p := from.parking
 	p.parked.Add(1)
 	conn, buffers, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -149,15 +178,11 @@ func take(w http.ResponseWriter, r *http.Request) (*Parked, bool) {
 	if again, ok := conn.(*comeback); ok {
 		conn = again.Conn
 	}
-	parked := &Parked{conn: conn, parking: p, head: x.mux.parked, times: &x.mux.times, log: x.mux.log}
-	if buffers.Reader.Buffered() > 0 {
-		// The client has sent its next request already. More than a byte would have to be kept for it, which is not worth it.
-		parked.isEarly = true
-	}
+	parked := &Parked{conn: conn, parking: p, head: x.mux.parked, times: &x.mux.times, log: x.mux.log, since: time.Now()}
+	// If the client has sent its next request already, more than a byte would have to be kept for it, which is not worth it.
 	// net/http set a deadline for reading the request, and another for its answer.
-	if err := conn.SetDeadline(time.Time{}); err != nil {
-		parked.isEarly = true
-	}
+	parked.raw, err = rawConn(parked.unwrapped())
+	parked.isEarly = err != nil || buffers.Reader.Buffered() > 0 || conn.SetDeadline(time.Time{}) != nil
 	x.status = http.StatusOK
 	return parked, true
 }
@@ -176,29 +201,54 @@ func (m *Mux) parkedHead() string {
 	return head
 }
 
-// Wait waits until Wake, or until the client does something else than wait: false if it has gone.
-func (p *Parked) Wait() bool {
-	if p.isEarly {
-		return true
+// Wait has resume called in a goroutine of its own, once: with true after Wake, which may have come before, or if the client
+// sends something, which wants an answer then; with false if the client has gone.
+func (p *Parked) Wait(resume func(here bool)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.woken && !p.isEarly {
+		p.resume = resume
+		if p.watch = p.parking.watcher.add(p); p.watch != 0 {
+			return
+		}
+		p.resume, p.isEarly = nil, true
 	}
-	n, err := p.conn.Read(p.early[:])
-	if n > 0 {
-		p.isEarly = true
-		return true
-	}
-	if !errors.Is(err, os.ErrDeadlineExceeded) {
-		return false
-	}
-	return p.conn.SetReadDeadline(time.Time{}) == nil // for the next Wait
+	p.woken = false
+	go p.guard(func() { resume(true) })
 }
-
-// longAgo is a deadline that has passed.
-var longAgo = time.Unix(1, 0)
 
 // Wake ends Wait, now or when it is called. It does not block.
 func (p *Parked) Wake() {
-	// An error means that the connection is closed, which ends Wait too.
-	_ = p.conn.SetReadDeadline(longAgo)
+	if resume := p.end(true); resume != nil {
+		go p.guard(func() { resume(true) })
+	}
+}
+
+// end ends the wait, if there is one that nobody has ended; if not, and wake is set, it ends the next.
+func (p *Parked) end(wake bool) (resume func(here bool)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	resume, p.resume = p.resume, nil
+	if resume != nil {
+		p.parking.watcher.remove(p)
+	} else {
+		p.woken = p.woken || wake
+	}
+	return resume
+}
+
+// stirred ends the wait because the client did something, so that there is something to read.
+func (p *Parked) stirred() {
+	resume := p.end(false)
+	if resume == nil {
+		return
+	}
+	go p.guard(func() {
+		var b [1]byte
+		n, _ := p.conn.Read(b[:]) // an error means that the client has gone
+		p.isEarly = n > 0
+		resume(n > 0)
+	})
 }
 
 // Answer writes the answer, whose body is JSON, and gives the connection back to its server. An error means that the client
@@ -240,7 +290,7 @@ func (p *Parked) Answer(body []byte) error {
 	p.closed = true // for this request
 	defer p.parking.parked.Done()
 	select {
-	case p.parking.returned <- &comeback{Conn: p.conn, times: p.times, idle: true}:
+	case p.parking.returned <- &comeback{Conn: p.conn, times: p.times, idle: true, waited: time.Since(p.since) >= waitedLong}:
 	case <-p.parking.closed:
 		return p.conn.Close()
 	}
@@ -251,13 +301,17 @@ func (p *Parked) Answer(body []byte) error {
 // request has to come soon; but it is one between requests, which may be idle for longer.
 type comeback struct {
 	net.Conn
-	times *Times
-	idle  bool
+	times  *Times
+	idle   bool
+	waited bool // its last request waited for long
 }
+
+// longAgo is later than any time by which net/http ends a read.
+var longAgo = time.Unix(1000, 0)
 
 // SetReadDeadline implements net.Conn. While the connection is idle its deadline is that of idle ones, whatever is asked.
 func (c *comeback) SetReadDeadline(t time.Time) error {
-	if c.idle && t != longAgo && !t.IsZero() {
+	if c.idle && t.After(longAgo) {
 		t = time.Now().Add(c.times.Idle)
 	}
 	return c.Conn.SetReadDeadline(t)
@@ -281,10 +335,21 @@ func (c *comeback) ReadFrom(r io.Reader) (int64, error) {
 	return io.Copy(struct{ io.Writer }{c.Conn}, r)
 }
 
+// rawConn is what the system knows of a connection.
+func rawConn(c net.Conn) (syscall.RawConn, error) {
+	if s, ok := c.(syscall.Conn); ok {
+		return s.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
+}
+
 // unwrapped is the connection as net.Buffers knows it, to write several pieces at once.
 func (p *Parked) unwrapped() net.Conn {
-	if tcp, ok := p.conn.(*boundedTCP); ok {
-		return tcp.TCPConn
+	switch c := p.conn.(type) {
+	case *boundedTCP:
+		return c.TCPConn
+	case *boundedConn:
+		return c.Conn
 	}
 	return p.conn
 }

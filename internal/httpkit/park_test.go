@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -28,21 +29,24 @@ func newLot(t *testing.T) *lot { return newLotWithin(t, DefaultTimes) }
 
 func newLotWithin(t *testing.T, times Times) *lot {
 	t.Helper()
-	p := &lot{t: t, parked: make(chan *Parked, 8), gone: make(chan struct{}, 8), ended: make(chan error, 1)}
+	p := &lot{t: t, parked: make(chan *Parked, 8), gone: make(chan struct{}, 256), ended: make(chan error, 1)}
 	mux, err := NewMux(Options{Instance: "here", Times: times}, []Route{
 		{Method: "GET", Pattern: "/now", Handler: Adapt(func(*http.Request) (Raw, error) { return Raw(`"now"`), nil })},
+		{Method: "GET", Pattern: "/waited", Handler: Adapt(func(r *http.Request) (Raw, error) { return strconv.AppendBool(nil, Waited(r)), nil })},
 		{Method: "GET", Pattern: "/long", Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			Park(w, r, func(line *Parked) { _ = line.Answer([]byte(long)) }) // the test sees what arrives
 		})},
 		{Method: "GET", Pattern: "/park", Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			ok := Park(w, r, func(line *Parked) {
 				p.parked <- line
-				if !line.Wait() {
-					line.Close()
-					p.gone <- struct{}{}
-					return
-				}
-				_ = line.Answer([]byte(`"later"`)) // the test sees what arrives
+				line.Wait(func(here bool) {
+					if !here {
+						line.Close()
+						p.gone <- struct{}{}
+						return
+					}
+					_ = line.Answer([]byte(`"later"`)) // the test sees what arrives
+				})
 			})
 			if !ok {
 				t.Error("could not park")
@@ -176,6 +180,39 @@ func TestPark(t *testing.T) {
 		line.Wake()
 		p.want(r, `"later"`)
 		<-drained
+	})
+	t.Run("only a connection that waited for long is known as one", func(t *testing.T) {
+		t.Parallel()
+		p := newLot(t)
+		c, r := p.dial()
+		p.ask(c, "/waited")
+		p.want(r, "false")
+		p.ask(c, "/park")
+		(<-p.parked).Wake()
+		p.want(r, `"later"`)
+		p.ask(c, "/waited")
+		p.want(r, "false")
+		p.ask(c, "/park")
+		line := <-p.parked
+		line.since = line.since.Add(-time.Minute)
+		line.Wake()
+		p.want(r, `"later"`)
+		p.ask(c, "/waited")
+		p.want(r, "true")
+		_ = c.Close()
+		p.drain()
+	})
+	t.Run("of a wake and a client that goes away at the same time, one counts", func(t *testing.T) {
+		t.Parallel()
+		p := newLot(t)
+		for range 200 {
+			c, _ := p.dial()
+			p.ask(c, "/park")
+			line := <-p.parked
+			go line.Wake()
+			_ = c.Close()
+		}
+		p.drain() // panics if a connection is given back twice, waits for ever if never
 	})
 	t.Run("a long answer arrives whole", func(t *testing.T) {
 		t.Parallel()

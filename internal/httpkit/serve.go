@@ -93,7 +93,7 @@ func NewServer(l net.Listener, h http.Handler, t *tls.Config, log *slog.Logger) 
 
 func newServer(l net.Listener, h http.Handler, t *tls.Config, log *slog.Logger, times Times) *Server {
 	s := &Server{
-		listener: newParking(&boundedListener{Listener: l, free: make(chan struct{}, MaxConnections)}),
+		listener: newParking(&boundedListener{Listener: l, free: make(chan struct{}, MaxConnections)}, log),
 		unused:   map[net.Conn]struct{}{},
 	}
 	s.http = http.Server{
@@ -161,6 +161,7 @@ func (s *Server) Drain(ctx context.Context) error {
 	if err != nil {
 		err = errors.Join(fmt.Errorf("drain %s: %w", s.listener.Addr(), err), s.http.Close())
 	}
+	s.listener.watcher.close()
 	// A Server that was never started must let go of its listener too.
 	if closing := s.listener.Close(); closing != nil && !errors.Is(closing, net.ErrClosed) {
 		err = errors.Join(err, fmt.Errorf("close %s: %w", s.listener.Addr(), closing))
