@@ -185,9 +185,22 @@ func (g *graph) resolve(states []snapshot) (snapshot, error) {
 
 // resolveDiff resolves the entries in which states differ.
 func (g *graph) resolveDiff(base snapshot, count int, order []store.KeyNum, branches map[store.KeyNum][]store.EventNum) (snapshot, error) {
-	pairs, err := g.t.rs.store.Pairs(g.read, order)
+	in, err := g.input(base, count, order, branches)
 	if err != nil {
 		return snapshot{}, err
+	}
+	resolved, err := stateres.Resolve(in)
+	if err != nil {
+		return snapshot{}, fmt.Errorf("resolve states of %s: %w", g.t.r.id, err)
+	}
+	return g.withResolved(base, resolved)
+}
+
+// input is what stateres is asked about the entries in which states differ.
+func (g *graph) input(base snapshot, count int, order []store.KeyNum, branches map[store.KeyNum][]store.EventNum) (stateres.Input, error) {
+	pairs, err := g.t.rs.store.Pairs(g.read, order)
+	if err != nil {
+		return stateres.Input{}, err
 	}
 	in := stateres.Input{
 		Rules: g.t.r.rules, Branches: count, Events: g,
@@ -215,11 +228,7 @@ func (g *graph) resolveDiff(base snapshot, count int, order []store.KeyNum, bran
 		}
 		in.Conflicts = append(in.Conflicts, c)
 	}
-	resolved, err := stateres.Resolve(in)
-	if err != nil {
-		return snapshot{}, fmt.Errorf("resolve states of %s: %w", g.t.r.id, err)
-	}
-	return g.withResolved(base, resolved)
+	return in, nil
 }
 
 // withResolved is the base with the resolved entries that differ from it.
@@ -271,6 +280,8 @@ func (g *graph) Event(ref stateres.Ref) (*event.PDU, error) {
 	return g.t.rs.load1(g.read, g.t.r.rules, store.EventNum(ref))
 }
 
+var _ stateres.Bulk = (*graph)(nil)
+
 // AuthEvents implements stateres.Graph.
 func (g *graph) AuthEvents(ref stateres.Ref) ([]stateres.Ref, error) {
 	nums := g.coming[store.EventNum(ref)].edges.Auth
@@ -281,11 +292,40 @@ func (g *graph) AuthEvents(ref stateres.Ref) ([]stateres.Ref, error) {
 		}
 		nums = e.Edges.Auth
 	}
+	return refsOf(nums), nil
+}
+
+// ManyAuthEvents implements stateres.Bulk, with one query.
+func (g *graph) ManyAuthEvents(refs []stateres.Ref) ([][]stateres.Ref, error) {
+	nums := make([]store.EventNum, 0, len(refs))
+	for _, ref := range refs {
+		if _, ok := g.coming[store.EventNum(ref)]; !ok {
+			nums = append(nums, store.EventNum(ref))
+		}
+	}
+	stored, err := g.read.EdgesOf(nums)
+	if err != nil {
+		return nil, fmt.Errorf("auth events of %d events: %w", len(nums), err)
+	}
+	lists := make([][]stateres.Ref, len(refs))
+	for i, ref := range refs {
+		if c, ok := g.coming[store.EventNum(ref)]; ok {
+			lists[i] = refsOf(c.edges.Auth)
+		} else if edges, ok := stored[store.EventNum(ref)]; ok {
+			lists[i] = refsOf(edges.Auth)
+		} else {
+			return nil, fmt.Errorf("event number %d: %w", ref, store.ErrNotFound)
+		}
+	}
+	return lists, nil
+}
+
+func refsOf(nums []store.EventNum) []stateres.Ref {
 	refs := make([]stateres.Ref, len(nums))
 	for i, num := range nums {
 		refs[i] = stateres.Ref(num)
 	}
-	return refs, nil
+	return refs
 }
 
 // Rejected implements stateres.Graph.
