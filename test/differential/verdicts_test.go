@@ -235,6 +235,10 @@ func gmslKnown() []*known {
 			return q.theirs == nil && q.PDU.Type() == event.TypePowerLevels && errors.As(err, &content) &&
 				strings.Contains(string(q.PDU.Content()), ":null")
 		}},
+		{name: "power levels: notifications are read before version 6", explains: func(q question) bool {
+			return q.theirs != nil && q.PDU.Type() == event.TypePowerLevels && !q.room.Rules.NotificationLevels &&
+				canonicaljson.Get(q.PDU.Content(), "notifications") != nil && strings.Contains(q.theirs.Error(), "unparseable power_levels")
+		}},
 		{name: "power levels: users_default may be set above one's own", explains: func(q question) bool {
 			return q.theirs == nil && q.PDU.Type() == event.TypePowerLevels && strings.Contains(q.ours.Reason, "users_default")
 		}},
