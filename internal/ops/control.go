@@ -38,6 +38,7 @@ func controlRoutes(s *services) []httpkit.Route {
 		tokenList.route(s),
 		tokenRevoke.route(s),
 		doctorStore.route(s),
+		clusterStatus.route(s),
 	}
 }
 

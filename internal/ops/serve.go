@@ -20,6 +20,7 @@ import (
 	"stoa/internal/auth"
 	"stoa/internal/clientapi"
 	"stoa/internal/clientsync"
+	"stoa/internal/cluster"
 	"stoa/internal/config"
 	"stoa/internal/directory"
 	"stoa/internal/e2ee"
@@ -75,6 +76,9 @@ func (t *terminal) serve(ctx context.Context, stopped func(), cfg *config.Config
 	if err != nil {
 		return errors.Join(err, s.close())
 	}
+	if err := srv.cluster.Join(ctx, srv.client); err != nil {
+		return errors.Join(err, srv.stop(log), s.close())
+	}
 	if err := srv.listen(); err != nil {
 		return errors.Join(err, srv.stop(log), s.close())
 	}
@@ -109,6 +113,7 @@ type server struct {
 
 	client, federation, control http.Handler
 
+	cluster    *cluster.Cluster
 	hub        *clientsync.Hub
 	background []func(context.Context) error // run beside requests, until the last has been answered
 	halt       context.CancelFunc            // ends them
@@ -125,7 +130,15 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 	callers := auth.New(auth.Options{
 		Store: s.store, Accounts: s.accounts, Sessions: s.sessions, Log: log, RateLimits: bool(cfg.RateLimits),
 	})
-	for _, c := range []prometheus.Collector{s.store, s.accounts, s.rooms, callers} {
+	var err error
+	srv.cluster, err = cluster.New(cluster.Options{
+		Store: s.store, Name: cfg.Instance, Listen: cfg.ClusterListen, Version: Version(), Log: log,
+		Rooms: s.rooms.Resident, Position: func() store.Position { return srv.hub.Head() },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("prepare the cluster: %w", err)
+	}
+	for _, c := range []prometheus.Collector{s.store, s.accounts, s.rooms, callers, srv.cluster} {
 		if err := srv.registry.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
@@ -149,7 +162,7 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 		{"stream and transaction IDs", func(ctx context.Context) error { return s.store.Maintain(ctx, store.Retention{}) }},
 		{"claimed one-time keys", keys.Expire},
 	}}
-	srv.background = []func(context.Context) error{srv.hub.Run, typing.Run, presence.Run, s.rooms.Run, chores.run, telemetry.ReturnMemory}
+	srv.background = []func(context.Context) error{srv.cluster.Run, srv.hub.Run, typing.Run, presence.Run, s.rooms.Run, chores.run, telemetry.ReturnMemory}
 	api := clientapi.New(clientapi.Options{
 		ServerName:   cfg.ServerName,
 		PublicURL:    cfg.PublicURL,
@@ -189,6 +202,7 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 		return nil, fmt.Errorf("build federation routes: %w", err)
 	}
 	opts.Registerer = srv.registry
+	opts.Forward = srv.cluster
 	if cfg.RateLimits {
 		opts.AddressLimits = httpkit.DefaultAddressLimits(time.Now)
 	}
@@ -201,6 +215,7 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 	srv.health.Add("store", func(ctx context.Context) error {
 		return s.store.Read(ctx, func(*store.Read) error { return nil })
 	})
+	srv.health.Add("cluster", func(context.Context) error { return srv.cluster.Healthy() })
 	srv.health.Add("draining", func(context.Context) error {
 		if srv.draining.Load() {
 			return errors.New("the server is stopping")
@@ -251,7 +266,10 @@ func (srv *server) listen() error {
 		}
 	}
 	if cfg.AdminListen != "" {
-		if err := srv.open(cfg.AdminListen, telemetry.AdminHandler(srv.registry, srv.health), nil); err != nil {
+		admin := http.NewServeMux()
+		admin.Handle("/", telemetry.AdminHandler(srv.registry, srv.health))
+		admin.Handle("GET /cluster", clusterPage(srv.services))
+		if err := srv.open(cfg.AdminListen, admin, nil); err != nil {
 			return fmt.Errorf("admin_listen: %w", err)
 		}
 	}
@@ -304,12 +322,18 @@ func (srv *server) stop(log *slog.Logger) error {
 	srv.hub.Stop()
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
+	if err := srv.cluster.Drain(ctx); err != nil {
+		log.Warn("the other instances were not told that this one stops", "err", err)
+	}
 	var drains errorGroup
 	for _, s := range srv.servers {
 		drains.run(func() error { return s.Drain(ctx) })
 	}
 	if err := drains.wait(); err != nil {
 		log.Warn("requests were cut off", "err", err)
+	}
+	if err := srv.cluster.Leave(ctx); err != nil {
+		log.Warn("leave the cluster", "err", err)
 	}
 	if srv.halt != nil {
 		srv.halt()

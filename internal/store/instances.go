@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 )
 
 // ErrLeaseLost says that a lease has run out: it can't be renewed.
@@ -36,6 +37,8 @@ type Instance struct {
 	Draining  bool
 	// Position is up to where it has read the stream.
 	Position Position
+	// Head was the newest position of the stream when it said so.
+	Head Position
 	// Rooms counts the rooms that it holds in memory.
 	Rooms int64
 	// Bus says that the wake-ups of other instances reach it.
@@ -53,24 +56,25 @@ var (
 	deleteInstances = stmt(`DELETE FROM instances WHERE expires_ts < ` + databaseNow + ` - $1`)
 	// The main query does not see what the first part writes, hence the union.
 	renewInstance = stmt(`WITH now AS MATERIALIZED (SELECT ` + databaseNow + ` AS ms),
-		mine AS (UPDATE instances i SET expires_ts = now.ms + $2, draining = $3, position = $4, rooms = $5, bus = $6
+		mine AS (UPDATE instances i SET expires_ts = now.ms + $2, draining = $3, position = $4,
+				head = GREATEST($4, (SELECT COALESCE(MAX(pos), 0) FROM stream)), rooms = $5, bus = $6
 			FROM now WHERE i.lease = $1 AND i.expires_ts > now.ms
 			RETURNING i.lease, i.name, i.address, i.fingerprint, i.version, i.schema, i.started_ts, i.expires_ts, i.draining,
-				i.position, i.rooms, i.bus)
+				i.position, i.head, i.rooms, i.bus)
 		SELECT * FROM mine UNION ALL
 		SELECT i.lease, i.name, i.address, i.fingerprint, i.version, i.schema, i.started_ts, i.expires_ts, i.draining,
-			i.position, i.rooms, i.bus
+			i.position, i.head, i.rooms, i.bus
 		FROM instances i, now WHERE i.expires_ts > now.ms AND i.lease <> $1`)
 	endInstance     = stmt(`UPDATE instances SET expires_ts = ` + databaseNow + `, draining = 1 WHERE lease = $1`)
 	selectInstances = stmt(`SELECT i.lease, i.name, i.address, i.fingerprint, i.version, i.schema, i.started_ts, i.expires_ts,
-			i.draining, i.position, i.rooms, i.bus, now.ms
+			i.draining, i.position, i.head, i.rooms, i.bus, now.ms
 		FROM instances i, (SELECT ` + databaseNow + ` AS ms) now WHERE i.expires_ts > now.ms ORDER BY i.lease LIMIT 1000`)
 )
 
 func scanInstance(row *Row) (i Instance) {
 	row.Scan(&i.Lease, &i.Name, &i.Address, &i.Fingerprint, &i.Version, &i.Schema, &i.StartedTS, &i.ExpiresTS)
 	i.Draining = row.Bool()
-	i.Position = num[Position](row)
+	i.Position, i.Head = num[Position](row), num[Position](row)
 	i.Rooms = row.Int()
 	i.Bus = row.Bool()
 	return i
@@ -139,7 +143,12 @@ func (l *Leases) Renew(ctx context.Context, i Instance, term time.Duration) (liv
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.c == nil || l.c.pc.IsClosed() {
-		c, err := pgconn.ConnectConfig(ctx, &l.engine.config.Config)
+		config := l.engine.config.Config.Copy()
+		// Whoever waits for a lease has no time to have a query cancelled.
+		config.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
+			return &pgconn.DeadlineContextWatcherHandler{Conn: c.Conn()}
+		}
+		c, err := pgconn.ConnectConfig(ctx, config)
 		if err != nil {
 			return nil, fmt.Errorf("renew the lease: %w", err)
 		}

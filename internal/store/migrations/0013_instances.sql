@@ -13,6 +13,7 @@ CREATE TABLE instances (
 	expires_ts  BIGINT NOT NULL,
 	draining    BIGINT NOT NULL DEFAULT 0,
 	position    BIGINT NOT NULL DEFAULT 0, -- up to where it has read the stream
+	head        BIGINT NOT NULL DEFAULT 0, -- of the stream when it said so
 	rooms       BIGINT NOT NULL DEFAULT 0, -- held in memory
 	bus         BIGINT NOT NULL DEFAULT 0  -- 1: its wake-ups arrive
 );

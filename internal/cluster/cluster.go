@@ -1,0 +1,329 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"stoa/internal/store"
+)
+
+// Times of membership. An owner acts until two thirds of the term after the time
+// before it last asked, by its own monotonic clock, so that clocks which differ do
+// no harm.
+const (
+	term      = 6 * time.Second
+	actFor    = term * 2 / 3
+	beatEvery = 1500 * time.Millisecond
+	beatLimit = 2 * time.Second
+)
+
+// Options are what a Cluster is made of.
+type Options struct {
+	Store *store.Store
+	// Name is this instance's, different from those of the others.
+	Name string
+	// Listen is where other instances reach this one: host:port. Empty: a free port
+	// on the address that reaches the database.
+	Listen string
+	// Version is what others are told of the program.
+	Version string
+	// Rooms counts the rooms in memory, Position is up to where the stream was read,
+	// BusHealthy says whether the wake-ups of others arrive. Any may be nil.
+	Rooms      func() int
+	Position   func() store.Position
+	BusHealthy func() bool
+	// Log and Clock may be nil: no log, the system's clock.
+	Log   *slog.Logger
+	Clock func() time.Time
+}
+
+// Cluster is this instance among the others. With SQLite it is alone: it is home of
+// all, and every method does nothing.
+type Cluster struct {
+	opt      Options
+	log      *slog.Logger
+	leases   *store.Leases // nil: alone
+	identity *identity
+	metrics  metrics
+
+	view     atomic.Pointer[view]
+	own      atomic.Pointer[store.Instance] // what was taken and announced; nil before Join
+	asked    atomic.Pointer[time.Time]      // before the last renewal that succeeded
+	draining atomic.Bool
+
+	// beating is held by the one who renews the lease. It guards left, warned and
+	// the making of views.
+	beating sync.Mutex
+	left    bool
+	warned  bool // of another instance of the same name
+
+	listener net.Listener
+	server   *http.Server
+	runs     sync.WaitGroup     // what serves and what watches peers
+	ctx      context.Context    // of what watches peers
+	halt     context.CancelFunc // ends them
+	failed   chan error         // capacity 1: of the server
+	soon     chan struct{}      // capacity 1: Run renews at once
+	reread   reread
+}
+
+// New makes a Cluster. It does nothing before Join.
+func New(opt Options) (*Cluster, error) {
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	if opt.Clock == nil {
+		opt.Clock = time.Now
+	}
+	if opt.Rooms == nil {
+		opt.Rooms = func() int { return 0 }
+	}
+	if opt.Position == nil {
+		opt.Position = opt.Store.Head
+	}
+	if opt.BusHealthy == nil {
+		opt.BusHealthy = func() bool { return true }
+	}
+	c := &Cluster{opt: opt, log: opt.Log, failed: make(chan error, 1), soon: make(chan struct{}, 1)}
+	leases, err := opt.Store.Leases()
+	if errors.Is(err, errors.ErrUnsupported) {
+		return c, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.leases = leases
+	c.identity, err = newIdentity(opt.Clock())
+	return c, err
+}
+
+// Join opens the listener for other instances, which serves handler to them, and
+// announces this instance. It comes before clients are let in. Run keeps what it
+// begins, Leave ends it.
+func (c *Cluster) Join(ctx context.Context, handler http.Handler) error {
+	if c.leases == nil {
+		return nil
+	}
+	address, err := c.listen()
+	if err != nil {
+		return fmt.Errorf("cluster_listen: %w", err)
+	}
+	schema, err := store.NewestMigration()
+	if err != nil {
+		return err
+	}
+	c.own.Store(&store.Instance{
+		Name: c.opt.Name, Address: address, Fingerprint: c.identity.fingerprint, Version: c.opt.Version, Schema: schema,
+	})
+	c.ctx, c.halt = context.WithCancel(context.Background()) // Leave ends it, after requests that are drained
+	c.serve(handler)
+	ctx, cancel := context.WithTimeout(ctx, beatLimit)
+	defer cancel()
+	if err := c.beat(ctx); err != nil {
+		return errors.Join(fmt.Errorf("join the cluster: %w", err), c.Leave(ctx))
+	}
+	return nil
+}
+
+// Run renews the lease until ctx ends or the Cluster is left.
+func (c *Cluster) Run(ctx context.Context) error {
+	if c.leases == nil {
+		<-ctx.Done()
+		return nil
+	}
+	tick := time.NewTicker(beatEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.ctx.Done():
+			return nil
+		case err := <-c.failed:
+			return err
+		case <-tick.C:
+		case <-c.soon:
+		}
+		beat, cancel := context.WithTimeout(ctx, beatLimit)
+		err := c.beat(beat)
+		cancel()
+		if err != nil && ctx.Err() == nil && c.ctx.Err() == nil {
+			c.log.Warn("the lease of this instance could not be renewed", "err", err)
+		}
+	}
+}
+
+// beat renews the lease, takes a new one if it has run out, and looks who is there.
+func (c *Cluster) beat(ctx context.Context) error {
+	c.beating.Lock()
+	defer c.beating.Unlock()
+	if c.left {
+		return nil
+	}
+	own := *c.own.Load()
+	asked := c.opt.Clock()
+	own.Draining, own.Position = c.draining.Load(), c.opt.Position()
+	own.Rooms, own.Bus = int64(c.opt.Rooms()), c.opt.BusHealthy()
+	if own.Lease != 0 {
+		live, err := c.leases.Renew(ctx, own, term)
+		if err == nil {
+			c.seen(own, asked, live)
+			return nil
+		}
+		c.metrics.beatsFailed.Add(1)
+		if !errors.Is(err, store.ErrLeaseLost) {
+			return err
+		}
+		c.metrics.leasesLost.Add(1)
+		c.log.Warn("the lease of this instance had run out; it takes another", "lease", own.Lease)
+	}
+	lease, err := c.leases.Take(ctx, own, term)
+	if err != nil {
+		return err
+	}
+	own.Lease = lease
+	asked = c.opt.Clock()
+	live, err := c.leases.Renew(ctx, own, term)
+	if err != nil {
+		return err
+	}
+	c.seen(own, asked, live)
+	return nil
+}
+
+// seen makes a view of the rows that were read at a renewal.
+func (c *Cluster) seen(own store.Instance, asked time.Time, live []store.Instance) {
+	old := c.view.Load()
+	now := &view{peers: map[int64]*peer{}}
+	newest := map[string]store.Instance{}
+	for _, i := range live {
+		if i.Lease == own.Lease {
+			own.StartedTS, own.ExpiresTS = i.StartedTS, i.ExpiresTS
+		}
+		if i.Lease > newest[i.Name].Lease {
+			newest[i.Name] = i
+		}
+	}
+	for _, i := range live {
+		// A row of the same process from before it was frozen is no peer.
+		if i.Lease == own.Lease || i.Fingerprint == own.Fingerprint {
+			continue
+		}
+		var p *peer
+		if old != nil {
+			p = old.peers[i.Lease]
+		}
+		if p == nil {
+			p = c.newPeer(i)
+		}
+		p.draining.Store(i.Draining)
+		now.peers[i.Lease] = p
+		if !i.Draining && newest[i.Name].Lease == i.Lease {
+			now.members = append(now.members, member{name: i.Name, hash: memberHash(i.Name), peer: p})
+		}
+	}
+	if !own.Draining && newest[own.Name].Lease == own.Lease {
+		now.members = append(now.members, member{name: own.Name, hash: memberHash(own.Name)})
+	}
+	slices.SortFunc(now.members, func(a, b member) int { return strings.Compare(a.name, b.name) })
+	c.warnOfNamesake(newest[own.Name], own)
+	c.own.Store(&own)
+	c.asked.Store(&asked)
+	c.view.Store(now)
+	if old != nil {
+		for lease, p := range old.peers {
+			if now.peers[lease] == nil {
+				p.end()
+			}
+		}
+	}
+}
+
+// warnOfNamesake tells once that another instance has this one's name.
+func (c *Cluster) warnOfNamesake(newest, own store.Instance) {
+	if newest.Lease == own.Lease || c.warned {
+		return
+	}
+	c.warned = true
+	c.log.Warn("another instance has the same name, and the rooms that would be this one's; give each its own (instance)",
+		"instance", own.Name, "addr", newest.Address)
+}
+
+// Acting says that the lease is not in doubt: this instance may do what it owns.
+// An instance that can't reach the database, or that was frozen, stops acting
+// before the others take over.
+func (c *Cluster) Acting() bool {
+	if c.leases == nil {
+		return true
+	}
+	asked := c.asked.Load()
+	return asked != nil && c.opt.Clock().Sub(*asked) < actFor
+}
+
+// Healthy says why this instance should get no requests: nil if it should.
+func (c *Cluster) Healthy() error {
+	if c.Acting() {
+		return nil
+	}
+	return errors.New("the lease of this instance is in doubt: the database was not reached of late")
+}
+
+// Lease is the number of the lease, 0 when alone. It fences the cursors of what is
+// owned.
+func (c *Cluster) Lease() int64 {
+	if own := c.own.Load(); own != nil {
+		return own.Lease
+	}
+	return 0
+}
+
+// Drain gives the rooms of this instance away. It goes on serving and forwarding;
+// the others know when they next renew their leases.
+func (c *Cluster) Drain(ctx context.Context) error {
+	c.draining.Store(true)
+	if c.leases == nil || c.own.Load() == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, beatLimit)
+	defer cancel()
+	return c.beat(ctx)
+}
+
+// Leave ends the lease, and waits until the requests of other instances are
+// answered or ctx ends. It may be called without Join.
+func (c *Cluster) Leave(ctx context.Context) error {
+	if c.leases == nil || c.halt == nil {
+		return nil
+	}
+	err := c.server.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(fmt.Errorf("drain %s: %w", c.listener.Addr(), err), c.server.Close())
+	}
+	c.beating.Lock()
+	defer c.beating.Unlock()
+	if c.left {
+		return err
+	}
+	c.left = true
+	c.halt()
+	c.runs.Wait()
+	if v := c.view.Swap(nil); v != nil {
+		for _, p := range v.peers {
+			p.end()
+		}
+	}
+	if lease := c.own.Load().Lease; lease != 0 {
+		err = errors.Join(err, c.leases.End(ctx, lease))
+	}
+	c.leases.Close()
+	return err
+}

@@ -1,0 +1,112 @@
+package cluster
+
+// The home of a key is the member with the highest score for it (rendezvous
+// hashing): when a member comes or goes, only its own keys move. All processes of
+// all releases must choose alike, so this is fixed for ever:
+//
+//	score = mix(fnv(kind, 0, key) XOR mix(fnv(name)))
+//
+// fnv is FNV-1a with 64 bits, mix the finalizer of splitmix64, kind "room" for
+// homes, name that of the instance. Of equal scores the smaller name wins.
+
+const (
+	fnvOffset = 14695981039346656037
+	fnvPrime  = 1099511628211
+)
+
+func fnv(h uint64, s string) uint64 {
+	for i := range len(s) {
+		h = (h ^ uint64(s[i])) * fnvPrime
+	}
+	return h
+}
+
+func mix(h uint64) uint64 {
+	h += 0x9e3779b97f4a7c15
+	h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
+	h = (h ^ h>>27) * 0x94d049bb133111eb
+	return h ^ h>>31
+}
+
+// memberHash is an instance's part of the scores.
+func memberHash(name string) uint64 { return mix(fnv(fnvOffset, name)) }
+
+// keyHash is a key's part of the scores.
+func keyHash(kind, key string) uint64 {
+	return fnv((fnv(fnvOffset, kind)^0)*fnvPrime, key)
+}
+
+// member is an instance that keys may belong to.
+type member struct {
+	name string
+	hash uint64
+	peer *peer // nil: this instance
+}
+
+// view is what this instance last read of the others. It never changes; another
+// takes its place.
+type view struct {
+	// members are live and not draining, one a name, sorted by name.
+	members []member
+	// peers are all other live instances by their lease.
+	peers map[int64]*peer
+}
+
+// choose gives the member with the highest score; nil if there is none. If
+// reachable is set, those that don't answer at present are left out.
+func (v *view) choose(kind, key string, reachable bool) *member {
+	var best *member
+	var top uint64
+	h := keyHash(kind, key)
+	for i := range v.members {
+		m := &v.members[i]
+		if reachable && m.peer != nil && m.peer.link.Load() == nil {
+			continue
+		}
+		if score := mix(h ^ m.hash); best == nil || score > top {
+			best, top = m, score
+		}
+	}
+	return best
+}
+
+// kindRoom is the kind of the keys that requests are forwarded by.
+const kindRoom = "room"
+
+// Home says which instance is the home of a room: that to which its writes go, as
+// far as this instance can see. It is this one if no other can be reached, or if
+// nothing certain is known of the others.
+func (c *Cluster) Home(roomID string) (name string, self bool) {
+	if p := c.home(roomID); p != nil {
+		return p.Name, false
+	}
+	return c.opt.Name, true
+}
+
+// home gives the home of a room; nil is this instance.
+func (c *Cluster) home(roomID string) *peer {
+	v := c.view.Load()
+	if v == nil || !c.Acting() {
+		return nil
+	}
+	if m := v.choose(kindRoom, roomID, true); m != nil {
+		return m.peer
+	}
+	return nil
+}
+
+// Owner says whether this instance is the owner of a piece of outgoing work: a
+// kind ("destination", say) and its key. Two instances may believe so for a
+// moment; cursors are moved by compare-and-set with Lease. An instance whose lease
+// is in doubt, or which drains, owns nothing.
+func (c *Cluster) Owner(kind, key string) bool {
+	if c.leases == nil {
+		return !c.draining.Load()
+	}
+	v := c.view.Load()
+	if v == nil || !c.Acting() || c.draining.Load() {
+		return false
+	}
+	m := v.choose(kind, key, false)
+	return m != nil && m.peer == nil
+}

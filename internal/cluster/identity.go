@@ -1,0 +1,64 @@
+package cluster
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/big"
+	"time"
+)
+
+// identity is the key pair of this process. It is in memory only; its fingerprint
+// is announced in the table of instances, which is what makes others believe it.
+type identity struct {
+	certificate tls.Certificate
+	fingerprint string
+}
+
+func newIdentity(now time.Time) (*identity, error) {
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("make a key: %w", err)
+	}
+	// Nobody looks at the dates: what counts is the fingerprint.
+	form := x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: now.AddDate(0, 0, -2), NotAfter: now.AddDate(100, 0, 0)}
+	der, err := x509.CreateCertificate(rand.Reader, &form, &form, public, private)
+	if err != nil {
+		return nil, fmt.Errorf("make a certificate: %w", err)
+	}
+	return &identity{
+		certificate: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: private},
+		fingerprint: fingerprintOf(der),
+	}, nil
+}
+
+func fingerprintOf(certificate []byte) string {
+	sum := sha256.Sum256(certificate)
+	return hex.EncodeToString(sum[:])
+}
+
+var errStranger = errors.New("the certificate is not that of a live instance")
+
+// config is the TLS configuration of both sides. allowed decides about the other
+// side's fingerprint, on every connection: sessions are not resumed.
+func (i *identity) config(allowed func(fingerprint string) bool) *tls.Config {
+	return &tls.Config{
+		Certificates:           []tls.Certificate{i.certificate},
+		ClientAuth:             tls.RequireAnyClientCert,
+		InsecureSkipVerify:     true, // VerifyConnection does it: there is no authority, but a list
+		SessionTicketsDisabled: true,
+		MinVersion:             tls.VersionTLS13,
+		NextProtos:             []string{"h2"},
+		VerifyConnection: func(s tls.ConnectionState) error {
+			if len(s.PeerCertificates) != 1 || !allowed(fingerprintOf(s.PeerCertificates[0].Raw)) {
+				return errStranger
+			}
+			return nil
+		},
+	}
+}

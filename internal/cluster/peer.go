@@ -1,0 +1,161 @@
+package cluster
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"stoa/internal/store"
+)
+
+// Times of the watch over a peer: one that stops answering is noticed after
+// pingEvery + pingLimit at the latest, and used again as soon as it answers.
+const (
+	pingEvery = time.Second
+	pingLimit = 2 * time.Second
+	dialLimit = time.Second
+)
+
+// peer is another live instance. A goroutine asks it every second whether it
+// serves; requests are forwarded to it only while it does.
+type peer struct {
+	store.Instance // as it was when it was first seen
+	cluster        *Cluster
+	transport      *http.Transport
+	// link is there while the peer answers.
+	link atomic.Pointer[link]
+	poke chan struct{} // capacity 1: ask now
+	// draining says that it will go, which is no reason to worry.
+	draining atomic.Bool
+	stop     context.CancelFunc
+}
+
+// link ends when the peer stops answering, and with it the requests on their way.
+type link struct {
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+}
+
+// errSilent says that a peer stopped answering while a request was on its way.
+var errSilent = errors.New("the instance does not answer")
+
+// dialError says that a request did not leave this instance.
+type dialError struct{ err error }
+
+func (e *dialError) Error() string { return fmt.Sprintf("connect: %v", e.err) }
+func (e *dialError) Unwrap() error { return e.err }
+
+func (c *Cluster) newPeer(i store.Instance) *peer {
+	p := &peer{Instance: i, cluster: c, poke: make(chan struct{}, 1)}
+	config := c.identity.config(func(fingerprint string) bool { return fingerprint == i.Fingerprint })
+	protocols := new(http.Protocols)
+	protocols.SetHTTP2(true)
+	p.transport = &http.Transport{
+		Protocols:          protocols,
+		HTTP2:              &http.HTTP2Config{StrictMaxConcurrentRequests: true},
+		DisableCompression: true,
+		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(ctx, dialLimit)
+			defer cancel()
+			var d net.Dialer
+			raw, err := d.DialContext(ctx, "tcp", i.Address)
+			if err != nil {
+				return nil, &dialError{err}
+			}
+			conn := tls.Client(raw, config)
+			if err := conn.HandshakeContext(ctx); err != nil {
+				_ = raw.Close() // nothing was sent on it
+				return nil, &dialError{err}
+			}
+			return conn, nil
+		},
+	}
+	ctx, stop := context.WithCancel(c.ctx)
+	p.stop = stop
+	c.runs.Go(func() { p.watch(ctx) })
+	return p
+}
+
+// watch asks the peer again and again whether it serves.
+func (p *peer) watch(ctx context.Context) {
+	tick := time.NewTicker(pingEvery)
+	defer tick.Stop()
+	defer p.transport.CloseIdleConnections()
+	for {
+		if err := p.ping(ctx); err == nil {
+			p.up()
+		} else if ctx.Err() == nil {
+			p.down(err)
+		}
+		select {
+		case <-ctx.Done():
+			p.down(errSilent)
+			return
+		case <-tick.C:
+		case <-p.poke:
+		}
+	}
+}
+
+func (p *peer) ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, pingLimit)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+p.Address+pingPath, nil)
+	if err != nil {
+		return err
+	}
+	res, err := p.transport.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	_ = res.Body.Close() // it is empty
+	if res.StatusCode != http.StatusOK {
+		return errors.New("its lease is in doubt")
+	}
+	return nil
+}
+
+// again asks for a ping now.
+func (p *peer) again() {
+	select {
+	case p.poke <- struct{}{}:
+	default: // one is asked for
+	}
+}
+
+func (p *peer) up() {
+	if p.link.Load() != nil {
+		return
+	}
+	ctx, cancel := context.WithCancelCause(context.Background()) // down ends it
+	if p.link.CompareAndSwap(nil, &link{ctx, cancel}) {
+		p.cluster.log.Info("connected to an instance", "instance", p.Name, "addr", p.Address)
+	}
+}
+
+// down takes the peer out of use until it answers again. What was on its way to it
+// is given up.
+func (p *peer) down(err error) {
+	l := p.link.Swap(nil)
+	if l == nil {
+		p.cluster.log.Debug("an instance does not answer yet", "instance", p.Name, "addr", p.Address, "err", err)
+		return
+	}
+	l.cancel(errSilent)
+	p.transport.CloseIdleConnections()
+	switch {
+	case errors.Is(err, errSilent):
+	case p.draining.Load():
+		p.cluster.log.Info("an instance has stopped", "instance", p.Name)
+	default:
+		p.cluster.log.Warn("an instance does not answer", "instance", p.Name, "addr", p.Address, "err", err)
+	}
+}
+
+// end stops the watch over a peer that is no more.
+func (p *peer) end() { p.stop() }
