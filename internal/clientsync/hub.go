@@ -352,6 +352,9 @@ func (h *Hub) applyUserRow(a *applied, row store.StreamRow) {
 }
 
 func (h *Hub) wakeSharers(r *hubRoom, shared int, pos store.Position) {
+	if shared == sharedIndex(store.KindPresence) && len(r.members) > store.PresenceRoom {
+		return // the room has more members still, who are not told
+	}
 	r.shared[shared] = pos
 	h.wakeRoom(r, true)
 }

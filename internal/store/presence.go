@@ -13,9 +13,14 @@ type Presence struct {
 
 const presenceColumns = `p.user_num, u.user_id, p.presence, p.status_msg, p.active_ts FROM presence p JOIN users u ON u.num = p.user_num`
 
-// sharesRoom says of a user of presence that they share a room with user $1, or are that user.
-const sharesRoom = `(p.user_num = $1 OR EXISTS (SELECT 1 FROM memberships m JOIN memberships o ON o.room = m.room
-	WHERE m.user_num = $1 AND m.membership = 1 AND o.user_num = p.user_num AND o.membership = 1))`
+// PresenceRoom is how many members a room may have for its members to be told of one another's presence, in the text of
+// statements too. In a room of n members that costs n² once everybody has come, so that one room of a whole university
+// would cost more than all else together; and nobody looks through a list of more than some.
+const PresenceRoom = 100
+
+// sharesRoom says of a user of presence that they share a small room with user $1, or are that user.
+const sharesRoom = `(p.user_num = $1 OR EXISTS (SELECT 1 FROM memberships o JOIN memberships m ON m.room = o.room JOIN rooms r ON r.num = o.room
+	WHERE m.user_num = $1 AND m.membership = 1 AND o.user_num = p.user_num AND o.membership = 1 AND r.joined <= 100))`
 
 var (
 	upsertPresence = stmt(`INSERT INTO presence (user_num, presence, status_msg, active_ts) VALUES ($1, $2, $3, $4)
@@ -23,10 +28,13 @@ var (
 	selectPresence      = stmt(`SELECT ` + presenceColumns + ` WHERE p.user_num = $1`)
 	selectPresenceSince = stmt(`SELECT ` + presenceColumns + ` WHERE p.user_num IN
 		(SELECT owner FROM stream WHERE kind = 6 AND pos > $2 AND pos <= $3 ORDER BY pos DESC LIMIT $4) AND ` + sharesRoom)
-	selectPresenceNow = stmt(`SELECT ` + presenceColumns + ` WHERE p.user_num IN
-		(SELECT user_num FROM presence WHERE presence <> 'offline' ORDER BY active_ts DESC LIMIT $2) AND ` + sharesRoom)
+	selectPresenceNow = stmt(`SELECT ` + presenceColumns + ` WHERE (p.user_num = $1 OR p.user_num IN
+		(SELECT o.user_num FROM memberships m JOIN rooms r ON r.num = m.room JOIN memberships o ON o.room = m.room
+		WHERE m.user_num = $1 AND m.membership = 1 AND r.joined <= 100 AND o.membership = 1)) AND p.presence <> 'offline'
+		ORDER BY p.active_ts DESC LIMIT $2`)
 	selectPresenceIn = stmt(`SELECT ` + presenceColumns + ` WHERE p.user_num IN
-		(SELECT user_num FROM memberships WHERE {{in room $1}} AND membership = 1 LIMIT $2) AND p.presence <> 'offline'`)
+		(SELECT m.user_num FROM memberships m JOIN rooms r ON r.num = m.room WHERE {{in m.room $1}} AND m.membership = 1 AND r.joined <= 100
+		LIMIT $2) AND p.presence <> 'offline'`)
 	selectPresenceOf = stmt(`SELECT ` + presenceColumns + ` WHERE {{intext u.user_id $1}}`)
 	selectPresent    = stmt(`SELECT ` + presenceColumns + ` WHERE p.user_num > $1 AND p.presence <> 'offline' ORDER BY p.user_num LIMIT $2`)
 	selectSharesRoom = stmt(`SELECT 1 FROM memberships m JOIN memberships o ON o.room = m.room
@@ -50,19 +58,20 @@ func (r *Read) Presence(user UserNum) (Presence, error) {
 }
 
 // PresenceBetween returns the present state of those whose presence changed
-// after one position up to another and who share a room with the viewer; the
-// newest changes count.
+// after one position up to another and who share a room of at most PresenceRoom
+// members with the viewer; the newest changes count.
 func (r *Read) PresenceBetween(viewer UserNum, after, upTo Position, limit int) ([]Presence, error) {
 	return query(r, selectPresenceSince, scanPresence, viewer, after, upTo, limit)
 }
 
-// PresenceNow returns those who are not offline and share a room with the
-// viewer, of the limit users who were active last.
+// PresenceNow returns those who are not offline and share a room of at most
+// PresenceRoom members with the viewer; those who were active last.
 func (r *Read) PresenceNow(viewer UserNum, limit int) ([]Presence, error) {
 	return query(r, selectPresenceNow, scanPresence, viewer, limit)
 }
 
-// PresenceIn returns those who are not offline among the local members of rooms.
+// PresenceIn returns those who are not offline among the local members of rooms
+// of at most PresenceRoom members.
 func (r *Read) PresenceIn(rooms []RoomNum, limit int) ([]Presence, error) {
 	return query(r, selectPresenceIn, scanPresence, rooms, limit)
 }

@@ -273,6 +273,7 @@ const (
 	pollUsers, pollRooms, pollMembers = 10000, 1000, 100
 	pollTimeout                       = 30 * time.Second
 	pollWindow                        = pollTimeout + 2*time.Second // in which each poll ends and begins again
+	pollSettle                        = 3 * time.Second             // in which what connecting left behind is over
 )
 
 func (b *bench) idlePolls(ctx context.Context) error {
@@ -341,6 +342,7 @@ func (b *bench) hold(p *process, tokens []string) (h holding, err error) {
 	if err := awaitFile(ready, l, 3*time.Minute); err != nil {
 		return h, err
 	}
+	time.Sleep(pollSettle)
 	from, err := p.cpu()
 	if err != nil {
 		return h, err
