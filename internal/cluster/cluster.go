@@ -16,15 +16,27 @@ import (
 	"stoa/internal/store"
 )
 
-// Times of membership. An owner acts until two thirds of the term after the time
-// before it last asked, by its own monotonic clock, so that clocks which differ do
-// no harm.
-const (
-	term      = 6 * time.Second
-	actFor    = term * 2 / 3
-	beatEvery = 1500 * time.Millisecond
-	beatLimit = 2 * time.Second
-)
+// Times of membership and of the watch over peers.
+type Times struct {
+	// Term is that of a lease. An owner acts until two thirds of it after the time
+	// before it last asked, by its own monotonic clock, so that clocks which differ
+	// do no harm.
+	Term time.Duration
+	// Renew is between two renewals, and the limit of one is a third of the term.
+	Renew time.Duration
+	// Ping is between two questions to a peer; an answer may take up to Silence.
+	Ping, Silence time.Duration
+	// Again is between two attempts to reach a peer that does not answer; a
+	// connection may take up to Dial.
+	Again, Dial time.Duration
+}
+
+// DefaultTimes are what servers run with: a peer that stops answering is noticed
+// within 3 s, and an instance that is gone for good within 6 s.
+var DefaultTimes = Times{
+	Term: 6 * time.Second, Renew: 1500 * time.Millisecond,
+	Ping: time.Second, Silence: 2 * time.Second, Again: 250 * time.Millisecond, Dial: time.Second,
+}
 
 // Options are what a Cluster is made of.
 type Options struct {
@@ -44,6 +56,10 @@ type Options struct {
 	// Log and Clock may be nil: no log, the system's clock.
 	Log   *slog.Logger
 	Clock func() time.Time
+	// Times are DefaultTimes if zero.
+	Times Times
+	// Dial connects to another instance; nil = by TCP.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
 }
 
 // Cluster is this instance among the others. With SQLite it is alone: it is home of
@@ -83,6 +99,15 @@ func New(opt Options) (*Cluster, error) {
 	}
 	if opt.Clock == nil {
 		opt.Clock = time.Now
+	}
+	if opt.Times == (Times{}) {
+		opt.Times = DefaultTimes
+	}
+	if opt.Dial == nil {
+		opt.Dial = func(ctx context.Context, address string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "tcp", address)
+		}
 	}
 	if opt.Rooms == nil {
 		opt.Rooms = func() int { return 0 }
@@ -126,7 +151,7 @@ func (c *Cluster) Join(ctx context.Context, handler http.Handler) error {
 	})
 	c.ctx, c.halt = context.WithCancel(context.Background()) // Leave ends it, after requests that are drained
 	c.serve(handler)
-	ctx, cancel := context.WithTimeout(ctx, beatLimit)
+	ctx, cancel := context.WithTimeout(ctx, c.opt.Times.Term)
 	defer cancel()
 	if err := c.beat(ctx); err != nil {
 		return errors.Join(fmt.Errorf("join the cluster: %w", err), c.Leave(ctx))
@@ -140,7 +165,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	tick := time.NewTicker(beatEvery)
+	tick := time.NewTicker(c.opt.Times.Renew)
 	defer tick.Stop()
 	for {
 		select {
@@ -153,7 +178,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 		case <-tick.C:
 		case <-c.soon:
 		}
-		beat, cancel := context.WithTimeout(ctx, beatLimit)
+		beat, cancel := context.WithTimeout(ctx, c.opt.Times.Term/3)
 		err := c.beat(beat)
 		cancel()
 		if err != nil && ctx.Err() == nil && c.ctx.Err() == nil {
@@ -174,7 +199,7 @@ func (c *Cluster) beat(ctx context.Context) error {
 	own.Draining, own.Position = c.draining.Load(), c.opt.Position()
 	own.Rooms, own.Bus = int64(c.opt.Rooms()), c.opt.BusHealthy()
 	if own.Lease != 0 {
-		live, err := c.leases.Renew(ctx, own, term)
+		live, err := c.leases.Renew(ctx, own, c.opt.Times.Term)
 		if err == nil {
 			c.seen(own, asked, live)
 			return nil
@@ -186,13 +211,13 @@ func (c *Cluster) beat(ctx context.Context) error {
 		c.metrics.leasesLost.Add(1)
 		c.log.Warn("the lease of this instance had run out; it takes another", "lease", own.Lease)
 	}
-	lease, err := c.leases.Take(ctx, own, term)
+	lease, err := c.leases.Take(ctx, own, c.opt.Times.Term)
 	if err != nil {
 		return err
 	}
 	own.Lease = lease
 	asked = c.opt.Clock()
-	live, err := c.leases.Renew(ctx, own, term)
+	live, err := c.leases.Renew(ctx, own, c.opt.Times.Term)
 	if err != nil {
 		return err
 	}
@@ -266,7 +291,7 @@ func (c *Cluster) Acting() bool {
 		return true
 	}
 	asked := c.asked.Load()
-	return asked != nil && c.opt.Clock().Sub(*asked) < actFor
+	return asked != nil && c.opt.Clock().Sub(*asked) < c.opt.Times.Term*2/3
 }
 
 // Healthy says why this instance should get no requests: nil if it should.
@@ -293,7 +318,7 @@ func (c *Cluster) Drain(ctx context.Context) error {
 	if c.leases == nil || c.own.Load() == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, beatLimit)
+	ctx, cancel := context.WithTimeout(ctx, c.opt.Times.Term/3)
 	defer cancel()
 	return c.beat(ctx)
 }

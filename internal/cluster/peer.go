@@ -5,23 +5,18 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"stoa/internal/store"
 )
 
-// Times of the watch over a peer: one that stops answering is noticed after
-// pingEvery + pingLimit at the latest, and used again as soon as it answers.
-const (
-	pingEvery = time.Second
-	pingLimit = 2 * time.Second
-	dialLimit = time.Second
-)
-
-// peer is another live instance. A goroutine asks it every second whether it
+// peer is another live instance. A goroutine asks it again and again whether it
 // serves; requests are forwarded to it only while it does.
 type peer struct {
 	store.Instance // as it was when it was first seen
@@ -33,6 +28,43 @@ type peer struct {
 	// draining says that it will go, which is no reason to worry.
 	draining atomic.Bool
 	stop     context.CancelFunc
+
+	mu    sync.Mutex // guards conns; nothing is taken after it
+	conns map[*tracked]struct{}
+}
+
+// tracked is a connection to a peer, known to it until it is closed.
+type tracked struct {
+	net.Conn
+	peer *peer
+}
+
+// Close implements net.Conn.
+func (t *tracked) Close() error {
+	t.peer.mu.Lock()
+	delete(t.peer.conns, t)
+	t.peer.mu.Unlock()
+	return t.Conn.Close()
+}
+
+func (p *peer) track(c net.Conn) *tracked {
+	t := &tracked{c, p}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.conns[t] = struct{}{}
+	return t
+}
+
+// hangUp closes all connections. The next begins anew, instead of waiting for
+// what the network lost to be sent once more.
+func (p *peer) hangUp() {
+	p.mu.Lock()
+	open := slices.Collect(maps.Keys(p.conns))
+	p.mu.Unlock()
+	for _, t := range open {
+		_ = t.Close() // whether it was open makes no difference
+	}
+	p.transport.CloseIdleConnections()
 }
 
 // link ends when the peer stops answering, and with it the requests on their way.
@@ -51,7 +83,7 @@ func (e *dialError) Error() string { return fmt.Sprintf("connect: %v", e.err) }
 func (e *dialError) Unwrap() error { return e.err }
 
 func (c *Cluster) newPeer(i store.Instance) *peer {
-	p := &peer{Instance: i, cluster: c, poke: make(chan struct{}, 1)}
+	p := &peer{Instance: i, cluster: c, poke: make(chan struct{}, 1), conns: map[*tracked]struct{}{}}
 	config := c.identity.config(func(fingerprint string) bool { return fingerprint == i.Fingerprint })
 	protocols := new(http.Protocols)
 	protocols.SetHTTP2(true)
@@ -60,13 +92,13 @@ func (c *Cluster) newPeer(i store.Instance) *peer {
 		HTTP2:              &http.HTTP2Config{StrictMaxConcurrentRequests: true},
 		DisableCompression: true,
 		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			ctx, cancel := context.WithTimeout(ctx, dialLimit)
+			ctx, cancel := context.WithTimeout(ctx, c.opt.Times.Dial)
 			defer cancel()
-			var d net.Dialer
-			raw, err := d.DialContext(ctx, "tcp", i.Address)
+			raw, err := c.opt.Dial(ctx, i.Address)
 			if err != nil {
 				return nil, &dialError{err}
 			}
+			raw = p.track(raw)
 			conn := tls.Client(raw, config)
 			if err := conn.HandshakeContext(ctx); err != nil {
 				_ = raw.Close() // nothing was sent on it
@@ -83,27 +115,29 @@ func (c *Cluster) newPeer(i store.Instance) *peer {
 
 // watch asks the peer again and again whether it serves.
 func (p *peer) watch(ctx context.Context) {
-	tick := time.NewTicker(pingEvery)
-	defer tick.Stop()
-	defer p.transport.CloseIdleConnections()
+	timer := time.NewTimer(p.cluster.opt.Times.Ping)
+	defer timer.Stop()
 	for {
+		wait := p.cluster.opt.Times.Ping
 		if err := p.ping(ctx); err == nil {
 			p.up()
 		} else if ctx.Err() == nil {
 			p.down(err)
+			wait = p.cluster.opt.Times.Again
 		}
+		timer.Reset(wait)
 		select {
 		case <-ctx.Done():
 			p.down(errSilent)
 			return
-		case <-tick.C:
+		case <-timer.C:
 		case <-p.poke:
 		}
 	}
 }
 
 func (p *peer) ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, pingLimit)
+	ctx, cancel := context.WithTimeout(ctx, p.cluster.opt.Times.Silence)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+p.Address+pingPath, nil)
 	if err != nil {
@@ -142,12 +176,14 @@ func (p *peer) up() {
 // is given up.
 func (p *peer) down(err error) {
 	l := p.link.Swap(nil)
+	if l != nil {
+		l.cancel(errSilent)
+	}
+	p.hangUp()
 	if l == nil {
 		p.cluster.log.Debug("an instance does not answer yet", "instance", p.Name, "addr", p.Address, "err", err)
 		return
 	}
-	l.cancel(errSilent)
-	p.transport.CloseIdleConnections()
 	switch {
 	case errors.Is(err, errSilent):
 	case p.draining.Load():
