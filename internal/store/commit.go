@@ -520,6 +520,7 @@ func (s *Store) published(g *group) {
 		g.prev = g.last
 	} else {
 		s.sawHead(g.last)
+		s.committed.Store(int64(g.last))
 	}
 	s.tails.publish(g, &s.metrics.lostBatches)
 }

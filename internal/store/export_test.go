@@ -105,3 +105,6 @@ func (s *Store) Plans(ctx context.Context) (map[string][]string, error) {
 func (r *Read) PanicInRow() error {
 	return queryEach(r, selectHead, func(*Row) error { panic("caller") })
 }
+
+// Barriers counts the queries of barriers.
+func Barriers(s *Store) uint64 { return s.metrics.barriers.Load() }

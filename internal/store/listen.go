@@ -4,29 +4,38 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Listen calls f with the payload of each PostgreSQL notification on a channel,
-// on a connection of its own, until ctx ends or the connection is lost. ready is
+// Listen calls f with each PostgreSQL notification on some channels, on a
+// connection of its own, until ctx ends or the connection is lost. ready is
 // called once the server listens: what is notified after it is not missed. On
 // SQLite it gives errors.ErrUnsupported: there is nobody else.
-func (s *Store) Listen(ctx context.Context, channel string, ready func(), f func(payload string)) error {
+func (s *Store) Listen(ctx context.Context, channels []string, ready func(), f func(channel, payload string)) error {
 	e, ok := s.engine.(*postgresEngine)
 	if !ok {
 		return errors.ErrUnsupported
 	}
 	config := e.config.Config.Copy()
-	config.OnNotification = func(_ *pgconn.PgConn, n *pgconn.Notification) { f(n.Payload) }
+	config.OnNotification = func(_ *pgconn.PgConn, n *pgconn.Notification) { f(n.Channel, n.Payload) }
 	c, err := pgconn.ConnectConfig(ctx, config)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	defer c.Close(context.WithoutCancel(ctx))
-	if err := c.Exec(ctx, "LISTEN "+pgx.Identifier{channel}.Sanitize()).Close(); err != nil {
-		return fmt.Errorf("listen: %w", err)
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		if err := c.Close(ctx); err != nil {
+			e.opt.Log.Debug("close connection", "err", err)
+		}
+	}()
+	for _, channel := range channels {
+		if err := c.Exec(ctx, "LISTEN "+pgx.Identifier{channel}.Sanitize()).Close(); err != nil {
+			return fmt.Errorf("listen: %w", err)
+		}
 	}
 	ready()
 	for {
@@ -36,15 +45,35 @@ func (s *Store) Listen(ctx context.Context, channel string, ready func(), f func
 	}
 }
 
-var notify = stmt(`SELECT pg_notify($1, $2)`)
+var notifyAll = stmt(`SELECT pg_notify($1, p.v) FROM unnest($2::text[]) AS p(v)`)
 
-// Notify sends a payload of at most 8000 bytes to whoever listens on a channel.
-// On SQLite it gives errors.ErrUnsupported.
-func (s *Store) Notify(ctx context.Context, channel, payload string) error {
-	if !s.IsPostgres() {
-		return errors.ErrUnsupported
+// Notifier sends notifications over a connection of its own.
+type Notifier struct{ sending apart }
+
+// Notifier makes one; it connects when it is first used. Close it. On SQLite it
+// gives errors.ErrUnsupported.
+func (s *Store) Notifier() (*Notifier, error) {
+	e, ok := s.engine.(*postgresEngine)
+	if !ok {
+		return nil, errors.ErrUnsupported
 	}
-	return s.Write(ctx, func(tx *Tx) error {
-		return queryEach(&tx.Read, notify, func(*Row) error { return nil }, channel, payload)
-	})
+	// A notification writes nothing that a crash could lose.
+	return &Notifier{sending: apart{engine: e, setup: "SET synchronous_commit = off"}}, nil
 }
+
+// Notify sends payloads of at most 7999 bytes each, without NUL, to whoever
+// listens on a channel. Equal ones may arrive once.
+func (n *Notifier) Notify(ctx context.Context, channel string, payloads []string) error {
+	err := n.sending.use(ctx, func(c *pgConn) error {
+		a := c.scratch()
+		a.add(notifyAll, []any{channel, payloads})
+		return c.query(notifyAll, a, nil)
+	})
+	if err != nil {
+		return fmt.Errorf("notify: %w", err)
+	}
+	return nil
+}
+
+// Close closes the connection.
+func (n *Notifier) Close() { n.sending.close() }

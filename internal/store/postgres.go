@@ -37,6 +37,9 @@ type postgresEngine struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	xid    string
+
+	asking    apart // for barriers
+	following apart // for the one who follows the stream
 }
 
 func openPostgres(ctx context.Context, opt *Options) (engine, error) {
@@ -66,6 +69,7 @@ func openPostgres(ctx context.Context, opt *Options) (engine, error) {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: 2 * time.Second}
 	}
 	e := &postgresEngine{opt: opt, config: config.ConnConfig.Copy()}
+	e.asking.engine, e.following.engine = e, e
 	if e.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, err
 	}
@@ -96,6 +100,8 @@ func (e *postgresEngine) close() error {
 	if e.c != nil {
 		e.drop()
 	}
+	e.asking.close()
+	e.following.close()
 	e.pool.Close()
 	return nil
 }
@@ -136,15 +142,8 @@ func (e *postgresEngine) reader(ctx context.Context) (conn, Position, func(), er
 		}
 		give() // the pool closes a connection that is still in a transaction
 	}
-	if err = c.prepare(beginRead, selectHead, rollback); err != nil {
-		release()
-		return nil, 0, nil, err
-	}
-	var head Position
-	p := c.pipe()
-	p.call(beginRead, nil)
-	p.call(selectHead, func(row *Row) error { head = num[Position](row); return nil })
-	if _, err := p.run(); err != nil {
+	head, err := c.beginSnapshot()
+	if err != nil {
 		release()
 		return nil, 0, nil, err
 	}
@@ -318,7 +317,7 @@ var (
 		FROM base, unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
 			WITH ORDINALITY AS u(owner_kind, owner, kind, first_slot, last_slot, n)
 		RETURNING pos`)
-	notifyHead = stmt(`SELECT pg_notify($1, MAX(pos)::text) FROM stream`)
+	notifyHead = stmt(`SELECT pg_notify($1, MAX(pos)::text || ' ' || $2) FROM stream`)
 )
 
 // finish is the second round trip: everything that the group writes, the
@@ -401,7 +400,7 @@ func (e *postgresEngine) sendStream(p *pipe, g *group) {
 	p.call(insertGroup, func(row *Row) error { g.last = max(g.last, num[Position](row)); return nil },
 		cols[0], cols[1], cols[2], cols[3], cols[4])
 	if e.opt.NotifyChannel != "" {
-		p.call(notifyHead, nil, e.opt.NotifyChannel)
+		p.call(notifyHead, nil, e.opt.NotifyChannel, e.opt.NotifyName)
 	}
 }
 

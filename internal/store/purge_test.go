@@ -129,12 +129,12 @@ func TestRedactedEvents(t *testing.T) {
 func TestListen(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
-		s := open(func(o *store.Options) { o.NotifyChannel = "stoa_test" })
+		s := open(func(o *store.Options) { o.NotifyChannel, o.NotifyName = "stoa_test", "me" })
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		ready, heard, ended := make(chan struct{}), make(chan string, 10), make(chan error, 1)
 		go func() {
-			ended <- s.Listen(ctx, "stoa_test", func() { close(ready) }, func(p string) { heard <- p })
+			ended <- s.Listen(ctx, []string{"other", "stoa_test"}, func() { close(ready) }, func(c, p string) { heard <- c + " " + p })
 		}()
 		if !s.IsPostgres() {
 			if err := <-ended; !errors.Is(err, errors.ErrUnsupported) {
@@ -149,14 +149,21 @@ func TestListen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := <-heard; got != fmt.Sprint(pos) {
+		if got := <-heard; got != fmt.Sprintf("stoa_test %d me", pos) {
 			t.Errorf("heard %s, want %d", got, pos)
 		}
-		if err := s.Notify(t.Context(), "stoa_test", "hello"); err != nil {
+		n, err := s.Notifier()
+		if err != nil {
 			t.Fatal(err)
 		}
-		if got := <-heard; got != "hello" {
-			t.Errorf("heard %s", got)
+		t.Cleanup(n.Close)
+		if err := n.Notify(t.Context(), "other", []string{"hello", "world"}); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{"other hello", "other world"} {
+			if got := <-heard; got != want {
+				t.Errorf("heard %s, want %s", got, want)
+			}
 		}
 		cancel()
 		if err := <-ended; !errors.Is(err, context.Canceled) {

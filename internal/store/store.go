@@ -79,8 +79,9 @@ type Options struct {
 	// SnapshotLimit is the longest life of a snapshot; 0 = 10 s.
 	SnapshotLimit time.Duration
 	// NotifyChannel, if set, gets one PostgreSQL notification for each group,
-	// its payload the group's last position in decimal. SQLite ignores it.
-	NotifyChannel string
+	// its payload the group's last position in decimal, a space, and NotifyName,
+	// by which an instance knows its own. SQLite ignores both.
+	NotifyChannel, NotifyName string
 }
 
 // Store is an open database. All its methods may be called at the same time.
@@ -91,7 +92,9 @@ type Store struct {
 	interned  interned
 	committer committer
 	tails     tails
+	barriers  barriers
 	head      atomic.Int64 // newest position known to this instance
+	committed atomic.Int64 // newest position that this instance has written
 	metrics   storeMetrics
 }
 
@@ -171,6 +174,7 @@ func (s *Store) start(ctx context.Context) error {
 		lite.last = s.Head()
 	}
 	s.interned.init()
+	s.barriers.store = s
 	s.committer.start(s)
 	return nil
 }
@@ -178,6 +182,7 @@ func (s *Store) start(ctx context.Context) error {
 // Close commits what is waiting, then closes the database. Later calls of
 // other methods give ErrClosed.
 func (s *Store) Close() error {
+	s.barriers.close()
 	s.committer.stop()
 	s.tails.close()
 	return s.engine.close()
@@ -186,6 +191,10 @@ func (s *Store) Close() error {
 // Head returns the newest position that this instance has committed or read.
 // With one instance that is the head of the stream.
 func (s *Store) Head() Position { return Position(s.head.Load()) }
+
+// Committed returns the newest position that this instance has written, 0 for
+// none. Readers of a [Tail] get what it stands for without asking.
+func (s *Store) Committed() Position { return Position(s.committed.Load()) }
 
 // sawHead moves the known head forward.
 func (s *Store) sawHead(p Position) {

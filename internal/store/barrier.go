@@ -1,0 +1,129 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+const (
+	// barrierGap is how far apart the queries of barriers begin when several
+	// callers want one.
+	barrierGap = time.Millisecond
+	// barrierLoad is how long after two callers have shared a query the gap is
+	// kept. Callers that come one after another need not wait for it.
+	barrierLoad = 100 * time.Millisecond
+	// barrierPatience ends a query that the database does not answer.
+	barrierPatience = 3 * time.Second
+)
+
+// Barrier returns a head of the stream that was read after the call: whatever was
+// acknowledged anywhere before it lies at or below. On SQLite that is Head, and
+// costs nothing. On PostgreSQL all who wait share one query, on a connection of
+// its own, and under load at most one begins in a millisecond.
+func (s *Store) Barrier(ctx context.Context) (Position, error) {
+	if !s.IsPostgres() {
+		return s.Head(), nil
+	}
+	return s.barriers.wait(ctx)
+}
+
+// barriers merges the calls of Barrier.
+type barriers struct {
+	store *Store
+
+	mu      sync.Mutex    // guards what follows; nothing is locked under it
+	next    *barrierRound // has not begun; nil if nobody waits
+	running bool
+	closed  bool
+	began   time.Time // of the last query
+	shared  time.Time // when callers shared one last
+	done    sync.WaitGroup
+}
+
+// barrierRound is one query and those who wait for it.
+type barrierRound struct {
+	callers int
+	done    chan struct{}
+	pos     Position
+	err     error
+}
+
+func (b *barriers) wait(ctx context.Context) (Position, error) {
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return 0, ErrClosed
+	}
+	r := b.next
+	if r == nil {
+		r = &barrierRound{done: make(chan struct{})}
+		b.next = r
+	}
+	r.callers++
+	if !b.running {
+		b.running = true
+		b.done.Go(b.run)
+	}
+	b.mu.Unlock()
+	select {
+	case <-r.done:
+		return r.pos, r.err
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+// run makes queries as long as somebody waits for one.
+func (b *barriers) run() {
+	for {
+		b.mu.Lock()
+		if b.next == nil {
+			b.running = false
+			b.mu.Unlock()
+			return
+		}
+		now := time.Now()
+		pause := time.Duration(0)
+		if b.next.callers > 1 || now.Sub(b.shared) < barrierLoad {
+			pause = b.began.Add(barrierGap).Sub(now)
+		}
+		b.mu.Unlock()
+		if pause > 0 {
+			time.Sleep(pause) // those who come meanwhile share the query
+		}
+		b.mu.Lock()
+		r := b.next
+		b.next, b.began = nil, time.Now()
+		if r.callers > 1 {
+			b.shared = b.began
+		}
+		b.mu.Unlock()
+		r.pos, r.err = b.ask()
+		close(r.done)
+	}
+}
+
+func (b *barriers) ask() (head Position, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), barrierPatience) // of all who wait, whoever goes
+	defer cancel()
+	b.store.metrics.barriers.Add(1)
+	err = b.store.engine.(*postgresEngine).asking.use(ctx, func(c *pgConn) error {
+		head, err = queryOne(&Read{ctx: ctx, conn: c}, selectHead, num[Position])
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read the head of the stream: %w", err)
+	}
+	b.store.sawHead(head)
+	return head, nil
+}
+
+// close lets nobody begin to wait any more.
+func (b *barriers) close() {
+	b.mu.Lock()
+	b.closed = true
+	b.mu.Unlock()
+	b.done.Wait()
+}

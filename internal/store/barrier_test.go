@@ -1,0 +1,97 @@
+package store_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"stoa/internal/store"
+	"stoa/internal/store/storetest"
+)
+
+// TestBarrier finds what another instance has committed, and what was committed here.
+func TestBarrier(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
+		a := open()
+		b := a
+		if a.IsPostgres() {
+			b = open()
+		}
+		room, head := newRoom(t, a, "!a:stoa.test")
+		for slot := 1; slot <= 20; slot++ {
+			c, next := slotChange(t, a, room, head, store.Slot(slot))
+			head = next
+			pos, err := a.Commit(t.Context(), c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if a.Committed() != pos {
+				t.Errorf("committed %d, want %d", a.Committed(), pos)
+			}
+			got, err := b.Barrier(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got < pos {
+				t.Fatalf("the barrier gives %d, %d is acknowledged", got, pos)
+			}
+			err = b.ReadApart(t.Context(), func(r *store.Read) error {
+				if r.Head() < pos {
+					t.Errorf("a read apart begins at %d, %d is acknowledged", r.Head(), pos)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// TestBarrierSharesQueries: callers who come together are answered by few queries, at most one in a millisecond.
+func TestBarrierSharesQueries(t *testing.T) {
+	t.Parallel()
+	s := storetest.Open(t, "postgres")
+	began := time.Now()
+	var all sync.WaitGroup
+	const callers, rounds = 50, 20
+	for range callers {
+		all.Go(func() {
+			for range rounds {
+				if _, err := s.Barrier(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	limit := float64(time.Since(began).Milliseconds() + 2)
+	if n := store.Barriers(s); float64(n) > limit {
+		t.Errorf("%d queries in %.0f ms", n, limit)
+	}
+}
+
+// TestBarrierOfACallerWhoGoes ends with their context, and the others are answered.
+func TestBarrierOfACallerWhoGoes(t *testing.T) {
+	t.Parallel()
+	s := storetest.Open(t, "postgres")
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.Barrier(gone); err != nil && err != context.Canceled {
+		t.Error(err)
+	}
+	if _, err := s.Barrier(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func BenchmarkBarrier(b *testing.B) {
+	s := storetest.Open(b, "postgres")
+	for b.Loop() {
+		if _, err := s.Barrier(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
