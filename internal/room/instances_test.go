@@ -1,0 +1,162 @@
+package room_test
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"stoa/internal/room"
+	"stoa/internal/store"
+	"stoa/internal/store/storetest"
+	"stoa/matrix/id"
+	"stoa/matrix/mxerr"
+)
+
+// twoInstances are two servers with a store each on one database, neither of which
+// knows of the other.
+func twoInstances(t *testing.T) (first, second *house) {
+	t.Helper()
+	url := storetest.URL(t, "postgres")
+	open := func() *store.Store {
+		s, err := store.Open(t.Context(), store.Options{URL: url, ServerName: storetest.ServerName})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		return s
+	}
+	first, second = newHouse(t, open()), newHouse(t, open())
+	second.clock.Add(50_000)
+	return first, second
+}
+
+// insist calls f again while it is told to try again.
+func insist(t *testing.T, refused *atomic.Int64, f func() error) bool {
+	for try := 0; ; try++ {
+		err := f()
+		if err == nil {
+			return true
+		}
+		if e, ok := mxerr.As(err); !ok || e.Status != 503 || try > 200 {
+			t.Error(err)
+			return false
+		}
+		refused.Add(1)
+	}
+}
+
+// TestTwo_instances_write_one_room: without a home, from both sides at once and
+// with several senders each: every event that was acknowledged is there once, in
+// one order that both tell alike, and nothing has forked.
+func TestTwo_instances_write_one_room(t *testing.T) {
+	t.Parallel()
+	const senders, each = 3, 20
+	first, second := twoInstances(t)
+	alice := user(t, "alice")
+	roomID := first.create(alice)
+	var refused atomic.Int64
+	var mu sync.Mutex // guards acknowledged
+	acknowledged := map[id.EventID]string{}
+	var wg sync.WaitGroup
+	for i, h := range []*house{first, second} {
+		for j := range senders {
+			wg.Go(func() {
+				for n := range each {
+					body := fmt.Sprintf("%d/%d/%d", i, j, n)
+					draft := message(roomID, alice, body)
+					draft.Txn = room.Txn{UserID: alice, DeviceID: "D", Path: "send", ID: body}
+					if n%5 == 0 { // a state event, to which all that comes after refers
+						draft.Type, draft.StateKey, draft.Txn = "org.example.state", &body, room.Txn{}
+					}
+					var eventID id.EventID
+					if !insist(t, &refused, func() (err error) { eventID, err = h.Send(t.Context(), draft); return err }) {
+						return
+					}
+					mu.Lock()
+					acknowledged[eventID] = body
+					mu.Unlock()
+				}
+			})
+		}
+	}
+	wg.Wait()
+	if len(acknowledged) != 2*senders*each {
+		t.Fatalf("%d events have an ID of their own, want %d", len(acknowledged), 2*senders*each)
+	}
+	one, two := first.pages(alice, roomID, room.Backwards, 50), second.pages(alice, roomID, room.Backwards, 50)
+	if fmt.Sprint(one) != fmt.Sprint(two) {
+		t.Errorf("the instances tell different orders:\n%v\n%v", one, two)
+	}
+	times := map[id.EventID]int{}
+	for _, eventID := range one {
+		times[eventID]++
+	}
+	for eventID, body := range acknowledged {
+		if times[eventID] != 1 {
+			t.Errorf("%s (%s) was acknowledged and is there %d times", eventID, body, times[eventID])
+		}
+	}
+	first.read(func(read *store.Read) error {
+		row, err := read.Room(roomID.String())
+		if err == nil && len(row.Extremities) != 1 {
+			t.Errorf("forward extremities are %v", row.Extremities)
+		}
+		return err
+	})
+	t.Logf("%d events, refused %d times", len(acknowledged), refused.Load())
+}
+
+// TestTwo_instances_take_turns: one after the other, neither is ever refused: an
+// instance whose room was moved by another loads it and tries again.
+func TestTwo_instances_take_turns(t *testing.T) {
+	t.Parallel()
+	first, second := twoInstances(t)
+	alice, bob := user(t, "alice"), user(t, "bob")
+	roomID := first.create(alice)
+	second.join(roomID, bob)
+	for n := range 10 {
+		first.say(roomID, alice, fmt.Sprint("a", n))
+		second.say(roomID, bob, fmt.Sprint("b", n))
+		second.say(roomID, alice, fmt.Sprint("c", n))
+	}
+	first.set(roomID, alice, "m.room.power_levels", "", `{"users":{},"events_default":50}`)
+	if _, err := second.Send(t.Context(), message(roomID, bob, "no")); !mxerr.Is(err, "M_FORBIDDEN") {
+		t.Errorf("the other instance does not know the new power levels: %v", err)
+	}
+	if got := len(second.bodies(alice, roomID)); got != 30 {
+		t.Errorf("%d messages are there, want 30", got)
+	}
+}
+
+// TestTwo_instances_and_one_transaction: the same request on both at once, as when
+// its home was lost in the middle, makes one event.
+func TestTwo_instances_and_one_transaction(t *testing.T) {
+	t.Parallel()
+	first, second := twoInstances(t)
+	alice := user(t, "alice")
+	roomID := first.create(alice)
+	var refused atomic.Int64
+	for n := range 20 {
+		draft := message(roomID, alice, fmt.Sprint(n))
+		draft.Txn = room.Txn{UserID: alice, DeviceID: "D", Path: "send", ID: fmt.Sprint(n)}
+		var got [2]id.EventID
+		var wg sync.WaitGroup
+		for i, h := range []*house{first, second} {
+			wg.Go(func() {
+				insist(t, &refused, func() (err error) { got[i], err = h.Send(t.Context(), draft); return err })
+			})
+		}
+		wg.Wait()
+		if got[0] != got[1] {
+			t.Errorf("transaction %d made %s and %s", n, got[0], got[1])
+		}
+	}
+	if got := len(first.bodies(alice, roomID)); got != 20 {
+		t.Errorf("%d messages are there, want 20", got)
+	}
+}
