@@ -48,11 +48,6 @@ type Options struct {
 	Listen string
 	// Version is what others are told of the program.
 	Version string
-	// Rooms counts the rooms in memory, Position is up to where the stream was read,
-	// BusHealthy says whether the wake-ups of others arrive. Any may be nil.
-	Rooms      func() int
-	Position   func() store.Position
-	BusHealthy func() bool
 	// Log and Clock may be nil: no log, the system's clock.
 	Log   *slog.Logger
 	Clock func() time.Time
@@ -60,6 +55,13 @@ type Options struct {
 	Times Times
 	// Dial connects to another instance; nil = by TCP.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
+}
+
+// Report is what an instance tells of itself with each renewal.
+type Report struct {
+	Rooms    int            // in memory
+	Position store.Position // up to where it has read the stream
+	Bus      bool           // the wake-ups of others arrive
 }
 
 // Cluster is this instance among the others. With SQLite it is alone: it is home of
@@ -79,6 +81,7 @@ type Cluster struct {
 	// beating is held by the one who renews the lease. It guards left, warned and
 	// the making of views.
 	beating sync.Mutex
+	report  func() Report // of Join
 	left    bool
 	warned  bool // of another instance of the same name
 
@@ -109,15 +112,6 @@ func New(opt Options) (*Cluster, error) {
 			return d.DialContext(ctx, "tcp", address)
 		}
 	}
-	if opt.Rooms == nil {
-		opt.Rooms = func() int { return 0 }
-	}
-	if opt.Position == nil {
-		opt.Position = opt.Store.Head
-	}
-	if opt.BusHealthy == nil {
-		opt.BusHealthy = func() bool { return true }
-	}
 	c := &Cluster{opt: opt, log: opt.Log, failed: make(chan error, 1), soon: make(chan struct{}, 1)}
 	leases, err := opt.Store.Leases()
 	if errors.Is(err, errors.ErrUnsupported) {
@@ -133,8 +127,8 @@ func New(opt Options) (*Cluster, error) {
 
 // Join opens the listener for other instances, which serves handler to them, and
 // announces this instance. It comes before clients are let in. Run keeps what it
-// begins, Leave ends it.
-func (c *Cluster) Join(ctx context.Context, handler http.Handler) error {
+// begins, Leave ends it. report is called with each renewal.
+func (c *Cluster) Join(ctx context.Context, handler http.Handler, report func() Report) error {
 	if c.leases == nil {
 		return nil
 	}
@@ -146,6 +140,7 @@ func (c *Cluster) Join(ctx context.Context, handler http.Handler) error {
 	if err != nil {
 		return err
 	}
+	c.report = report
 	c.own.Store(&store.Instance{
 		Name: c.opt.Name, Address: address, Fingerprint: c.identity.fingerprint, Version: c.opt.Version, Schema: schema,
 	})
@@ -196,8 +191,8 @@ func (c *Cluster) beat(ctx context.Context) error {
 	}
 	own := *c.own.Load()
 	asked := c.opt.Clock()
-	own.Draining, own.Position = c.draining.Load(), c.opt.Position()
-	own.Rooms, own.Bus = int64(c.opt.Rooms()), c.opt.BusHealthy()
+	report := c.report()
+	own.Draining, own.Position, own.Rooms, own.Bus = c.draining.Load(), report.Position, int64(report.Rooms), report.Bus
 	if own.Lease != 0 {
 		live, err := c.leases.Renew(ctx, own, c.opt.Times.Term)
 		if err == nil {

@@ -67,6 +67,9 @@ func TestLost_home(t *testing.T) {
 		t.Errorf("without a transaction ID: %d %s", r.Code, r.Body)
 	}
 	begin := time.Now()
+	if a.IsHome(roomID) || !b.IsHome(roomID) {
+		t.Error("a takes itself for the home of what it can't reach the home of")
+	}
 	if home := a.send(roomID); home != "a" || time.Since(begin) > quick.Silence/2 {
 		t.Errorf("while its home is silent a room is served by %s after %s", home, time.Since(begin))
 	}

@@ -50,6 +50,7 @@ type instance struct {
 	mux   *httpkit.Mux
 	stop  context.CancelFunc // of Run
 	runs  sync.WaitGroup
+	tells atomic.Pointer[Report]
 	count atomic.Int64 // of requests served
 }
 
@@ -80,7 +81,8 @@ func (f *fleet) start(name string, change ...func(*Options)) *instance {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	if err := in.Join(f.t.Context(), in.mux); err != nil {
+	in.tells.Store(&Report{Position: s.Head(), Bus: true})
+	if err := in.Join(f.t.Context(), in.mux, func() Report { return *in.tells.Load() }); err != nil {
 		f.t.Fatal(err)
 	}
 	in.run()

@@ -95,6 +95,20 @@ func (c *Cluster) home(roomID string) *peer {
 	return nil
 }
 
+// IsHome says whether this instance is the home of a room without doubt: also
+// those others that it can't reach at present would say so.
+func (c *Cluster) IsHome(roomID string) bool {
+	if c.leases == nil {
+		return true
+	}
+	v := c.view.Load()
+	if v == nil || !c.Acting() {
+		return false
+	}
+	m := v.choose(kindRoom, roomID, false)
+	return m != nil && m.peer == nil
+}
+
 // Owner says whether this instance is the owner of a piece of outgoing work: a
 // kind ("destination", say) and its key. Two instances may believe so for a
 // moment; cursors are moved by compare-and-set with Lease. An instance whose lease

@@ -76,7 +76,7 @@ func (t *terminal) serve(ctx context.Context, stopped func(), cfg *config.Config
 	if err != nil {
 		return errors.Join(err, s.close())
 	}
-	if err := srv.cluster.Join(ctx, srv.client); err != nil {
+	if err := s.cluster.Join(ctx, srv.client, srv.report); err != nil {
 		return errors.Join(err, srv.stop(log), s.close())
 	}
 	if err := srv.listen(); err != nil {
@@ -113,7 +113,6 @@ type server struct {
 
 	client, federation, control http.Handler
 
-	cluster    *cluster.Cluster
 	hub        *clientsync.Hub
 	background []func(context.Context) error // run beside requests, until the last has been answered
 	halt       context.CancelFunc            // ends them
@@ -130,15 +129,7 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 	callers := auth.New(auth.Options{
 		Store: s.store, Accounts: s.accounts, Sessions: s.sessions, Log: log, RateLimits: bool(cfg.RateLimits),
 	})
-	var err error
-	srv.cluster, err = cluster.New(cluster.Options{
-		Store: s.store, Name: cfg.Instance, Listen: cfg.ClusterListen, Version: Version(), Log: log,
-		Rooms: s.rooms.Resident, Position: func() store.Position { return srv.hub.Head() },
-	})
-	if err != nil {
-		return nil, fmt.Errorf("prepare the cluster: %w", err)
-	}
-	for _, c := range []prometheus.Collector{s.store, s.accounts, s.rooms, callers, srv.cluster} {
+	for _, c := range []prometheus.Collector{s.store, s.accounts, s.rooms, callers, s.cluster} {
 		if err := srv.registry.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
@@ -162,7 +153,7 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 		{"stream and transaction IDs", func(ctx context.Context) error { return s.store.Maintain(ctx, store.Retention{}) }},
 		{"claimed one-time keys", keys.Expire},
 	}}
-	srv.background = []func(context.Context) error{srv.cluster.Run, srv.hub.Run, typing.Run, presence.Run, s.rooms.Run, chores.run, telemetry.ReturnMemory}
+	srv.background = []func(context.Context) error{s.cluster.Run, srv.hub.Run, typing.Run, presence.Run, s.rooms.Run, chores.run, telemetry.ReturnMemory}
 	api := clientapi.New(clientapi.Options{
 		ServerName:   cfg.ServerName,
 		PublicURL:    cfg.PublicURL,
@@ -202,7 +193,7 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 		return nil, fmt.Errorf("build federation routes: %w", err)
 	}
 	opts.Registerer = srv.registry
-	opts.Forward = srv.cluster
+	opts.Forward = s.cluster
 	if cfg.RateLimits {
 		opts.AddressLimits = httpkit.DefaultAddressLimits(time.Now)
 	}
@@ -215,7 +206,7 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 	srv.health.Add("store", func(ctx context.Context) error {
 		return s.store.Read(ctx, func(*store.Read) error { return nil })
 	})
-	srv.health.Add("cluster", func(context.Context) error { return srv.cluster.Healthy() })
+	srv.health.Add("cluster", func(context.Context) error { return s.cluster.Healthy() })
 	srv.health.Add("draining", func(context.Context) error {
 		if srv.draining.Load() {
 			return errors.New("the server is stopping")
@@ -235,6 +226,11 @@ func translate(err error) *mxerr.Error {
 		return mxerr.New(http.StatusServiceUnavailable, mxerr.CodeUnknown, "The server could not finish this request; try again")
 	}
 	return nil
+}
+
+// report is what the other instances are told of this one.
+func (srv *server) report() cluster.Report {
+	return cluster.Report{Rooms: srv.services.rooms.Resident(), Position: srv.hub.Head(), Bus: true}
 }
 
 // readiness is for balancers: GET /ready says 200, or 503 once the server drains.
@@ -322,7 +318,7 @@ func (srv *server) stop(log *slog.Logger) error {
 	srv.hub.Stop()
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
-	if err := srv.cluster.Drain(ctx); err != nil {
+	if err := srv.services.cluster.Drain(ctx); err != nil {
 		log.Warn("the other instances were not told that this one stops", "err", err)
 	}
 	var drains errorGroup
@@ -332,7 +328,7 @@ func (srv *server) stop(log *slog.Logger) error {
 	if err := drains.wait(); err != nil {
 		log.Warn("requests were cut off", "err", err)
 	}
-	if err := srv.cluster.Leave(ctx); err != nil {
+	if err := srv.services.cluster.Leave(ctx); err != nil {
 		log.Warn("leave the cluster", "err", err)
 	}
 	if srv.halt != nil {

@@ -10,6 +10,7 @@ import (
 
 	"stoa/internal/account"
 	"stoa/internal/auth"
+	"stoa/internal/cluster"
 	"stoa/internal/config"
 	"stoa/internal/room"
 	"stoa/internal/serverkey"
@@ -28,6 +29,7 @@ type services struct {
 	accounts  *account.Accounts
 	rooms     *room.Rooms
 	data      *userdata.Data
+	cluster   *cluster.Cluster // joined by the server only
 }
 
 // openServices opens the store and builds what stands on it. It starts nothing
@@ -49,10 +51,17 @@ func openServices(ctx context.Context, cfg *config.Config, log *slog.Logger) (*s
 	if s.signer, err = serverkey.Load(ctx, st, cfg.ServerName, cfg.SecretKey.Reveal(), time.Now()); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
+	s.cluster, err = cluster.New(cluster.Options{
+		Store: st, Name: cfg.Instance, Listen: cfg.ClusterListen, Version: Version(), Log: log,
+	})
+	if err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
 	s.data = userdata.New(userdata.Options{Store: st, RulesChanged: func(user id.UserID) { s.rooms.PushRulesChanged(user) }})
 	s.rooms, err = room.New(room.Options{
 		Store: st, Signer: s.signer, DefaultVersion: cfg.RoomVersion, Log: log,
 		Profiles: account.Directory{Store: st}, PushRules: userdata.ForRooms{Data: s.data},
+		IsHome: func(roomID id.RoomID) bool { return s.cluster.IsHome(roomID.String()) },
 	})
 	if err != nil {
 		return nil, errors.Join(err, st.Close())

@@ -15,7 +15,7 @@ import (
 
 // twoInstances are two servers with a store each on one database, neither of which
 // knows of the other.
-func twoInstances(t *testing.T) (first, second *house) {
+func twoInstances(t *testing.T, change ...func(*room.Options)) (first, second *house) {
 	t.Helper()
 	url := storetest.URL(t, "postgres")
 	open := func() *store.Store {
@@ -30,7 +30,7 @@ func twoInstances(t *testing.T) (first, second *house) {
 		})
 		return s
 	}
-	first, second = newHouse(t, open()), newHouse(t, open())
+	first, second = newHouse(t, open(), change...), newHouse(t, open(), change...)
 	second.clock.Add(50_000)
 	return first, second
 }
@@ -50,13 +50,23 @@ func insist(t *testing.T, refused *atomic.Int64, f func() error) bool {
 	}
 }
 
-// TestTwo_instances_write_one_room: without a home, from both sides at once and
+// TestTwo_instances_write_one_room: both take themselves for its home, or neither
+// does. From both sides at once and
 // with several senders each: every event that was acknowledged is there once, in
 // one order that both tell alike, and nothing has forked.
 func TestTwo_instances_write_one_room(t *testing.T) {
 	t.Parallel()
+	for name, isHome := range map[string]bool{"both are its home": true, "neither is its home": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			writeFromBoth(t, isHome)
+		})
+	}
+}
+
+func writeFromBoth(t *testing.T, isHome bool) {
 	const senders, each = 3, 20
-	first, second := twoInstances(t)
+	first, second := twoInstances(t, func(o *room.Options) { o.IsHome = func(id.RoomID) bool { return isHome } })
 	alice := user(t, "alice")
 	roomID := first.create(alice)
 	var refused atomic.Int64

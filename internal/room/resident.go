@@ -207,6 +207,9 @@ func (f *flight) durableSlot() store.Slot {
 // M_NOT_FOUND.
 func (r *room) lock(ctx context.Context) error {
 	r.turn.Lock()
+	if r.rooms.opt.IsHome != nil && !r.rooms.opt.IsHome(r.id) {
+		r.flight.settle()
+	}
 	if r.flight.clean() {
 		r.forget()
 	}

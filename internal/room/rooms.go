@@ -46,6 +46,10 @@ type Options struct {
 	PushRules PushRules
 	// Remote asks other servers; nil = there are none.
 	Remote Remote
+	// IsHome says whether this instance is the home of a room without doubt; nil = of
+	// all. A room of which it is not is written all the same, but one change at a
+	// time, so that a conflict with the home costs one change and not a chain.
+	IsHome func(roomID id.RoomID) bool
 	// ForgetUponLeave forgets a room for a user who leaves it, is kicked or
 	// banned.
 	//
