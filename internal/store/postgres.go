@@ -26,6 +26,9 @@ const (
 // groupTimeout ends a group whose database does not answer.
 const groupTimeout = 30 * time.Second
 
+// groupIdle ends, in the database, a group whose instance does not go on.
+const groupIdle = "3s"
+
 // postgresEngine is a pool of connections, and one for the committer.
 type postgresEngine struct {
 	opt    *Options
@@ -58,7 +61,7 @@ func openPostgres(ctx context.Context, opt *Options) (engine, error) {
 		"jit":              "off",
 		"timezone":         "UTC",
 		// a transaction that its instance has lost must not hold its locks
-		"idle_in_transaction_session_timeout": "20s",
+		"idle_in_transaction_session_timeout": "10s",
 		"lock_timeout":                        "20s",
 	} {
 		if _, set := params[name]; !set {
@@ -213,7 +216,12 @@ func (e *postgresEngine) connect() error {
 	if e.c != nil && !e.c.pc.IsClosed() {
 		return nil
 	}
-	c, err := pgconn.ConnectConfig(e.ctx, &e.config.Config)
+	config := e.config.Config.Copy()
+	// An instance that is frozen within a group holds the locks of its owners, for
+	// which the groups of others wait. It loses them, and finds that out when it
+	// goes on.
+	config.RuntimeParams["idle_in_transaction_session_timeout"] = groupIdle
+	c, err := pgconn.ConnectConfig(e.ctx, config)
 	if err != nil {
 		return err
 	}
@@ -329,8 +337,9 @@ func (e *postgresEngine) finish(g *group) error {
 		e.cancel()
 		return nil
 	}
-	if failed < 0 || e.c.pc.TxStatus() == 'I' && !e.c.pc.IsClosed() {
-		// the connection is gone, and may have taken the commit with it
+	if failed < 0 || e.c.pc.IsClosed() || e.c.pc.TxStatus() == 'I' {
+		// the connection is gone (the database may have ended it, see groupIdle), and
+		// may have taken the commit with it
 		e.drop()
 		e.cancel()
 		return e.resolve(g, err)
@@ -442,7 +451,7 @@ func (e *postgresEngine) resolve(g *group, cause error) error {
 			}
 			return nil
 		case err == nil && status == "aborted":
-			return cause
+			return &unavailableError{cause} // as if it had not begun: it may be tried once more
 		case err == nil && status != "in progress":
 			return unknown
 		}
