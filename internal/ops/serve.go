@@ -79,6 +79,9 @@ func (t *terminal) serve(ctx context.Context, stopped func(), cfg *config.Config
 	if err := s.cluster.Join(ctx, srv.client, srv.report); err != nil {
 		return errors.Join(err, srv.stop(log), s.close())
 	}
+	if err := s.store.CheckSchema(ctx); err != nil { // it may have changed before the others knew of this instance
+		return errors.Join(adviseStore(cfg, err), srv.stop(log), s.close())
+	}
 	if err := srv.listen(); err != nil {
 		return errors.Join(err, srv.stop(log), s.close())
 	}

@@ -81,6 +81,10 @@ func adviseStore(cfg *config.Config, err error) error {
 		return fmt.Errorf("%w\nAnother server has %s open; stop it first, or give this one another data_dir", err, cfg.Database)
 	case errors.Is(err, store.ErrOtherServer):
 		return fmt.Errorf("%w\nSet STOA_SERVER_NAME to the name that the database belongs to, or give another data_dir or database", err)
+	case errors.Is(err, store.ErrTooOld):
+		return fmt.Errorf("%w\nA newer stoa has upgraded the database and this one (%s) can't work with it any more: start that version or a newer one", err, Version())
+	case errors.Is(err, store.ErrOldInstances):
+		return fmt.Errorf("%w\nUpgrade or stop them first; an instance that was killed counts for 6 s more. 'stoa cluster status' lists them", err)
 	case errors.Is(err, store.ErrUnsafe):
 		return fmt.Errorf("%w\nTurn fsync and synchronous_commit on in PostgreSQL, or set STOA_UNSAFE_DATABASE=true if messages may be lost", err)
 	}

@@ -38,6 +38,10 @@ var ErrSealed = errors.New("the signing key in the database is encrypted with an
 func Load(ctx context.Context, s *store.Store, server id.ServerName, secret string, now time.Time) (*signing.Signer, error) {
 	var signer *signing.Signer
 	err := s.Write(ctx, func(tx *store.Tx) error {
+		// Instances that start together on an empty database make one key.
+		if err := tx.Alone("signing_keys"); err != nil {
+			return err
+		}
 		rows, err := tx.SigningKeys()
 		if err != nil {
 			return err

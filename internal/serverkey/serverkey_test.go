@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"stoa/internal/serverkey"
 	"stoa/internal/store"
 	"stoa/internal/store/storetest"
@@ -44,4 +46,37 @@ func TestLoad(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Instances that start at the same moment on an empty database are one server.
+func TestLoadTogether(t *testing.T) {
+	t.Parallel()
+	server, err := id.ParseServerName(storetest.ServerName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		url := storetest.EmptyURL(t, "postgres")
+		var g errgroup.Group
+		var keys [3]string
+		for i := range keys {
+			g.Go(func() error {
+				s, err := store.Open(t.Context(), store.Options{URL: url, ServerName: storetest.ServerName})
+				if err != nil {
+					return err
+				}
+				signer, err := serverkey.Load(t.Context(), s, server, "correct horse battery", time.Now())
+				if err == nil {
+					keys[i] = string(signer.Key().Public())
+				}
+				return errors.Join(err, s.Close())
+			})
+		}
+		if err := g.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		if keys[0] != keys[1] || keys[0] != keys[2] {
+			t.Fatalf("three identities: %q", keys)
+		}
+	}
 }

@@ -108,3 +108,12 @@ func (r *Read) PanicInRow() error {
 
 // Barriers counts the queries of barriers.
 func Barriers(s *Store) uint64 { return s.metrics.barriers.Load() }
+
+// Texts are all statements.
+func Texts() []string {
+	var texts []string
+	for _, s := range registry {
+		texts = append(texts, s.text)
+	}
+	return texts
+}

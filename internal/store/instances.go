@@ -215,13 +215,3 @@ func (l *Leases) Outward() (string, error) {
 	from, _, err := net.SplitHostPort(c.LocalAddr().String())
 	return from, errors.Join(err, c.Close())
 }
-
-// NewestMigration is the number of the newest migration that this program knows.
-func NewestMigration() (int64, error) {
-	names, err := migrations(dialectPostgres)
-	if err != nil || len(names) == 0 {
-		return 0, err
-	}
-	number, _, _ := strings.Cut(names[len(names)-1], "_")
-	return strconv.ParseInt(number, 10, 64)
-}

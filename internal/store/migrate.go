@@ -3,14 +3,34 @@ package store
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
+// The contract of migrations (docs/decisions/schema.md): a migration only adds,
+// so that instances of the release before work on beside it, and says in its
+// header how old a program may be that still works with the schema after it:
+//
+//	-- compatible: 0013
+//
+// 0013 being the newest migration which that program knows. The database keeps
+// both numbers in meta; whoever opens it compares.
+
 //go:embed migrations/*.sql
 var migrationFiles embed.FS
+
+var (
+	// ErrTooOld says that the schema of the database asks for a newer program.
+	ErrTooOld = errors.New("store: this program is too old for the database")
+	// ErrOldInstances says that a migration has to wait, since instances run that
+	// would not work with what it changes.
+	ErrOldInstances = errors.New("store: instances are running that the new schema would break")
+)
 
 // migrator is a connection inside the transaction of the migrations.
 type migrator interface {
@@ -21,73 +41,209 @@ type migrator interface {
 const createMigrations = `CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, applied_ts BIGINT NOT NULL)`
 
 var (
-	selectMigration = stmt(`SELECT name FROM migrations WHERE name = $1`)
-	insertMigration = stmt(`INSERT INTO migrations (name, applied_ts) VALUES ($1, $2)`)
+	selectMigrations = stmt(`SELECT name FROM migrations`)
+	insertMigration  = stmt(`INSERT INTO migrations (name, applied_ts) VALUES ($1, $2)`)
+	setMeta          = stmt(`INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`)
 )
 
-// migrations are the names of the files for a dialect, in order. A name is
-// NNNN_subject; where the engines differ too much for the markers, NNNN_subject.postgres.sql
-// takes the place of NNNN_subject.sql there.
-func migrations(d dialect) ([]string, error) {
-	files, err := fs.Glob(migrationFiles, "migrations/*.sql")
+// Names in meta.
+const (
+	metaSchema     = "schema"            // number of the newest migration applied
+	metaCompatible = "schema_compatible" // number of the newest migration that a program has to know
+)
+
+// migration is one file, NNNN_subject.sql. Where the engines differ too much for
+// the markers, NNNN_subject.postgres.sql takes its place on PostgreSQL.
+type migration struct {
+	name       string // NNNN_subject
+	number     int64
+	compatible int64 // the newest migration that a program has to know to work after this one
+	text       string
+}
+
+var compatibleLine = regexp.MustCompile(`(?m)^-- compatible: ([0-9]{4})$`)
+
+// migrations reads the files for a dialect, in order.
+func migrations(files fs.FS, d dialect) ([]migration, error) {
+	paths, err := fs.Glob(files, "migrations/*.sql")
 	if err != nil {
 		return nil, err
 	}
-	slices.Sort(files)
-	var names []string
-	for _, f := range files {
-		name := strings.TrimSuffix(strings.TrimPrefix(f, "migrations/"), ".sql")
-		if !strings.HasSuffix(name, ".postgres") {
-			names = append(names, name)
+	slices.Sort(paths)
+	var list []migration
+	for _, path := range paths {
+		m := migration{name: strings.TrimSuffix(strings.TrimPrefix(path, "migrations/"), ".sql")}
+		if strings.HasSuffix(m.name, ".postgres") {
+			continue
 		}
+		if d == dialectPostgres {
+			if own := strings.TrimSuffix(path, ".sql") + ".postgres.sql"; slices.Contains(paths, own) {
+				path = own
+			}
+		}
+		text, err := fs.ReadFile(files, path)
+		if err != nil {
+			return nil, err
+		}
+		m.text = schemaMarkers[d].Replace(string(text))
+		if m.number, err = migrationNumber(m.name); err != nil {
+			return nil, err
+		}
+		header := compatibleLine.FindStringSubmatch(m.text)
+		if header == nil {
+			return nil, fmt.Errorf("migration %s has no line '-- compatible: NNNN'", m.name)
+		}
+		if m.compatible, err = migrationNumber(header[1]); err != nil || m.compatible > m.number {
+			return nil, fmt.Errorf("migration %s is compatible with %s, a later one", m.name, header[1])
+		}
+		if len(list) > 0 && m.number <= list[len(list)-1].number {
+			return nil, fmt.Errorf("migrations %s and %s have one number", list[len(list)-1].name, m.name)
+		}
+		list = append(list, m)
 	}
-	return names, nil
+	if len(list) == 0 {
+		return nil, errors.New("there are no migrations")
+	}
+	return list, nil
 }
 
-func migrationText(d dialect, name string) (string, error) {
-	if d == dialectPostgres {
-		text, err := migrationFiles.ReadFile("migrations/" + name + ".postgres.sql")
-		if err == nil {
-			return string(text), nil
-		}
+func migrationNumber(name string) (int64, error) {
+	number, _, _ := strings.Cut(name, "_")
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n <= 0 {
+		return 0, fmt.Errorf("migration %s has no number", name)
 	}
-	text, err := migrationFiles.ReadFile("migrations/" + name + ".sql")
-	return schemaMarkers[d].Replace(string(text)), err
+	return n, nil
+}
+
+// NewestMigration is the number of the newest migration that this program knows.
+func NewestMigration() (int64, error) {
+	list, err := migrations(migrationFiles, dialectPostgres)
+	if err != nil {
+		return 0, err
+	}
+	return list[len(list)-1].number, nil
+}
+
+// schema is what a database says of itself.
+type schema struct {
+	number     int64 // of the newest migration applied; 0 = empty
+	compatible int64 // the newest migration that a program has to know
+	applied    map[string]bool
+}
+
+func readSchema(m migrator, r *Read) (schema, error) {
+	s := schema{applied: map[string]bool{}}
+	if err := m.script(createMigrations); err != nil {
+		return s, err
+	}
+	err := queryEach(r, selectMigrations, func(row *Row) error {
+		name := row.Text()
+		s.applied[name] = true
+		n, err := migrationNumber(name)
+		s.number = max(s.number, n)
+		return err
+	})
+	if err != nil || s.number == 0 {
+		return s, err
+	}
+	text, err := queryOne(r, selectMeta, (*Row).Text, metaCompatible)
+	if errors.Is(err, ErrNotFound) {
+		return s, nil // from before the contract
+	}
+	if err != nil {
+		return s, err
+	}
+	if s.compatible, err = strconv.ParseInt(text, 10, 64); err != nil {
+		return s, fmt.Errorf("meta %s: %w", metaCompatible, err)
+	}
+	return s, nil
+}
+
+// allows says whether a program that knows migrations up to newest may work.
+func (s schema) allows(newest int64) error {
+	if newest >= s.compatible {
+		return nil
+	}
+	return fmt.Errorf("%w: it knows the schema up to %04d; the database has %04d, which asks for a program that knows %04d",
+		ErrTooOld, newest, s.number, s.compatible)
 }
 
 // migrate applies the migrations that the database does not have, in order, in
-// one transaction.
+// one transaction. Those that this program does not know are left alone, as long
+// as they allow it to work.
 func (s *Store) migrate(ctx context.Context) error {
-	d := s.engine.dialect()
-	names, err := migrations(d)
+	known, err := migrations(s.opt.Migrations, s.engine.dialect())
 	if err != nil {
 		return err
 	}
 	return s.engine.migrate(ctx, func(m migrator) error {
-		if err := m.script(createMigrations); err != nil {
+		tx := &Tx{Read{ctx: ctx, conn: m}}
+		was, err := readSchema(m, &tx.Read)
+		if err != nil {
 			return err
 		}
-		r := &Read{ctx: ctx, conn: m}
-		for _, name := range names {
-			_, err := queryOne(r, selectMigration, (*Row).Text, name)
-			if err == nil {
+		if err := was.allows(known[len(known)-1].number); err != nil {
+			return err
+		}
+		is := was
+		for _, next := range known {
+			if was.applied[next.name] {
 				continue
 			}
-			if err != ErrNotFound {
+			if err := s.noOlderInstance(tx, was, next); err != nil {
 				return err
 			}
-			text, err := migrationText(d, name)
-			if err != nil {
+			if err := m.script(next.text); err != nil {
+				return fmt.Errorf("migration %s: %w", next.name, err)
+			}
+			if _, err := tx.exec(insertMigration, next.name, millis(s.opt.Clock())); err != nil {
 				return err
 			}
-			if err := m.script(text); err != nil {
-				return fmt.Errorf("migration %s: %w", name, err)
-			}
-			tx := &Tx{*r}
-			if _, err := tx.exec(insertMigration, name, millis(s.opt.Clock())); err != nil {
-				return err
-			}
+			is.number, is.compatible = max(is.number, next.number), max(is.compatible, next.compatible)
 		}
+		if is.number == was.number && is.compatible == was.compatible {
+			return nil
+		}
+		if _, err := tx.exec(setMeta, metaSchema, strconv.FormatInt(is.number, 10)); err != nil {
+			return err
+		}
+		_, err = tx.exec(setMeta, metaCompatible, strconv.FormatInt(is.compatible, 10))
+		return err
+	})
+}
+
+// firstShared is the migration since which instances announce themselves.
+const firstShared = 13
+
+// noOlderInstance refuses a migration that a running instance would not survive.
+func (s *Store) noOlderInstance(tx *Tx, was schema, next migration) error {
+	if !s.IsPostgres() || was.number < firstShared {
 		return nil
+	}
+	old, err := query(&tx.Read, selectOlderInstances, (*Row).Text, next.compatible)
+	if err != nil || len(old) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w: migration %s needs programs that know %04d, and these do not: %s",
+		ErrOldInstances, next.name, next.compatible, strings.Join(old, ", "))
+}
+
+var selectOlderInstances = stmt(`SELECT name FROM instances WHERE expires_ts > ` + databaseNow + ` AND schema < $1 ORDER BY lease LIMIT 100`)
+
+// CheckSchema gives ErrTooOld if the database has come to ask for a newer program
+// since it was opened. An instance calls it once it has announced itself: from
+// then on no other applies a migration that would break it.
+func (s *Store) CheckSchema(ctx context.Context) error {
+	known, err := migrations(s.opt.Migrations, s.engine.dialect())
+	if err != nil {
+		return err
+	}
+	return s.engine.migrate(ctx, func(m migrator) error {
+		is, err := readSchema(m, &Read{ctx: ctx, conn: m})
+		if err != nil {
+			return err
+		}
+		return is.allows(known[len(known)-1].number)
 	})
 }

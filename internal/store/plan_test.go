@@ -15,6 +15,7 @@ var scans = map[string]string{
 	"SELECT COUNT(*) FROM stream":             "of the check",
 	"SELECT name, next FROM numbers":          "a row per name of numbers",
 	"FROM signing_keys":                       "a few rows",
+	"SELECT name FROM migrations":             "a few rows, read at the start",
 	"FROM registration_tokens ORDER BY name":  "an admin's list, with a limit",
 	"DELETE FROM login_tokens WHERE user_num": "tokens live for minutes",
 	"FROM users WHERE account = 1 LIMIT 1":    "stops at the first",

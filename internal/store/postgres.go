@@ -201,10 +201,26 @@ func (m pgMigrator) script(sql string) error {
 	return m.pc.Exec(m.ctx, sql).Close()
 }
 
+// migrateTries bounds how often a migration that meets busy tables is begun.
+const migrateTries = 30
+
 func (e *postgresEngine) migrate(ctx context.Context, f func(migrator) error) error {
-	return e.write(ctx, false, func(c conn) error {
+	for try := 1; ; try++ {
+		err := e.migrateOnce(ctx, f)
+		if try == migrateTries || !mustRepeat(err) {
+			return err
+		}
+		e.opt.Log.Info("a migration waits for busy tables", "attempt", try, "err", err)
+	}
+}
+
+func (e *postgresEngine) migrateOnce(ctx context.Context, f func(migrator) error) error {
+	return e.writeOnce(ctx, func(c conn) error {
 		m := pgMigrator{c.(*pgConn)}
-		if err := m.script(fmt.Sprintf("SELECT pg_advisory_xact_lock(%d, %d)", lockSpace, lockMigrate)); err != nil {
+		// Others may migrate for long. But what waits for the lock of a table stops
+		// every query that comes after it, so that wait is short, and is begun anew.
+		if err := m.script(fmt.Sprintf("SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock(%d, %d); SET LOCAL lock_timeout = '2s'",
+			lockSpace, lockMigrate)); err != nil {
 			return err
 		}
 		return f(m)

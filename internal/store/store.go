@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -82,6 +83,9 @@ type Options struct {
 	// its payload the group's last position in decimal, a space, and NotifyName,
 	// by which an instance knows its own. SQLite ignores both.
 	NotifyChannel, NotifyName string
+	// Migrations are files migrations/NNNN_subject.sql; nil = those of this
+	// program. Tests play other releases with it.
+	Migrations fs.FS
 }
 
 // Store is an open database. All its methods may be called at the same time.
@@ -142,6 +146,9 @@ func Open(ctx context.Context, opt Options) (*Store, error) {
 	}
 	if opt.SnapshotLimit == 0 {
 		opt.SnapshotLimit = 10 * time.Second
+	}
+	if opt.Migrations == nil {
+		opt.Migrations = migrationFiles
 	}
 	s := &Store{opt: opt}
 	var err error
@@ -210,7 +217,16 @@ func (s *Store) sawHead(p Position) {
 // instances may write too.
 func (s *Store) IsPostgres() bool { return s.engine.dialect() == dialectPostgres }
 
+// Alone waits until no other Write that named the same thing is under way, on any
+// instance, and makes later ones wait for this one. Its reads after that see what
+// the others wrote.
+func (tx *Tx) Alone(name string) error {
+	_, err := tx.exec(lockMeta, "alone:"+name)
+	return err
+}
+
 var (
+	lockMeta   = stmt(`INSERT INTO meta (name, value) VALUES ($1, '') ON CONFLICT (name) DO UPDATE SET value = excluded.value`)
 	selectMeta = stmt(`SELECT value FROM meta WHERE name = $1`)
 	insertMeta = stmt(`INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING`)
 )

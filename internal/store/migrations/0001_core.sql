@@ -2,6 +2,7 @@
 -- Times are milliseconds since 1970, positions microseconds; numbers come from
 -- the table numbers. JSON is text, byte for byte. Binary forms begin with a
 -- format letter.
+-- compatible: 0001
 
 CREATE TABLE meta (
 	name  TEXT PRIMARY KEY,

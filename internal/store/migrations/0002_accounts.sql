@@ -1,5 +1,6 @@
 -- Accounts, devices, tokens, interactive authentication, limits.
 -- Written by packages account and auth. Times are ms since 1970; 0 = never.
+-- compatible: 0002
 
 -- Accounts are columns of users.
 CREATE INDEX users_accounts ON users (num) WHERE account = 1;

@@ -2,6 +2,7 @@
 -- cross-signing, signatures, key backups, to-device messages.
 -- Written by package e2ee. Times are ms since 1970; 0 = never. Keys and
 -- contents are JSON byte for byte as the client sent them.
+-- compatible: 0003
 
 -- Identity keys of a device; at most one row a device, deleted with it.
 CREATE TABLE device_keys (

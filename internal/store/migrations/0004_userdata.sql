@@ -1,5 +1,6 @@
 -- What a user keeps on the server: account data, tags, push rules, filters.
 -- Written by package userdata.
+-- compatible: 0004
 
 -- room_id is '' for global data. A row is replaced, never deleted, so that
 -- every client hears of it; there are at most 5,000 a user. The type

@@ -1,4 +1,5 @@
 -- The events of each thread, with the counts of the thread up to each.
+-- compatible: 0005
 CREATE TABLE threads (
 	room   BIGINT NOT NULL,
 	root   TEXT NOT NULL, -- event ID

@@ -1,5 +1,6 @@
 -- Presence. Written by package ephemeral; a row a local user who was ever
 -- online. Stream rows of presence go with the stream (30 days).
+-- compatible: 0007
 CREATE TABLE presence (
     user_num   {{intkey}},
     presence   TEXT   NOT NULL, -- online, unavailable or offline

@@ -1,5 +1,6 @@
 -- The newest event of each local user in each room and thread: it reads what is
 -- before it, as a receipt does.
+-- compatible: 0008
 CREATE TABLE own_events (
 	room     BIGINT NOT NULL,
 	user_num BIGINT NOT NULL,

@@ -1,4 +1,5 @@
 -- Aliases of rooms on this server. Written by package directory.
+-- compatible: 0009
 
 CREATE TABLE aliases (
 	alias      TEXT NOT NULL PRIMARY KEY,

@@ -2,6 +2,7 @@
 -- database's clock. A row for each start, and for each lease that was taken after
 -- the last had run out. Expired rows are kept for a day. Written by package
 -- cluster.
+-- compatible: 0013
 CREATE TABLE instances (
 	lease       {{intkey}},
 	name        TEXT NOT NULL,
