@@ -29,11 +29,7 @@ func (x *exchange) fail(err error) {
 		x.mux.log.Error("request failed after its answer began", "method", x.r.Method, "route", x.route.Pattern, "err", err)
 		return
 	}
-	var known *mxerr.Error
-	if !errors.As(err, &known) && x.mux.translate != nil {
-		known = x.mux.translate(err)
-	}
-	if known != nil {
+	if known := x.mux.known(err); known != nil {
 		x.logCause(known, err)
 		x.writeError(known)
 		return
@@ -47,6 +43,15 @@ func (x *exchange) fail(err error) {
 	x.mux.log.Error("request failed", "request_id", id, "method", x.r.Method, "route", x.route.Pattern,
 		"took_ms", x.mux.clock().Sub(x.start).Milliseconds(), "err", err)
 	x.writeFault(id)
+}
+
+// known is an error as clients are told of it, nil for a fault.
+func (m *Mux) known(err error) *mxerr.Error {
+	var known *mxerr.Error
+	if !errors.As(err, &known) && m.translate != nil {
+		known = m.translate(err)
+	}
+	return known
 }
 
 // logCause keeps the cause of a refusal for whoever asks why: a warning when
@@ -65,11 +70,21 @@ func (x *exchange) logCause(known *mxerr.Error, err error) {
 
 func (x *exchange) writeFault(id string) {
 	x.w.Header()["X-Request-Id"] = []string{id}
-	x.writeError(&mxerr.Error{
+	x.writeError(fault(id))
+}
+
+// fault is what clients are told of an error that is not known.
+func fault(id string) *mxerr.Error {
+	return &mxerr.Error{
 		Status:  http.StatusInternalServerError,
 		Code:    mxerr.CodeUnknown,
 		Message: "The server failed to answer this request. Its log says why under request id " + id,
-	})
+	}
+}
+
+// retryAfter is the value of the header Retry-After, in seconds.
+func retryAfter(e *mxerr.Error) string {
+	return strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10)
 }
 
 // writeError writes the error body, and Retry-After where the time is known. An
@@ -77,8 +92,7 @@ func (x *exchange) writeFault(id string) {
 // interactive authentication).
 func (x *exchange) writeError(e *mxerr.Error) {
 	if e.RetryAfter > 0 {
-		seconds := int64((e.RetryAfter + time.Second - 1) / time.Second)
-		x.w.Header()["Retry-After"] = []string{strconv.FormatInt(seconds, 10)}
+		x.w.Header()["Retry-After"] = []string{retryAfter(e)}
 	}
 	var text []byte
 	var err error

@@ -8,8 +8,10 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -23,9 +25,13 @@ type parking struct {
 	net.Listener
 	accepted chan accepted
 	returned chan net.Conn
-	closed   chan struct{}
-	start    func() // begins to accept, once
-	end      func() // closes closed, once
+	closed   chan struct{} // nobody comes back any more
+	ended    chan struct{} // nothing more is accepted, and all that was has been handed on
+	dropped  chan struct{} // nobody takes what is accepted
+	start    func()        // begins to accept, once
+	end      func()        // closes closed, once
+	abandon  func()        // closes dropped, once
+	leaving  atomic.Bool   // every answer ends its connection
 	parked   sync.WaitGroup
 	watcher  *watcher // nil where connections can't be watched: nothing is parked then
 }
@@ -36,9 +42,11 @@ type accepted struct {
 }
 
 func newParking(l net.Listener, log *slog.Logger) *parking {
-	p := &parking{Listener: l, accepted: make(chan accepted), returned: make(chan net.Conn), closed: make(chan struct{})}
+	p := &parking{Listener: l, accepted: make(chan accepted), returned: make(chan net.Conn), closed: make(chan struct{}),
+		ended: make(chan struct{}), dropped: make(chan struct{})}
 	p.start = sync.OnceFunc(func() { go p.accept() })
 	p.end = sync.OnceFunc(func() { close(p.closed) })
+	p.abandon = sync.OnceFunc(func() { close(p.dropped) })
 	var err error
 	if p.watcher, err = newWatcher(); err != nil {
 		log.Warn("requests that wait take more memory than they need: their connections can't be watched", "err", err)
@@ -46,19 +54,21 @@ func newParking(l net.Listener, log *slog.Logger) *parking {
 	return p
 }
 
-// accept hands new connections to Accept until the listener closes.
+// accept hands new connections to Accept until the listener closes. What was
+// accepted before is served: its request may be on the way.
 func (p *parking) accept() {
+	defer close(p.ended)
 	for {
 		c, err := p.Listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
 		select {
 		case p.accepted <- accepted{c, err}:
-		case <-p.closed:
+		case <-p.dropped:
 			if c != nil {
 				_ = c.Close() // nobody serves it any more
 			}
-		}
-		if errors.Is(err, net.ErrClosed) {
-			return
 		}
 	}
 }
@@ -71,7 +81,7 @@ func (p *parking) Accept() (net.Conn, error) {
 		return a.conn, a.err
 	case c := <-p.returned:
 		return c, nil
-	case <-p.closed:
+	case <-p.ended:
 		return nil, net.ErrClosed
 	}
 }
@@ -102,13 +112,20 @@ type parkingKey struct{}
 // origin is where a connection comes from.
 type origin struct {
 	parking *parking
-	waited  bool // its last request waited for long
+	raw     syscall.RawConn // nil for a connection that can't be parked
+	waited  bool            // its last request waited for long
 }
 
 // connContext notes where the requests of a connection come from.
 func (p *parking) connContext(ctx context.Context, c net.Conn) context.Context {
-	again, ok := c.(*comeback)
-	return context.WithValue(ctx, parkingKey{}, origin{p, ok && again.waited})
+	from := origin{parking: p}
+	if again, ok := c.(*comeback); ok {
+		c, from.waited = again.Conn, again.waited
+	}
+	if system, ok := unwrapped(c).(syscall.Conn); ok && p.watcher != nil {
+		from.raw, _ = system.SyscallConn() // an error means that it is closed already
+	}
+	return context.WithValue(ctx, parkingKey{}, from)
 }
 
 // waitedLong is how long a request was parked if it waited for long. A client that got news sooner may well get news again.
@@ -125,11 +142,10 @@ type Parked struct {
 	conn    net.Conn
 	raw     syscall.RawConn
 	parking *parking
-	head    string
-	times   *Times
-	log     *slog.Logger
+	mux     *Mux
+	route   *route
 	since   time.Time
-	isEarly bool
+	early   []byte // what the client has sent of its next request
 	closed  bool
 
 	mu     sync.Mutex // guards all below; the watcher's may be taken under it
@@ -154,7 +170,7 @@ func Park(w http.ResponseWriter, r *http.Request, serve func(*Parked)) bool {
 func (p *Parked) guard(f func()) {
 	defer func() {
 		if fault := recover(); fault != nil {
-			p.log.Error("panic in a parked request", "err", fault, "stack", string(debug.Stack()))
+			p.mux.log.Error("panic in a parked request", "route", p.route.Pattern, "err", fault, "stack", string(debug.Stack()))
 			p.Close()
 		}
 	}()
@@ -164,7 +180,7 @@ func (p *Parked) guard(f func()) {
 func take(w http.ResponseWriter, r *http.Request) (*Parked, bool) {
 	x, ok := w.(*exchange)
 	from, isParkable := r.Context().Value(parkingKey{}).(origin)
-	if !ok || !isParkable || from.parking.watcher == nil || r.ProtoMajor != 1 || r.ProtoMinor != 1 || r.TLS != nil || r.Close || r.ContentLength != 0 ||
+	if !ok || !isParkable || from.raw == nil || r.ProtoMajor != 1 || r.ProtoMinor != 1 || r.TLS != nil || r.Close || r.ContentLength != 0 ||
 		r.Method != http.MethodGet {
 		return nil, false
 	}
@@ -175,22 +191,28 @@ func take(w http.ResponseWriter, r *http.Request) (*Parked, bool) {
 		p.parked.Done()
 		return nil, false
 	}
-	if again, ok := conn.(*comeback); ok {
+	again, _ := conn.(*comeback)
+	if again != nil {
 		conn = again.Conn
 	}
-	parked := &Parked{conn: conn, parking: p, head: x.mux.parked, times: &x.mux.times, log: x.mux.log, since: time.Now()}
-	// If the client has sent its next request already, more than a byte would have to be kept for it, which is not worth it.
-	// net/http set a deadline for reading the request, and another for its answer.
-	parked.raw, err = rawConn(parked.unwrapped())
-	parked.isEarly = err != nil || buffers.Reader.Buffered() > 0 || conn.SetDeadline(time.Time{}) != nil
+	parked := &Parked{conn: conn, raw: from.raw, parking: p, mux: x.mux, route: x.route, since: time.Now()}
+	if again != nil {
+		parked.early = again.early
+	}
+	if n := buffers.Reader.Buffered(); n > 0 {
+		sent, _ := buffers.Reader.Peek(n) // never fails
+		parked.early = slices.Concat(sent, parked.early)
+	}
+	// net/http set a deadline for reading the request, and another for its answer. An error means that the client has gone,
+	// which the wait or the answer will notice.
+	_ = conn.SetDeadline(time.Time{})
 	x.status = http.StatusOK
 	return parked, true
 }
 
-// parkedHead makes the part of an answer's head that is the same for all parked requests.
+// parkedHead makes the part of an answer's head, after its first line, that is the same for all parked requests.
 func (m *Mux) parkedHead() string {
-	head := "HTTP/1.1 200 OK\r\n" +
-		"Access-Control-Allow-Headers: " + corsHeaders[0] + "\r\n" +
+	head := "Access-Control-Allow-Headers: " + corsHeaders[0] + "\r\n" +
 		"Access-Control-Allow-Methods: " + corsMethods[0] + "\r\n" +
 		"Access-Control-Allow-Origin: " + corsOrigin[0] + "\r\n" +
 		"Access-Control-Expose-Headers: " + corsExpose[0] + "\r\n" +
@@ -206,12 +228,12 @@ func (m *Mux) parkedHead() string {
 func (p *Parked) Wait(resume func(here bool)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.woken && !p.isEarly {
+	if !p.woken && len(p.early) == 0 {
 		p.resume = resume
 		if p.watch = p.parking.watcher.add(p); p.watch != 0 {
 			return
 		}
-		p.resume, p.isEarly = nil, true
+		p.resume = nil
 	}
 	p.woken = false
 	go p.guard(func() { resume(true) })
@@ -244,21 +266,30 @@ func (p *Parked) stirred() {
 		return
 	}
 	go p.guard(func() {
-		var b [1]byte
-		n, _ := p.conn.Read(b[:]) // an error means that the client has gone
-		p.isEarly = n > 0
-		resume(n > 0)
+		sent, open := p.parking.watcher.read(p)
+		p.early = sent
+		resume(open)
 	})
 }
 
 // Answer writes the answer, whose body is JSON, and gives the connection back to its server. An error means that the client
 // has gone.
-func (p *Parked) Answer(body []byte) error {
-	head := make([]byte, 0, len(p.head)+96)
-	head = append(head, p.head...)
+func (p *Parked) Answer(body []byte) error { return p.write(http.StatusOK, "", body) }
+
+// write writes an answer. extra are lines of its head.
+func (p *Parked) write(status int, extra string, body []byte) error {
+	isLast := p.parking.leaving.Load()
+	head := make([]byte, 0, len(p.mux.parked)+len(extra)+128)
+	head = append(head, "HTTP/1.1 "...)
+	head = strconv.AppendInt(head, int64(status), 10)
+	head = append(head, ' ')
+	head = append(head, http.StatusText(status)...)
+	head = append(head, "\r\n"...)
+	head = append(head, p.mux.parked...)
+	head = append(head, extra...)
 	head = append(head, "Content-Length: "...)
 	head = strconv.AppendInt(head, int64(len(body)), 10)
-	if p.isEarly {
+	if isLast {
 		head = append(head, "\r\nConnection: close"...)
 	}
 	head = append(head, "\r\nDate: "...)
@@ -272,25 +303,26 @@ func (p *Parked) Answer(body []byte) error {
 	pieces = append(pieces, body)
 	for len(pieces) > 0 {
 		// The time limit is that of a piece, as for answers that are not parked.
-		err := p.conn.SetWriteDeadline(time.Now().Add(p.times.Answer))
+		err := p.conn.SetWriteDeadline(time.Now().Add(p.mux.times.Answer))
 		next := pieces[:min(2, len(pieces))]
 		pieces = pieces[len(next):]
 		if err == nil {
-			_, err = next.WriteTo(p.unwrapped())
+			_, err = next.WriteTo(unwrapped(p.conn))
 		}
 		if err != nil {
 			p.Close()
 			return err
 		}
 	}
-	if p.isEarly || p.conn.SetDeadline(time.Time{}) != nil {
+	if isLast || p.conn.SetDeadline(time.Time{}) != nil {
 		p.Close()
 		return nil
 	}
 	p.closed = true // for this request
 	defer p.parking.parked.Done()
+	back := &comeback{Conn: p.conn, times: &p.mux.times, early: p.early, idle: len(p.early) == 0, waited: time.Since(p.since) >= waitedLong}
 	select {
-	case p.parking.returned <- &comeback{Conn: p.conn, times: p.times, idle: true, waited: time.Since(p.since) >= waitedLong}:
+	case p.parking.returned <- back:
 	case <-p.parking.closed:
 		return p.conn.Close()
 	}
@@ -302,6 +334,7 @@ func (p *Parked) Answer(body []byte) error {
 type comeback struct {
 	net.Conn
 	times  *Times
+	early  []byte // of the next request: it is read before anything else
 	idle   bool
 	waited bool // its last request waited for long
 }
@@ -319,6 +352,13 @@ func (c *comeback) SetReadDeadline(t time.Time) error {
 
 // Read implements net.Conn. With its first byte a request begins.
 func (c *comeback) Read(b []byte) (int, error) {
+	if len(c.early) > 0 {
+		n := copy(b, c.early)
+		if c.early = c.early[n:]; len(c.early) == 0 {
+			c.early = nil
+		}
+		return n, nil
+	}
 	n, err := c.Conn.Read(b)
 	if c.idle && n > 0 {
 		c.idle = false
@@ -335,29 +375,36 @@ func (c *comeback) ReadFrom(r io.Reader) (int64, error) {
 	return io.Copy(struct{ io.Writer }{c.Conn}, r)
 }
 
-// rawConn is what the system knows of a connection.
-func rawConn(c net.Conn) (syscall.RawConn, error) {
-	if s, ok := c.(syscall.Conn); ok {
-		return s.SyscallConn()
-	}
-	return nil, errors.ErrUnsupported
-}
-
-// unwrapped is the connection as net.Buffers knows it, to write several pieces at once.
-func (p *Parked) unwrapped() net.Conn {
-	switch c := p.conn.(type) {
+// unwrapped is a connection as net knows it: to watch it, and to write several pieces at once.
+func unwrapped(c net.Conn) net.Conn {
+	switch c := c.(type) {
 	case *boundedTCP:
 		return c.TCPConn
 	case *boundedConn:
 		return c.Conn
 	}
-	return p.conn
+	return c
 }
 
-// Fail logs an error for which there is no answer, and closes the connection: the client asks again.
+// Fail answers with an error, as an Adapt handler does.
 func (p *Parked) Fail(err error) {
-	p.log.Error("parked request failed", "err", err)
-	p.Close()
+	known := p.mux.known(err)
+	extra := ""
+	if known == nil {
+		id := p.mux.requestID.next()
+		p.mux.log.Error("request failed", "request_id", id, "route", p.route.Pattern, "took_ms", time.Since(p.since).Milliseconds(), "err", err)
+		extra, known = "X-Request-Id: "+id+"\r\n", fault(id)
+	}
+	text, err := known.MarshalJSON()
+	if err != nil {
+		p.mux.log.Error("encode error body", "route", p.route.Pattern, "err", err)
+		p.Close()
+		return
+	}
+	if known.RetryAfter > 0 {
+		extra += "Retry-After: " + retryAfter(known) + "\r\n"
+	}
+	_ = p.write(known.Status, extra, text) // an error means that the client has gone
 }
 
 // Close closes the connection without an answer.

@@ -3,6 +3,7 @@ package httpkit
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -10,8 +11,11 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"stoa/matrix/mxerr"
 )
 
 var long = strings.Repeat("x", 3*answerPiece+17)
@@ -22,6 +26,7 @@ type lot struct {
 	server *Server
 	parked chan *Parked
 	gone   chan struct{}
+	fails  chan error
 	ended  chan error
 }
 
@@ -29,12 +34,15 @@ func newLot(t *testing.T) *lot { return newLotWithin(t, DefaultTimes) }
 
 func newLotWithin(t *testing.T, times Times) *lot {
 	t.Helper()
-	p := &lot{t: t, parked: make(chan *Parked, 8), gone: make(chan struct{}, 256), ended: make(chan error, 1)}
+	p := &lot{t: t, parked: make(chan *Parked, 8), gone: make(chan struct{}, 256), fails: make(chan error, 1), ended: make(chan error, 1)}
 	mux, err := NewMux(Options{Instance: "here", Times: times}, []Route{
 		{Method: "GET", Pattern: "/now", Handler: Adapt(func(*http.Request) (Raw, error) { return Raw(`"now"`), nil })},
 		{Method: "GET", Pattern: "/waited", Handler: Adapt(func(r *http.Request) (Raw, error) { return strconv.AppendBool(nil, Waited(r)), nil })},
 		{Method: "GET", Pattern: "/long", Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			Park(w, r, func(line *Parked) { _ = line.Answer([]byte(long)) }) // the test sees what arrives
+		})},
+		{Method: "GET", Pattern: "/fail", Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			Park(w, r, func(line *Parked) { line.Fail(<-p.fails) })
 		})},
 		{Method: "GET", Pattern: "/park", Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			ok := Park(w, r, func(line *Parked) {
@@ -141,18 +149,115 @@ func TestPark(t *testing.T) {
 		<-p.gone
 		p.drain()
 	})
-	t.Run("a client that asks for more gets its answer, and asks again elsewhere", func(t *testing.T) {
+	t.Run("a client that asks for more gets its answer, and then the next one", func(t *testing.T) {
 		t.Parallel()
 		p := newLot(t)
 		c, r := p.dial()
 		p.ask(c, "/park")
 		<-p.parked
-		p.ask(c, "/now")
-		if res := p.want(r, `"later"`); !res.Close {
-			t.Error("the connection is not closed")
-		}
+		p.ask(c, "/now?"+strings.Repeat("x", 1000))
+		p.want(r, `"later"`)
+		p.want(r, `"now"`)
+		_ = c.Close()
 		p.drain()
 	})
+	t.Run("requests that are sent at once are answered in order, each once", func(t *testing.T) {
+		t.Parallel()
+		p := newLot(t)
+		c, r := p.dial()
+		ask := func(path string) string { return "GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n" }
+		for range 5 {
+			if _, err := io.WriteString(c, ask("/park")+ask("/park")+ask("/now")+ask("/park")+ask("/now")); err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range []string{`"later"`, `"later"`, `"now"`, `"later"`, `"now"`} {
+				p.want(r, want)
+			}
+			for range 3 {
+				<-p.parked
+			}
+		}
+		_ = c.Close()
+		p.drain()
+	})
+	t.Run("half a request waits for its other half", func(t *testing.T) {
+		t.Parallel()
+		p := newLot(t)
+		c, r := p.dial()
+		p.ask(c, "/park")
+		<-p.parked
+		if _, err := io.WriteString(c, "G"); err != nil {
+			t.Fatal(err)
+		}
+		p.want(r, `"later"`)
+		if _, err := io.WriteString(c, "ET /now HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		p.want(r, `"now"`)
+		_ = c.Close()
+		p.drain()
+	})
+	t.Run("an http.Client keeps its connections", func(t *testing.T) {
+		t.Parallel()
+		p := newLot(t)
+		var dials atomic.Int32
+		var dialer net.Dialer
+		transport := &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			dials.Add(1)
+			return dialer.DialContext(ctx, network, address)
+		}}
+		client := http.Client{Transport: transport}
+		for range 20 {
+			for path, want := range map[string]string{"/park": `"later"`, "/now": `"now"`} {
+				if path == "/park" {
+					go func() { (<-p.parked).Wake() }()
+				}
+				res, err := client.Get("http://" + p.server.Addr().String() + path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				body, err := io.ReadAll(res.Body)
+				if err := errors.Join(err, res.Body.Close()); err != nil || string(body) != want {
+					t.Fatalf("got %q and %v, want %q", body, err, want)
+				}
+			}
+		}
+		if n := dials.Load(); n != 1 {
+			t.Errorf("there were %d connections", n)
+		}
+		transport.CloseIdleConnections()
+		p.drain()
+	})
+	for name, test := range map[string]struct {
+		err                error
+		status             int
+		body, header, text string
+	}{
+		"a refusal is answered with its errcode": {mxerr.UnknownToken(false), 401, `"soft_logout":false`, "", ""},
+		"a limit says when to come back":         {mxerr.LimitExceeded(1500 * time.Millisecond), 429, "M_LIMIT_EXCEEDED", "Retry-After", "2"},
+		"a fault is named, and not told":         {errors.New("secret"), 500, "M_UNKNOWN", "X-Request-Id", "here-"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newLot(t)
+			c, r := p.dial()
+			p.fails <- test.err
+			p.ask(c, "/fail")
+			res, err := http.ReadResponse(r, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(res.Body)
+			if err != nil || res.StatusCode != test.status || !strings.Contains(string(body), test.body) ||
+				strings.Contains(string(body), "secret") || !strings.HasPrefix(res.Header.Get(test.header), test.text) {
+				t.Errorf("got %d %q %v and %v", res.StatusCode, body, res.Header, err)
+			}
+			p.ask(c, "/now")
+			p.want(r, `"now"`)
+			_ = c.Close()
+			p.drain()
+		})
+	}
 	t.Run("a connection that comes back may be idle, but no longer than any other", func(t *testing.T) {
 		t.Parallel()
 		p := newLotWithin(t, Times{Header: 100 * time.Millisecond, Body: time.Hour, Answer: time.Hour, Idle: 300 * time.Millisecond})
@@ -166,19 +271,32 @@ func TestPark(t *testing.T) {
 		}
 		p.drain()
 	})
-	t.Run("a drain waits for who is parked", func(t *testing.T) {
+	t.Run("a drain waits for all who are parked", func(t *testing.T) {
 		t.Parallel()
 		p := newLot(t)
-		c, r := p.dial()
-		p.ask(c, "/park")
-		line := <-p.parked
+		var readers []*bufio.Reader
+		var lines []*Parked
+		for range 50 {
+			c, r := p.dial()
+			p.ask(c, "/park")
+			readers, lines = append(readers, r), append(lines, <-p.parked)
+		}
 		drained := make(chan struct{})
 		go func() {
 			p.drain()
 			close(drained)
 		}()
-		line.Wake()
-		p.want(r, `"later"`)
+		for _, line := range lines {
+			select {
+			case <-drained:
+				t.Error("the drain is over")
+			default:
+			}
+			line.Wake()
+		}
+		for _, r := range readers {
+			p.want(r, `"later"`)
+		}
 		<-drained
 	})
 	t.Run("only a connection that waited for long is known as one", func(t *testing.T) {

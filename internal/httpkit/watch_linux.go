@@ -1,6 +1,7 @@
 package httpkit
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -75,6 +76,23 @@ func (w *watcher) add(p *Parked) uint64 {
 		return 0
 	}
 	return number
+}
+
+// read reads from a connection on which something happened, without waiting: nothing and false if the client has gone.
+func (w *watcher) read(p *Parked) (sent []byte, open bool) {
+	var b [256]byte
+	n, failed := 0, error(nil)
+	err := p.raw.Read(func(fd uintptr) bool {
+		n, failed = syscall.Read(int(fd), b[:])
+		return true
+	})
+	switch {
+	case err == nil && n > 0:
+		return bytes.Clone(b[:n]), true
+	case err == nil && (failed == syscall.EAGAIN || failed == syscall.EINTR):
+		return nil, true
+	}
+	return nil, false
 }
 
 // remove ends what add began.

@@ -8,6 +8,7 @@ type watcher struct{}
 
 func newWatcher() (*watcher, error) { return nil, nil }
 
-func (*watcher) add(*Parked) uint64 { return 0 }
-func (*watcher) remove(*Parked)     {}
-func (*watcher) close()             {}
+func (*watcher) add(*Parked) uint64          { return 0 }
+func (*watcher) read(*Parked) ([]byte, bool) { return nil, false }
+func (*watcher) remove(*Parked)              {}
+func (*watcher) close()                      {}
