@@ -13,9 +13,9 @@ import (
 func (a *API) Routes() []httpkit.Route {
 	return []httpkit.Route{
 		// API versions and discovery. Spec: client-server-api#server-discovery
-		route("GET", "/_matrix/client/versions", a.versions),
-		route("GET", "/.well-known/matrix/client", a.wellKnownClient),
-		route("GET", "/.well-known/matrix/support", a.wellKnownSupport),
+		fixed("GET", "/_matrix/client/versions", a.versions),
+		fixed("GET", "/.well-known/matrix/client", a.wellKnownClient),
+		fixed("GET", "/.well-known/matrix/support", a.wellKnownSupport),
 		route("GET", client+"/v3/capabilities", a.capabilities),
 
 		// Login and logout. Spec: client-server-api#legacy-login
@@ -184,6 +184,13 @@ func route[T any](method, pattern string, f func(*http.Request) (T, error)) http
 // limited is a line of the list with a limit class.
 func limited[T any](limit httpkit.Limit, method, pattern string, f func(*http.Request) (T, error)) httpkit.Route {
 	return httpkit.Route{Method: method, Pattern: pattern, Handler: httpkit.Adapt(f), Limit: limit}
+}
+
+// fixed is a line of the list for answers that only the settings decide.
+func fixed[T any](method, pattern string, f func(*http.Request) (T, error)) httpkit.Route {
+	r := route(method, pattern, f)
+	r.NoBarrier = true
+	return r
 }
 
 // homed is a line of the list for requests that write a room, which its home does:

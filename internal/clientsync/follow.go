@@ -5,34 +5,81 @@ import (
 	"fmt"
 
 	"stoa/internal/store"
-	"stoa/matrix/id"
 )
 
 // catchUpRows is how far behind the hub may be to read what it missed. If it is further behind it forgets everything and
 // begins anew: older tokens are answered from the store.
 const catchUpRows = 4096
 
-// readUp takes over rows that other instances have written, up to a position.
-func (h *Hub) readUp(ctx context.Context, upTo store.Position) error {
+// readUp takes over what is in the store up to a position, 0 = all of it, and returns the head that it found there. The
+// caller holds the follow lock.
+func (h *Hub) readUp(ctx context.Context, upTo store.Position) (head store.Position, err error) {
 	from := h.Head()
-	var rows []store.StreamRow
-	err := h.store.Read(ctx, func(r *store.Read) (err error) {
-		rows, err = r.Stream(from, upTo, catchUpRows+1)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("read the stream after %d: %w", from, err)
-	}
-	if len(rows) > catchUpRows {
-		h.reset(upTo)
+	doubted := h.doubted.Load()
+	a := &applied{}
+	lost, late := false, false
+	err = h.store.ReadApart(ctx, func(r *store.Read) (err error) {
+		head = r.Head()
+		if lost, err = h.lost(r, from, doubted); err != nil || lost {
+			return err
+		}
+		if a.last = upTo; upTo == 0 {
+			a.last = head
+		}
+		if a.last <= from {
+			return nil
+		}
+		if a.rows, err = r.Stream(from, a.last, catchUpRows+1); err != nil {
+			return err
+		}
+		if late = len(a.rows) > catchUpRows; late {
+			return nil
+		}
+		if err := h.completeFrom(r, a); err != nil {
+			return err
+		}
+		for _, f := range h.opt.Followers {
+			if err := f.Follow(r, a.rows); err != nil {
+				return err
+			}
+		}
 		return nil
+	})
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("read the stream after %d: %w", from, err)
+	case lost:
+		h.store.Forget(head)
+		h.reset(head)
+	case late:
+		h.reset(a.last)
+	case a.last > from:
+		h.put(a)
 	}
-	return h.settle(ctx, &applied{rows: rows, last: upTo, rooms: map[store.RoomNum]*appliedRoom{}})
+	if doubted {
+		h.doubted.Store(false)
+	}
+	return head, nil
 }
 
-// reset forgets all that the hub knows, up to a position.
+// lost says whether the end of the ring is no longer in the stream: the store has gone back, to a copy of itself say.
+func (h *Hub) lost(r *store.Read, from store.Position, doubted bool) (bool, error) {
+	if r.Head() < from {
+		return true, nil
+	}
+	if !doubted || from == 0 {
+		return false, nil
+	}
+	has, err := r.Has(from)
+	return !has, err
+}
+
+// reset forgets all that the instance knows, up to a position.
 func (h *Hub) reset(head store.Position) {
 	h.log.Warn("forgot the newest part of the stream", "pos", int64(head))
+	for _, f := range h.opt.Followers {
+		f.Forget()
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, u := range h.users {
@@ -46,84 +93,63 @@ func (h *Hub) reset(head store.Position) {
 	h.advance(head)
 }
 
-// complete reads what rows refer to and no payload told: the timelines that other instances wrote, and the rooms of users
-// who are not in memory and have changed something that others see.
+// complete reads what rows of this instance refer to and no payload told.
 func (h *Hub) complete(ctx context.Context, a *applied) error {
-	var missing []store.StreamRow
-	var sharers []store.UserNum
-	h.mu.Lock()
-	for _, row := range a.rows {
-		switch {
-		case row.Kind == store.KindTimeline && a.rooms[row.Room()] == nil:
-			missing = append(missing, row)
-		case row.OwnerKind == store.OwnerUser && sharedIndex(row.Kind) >= 0:
-			if u := h.users[row.User()]; u == nil || u.loading {
-				sharers = append(sharers, row.User())
-			}
-		}
-	}
-	h.mu.Unlock()
-	if len(missing) == 0 && len(sharers) == 0 {
+	if missing := h.missing(a); missing.none() {
 		return nil
 	}
-	return h.store.Read(ctx, func(r *store.Read) error {
-		for _, row := range missing {
-			if err := h.readStretch(r, a, row); err != nil {
-				return fmt.Errorf("read the timeline of room number %d: %w", row.Owner, err)
-			}
-		}
-		return h.readSharers(r, a, sharers)
-	})
+	return h.store.ReadApart(ctx, func(r *store.Read) error { return h.completeFrom(r, a) })
 }
 
-// readStretch reads what a row of a timeline refers to.
-func (h *Hub) readStretch(r *store.Read, a *applied, row store.StreamRow) error {
-	info, err := r.RoomByNum(row.Room())
-	if err != nil {
-		return skipGone(err)
+// completeFrom reads what rows refer to and no payload told: timelines, receipts and redactions that other instances
+// wrote, and the rooms of users who are not in memory and have changed something that others see.
+func (h *Hub) completeFrom(r *store.Read, a *applied) error {
+	missing := h.missing(a)
+	if err := h.readStretches(r, a, missing.timelines); err != nil {
+		return fmt.Errorf("read timelines: %w", err)
 	}
-	roomID, err := id.ParseRoomID(info.RoomID)
-	if err != nil {
-		return err
+	if err := readReceipts(r, a, missing.receipts); err != nil {
+		return fmt.Errorf("read receipts: %w", err)
 	}
-	l := h.loader(r)
-	found, err := r.SyncStretch(row.Room(), row.First-1, row.Last, int(row.Last-row.First)+1, l.known)
-	if err != nil {
-		return err
-	}
-	log, err := r.SyncLog(row.Room(), row.First-1, row.Last)
-	if err != nil {
-		return err
-	}
-	l.version(row.Room(), info.Version)
-	l.wantEvents(found)
-	l.wantLog(log)
-	l.wantChanged(log)
-	if err := l.load(); err != nil {
-		return err
-	}
-	s := &stretch{first: row.First, last: row.Last, joined: info.Joined, invited: info.Invited}
-	size := 200
-	for i := len(found) - 1; i >= 0; i-- {
-		if e := l.event(found[i].Num); e != nil {
-			s.events = append(s.events, e)
-			size += e.Size()
+	return h.readSharers(r, a, missing.sharers)
+}
+
+// missing are the rows that no payload told of.
+type missing struct {
+	timelines, receipts []store.StreamRow
+	sharers             []store.UserNum
+}
+
+func (m missing) none() bool { return len(m.timelines)+len(m.receipts)+len(m.sharers) == 0 }
+
+func (h *Hub) missing(a *applied) (m missing) {
+	own := a.rooms != nil
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, row := range a.rows {
+		switch {
+		case row.Kind == store.KindTimeline:
+			if a.rooms[row.Room()] == nil {
+				m.timelines = append(m.timelines, row)
+			}
+		case row.Kind == store.KindReceipts:
+			if !own {
+				m.receipts = append(m.receipts, row)
+			}
+		case row.Kind == store.KindRoomUpdate:
+			if !own {
+				if a.vague == nil {
+					a.vague = map[store.Position]bool{}
+				}
+				a.vague[row.Pos] = true
+			}
+		case row.OwnerKind == store.OwnerUser && sharedIndex(row.Kind) >= 0:
+			if u := h.users[row.User()]; u == nil || u.loading {
+				m.sharers = append(m.sharers, row.User())
+			}
 		}
 	}
-	if s.changes, err = l.changes(log); err != nil {
-		return err
-	}
-	for i := range s.changes {
-		s.movesMembers = s.movesMembers || s.changes[i].evType == "m.room.member"
-	}
-	at := a.rooms[row.Room()]
-	if at == nil {
-		at = &appliedRoom{id: roomID}
-		a.rooms[row.Room()] = at
-	}
-	at.stretches = append(at.stretches, s)
-	at.sizes = append(at.sizes, size)
-	return nil
+	return m
 }
 
 // skipGone passes over a reference whose target is gone.

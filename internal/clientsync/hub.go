@@ -3,7 +3,6 @@ package clientsync
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -39,14 +38,19 @@ type Hub struct {
 	wheel   *wheel
 	members *memberCache
 	tails   *tailCache
-	// barriers are the requests that wait for the ring to reach a position.
+	// barriers are the requests that wait for the ring to reach a position, looks counts the looks into the store.
 	barriers []barrier
+	looks    uint64
 	closed   bool
+
+	others
 }
 
+// barrier is a request that waits; looks are those that had begun before it.
 type barrier struct {
-	at   store.Position
-	done chan struct{}
+	at    store.Position
+	looks uint64
+	done  chan struct{}
 }
 
 // Run follows the stream until ctx ends or the store closes. Everybody who waits is answered then.
@@ -67,6 +71,9 @@ func (h *Hub) Run(outer context.Context) error {
 	if err := h.CatchUp(ctx); err != nil {
 		return unlessEnded(ctx, err)
 	}
+	if h.store.IsPostgres() {
+		defer h.followOthers(ctx)()
+	}
 	for {
 		b, err := tail.Next(ctx)
 		if errors.Is(err, store.ErrClosed) || ctx.Err() != nil {
@@ -76,7 +83,11 @@ func (h *Hub) Run(outer context.Context) error {
 			return err
 		}
 		if err := h.apply(ctx, b); err != nil {
-			return unlessEnded(ctx, err)
+			if !h.store.IsPostgres() || unlessEnded(ctx, err) == nil {
+				return unlessEnded(ctx, err)
+			}
+			h.log.Warn("follow the stream", "pos", int64(b.Last), "err", err) // the next look finds what is missing
+			h.Wake(b.Last)
 		}
 	}
 }
@@ -135,9 +146,12 @@ func (h *Hub) Await(ctx context.Context, at store.Position) error {
 		h.mu.Unlock()
 		return nil
 	}
-	b := barrier{at: at, done: make(chan struct{})}
+	b := barrier{at: at, looks: h.looks, done: make(chan struct{})}
 	h.barriers = append(h.barriers, b)
 	h.mu.Unlock()
+	if at > h.store.Committed() {
+		h.hurry()
+	}
 	patience := time.NewTimer(awaitPatience)
 	defer patience.Stop()
 	for {
@@ -145,7 +159,9 @@ func (h *Hub) Await(ctx context.Context, at store.Position) error {
 		case <-b.done:
 			return nil
 		case <-patience.C:
-			if err := h.CatchUp(ctx); err != nil {
+			if h.follows.Load() {
+				h.hurry()
+			} else if err := h.CatchUp(ctx); err != nil {
 				return err
 			}
 			patience.Reset(awaitPatience)
@@ -169,12 +185,33 @@ func (h *Hub) advance(head store.Position) {
 	h.barriers = kept
 }
 
-// applied is one group of the stream on its way into the ring: its rows, and what its changes did.
+// release lets those go who wait for a position that is not in the store: it was above the head that a look found which
+// began after they came. Called with the lock held.
+func (h *Hub) release(look uint64, head store.Position) {
+	kept := h.barriers[:0]
+	for _, b := range h.barriers {
+		if b.looks < look && b.at > head {
+			close(b.done)
+		} else {
+			kept = append(kept, b)
+		}
+	}
+	h.barriers = kept
+}
+
+// applied is one group of the stream on its way into the ring, or what a look into the store found: rows, and what the
+// changes did.
 type applied struct {
 	rows     []store.StreamRow
 	last     store.Position
 	rooms    map[store.RoomNum]*appliedRoom
 	receipts map[store.RoomNum][]store.Receipt
+	// read are the timelines that were read, by the position of their row, readReceipts the receipts.
+	read         map[store.Position]readStretch
+	readReceipts map[store.Position][]store.Receipt
+	redacted     []readRedaction
+	// vague are the rooms of which something old has changed that is not known.
+	vague map[store.Position]bool
 	// sharers are the rooms of users who are not in memory and whose shared things changed.
 	sharers map[store.UserNum][]store.RoomNum
 }
@@ -195,7 +232,7 @@ func (h *Hub) apply(ctx context.Context, b *store.Batch) error {
 		return nil
 	}
 	if b.Prev > h.Head() {
-		if err := h.readUp(ctx, b.Prev); err != nil {
+		if _, err := h.readUp(ctx, b.Prev); err != nil {
 			return err
 		}
 	}
@@ -236,6 +273,12 @@ func (h *Hub) settle(ctx context.Context, a *applied) error {
 	if err := h.complete(ctx, a); err != nil {
 		return err
 	}
+	h.put(a)
+	return nil
+}
+
+// put puts what is complete into memory and wakes those who can see it.
+func (h *Hub) put(a *applied) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, row := range a.rows {
@@ -245,9 +288,9 @@ func (h *Hub) settle(ctx context.Context, a *applied) error {
 			h.applyUserRow(a, row)
 		}
 	}
+	h.putRedactions(a)
 	h.advance(a.last)
 	h.metrics.ringBytes.Set(float64(h.ring.bytes))
-	return nil
 }
 
 // applyRoomRow takes over a row of a room. Called with the lock held.
@@ -255,7 +298,10 @@ func (h *Hub) applyRoomRow(a *applied, row store.StreamRow) {
 	r := h.room(row.Room())
 	switch row.Kind {
 	case store.KindTimeline:
-		if at := a.rooms[r.num]; at != nil {
+		if s, ok := a.read[row.Pos]; ok {
+			r.id = s.roomID
+			h.addStretch(r, row.Pos, s.stretch, s.size)
+		} else if at := a.rooms[r.num]; at != nil {
 			r.id = at.id
 			for i, s := range at.stretches {
 				h.addStretch(r, row.Pos, s, at.sizes[i])
@@ -266,6 +312,11 @@ func (h *Hub) applyRoomRow(a *applied, row store.StreamRow) {
 		h.wakeRoom(r, false)
 	case store.KindReceipts:
 		list := a.receipts[r.num]
+		if read, ok := a.readReceipts[row.Pos]; ok {
+			if list = read; len(list) == 0 {
+				return // all of them have moved on: a later row tells
+			}
+		}
 		h.ring.add(&r.receipts, record{pos: row.Pos, size: 200 + 250*len(list), receipts: list})
 		h.moveReceipts(r, row.Pos, list)
 		h.wakeReceipts(r, list)
@@ -429,23 +480,4 @@ func (r *hubRoom) fresh(floor store.Position) bool {
 		newest = max(newest, p)
 	}
 	return newest > floor || newest == 0
-}
-
-// CatchUp reads what is in the store and not yet in memory: after the start, and when another instance says that it has
-// written.
-func (h *Hub) CatchUp(ctx context.Context) error {
-	var head store.Position
-	err := h.store.Read(ctx, func(r *store.Read) error {
-		head = r.Head()
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("read the head of the stream: %w", err)
-	}
-	h.follow.Lock()
-	defer h.follow.Unlock()
-	if head <= h.Head() {
-		return nil
-	}
-	return h.readUp(ctx, head)
 }

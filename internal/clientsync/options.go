@@ -49,6 +49,9 @@ type Options struct {
 	AccountData AccountData
 	Filters     Filters
 	Unread      Unread
+
+	// Followers are told what other instances wrote, in this order, before anybody finds it applied; see Follower.
+	Followers []Follower
 }
 
 // New makes a Hub. Run makes it follow the stream.
@@ -75,6 +78,7 @@ func New(opt Options) *Hub {
 		rooms:   map[store.RoomNum]*hubRoom{},
 		users:   map[store.UserNum]*user{},
 		wheel:   newWheel(opt.Clock()),
+		others:  others{nudge: make(chan struct{}, 1)},
 	}
 }
 

@@ -69,7 +69,7 @@ func newRing(records, maxBytes int, head store.Position) *ring {
 func (r *ring) add(c *chain, rec record) {
 	for r.next-r.first == uint64(len(r.records)) || r.bytes+rec.size > r.maxBytes && r.next > r.first {
 		old := r.at(r.first)
-		r.floor = old.pos
+		r.floor = max(r.floor, old.pos)
 		r.bytes -= old.size
 		*old = record{}
 		r.first++

@@ -104,7 +104,7 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer flight.now.Add(-1)
-	if m.forwarded(x, r) {
+	if m.forwarded(x, r) || m.behind(x, r) {
 		return
 	}
 	x.route.handler.ServeHTTP(x, r)

@@ -1,6 +1,7 @@
 package httpkit
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -67,6 +68,9 @@ type Route struct {
 	// Home is the name of the path value that says what the request changes, if it
 	// should be served by the home of that; see Options.Forward.
 	Home string
+	// NoBarrier says that the answer depends on nothing that another instance may
+	// have changed; see Options.Barrier.
+	NoBarrier bool
 }
 
 // Options are what a Mux needs. The zero value works.
@@ -96,6 +100,10 @@ type Options struct {
 	// Forward is asked about requests of routes with a Home; nil = all are served
 	// here.
 	Forward Forwarder
+	// Barrier returns when this instance has whatever was acknowledged before the
+	// call. It is called before the handler of each route without NoBarrier; nil =
+	// there is no other instance.
+	Barrier func(context.Context) error
 }
 
 // defaultInFlight is how many requests of a class are served at the same time;
@@ -118,6 +126,7 @@ type Mux struct {
 	translate func(error) *mxerr.Error
 	times     Times
 	forward   Forwarder
+	barrier   func(context.Context) error
 	limiters  [limitClasses]*Limiter
 	inFlight  [limitClasses]struct{ now, max atomic.Int64 }
 	requestID requestIDs
@@ -147,7 +156,7 @@ type node struct {
 // NewMux makes a Mux of routes. An error names the route that is malformed or
 // stands twice.
 func NewMux(opts Options, routes ...[]Route) (*Mux, error) {
-	m := &Mux{log: opts.Log, trusted: opts.TrustedProxies, clock: opts.Clock, translate: opts.Translate, forward: opts.Forward}
+	m := &Mux{log: opts.Log, trusted: opts.TrustedProxies, clock: opts.Clock, translate: opts.Translate, forward: opts.Forward, barrier: opts.Barrier}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}

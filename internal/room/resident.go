@@ -24,10 +24,15 @@ type residents struct {
 	mu    sync.Mutex // guards what follows, and room.users; nothing is locked under it
 	byID  map[id.RoomID]*list.Element
 	order list.List // of *room, most recently used first
+	// byNum are the rooms whose number is known, loading those that are being
+	// loaded; see Follow. Empty if no other instance can write.
+	byNum   map[store.RoomNum]*room
+	loading map[*room]*heard
 }
 
 func (rd *residents) init(rooms *Rooms, limit int) {
 	rd.rooms, rd.limit, rd.byID = rooms, limit, map[id.RoomID]*list.Element{}
+	rd.byNum, rd.loading = map[store.RoomNum]*room{}, map[*room]*heard{}
 }
 
 // acquire returns the room of an ID, which need not exist. release it.
@@ -52,7 +57,7 @@ func (rd *residents) insert(r *room) {
 		old, before := at.Value.(*room), at.Prev()
 		if old.users == 0 {
 			rd.order.Remove(at)
-			delete(rd.byID, old.id)
+			rd.drop(old)
 		}
 		at = before
 	}
@@ -76,7 +81,15 @@ func (rd *residents) release(r *room) {
 	defer rd.mu.Unlock()
 	if r.users--; r.users == 0 && !r.known {
 		rd.order.Remove(rd.byID[r.id])
-		delete(rd.byID, r.id)
+		rd.drop(r)
+	}
+}
+
+// drop takes a room out of the maps. Called with the lock held.
+func (rd *residents) drop(r *room) {
+	delete(rd.byID, r.id)
+	if r.num != 0 {
+		delete(rd.byNum, r.num)
 	}
 }
 
@@ -88,8 +101,9 @@ func (rd *residents) release(r *room) {
 type room struct {
 	rooms *Rooms
 	id    id.RoomID
-	users int  // guarded by residents.mu
-	known bool // the store has it; guarded by residents.mu
+	users int           // guarded by residents.mu
+	known bool          // the store has it; guarded by residents.mu
+	num   store.RoomNum // 0 = not in residents.byNum; guarded by residents.mu
 
 	// turn is held by the one who builds the next change. It guards what
 	// follows. The store may be read under it; residents.mu and flight.mu may be
@@ -135,7 +149,11 @@ type flight struct {
 	mu      sync.Mutex // guards what follows; nothing is locked under it
 	pending int
 	failed  bool
-	empty   chan struct{} // closed when pending falls to 0; nil if nobody waits
+	// moved says that another instance has written the room.
+	moved bool
+	// stale are users whose push rules another instance has changed.
+	stale []id.UserID
+	empty chan struct{} // closed when pending falls to 0; nil if nobody waits
 	// durable is the last slot that is committed.
 	durable store.Slot
 }
@@ -179,11 +197,12 @@ func (f *flight) settle() bool {
 	return !f.failed
 }
 
-// clean waits until a room one of whose changes failed has none under way, and
-// says whether that was so.
-func (f *flight) clean() (failed bool) {
+// clean waits until a room has no change under way if one failed or another
+// instance has written it, and says whether that was so. Then what is in memory is
+// wrong.
+func (f *flight) clean() (wrong bool) {
 	f.mu.Lock()
-	for f.failed && f.pending > 0 {
+	for (f.failed || f.moved) && f.pending > 0 {
 		if f.empty == nil {
 			f.empty = make(chan struct{})
 		}
@@ -192,9 +211,10 @@ func (f *flight) clean() (failed bool) {
 		<-empty // the committer ends every change, so this ends
 		f.mu.Lock()
 	}
-	failed, f.failed = f.failed, false
+	wrong = f.failed || f.moved
+	f.failed, f.moved = false, false
 	f.mu.Unlock()
-	return failed
+	return wrong
 }
 
 func (f *flight) durableSlot() store.Slot {
@@ -210,15 +230,19 @@ func (r *room) lock(ctx context.Context) error {
 	if r.rooms.opt.IsHome != nil && !r.rooms.opt.IsHome(r.id) {
 		r.flight.settle()
 	}
-	if r.flight.clean() {
-		r.forget()
-	}
-	if !r.loaded {
+	for {
+		if r.flight.clean() {
+			r.forget()
+		}
+		if r.loaded {
+			break
+		}
 		if err := r.load(ctx); err != nil {
 			r.turn.Unlock()
 			return err
 		}
 	}
+	r.hearOfRules()
 	return nil
 }
 
@@ -235,6 +259,8 @@ var errUnknownRoom = mxerr.NotFound("This server does not know the room")
 func (r *room) load(ctx context.Context) error {
 	var row store.Room
 	var tips []store.Event
+	news := r.rooms.resident.listen(r)
+	defer r.rooms.resident.unlisten(r)
 	err := r.rooms.store.Read(ctx, func(read *store.Read) (err error) {
 		if row, err = read.Room(r.id.String()); err != nil {
 			return err
@@ -269,9 +295,7 @@ func (r *room) load(ctx context.Context) error {
 	r.flight.mu.Lock()
 	r.flight.durable = row.Slot
 	r.flight.mu.Unlock()
-	r.rooms.resident.mu.Lock()
-	r.known = true
-	r.rooms.resident.mu.Unlock()
+	r.rooms.resident.loaded(r, row, news)
 	r.loaded = true
 	return nil
 }

@@ -33,7 +33,7 @@ func (d *Data) AddFilter(ctx context.Context, user User, filter json.RawMessage)
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {
-		err = d.change(ctx, "add a filter", user, func(r *store.Read, c *store.Change) error {
+		_, err = d.change(ctx, "add a filter", user, func(r *store.Read, c *store.Change) error {
 			last, err := r.LastFilter(user.Num)
 			if err != nil {
 				return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"sync"
 
 	"stoa/internal/store"
@@ -36,7 +37,7 @@ func loadRules(r *store.Read, user User) (*pushrule.RuleSet, error) {
 
 // ChangePushRules applies an operation of package pushrule to the user's rules.
 func (d *Data) ChangePushRules(ctx context.Context, user User, edit func(*pushrule.RuleSet) (*pushrule.RuleSet, error)) error {
-	err := d.change(ctx, "change push rules", user, func(r *store.Read, c *store.Change) error {
+	at, err := d.change(ctx, "change push rules", user, func(r *store.Read, c *store.Change) error {
 		rules, err := loadRules(r, user)
 		if err != nil {
 			return err
@@ -48,13 +49,13 @@ func (d *Data) ChangePushRules(ctx context.Context, user User, edit func(*pushru
 		return nil
 	})
 	if err == nil {
-		d.tellRulesChanged(user)
+		d.tellRulesChanged(user, at)
 	}
 	return err
 }
 
-func (d *Data) tellRulesChanged(user User) {
-	d.rules.drop(user.Num)
+func (d *Data) tellRulesChanged(user User, at store.Position) {
+	d.rules.drop(user.Num, at)
 	if d.rulesChanged != nil {
 		d.rulesChanged(user.ID)
 	}
@@ -114,7 +115,7 @@ func (d ForRooms) Unusual(ctx context.Context, room store.RoomNum) ([]id.UserID,
 // Rules gives the compiled push rules of a user, with the senders that the user
 // ignores. They are kept in memory until the user changes them.
 func (d *Data) Rules(r *store.Read, user User) (*pushrule.Rules, error) {
-	generation, kept := d.rules.find(user.Num)
+	kept := d.rules.find(user.Num)
 	if kept != nil {
 		return kept, nil
 	}
@@ -127,7 +128,7 @@ func (d *Data) Rules(r *store.Read, user User) (*pushrule.Rules, error) {
 		return nil, err
 	}
 	compiled := rules.Compile(ignored)
-	d.rules.keep(generation, user.Num, compiled)
+	d.rules.keep(r.Head(), user.Num, compiled)
 	return compiled, nil
 }
 
@@ -163,16 +164,46 @@ func ParseIgnored(content []byte) []id.UserID {
 	return ignored
 }
 
-// Changed drops what is kept of a user in memory: another instance, or another
-// package, has changed the user's account data.
-func (d *Data) Changed(user store.UserNum) { d.rules.drop(user) }
+// Follow drops what rows of the stream have changed: those of other instances
+// come to it with the stream. r is a snapshot that holds them.
+func (d *Data) Follow(r *store.Read, rows []store.StreamRow) error {
+	var since []store.UserSlot
+	at := store.Position(0)
+	for _, row := range rows {
+		if row.Kind == store.KindAccountData {
+			since = append(since, store.UserSlot{User: row.User(), Slot: row.First})
+			at = row.Pos
+		}
+	}
+	if len(since) == 0 {
+		return nil
+	}
+	changed, err := r.RulesChanged(since)
+	if err != nil {
+		return fmt.Errorf("read whose push rules have changed: %w", err)
+	}
+	for _, user := range changed {
+		userID, err := id.ParseUserID(user.UserID)
+		if err != nil {
+			return err
+		}
+		d.rules.drop(user.Num, at)
+		if d.rulesFollowed != nil {
+			d.rulesFollowed(userID)
+		}
+	}
+	return nil
+}
 
-// compiledRules keeps compiled rules. A load that raced with a drop is not kept
-// (generation), so nothing stale comes in behind a drop.
+// Forget drops everything: rows of the stream were missed, up to a position.
+func (d *Data) Forget(at store.Position) { d.rules.clear(at) }
+
+// compiledRules keeps compiled rules. What was read in a snapshot from before a
+// drop is not kept, so nothing stale comes in behind a drop.
 type compiledRules struct {
-	mu         sync.Mutex // guards all below; nothing is taken after it
-	generation uint64
-	byUser     map[store.UserNum]*pushrule.Rules
+	mu      sync.Mutex // guards all below; nothing is taken after it
+	dropped store.Position
+	byUser  map[store.UserNum]*pushrule.Rules
 }
 
 // rulesKept bounds the users whose rules are in memory; most of them share the
@@ -183,16 +214,16 @@ func newCompiledRules() compiledRules {
 	return compiledRules{byUser: map[store.UserNum]*pushrule.Rules{}}
 }
 
-func (k *compiledRules) find(user store.UserNum) (uint64, *pushrule.Rules) {
+func (k *compiledRules) find(user store.UserNum) *pushrule.Rules {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.generation, k.byUser[user]
+	return k.byUser[user]
 }
 
-func (k *compiledRules) keep(generation uint64, user store.UserNum, rules *pushrule.Rules) {
+func (k *compiledRules) keep(snapshot store.Position, user store.UserNum, rules *pushrule.Rules) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if generation != k.generation {
+	if snapshot < k.dropped {
 		return
 	}
 	if len(k.byUser) >= rulesKept {
@@ -201,9 +232,16 @@ func (k *compiledRules) keep(generation uint64, user store.UserNum, rules *pushr
 	k.byUser[user] = rules
 }
 
-func (k *compiledRules) drop(user store.UserNum) {
+func (k *compiledRules) drop(user store.UserNum, at store.Position) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.generation++
+	k.dropped = max(k.dropped, at)
 	delete(k.byUser, user)
+}
+
+func (k *compiledRules) clear(at store.Position) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.dropped = max(k.dropped, at)
+	clear(k.byUser)
 }

@@ -90,7 +90,7 @@ func (d *Data) DeleteTag(ctx context.Context, user User, roomID id.RoomID, tag s
 }
 
 func (d *Data) changeTags(ctx context.Context, user User, roomID id.RoomID, edit func(map[string]json.RawMessage) error) error {
-	return d.change(ctx, "change tags", user, func(r *store.Read, c *store.Change) error {
+	_, err := d.change(ctx, "change tags", user, func(r *store.Read, c *store.Change) error {
 		content, err := loadTags(r, user, roomID)
 		if err != nil {
 			return err
@@ -111,4 +111,5 @@ func (d *Data) changeTags(ctx context.Context, user User, roomID id.RoomID, edit
 		c.PutAccountData(user.Num, roomID.String(), TypeTag, string(text))
 		return nil
 	})
+	return err
 }

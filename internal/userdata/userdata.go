@@ -52,18 +52,22 @@ type Options struct {
 	// RulesChanged is called after a user's push rules or ignored users have
 	// changed; nil = nobody wants to know.
 	RulesChanged func(user id.UserID)
+	// RulesFollowed is called when another instance has done so. It may not wait;
+	// nil = nobody wants to know.
+	RulesFollowed func(user id.UserID)
 }
 
 // Data serves the data of all users.
 type Data struct {
-	store        *store.Store
-	rules        compiledRules
-	rulesChanged func(user id.UserID)
+	store         *store.Store
+	rules         compiledRules
+	rulesChanged  func(user id.UserID)
+	rulesFollowed func(user id.UserID)
 }
 
 // New makes the package's one object. It starts nothing.
 func New(opt Options) *Data {
-	return &Data{store: opt.Store, rules: newCompiledRules(), rulesChanged: opt.RulesChanged}
+	return &Data{store: opt.Store, rules: newCompiledRules(), rulesChanged: opt.RulesChanged, rulesFollowed: opt.RulesFollowed}
 }
 
 // User is whose data is meant.
@@ -72,12 +76,12 @@ type User struct {
 	Num store.UserNum
 }
 
-// change builds and commits a change on the user's head until it loses no race.
-func (d *Data) change(ctx context.Context, what string, user User, build func(*store.Read, *store.Change) error) error {
-	var err error
+// change builds and commits a change on the user's head until it loses no race,
+// and returns its position.
+func (d *Data) change(ctx context.Context, what string, user User, build func(*store.Read, *store.Change) error) (at store.Position, err error) {
 	for range maxTries {
 		c := store.NewChange()
-		err = d.store.Read(ctx, func(r *store.Read) error {
+		err := d.store.Read(ctx, func(r *store.Read) error {
 			head, err := r.UserHead(user.Num)
 			if err != nil {
 				return err
@@ -86,16 +90,16 @@ func (d *Data) change(ctx context.Context, what string, user User, build func(*s
 			return build(r, c)
 		})
 		if err != nil {
-			return err
+			return 0, err
 		}
-		if _, err = d.store.Commit(ctx, c); !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrFilterTaken) {
+		if at, err = d.store.Commit(ctx, c); !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrFilterTaken) {
 			break
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("%s of %s: %w", what, user.ID, err)
+		return 0, fmt.Errorf("%s of %s: %w", what, user.ID, err)
 	}
-	return nil
+	return at, nil
 }
 
 // SetAccountData replaces an entry; roomID zero = global. m.push_rules and
@@ -128,7 +132,7 @@ func (d *Data) SetFullyRead(ctx context.Context, user User, roomID id.RoomID, ev
 }
 
 func (d *Data) put(ctx context.Context, user User, roomID id.RoomID, dataType string, content json.RawMessage) error {
-	err := d.change(ctx, "set account data", user, func(r *store.Read, c *store.Change) error {
+	at, err := d.change(ctx, "set account data", user, func(r *store.Read, c *store.Change) error {
 		if err := checkRoom(r, user, roomID.String(), dataType); err != nil {
 			return err
 		}
@@ -136,7 +140,7 @@ func (d *Data) put(ctx context.Context, user User, roomID id.RoomID, dataType st
 		return nil
 	})
 	if err == nil && dataType == TypeIgnoredUserList {
-		d.tellRulesChanged(user)
+		d.tellRulesChanged(user, at)
 	}
 	return err
 }

@@ -48,7 +48,7 @@ func Routes(opt Options) []httpkit.Route {
 		Body: httpkit.Page{ContentType: "text/html; charset=utf-8", Body: body},
 	}
 	return []httpkit.Route{{
-		Method: http.MethodGet, Pattern: "/",
+		Method: http.MethodGet, Pattern: "/", NoBarrier: true,
 		Handler: httpkit.Adapt(func(*http.Request) (httpkit.Answer, error) { return page, nil }),
 	}}
 }

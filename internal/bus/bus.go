@@ -1,0 +1,367 @@
+// Package bus carries short messages between the instances of a server: that one
+// has written, who types, who is there.
+//
+// It owns the connection that instances hear each other by, in one of three ways:
+// within a process, by PostgreSQL notifications, by Redis. It never keeps a
+// message, and never promises that one arrives: whoever uses it can do without,
+// a little later.
+//
+// The invariant that matters: Publish never waits, and what a bus delivers came
+// whole from another member; a member never hears itself.
+package bus
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// TopicHead is the topic of wake-ups: the position up to which another instance
+// has written, in decimal.
+const TopicHead = "head"
+
+const (
+	// MaxPayload bounds a message, in bytes.
+	MaxPayload = 4096
+	// maxPacket bounds what is sent at a time: as base64 it fits a PostgreSQL
+	// notification, which has less than 8000 bytes.
+	maxPacket = 5900
+	// queueLimit bounds the messages that wait to be sent.
+	queueLimit = 4096
+
+	beat     = 2 * time.Second // between the messages that members send to themselves
+	deafness = 5 * time.Second // without one, the connection is taken for dead
+	sendTime = 2 * time.Second // for one sending
+	retryMin = 50 * time.Millisecond
+	retryMax = time.Second
+)
+
+// transport is one way to reach the other members.
+type transport interface {
+	// listen gives what members send to b.receive, those of b too, until ctx ends
+	// or the connection is lost. It calls ready once nothing is missed any more.
+	listen(ctx context.Context, b *Bus, ready func()) error
+	send(ctx context.Context, packets [][]byte) error
+	close()
+}
+
+// Options are what every bus needs. The zero value works.
+type Options struct {
+	Log *slog.Logger
+	// Registerer gets the metrics; none if nil.
+	Registerer prometheus.Registerer
+}
+
+// Bus is one member. Its methods may be called at the same time.
+type Bus struct {
+	log       *slog.Logger
+	transport transport
+	name      [8]byte // of this member, before each packet
+
+	mu    sync.Mutex // guards queue; nothing is locked under it
+	queue []message
+	wake  chan struct{} // capacity 1
+
+	subscribers sync.RWMutex // guards what follows; nothing is locked under it
+	topics      map[string]map[int]func([]byte)
+	connects    map[int]func()
+	last        int
+
+	connected atomic.Bool
+	heard     atomic.Int64 // when this member heard itself last, ns of the monotonic clock since began
+	began     time.Time
+	metrics   busMetrics
+}
+
+type message struct {
+	topic   string
+	payload []byte
+}
+
+func newBus(opt Options, t transport) *Bus {
+	b := &Bus{
+		log: opt.Log, transport: t, wake: make(chan struct{}, 1), began: time.Now(),
+		topics: map[string]map[int]func([]byte){}, connects: map[int]func(){},
+	}
+	rand.Read(b.name[:]) // never fails
+	if b.log == nil {
+		b.log = slog.New(slog.DiscardHandler)
+	}
+	b.metrics.init(b, opt.Registerer)
+	return b
+}
+
+// Publish sends a message of at most MaxPayload bytes to the other members that
+// subscribe to its topic. It never waits: if too much waits to be sent already, or
+// the connection is lost, the message is, and is counted.
+func (b *Bus) Publish(topic string, payload []byte) {
+	b.mu.Lock()
+	full := len(b.queue) >= queueLimit || len(payload) > MaxPayload
+	if !full {
+		b.queue = append(b.queue, message{topic, payload})
+	}
+	b.mu.Unlock()
+	if full {
+		b.metrics.lost.Inc()
+		return
+	}
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Subscribe has f called with each message of a topic, one after another, until
+// cancel. f may not wait: other messages do meanwhile.
+func (b *Bus) Subscribe(topic string, f func(payload []byte)) (cancel func()) {
+	b.subscribers.Lock()
+	defer b.subscribers.Unlock()
+	b.last++
+	n := b.last
+	if b.topics[topic] == nil {
+		b.topics[topic] = map[int]func([]byte){}
+	}
+	b.topics[topic][n] = f
+	return func() {
+		b.subscribers.Lock()
+		defer b.subscribers.Unlock()
+		delete(b.topics[topic], n)
+	}
+}
+
+// OnConnect has f called, in no particular order with messages, each time that
+// this member begins to hear the others: what they sent before may be lost.
+func (b *Bus) OnConnect(f func()) (cancel func()) {
+	b.subscribers.Lock()
+	defer b.subscribers.Unlock()
+	b.last++
+	n := b.last
+	b.connects[n] = f
+	return func() {
+		b.subscribers.Lock()
+		defer b.subscribers.Unlock()
+		delete(b.connects, n)
+	}
+}
+
+// Healthy says whether messages come through, as far as this member can tell: it
+// has heard itself of late.
+func (b *Bus) Healthy() bool {
+	return b.connected.Load() && b.sinceHeard() < deafness
+}
+
+func (b *Bus) sinceHeard() time.Duration { return time.Since(b.began) - time.Duration(b.heard.Load()) }
+
+func (b *Bus) hear() { b.heard.Store(int64(time.Since(b.began))) }
+
+// Run carries messages until ctx ends.
+func (b *Bus) Run(ctx context.Context) error {
+	defer b.transport.close()
+	var both sync.WaitGroup
+	both.Go(func() { b.listen(ctx) })
+	both.Go(func() { b.send(ctx) })
+	both.Wait()
+	return nil
+}
+
+// listen connects again and again.
+func (b *Bus) listen(ctx context.Context) {
+	retry := retryMin
+	for {
+		err := b.listenOnce(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if b.connected.Swap(false) {
+			b.log.Warn("the other instances can't be heard", "err", err)
+			retry = retryMin
+		} else {
+			b.log.Debug("connect to the bus", "err", err)
+			retry = min(2*retry, retryMax)
+		}
+		select {
+		case <-time.After(retry):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// listenOnce listens on one connection until it is lost, or seems to be.
+func (b *Bus) listenOnce(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	b.hear()
+	deaf := time.NewTicker(deafness / 5)
+	defer deaf.Stop()
+	ended := make(chan struct{})
+	defer func() { <-ended }()
+	defer cancel(nil)
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-deaf.C:
+				if b.sinceHeard() > deafness {
+					cancel(fmt.Errorf("nothing was heard for %v", deafness))
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	err := b.transport.listen(ctx, b, func() {
+		b.hear()
+		b.connected.Store(true)
+		b.log.Debug("the other instances can be heard")
+		for _, f := range b.onConnect() {
+			f()
+		}
+	})
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
+}
+
+func (b *Bus) onConnect() []func() {
+	b.subscribers.RLock()
+	defer b.subscribers.RUnlock()
+	list := make([]func(), 0, len(b.connects))
+	for _, f := range b.connects {
+		list = append(list, f)
+	}
+	return list
+}
+
+// send sends what waits, and a beat now and then.
+func (b *Bus) send(ctx context.Context) {
+	beats := time.NewTicker(beat)
+	defer beats.Stop()
+	for {
+		var list []message
+		select {
+		case <-b.wake:
+		case <-beats.C:
+			list = []message{{}}
+		case <-ctx.Done():
+			return
+		}
+		b.mu.Lock()
+		list = append(list, b.queue...)
+		clear(b.queue)
+		b.queue = b.queue[:0]
+		b.mu.Unlock()
+		if len(list) == 0 {
+			continue
+		}
+		sending, cancel := context.WithTimeout(ctx, sendTime)
+		err := b.transport.send(sending, b.pack(list))
+		cancel()
+		if err != nil {
+			b.metrics.lost.Add(float64(len(list)))
+			b.log.Debug("send to other instances", "err", err)
+			continue
+		}
+		b.metrics.sent.Add(float64(len(list)))
+	}
+}
+
+// pack makes packets of messages: the member's name, then for each message the
+// lengths of topic and payload, and both.
+func (b *Bus) pack(list []message) (packets [][]byte) {
+	var p []byte
+	for _, m := range list {
+		size := 2*binary.MaxVarintLen16 + len(m.topic) + len(m.payload)
+		if p == nil || len(p)+size > maxPacket {
+			if p != nil {
+				packets = append(packets, p)
+			}
+			p = append(make([]byte, 0, len(b.name)+size), b.name[:]...)
+		}
+		p = binary.AppendUvarint(p, uint64(len(m.topic)))
+		p = append(p, m.topic...)
+		p = binary.AppendUvarint(p, uint64(len(m.payload)))
+		p = append(p, m.payload...)
+	}
+	return append(packets, p)
+}
+
+// receive takes a packet apart. What is not one is left.
+func (b *Bus) receive(p []byte) {
+	if len(p) < len(b.name) {
+		return
+	}
+	name := [8]byte(p)
+	if p = p[len(name):]; name == b.name {
+		b.hear()
+		return
+	}
+	for len(p) > 0 {
+		topic, rest, ok := field(p)
+		if !ok {
+			return
+		}
+		payload, rest, ok := field(rest)
+		if !ok {
+			return
+		}
+		p = rest
+		b.deliver(string(topic), payload)
+	}
+}
+
+func field(p []byte) (field, rest []byte, ok bool) {
+	n, size := binary.Uvarint(p)
+	if size <= 0 || n > uint64(len(p)-size) {
+		return nil, nil, false
+	}
+	p = p[size:]
+	return p[:n], p[n:], true
+}
+
+func (b *Bus) deliver(topic string, payload []byte) {
+	if topic == "" {
+		return
+	}
+	b.metrics.received.Inc()
+	b.subscribers.RLock()
+	list := make([]func([]byte), 0, len(b.topics[topic]))
+	for _, f := range b.topics[topic] {
+		list = append(list, f)
+	}
+	b.subscribers.RUnlock()
+	for _, f := range list {
+		f(payload)
+	}
+}
+
+type busMetrics struct {
+	sent, received, lost prometheus.Counter
+}
+
+func (m *busMetrics) init(b *Bus, r prometheus.Registerer) {
+	m.sent = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "stoa_bus_sent_messages_total", Help: "Messages sent to the other instances."})
+	m.received = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "stoa_bus_received_messages_total", Help: "Messages heard from the other instances."})
+	m.lost = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "stoa_bus_lost_messages_total", Help: "Messages to the other instances that could not be sent."})
+	healthy := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "stoa_bus_healthy_connections", Help: "1 if this instance hears the others, else 0."}, func() float64 {
+		if b.Healthy() {
+			return 1
+		}
+		return 0
+	})
+	if r != nil {
+		r.MustRegister(m.sent, m.received, m.lost, healthy)
+	}
+}

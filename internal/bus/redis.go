@@ -1,0 +1,62 @@
+package bus
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// NewRedis makes a member that speaks by channels of a Redis server, named by a
+// redis:// URL. space keeps several servers apart that share it. Who writes has to
+// publish TopicHead.
+func NewRedis(url, space string, opt Options) (*Bus, error) {
+	o, err := redis.ParseURL(url)
+	if err != nil {
+		return nil, fmt.Errorf("address of Redis: %w", err)
+	}
+	// A bus tries again by itself, and listens for longer than any answer takes.
+	o.MaxRetries = -1
+	o.DialTimeout, o.WriteTimeout, o.ReadTimeout = sendTime, sendTime, sendTime
+	o.PoolSize = 2
+	o.DisableIdentity = true
+	return newBus(opt, &redisTransport{client: redis.NewClient(o), channel: "stoa:" + space}), nil
+}
+
+type redisTransport struct {
+	client  *redis.Client
+	channel string
+}
+
+func (t *redisTransport) listen(ctx context.Context, b *Bus, ready func()) error {
+	sub := t.client.Subscribe(ctx, t.channel)
+	defer sub.Close() // nothing more is expected of it
+	if _, err := sub.ReceiveTimeout(ctx, sendTime); err != nil {
+		return err
+	}
+	ready()
+	for {
+		// A bus hears at least itself; ctx ends when it does not.
+		in, err := sub.ReceiveTimeout(ctx, deafness+time.Second)
+		if err != nil {
+			return err
+		}
+		if m, ok := in.(*redis.Message); ok {
+			b.receive([]byte(m.Payload))
+		}
+	}
+}
+
+func (t *redisTransport) send(ctx context.Context, packets [][]byte) error {
+	p := t.client.Pipeline()
+	for _, packet := range packets {
+		p.Publish(ctx, t.channel, packet)
+	}
+	_, err := p.Exec(ctx)
+	return err
+}
+
+func (t *redisTransport) close() {
+	_ = t.client.Close() // all its connections are of no use any more
+}

@@ -1,0 +1,270 @@
+package clientsync
+
+import (
+	"errors"
+	"fmt"
+
+	"stoa/internal/room"
+	"stoa/internal/store"
+	"stoa/internal/timeline"
+	"stoa/matrix/event"
+	"stoa/matrix/id"
+)
+
+// readStretch is a stretch that was read from the store.
+type readStretch struct {
+	roomID  id.RoomID
+	stretch *stretch
+	size    int
+}
+
+// readRedaction is a redaction that another instance wrote.
+type readRedaction struct {
+	room.Redacted
+	room store.RoomNum
+	pos  store.Position
+}
+
+// readSlots bounds the slots of one query.
+const readSlots = 2000
+
+// pieces cuts rows into pieces of about readSlots slots, and calls f with each and its slots.
+func pieces(rows []store.StreamRow, f func([]store.StreamRow, []store.RoomSlot) error) error {
+	var slots []store.RoomSlot
+	from := 0
+	for i, row := range rows {
+		for slot := row.First; slot <= row.Last; slot++ {
+			slots = append(slots, store.RoomSlot{Room: row.Room(), Slot: slot})
+		}
+		if len(slots) >= readSlots || i == len(rows)-1 {
+			if err := f(rows[from:i+1], slots); err != nil {
+				return err
+			}
+			from, slots = i+1, slots[:0]
+		}
+	}
+	return nil
+}
+
+// readStretches reads what rows of timelines refer to, in a few queries for all of them.
+func (h *Hub) readStretches(r *store.Read, a *applied, rows []store.StreamRow) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	if a.read == nil {
+		a.read = make(map[store.Position]readStretch, len(rows))
+	}
+	heads, err := roomHeads(r, rows)
+	if err != nil {
+		return err
+	}
+	return pieces(rows, func(rows []store.StreamRow, slots []store.RoomSlot) error {
+		l := h.loader(r)
+		for num, head := range heads {
+			l.version(num, head.Version)
+		}
+		found, err := r.EventsAt(slots, l.known)
+		if err != nil {
+			return err
+		}
+		log, err := r.LogAt(slots)
+		if err != nil {
+			return err
+		}
+		for i := range found {
+			if found[i].Bytes != nil {
+				l.wantEvents([]store.SyncEvent{found[i].SyncEvent})
+			}
+		}
+		l.wantLog(log)
+		l.wantChanged(log)
+		if err := l.load(); err != nil {
+			return err
+		}
+		events, changes := bySlot(found, log)
+		for _, row := range rows {
+			head, ok := heads[row.Room()]
+			if !ok {
+				continue // gone
+			}
+			if err := l.readStretch(a, row, head, events, changes); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// roomHeads reads the rooms of rows.
+func roomHeads(r *store.Read, rows []store.StreamRow) (map[store.RoomNum]store.RoomHead, error) {
+	heads := make(map[store.RoomNum]store.RoomHead, len(rows))
+	nums := make([]store.RoomNum, 0, len(rows))
+	for _, row := range rows {
+		if _, ok := heads[row.Room()]; !ok {
+			heads[row.Room()] = store.RoomHead{}
+			nums = append(nums, row.Room())
+		}
+	}
+	clear(heads)
+	list, err := r.RoomHeads(nums)
+	for _, head := range list {
+		heads[head.Num] = head
+	}
+	return heads, err
+}
+
+// bySlot sorts what was read to its slots.
+func bySlot(found []store.SlotEvent, log []store.StateChange) (map[store.RoomSlot]store.SlotEvent, map[store.RoomSlot][]store.StateChange) {
+	events := make(map[store.RoomSlot]store.SlotEvent, len(found))
+	for _, e := range found {
+		e.Bytes = nil
+		events[store.RoomSlot{Room: e.Room, Slot: e.Place.Slot}] = e
+	}
+	changes := map[store.RoomSlot][]store.StateChange{}
+	for _, c := range log {
+		at := store.RoomSlot{Room: c.Room, Slot: c.Slot}
+		changes[at] = append(changes[at], c)
+	}
+	return events, changes
+}
+
+// readStretch makes the stretch of one row.
+func (l *loader) readStretch(a *applied, row store.StreamRow, head store.RoomHead,
+	events map[store.RoomSlot]store.SlotEvent, changes map[store.RoomSlot][]store.StateChange) error {
+	roomID, err := id.ParseRoomID(head.RoomID)
+	if err != nil {
+		return err
+	}
+	s := &stretch{first: row.First, last: row.Last, joined: head.Joined, invited: head.Invited, counted: []room.Counted{}}
+	size := 200
+	var log []store.StateChange
+	for slot := row.First; slot <= row.Last; slot++ {
+		at := store.RoomSlot{Room: row.Room(), Slot: slot}
+		log = append(log, changes[at]...)
+		found, ok := events[at]
+		if !ok {
+			continue
+		}
+		e := l.event(found.Num)
+		if e == nil {
+			s.counted = nil
+			continue
+		}
+		s.events = append(s.events, e)
+		size += e.Size() + 250
+		if s.counted != nil {
+			s.counted = appendCounted(s.counted, found, e)
+		}
+	}
+	if s.changes, err = l.changes(log); err != nil {
+		return err
+	}
+	for i := range s.changes {
+		s.movesMembers = s.movesMembers || s.changes[i].evType == "m.room.member"
+		size += 150
+	}
+	a.read[row.Pos] = readStretch{roomID: roomID, stretch: s, size: size}
+	return l.readRedactions(a, row, s)
+}
+
+// appendCounted adds what an event is for the counts of unread ones. It returns nil if that can't be told from what was
+// read: the class of an event that counts more for somebody, or begins a thread, is not stored.
+func appendCounted(list []room.Counted, found store.SlotEvent, e *timeline.Event) []room.Counted {
+	totals, err := room.ParseTotals(found.Totals)
+	if err != nil || found.Raised || !totals.Thread.IsZero() {
+		return nil
+	}
+	return append(list, room.Counted{Slot: e.Slot, Sender: e.Sender, Totals: totals})
+}
+
+// readRedactions finds the events that redactions of a stretch have redacted.
+func (l *loader) readRedactions(a *applied, row store.StreamRow, s *stretch) error {
+	for _, e := range s.events {
+		if e.Type != event.TypeRedaction || e.IsState {
+			continue
+		}
+		because, err := l.stored(e.Num)
+		if err != nil {
+			return err
+		}
+		if because.Redacts().IsZero() {
+			continue
+		}
+		target, err := l.read.EventByID(because.Redacts().String())
+		if errors.Is(err, store.ErrNotFound) || err == nil && (target.Room != row.Room() || target.RedactedBy == 0) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read the target of redaction %s: %w", e.ID, err)
+		}
+		if target.RedactedBy != e.Num {
+			if because, err = l.stored(target.RedactedBy); err != nil {
+				return err
+			}
+		}
+		targetID, err := id.ParseEventID(target.EventID)
+		if err != nil {
+			return err
+		}
+		pdu, err := event.Load(l.rules[row.Room()], targetID, target.Bytes)
+		if err != nil {
+			return fmt.Errorf("stored event %s: %w", target.EventID, err)
+		}
+		a.redacted = append(a.redacted, readRedaction{
+			Redacted: room.Redacted{Target: target.Num, TargetID: targetID, PDU: pdu, Because: because},
+			room:     row.Room(), pos: row.Pos,
+		})
+	}
+	return nil
+}
+
+// putRedactions puts redacted events into the place of those in memory. Called with the lock held.
+func (h *Hub) putRedactions(a *applied) {
+	known := map[store.RoomNum]bool{}
+	for i := range a.redacted {
+		red := &a.redacted[i]
+		known[red.room] = true
+		if r := h.rooms[red.room]; r != nil {
+			h.ring.redact(&r.timeline, &red.Redacted)
+		}
+		h.events.drop(red.Target, red.pos)
+		h.members.drop(red.Target)
+		h.tails.drop(red.room)
+	}
+	for _, row := range a.rows {
+		if a.vague[row.Pos] && !known[row.Room()] {
+			// Something old has changed, and what is not said. Rare: nothing in memory is believed.
+			h.ring.floor = max(h.ring.floor, row.Pos)
+			h.events.clear(row.Pos)
+			h.members.events.Purge()
+			h.tails.tails.Purge()
+		}
+	}
+}
+
+// readReceipts reads the receipts that rows refer to.
+func readReceipts(r *store.Read, a *applied, rows []store.StreamRow) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	a.readReceipts = make(map[store.Position][]store.Receipt, len(rows))
+	return pieces(rows, func(rows []store.StreamRow, slots []store.RoomSlot) error {
+		list, err := r.ReceiptsAt(slots)
+		if err != nil {
+			return err
+		}
+		at := make(map[store.RoomSlot][]store.Receipt, len(list))
+		for _, x := range list {
+			k := store.RoomSlot{Room: x.Room, Slot: x.Seq}
+			at[k] = append(at[k], x)
+		}
+		for _, row := range rows {
+			var of []store.Receipt
+			for slot := row.First; slot <= row.Last; slot++ {
+				of = append(of, at[store.RoomSlot{Room: row.Room(), Slot: slot}]...)
+			}
+			a.readReceipts[row.Pos] = of
+		}
+		return nil
+	})
+}

@@ -1,0 +1,32 @@
+package httpkit
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"stoa/matrix/mxerr"
+)
+
+// barrierPatience is how long a request waits for what other instances have
+// written, before it is told to try again.
+const barrierPatience = 5 * time.Second
+
+// behind waits until this instance has what was acknowledged before the request
+// came. If it can't be had the request is answered, and behind is true.
+func (m *Mux) behind(x *exchange, r *http.Request) bool {
+	if m.barrier == nil || x.route.NoBarrier {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), barrierPatience)
+	defer cancel()
+	err := m.barrier(ctx)
+	if err == nil {
+		return false
+	}
+	if r.Context().Err() == nil {
+		m.log.Warn("a request could not be served from what is newest", "route", x.route.Pattern, "err", err)
+	}
+	x.fail(mxerr.New(http.StatusServiceUnavailable, mxerr.CodeUnknown, "The server can't reach its database; try again").Because(err))
+	return true
+}

@@ -1,0 +1,137 @@
+package room
+
+import (
+	"stoa/internal/store"
+	"stoa/matrix/id"
+)
+
+// heard is what the stream told while a room was being loaded, whose number is not
+// known before.
+type heard struct{ rows []store.StreamRow }
+
+// listen has the rows of the stream kept for a room that is about to be loaded,
+// until unlisten.
+func (rd *residents) listen(r *room) *heard {
+	if !rd.rooms.store.IsPostgres() {
+		return nil // nobody else writes
+	}
+	h := &heard{}
+	rd.mu.Lock()
+	defer rd.mu.Unlock()
+	rd.loading[r] = h
+	return h
+}
+
+func (rd *residents) unlisten(r *room) {
+	if !rd.rooms.store.IsPostgres() {
+		return
+	}
+	rd.mu.Lock()
+	defer rd.mu.Unlock()
+	delete(rd.loading, r)
+}
+
+// loaded notes that the store has a room. What was heard meanwhile may be newer
+// than what was read.
+func (rd *residents) loaded(r *room, row store.Room, news *heard) {
+	rd.mu.Lock()
+	r.known = true
+	moved := false
+	if news != nil {
+		if rd.byID[r.id] != nil && rd.byID[r.id].Value.(*room) == r {
+			r.num = row.Num
+			rd.byNum[row.Num] = r
+		}
+		for _, heard := range news.rows {
+			moved = moved || heard.Room() == row.Num && (heard.Kind != store.KindTimeline || heard.Last > row.Slot)
+		}
+	}
+	rd.mu.Unlock()
+	if moved {
+		r.flight.move()
+	}
+}
+
+// Follow drops rooms from memory that rows of the stream have moved on: they were
+// written by other instances. A change that is under way on such a room loses by
+// its head; what this is for are verdicts that end in no change.
+func (rs *Rooms) Follow(rows []store.StreamRow) {
+	type news struct {
+		room *room
+		row  store.StreamRow
+	}
+	var list []news
+	rd := &rs.resident
+	rd.mu.Lock()
+	for _, row := range rows {
+		if row.Kind != store.KindTimeline && row.Kind != store.KindRoomUpdate {
+			continue
+		}
+		if r := rd.byNum[row.Room()]; r != nil {
+			list = append(list, news{r, row})
+		}
+		for _, h := range rd.loading {
+			h.rows = append(h.rows, row)
+		}
+	}
+	rd.mu.Unlock()
+	for _, n := range list {
+		if n.row.Kind != store.KindTimeline || n.row.Last > n.room.flight.durableSlot() {
+			n.room.flight.move()
+		}
+	}
+}
+
+// ForgetAll drops all rooms from memory, and what is known of transactions: rows of
+// the stream were missed.
+func (rs *Rooms) ForgetAll() {
+	rd := &rs.resident
+	for _, r := range rd.all() {
+		r.flight.move()
+		rd.release(r)
+	}
+	rs.txns.Purge()
+	rs.pdus.Purge()
+}
+
+// move notes that another instance has written the room.
+func (f *flight) move() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.moved = true
+}
+
+// FollowRules makes the rooms in memory look again at the push rules and ignored
+// users of a local user, which another instance has changed. Unlike
+// PushRulesChanged it waits for nobody's turn.
+func (rs *Rooms) FollowRules(user id.UserID) {
+	rd := &rs.resident
+	for _, r := range rd.all() {
+		r.flight.mu.Lock()
+		if len(r.flight.stale) < staleLimit {
+			r.flight.stale = append(r.flight.stale, user)
+		} else {
+			r.flight.moved = true // everything is looked at again
+		}
+		r.flight.mu.Unlock()
+		rd.release(r)
+	}
+}
+
+// staleLimit bounds the users whom a room remembers until its next change.
+const staleLimit = 256
+
+// hearOfRules takes over whose push rules have changed. The turn is held.
+func (r *room) hearOfRules() {
+	f := &r.flight
+	f.mu.Lock()
+	stale := f.stale
+	f.stale = nil
+	f.mu.Unlock()
+	if r.watch == nil {
+		return // it will be made of what the store says
+	}
+	for _, user := range stale {
+		r.stale[user] = struct{}{}
+	}
+}
