@@ -27,7 +27,7 @@ test: ## run all tests: both engines, race detector, differential, real clients
 test-fast: ## run the tests of the server's own module only
 	@scripts/test fast
 
-race: ## run the tests of room, store and clientsync with the race detector
+race: ## run the tests of room, store, clientsync and cluster with the race detector
 	@scripts/test race
 
 differential: ## compare the protocol core with two other implementations

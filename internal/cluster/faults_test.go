@@ -170,6 +170,23 @@ func TestFrozen_instance(t *testing.T) {
 	}
 }
 
+// TestInstance_without_database: one that can't renew its lease says so to the
+// others, who leave it out before the lease has run out.
+func TestInstance_without_database(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	a, b := f.start("a"), f.start("b")
+	see(t, a, b)
+	roomID := a.roomOf(b)
+	b.halt()
+	until(t, 2*quick.Term, "a leaves b out", func() bool { return a.send(roomID) == "a" })
+	if len(a.view.Load().members) != 2 {
+		t.Error("only when its lease had run out")
+	}
+	b.run()
+	until(t, 2*quick.Term, "b is used again", func() bool { return a.send(roomID) == "b" })
+}
+
 // TestRestarted_instance: one that comes back under its name takes its rooms at
 // once, though the lease of its former life still runs.
 func TestRestarted_instance(t *testing.T) {

@@ -33,7 +33,7 @@ func memberHash(name string) uint64 { return mix(fnv(fnvOffset, name)) }
 
 // keyHash is a key's part of the scores.
 func keyHash(kind, key string) uint64 {
-	return fnv((fnv(fnvOffset, kind)^0)*fnvPrime, key)
+	return fnv(fnv(fnv(fnvOffset, kind), "\x00"), key)
 }
 
 // member is an instance that keys may belong to.
