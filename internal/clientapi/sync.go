@@ -99,5 +99,6 @@ func (a *API) parseSync(r *http.Request) (*clientsync.Request, error) {
 	if req.Filter, err = a.hub.Filter(r.Context(), req.Viewer, query.Get("filter")); err != nil {
 		return nil, err
 	}
+	req.Lasts = func(ctx context.Context) error { return a.auth.Lasts(ctx, req.UserNum, req.DeviceID) }
 	return &req, nil
 }

@@ -28,6 +28,9 @@ type Request struct {
 	Timeout time.Duration
 	// Presence is set_presence: online, unavailable or offline.
 	Presence string
+	// Lasts says whether the session that asks still lives: nil, or the error that the request is answered with. It is asked
+	// when something about the user's account or devices has changed. A nil function stands for a session that lasts.
+	Lasts func(context.Context) error
 }
 
 // Filter returns the filter that a request names: its JSON, or the ID of a stored one; none is the filter that lets

@@ -184,6 +184,11 @@ func (x *Waiting) look(ctx context.Context, until time.Time, line Line) (*Answer
 			w.line = nil
 			waiters.Put(w)
 		}
+		if p.own[store.KindAccount] && x.req.Lasts != nil {
+			if err := x.req.Lasts(ctx); err != nil {
+				return nil, nil, err
+			}
+		}
 	}
 	a, err := h.attempt(ctx, x.req, &x.c, p, x.must)
 	return a, nil, err

@@ -1,0 +1,88 @@
+package clientapi_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+
+	"stoa/internal/clientsync"
+	"stoa/internal/store"
+	"stoa/internal/store/storetest"
+)
+
+// door tells when somebody comes to wait.
+type door struct{ came chan string }
+
+func (d *door) Seen(_ context.Context, v clientsync.Viewer, _ string) { d.came <- v.DeviceID }
+
+func syncingServer(t *testing.T, st *store.Store, d *door) *server {
+	hub := clientsync.New(clientsync.Options{Store: st, Presence: d})
+	ctx, cancel := context.WithCancel(context.Background())
+	var done sync.WaitGroup
+	done.Go(func() {
+		if err := hub.Run(ctx); err != nil {
+			t.Errorf("hub: %v", err)
+		}
+	})
+	t.Cleanup(func() { cancel(); done.Wait() })
+	return newServer(t, st, func(set *settings) { set.Hub = hub })
+}
+
+func TestAWaitEndsWithItsSession(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		end     func(s *server, waiting, other login)
+		errcode string
+	}{
+		"logout": {func(s *server, waiting, _ login) {
+			s.do("POST", v3+"/logout", waiting.Token, object{}).want(200, "")
+		}, "M_UNKNOWN_TOKEN"},
+		"logout of all devices by another one": {func(s *server, _, other login) {
+			s.do("POST", v3+"/logout/all", other.Token, object{}).want(200, "")
+		}, "M_UNKNOWN_TOKEN"},
+		"a locked account": {func(s *server, waiting, _ login) {
+			var account store.Account
+			err := s.store.Read(t.Context(), func(r *store.Read) (err error) {
+				account, err = r.Account(waiting.UserID)
+				return err
+			})
+			if err == nil {
+				err = s.accounts.SetLocked(t.Context(), account.User, true)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}, "M_USER_LOCKED"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
+				d := &door{came: make(chan string, 8)}
+				s := syncingServer(t, open(), d)
+				waiting := s.signUp("alice")
+				other := asLogin(s.logIn("alice", nil).want(200, ""))
+				since := s.do("GET", v3+"/sync", waiting.Token, nil).want(200, "").str("next_batch")
+				<-d.came
+				got := make(chan answer)
+				go func() { got <- s.do("GET", v3+"/sync?timeout=30000&since="+since, waiting.Token, nil) }()
+				<-d.came
+				test.end(s, waiting, other)
+				(<-got).want(401, test.errcode)
+			})
+		})
+	}
+	t.Run("another device waits on", func(t *testing.T) {
+		t.Parallel()
+		d := &door{came: make(chan string, 8)}
+		s := syncingServer(t, storetest.SQLite(t), d)
+		waiting := s.signUp("alice")
+		other := asLogin(s.logIn("alice", nil).want(200, ""))
+		since := s.do("GET", v3+"/sync", waiting.Token, nil).want(200, "").str("next_batch")
+		<-d.came
+		got := make(chan answer)
+		go func() { got <- s.do("GET", v3+"/sync?timeout=300&since="+since, waiting.Token, nil) }()
+		<-d.came
+		s.do("POST", v3+"/logout", other.Token, object{}).want(200, "")
+		(<-got).want(200, "")
+	})
+}
