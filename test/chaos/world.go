@@ -35,7 +35,7 @@ func link(network, n int) string { return fmt.Sprintf("%s%d", netNames[network],
 
 // inWorld says that this process is the one inside; outside it starts itself
 // again in a new namespace.
-const inWorld = "STOA_CHAOS_INSIDE"
+const inWorld = "CHAOS_INSIDE"
 
 // enterWorld runs this program again in a network namespace of its own and
 // gives its exit code.
