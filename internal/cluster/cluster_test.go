@@ -38,6 +38,33 @@ func TestForward_to_the_home_whichever_instance_is_asked(t *testing.T) {
 	}
 }
 
+// TestOwner: each piece of work has one owner, and all leases differ.
+func TestOwner(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	all := []*instance{f.start("a"), f.start("b"), f.start("c")}
+	see(t, all...)
+	owned := map[string]int{}
+	for i := range 60 {
+		key, owners := fmt.Sprint("shard", i), 0
+		for _, in := range all {
+			if in.Owner("destination", key) {
+				owners++
+				owned[in.name]++
+			}
+		}
+		if owners != 1 {
+			t.Errorf("%s has %d owners", key, owners)
+		}
+	}
+	if len(owned) != 3 {
+		t.Errorf("the owners are %v", owned)
+	}
+	if a, b, c := all[0].Lease(), all[1].Lease(), all[2].Lease(); a <= 0 || b <= a || c <= b {
+		t.Errorf("the leases are %d, %d, %d", a, b, c)
+	}
+}
+
 func TestForward_hands_on_the_whole_request(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)

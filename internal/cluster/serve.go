@@ -21,6 +21,9 @@ const (
 	addressHeader = "X-Stoa-Client-Address"
 	// streams bounds the requests under way on one connection; more of them wait.
 	streams = 4096
+	// connections bounds those of other instances, one each, and of strangers, who
+	// are shown the door within 10 s.
+	connections = 1024
 )
 
 // listen opens the listener for other instances, and gives the address that they
@@ -38,7 +41,7 @@ func (c *Cluster) listen() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	c.listener = l
+	c.listener = httpkit.Bounded(l, connections)
 	host, port, err := net.SplitHostPort(l.Addr().String())
 	if err != nil {
 		return "", errors.Join(fmt.Errorf("%s is no address of a network: %w", l.Addr(), err), l.Close())
