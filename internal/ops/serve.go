@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"stoa/internal/auth"
+	"stoa/internal/bus"
 	"stoa/internal/clientapi"
 	"stoa/internal/clientsync"
 	"stoa/internal/cluster"
@@ -117,6 +118,7 @@ type server struct {
 	client, federation, control http.Handler
 
 	hub        *clientsync.Hub
+	bus        *bus.Bus                      // nil on SQLite: nobody else is there
 	background []func(context.Context) error // run beside requests, until the last has been answered
 	halt       context.CancelFunc            // ends them
 
@@ -151,12 +153,17 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 		AccountData: syncAccountData{s.data},
 		Filters:     syncFilters{s.data},
 		Unread:      newSyncUnread(s.store, s.data),
+		Followers:   s.followers(),
 	})
+	if err := srv.connectBus(); err != nil {
+		return nil, err
+	}
 	chores := housekeeping{every: housekeepingEvery, log: log, chores: []chore{
 		{"stream and transaction IDs", func(ctx context.Context) error { return s.store.Maintain(ctx, store.Retention{}) }},
 		{"claimed one-time keys", keys.Expire},
 	}}
 	srv.background = []func(context.Context) error{s.cluster.Run, srv.hub.Run, typing.Run, presence.Run, s.rooms.Run, chores.run, telemetry.ReturnMemory}
+	srv.background = append(srv.background, srv.busRuns()...)
 	api := clientapi.New(clientapi.Options{
 		ServerName:   cfg.ServerName,
 		PublicURL:    cfg.PublicURL,
@@ -197,6 +204,9 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 	}
 	opts.Registerer = srv.registry
 	opts.Forward = s.cluster
+	if s.store.IsPostgres() {
+		opts.Barrier = srv.hub.Barrier
+	}
 	if cfg.RateLimits {
 		opts.AddressLimits = httpkit.DefaultAddressLimits(time.Now)
 	}
@@ -233,12 +243,12 @@ func translate(err error) *mxerr.Error {
 
 // report is what the other instances are told of this one.
 func (srv *server) report() cluster.Report {
-	return cluster.Report{Rooms: srv.services.rooms.Resident(), Position: srv.hub.Head(), Bus: true}
+	return cluster.Report{Rooms: srv.services.rooms.Resident(), Position: srv.hub.Head(), Bus: srv.bus == nil || srv.bus.Healthy()}
 }
 
 // readiness is for balancers: GET /ready says 200, or 503 once the server drains.
 func (srv *server) readiness() []httpkit.Route {
-	return []httpkit.Route{{Method: http.MethodGet, Pattern: "/ready",
+	return []httpkit.Route{{Method: http.MethodGet, Pattern: "/ready", NoBarrier: true,
 		Handler: httpkit.Adapt(func(*http.Request) (httpkit.Answer, error) {
 			if srv.draining.Load() {
 				return httpkit.Answer{Status: http.StatusServiceUnavailable}, nil

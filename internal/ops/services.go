@@ -23,6 +23,7 @@ import (
 // services are the packages that commands and the server share, put together.
 type services struct {
 	publicURL string
+	busName   string // of this process among those on the database
 	store     *store.Store
 	signer    *signing.Signer
 	sessions  *auth.Sessions
@@ -38,16 +39,19 @@ func openServices(ctx context.Context, cfg *config.Config, log *slog.Logger) (*s
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data directory (data_dir): %w", err)
 	}
+	name := busName()
 	st, err := store.Open(ctx, store.Options{
 		URL:            cfg.Database,
 		ServerName:     cfg.ServerName.String(),
 		Log:            log,
 		UnsafeDatabase: cfg.UnsafeDatabase,
+		NotifyChannel:  notifyChannel(cfg),
+		NotifyName:     name,
 	})
 	if err != nil {
 		return nil, adviseStore(cfg, err)
 	}
-	s := &services{publicURL: cfg.PublicURL, store: st, sessions: auth.NewSessions()}
+	s := &services{publicURL: cfg.PublicURL, busName: name, store: st, sessions: auth.NewSessions()}
 	if s.signer, err = serverkey.Load(ctx, st, cfg.ServerName, cfg.SecretKey.Reveal(), time.Now()); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
@@ -57,7 +61,11 @@ func openServices(ctx context.Context, cfg *config.Config, log *slog.Logger) (*s
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
-	s.data = userdata.New(userdata.Options{Store: st, RulesChanged: func(user id.UserID) { s.rooms.PushRulesChanged(user) }})
+	s.data = userdata.New(userdata.Options{
+		Store:         st,
+		RulesChanged:  func(user id.UserID) { s.rooms.PushRulesChanged(user) },
+		RulesFollowed: func(user id.UserID) { s.rooms.FollowRules(user) },
+	})
 	s.rooms, err = room.New(room.Options{
 		Store: st, Signer: s.signer, DefaultVersion: cfg.RoomVersion, Log: log,
 		Profiles: account.Directory{Store: st}, PushRules: userdata.ForRooms{Data: s.data},
