@@ -41,7 +41,7 @@ func (c *Cluster) listen() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	c.listener = httpkit.Bounded(l, connections)
+	c.listener = newBounded(l, connections)
 	host, port, err := net.SplitHostPort(l.Addr().String())
 	if err != nil {
 		return "", errors.Join(fmt.Errorf("%s is no address of a network: %w", l.Addr(), err), l.Close())
