@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -53,12 +54,31 @@ func (p *postgres) data() string { return filepath.Join(p.dir, "data") }
 
 func (p *postgres) url() string { return "postgres://stoa@/postgres?host=" + p.dir }
 
+// start starts the database, again and again while processes of the killed one are still there: they lead process groups
+// of their own, end only when they notice that their parent is gone, and it refuses to start beside them.
 func (p *postgres) start() error {
+	deadline := time.Now().Add(startWithin)
+	for tries := 1; ; tries++ {
+		ended, err := p.launch(deadline)
+		if err == nil {
+			return nil
+		}
+		if !ended || time.Now().After(deadline) {
+			return fmt.Errorf("PostgreSQL did not start within %v, tried %d times: %w", startWithin, tries, err)
+		}
+		time.Sleep(100 * time.Millisecond) // nobody tells when the old processes are gone
+	}
+}
+
+// launch starts the database once and waits until it answers, or has ended by itself.
+func (p *postgres) launch(deadline time.Time) (ended bool, err error) {
+	var said bytes.Buffer
 	p.cmd = exec.Command(filepath.Join(p.bin, "postgres"), "-D", p.data(), "-k", p.dir, "-c", "listen_addresses=",
 		"-c", "shared_buffers=64MB", "-c", "log_min_messages=fatal")
-	p.cmd.Dir, p.cmd.SysProcAttr = p.dir, &p.attr
+	p.cmd.Dir, p.cmd.SysProcAttr, p.cmd.Stderr = p.dir, &p.attr, &said
+	p.cmd.WaitDelay = time.Second // processes of its own may hold the pipe for longer
 	if err := p.cmd.Start(); err != nil {
-		return err
+		return false, err
 	}
 	p.gone = make(chan struct{})
 	cmd, gone := p.cmd, p.gone
@@ -66,15 +86,18 @@ func (p *postgres) start() error {
 		_ = cmd.Wait() // being killed is what it is there for
 		close(gone)
 	}()
-	deadline := time.Now().Add(startWithin)
 	for time.Now().Before(deadline) {
 		ready := exec.Command(filepath.Join(p.bin, "pg_isready"), "-q", "-h", p.dir, "-U", "stoa", "-d", "postgres")
 		if ready.Run() == nil {
-			return nil
+			return false, nil
 		}
-		time.Sleep(20 * time.Millisecond) // the database has no other way to say that it is up
+		select {
+		case <-gone:
+			return true, fmt.Errorf("it ended and said:\n%s", said.String())
+		case <-time.After(20 * time.Millisecond): // the database has no other way to say that it is up
+		}
 	}
-	return fmt.Errorf("PostgreSQL did not start within %v", startWithin)
+	return false, errors.New("it runs and does not answer")
 }
 
 // kill ends all processes of the cluster at once.
