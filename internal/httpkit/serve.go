@@ -80,6 +80,7 @@ func removeStaleSocket(path string) error {
 type Server struct {
 	http     http.Server
 	listener *parking
+	serving  atomic.Bool
 
 	mu     sync.Mutex            // guards unused; nothing is taken after it
 	unused map[net.Conn]struct{} // connections on which nothing was asked yet
@@ -93,11 +94,11 @@ func NewServer(l net.Listener, h http.Handler, t *tls.Config, log *slog.Logger) 
 
 func newServer(l net.Listener, h http.Handler, t *tls.Config, log *slog.Logger, times Times) *Server {
 	s := &Server{
-		listener: newParking(&boundedListener{Listener: l, free: make(chan struct{}, MaxConnections)}, log),
+		listener: newParking(&boundedListener{Listener: l, free: make(chan struct{}, MaxConnections), closed: make(chan struct{})}, log),
 		unused:   map[net.Conn]struct{}{},
 	}
 	s.http = http.Server{
-		Handler:           h,
+		Handler:           s.lastly(h),
 		TLSConfig:         t,
 		ReadHeaderTimeout: times.Header,
 		IdleTimeout:       times.Idle,
@@ -125,6 +126,34 @@ func (s *Server) noteUse(c net.Conn, state http.ConnState) {
 	}
 }
 
+// unusedTime is how long a draining Server waits for the first request on a new
+// connection: it may be on its way, above all if the connection waited in the
+// queue of a listener that others hold open too.
+const unusedTime = time.Second
+
+// settle waits until something was asked on each connection that was accepted, or
+// unusedTime has passed, and closes those on which nothing was.
+func (s *Server) settle(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, unusedTime)
+	defer cancel()
+	look := time.NewTicker(2 * time.Millisecond)
+	defer look.Stop()
+	for s.serving.Load() || s.countUnused() > 0 {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			s.closeUnused()
+			return
+		}
+	}
+}
+
+func (s *Server) countUnused() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.unused)
+}
+
 func (s *Server) closeUnused() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -138,22 +167,48 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
 // Serve takes connections until Drain or Close; it returns nil then.
 func (s *Server) Serve() error {
+	s.serving.Store(true)
+	defer s.serving.Store(false)
+	defer s.listener.abandon()
 	var err error
 	if s.http.TLSConfig != nil {
 		err = s.http.ServeTLS(s.listener, "", "")
 	} else {
 		err = s.http.Serve(s.listener)
 	}
-	if errors.Is(err, http.ErrServerClosed) {
+	if errors.Is(err, http.ErrServerClosed) || s.listener.leaving.Load() && errors.Is(err, net.ErrClosed) {
 		return nil
 	}
 	return fmt.Errorf("serve on %s: %w", s.listener.Addr(), err)
 }
 
+// closeConnection is shared and full, as the cross-origin headers are.
+var closeConnection = []string{"close"}
+
+// lastly has answers end their connections once the Server winds down.
+func (s *Server) lastly(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.listener.leaving.Load() {
+			w.Header()["Connection"] = closeConnection
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// WindDown goes on serving, new connections too, but from now on each answer is
+// the last on its connection, so that clients and balancers let go of theirs.
+func (s *Server) WindDown() { s.listener.leaving.Store(true) }
+
 // Drain takes no new connections and waits until the requests under way are
-// answered or ctx ends; what is left then is cut off.
+// answered or ctx ends; what is left then is cut off. Whoever was accepted before
+// is served.
 func (s *Server) Drain(ctx context.Context) error {
-	s.http.RegisterOnShutdown(s.closeUnused) // runs once the listener is closed
+	s.WindDown()
+	closing := s.listener.Close()
+	if errors.Is(closing, net.ErrClosed) {
+		closing = nil // drained before
+	}
+	s.settle(ctx) // from the next line on net/http drops requests that it has just read
 	err := s.http.Shutdown(ctx)
 	if err == nil {
 		err = s.listener.wait(ctx)
@@ -162,8 +217,7 @@ func (s *Server) Drain(ctx context.Context) error {
 		err = errors.Join(fmt.Errorf("drain %s: %w", s.listener.Addr(), err), s.http.Close())
 	}
 	s.listener.watcher.close()
-	// A Server that was never started must let go of its listener too.
-	if closing := s.listener.Close(); closing != nil && !errors.Is(closing, net.ErrClosed) {
+	if closing != nil {
 		err = errors.Join(err, fmt.Errorf("close %s: %w", s.listener.Addr(), closing))
 	}
 	return err
@@ -172,11 +226,22 @@ func (s *Server) Drain(ctx context.Context) error {
 // boundedListener accepts at most cap(free) connections at a time.
 type boundedListener struct {
 	net.Listener
-	free chan struct{}
+	free   chan struct{}
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (l *boundedListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
 }
 
 func (l *boundedListener) Accept() (net.Conn, error) {
-	l.free <- struct{}{}
+	select {
+	case l.free <- struct{}{}:
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
 	c, err := l.Listener.Accept()
 	if err != nil {
 		<-l.free

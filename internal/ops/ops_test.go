@@ -53,6 +53,12 @@ func (l *logLines) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
+func (l *logLines) all() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 // waitFor gives the first line that has the words.
 func (l *logLines) waitFor(t *testing.T, words string) string {
 	t.Helper()
@@ -82,7 +88,7 @@ func start(t *testing.T, settings ...string) *running {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	tty := &terminal{environ: environ, err: lines}
-	go func() { done <- tty.serve(ctx, cancel, cfg, slog.New(slog.NewTextHandler(lines, nil))) }()
+	go func() { done <- tty.serve(ctx, cancel, cfg, slog.New(slog.NewTextHandler(lines, nil)), nil) }()
 	stop := sync.OnceValue(func() error { cancel(); return <-done })
 	t.Cleanup(func() {
 		if err := stop(); err != nil {

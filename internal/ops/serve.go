@@ -33,10 +33,6 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// drainTime is how long a stopping server waits for requests under way. With
-// the store's last commit it stays within the 10 s that a stop may take.
-const drainTime = 8 * time.Second
-
 func (t *terminal) serveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "serve",
@@ -57,9 +53,13 @@ func (t *terminal) serveCommand() *cobra.Command {
 			for _, w := range warnings {
 				log.Warn("setting ignored", "err", w)
 			}
+			sockets, err := inherit()
+			if err != nil {
+				return err
+			}
 			ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
-			err = t.serve(ctx, stop, cfg, log)
+			err = t.serve(ctx, stop, cfg, log, sockets)
 			return errors.Join(err, closeLog.Close())
 		},
 	}
@@ -67,7 +67,7 @@ func (t *terminal) serveCommand() *cobra.Command {
 
 // serve runs a server until ctx ends, then drains it. stopped is called once
 // the drain begins, so that a second signal ends the process at once.
-func (t *terminal) serve(ctx context.Context, stopped func(), cfg *config.Config, log *slog.Logger) error {
+func (t *terminal) serve(ctx context.Context, stopped func(), cfg *config.Config, log *slog.Logger, sockets inherited) error {
 	began := time.Now()
 	s, err := openServices(ctx, cfg, log)
 	if err != nil {
@@ -83,12 +83,13 @@ func (t *terminal) serve(ctx context.Context, stopped func(), cfg *config.Config
 	if err := s.store.CheckSchema(ctx); err != nil { // it may have changed before the others knew of this instance
 		return errors.Join(adviseStore(cfg, err), srv.stop(log), s.close())
 	}
-	if err := srv.listen(); err != nil {
+	if err := srv.listen(sockets); err != nil {
 		return errors.Join(err, srv.stop(log), s.close())
 	}
-	failed := srv.start()
+	srv.start()
 	log.Info("server started", "server", cfg.ServerName.String(), "addr", srv.clientAddr(), "instance", cfg.Instance,
 		"version", Version(), "took_ms", time.Since(began).Milliseconds())
+	tell(log, tellReady)
 	srv.warn(log)
 	if err := t.adviseFirstStart(ctx, cfg, s); err != nil {
 		log.Warn("look for users", "err", err)
@@ -97,10 +98,11 @@ func (t *terminal) serve(ctx context.Context, stopped func(), cfg *config.Config
 	select {
 	case <-ctx.Done():
 		log.Info("server stopping", "instance", cfg.Instance)
-	case err = <-failed:
+	case err = <-srv.failed:
 		log.Error("a listener failed; server stopping", "err", err)
 	}
 	stopped()
+	tell(log, tellStopping)
 	err = errors.Join(err, srv.stop(log), s.close())
 	log.Info("server stopped", "instance", cfg.Instance)
 	return err
@@ -114,6 +116,8 @@ type server struct {
 	registry *prometheus.Registry
 	health   *telemetry.Health
 	draining atomic.Bool
+	asked    asked
+	failed   <-chan error // gets the first failure of what runs
 
 	client, federation, control http.Handler
 
@@ -246,39 +250,32 @@ func (srv *server) report() cluster.Report {
 	return cluster.Report{Rooms: srv.services.rooms.Resident(), Position: srv.hub.Head(), Bus: srv.bus == nil || srv.bus.Healthy()}
 }
 
-// readiness is for balancers: GET /ready says 200, or 503 once the server drains.
-func (srv *server) readiness() []httpkit.Route {
-	return []httpkit.Route{{Method: http.MethodGet, Pattern: "/ready", NoBarrier: true,
-		Handler: httpkit.Adapt(func(*http.Request) (httpkit.Answer, error) {
-			if srv.draining.Load() {
-				return httpkit.Answer{Status: http.StatusServiceUnavailable}, nil
-			}
-			return httpkit.Answer{Status: http.StatusOK}, nil
-		})}}
-}
-
 // listen opens all listeners, so that a server which says that it has started
-// can be reached everywhere.
-func (srv *server) listen() error {
+// can be reached everywhere. What was opened before it started takes the place of
+// an address.
+func (srv *server) listen(sockets inherited) error {
 	cfg := srv.cfg
-	if err := srv.open(cfg.ClientListen, srv.client, nil); err != nil {
+	if err := srv.open(sockets[socketClient], cfg.ClientListen, srv.client, nil); err != nil {
 		return fmt.Errorf("client_listen: %w", err)
 	}
-	if cfg.FederationListen != "" {
+	if sockets[socketFederation] != nil && cfg.TLSCert == "" {
+		return errors.New("a socket for federation was opened for this server, and it needs tls_cert and tls_key")
+	}
+	if cfg.FederationListen != "" || sockets[socketFederation] != nil {
 		pair, err := tls.LoadX509KeyPair(cfg.TLSCert, cfg.TLSKey)
 		if err != nil {
 			return fmt.Errorf("load tls_cert and tls_key: %w", err)
 		}
 		t := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
-		if err := srv.open(cfg.FederationListen, srv.federation, t); err != nil {
+		if err := srv.open(sockets[socketFederation], cfg.FederationListen, srv.federation, t); err != nil {
 			return fmt.Errorf("federation_listen: %w", err)
 		}
 	}
-	if cfg.AdminListen != "" {
+	if cfg.AdminListen != "" || sockets[socketAdmin] != nil {
 		admin := http.NewServeMux()
 		admin.Handle("/", telemetry.AdminHandler(srv.registry, srv.health))
 		admin.Handle("GET /cluster", clusterPage(srv.services))
-		if err := srv.open(cfg.AdminListen, admin, nil); err != nil {
+		if err := srv.open(sockets[socketAdmin], cfg.AdminListen, admin, nil); err != nil {
 			return fmt.Errorf("admin_listen: %w", err)
 		}
 	}
@@ -293,10 +290,12 @@ func (srv *server) listen() error {
 	return nil
 }
 
-func (srv *server) open(address string, h http.Handler, t *tls.Config) error {
-	l, err := httpkit.Listen(address)
-	if err != nil {
-		return err
+func (srv *server) open(l net.Listener, address string, h http.Handler, t *tls.Config) error {
+	if l == nil {
+		var err error
+		if l, err = httpkit.Listen(address); err != nil {
+			return err
+		}
 	}
 	srv.servers = append(srv.servers, httpkit.NewServer(l, h, t, srv.log))
 	return nil
@@ -311,8 +310,8 @@ func (srv *server) clientAddr() string {
 	return a.String()
 }
 
-// start serves all listeners. The channel gets the first failure.
-func (srv *server) start() <-chan error {
+// start serves all listeners.
+func (srv *server) start() {
 	ctx, halt := context.WithCancel(context.Background()) // requests that are drained still need what runs
 	srv.halt = halt
 	for _, f := range srv.background {
@@ -321,33 +320,7 @@ func (srv *server) start() <-chan error {
 	for _, s := range srv.servers {
 		srv.runs.run(s.Serve)
 	}
-	return srv.runs.failed()
-}
-
-// stop drains: no new requests, what waits is answered, what is under way is
-// finished, and then cut off after drainTime.
-func (srv *server) stop(log *slog.Logger) error {
-	srv.draining.Store(true)
-	srv.hub.Stop()
-	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
-	defer cancel()
-	if err := srv.services.cluster.Drain(ctx); err != nil {
-		log.Warn("the other instances were not told that this one stops", "err", err)
-	}
-	var drains errorGroup
-	for _, s := range srv.servers {
-		drains.run(func() error { return s.Drain(ctx) })
-	}
-	if err := drains.wait(); err != nil {
-		log.Warn("requests were cut off", "err", err)
-	}
-	if err := srv.services.cluster.Leave(ctx); err != nil {
-		log.Warn("leave the cluster", "err", err)
-	}
-	if srv.halt != nil {
-		srv.halt()
-	}
-	return srv.runs.wait()
+	srv.failed = srv.runs.failed()
 }
 
 // warn tells what an operator should change.

@@ -1,0 +1,145 @@
+package ops
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"stoa/internal/httpkit"
+)
+
+const (
+	// drainTime is how long a stop may take without the store's last commit. With
+	// that it stays within the 10 s that a stop may take.
+	drainTime = 8 * time.Second
+	// lingerTime is how much of it a server goes on serving at most, so that
+	// balancers see that it stops.
+	lingerTime = 4 * time.Second
+	// lingerMore is for the answers of balancers' last questions, and for the
+	// requests that they sent before those arrived.
+	lingerMore = 500 * time.Millisecond
+)
+
+// readiness is for balancers: GET /ready says 200, or 503 once the server drains or
+// while it can't reach its database, which others may.
+func (srv *server) readiness() []httpkit.Route {
+	return []httpkit.Route{{Method: http.MethodGet, Pattern: "/ready", NoBarrier: true,
+		Handler: httpkit.Adapt(func(r *http.Request) (httpkit.Answer, error) {
+			srv.asked.note(time.Now(), httpkit.ClientAddress(r))
+			if srv.draining.Load() || srv.services.cluster.Healthy() != nil {
+				return httpkit.Answer{Status: http.StatusServiceUnavailable}, nil
+			}
+			return httpkit.Answer{Status: http.StatusOK}, nil
+		})}}
+}
+
+// stop drains. Balancers are told and get the time to notice, in which everything
+// is served and this instance's rooms move to others; then the listeners close, what
+// waits is answered, what is under way is finished, and is cut off after drainTime.
+func (srv *server) stop(log *slog.Logger) error {
+	srv.draining.Store(true)
+	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+	for _, s := range srv.servers {
+		s.WindDown()
+	}
+	var moves errorGroup
+	moves.run(func() error { return srv.services.cluster.Drain(ctx) })
+	if linger := srv.asked.linger(time.Now()); linger > 0 {
+		log.Info("serving until the balancers have noticed", "took_ms", linger.Milliseconds())
+		select {
+		case <-time.After(linger):
+		case <-srv.failed:
+		}
+	}
+	if err := moves.wait(); err != nil {
+		log.Warn("the other instances were not told that this one stops", "err", err)
+	}
+	var drains errorGroup
+	for _, s := range srv.servers {
+		drains.run(func() error { return s.Drain(ctx) })
+	}
+	srv.hub.Stop()
+	if err := drains.wait(); err != nil {
+		log.Warn("requests were cut off", "err", err)
+	}
+	if err := srv.services.cluster.Leave(ctx); err != nil {
+		log.Warn("leave the cluster", "err", err)
+	}
+	if srv.halt != nil {
+		srv.halt()
+	}
+	return srv.runs.wait()
+}
+
+// Bounds of what is kept of the questions for /ready.
+const (
+	askedKept  = 256
+	askedSince = 30 * time.Second // who has not asked for so long is no balancer any more
+	balancers  = 8                // on one address
+)
+
+// asked are the last questions for /ready. The zero value is empty.
+type asked struct {
+	mu   sync.Mutex // guards last; nothing is taken after it
+	last []question // the oldest first
+}
+
+type question struct {
+	at   time.Time
+	from netip.Addr
+}
+
+func (a *asked) note(at time.Time, from netip.Addr) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.last) == askedKept {
+		a.last = append(a.last[:0], a.last[1:]...)
+	}
+	a.last = append(a.last, question{at, from})
+}
+
+// linger is how long to go on serving: two intervals of the slowest balancer and
+// lingerMore, at most lingerTime. It is 0 if nobody has asked twice of late.
+func (a *asked) linger(now time.Time) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	times := map[netip.Addr][]time.Time{}
+	for _, q := range a.last {
+		if now.Sub(q.at) <= askedSince {
+			times[q.from] = append(times[q.from], q.at)
+		}
+	}
+	var longest time.Duration
+	for _, list := range times {
+		if len(list) > 1 {
+			longest = max(longest, min(2*interval(list)+lingerMore, lingerTime))
+		}
+	}
+	return longest
+}
+
+// interval is that in which each of the balancers on one address asks, told from
+// the times at which any of them did. With n of them, each nth question is by the
+// same one, so n is the smallest number for which those are evenly spaced. If there
+// is none, it is as long as any that is waited for.
+func interval(times []time.Time) time.Duration {
+	for n := 1; n <= balancers && len(times) > n; n++ {
+		recent := times[max(0, len(times)-3*n-1):]
+		if len(recent) <= n || n > 1 && len(recent) < 2*n+1 {
+			break
+		}
+		shortest, longest := time.Duration(1<<62), time.Duration(0)
+		for i := range recent[n:] {
+			span := recent[i+n].Sub(recent[i])
+			shortest, longest = min(shortest, span), max(longest, span)
+		}
+		if longest-shortest <= longest/8 {
+			return longest
+		}
+	}
+	return lingerTime / 2
+}
