@@ -50,7 +50,7 @@ type options struct {
 	seed                         uint64
 	faults                       []string
 	every, freeze                time.Duration
-	redis                        bool
+	redis, broken                bool
 	clients, rooms, instances    int
 	rate                         float64
 	env                          []string
@@ -73,6 +73,7 @@ func parse(args []string) (*options, error) {
 	flags.IntVar(&o.rooms, "rooms", 30, "rooms; each user is in three")
 	flags.IntVar(&o.instances, "instances", 3, "servers")
 	flags.Float64Var(&o.rate, "rate", 30, "operations a second of all users beside their syncs")
+	flags.BoolVar(&o.broken, "broken", false, "test a build of the sources here that does not compare heads; the checker must find out")
 	env := flags.String("env", "", "settings of the instances, NAME=value,…")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
@@ -105,6 +106,12 @@ func start(args []string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if o.broken {
+		if o.binary, err = buildBroken(o.dir); err != nil {
+			return fmt.Errorf("build a server that does not compare heads: %w", err)
+		}
+		fmt.Println("chaos: the server under test does not compare heads")
+	}
 	w, err := build(ctx, o)
 	defer w.end()
 	if err != nil {
@@ -235,12 +242,10 @@ func (w *world) play(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	w.doctor(r)
 	out.Add(&history.Record{Op: history.End, Begin: r.now(), End: r.now()})
 	say("%d requests, %d failed; faults: %v", r.requests.Load(), r.failures.Load(), c.count)
-	if c.fault != nil {
-		return c.fault
-	}
-	return w.doctor()
+	return c.fault
 }
 
 // storms come every few seconds.
@@ -256,12 +261,13 @@ func (r *run) storms(ctx context.Context, clients []*client, rnd *rand.Rand) {
 }
 
 // doctor lets the server's own check look at the store.
-func (w *world) doctor() error {
-	dir := filepath.Join(w.o.dir, "doctor")
+func (w *world) doctor(r *run) {
+	rec := &history.Record{Op: history.Doctor, Begin: r.now(), Status: 200}
 	cmd := exec.Command(w.o.binary, "doctor", "store")
-	cmd.Env = append(os.Environ(), "STOA_SERVER_NAME="+serverName, "STOA_DATABASE="+databaseURL(), "STOA_DATA_DIR="+dir)
+	cmd.Env = append(os.Environ(), "STOA_SERVER_NAME="+serverName, "STOA_DATABASE="+databaseURL(), "STOA_DATA_DIR="+filepath.Join(w.o.dir, "doctor"))
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("stoa doctor store: %w\n%s", err, out)
+		rec.Status, rec.Text = 0, fmt.Sprintf("%v: %s", err, out[max(0, len(out)-4000):])
 	}
-	return nil
+	rec.End = r.now()
+	r.out.Add(rec)
 }

@@ -67,6 +67,7 @@ func good() []*history.Record {
 		sync(1, "s1.4.7.0", "s1.5.7.0", timeline(false, all[4])),
 		tick(&history.Record{Op: history.Resync, Client: 1, Since: "s1.2.0.0", Next: "s1.5.7.0"}),
 		final("a"), final("b"), topic("a"), topic("b"),
+		{Op: history.Doctor, Status: 200},
 		{Op: history.End, Begin: 40_000, End: 40_000},
 	}
 }
@@ -166,6 +167,13 @@ func TestChecksFindEachBreach(t *testing.T) {
 		{"same-state", "an old topic", func(rs []*history.Record) []*history.Record {
 			find(rs, history.Topic, 1).Body = ""
 			return rs
+		}},
+		{"sound-store", "the doctor found something", func(rs []*history.Record) []*history.Record {
+			find(rs, history.Doctor, 0).Status = 0
+			return rs
+		}},
+		{"sound-store", "nobody looked", func(rs []*history.Record) []*history.Record {
+			return without(rs, find(rs, history.Doctor, 0))
 		}},
 		{"sender-order", "the second message before the first", func(rs []*history.Record) []*history.Record {
 			return finals(rs, func(events []history.Shown) []history.Shown {

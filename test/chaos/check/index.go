@@ -24,6 +24,7 @@ type past struct {
 	place  map[int]map[string]int
 	finals []*history.Record
 	topics []*history.Record
+	doctor *history.Record
 
 	writes map[write][]*history.Record // attempts, in order
 	syncs  [][]*history.Record         // by client, in order, resyncs left out
@@ -67,6 +68,8 @@ func index(records []*history.Record) (*past, error) {
 			}
 		case history.Topic:
 			h.topics = append(h.topics, r)
+		case history.Doctor:
+			h.doctor = r
 		case history.End:
 			h.ended = true
 		}
@@ -115,7 +118,7 @@ func (h *past) summary() string {
 	count := map[string]int{}
 	for _, r := range h.all {
 		switch r.Op {
-		case history.Run, history.End, history.Note, history.Final, history.Topic:
+		case history.Run, history.End, history.Note, history.Final, history.Topic, history.Doctor:
 			continue
 		case history.Fault:
 			count[r.Fault]++

@@ -13,7 +13,7 @@ const resumeWithin = 10_000_000
 func clearRefusals(h *past) (breaches []string) {
 	for _, r := range h.all {
 		switch r.Op {
-		case history.Run, history.End, history.Note, history.Fault, history.Final, history.Topic:
+		case history.Run, history.End, history.Note, history.Fault, history.Final, history.Topic, history.Doctor:
 			continue
 		}
 		switch {

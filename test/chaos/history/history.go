@@ -33,6 +33,7 @@ const (
 	Fill     = "fill"     // GET /rooms/{}/messages?dir=b from the start of a limited timeline
 	Final    = "final"    // a whole room, oldest first, read from one instance after the run
 	Topic    = "topic"    // the state m.room.topic of a room, read from one instance after the run
+	Doctor   = "doctor"   // what "stoa doctor store" said after the run: Status 200, or Text
 	Fault    = "fault"    // Target was in trouble from Begin to End
 	Note     = "note"     // something about the harness itself
 	End      = "end"      // the last record
