@@ -110,24 +110,27 @@ func (k *work) readMembers(wanted []wantedMember, missing []int, events []*timel
 	if err != nil {
 		return fmt.Errorf("look up members: %w", err)
 	}
-	ask := make([]store.RoomKey, len(missing))
-	for i, m := range missing {
-		ask[i] = store.RoomKey{Room: wanted[m].e.num, Key: keys[i]}
-	}
-	slots, err := r.SyncEntries(ask)
-	if err != nil {
-		return fmt.Errorf("read members: %w", err)
-	}
-	now := make(map[store.RoomKey]store.StateSlot, len(slots))
-	for _, s := range slots {
-		now[store.RoomKey{Room: s.Room, Key: s.Key}] = s
-	}
 	nums := make([]store.EventNum, len(missing))
+	told := make([]bool, len(missing)) // by the entry's log
+	ask := make([]store.RoomKey, 0, len(missing))
 	for i, m := range missing {
-		s, point := now[ask[i]], k.statePoint(wanted[m].e)
-		nums[i] = s.Event
-		if s.Slot > point {
-			if nums[i], err = r.StateKeyAt(ask[i].Room, point, ask[i].Key); err != nil {
+		e := wanted[m].e
+		if nums[i], told[i] = e.before(keys[i], k.statePoint(e)); !told[i] {
+			ask = append(ask, store.RoomKey{Room: e.num, Key: keys[i]})
+		}
+	}
+	now, err := k.currentEntries(ask)
+	if err != nil {
+		return err
+	}
+	for i, m := range missing {
+		e := wanted[m].e
+		s, point := now[store.RoomKey{Room: e.num, Key: keys[i]}], k.statePoint(e)
+		if !told[i] {
+			nums[i] = s.Event
+		}
+		if !told[i] && s.Slot > point {
+			if nums[i], err = r.StateKeyAt(e.num, point, keys[i]); err != nil {
 				return fmt.Errorf("read a member: %w", err)
 			}
 		}
@@ -140,11 +143,38 @@ func (k *work) readMembers(wanted []wantedMember, missing []int, events []*timel
 		if nums[i] == 0 {
 			continue
 		}
-		if events[m] = k.l.event(nums[i]); events[m] != nil && now[ask[i]].Event == nums[i] {
+		isNow := now[store.RoomKey{Room: wanted[m].e.num, Key: keys[i]}].Event == nums[i]
+		if events[m] = k.l.event(nums[i]); events[m] != nil && isNow {
 			k.h.keepMember(wanted[m].e.num, wanted[m].userID, events[m], r.Head())
 		}
 	}
 	return nil
+}
+
+// before returns what an entry of the state was at the point that is told, if the log knows of a change after it.
+func (e *entry) before(key store.KeyNum, point store.Slot) (num store.EventNum, known bool) {
+	for _, c := range e.log {
+		if c.Key == key && c.Slot > point {
+			return c.Prev, true
+		}
+	}
+	return 0, false
+}
+
+// currentEntries reads entries of the current state.
+func (k *work) currentEntries(ask []store.RoomKey) (map[store.RoomKey]store.StateSlot, error) {
+	if len(ask) == 0 {
+		return nil, nil
+	}
+	slots, err := k.read.SyncEntries(ask)
+	if err != nil {
+		return nil, fmt.Errorf("read members: %w", err)
+	}
+	now := make(map[store.RoomKey]store.StateSlot, len(slots))
+	for _, s := range slots {
+		now[store.RoomKey{Room: s.Room, Key: s.Key}] = s
+	}
+	return now, nil
 }
 
 // keepMember keeps a membership event that was current in a snapshot, unless the room has moved on since.

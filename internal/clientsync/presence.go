@@ -11,8 +11,12 @@ import (
 	"stoa/matrix/eventfilter"
 )
 
-// presenceLimit bounds the presence events of one answer. Who comes after them is heard of with their next change.
-const presenceLimit = 500
+const (
+	// presenceLimit bounds the presence events of one answer. Who comes after them is heard of with their next change.
+	presenceLimit = 500
+	// presenceLook bounds the changes, of all users, that are looked at for one answer.
+	presenceLook = 2000
+)
 
 // currentlyActive is how long after an action of the user presence says that they are active now.
 //
@@ -72,9 +76,15 @@ func presenceRows(r *store.Read, q *Query) ([]store.Presence, error) {
 	if q.Since == 0 || q.Forgotten {
 		return r.PresenceNow(q.UserNum, presenceLimit)
 	}
-	rows, err := r.PresenceBetween(q.UserNum, q.Since, q.Upto, presenceLimit)
+	changed, err := r.PresenceChanged(q.Since, q.Upto, presenceLook)
 	if err != nil {
 		return nil, err
+	}
+	var rows []store.Presence
+	if changed = q.mayShare(changed); len(changed) > 0 {
+		if rows, err = r.PresenceFor(q.UserNum, changed[:min(len(changed), presenceLimit)]); err != nil {
+			return nil, err
+		}
 	}
 	var more []store.Presence
 	if len(q.Entered) > 0 {
@@ -99,6 +109,35 @@ func presenceRows(r *store.Read, q *Query) ([]store.Presence, error) {
 		}
 	}
 	return rows, nil
+}
+
+// mayShare leaves those users out of a list, which it may change, who are known to share no room with a viewer: when many
+// come at once, that is almost everybody, and the store would have to be asked about each.
+func (h *Hub) mayShare(viewer store.UserNum, users []store.UserNum) []store.UserNum {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	u := h.users[viewer]
+	if u == nil || u.loading {
+		return users
+	}
+	return slices.DeleteFunc(users, func(num store.UserNum) bool {
+		other := h.users[num]
+		return other != nil && !other.loading && other != u && !u.meets(other)
+	})
+}
+
+// meets says whether two users have joined the same room.
+func (u *user) meets(other *user) bool {
+	fewer, more := u, other
+	if len(fewer.rooms) > len(more.rooms) {
+		fewer, more = more, fewer
+	}
+	for i := range fewer.rooms {
+		if more.find(fewer.rooms[i].room.num) != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // AppendPresence appends the content of m.presence as of a time.

@@ -2,6 +2,7 @@ package clientsync_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -9,6 +10,33 @@ import (
 	"stoa/internal/store"
 	"stoa/matrix/id"
 )
+
+func TestPresence_of_strangers_is_not_told(t *testing.T) {
+	t.Parallel()
+	onBothEngines(t, func(h *house) {
+		alice, bob, away, stranger := h.person("alice"), h.person("bob"), h.person("away"), h.person("stranger")
+		r := alice.create()
+		bob.join(r)
+		away.join(r)
+		stranger.create()
+		for _, p := range []*person{alice, bob, stranger} { // away is not in memory
+			p.sync("")
+		}
+		for _, p := range []*person{bob, stranger, away, alice} {
+			p.commit(func(c *store.Change) {
+				c.SetPresence(store.Presence{User: p.UserNum, UserID: p.UserID.String(), Presence: "online", ActiveTS: 1})
+			})
+		}
+		var told []string
+		for _, ev := range alice.sync("").Presence.Events {
+			told = append(told, ev.Sender)
+		}
+		slices.Sort(told)
+		equal(t, "told", told, []string{alice.UserID.String(), away.UserID.String(), bob.UserID.String()})
+	}, func(o *clientsync.Options) {
+		o.Sections = []clientsync.Section{clientsync.PresenceEvents{Clock: time.Now}}
+	})
+}
 
 func TestPresence_is_told_in_rooms_that_are_not_too_large(t *testing.T) {
 	t.Parallel()

@@ -382,6 +382,30 @@ func TestLazyMembers(t *testing.T) {
 			bob.say(r, "five")
 			equal(h.t, "after a new start", alice.sync(lazily).join(r).State.names(), []string{member})
 		},
+		"a member who changes in the timeline is told as before it, and one who comes in it is not told": func(h *house) {
+			alice, bob, carol := h.person("alice"), h.person("bob"), h.person("carol")
+			r := alice.create(func(c *room.CreateRequest) { c.Name = "Party" })
+			bob.join(r)
+			bob.set(r, "m.room.member", bob.UserID.String(), `{"membership":"join","displayname":"Robert"}`)
+			alice.say(r, "filler")
+			bob.set(r, "m.room.member", bob.UserID.String(), `{"membership":"join","displayname":"Rob"}`)
+			bob.set(r, "m.room.member", bob.UserID.String(), `{"membership":"join","displayname":"Bob"}`)
+			carol.join(r).say(r, "x")
+			short := `{"room":{"timeline":{"limit":4},"state":{"lazy_load_members":true}}}`
+			for range 2 { // from the store, and with what was kept of it
+				state := alice.sync(short, fromStart).join(r).State
+				if ev := state.find("m.room.member", bob.UserID.String()); ev == nil || ev.Content["displayname"] != "Robert" {
+					h.t.Errorf("bob is %v", ev)
+				}
+				if ev := state.find("m.room.member", carol.UserID.String()); ev != nil {
+					h.t.Errorf("carol is %v", ev)
+				}
+			}
+			after := alice.sync(short, fromStart, stateAfter).join(r).StateAfter
+			if ev := after.find("m.room.member", bob.UserID.String()); ev == nil || ev.Content["displayname"] != "Bob" {
+				h.t.Errorf("after the timeline bob is %v", ev)
+			}
+		},
 		"members who changed in a gap are told": func(h *house) {
 			alice, bob := h.person("alice"), h.person("bob")
 			r := alice.create()

@@ -33,7 +33,8 @@ type Query struct {
 	// Grew and Shrank are the rooms, of Rooms, which others joined or left after Since.
 	Grew, Shrank []Passage
 
-	read func(context.Context) (*store.Read, error)
+	read     func(context.Context) (*store.Read, error)
+	mayShare func([]store.UserNum) []store.UserNum // see Hub.mayShare
 }
 
 // Passage is a member who came into a room or went out of it.

@@ -262,6 +262,7 @@ func (k *work) initialQuery() {
 		k.query.Since = 0
 	}
 	k.query.read = k.open
+	k.query.mayShare = func(users []store.UserNum) []store.UserNum { return k.h.mayShare(k.req.UserNum, users) }
 	k.query.Rooms = k.plan.joined
 }
 

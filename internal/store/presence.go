@@ -26,8 +26,8 @@ var (
 	upsertPresence = stmt(`INSERT INTO presence (user_num, presence, status_msg, active_ts) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (user_num) DO UPDATE SET presence = excluded.presence, status_msg = excluded.status_msg, active_ts = excluded.active_ts`)
 	selectPresence      = stmt(`SELECT ` + presenceColumns + ` WHERE p.user_num = $1`)
-	selectPresenceSince = stmt(`SELECT ` + presenceColumns + ` WHERE p.user_num IN
-		(SELECT owner FROM stream WHERE kind = 6 AND pos > $2 AND pos <= $3 ORDER BY pos DESC LIMIT $4) AND ` + sharesRoom)
+	selectPresenceSince = stmt(`SELECT owner FROM stream WHERE kind = 6 AND pos > $1 AND pos <= $2 ORDER BY pos DESC LIMIT $3`)
+	selectPresenceFor   = stmt(`SELECT ` + presenceColumns + ` WHERE {{in p.user_num $2}} AND ` + sharesRoom)
 	selectPresenceNow = stmt(`SELECT ` + presenceColumns + ` WHERE (p.user_num = $1 OR p.user_num IN
 		(SELECT o.user_num FROM memberships m JOIN rooms r ON r.num = m.room JOIN memberships o ON o.room = m.room
 		WHERE m.user_num = $1 AND m.membership = 1 AND r.joined <= 100 AND o.membership = 1)) AND p.presence <> 'offline'
@@ -57,11 +57,16 @@ func (r *Read) Presence(user UserNum) (Presence, error) {
 	return queryOne(r, selectPresence, scanPresence, user)
 }
 
-// PresenceBetween returns the present state of those whose presence changed
-// after one position up to another and who share a room of at most PresenceRoom
-// members with the viewer; the newest changes count.
-func (r *Read) PresenceBetween(viewer UserNum, after, upTo Position, limit int) ([]Presence, error) {
-	return query(r, selectPresenceSince, scanPresence, viewer, after, upTo, limit)
+// PresenceChanged returns those whose presence changed after one position up to
+// another; the newest changes come first, and count.
+func (r *Read) PresenceChanged(after, upTo Position, limit int) ([]UserNum, error) {
+	return query(r, selectPresenceSince, num[UserNum], after, upTo, limit)
+}
+
+// PresenceFor returns the presence of those users who share a room of at most
+// PresenceRoom members with the viewer, and of the viewer.
+func (r *Read) PresenceFor(viewer UserNum, users []UserNum) ([]Presence, error) {
+	return query(r, selectPresenceFor, scanPresence, viewer, users)
 }
 
 // PresenceNow returns those who are not offline and share a room of at most
