@@ -406,15 +406,26 @@ func TestClientAddress(t *testing.T) {
 		forwarded []string
 		want      string
 	}{
-		"is_the_peer":                            {"192.0.2.1:99", nil, "192.0.2.1"},
-		"is_the_peer_if_it_is_not_trusted":       {"192.0.2.1:99", []string{"198.51.100.7"}, "192.0.2.1"},
-		"is_what_a_trusted_proxy_forwards":       {"10.1.1.1:99", []string{"198.51.100.7"}, "198.51.100.7"},
-		"is_the_last_that_is_not_a_proxy":        {"10.1.1.1:99", []string{"203.0.113.9, 198.51.100.7, 10.2.2.2"}, "198.51.100.7"},
-		"reads_several_headers":                  {"10.1.1.1:99", []string{"198.51.100.7", "10.2.2.2"}, "198.51.100.7"},
-		"stops_at_what_it_can_not_read":          {"10.1.1.1:99", []string{"198.51.100.7, nonsense, 10.2.2.2"}, "10.2.2.2"},
-		"takes_ipv6_with_a_port":                 {"[::1]:99", []string{"[2001:db8::1]:4711"}, "2001:db8::1"},
-		"trusts_a_unix_socket":                   {"@", []string{"198.51.100.7"}, "198.51.100.7"},
-		"is_plain_for_an_ipv4_address_over_ipv6": {"[::ffff:192.0.2.1]:99", nil, "192.0.2.1"},
+		"is_the_peer":                                    {"192.0.2.1:99", nil, "192.0.2.1"},
+		"is_the_peer_if_it_is_not_trusted":               {"192.0.2.1:99", []string{"198.51.100.7"}, "192.0.2.1"},
+		"is_what_a_trusted_proxy_forwards":               {"10.1.1.1:99", []string{"198.51.100.7"}, "198.51.100.7"},
+		"is_the_last_that_is_not_a_proxy":                {"10.1.1.1:99", []string{"203.0.113.9, 198.51.100.7, 10.2.2.2"}, "198.51.100.7"},
+		"reads_several_headers":                          {"10.1.1.1:99", []string{"198.51.100.7", "10.2.2.2"}, "198.51.100.7"},
+		"stops_at_what_it_can_not_read":                  {"10.1.1.1:99", []string{"198.51.100.7, nonsense, 10.2.2.2"}, "10.2.2.2"},
+		"takes_ipv6_with_a_port":                         {"[::1]:99", []string{"[2001:db8::1]:4711"}, "2001:db8::1"},
+		"trusts_a_unix_socket":                           {"@", []string{"198.51.100.7"}, "198.51.100.7"},
+		"is_not_what_a_client_forged_before_the_proxies": {"10.1.1.1:99", []string{"127.0.0.1", "198.51.100.7, 10.3.3.3", "10.2.2.2"}, "198.51.100.7"},
+		"is_not_what_a_hop_in_between_claims":            {"10.1.1.1:99", []string{"203.0.113.9, 192.0.2.1, 10.2.2.2"}, "192.0.2.1"},
+		"is_the_first_if_all_are_proxies":                {"10.1.1.1:99", []string{"10.3.3.3, 10.2.2.2"}, "10.3.3.3"},
+		"goes_through_proxies_of_ipv6_and_ipv4":          {"[::1]:99", []string{"2001:db8::1, 10.2.2.2, ::1"}, "2001:db8::1"},
+		"takes_an_ipv4_address_written_as_ipv6":          {"10.1.1.1:99", []string{"198.51.100.7, ::ffff:10.2.2.2"}, "198.51.100.7"},
+		"trusts_an_ipv4_proxy_over_ipv6":                 {"[::ffff:10.1.1.1]:99", []string{"198.51.100.7"}, "198.51.100.7"},
+		"does_not_trust_the_neighbour_of_a_proxy":        {"[::2]:99", []string{"198.51.100.7"}, "::2"},
+		"takes_nothing_from_an_empty_header":             {"10.1.1.1:99", []string{""}, "10.1.1.1"},
+		"takes_nothing_from_empty_entries":               {"10.1.1.1:99", []string{"198.51.100.7, ,"}, "10.1.1.1"},
+		"takes_no_names":                                 {"10.1.1.1:99", []string{"unknown"}, "10.1.1.1"},
+		"takes_no_addresses_with_more_behind":            {"10.1.1.1:99", []string{"198.51.100.7 evil"}, "10.1.1.1"},
+		"is_plain_for_an_ipv4_address_over_ipv6":         {"[::ffff:192.0.2.1]:99", nil, "192.0.2.1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

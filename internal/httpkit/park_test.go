@@ -299,6 +299,22 @@ func TestPark(t *testing.T) {
 		}
 		<-drained
 	})
+	t.Run("a parked answer is the last on its connection once the server winds down", func(t *testing.T) {
+		t.Parallel()
+		p := newLot(t)
+		c, r := p.dial()
+		p.ask(c, "/park")
+		line := <-p.parked
+		p.server.WindDown()
+		line.Wake()
+		if res := p.want(r, `"later"`); !res.Close {
+			t.Error("the connection is kept")
+		}
+		if _, err := r.ReadByte(); err != io.EOF {
+			t.Error(err)
+		}
+		p.drain()
+	})
 	t.Run("only a connection that waited for long is known as one", func(t *testing.T) {
 		t.Parallel()
 		p := newLot(t)

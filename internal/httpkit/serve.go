@@ -106,6 +106,8 @@ func newServer(l net.Listener, h http.Handler, t *tls.Config, log *slog.Logger, 
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		ConnState:         s.noteUse,
 		ConnContext:       s.listener.connContext,
+		// OPTIONS * is answered as any other request.
+		DisableGeneralOptionsHandler: true,
 	}
 	return s
 }

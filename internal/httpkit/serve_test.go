@@ -212,3 +212,70 @@ func TestDrainDoesNotWaitForUnusedConnections(t *testing.T) {
 		t.Errorf("waited %v", took)
 	}
 }
+
+// Whoever was accepted before a drain is served, though the request comes after it
+// began, and is told that the connection ends.
+func TestDrainServesWhoWasAccepted(t *testing.T) {
+	t.Parallel()
+	fine := get("GET", "/", func(*http.Request) (any, error) { return Empty{}, nil })
+	s := serveWithin(t, "127.0.0.1:0", DefaultTimes, fine)
+	var early []net.Conn
+	for range 20 {
+		c, err := net.Dial("tcp", s.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		early = append(early, c)
+	}
+	res, err := http.Get("http://" + s.Addr().String()) // they were accepted before this one
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	drained := make(chan error, 1)
+	go func() { drained <- s.Drain(t.Context()) }()
+	for { // until the listener has closed
+		c, err := net.Dial("tcp", s.Addr().String())
+		if err != nil {
+			break
+		}
+		c.Close()
+	}
+	for _, c := range early {
+		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.StatusCode != 200 || !res.Close {
+			t.Errorf("status %d, close %v", res.StatusCode, res.Close)
+		}
+	}
+	if err := <-drained; err != nil {
+		t.Error(err)
+	}
+}
+
+// A server that winds down serves, new connections too, but keeps none.
+func TestWindDown(t *testing.T) {
+	t.Parallel()
+	fine := get("GET", "/", func(*http.Request) (any, error) { return Empty{}, nil })
+	s := serveWithin(t, "127.0.0.1:0", DefaultTimes, fine)
+	for _, down := range []bool{false, true} {
+		if down {
+			s.WindDown()
+		}
+		for range 3 {
+			res, err := http.Get("http://" + s.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := res.Body.Close(); err != nil || res.StatusCode != 200 || res.Close != down {
+				t.Errorf("status %d, close %v, %v", res.StatusCode, res.Close, err)
+			}
+		}
+	}
+}

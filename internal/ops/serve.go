@@ -275,7 +275,7 @@ func (srv *server) listen(sockets inherited) error {
 		admin := http.NewServeMux()
 		admin.Handle("/", telemetry.AdminHandler(srv.registry, srv.health))
 		admin.Handle("GET /cluster", clusterPage(srv.services))
-		if err := srv.open(sockets[socketAdmin], cfg.AdminListen, admin, nil); err != nil {
+		if err := srv.open(sockets[socketAdmin], cfg.AdminListen, named(cfg.Instance, admin), nil); err != nil {
 			return fmt.Errorf("admin_listen: %w", err)
 		}
 	}
@@ -288,6 +288,14 @@ func (srv *server) listen(sockets inherited) error {
 	}
 	srv.servers = append(srv.servers, httpkit.NewServer(l, srv.control, nil, srv.log))
 	return nil
+}
+
+// named sends the name of the instance with all answers, as a Mux does.
+func named(instance string, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Stoa-Instance", instance)
+		h.ServeHTTP(w, r)
+	})
 }
 
 func (srv *server) open(l net.Listener, address string, h http.Handler, t *tls.Config) error {
