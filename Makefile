@@ -5,10 +5,11 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 ENGINE  ?=
 ROUNDS  ?= 200
+ARGS    ?=
 export ENGINE ROUNDS
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-fast race differential peers check generate specindex fuzz bench crash badinput setup clean
+.PHONY: help build run test test-fast race differential peers check generate specindex fuzz bench crash chaos chaos-broken badinput setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +54,12 @@ bench: build ## measure against floors; prints: name value unit ratio-to-floor
 
 crash: build ## kill the server ROUNDS times (200) on each engine and look for losses
 	@scripts/crash
+
+chaos: build ## ten minutes of failing instances (ARGS="-minutes 1 -seed 7 ..."), judged by a program
+	@scripts/chaos $(ARGS)
+
+chaos-broken: build ## show that the judge of chaos finds a build that does not compare heads
+	@scripts/chaos broken $(ARGS)
 
 badinput: build ## send malformed requests to every endpoint served
 	@scripts/badinput

@@ -20,7 +20,8 @@ import (
 
 // Of the clients.
 const (
-	pollSeconds    = 5                // of a /sync
+	longPoll       = 30               // seconds that a /sync waits, of every second client
+	shortPoll      = 5                // and of the others
 	requestTimeout = 40 * time.Second // a client's own patience, as real ones have it
 	retryPause     = 250 * time.Millisecond
 	settleWithin   = 60 * time.Second // after the faults
@@ -42,13 +43,14 @@ type run struct {
 	rate  float64 // operations a second of all clients
 
 	ended      chan struct{} // closed when clients are to do nothing new
+	settled    chan struct{} // closed when all that they did is done
 	roomNumber map[string]int
 	requests   atomic.Int64
 	failures   atomic.Int64
 }
 
 func newRun(t *town, out *history.Writer, rate float64) *run {
-	r := &run{town: t, out: out, url: balancerURL(), began: time.Now(), rate: rate, ended: make(chan struct{}), roomNumber: map[string]int{}}
+	r := &run{town: t, out: out, url: balancerURL(), began: time.Now(), rate: rate, ended: make(chan struct{}), settled: make(chan struct{}), roomNumber: map[string]int{}}
 	for i, roomID := range t.rooms {
 		r.roomNumber[roomID] = i + 1
 	}
@@ -196,12 +198,16 @@ func (c *client) sync(op, since string, seconds int, drop bool) (answer syncAnsw
 	return answer, rec, rec.OK()
 }
 
-// follow syncs until the run has ended and the last message of each room came.
+// follow syncs until all is settled and the last message of each room came.
 func (c *client) follow() {
+	poll := longPoll
+	if c.n%2 == 1 {
+		poll = shortPoll
+	}
 	var deadline time.Time
 	for {
 		drop := c.since != "" && c.dev.IntN(40) == 0
-		answer, rec, ok := c.sync(history.Sync, c.since, pollSeconds, drop)
+		answer, rec, ok := c.sync(history.Sync, c.since, poll, drop)
 		switch {
 		case !ok:
 			time.Sleep(retryPause) // as a client that was told to come back
@@ -212,7 +218,7 @@ func (c *client) follow() {
 			break
 		}
 		select {
-		case <-c.run.ended:
+		case <-c.run.settled:
 			if deadline.IsZero() {
 				deadline = time.Now().Add(settleWithin)
 			} else if time.Now().After(deadline) {
@@ -277,14 +283,6 @@ func (c *client) messages(op string, room int, from string, limit int, before st
 
 // endOf is the last message of a room.
 func endOf(room int) string { return fmt.Sprintf("end-%d", room) }
-
-// live syncs and acts until the run has ended and all is settled.
-func (c *client) live(ctx context.Context) {
-	var both sync.WaitGroup
-	both.Go(c.follow)
-	both.Go(func() { c.act(ctx) })
-	both.Wait()
-}
 
 // hotClients are those whose keys are claimed.
 const hotClients = 20

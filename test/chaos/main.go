@@ -62,7 +62,7 @@ func parse(args []string) (*options, error) {
 	flags.StringVar(&o.binary, "binary", "bin/stoa", "the server under test")
 	flags.StringVar(&o.dir, "dir", "", "empty folder for data, logs and the history")
 	flags.StringVar(&o.pgBin, "postgres-bin", "", "folder of PostgreSQL's programs")
-	flags.StringVar(&o.balancer, "haproxy", "", "HAProxy configuration (STOA_BIND, STOA_1, STOA_2 … in its environment); one of our own if empty")
+	flags.StringVar(&o.balancer, "haproxy", "deploy/haproxy.cfg", "HAProxy's configuration, with STOA_BIND, STOA_1, STOA_2 … in its environment")
 	flags.Float64Var(&o.minutes, "minutes", 10, "time with faults")
 	flags.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "seed of faults and clients")
 	faults := flags.String("faults", strings.Join(faultNames, ","), "kinds of faults")
@@ -93,10 +93,11 @@ func parse(args []string) (*options, error) {
 			o.faults = append(o.faults, kind)
 		}
 	}
-	var err1, err2 error
+	var err1, err2, err3 error
 	o.binary, err1 = filepath.Abs(o.binary)
 	o.dir, err2 = filepath.Abs(o.dir)
-	return o, errors.Join(err1, err2)
+	o.balancer, err3 = filepath.Abs(o.balancer)
+	return o, errors.Join(err1, err2, err3)
 }
 
 func start(args []string) error {
@@ -209,10 +210,11 @@ func (w *world) play(ctx context.Context) (err error) {
 	defer stopWatching()
 	go r.watch(watching)
 	clients := make([]*client, o.clients)
-	var living sync.WaitGroup
+	var acting, following sync.WaitGroup
 	for n := range clients {
 		clients[n] = r.newClient(n, o.seed)
-		living.Go(func() { clients[n].live(ctx) })
+		acting.Go(func() { clients[n].act(ctx) })
+		following.Go(clients[n].follow)
 	}
 	faulty, stopFaults := context.WithTimeout(ctx, time.Duration(o.minutes*float64(time.Minute)))
 	defer stopFaults()
@@ -232,11 +234,14 @@ func (w *world) play(ctx context.Context) (err error) {
 	}
 	say("the end: the last message of each room")
 	close(r.ended)
+	acting.Wait()
 	for room, members := range w.town.members {
 		last := r.newClient(members[0], o.seed)
-		living.Go(func() { last.send(room+1, endOf(room+1)) })
+		acting.Go(func() { last.send(room+1, endOf(room+1)) })
 	}
-	living.Wait()
+	acting.Wait()
+	close(r.settled)
+	following.Wait()
 	for n, i := range w.instances {
 		if err := r.finish(i.url(), instanceName(n)); err != nil {
 			return err

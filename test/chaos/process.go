@@ -140,47 +140,10 @@ func startRedis(dir string) (*process, error) {
 // balancerPort is where the balancer takes clients.
 const balancerPort = 8008
 
-// balancerConfig is used if no file is given: nothing but /ready decides.
-const balancerConfig = `global
-	maxconn 4000
-	log stdout format raw local0
-defaults
-	mode http
-	option httplog
-	option redispatch 1
-	retries 3
-	timeout connect 1s
-	timeout client 90s
-	timeout server 90s
-	timeout http-request 10s
-	timeout check 1s
-frontend clients
-	bind %s:%d
-	default_backend stoa
-backend stoa
-	balance roundrobin
-	option httpchk GET /ready
-	http-check expect status 200
-	default-server check inter 1s fall 2 rise 2 on-marked-down shutdown-sessions
-`
-
-// startBalancer starts HAProxy before the instances, with the file given or the
-// configuration above.
+// startBalancer starts HAProxy with a file that finds the instances in its
+// environment, as deploy/haproxy.cfg does.
 func startBalancer(dir, file string, instances int) (*process, error) {
-	var env []string
-	if file == "" {
-		text := fmt.Sprintf(balancerConfig, hubAddr(netClients), balancerPort)
-		for n := range instances {
-			text += fmt.Sprintf("\tserver %s %s:%d\n", instanceName(n), instanceAddr(netClients, n), clientPort)
-		}
-		file = filepath.Join(dir, "haproxy.cfg")
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			return nil, err
-		}
-	} else {
-		env = balancerEnviron(instances)
-	}
-	p, err := startProcess("haproxy", dir, env, nil, "haproxy", "-db", "-f", file)
+	p, err := startProcess("haproxy", dir, balancerEnviron(instances), nil, "haproxy", "-db", "-f", file)
 	if err != nil {
 		return nil, err
 	}
@@ -189,7 +152,6 @@ func startBalancer(dir, file string, instances int) (*process, error) {
 
 func balancerURL() string { return fmt.Sprintf("http://%s:%d", hubAddr(netClients), balancerPort) }
 
-// balancerEnviron is what deploy/haproxy.cfg takes from its environment.
 func balancerEnviron(instances int) []string {
 	env := []string{fmt.Sprintf("STOA_BIND=%s:%d", hubAddr(netClients), balancerPort)}
 	for n := range instances {

@@ -290,8 +290,14 @@ func TestChecksFindEachBreach(t *testing.T) {
 			find(rs, history.ToDevice, 1).Status = 503
 			return rs
 		}},
-		{"resume", "eleven seconds without an answer to /sync", func(rs []*history.Record) []*history.Record {
+		{"resume", "an event that comes after eleven seconds", func(rs []*history.Record) []*history.Record {
 			find(rs, history.Sync, 5).End += 11 * second
+			return rs
+		}},
+		{"resume", "a poll without an answer for forty-one seconds", func(rs []*history.Record) []*history.Record {
+			r := find(rs, history.Sync, 5)
+			r.End += 41 * second
+			r.Timelines = nil
 			return rs
 		}},
 		{"resume", "a write that takes eleven seconds", func(rs []*history.Record) []*history.Record {

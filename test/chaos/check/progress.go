@@ -6,9 +6,11 @@ import (
 	"stoa/test/chaos/history"
 )
 
-// resumeWithin is how long a client may be without an answer, in microseconds.
-// Its requests to /sync wait for 5 s at most, and there is always something new.
-const resumeWithin = 10_000_000
+// In microseconds.
+const (
+	resumeWithin = 10_000_000 // what was acknowledged must be given to everyone, and a write be done
+	pollWithin   = 30_000_000 // how long a /sync may wait for something new
+)
 
 func clearRefusals(h *past) (breaches []string) {
 	for _, r := range h.all {
@@ -49,32 +51,51 @@ func (h *past) excused(from, to int64) (us int64) {
 }
 
 func resume(h *past) (breaches []string) {
-	late := func(from, to int64, what string) {
-		if to-from <= resumeWithin {
+	late := func(from, to, within int64, what func() string) {
+		if to-from <= within {
 			return
 		}
-		if took := to - from - h.excused(from, to); took > resumeWithin {
-			breaches = append(breaches, fmt.Sprintf("%s took %s, from %s to %s", what, seconds(took), seconds(from), seconds(to)))
+		if took := to - from - h.excused(from, to); took > within {
+			breaches = append(breaches, fmt.Sprintf("%s took %s, from %s to %s", what(), seconds(took), seconds(from), seconds(to)))
+		}
+	}
+	acknowledged := map[string]*history.Record{} // by event
+	for _, attempts := range h.writes {
+		r := done(attempts)
+		if r == nil {
+			continue // succeeds-at-last says so
+		}
+		late(attempts[0].Begin, r.End, resumeWithin, func() string { return fmt.Sprintf("%s: a write in %d attempts", show(r), len(attempts)) })
+		if r.EventID != "" {
+			acknowledged[r.EventID] = r
 		}
 	}
 	for client := range h.clients {
 		var last int64
 		for _, r := range h.syncs[client] {
-			if r.OK() {
-				late(last, r.End, show(r)+": the next answer to /sync")
-				last = r.End
+			if !r.OK() {
+				continue
 			}
-		}
-	}
-	for _, attempts := range h.writes {
-		if r := done(attempts); r != nil {
-			late(attempts[0].Begin, r.End, fmt.Sprintf("%s: a write in %d attempts", show(r), len(attempts)))
+			late(last, r.End, pollWithin+resumeWithin, func() string { return show(r) + ": the next answer to /sync" })
+			last = r.End
+			if r.Since == "" || r.Dropped {
+				continue
+			}
+			for _, t := range r.Timelines {
+				if len(t.Events) == 0 {
+					continue
+				}
+				// The first is the one that waited longest.
+				if sent := acknowledged[t.Events[0].ID]; sent != nil {
+					late(sent.End, r.End, resumeWithin, func() string { return fmt.Sprintf("%s: to be given %q of room %d", show(r), sent.Body, t.Room) })
+				}
+			}
 		}
 	}
 	for _, r := range h.all {
 		switch r.Op {
 		case history.Claim, history.Event, history.Messages, history.Fill:
-			late(r.Begin, r.End, show(r)+": an answer")
+			late(r.Begin, r.End, resumeWithin, func() string { return show(r) + ": an answer" })
 		}
 	}
 	return breaches
