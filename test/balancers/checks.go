@@ -1,0 +1,467 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// checkQuiet checks what must hold while nothing happens to the instances.
+func (w *world) checkQuiet(ctx context.Context) error {
+	return w.each(func(b *balancer) error {
+		idle, err := register(ctx, b, b.name+"-idle", nil)
+		if err != nil {
+			return err
+		}
+		polled := make(chan error, 1)
+		go func() { polled <- longPoll(ctx, b, idle, w.opt.poll) }()
+		for _, check := range []func(context.Context, *balancer) error{spread, conversation, address} {
+			if err := check(ctx, b); err != nil {
+				return err
+			}
+		}
+		return <-polled
+	})
+}
+
+// spread checks that every instance gets requests, however long one that has come
+// back may need for that.
+func spread(ctx context.Context, b *balancer) error {
+	began := time.Now()
+	p := newPerson(b, false)
+	seen := map[string]int{}
+	for len(seen) < len(names) || seen[""] > 0 {
+		if time.Since(began) > startWithin {
+			return fmt.Errorf("the requests of %v went to %v, not to all of %v", startWithin, slices.Sorted(maps.Keys(seen)), names)
+		}
+		instance, err := p.ask(ctx, "GET", "/_matrix/client/versions", nil, nil)
+		if err != nil {
+			return err
+		}
+		if instance == "" {
+			return fmt.Errorf("an answer has no X-Stoa-Instance")
+		}
+		seen[instance]++
+	}
+	say(b, "all of %v are used after %v", names, time.Since(began).Round(time.Millisecond))
+	return nil
+}
+
+// conversation checks that two people can talk, each request going anywhere.
+func conversation(ctx context.Context, b *balancer) error {
+	alice, err := register(ctx, b, b.name+"-alice", nil)
+	if err != nil {
+		return err
+	}
+	bob, err := register(ctx, b, b.name+"-bob", nil)
+	if err != nil {
+		return err
+	}
+	room, err := alice.createRoom(ctx, bob.user)
+	if err != nil {
+		return err
+	}
+	if _, err := bob.ask(ctx, "POST", "/_matrix/client/v3/rooms/"+room+"/join", map[string]any{}, nil); err != nil {
+		return err
+	}
+	first, _, err := bob.sync(ctx, "", 0)
+	if err != nil {
+		return err
+	}
+	var sent, seen []string
+	instances := map[string]int{}
+	since := first.NextBatch
+	for n := range 30 {
+		who := []*person{alice, bob}[n%2]
+		id, err := who.send(ctx, room, fmt.Sprintf("talk-%d", n), fmt.Sprintf("message %d", n))
+		if err != nil {
+			return err
+		}
+		sent = append(sent, id)
+		// What was acknowledged is there for any request that is made after it.
+		next, instance, err := bob.sync(ctx, since, 0)
+		if err != nil {
+			return err
+		}
+		instances[instance]++
+		since = next.NextBatch
+		for _, e := range next.Rooms.Join[room].Timeline.Events {
+			seen = append(seen, e.EventID)
+		}
+		if len(seen) == 0 || seen[len(seen)-1] != id {
+			return fmt.Errorf("sync by instance %s did not show a message that had been acknowledged", instance)
+		}
+	}
+	if !slices.Equal(sent, seen) {
+		return fmt.Errorf("sent %v, seen %v", sent, seen)
+	}
+	say(b, "30 messages, each in the next sync; by instance %v", instances)
+	return nil
+}
+
+// address checks that the server sees a client's address as it is, and not as the
+// client says that it is.
+func address(ctx context.Context, b *balancer) error {
+	for n, header := range []http.Header{
+		nil,
+		{"X-Forwarded-For": {"203.0.113.66"}},
+		{"X-Forwarded-For": {"203.0.113.66, 127.0.0.1"}, "Forwarded": {"for=203.0.113.66"}, "X-Real-Ip": {"203.0.113.66"}},
+	} {
+		p, err := register(ctx, b, fmt.Sprintf("%s-address%d", b.name, n), header)
+		if err != nil {
+			return err
+		}
+		var list struct {
+			Devices []struct {
+				LastSeenIP string `json:"last_seen_ip"`
+			} `json:"devices"`
+		}
+		if _, err := p.askWith(ctx, header, "GET", "/_matrix/client/v3/devices", nil, &list); err != nil {
+			return err
+		}
+		if len(list.Devices) != 1 || list.Devices[0].LastSeenIP != clientAddr {
+			return fmt.Errorf("with %v the client's address is seen as %v, not %s", header, list.Devices, clientAddr)
+		}
+	}
+	say(b, "a client's own X-Forwarded-For is not believed")
+	return nil
+}
+
+// longPoll checks that a request may wait for as long as it wants.
+func longPoll(ctx context.Context, b *balancer, p *person, length time.Duration) error {
+	// A client's own first news, such as its own presence, would end the wait.
+	since := ""
+	for {
+		n, _, err := p.sync(ctx, since, 500*time.Millisecond)
+		if err != nil {
+			return err
+		}
+		if n.NextBatch == since {
+			break
+		}
+		since = n.NextBatch
+	}
+	began := time.Now()
+	_, instance, err := p.sync(ctx, since, length)
+	took := time.Since(began)
+	if err != nil {
+		return fmt.Errorf("a request that waits %v ended after %v: %w", length, took, err)
+	}
+	if took < length-time.Second {
+		return fmt.Errorf("a request that waits %v was answered after %v", length, took)
+	}
+	say(b, "a long poll of %v took %v (instance %s)", length, took.Round(time.Millisecond), instance)
+	return nil
+}
+
+// checkKill kills an instance while it is used.
+func (w *world) checkKill(ctx context.Context) error {
+	victim := w.instances[2]
+	return w.whileUsed(ctx, "killed", victim, true, func() error {
+		victim.process.kill()
+		return nil
+	}, func(b *balancer, t *tally) error {
+		for _, f := range t.failures {
+			if f.method == "GET" {
+				return fmt.Errorf("a GET failed, which the balancer should have sent to another instance: %w", f.err)
+			}
+		}
+		return nil
+	})
+}
+
+// checkDrain stops an instance while it is used: then nobody may notice.
+func (w *world) checkDrain(ctx context.Context) error {
+	victim := w.instances[1]
+	return w.whileUsed(ctx, "stopped", victim, false, func() error {
+		took, err := victim.process.terminate()
+		if err == nil {
+			fmt.Printf("balancers: instance %s stopped within %v\n", victim.name, took.Round(time.Millisecond))
+		}
+		return err
+	}, func(b *balancer, t *tally) error {
+		if len(t.failures) > 0 {
+			return fmt.Errorf("%d requests failed, the first: %w", len(t.failures), t.failures[0].err)
+		}
+		return nil
+	})
+}
+
+// frozenWithin is how long HAProxy may need to find that an instance hangs: two
+// checks of a second each, their pause, and the first one's delay.
+const frozenWithin = 6 * time.Second
+
+// checkFreeze has an instance hang, as a machine without a network does. Only HAProxy
+// promises to notice.
+func (w *world) checkFreeze(ctx context.Context) error {
+	return w.each(func(b *balancer) error {
+		if b.name != "haproxy" {
+			return nil
+		}
+		p, err := register(ctx, b, b.name+"-frozen", nil)
+		if err != nil {
+			return err
+		}
+		n, _, err := p.sync(ctx, "", 0)
+		if err != nil {
+			return err
+		}
+		// As many waits on each instance, by turns. Nobody wants their answers in the end.
+		waiting, cancel := context.WithCancel(ctx)
+		defer cancel()
+		ended := make(chan error, 2*len(names))
+		for range cap(ended) {
+			go func() {
+				_, _, err := p.as(b, false).sync(waiting, n.NextBatch, time.Minute)
+				ended <- err
+			}()
+		}
+		time.Sleep(useBefore) // the waits are to begin
+		victim := w.instances[0].process.cmd.Process
+		began := time.Now()
+		if err := victim.Signal(syscall.SIGSTOP); err != nil {
+			return err
+		}
+		defer victim.Signal(syscall.SIGCONT)
+		for range 2 {
+			select {
+			case err := <-ended:
+				if err == nil {
+					return fmt.Errorf("a wait on another instance than the one that hangs was ended")
+				}
+			case <-time.After(frozenWithin):
+				return fmt.Errorf("what waits on an instance that hangs was not ended within %v", frozenWithin)
+			}
+		}
+		took := time.Since(began)
+		for range 30 {
+			if _, err := p.as(b, false).ask(ctx, "GET", "/_matrix/client/v3/joined_rooms", nil, nil); err != nil {
+				return fmt.Errorf("after an instance was found to hang: %w", err)
+			}
+		}
+		say(b, "what waited on an instance that hangs was ended after %v, and it got nothing more", took.Round(time.Millisecond))
+		return nil
+	})
+}
+
+const (
+	useBefore = time.Second
+	useAfter  = 3 * time.Second // and after it is back
+)
+
+// whileUsed does something to an instance while people use it through all balancers,
+// starts it again, and judges what the people saw.
+func (w *world) whileUsed(ctx context.Context, what string, victim *instance, repeat bool, do func() error, judge func(*balancer, *tally) error) error {
+	tallies := map[*balancer]*tally{}
+	for _, b := range w.balancers {
+		t, err := startUse(ctx, b, what, repeat)
+		if err != nil {
+			return fmt.Errorf("%s: %w", b.name, err)
+		}
+		tallies[b] = t
+	}
+	time.Sleep(useBefore) // the load is what is waited for
+	err := do()
+	if err == nil {
+		time.Sleep(useAfter)
+		err = victim.start()
+	}
+	if err == nil {
+		err = victim.awaitReady()
+	}
+	if err == nil {
+		err = w.each(func(b *balancer) error { return spread(ctx, b) })
+	}
+	return joined(err, w.each(func(b *balancer) error {
+		t := tallies[b]
+		if err := t.end(ctx); err != nil {
+			return fmt.Errorf("an instance was %s: %w", what, err)
+		}
+		say(b, "an instance was %s: %s", what, t)
+		if err := judge(b, t); err != nil {
+			return fmt.Errorf("an instance was %s: %w", what, err)
+		}
+		return nil
+	}))
+}
+
+func joined(errs ...error) error {
+	var texts []string
+	for _, err := range errs {
+		if err != nil {
+			texts = append(texts, err.Error())
+		}
+	}
+	if len(texts) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s", strings.Join(texts, "\n"))
+}
+
+// failure is a request that got no 200.
+type failure struct {
+	method string
+	err    error
+}
+
+// tally is what people who use the server through a balancer see.
+type tally struct {
+	room   string
+	reader *person
+	repeat bool // what is idempotent, until it works
+	stop   context.CancelFunc
+	users  sync.WaitGroup
+
+	mu       sync.Mutex // guards the rest; nothing is taken after it
+	requests map[string]int
+	failures []failure
+	given    []string // bodies of messages that were acknowledged
+	fatal    []error
+}
+
+// repeatWithin is how long a client repeats a request. The rooms of a killed
+// instance are someone else's within 10 s.
+const repeatWithin = 15 * time.Second
+
+// startUse lets people use the server until end: half of them keep their
+// connections, half don't.
+func startUse(ctx context.Context, b *balancer, what string, repeat bool) (*tally, error) {
+	owner, err := register(ctx, b, b.name+"-"+what, nil)
+	if err != nil {
+		return nil, err
+	}
+	t := &tally{repeat: repeat, reader: owner, requests: map[string]int{}}
+	if t.room, err = owner.createRoom(ctx); err != nil {
+		return nil, err
+	}
+	ctx, t.stop = context.WithCancel(ctx)
+	for _, reuse := range []bool{true, false} {
+		name := fmt.Sprintf("%s reuse %t", what, reuse)
+		t.users.Go(func() { t.write(ctx, owner.as(b, reuse), name) })
+		t.users.Go(func() { t.read(ctx, owner.as(b, reuse)) })
+		t.users.Go(func() { t.follow(ctx, owner.as(b, reuse)) })
+	}
+	return t, nil
+}
+
+// pace is how often each person does something.
+const pace = 10 * time.Millisecond
+
+// write sends messages one after another, and asks for keys with a POST between.
+func (t *tally) write(ctx context.Context, p *person, name string) {
+	for n := 0; ctx.Err() == nil; n++ {
+		body := fmt.Sprintf("%s %d", name, n)
+		if t.request(p, "PUT", sendPath(t.room, body), message(body), nil) {
+			t.mu.Lock()
+			t.given = append(t.given, body)
+			t.mu.Unlock()
+		}
+		t.request(p, "POST", "/_matrix/client/v3/keys/query", map[string]any{"device_keys": map[string]any{p.user: []string{}}}, nil)
+		rest(ctx)
+	}
+}
+
+func (t *tally) read(ctx context.Context, p *person) {
+	for ctx.Err() == nil {
+		t.request(p, "GET", "/_matrix/client/v3/joined_rooms", nil, nil)
+		rest(ctx)
+	}
+}
+
+// follow waits for news as clients do.
+func (t *tally) follow(ctx context.Context, p *person) {
+	since := ""
+	for ctx.Err() == nil {
+		var n news
+		path := "/_matrix/client/v3/sync?timeout=2000"
+		if since != "" {
+			path += "&since=" + since
+		}
+		if t.request(p, "GET", path, nil, &n) {
+			since = n.NextBatch
+		}
+		rest(ctx)
+	}
+}
+
+func rest(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(pace):
+	}
+}
+
+// request asks once, or until it works if that is what the people do and the method
+// is idempotent. Each refusal is counted.
+func (t *tally) request(p *person, method, path string, in, out any) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), repeatWithin) // a request under way is not part of what is stopped
+	defer cancel()
+	for {
+		_, err := p.ask(ctx, method, path, in, out)
+		t.mu.Lock()
+		t.requests[method]++
+		if err != nil {
+			t.failures = append(t.failures, failure{method, err})
+		}
+		t.mu.Unlock()
+		if err == nil {
+			return true
+		}
+		if !t.repeat || method == "POST" {
+			return false
+		}
+		select {
+		case <-time.After(100 * time.Millisecond): // a client's own patience
+		case <-ctx.Done():
+			t.mu.Lock()
+			t.fatal = append(t.fatal, fmt.Errorf("%s did not work within %v: %w", method, repeatWithin, err))
+			t.mu.Unlock()
+			return false
+		}
+	}
+}
+
+// end ends the use and checks that every message that was acknowledged is there once.
+func (t *tally) end(ctx context.Context) error {
+	t.stop()
+	t.users.Wait()
+	if len(t.fatal) > 0 {
+		return t.fatal[0]
+	}
+	all, err := t.reader.history(ctx, t.room)
+	if err != nil {
+		return err
+	}
+	times := map[string]int{}
+	for _, e := range all {
+		times[e.Content.Body]++
+		if times[e.Content.Body] > 1 {
+			return fmt.Errorf("message %q is there twice", e.Content.Body)
+		}
+	}
+	for _, body := range t.given {
+		if times[body] == 0 {
+			return fmt.Errorf("message %q was acknowledged and is not there", body)
+		}
+	}
+	return nil
+}
+
+// String says how many of the requests failed, by method.
+func (t *tally) String() string {
+	failed := map[string]int{}
+	for _, f := range t.failures {
+		failed[f.method]++
+	}
+	var parts []string
+	for _, method := range slices.Sorted(maps.Keys(t.requests)) {
+		parts = append(parts, fmt.Sprintf("%d of %d %s failed", failed[method], t.requests[method], method))
+	}
+	return strings.Join(parts, ", ") + fmt.Sprintf("; %d messages, each there once", len(t.given))
+}
