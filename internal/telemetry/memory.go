@@ -10,7 +10,8 @@ import (
 const (
 	// memoryEvery is how often unused memory is looked for.
 	memoryEvery = 5 * time.Second
-	// unusedBytes, and a quarter of what is in use, may lie unused: less is not worth a collection.
+	// unusedBytes, and half of what is in use, may lie unused: less is not worth a collection. The runtime by itself collects
+	// when as much lies unused as is in use, so that a collection for this hardly comes on top of those.
 	unusedBytes = 16 << 20
 )
 
@@ -59,5 +60,5 @@ func readMemory() memory {
 // worthReturning says whether there is much to give back, and it would not be asked for again soon: recent is what was
 // allocated since the last look.
 func (m memory) worthReturning(recent uint64) bool {
-	return m.unused > unusedBytes+m.live/4 && recent < m.unused/4
+	return m.unused > unusedBytes+m.live/2 && recent < m.unused/2
 }
