@@ -151,7 +151,7 @@ type Parked struct {
 	mu     sync.Mutex // guards all below; the watcher's may be taken under it
 	resume func(here bool)
 	woken  bool
-	watch  uint64 // the watcher's name for the wait
+	watch  uint64 // the watcher's name for the wait; after its end that of whoever ended it
 }
 
 // Park takes a request without a body out of net/http, and has serve go on with it: serve waits, and at last calls Answer,
@@ -242,20 +242,20 @@ func (p *Parked) Wait(resume func(here bool)) {
 // Wake ends Wait, now or when it is called. It does not block.
 func (p *Parked) Wake() {
 	if resume := p.end(true); resume != nil {
-		go p.guard(func() { resume(true) })
+		go p.guard(func() {
+			p.parking.watcher.remove(p) // not before: whoever wakes many holds a lock
+			resume(true)
+		})
 	}
 }
 
-// end ends the wait, if there is one that nobody has ended; if not, and wake is set, it ends the next.
+// end ends the wait, if there is one that nobody has ended; if not, and wake is set, it ends the next. Whoever gets resume
+// takes the connection from the watcher, and calls it.
 func (p *Parked) end(wake bool) (resume func(here bool)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	resume, p.resume = p.resume, nil
-	if resume != nil {
-		p.parking.watcher.remove(p)
-	} else {
-		p.woken = p.woken || wake
-	}
+	p.woken = p.woken || wake && resume == nil
 	return resume
 }
 
@@ -266,6 +266,7 @@ func (p *Parked) stirred() {
 		return
 	}
 	go p.guard(func() {
+		p.parking.watcher.remove(p)
 		sent, open := p.parking.watcher.read(p)
 		p.early = sent
 		resume(open)
