@@ -9,7 +9,7 @@ ARGS    ?=
 export ENGINE ROUNDS
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-fast race differential peers check generate specindex fuzz bench crash chaos chaos-broken badinput setup clean
+.PHONY: help build run test test-fast race differential peers check generate specindex fuzz bench crash chaos chaos-broken rolling badinput setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ chaos: build ## ten minutes of failing instances (ARGS="-minutes 1 -seed 7 ...")
 
 chaos-broken: build ## show that the judge of chaos finds a build that does not compare heads
 	@scripts/chaos broken $(ARGS)
+
+rolling: ## upgrade three instances under load, from deploy/upgrade-from and back
+	@scripts/rolling
 
 badinput: build ## send malformed requests to every endpoint served
 	@scripts/badinput
