@@ -31,7 +31,12 @@ type redisTransport struct {
 
 func (t *redisTransport) listen(ctx context.Context, b *Bus, ready func()) error {
 	sub := t.client.Subscribe(ctx, t.channel)
+	// A read of this client does not end with ctx.
+	defer context.AfterFunc(ctx, func() { _ = sub.Close() })()
 	defer sub.Close() // nothing more is expected of it
+	// What reads from Redis does not look at ctx: a stop, or the word that the bus
+	// is deaf, would come only after the time for reading.
+	defer context.AfterFunc(ctx, func() { _ = sub.Close() })()
 	if _, err := sub.ReceiveTimeout(ctx, sendTime); err != nil {
 		return err
 	}
