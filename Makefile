@@ -9,7 +9,7 @@ ARGS    ?=
 export ENGINE ROUNDS
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-fast race differential peers check generate specindex fuzz bench crash chaos chaos-broken rolling badinput setup clean
+.PHONY: help build run test test-fast race differential peers check generate specindex fuzz bench crash chaos chaos-broken rolling badinput balancers setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ rolling: ## upgrade three instances under load, from deploy/upgrade-from and bac
 
 badinput: build ## send malformed requests to every endpoint served
 	@scripts/badinput
+
+balancers: build ## use the examples in deploy/ as they are: HAProxy, Caddy, nginx, compose, systemd
+	@scripts/balancers
 
 setup: ## install what the other targets need (Go itself excepted)
 	@scripts/setup
