@@ -34,3 +34,11 @@ func (h *Hub) AwaitWaiting(t testing.TB, n int) {
 
 // Reset makes the hub forget everything, so that old tokens are answered from the store.
 func (h *Hub) Reset() { h.reset(h.Head()) }
+
+// HeardLast has the hub follow others as on PostgreSQL, and is when it read the stream to its end.
+func (h *Hub) HeardLast() time.Time {
+	h.follows.Store(true)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.heard
+}

@@ -30,6 +30,8 @@ type others struct {
 	follows atomic.Bool
 	// doubted says that the end of the ring may be gone from the stream.
 	doubted atomic.Bool
+	// heard is when the stream was last read to its end. The hub's lock guards it.
+	heard time.Time
 }
 
 const (
@@ -167,6 +169,7 @@ func (h *Hub) CatchUp(ctx context.Context) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.heardNow()
 	h.release(look, head)
 	return nil
 }

@@ -102,4 +102,5 @@ func (h *Hub) Tick(now time.Time) {
 			h.end(w, timedOut)
 		}
 	})
+	h.letGo(now)
 }

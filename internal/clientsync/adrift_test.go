@@ -1,0 +1,36 @@
+package clientsync_test
+
+import (
+	"testing"
+	"time"
+
+	"stoa/internal/clientsync"
+)
+
+func TestWhoWaitsIsLetGoWhenTheStoreIsNotHeard(t *testing.T) {
+	t.Parallel()
+	onBothEngines(t, func(h *house) {
+		alice := h.person("alice")
+		alice.create()
+		alice.sync("")
+		f, err := h.hub.Filter(h.t.Context(), alice.Viewer, "")
+		alice.must(err)
+		got := make(chan *clientsync.Answer, 1)
+		go func() {
+			a, err := h.hub.Sync(h.t.Context(), &clientsync.Request{Viewer: alice.Viewer, Since: alice.since, Filter: f, Timeout: 30 * time.Second})
+			if err != nil {
+				h.t.Error(err)
+			}
+			got <- a
+		}()
+		h.hub.AwaitWaiting(h.t, 1)
+		heard := h.hub.HeardLast()
+		h.hub.Tick(heard.Add(3 * time.Second))
+		h.hub.AwaitWaiting(h.t, 1)
+		h.hub.Tick(h.hub.HeardLast().Add(5 * time.Second))
+		if a := <-got; a != nil {
+			a.Release()
+		}
+		h.hub.AwaitWaiting(h.t, 0)
+	})
+}
