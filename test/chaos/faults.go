@@ -161,6 +161,12 @@ func (c *chaos) hurt(kind string, n int, rec *history.Record) error {
 			rec.Text = fmt.Sprintf("ended after %v", time.Since(begin).Round(time.Millisecond))
 		case <-time.After(drainWithin):
 			rec.Exit = -1
+			rec.Text = "did not end; its goroutines are in its log"
+			p.signal(syscall.SIGQUIT)
+			select {
+			case <-p.gone:
+			case <-time.After(startAfter):
+			}
 			p.kill()
 		}
 		return i.start()
