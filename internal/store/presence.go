@@ -28,7 +28,7 @@ var (
 	selectPresence      = stmt(`SELECT ` + presenceColumns + ` WHERE p.user_num = $1`)
 	selectPresenceSince = stmt(`SELECT owner FROM stream WHERE kind = 6 AND pos > $1 AND pos <= $2 ORDER BY pos DESC LIMIT $3`)
 	selectPresenceFor   = stmt(`SELECT ` + presenceColumns + ` WHERE {{in p.user_num $2}} AND ` + sharesRoom)
-	selectPresenceNow = stmt(`SELECT ` + presenceColumns + ` WHERE (p.user_num = $1 OR p.user_num IN
+	selectPresenceNow   = stmt(`SELECT ` + presenceColumns + ` WHERE (p.user_num = $1 OR p.user_num IN
 		(SELECT o.user_num FROM memberships m JOIN rooms r ON r.num = m.room JOIN memberships o ON o.room = m.room
 		WHERE m.user_num = $1 AND m.membership = 1 AND r.joined <= 100 AND o.membership = 1)) AND p.presence <> 'offline'
 		ORDER BY p.active_ts DESC LIMIT $2`)
