@@ -113,7 +113,7 @@ func TestTyping(t *testing.T) {
 	onBothEngines(t, func(h *house) {
 		ctx, stop := context.WithCancel(h.t.Context())
 		told := make(chan store.RoomNum, 100)
-		typing := ephemeral.NewTyping(h.store, time.Now, func(num store.RoomNum) { told <- num })
+		typing := ephemeral.NewTyping(h.store, time.Now, func(num store.RoomNum) { told <- num }, nil)
 		var running sync.WaitGroup
 		running.Go(func() {
 			if err := typing.Run(ctx); err != nil {
@@ -224,7 +224,7 @@ func TestPresence(t *testing.T) {
 	t.Parallel()
 	onBothEngines(t, func(h *house) {
 		ctx := h.t.Context()
-		presence := ephemeral.NewPresence(h.store, h.clock.Now, slog.New(slog.DiscardHandler))
+		presence := ephemeral.NewPresence(h.store, h.clock.Now, slog.New(slog.DiscardHandler), nil)
 		of := func(user ephemeral.User) store.Presence {
 			p, err := presence.Of(ctx, h.alice, user.ID)
 			check(h.t, err)
@@ -265,7 +265,7 @@ func TestPresenceTransitionsAreBounded(t *testing.T) {
 	t.Parallel()
 	onBothEngines(t, func(h *house) {
 		ctx := h.t.Context()
-		presence := ephemeral.NewPresence(h.store, h.clock.Now, slog.New(slog.DiscardHandler))
+		presence := ephemeral.NewPresence(h.store, h.clock.Now, slog.New(slog.DiscardHandler), nil)
 		before := h.store.Head()
 		for i := range 50 {
 			presence.Seen(ctx, h.bob, []string{"online", "unavailable"}[i%2])
@@ -290,8 +290,8 @@ func TestPresenceOfAnEarlierRunEnds(t *testing.T) {
 	t.Parallel()
 	onBothEngines(t, func(h *house) {
 		ctx := h.t.Context()
-		check(h.t, ephemeral.NewPresence(h.store, h.clock.Now, slog.New(slog.DiscardHandler)).Set(ctx, h.bob, "online", nil))
-		next := ephemeral.NewPresence(h.store, h.clock.Now, slog.New(slog.DiscardHandler))
+		check(h.t, ephemeral.NewPresence(h.store, h.clock.Now, slog.New(slog.DiscardHandler), nil).Set(ctx, h.bob, "online", nil))
+		next := ephemeral.NewPresence(h.store, h.clock.Now, slog.New(slog.DiscardHandler), nil)
 		check(h.t, next.Sweep(ctx))
 		p, err := next.Of(ctx, h.alice, h.bob.ID)
 		if err != nil || p.Presence != "online" {

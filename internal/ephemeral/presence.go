@@ -47,12 +47,19 @@ type Presence struct {
 	clock func() time.Time
 	log   *slog.Logger
 	began time.Time
+	bus   Bus // nil if there is no other instance
 
 	mu    sync.Mutex // guards users; nothing is taken after it
 	users map[store.UserNum]*presentUser
 	// checked is up to which user those left over by an earlier run were
 	// looked at.
 	checked store.UserNum
+	// elsewhere is when users were seen last by other instances, or by this one
+	// before another changed their presence; drops counts the users dropped so.
+	elsewhere map[store.UserNum]time.Time
+	drops     uint64
+	// fresh are users to be told of to the other instances.
+	fresh map[store.UserNum]struct{}
 }
 
 // presentUser is somebody whose devices made requests of late.
@@ -60,6 +67,7 @@ type presentUser struct {
 	state  string
 	status *string
 	seen   time.Time // of the last request
+	told   time.Time // when the other instances were told of it last
 	active time.Time // of the last action
 	// budget and filled are the token bucket of transitions.
 	budget float64
@@ -67,9 +75,12 @@ type presentUser struct {
 	stored bool // state, status and about active are in the store
 }
 
-// NewPresence makes it. Run must run.
-func NewPresence(s *store.Store, clock func() time.Time, log *slog.Logger) *Presence {
-	return &Presence{store: s, clock: clock, log: log, began: clock(), users: map[store.UserNum]*presentUser{}}
+// NewPresence makes it. bus is nil if there is no other instance. Run must run.
+func NewPresence(s *store.Store, clock func() time.Time, log *slog.Logger, bus Bus) *Presence {
+	return &Presence{
+		store: s, clock: clock, log: log, began: clock(), bus: bus, users: map[store.UserNum]*presentUser{},
+		elsewhere: map[store.UserNum]time.Time{}, fresh: map[store.UserNum]struct{}{},
+	}
 }
 
 // Set changes a user's presence as they ask for. status nil takes the message
@@ -91,6 +102,7 @@ func (p *Presence) Set(ctx context.Context, user User, state string, status *str
 		p.users[user.Num] = u
 	}
 	u.state, u.status, u.seen, u.stored = state, status, now, true
+	p.share(user.Num, u)
 	if state == online {
 		u.active = now
 	}
@@ -133,12 +145,12 @@ func (p *Presence) Seen(ctx context.Context, user User, wish string) {
 
 func (p *Presence) note(ctx context.Context, user User, wish string, now time.Time) (store.Presence, bool) {
 	p.mu.Lock()
-	u := p.users[user.Num]
+	u, drops := p.users[user.Num], p.drops
 	p.mu.Unlock()
 	if u == nil {
 		before := p.stored(ctx, user)
 		p.mu.Lock()
-		if p.users[user.Num] == nil {
+		if p.users[user.Num] == nil && p.drops == drops {
 			p.users[user.Num] = &presentUser{state: before.Presence, status: before.StatusMsg, stored: true, active: time.UnixMilli(before.ActiveTS), budget: burst, filled: now}
 		}
 		p.mu.Unlock()
@@ -149,6 +161,7 @@ func (p *Presence) note(ctx context.Context, user User, wish string, now time.Ti
 		return store.Presence{}, false // dropped meanwhile: the next request says it again
 	}
 	u.seen = now
+	p.share(user.Num, u)
 	if u.state == wish && u.stored {
 		return store.Presence{}, false
 	}
@@ -244,10 +257,19 @@ func (p *Presence) Of(ctx context.Context, viewer User, of id.UserID) (store.Pre
 func (p *Presence) Run(ctx context.Context) error {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
+	var tell <-chan time.Time
+	if p.bus != nil {
+		defer p.bus.Subscribe(topicSeen, p.hear)()
+		second := time.NewTicker(time.Second)
+		defer second.Stop()
+		tell = second.C
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-tell:
+			p.tell()
 		case <-tick.C:
 			if err := p.Sweep(ctx); err != nil && ctx.Err() == nil {
 				p.log.Warn("look for absent users", "err", err)
@@ -284,8 +306,14 @@ func (p *Presence) due(now time.Time) []store.Presence {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var rows []store.Presence
+	for num, at := range p.elsewhere {
+		if now.Sub(at) > absentAfter {
+			delete(p.elsewhere, num)
+		}
+	}
 	for num, u := range p.users {
-		gone := now.Sub(u.seen) > absentAfter
+		_, elsewhere := p.elsewhere[num]
+		gone := now.Sub(u.seen) > absentAfter && !elsewhere
 		if gone {
 			delete(p.users, num)
 			if u.state == offline && u.stored {
@@ -322,7 +350,7 @@ func (p *Presence) leftOver(ctx context.Context) (rows []store.Presence, err err
 		if len(page) == sweepPage {
 			p.checked = row.User
 		}
-		if p.users[row.User] == nil {
+		if _, elsewhere := p.elsewhere[row.User]; p.users[row.User] == nil && !elsewhere {
 			row.Presence = offline
 			rows = append(rows, row)
 		}

@@ -23,41 +23,57 @@ const (
 	// fellSilent is how long a room in which nobody types any more is told of.
 	// A client that asks later has asked before, or takes nobody to be typing.
 	fellSilent = 5 * time.Minute
-	// maxTypingRooms bounds the rooms in memory, and maxTypists the users shown
-	// of one.
+	// maxTypingRooms bounds the rooms in memory, maxPeople those who type or have
+	// just stopped in one, and maxTypists the users shown.
 	maxTypingRooms = 10_000
+	maxPeople      = 200
 	maxTypists     = 50
 )
 
 // Typing knows who types where. It is in memory only: after a restart nobody
 // types until their client says so again, which it does every few seconds.
 //
+// Several instances tell one another; see share. What one knows is the newest that
+// was said of each user and room, whatever order it came in, so all come to know
+// the same, and a digest means the same everywhere.
+//
 // Spec: client-server-api#typing-notifications
 type Typing struct {
 	store   *store.Store
 	clock   func() time.Time
 	changed func(store.RoomNum)
+	bus     Bus // nil if there is no other instance
 
-	mu    sync.Mutex // guards rooms; nothing is taken after it
+	mu    sync.Mutex // guards what follows; nothing is taken after it
 	rooms map[store.RoomNum]*typingRoom
-	wake  chan struct{} // there is something earlier to wait for
+	// mark is the newest that was given or heard of.
+	mark uint64
+	// told and asked are when this instance told all that it knows, and asked for
+	// that, the last time.
+	told, asked time.Time
+	wake        chan struct{} // there is something earlier to wait for
 }
 
 type typingRoom struct {
-	typists []typist // by user ID
-	digest  uint32   // never 0: silence is told too
-	silent  time.Time
+	people []typist // by user ID
+	digest uint32   // never 0: silence is told too
+	// top is the newest mark of the room, also of those who are forgotten.
+	top uint64
 }
 
+// typist is what was said last of a user in a room.
 type typist struct {
-	user  id.UserID
+	user   id.UserID
+	mark   uint64
+	typing bool
+	// until is when the typing ends, or when it is forgotten that it has ended.
 	until time.Time
 }
 
 // NewTyping makes it. changed is called, without a lock, after the list of a
-// room has changed. Run must run.
-func NewTyping(s *store.Store, clock func() time.Time, changed func(store.RoomNum)) *Typing {
-	return &Typing{store: s, clock: clock, changed: changed, rooms: map[store.RoomNum]*typingRoom{}, wake: make(chan struct{}, 1)}
+// room has changed. bus is nil if there is no other instance. Run must run.
+func NewTyping(s *store.Store, clock func() time.Time, changed func(store.RoomNum), bus Bus) *Typing {
+	return &Typing{store: s, clock: clock, changed: changed, bus: bus, rooms: map[store.RoomNum]*typingRoom{}, wake: make(chan struct{}, 1)}
 }
 
 // Set says that a user types in a room for some time (0 = the usual), or stops.
@@ -105,52 +121,93 @@ func (t *Typing) Stopped(room store.RoomNum, user id.UserID) {
 	}
 }
 
-// set reports whether the list of the room has changed.
+// set reports whether the list of the room has changed, and tells the other
+// instances what was said.
 func (t *Typing) set(num store.RoomNum, user id.UserID, typing bool, timeout time.Duration) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	room := t.rooms[num]
-	if room == nil {
-		if !typing || len(t.rooms) >= maxTypingRooms {
+	if !typing {
+		if room == nil {
 			return false
+		}
+		if i, there := room.find(user); !there || !room.people[i].typing {
+			return false
+		}
+		timeout = fellSilent
+	}
+	t.mark = max(t.mark+1, uint64(t.clock().UnixMilli())<<16)
+	changed, taken := t.take(num, typist{user: user, mark: t.mark, typing: typing, until: t.clock().Add(timeout)})
+	if taken {
+		t.tell(saying{Room: num, User: user.String(), Mark: t.mark, Typing: typing, MS: timeout.Milliseconds()})
+	}
+	return changed
+}
+
+// take takes over what was said of somebody, here or on another instance, if it is
+// newer than what is known. It says whether that was so, and whether the list of
+// the room has changed. Called with the lock held.
+func (t *Typing) take(num store.RoomNum, said typist) (changed, taken bool) {
+	room := t.rooms[num]
+	if room == nil {
+		if len(t.rooms) >= maxTypingRooms {
+			return false, false
 		}
 		room = &typingRoom{}
 		t.rooms[num] = room
 	}
-	i, there := slices.BinarySearchFunc(room.typists, user, func(x typist, u id.UserID) int { return cmp.Compare(x.user.String(), u.String()) })
+	t.mark = max(t.mark, said.mark)
+	i, there := room.find(said.user)
 	switch {
-	case typing && there:
-		room.typists[i].until = t.clock().Add(timeout)
-		return false
-	case typing && len(room.typists) < maxTypists:
-		room.typists = slices.Insert(room.typists, i, typist{user: user, until: t.clock().Add(timeout)})
-	case !typing && there:
-		room.typists = slices.Delete(room.typists, i, i+1)
+	case there && room.people[i].mark >= said.mark:
+		return false, false
+	case there:
+		room.people[i] = said
+	case len(room.people) < maxPeople:
+		room.people = slices.Insert(room.people, i, said)
 	default:
-		return false
+		return false, false
 	}
-	room.seal(t.clock())
+	room.top = max(room.top, said.mark)
 	select {
 	case t.wake <- struct{}{}:
 	default:
 	}
-	return true
+	return room.seal(), true
 }
 
-// seal makes the digest of the list. An empty list has one of its own for each
-// time that the room falls silent, so that a client whose token is from before
-// anybody typed is told that nobody does any more.
-func (x *typingRoom) seal(now time.Time) {
+func (x *typingRoom) find(user id.UserID) (int, bool) {
+	return slices.BinarySearchFunc(x.people, user, func(p typist, u id.UserID) int { return cmp.Compare(p.user.String(), u.String()) })
+}
+
+// seal makes the digest of the list, and says whether it is another one. An empty
+// list has one of its own for each time that the room falls silent, so that a
+// client whose token is from before anybody typed is told that nobody does any
+// more. It depends on nothing that instances know differently.
+func (x *typingRoom) seal() (changed bool) {
 	h := fnv.New32a()
-	if len(x.typists) == 0 {
-		x.silent = now
-		h.Write(strconv.AppendInt(nil, now.UnixNano(), 10)) // never fails
+	typing := x.typing()
+	if len(typing) == 0 {
+		h.Write(strconv.AppendUint(nil, x.top, 10)) // never fails
 	}
-	for _, p := range x.typists {
-		h.Write([]byte(p.user.String())) // never fails
+	for _, user := range typing {
+		h.Write([]byte(user.String())) // never fails
 		h.Write([]byte{0})
 	}
+	before := x.digest
 	x.digest = max(h.Sum32(), 1)
+	return x.digest != before
+}
+
+// typing are those who are shown to type.
+func (x *typingRoom) typing() []id.UserID {
+	var users []id.UserID
+	for i := range x.people {
+		if x.people[i].typing && len(users) < maxTypists {
+			users = append(users, x.people[i].user)
+		}
+	}
+	return users
 }
 
 // Each calls f for each room in which somebody types or has just stopped, with a
@@ -171,15 +228,14 @@ func (t *Typing) Users(num store.RoomNum) []id.UserID {
 	if room == nil {
 		return nil
 	}
-	users := make([]id.UserID, len(room.typists))
-	for i, p := range room.typists {
-		users[i] = p.user
-	}
-	return users
+	return room.typing()
 }
 
 // Run ends what has lasted long enough, until the context does.
 func (t *Typing) Run(ctx context.Context) error {
+	defer t.share()()
+	compare := time.NewTicker(compareEvery)
+	defer compare.Stop()
 	for {
 		var next <-chan time.Time
 		var timer *time.Timer
@@ -192,6 +248,8 @@ func (t *Typing) Run(ctx context.Context) error {
 			return nil
 		case <-next:
 		case <-t.wake:
+		case <-compare.C:
+			t.compare()
 		}
 		if timer != nil {
 			timer.Stop()
@@ -205,24 +263,23 @@ func (t *Typing) expire() (next time.Time, some bool) {
 	var changed []store.RoomNum
 	t.mu.Lock()
 	for num, room := range t.rooms {
-		before := len(room.typists)
-		room.typists = slices.DeleteFunc(room.typists, func(p typist) bool { return !p.until.After(now) })
-		if len(room.typists) != before {
-			room.seal(now)
-			changed = append(changed, num)
-		}
-		ends := room.silent.Add(fellSilent)
-		for i, p := range room.typists {
-			if i == 0 || p.until.Before(ends) {
-				ends = p.until
+		for i := range room.people {
+			if p := &room.people[i]; p.typing && !p.until.After(now) {
+				p.typing, p.until = false, now.Add(fellSilent)
 			}
 		}
-		if !ends.After(now) {
+		room.people = slices.DeleteFunc(room.people, func(p typist) bool { return !p.until.After(now) })
+		if len(room.people) == 0 {
 			delete(t.rooms, num)
 			continue
 		}
-		if !some || ends.Before(next) {
-			next, some = ends, true
+		if room.seal() {
+			changed = append(changed, num)
+		}
+		for _, p := range room.people {
+			if !some || p.until.Before(next) {
+				next, some = p.until, true
+			}
 		}
 	}
 	t.mu.Unlock()

@@ -11,6 +11,7 @@ import (
 	"stoa/internal/bus"
 	"stoa/internal/clientsync"
 	"stoa/internal/config"
+	"stoa/internal/ephemeral"
 	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/internal/userdata"
@@ -29,8 +30,8 @@ func notifyChannel(cfg *config.Config) string {
 	return bus.HeadChannel
 }
 
-// connectBus makes this instance one of several, if others can be there.
-func (srv *server) connectBus() error {
+// makeBus makes this instance one of several, if others can be there.
+func (srv *server) makeBus() error {
 	s := srv.services
 	if !s.store.IsPostgres() {
 		return nil
@@ -45,13 +46,28 @@ func (srv *server) connectBus() error {
 	if err != nil {
 		return fmt.Errorf("connect the instances: %w", err)
 	}
+	return nil
+}
+
+// others is the bus to the other instances, nil if there can be none.
+func (srv *server) others() ephemeral.Bus {
+	if srv.bus == nil {
+		return nil
+	}
+	return srv.bus
+}
+
+// hearHeads lets the hub look at what the other instances say they have written.
+func (srv *server) hearHeads() {
+	if srv.bus == nil {
+		return
+	}
 	srv.bus.Subscribe(bus.TopicHead, func(payload []byte) {
 		if at, err := strconv.ParseInt(string(payload), 10, 64); err == nil {
 			srv.hub.Wake(store.Position(at))
 		}
 	})
 	srv.bus.OnConnect(srv.hub.Doubt)
-	return nil
 }
 
 // busRuns are what the bus needs to run.
@@ -117,3 +133,12 @@ func (f followRooms) Follow(_ *store.Read, rows []store.StreamRow) error {
 }
 
 func (f followRooms) Forget() { f.rooms.ForgetAll() }
+
+type followPresence struct{ presence *ephemeral.Presence }
+
+func (f followPresence) Follow(_ *store.Read, rows []store.StreamRow) error {
+	f.presence.Follow(rows)
+	return nil
+}
+
+func (f followPresence) Forget() { f.presence.Forget() }

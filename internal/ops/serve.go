@@ -144,8 +144,11 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 		}
 	}
 	keys := e2ee.New(e2ee.Options{Store: s.store, ServerName: cfg.ServerName, Clock: time.Now, Log: log})
-	typing := ephemeral.NewTyping(s.store, time.Now, func(num store.RoomNum) { srv.hub.WakeTyping(num) })
-	presence := ephemeral.NewPresence(s.store, time.Now, log)
+	if err := srv.makeBus(); err != nil {
+		return nil, err
+	}
+	typing := ephemeral.NewTyping(s.store, time.Now, func(num store.RoomNum) { srv.hub.WakeTyping(num) }, srv.others())
+	presence := ephemeral.NewPresence(s.store, time.Now, log, srv.others())
 	srv.hub = clientsync.New(clientsync.Options{
 		Store: s.store, Log: log, Registerer: srv.registry,
 		Sections: []clientsync.Section{
@@ -157,11 +160,9 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 		AccountData: syncAccountData{s.data},
 		Filters:     syncFilters{s.data},
 		Unread:      newSyncUnread(s.store, s.data),
-		Followers:   s.followers(),
+		Followers:   append(s.followers(), followPresence{presence}),
 	})
-	if err := srv.connectBus(); err != nil {
-		return nil, err
-	}
+	srv.hearHeads()
 	chores := housekeeping{every: housekeepingEvery, log: log, chores: []chore{
 		{"stream and transaction IDs", func(ctx context.Context) error { return s.store.Maintain(ctx, store.Retention{}) }},
 		{"claimed one-time keys", keys.Expire},
