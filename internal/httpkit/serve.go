@@ -80,6 +80,7 @@ func removeStaleSocket(path string) error {
 type Server struct {
 	http     http.Server
 	listener *parking
+	open     chan struct{} // holds one for each open connection
 	serving  atomic.Bool
 
 	mu     sync.Mutex            // guards unused; nothing is taken after it
@@ -93,8 +94,10 @@ func NewServer(l net.Listener, h http.Handler, t *tls.Config, log *slog.Logger) 
 }
 
 func newServer(l net.Listener, h http.Handler, t *tls.Config, log *slog.Logger, times Times) *Server {
+	open := make(chan struct{}, MaxConnections)
 	s := &Server{
-		listener: newParking(&boundedListener{Listener: l, free: make(chan struct{}, MaxConnections), closed: make(chan struct{})}, log),
+		listener: newParking(&boundedListener{Listener: l, free: open, closed: make(chan struct{})}, log),
+		open:     open,
 		unused:   map[net.Conn]struct{}{},
 	}
 	s.http = http.Server{
@@ -133,6 +136,10 @@ func (s *Server) noteUse(c net.Conn, state http.ConnState) {
 // queue of a listener that others hold open too.
 const unusedTime = time.Second
 
+// keptTime is how long it waits for the next request on connections that were kept,
+// so that busy ones end with an answer.
+const keptTime = 250 * time.Millisecond
+
 // settle waits until something was asked on each connection that was accepted, or
 // unusedTime has passed, and closes those on which nothing was.
 func (s *Server) settle(ctx context.Context) {
@@ -140,7 +147,8 @@ func (s *Server) settle(ctx context.Context) {
 	defer cancel()
 	look := time.NewTicker(2 * time.Millisecond)
 	defer look.Stop()
-	for s.serving.Load() || s.countUnused() > 0 {
+	began := time.Now()
+	for s.serving.Load() || s.countUnused() > 0 || len(s.open) > 0 && time.Since(began) < keptTime {
 		select {
 		case <-look.C:
 		case <-ctx.Done():

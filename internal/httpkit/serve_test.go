@@ -279,3 +279,38 @@ func TestWindDown(t *testing.T) {
 		}
 	}
 }
+
+// A busy connection that is kept ends with an answer, not between two.
+func TestDrainEndsKeptConnectionsWithAnAnswer(t *testing.T) {
+	t.Parallel()
+	fine := get("GET", "/", func(*http.Request) (any, error) { return Empty{}, nil })
+	s := serveWithin(t, "127.0.0.1:0", DefaultTimes, fine)
+	c, err := net.Dial("tcp", s.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	in := bufio.NewReader(c)
+	ask := func() *http.Response {
+		t.Helper()
+		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, res.Body); err != nil {
+			t.Fatal(err)
+		}
+		return res
+	}
+	ask()
+	drained := make(chan error, 1)
+	go func() { drained <- s.Drain(t.Context()) }()
+	for !ask().Close {
+	}
+	if err := <-drained; err != nil {
+		t.Error(err)
+	}
+}
