@@ -49,15 +49,15 @@ type Presence struct {
 	began time.Time
 	bus   Bus // nil if there is no other instance
 
-	mu    sync.Mutex // guards users; nothing is taken after it
+	mu    sync.Mutex // guards what follows; nothing is taken after it
 	users map[store.UserNum]*presentUser
 	// checked is up to which user those left over by an earlier run were
 	// looked at.
 	checked store.UserNum
-	// elsewhere is when users were seen last by other instances, or by this one
-	// before another changed their presence; drops counts the users dropped so.
+	// elsewhere is when users were seen last by other instances.
 	elsewhere map[store.UserNum]time.Time
-	drops     uint64
+	// deaf is when the other instances were not heard the last time.
+	deaf time.Time
 	// fresh are users to be told of to the other instances.
 	fresh map[store.UserNum]struct{}
 }
@@ -73,6 +73,10 @@ type presentUser struct {
 	budget float64
 	filled time.Time
 	stored bool // state, status and about active are in the store
+	// stale says that state and status may have been changed by another instance,
+	// changes how often that was said.
+	stale   bool
+	changes uint64
 }
 
 // NewPresence makes it. bus is nil if there is no other instance. Run must run.
@@ -101,7 +105,7 @@ func (p *Presence) Set(ctx context.Context, user User, state string, status *str
 		u = &presentUser{budget: burst, filled: now, active: now}
 		p.users[user.Num] = u
 	}
-	u.state, u.status, u.seen, u.stored = state, status, now, true
+	u.state, u.status, u.seen, u.stored, u.stale = state, status, now, true, false
 	p.share(user.Num, u)
 	if state == online {
 		u.active = now
@@ -145,23 +149,17 @@ func (p *Presence) Seen(ctx context.Context, user User, wish string) {
 
 func (p *Presence) note(ctx context.Context, user User, wish string, now time.Time) (store.Presence, bool) {
 	p.mu.Lock()
-	u, drops := p.users[user.Num], p.drops
-	p.mu.Unlock()
-	if u == nil {
-		before := p.stored(ctx, user)
-		p.mu.Lock()
-		if p.users[user.Num] == nil && p.drops == drops {
-			p.users[user.Num] = &presentUser{state: before.Presence, status: before.StatusMsg, stored: true, active: time.UnixMilli(before.ActiveTS), budget: burst, filled: now}
-		}
-		p.mu.Unlock()
-	}
-	p.mu.Lock()
 	defer p.mu.Unlock()
-	if u = p.users[user.Num]; u == nil {
-		return store.Presence{}, false // dropped meanwhile: the next request says it again
+	u := p.users[user.Num]
+	if u == nil {
+		u = &presentUser{stale: true, stored: true, budget: burst, filled: now}
+		p.users[user.Num] = u
 	}
 	u.seen = now
 	p.share(user.Num, u)
+	if u.stale && !p.refresh(ctx, user, u) {
+		return store.Presence{}, false // the next request says it again
+	}
 	if u.state == wish && u.stored {
 		return store.Presence{}, false
 	}
@@ -173,9 +171,12 @@ func (p *Presence) note(ctx context.Context, user User, wish string, now time.Ti
 	return u.row(user), u.stored
 }
 
-// stored is the presence of the last time; offline for a user without any. A
-// failing read is taken for "unknown" and tried again at the next request.
-func (p *Presence) stored(ctx context.Context, user User) store.Presence {
+// refresh reads a user's presence of the last time: offline for a user without any.
+// It says whether that went well and nobody has changed it meanwhile. Called with
+// the lock held, which it gives up for the time of reading.
+func (p *Presence) refresh(ctx context.Context, user User, u *presentUser) bool {
+	changes := u.changes
+	p.mu.Unlock()
 	row := store.Presence{Presence: offline}
 	err := p.store.Read(ctx, func(r *store.Read) error {
 		found, err := r.Presence(user.Num)
@@ -184,10 +185,23 @@ func (p *Presence) stored(ctx context.Context, user User) store.Presence {
 		}
 		return err
 	})
-	if err != nil && !errors.Is(err, store.ErrNotFound) && ctx.Err() == nil {
+	if errors.Is(err, store.ErrNotFound) {
+		err = nil
+	}
+	if err != nil && ctx.Err() == nil {
 		p.log.Warn("read presence", "user_id", user.ID.String(), "err", err)
 	}
-	return row
+	p.mu.Lock()
+	if err != nil || u.changes != changes || p.users[user.Num] != u {
+		return false
+	}
+	if u.stale { // else another request was faster
+		u.state, u.status, u.stored, u.stale = row.Presence, row.StatusMsg, true, false
+		if at := time.UnixMilli(row.ActiveTS); at.After(u.active) {
+			u.active = at
+		}
+	}
+	return true
 }
 
 // spend reports whether a transition may be written now; what may not is
@@ -282,14 +296,17 @@ func (p *Presence) Run(ctx context.Context) error {
 // what had to wait, and looks at a page of those whom an earlier run left online.
 func (p *Presence) Sweep(ctx context.Context) error {
 	now := p.clock()
-	rows := p.due(now)
-	if now.Sub(p.began) > absentAfter {
-		left, err := p.leftOver(ctx)
-		if err != nil {
-			return err
-		}
-		rows = append(rows, left...)
+	if p.bus != nil && !p.bus.Healthy() {
+		p.mu.Lock()
+		p.deaf = now
+		p.mu.Unlock()
 	}
+	rows, unsure := p.due(now)
+	left, err := p.leftOver(ctx, unsure, now)
+	if err != nil {
+		return err
+	}
+	rows = append(rows, left...)
 	if len(rows) == 0 {
 		return nil
 	}
@@ -297,46 +314,78 @@ func (p *Presence) Sweep(ctx context.Context) error {
 	for _, row := range rows {
 		c.SetPresence(row)
 	}
-	_, err := p.store.Commit(ctx, c)
+	_, err = p.store.Commit(ctx, c)
 	return err
 }
 
-// due are the users who have gone, and those with something unwritten.
-func (p *Presence) due(now time.Time) []store.Presence {
+// due are the users who have gone, and those with something unwritten; unsure are
+// at most sweepPage users who have gone, of whom the store knows more.
+func (p *Presence) due(now time.Time) (rows []store.Presence, unsure []store.UserNum) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var rows []store.Presence
 	for num, at := range p.elsewhere {
 		if now.Sub(at) > absentAfter {
 			delete(p.elsewhere, num)
 		}
 	}
+	deaf := p.isDeaf(now)
 	for num, u := range p.users {
 		_, elsewhere := p.elsewhere[num]
-		gone := now.Sub(u.seen) > absentAfter && !elsewhere
-		if gone {
+		gone := now.Sub(u.seen) > absentAfter && !elsewhere && !deaf
+		switch {
+		case gone && u.stale:
+			if len(unsure) < sweepPage {
+				unsure = append(unsure, num)
+				delete(p.users, num)
+			}
+			continue
+		case gone:
 			delete(p.users, num)
 			if u.state == offline && u.stored {
 				continue
 			}
 			u.state = offline
-		} else if u.stored || !u.spend(now) {
+		case u.stale || u.stored || !u.spend(now):
 			continue
 		}
 		u.stored = true
 		rows = append(rows, store.Presence{User: num, Presence: u.state, StatusMsg: u.status, ActiveTS: u.active.UnixMilli()})
 	}
-	return rows
+	return rows, unsure
 }
 
-// leftOver are users who are online in the store and not here. Each is looked at
-// again only after all others were.
-func (p *Presence) leftOver(ctx context.Context) (rows []store.Presence, err error) {
+// isDeaf says whether users may have been seen by other instances and this one not
+// told of it. Called with the lock held.
+func (p *Presence) isDeaf(now time.Time) bool {
+	return !p.deaf.IsZero() && now.Sub(p.deaf) <= absentAfter
+}
+
+// leftOver are users who are online in the store and not here: those of a list, and
+// a page of all. Each is looked at again only after all others were.
+func (p *Presence) leftOver(ctx context.Context, unsure []store.UserNum, now time.Time) (rows []store.Presence, err error) {
 	p.mu.Lock()
 	after := p.checked
+	all := now.Sub(p.began) > absentAfter && !p.isDeaf(now)
 	p.mu.Unlock()
-	var page []store.Presence
-	err = p.store.Read(ctx, func(r *store.Read) (err error) {
+	if !all && len(unsure) == 0 {
+		return nil, nil
+	}
+	var page, more []store.Presence
+	err = p.store.Read(ctx, func(r *store.Read) error {
+		for _, num := range unsure {
+			row, err := r.Presence(num)
+			if errors.Is(err, store.ErrNotFound) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			more = append(more, row)
+		}
+		if !all {
+			return nil
+		}
+		var err error
 		page, err = r.Present(after, sweepPage)
 		return err
 	})
@@ -345,15 +394,21 @@ func (p *Presence) leftOver(ctx context.Context) (rows []store.Presence, err err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.checked = 0
-	for _, row := range page {
-		if len(page) == sweepPage {
-			p.checked = row.User
+	if all {
+		p.checked = 0
+	}
+	if len(page) == sweepPage {
+		p.checked = page[len(page)-1].User
+	}
+	looked := make(map[store.UserNum]bool, len(more))
+	for _, row := range append(more, page...) {
+		_, elsewhere := p.elsewhere[row.User]
+		if looked[row.User] || p.users[row.User] != nil || elsewhere || row.Presence == offline {
+			continue
 		}
-		if _, elsewhere := p.elsewhere[row.User]; p.users[row.User] == nil && !elsewhere {
-			row.Presence = offline
-			rows = append(rows, row)
-		}
+		looked[row.User] = true
+		row.Presence = offline
+		rows = append(rows, row)
 	}
 	return rows, nil
 }

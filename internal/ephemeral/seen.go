@@ -61,37 +61,30 @@ func (p *Presence) hear(payload []byte) {
 	}
 }
 
-// Follow drops users whose presence another instance has changed; it is read anew
-// when they are seen here again.
+// Follow has the presence of users read anew, when they are seen here again, whom
+// another instance has changed. It may be told of what this instance wrote, too.
 func (p *Presence) Follow(rows []store.StreamRow) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, row := range rows {
-		if row.Kind == store.KindPresence {
-			p.drop(row.User())
+		if u := p.users[row.User()]; u != nil && row.Kind == store.KindPresence {
+			u.doubt()
 		}
 	}
 }
 
-// Forget drops all users: rows of the stream were missed.
+// Forget has the presence of all users read anew: rows of the stream were missed.
 func (p *Presence) Forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for num := range p.users {
-		p.drop(num)
+	for _, u := range p.users {
+		u.doubt()
 	}
 }
 
-// drop forgets a user, but not that they were here. What is not written yet stays.
-// Called with the lock held.
-func (p *Presence) drop(num store.UserNum) {
-	p.drops++
-	u := p.users[num]
-	if u == nil || !u.stored {
-		return
-	}
-	delete(p.users, num)
-	if len(p.elsewhere) < elsewhereLimit {
-		p.elsewhere[num] = u.seen
-	}
+// doubt has a user's presence read anew. What is not written yet stays, and so does
+// what bounds how often it changes.
+func (u *presentUser) doubt() {
+	u.changes++
+	u.stale = u.stored
 }

@@ -14,6 +14,8 @@ type Bus interface {
 	Publish(topic string, payload []byte)
 	Subscribe(topic string, f func(payload []byte)) (cancel func())
 	OnConnect(f func()) (cancel func())
+	// Healthy says whether the other instances are heard.
+	Healthy() bool
 }
 
 // topicTyping is the topic of what instances tell one another of who types.
@@ -28,10 +30,13 @@ const (
 	tellEvery = time.Second
 	// sayings bounds the sayings of one message: with the longest user IDs they fit.
 	sayings = 10
+	// allSayings bounds what is told at once when all is asked for. Of more, some is
+	// told, and other parts when it is asked for again.
+	allSayings = 5_000
 )
 
 // saying is what was said of a user in a room. Without a user it is only the
-// newest mark of the room.
+// newest mark of a room in which somebody has typed.
 type saying struct {
 	Room   store.RoomNum `json:"r"`
 	User   string        `json:"u,omitempty"`
@@ -114,8 +119,8 @@ func (t *Typing) hear(payload []byte) {
 func (t *Typing) heard(s saying, now time.Time) (changed bool) {
 	room := t.rooms[s.Room]
 	if s.User == "" {
-		if room != nil && s.Mark > room.top {
-			room.top = s.Mark
+		if room != nil {
+			room.top, room.typed = max(room.top, s.Mark), true
 			return room.seal()
 		}
 		return false
@@ -136,12 +141,17 @@ func (t *Typing) heard(s saying, now time.Time) (changed bool) {
 func (t *Typing) tellAll(now time.Time) {
 	var said []saying
 	for num, room := range t.rooms {
+		if len(said) >= allSayings {
+			break
+		}
 		for _, p := range room.people {
 			said = append(said, saying{
 				Room: num, User: p.user.String(), Mark: p.mark, Typing: p.typing, MS: p.until.Sub(now).Milliseconds(),
 			})
 		}
-		said = append(said, saying{Room: num, Mark: room.top})
+		if room.typed {
+			said = append(said, saying{Room: num, Mark: room.top})
+		}
 	}
 	t.tell(said...)
 }
@@ -159,7 +169,9 @@ func (t *Typing) compare() {
 // sum is a digest of all that is known. Called with the lock held.
 func (t *Typing) sum() (sum uint32) {
 	for num, room := range t.rooms {
-		sum += room.digest*2654435761 + uint32(num)*40503
+		if room.typed {
+			sum += room.digest*2654435761 + uint32(num)*40503
+		}
 	}
 	return sum
 }

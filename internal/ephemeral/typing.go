@@ -24,9 +24,11 @@ const (
 	// A client that asks later has asked before, or takes nobody to be typing.
 	fellSilent = 5 * time.Minute
 	// maxTypingRooms bounds the rooms in memory, maxPeople those who type or have
-	// just stopped in one, and maxTypists the users shown.
+	// just stopped in one, maxAllPeople those of all rooms together, and maxTypists
+	// the users shown of one.
 	maxTypingRooms = 10_000
 	maxPeople      = 200
+	maxAllPeople   = 50_000
 	maxTypists     = 50
 )
 
@@ -34,8 +36,9 @@ const (
 // types until their client says so again, which it does every few seconds.
 //
 // Several instances tell one another; see share. What one knows is the newest that
-// was said of each user and room, whatever order it came in, so all come to know
-// the same, and a digest means the same everywhere.
+// was said of each user and room, whatever order it came in, and of many users
+// those of whom the newest was said, so all come to know the same, and a digest
+// means the same everywhere.
 //
 // Spec: client-server-api#typing-notifications
 type Typing struct {
@@ -44,8 +47,10 @@ type Typing struct {
 	changed func(store.RoomNum)
 	bus     Bus // nil if there is no other instance
 
-	mu    sync.Mutex // guards what follows; nothing is taken after it
+	mu    sync.Mutex // guards what follows; only the bus takes a lock after it
 	rooms map[store.RoomNum]*typingRoom
+	// people counts those of all rooms.
+	people int
 	// mark is the newest that was given or heard of.
 	mark uint64
 	// told and asked are when this instance told all that it knows, and asked for
@@ -56,9 +61,12 @@ type Typing struct {
 
 type typingRoom struct {
 	people []typist // by user ID
-	digest uint32   // never 0: silence is told too
+	// digest is 0 until anybody is known to have typed; silence after that has one too.
+	digest uint32
 	// top is the newest mark of the room, also of those who are forgotten.
 	top uint64
+	// typed says that somebody has typed, perhaps before what is known of them.
+	typed bool
 }
 
 // typist is what was said last of a user in a room.
@@ -68,6 +76,12 @@ type typist struct {
 	typing bool
 	// until is when the typing ends, or when it is forgotten that it has ended.
 	until time.Time
+}
+
+// newer says which of two sayings of one user counts. Two instances may give the
+// same mark: then it is the one that ends the typing.
+func (p *typist) newer(than *typist) bool {
+	return p.mark > than.mark || p.mark == than.mark && !p.typing && than.typing
 }
 
 // NewTyping makes it. changed is called, without a lock, after the list of a
@@ -92,7 +106,8 @@ func (t *Typing) Set(ctx context.Context, user User, roomID id.RoomID, typing bo
 	if timeout <= 0 {
 		timeout = defaultTyping
 	}
-	if t.set(num, user.ID, typing, min(timeout, longestTyping)) {
+	// That they began may be known to another instance only, as yet.
+	if t.set(num, user.ID, typing, min(timeout, longestTyping), t.bus != nil) {
 		t.changed(num)
 	}
 	return nil
@@ -116,22 +131,19 @@ func joinedRoom(r *store.Read, user User, roomID id.RoomID) (store.RoomNum, erro
 // Stopped says that a user no longer types in a room: they have sent what they
 // typed, or gone.
 func (t *Typing) Stopped(room store.RoomNum, user id.UserID) {
-	if t.set(room, user, false, 0) {
+	if t.set(room, user, false, 0, false) {
 		t.changed(room)
 	}
 }
 
 // set reports whether the list of the room has changed, and tells the other
-// instances what was said.
-func (t *Typing) set(num store.RoomNum, user id.UserID, typing bool, timeout time.Duration) bool {
+// instances what was said. That somebody stops who is not known to type is noted
+// only if anyway.
+func (t *Typing) set(num store.RoomNum, user id.UserID, typing bool, timeout time.Duration, anyway bool) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	room := t.rooms[num]
 	if !typing {
-		if room == nil {
-			return false
-		}
-		if i, there := room.find(user); !there || !room.people[i].typing {
+		if !anyway && !t.types(num, user) {
 			return false
 		}
 		timeout = fellSilent
@@ -144,36 +156,73 @@ func (t *Typing) set(num store.RoomNum, user id.UserID, typing bool, timeout tim
 	return changed
 }
 
+// types says whether somebody is known to type. Called with the lock held.
+func (t *Typing) types(num store.RoomNum, user id.UserID) bool {
+	room := t.rooms[num]
+	if room == nil {
+		return false
+	}
+	i, there := room.find(user)
+	return there && room.people[i].typing
+}
+
 // take takes over what was said of somebody, here or on another instance, if it is
 // newer than what is known. It says whether that was so, and whether the list of
 // the room has changed. Called with the lock held.
 func (t *Typing) take(num store.RoomNum, said typist) (changed, taken bool) {
 	room := t.rooms[num]
 	if room == nil {
-		if len(t.rooms) >= maxTypingRooms {
+		if len(t.rooms) >= maxTypingRooms || t.people >= maxAllPeople {
 			return false, false
 		}
 		room = &typingRoom{}
 		t.rooms[num] = room
 	}
 	t.mark = max(t.mark, said.mark)
-	i, there := room.find(said.user)
-	switch {
-	case there && room.people[i].mark >= said.mark:
-		return false, false
-	case there:
-		room.people[i] = said
-	case len(room.people) < maxPeople:
-		room.people = slices.Insert(room.people, i, said)
-	default:
-		return false, false
-	}
 	room.top = max(room.top, said.mark)
-	select {
-	case t.wake <- struct{}{}:
-	default:
+	room.typed = room.typed || said.typing
+	if i, there := room.find(said.user); there {
+		if taken = said.newer(&room.people[i]); taken {
+			room.people[i] = said
+		}
+	} else {
+		taken = t.add(room, i, said)
 	}
-	return room.seal(), true
+	if taken {
+		select {
+		case t.wake <- struct{}{}:
+		default:
+		}
+	}
+	return room.seal(), taken
+}
+
+// add puts somebody at a place of the list. If the room is full, who was told of
+// longest ago makes way, on each instance the same. Called with the lock held.
+func (t *Typing) add(room *typingRoom, i int, said typist) bool {
+	if len(room.people) < maxPeople {
+		if t.people >= maxAllPeople {
+			return false
+		}
+		t.people++
+		room.people = slices.Insert(room.people, i, said)
+		return true
+	}
+	oldest := 0
+	for j := range room.people {
+		if room.people[j].mark < room.people[oldest].mark {
+			oldest = j
+		}
+	}
+	if said.mark <= room.people[oldest].mark {
+		return false
+	}
+	room.people = slices.Delete(room.people, oldest, oldest+1)
+	if oldest < i {
+		i--
+	}
+	room.people = slices.Insert(room.people, i, said)
+	return true
 }
 
 func (x *typingRoom) find(user id.UserID) (int, bool) {
@@ -185,6 +234,9 @@ func (x *typingRoom) find(user id.UserID) (int, bool) {
 // client whose token is from before anybody typed is told that nobody does any
 // more. It depends on nothing that instances know differently.
 func (x *typingRoom) seal() (changed bool) {
+	if !x.typed {
+		return false // nobody has to be told of silence
+	}
 	h := fnv.New32a()
 	typing := x.typing()
 	if len(typing) == 0 {
@@ -216,7 +268,9 @@ func (t *Typing) Each(f func(room store.RoomNum, digest uint32)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for num, room := range t.rooms {
-		f(num, room.digest)
+		if room.typed {
+			f(num, room.digest)
+		}
 	}
 }
 
@@ -268,7 +322,9 @@ func (t *Typing) expire() (next time.Time, some bool) {
 				p.typing, p.until = false, now.Add(fellSilent)
 			}
 		}
+		before := len(room.people)
 		room.people = slices.DeleteFunc(room.people, func(p typist) bool { return !p.until.After(now) })
+		t.people -= before - len(room.people)
 		if len(room.people) == 0 {
 			delete(t.rooms, num)
 			continue
