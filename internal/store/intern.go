@@ -1,7 +1,10 @@
 package store
 
 import (
+	"cmp"
 	"context"
+	"slices"
+	"strings"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 )
@@ -45,6 +48,9 @@ var (
 func (s *Store) Intern(ctx context.Context, pairs []Pair) ([]KeyNum, error) {
 	return internAll(ctx, s, pairs, s.interned.keys, internSQL[Pair]{
 		name: "key",
+		order: func(a, b Pair) int {
+			return cmp.Or(strings.Compare(a.Type, b.Type), strings.Compare(a.StateKey, b.StateKey))
+		},
 		find: func(r *Read, p Pair) (int64, error) {
 			return queryOne(r, selectKey, (*Row).Int, p.Type, p.StateKey)
 		},
@@ -60,7 +66,8 @@ func (s *Store) Intern(ctx context.Context, pairs []Pair) ([]KeyNum, error) {
 func (s *Store) InternUsers(ctx context.Context, local func(userID string) bool, userIDs ...string) ([]UserNum, error) {
 	now := millis(s.opt.Clock())
 	return internAll(ctx, s, userIDs, s.interned.users, internSQL[string]{
-		name: "user",
+		name:  "user",
+		order: strings.Compare,
 		find: func(r *Read, u string) (int64, error) {
 			return queryOne(r, selectUserNum, (*Row).Int, u)
 		},
@@ -72,7 +79,9 @@ func (s *Store) InternUsers(ctx context.Context, local func(userID string) bool,
 }
 
 type internSQL[K comparable] struct {
-	name   string
+	name string
+	// order is that in which rows are inserted: who inserts the same ones at the same time waits, and nobody for each other.
+	order  func(K, K) int
 	find   func(*Read, K) (int64, error)
 	insert func(*Tx, int64, K) error
 }
@@ -112,18 +121,19 @@ func internAll[K comparable, N ~int64](ctx context.Context, s *Store, keys []K, 
 		return out, err
 	}
 	fresh := make([]int64, len(keys))
+	var places []int // of keys without a number
 	for i := range keys {
 		if out[i] == 0 {
 			if fresh[i], err = s.Next(ctx, sql.name); err != nil {
 				return nil, err
 			}
+			places = append(places, i)
 		}
 	}
+	slices.SortFunc(places, func(a, b int) int { return sql.order(keys[a], keys[b]) })
 	err = s.writeLazily(ctx, func(tx *Tx) error {
-		for i, k := range keys {
-			if fresh[i] == 0 {
-				continue
-			}
+		for _, i := range places {
+			k := keys[i]
 			if err := sql.insert(tx, fresh[i], k); err != nil {
 				return err
 			}
