@@ -9,7 +9,7 @@ ARGS    ?=
 export ENGINE ROUNDS
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-fast race differential peers check generate specindex fuzz bench crash chaos chaos-broken rolling badinput balancers setup clean
+.PHONY: help build run test test-fast race differential peers check generate specindex fuzz bench crash chaos chaos-broken rolling badinput balancers university setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ badinput: build ## send malformed requests to every endpoint served
 
 balancers: build ## use the examples in deploy/ as they are: HAProxy, Caddy, nginx, compose, systemd
 	@scripts/balancers
+
+university: build ## 26,015 accounts, 23,400 connections: latency and memory (ARGS="-minutes 2 -runs one ...")
+	@scripts/university $(ARGS)
 
 setup: ## install what the other targets need (Go itself excepted)
 	@scripts/setup

@@ -1,0 +1,368 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"net/url"
+	"os"
+	"runtime"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// webFilter is what web clients sync with.
+const webFilter = `{"room":{"timeline":{"limit":20,"unread_thread_notifications":true},"state":{"lazy_load_members":true}}}`
+
+const (
+	pollTimeout = 30 * time.Second
+	// gateWidth is how many devices of one process make their first sync at once.
+	gateWidth = 8
+	// retryAfter is when a device tries again whose request failed.
+	retryAfter = time.Second
+)
+
+// crowdSpec: one process holds the same device of everybody.
+type crowdSpec struct {
+	Address string
+	Device  int
+	People  int
+	Epoch   int64 // ns since 1970, from which records count
+	Rooms   []crowdRoom
+	Records string // file to write at the end
+}
+
+type crowdRoom struct {
+	ID      string
+	Members int
+}
+
+// crowdResult is printed at the end.
+type crowdResult struct {
+	Answers, Receipts, ReceiptsLost, ReceiptsFailed int
+	Failures                                        int // requests of devices that were not answered with a 200
+	LastFailure                                     string
+}
+
+// record is a delivery: one message in one device's answer.
+type record struct {
+	DueMS     uint32 // after the epoch
+	LatencyUS uint32
+	Room      uint32
+}
+
+const recordSize = 12
+
+// What a device is about.
+type stage uint8
+
+const (
+	absent    stage = iota // not connected
+	filtering              // uploads its filter
+	arriving               // makes its first sync
+	waiting                // is in a long poll
+)
+
+// device is a client, without goroutine and, between answers, without buffer.
+type device struct {
+	fd      int
+	stage   stage
+	person  int
+	token   string
+	filter  string
+	since   []byte
+	partial []byte // of an answer
+}
+
+// crowd is one process full of devices: a single loop over epoll answers to what
+// comes, as a goroutine for each device would take more of the machine than the
+// server may.
+type crowd struct {
+	spec     crowdSpec
+	address  syscall.Sockaddr
+	epoll    int
+	devices  []device
+	in, out  []byte
+	entered  int // devices that were begun
+	inGate   int
+	present  int
+	again    []retry
+	receipts *chorus
+	turn     int // deliveries in rooms with receipts
+	records  []record
+	result   crowdResult
+	lost     atomic.Int64
+	failed   atomic.Int64
+	stopped  atomic.Bool
+	ready    bool
+	told     time.Time
+}
+
+type retry struct {
+	at     time.Time
+	device int
+}
+
+// runCrowd is a client process. It prints "ready" when everybody waits, goes on
+// until its standard input ends, and prints its result.
+func runCrowd(file string) error {
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	c := &crowd{in: make([]byte, 1<<20)}
+	if err := json.Unmarshal(raw, &c.spec); err != nil {
+		return err
+	}
+	at, err := netip.ParseAddrPort(c.spec.Address)
+	if err != nil {
+		return err
+	}
+	c.address = &syscall.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
+	if c.epoll, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC); err != nil {
+		return fmt.Errorf("make an epoll instance: %w", err)
+	}
+	c.devices = make([]device, c.spec.People)
+	for i := range c.devices {
+		c.devices[i] = device{fd: -1, person: i, token: accessToken(i, c.spec.Device)}
+	}
+	c.receipts = newChorus([]string{c.spec.Address}, 8, 10000)
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin) // ends when the parent says so, or is gone
+		c.stopped.Store(true)
+	}()
+	if err := c.loop(); err != nil {
+		return err
+	}
+	c.receipts.end()
+	c.result.ReceiptsLost, c.result.ReceiptsFailed = int(c.lost.Load()), int(c.failed.Load())
+	if err := writeRecords(c.spec.Records, c.records); err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(c.result)
+}
+
+// loop serves the devices until it is told to stop.
+func (c *crowd) loop() error {
+	runtime.LockOSThread()
+	events := make([]syscall.EpollEvent, 256)
+	for !c.stopped.Load() {
+		if err := c.admit(); err != nil {
+			return err
+		}
+		n, err := syscall.EpollWait(c.epoll, events, 50)
+		if err != nil && err != syscall.EINTR {
+			return fmt.Errorf("wait for answers: %w", err)
+		}
+		for i := range max(n, 0) {
+			d := &c.devices[events[i].Fd]
+			if err := c.readable(d); err != nil {
+				c.fail(d, err.Error())
+			}
+		}
+	}
+	return nil
+}
+
+// admit lets further devices in, and those again whose requests failed.
+func (c *crowd) admit() error {
+	now := time.Now()
+	for len(c.again) > 0 && now.After(c.again[0].at) {
+		d := &c.devices[c.again[0].device]
+		c.again = c.again[1:]
+		if err := c.next(d); err != nil {
+			c.fail(d, err.Error())
+		}
+	}
+	for c.inGate < gateWidth && c.entered < len(c.devices) {
+		d := &c.devices[c.entered]
+		c.entered++
+		c.inGate++
+		d.stage = filtering
+		if err := c.next(d); err != nil {
+			c.fail(d, err.Error())
+		}
+	}
+	if now.Sub(c.told) > 10*time.Second && !c.ready {
+		c.told = now
+		fmt.Fprintf(os.Stderr, "%d of %d devices wait\n", c.present, len(c.devices))
+	}
+	if c.present == len(c.devices) && !c.ready {
+		c.ready = true
+		if _, err := fmt.Println("ready"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fail notes a failure; the device tries again a little later.
+func (c *crowd) fail(d *device, why string) {
+	c.result.Failures++
+	c.result.LastFailure = why
+	if c.result.Failures <= 20 {
+		fmt.Fprintf(os.Stderr, "device %d of %d: %s\n", c.spec.Device, d.person, why)
+	}
+	c.hangUp(d)
+	c.again = append(c.again, retry{time.Now().Add(retryAfter), d.person})
+}
+
+func (c *crowd) hangUp(d *device) {
+	if d.fd >= 0 {
+		_ = syscall.Close(d.fd) // epoll forgets it with that
+	}
+	d.fd, d.partial = -1, nil
+}
+
+// next sends the request that a device's stage asks for.
+func (c *crowd) next(d *device) error {
+	if d.fd < 0 {
+		if err := c.connect(d); err != nil {
+			return err
+		}
+	}
+	switch d.stage {
+	case filtering:
+		c.out = appendRequest(c.out[:0], "POST", "/_matrix/client/v3/user/"+url.PathEscape(userName(d.person))+"/filter", d.token, []byte(webFilter))
+	case arriving:
+		c.out = appendRequest(c.out[:0], "GET", "/_matrix/client/v3/sync?timeout=0&filter="+d.filter, d.token, nil)
+	default:
+		target := append(make([]byte, 0, 128), "/_matrix/client/v3/sync?timeout="...)
+		target = strconv.AppendInt(target, pollTimeout.Milliseconds(), 10)
+		target = append(append(target, "&filter="...), d.filter...)
+		target = append(append(target, "&since="...), d.since...)
+		c.out = appendRequest(c.out[:0], "GET", string(target), d.token, nil)
+	}
+	n, err := syscall.Write(d.fd, c.out)
+	if err == nil && n < len(c.out) {
+		err = io.ErrShortWrite // a request is small, and nothing else is on its way
+	}
+	return err
+}
+
+// connect opens a device's connection.
+func (c *crowd) connect(d *device) error {
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("make a socket: %w", err)
+	}
+	d.fd = fd
+	if err := syscall.Connect(fd, c.address); err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	e := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLRDHUP, Fd: int32(d.person)}
+	return errors.Join(syscall.SetNonblock(fd, true), syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1),
+		syscall.EpollCtl(c.epoll, syscall.EPOLL_CTL_ADD, fd, &e))
+}
+
+// readable reads what has come, and goes on when it is a whole answer.
+func (c *crowd) readable(d *device) error {
+	if d.fd < 0 {
+		return nil // closed a moment ago
+	}
+	n, err := syscall.Read(d.fd, c.in)
+	switch {
+	case err == syscall.EAGAIN || err == syscall.EINTR:
+		return nil
+	case err != nil:
+		return fmt.Errorf("read an answer: %w", err)
+	case n == 0:
+		return errors.New("the server closed the connection")
+	}
+	b := c.in[:n]
+	if d.partial != nil {
+		d.partial = append(d.partial, b...)
+		b = d.partial
+	}
+	status, body, length, last, err := parseAnswer(b)
+	switch {
+	case err != nil:
+		return err
+	case length == 0:
+		if d.partial == nil {
+			d.partial = append([]byte(nil), b...)
+		}
+		return nil
+	case status != 200:
+		return fmt.Errorf("%d %s", status, body)
+	}
+	if err := c.take(d, body); err != nil {
+		return err
+	}
+	d.partial = nil
+	if last {
+		c.hangUp(d)
+	}
+	return c.next(d)
+}
+
+// take takes an answer.
+func (c *crowd) take(d *device, body []byte) error {
+	if d.stage == filtering {
+		if d.filter = string(field(body, keyFilterID)); d.filter == "" {
+			return fmt.Errorf("no filter ID in %s", body)
+		}
+		d.stage = arriving
+		return nil
+	}
+	if d.stage == waiting {
+		c.result.Answers++
+		c.see(d, body)
+	}
+	since := field(lastPart(body), keyNextBatch)
+	if len(since) == 0 {
+		if since = field(body, keyNextBatch); len(since) == 0 {
+			return fmt.Errorf("no next_batch in an answer of %d bytes", len(body))
+		}
+	}
+	d.since = append(d.since[:0], since...)
+	if d.stage == arriving {
+		d.stage = waiting
+		c.inGate--
+		c.present++
+	}
+	return nil
+}
+
+// lastPart is where the server puts the token.
+func lastPart(body []byte) []byte { return body[max(0, len(body)-256):] }
+
+// receiptRooms have so many members at most, and every tenth delivery there is read.
+const receiptRooms, receiptEvery = 100, 10
+
+// see notes the messages of an answer and marks some of them as read.
+func (c *crowd) see(d *device, body []byte) {
+	now := time.Now().UnixNano()
+	eachStamp(body, func(due int64, room int, rest []byte) {
+		if room >= len(c.spec.Rooms) || due < c.spec.Epoch {
+			return
+		}
+		c.records = append(c.records, record{
+			DueMS: uint32((due - c.spec.Epoch) / 1e6), LatencyUS: uint32(max(now-due, 0) / 1000), Room: uint32(room),
+		})
+		if c.spec.Rooms[room].Members > receiptRooms {
+			return
+		}
+		if c.turn++; c.turn%receiptEvery != 0 {
+			return
+		}
+		eventID := field(rest, keyEventID)
+		target := "/_matrix/client/v3/rooms/" + url.PathEscape(c.spec.Rooms[room].ID) + "/receipt/m.read/" + url.PathEscape(string(eventID))
+		select {
+		case c.receipts.jobs <- job{method: "POST", target: target, token: d.token, body: []byte("{}"), done: c.receiptDone}:
+			c.result.Receipts++
+		default:
+			c.lost.Add(1)
+		}
+	})
+}
+
+func (c *crowd) receiptDone(err error) {
+	if err != nil && c.failed.Add(1) <= 5 {
+		fmt.Fprintf(os.Stderr, "receipt: %v\n", err)
+	}
+}

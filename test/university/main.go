@@ -1,0 +1,139 @@
+// Command university plays the reference institution against real servers: all
+// its accounts and rooms in PostgreSQL, three devices of everybody who is
+// connected in long polls, and the messages, typing and receipts of a busy hour,
+// first against one instance, then against three behind three HAProxy processes.
+//
+// It owns the databases and processes that it starts, and writes the table
+// docs/university.md and the plot docs/img/university.png. It never judges by
+// the answer to a send: what counts is when each device has the message in its
+// hands, by a time that the message carries, read by one clock. A delivery that
+// does not come is missed, whatever the quantiles of the others say.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "university:", err)
+		os.Exit(1)
+	}
+}
+
+// options are what is measured and where.
+type options struct {
+	binary, postgres, haproxy string
+	docs                      string
+	profiles                  string
+	people, online            int
+	history                   int
+	minutes, rate, peak       float64
+	burst                     time.Duration
+	fresh                     bool
+	runs                      map[string]bool
+}
+
+// The two runs.
+const (
+	runOne   = "one"
+	runThree = "three"
+)
+
+func run(args []string) error {
+	if len(args) == 2 && args[0] == "crowd" {
+		return runCrowd(args[1])
+	}
+	if len(args) == 2 && args[0] == "speak" {
+		return runSpeakers(args[1])
+	}
+	o := options{runs: map[string]bool{}}
+	flags := flag.NewFlagSet("university", flag.ContinueOnError)
+	flags.StringVar(&o.binary, "binary", "bin/stoa", "the server under test")
+	flags.StringVar(&o.postgres, "postgres", os.Getenv("STOA_TEST_POSTGRES"), "postgres:// URL of a cluster in which databases may be made (STOA_TEST_POSTGRES)")
+	flags.StringVar(&o.haproxy, "haproxy", "deploy/haproxy.cfg", "configuration of the balancers")
+	flags.StringVar(&o.docs, "docs", "", "folder for university.md and img/university.png; none are written without it")
+	flags.StringVar(&o.profiles, "profiles", "", "folder for CPU profiles of the instances, taken in the middle of each run")
+	flags.IntVar(&o.people, "people", 26015, "accounts; rooms are fewer as they are")
+	flags.IntVar(&o.online, "online", 0, "people connected with three devices each (0: 7800 of 26015)")
+	flags.IntVar(&o.history, "history", 20, "messages in each room before the runs")
+	flags.Float64Var(&o.minutes, "minutes", 10, "length of each measured run")
+	flags.Float64Var(&o.rate, "rate", 50, "messages/s, a fifth more or less in the course of a minute")
+	flags.Float64Var(&o.peak, "peak", 200, "messages/s in a burst")
+	flags.DurationVar(&o.burst, "burst", 5*time.Second, "length of the burst in each minute")
+	flags.BoolVar(&o.fresh, "fresh", false, "write the data anew though the cluster has them")
+	runs := flags.String("runs", runOne+","+runThree, "runs to make: one instance, three instances")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	for _, name := range strings.Split(*runs, ",") {
+		if name != runOne && name != runThree {
+			return fmt.Errorf("no run %q", name)
+		}
+		o.runs[name] = true
+	}
+	if o.online == 0 {
+		o.online = o.people * 7800 / 26015
+	}
+	if o.postgres == "" {
+		return errors.New("a PostgreSQL cluster is needed: use scripts/university")
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return measure(ctx, o)
+}
+
+// oneLimit is how many connections one instance can hold beside its other files,
+// of which a process may have 20,000.
+const oneLimit = 19000
+
+// measure writes the data and makes the runs.
+func measure(ctx context.Context, o options) error {
+	plan := newPlan(o.people, o.online, o.history)
+	template, err := prepare(ctx, o, plan)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "stoa-university-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	var results []*result
+	for _, name := range []string{runOne, runThree} {
+		if !o.runs[name] {
+			continue
+		}
+		devices := devicesOfEach * o.online
+		if name == runOne {
+			devices = min(devices, oneLimit)
+		}
+		r, err := measureRun(ctx, o, plan, template, dir, name, devices)
+		if err != nil {
+			return fmt.Errorf("run with %s: %w", name, err)
+		}
+		results = append(results, r)
+	}
+	missed := printReport(os.Stdout, results)
+	if o.docs != "" {
+		if err := writeDocs(o, results); err != nil {
+			return err
+		}
+	}
+	if missed > 0 {
+		return fmt.Errorf("%d bounds are missed", missed)
+	}
+	return nil
+}
+
+func progress(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, time.Now().Format("15:04:05 ")+format+"\n", args...)
+}

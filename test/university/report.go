@@ -1,0 +1,201 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The bounds of a run.
+const (
+	boundLatency = 250.0           // ms, p99 without the room of all
+	boundAll     = 3 * time.Second // the last delivery of a message to all
+	boundMemory  = int64(4) << 30  // of all instances together
+	boundSeed    = 15 * time.Minute
+)
+
+// line is a row of the table: what it says of a run, and whether that is within
+// its bound.
+type line struct {
+	name  string
+	value func(*result) string
+	met   func(*result) bool // nil for what has no bound
+	bound string
+}
+
+func percent(cpu time.Duration, r *result) string {
+	return fmt.Sprintf("%.0f %%", 100*cpu.Seconds()/(r.seconds+tail.Seconds()))
+}
+
+func mebibytes(n int64) string { return fmt.Sprintf("%d MiB", n>>20) }
+
+func ms(v float64) string { return fmt.Sprintf("%.1f ms", v) }
+
+func (q quantiles) String() string {
+	return fmt.Sprintf("%.1f / %.1f / %.1f ms", q.p50, q.p95, q.p99)
+}
+
+func (r *result) messages() (n int) {
+	for _, m := range r.speech.Messages {
+		n += m
+	}
+	return n
+}
+
+func (r *result) deliveries() (seen, expected int) {
+	for k := range kinds {
+		seen += r.seen[k]
+		expected += r.expected[k]
+	}
+	return seen, expected
+}
+
+func (r *result) slowestToAll() time.Duration {
+	if len(r.lastToAll) == 0 {
+		return 0
+	}
+	return slices.Max(r.lastToAll)
+}
+
+// table is what is printed and written.
+func table() []line {
+	lines := []line{
+		{"people connected", func(r *result) string { return fmt.Sprint(r.people) }, nil, ""},
+		{"connections", func(r *result) string { return fmt.Sprint(r.devices) }, nil, ""},
+		{"until all had synced and waited", func(r *result) string { return fmt.Sprintf("%.0f s", r.connected.Seconds()) }, nil, ""},
+		{"length of the measured run", func(r *result) string { return fmt.Sprintf("%.0f s", r.seconds) }, nil, ""},
+		{"messages", func(r *result) string { return fmt.Sprint(r.messages()) }, nil, ""},
+		{"messages/s, average", func(r *result) string { return fmt.Sprintf("%.1f", float64(r.messages())/r.seconds) }, nil, ""},
+		{"sends that failed", func(r *result) string { return fmt.Sprint(r.speech.Failed) }, func(r *result) bool { return r.speech.Failed == 0 }, "0"},
+		{"typing notices set and unset", func(r *result) string { return fmt.Sprint(r.speech.Typing) }, nil, ""},
+		{"receipts/s, average", func(r *result) string { return fmt.Sprintf("%.1f", float64(r.crowd.Receipts)/r.seconds) }, nil, ""},
+		{"receipts that failed", func(r *result) string { return fmt.Sprint(r.crowd.ReceiptsLost + r.crowd.ReceiptsFailed) }, nil, ""},
+		{"syncs that failed", func(r *result) string { return fmt.Sprint(r.crowd.Failures) }, nil, ""},
+		{"answers to syncs/s, average", func(r *result) string {
+			return fmt.Sprintf("%.0f", float64(r.crowd.Answers)/(r.seconds+tail.Seconds()))
+		}, nil, ""},
+		{"deliveries (a message on a device)", func(r *result) string { n, _ := r.deliveries(); return fmt.Sprint(n) }, nil, ""},
+		{"deliveries that did not come", func(r *result) string { n, of := r.deliveries(); return fmt.Sprint(of - n) },
+			func(r *result) bool { n, of := r.deliveries(); return n == of && n > 0 }, "0"},
+		{"send to acknowledged, p50 / p99", func(r *result) string { return fmt.Sprintf("%.1f / %.1f ms", r.speech.AckP50, r.speech.AckP99) }, nil, ""},
+		{"**send to seen, p50**", func(r *result) string { return ms(r.latency.p50) }, nil, ""},
+		{"**send to seen, p95**", func(r *result) string { return ms(r.latency.p95) }, nil, ""},
+		{"**send to seen, p99**", func(r *result) string { return ms(r.latency.p99) }, func(r *result) bool { return r.latency.p99 <= boundLatency }, "≤ 250 ms"},
+		{"send to seen, p99.9 / slowest", func(r *result) string { return fmt.Sprintf("%.0f / %.0f ms", r.latency.p999, r.latency.slowest) }, nil, ""},
+		{"… of what was sent in bursts, p50 / p95 / p99", func(r *result) string { return r.inBursts.String() }, nil, ""},
+		{"… of what was sent between them", func(r *result) string { return r.between.String() }, nil, ""},
+	}
+	for _, k := range []kind{course, faculty, campus} {
+		lines = append(lines, line{"… in rooms " + k.String(), func(r *result) string { return r.ofKind[k].String() }, nil, ""})
+	}
+	return append(lines, []line{
+		{"**room of all: last delivery**, slowest of its messages", func(r *result) string { return fmt.Sprintf("%.0f ms", r.slowestToAll().Seconds()*1000) },
+			func(r *result) bool { return r.slowestToAll() <= boundAll }, "≤ 3 s"},
+		{"room of all: last deliveries, median", func(r *result) string { return fmt.Sprintf("%.0f ms", quantile(slices.Clone(r.lastToAll), .5)) }, nil, ""},
+		{"**memory of the instances together**, most", func(r *result) string { return mebibytes(r.most.servers.memory) },
+			func(r *result) bool { return r.most.servers.memory <= boundMemory }, "≤ 4096 MiB"},
+		{"… when all waited, before the first message", func(r *result) string { return mebibytes(r.idle.memory) }, nil, ""},
+		{"memory of PostgreSQL (shared parts once), most", func(r *result) string { return mebibytes(r.most.database.memory) }, nil, ""},
+		{"memory of the balancers, most", func(r *result) string { return mebibytes(r.most.balancers.memory) }, nil, ""},
+		{"CPU of the instances together, of one core", func(r *result) string { return percent(r.used.servers.cpu, r) }, nil, ""},
+		{"CPU of PostgreSQL", func(r *result) string { return percent(r.used.database.cpu, r) }, nil, ""},
+		{"CPU of the balancers", func(r *result) string { return percent(r.used.balancers.cpu, r) }, nil, ""},
+		{"CPU of the clients, first syncs included", func(r *result) string { return fmt.Sprintf("%.0f s", r.clientCPU.Seconds()) }, nil, ""},
+		{"writing the data (once)", func(r *result) string { return fmt.Sprintf("%.0f s", r.seeded.took.Seconds()) },
+			func(r *result) bool { return r.seeded.took <= boundSeed }, "≤ 900 s"},
+		{"size of the database", func(r *result) string { return mebibytes(r.seeded.bytes) }, nil, ""},
+	}...)
+}
+
+func (l *line) cell(r *result) (text string, missed bool) {
+	text = l.value(r)
+	if l.met == nil {
+		return text, false
+	}
+	if l.met(r) {
+		return text + ", met", false
+	}
+	return text + ", **missed**", true
+}
+
+// printReport prints the table and gives how many bounds are missed.
+func printReport(w io.Writer, results []*result) (missed int) {
+	for _, r := range results {
+		fmt.Fprintf(w, "\n%s\n", r.title())
+		for _, l := range table() {
+			text, bad := l.cell(r)
+			if bad {
+				missed++
+			}
+			fmt.Fprintf(w, "  %-55s %s %s\n", strings.ReplaceAll(l.name, "**", ""), strings.ReplaceAll(text, "**", ""), l.bound)
+		}
+		if f := r.crowd.LastFailure; f != "" {
+			fmt.Fprintln(w, "  last failure of a sync:", f)
+		}
+		if f := r.speech.LastFailure; f != "" {
+			fmt.Fprintln(w, "  last failure of a send:", f)
+		}
+	}
+	return missed
+}
+
+func (r *result) title() string {
+	if r.instances == 1 {
+		return "one instance"
+	}
+	return "three instances, three HAProxy"
+}
+
+// writeDocs writes the page and the plot.
+func writeDocs(o options, results []*result) error {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, intro, o.people, o.rate*0.8, o.rate*1.2, o.burst.Seconds(), o.peak)
+	b.WriteString("\n|  |")
+	for _, r := range results {
+		b.WriteString(" " + r.title() + " |")
+	}
+	b.WriteString(" bound |\n|---|" + strings.Repeat("---:|", len(results)) + "---|\n")
+	for _, l := range table() {
+		b.WriteString("| " + l.name + " |")
+		for _, r := range results {
+			text, _ := l.cell(r)
+			b.WriteString(" " + text + " |")
+		}
+		b.WriteString(" " + l.bound + " |\n")
+	}
+	b.WriteString(reading)
+	if err := os.MkdirAll(filepath.Join(o.docs, "img"), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(o.docs, "university.md"), b.Bytes(), 0o644); err != nil {
+		return err
+	}
+	return writePlot(filepath.Join(o.docs, "img", "university.png"), results)
+}
+
+const intro = `# A university on two cores
+
+This page is written by ` + "`make university`" + `, which measures the reference institution: %d accounts in rooms of courses
+(up to 50 members), of faculties (up to 500 and up to 3,000) and one of all, in PostgreSQL. A part of them is connected with
+three devices each, and every device is in a long poll as web clients are. They send %.0f to %.0f messages a second and in
+each minute for %.0f s %.0f: 90 %% of them in rooms up to 50 members, 9 %% up to 500, 1 %% up to 3,000, and one message a
+minute to all. Before one message in five somebody is seen to type, and one in ten deliveries in rooms up to 100 is marked as
+read.
+
+Servers, PostgreSQL, balancers and all clients share the machine. One process may have 20,000 open files, so one
+instance gets 19,000 connections, and three behind three HAProxy processes (` + "`deploy/haproxy.cfg`" + `) get all. A
+message carries the moment at which it was due; its latency ends when a device has read the answer that holds it.
+
+![Latency over the runs](img/university.png)
+`
+
+const reading = `
+Sizes of rooms are spread evenly over their logarithm. CPU is of one core (two are there), over the measured run and the 10 s
+after it. Memory is resident memory; that of PostgreSQL counts what its processes share once. The room of all is not in the
+quantiles, but what it does to other messages is.
+`

@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// world is what runs in one run beside the clients.
+type world struct {
+	dir        string
+	instances  []*instance
+	balancers  []*process
+	postmaster int
+	addresses  []string // where clients connect, by device in turn
+}
+
+type instance struct {
+	*process
+	listen, admin string
+}
+
+// startWorld starts one instance, or three with three balancers before them.
+func startWorld(ctx context.Context, o options, dir, database string, instances int) (w *world, err error) {
+	w = &world{dir: dir}
+	defer func() {
+		if err != nil {
+			w.stop()
+		}
+	}()
+	if w.postmaster, err = postmaster(ctx, o.postgres); err != nil {
+		return w, err
+	}
+	for n := range instances {
+		if err := w.startInstance(o, n, database); err != nil {
+			return w, err
+		}
+	}
+	if instances == 1 {
+		w.addresses = []string{w.instances[0].listen}
+		return w, nil
+	}
+	for n := range devicesOfEach {
+		if err := w.startBalancer(o, n); err != nil {
+			return w, err
+		}
+	}
+	return w, nil
+}
+
+func (w *world) startInstance(o options, n int, database string) error {
+	in := &instance{}
+	w.instances = append(w.instances, in)
+	var err1, err2 error
+	in.listen, err1 = freeAddress()
+	in.admin, err2 = freeAddress()
+	binary, err3 := filepath.Abs(o.binary)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return err
+	}
+	name := string(rune('a' + n))
+	cmd := exec.Command(binary, "serve")
+	cmd.Dir = w.dir
+	cmd.Env = append(os.Environ(), "STOA_SERVER_NAME="+serverName, "STOA_INSTANCE="+name, "STOA_CLIENT_LISTEN="+in.listen,
+		"STOA_ADMIN_LISTEN="+in.admin, "STOA_DATA_DIR="+filepath.Join(w.dir, name), "STOA_DATABASE="+database,
+		"STOA_TRUSTED_PROXIES=127.0.0.1", "STOA_RATE_LIMITS=off", "STOA_REGISTRATION=closed", "STOA_LOG_LEVEL=warn")
+	var err error
+	if in.process, err = launch("instance-"+name, w.dir, cmd); err != nil {
+		return err
+	}
+	return in.await("http://" + in.listen + "/_matrix/client/versions")
+}
+
+func (w *world) startBalancer(o options, n int) error {
+	listen, err1 := freeAddress()
+	config, err2 := filepath.Abs(o.haproxy)
+	me, err3 := user.Current()
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return err
+	}
+	cmd := exec.Command("haproxy", "-db", "-f", config)
+	cmd.Env = append(os.Environ(), "STOA_BIND="+listen)
+	if me.Uid != "0" {
+		cmd.Env = append(cmd.Env, "STOA_BALANCER_USER="+me.Username)
+	}
+	for i, in := range w.instances {
+		cmd.Env = append(cmd.Env, fmt.Sprintf("STOA_%d=%s", i+1, in.listen))
+	}
+	p, err := launch(fmt.Sprintf("haproxy-%d", n+1), w.dir, cmd)
+	if err != nil {
+		return err
+	}
+	w.balancers, w.addresses = append(w.balancers, p), append(w.addresses, listen)
+	return p.await("http://" + listen + "/_matrix/client/versions")
+}
+
+func (w *world) stop() {
+	var g sync.WaitGroup
+	for _, p := range w.processes() {
+		g.Go(p.stop)
+	}
+	g.Wait()
+}
+
+func (w *world) processes() []*process {
+	all := append([]*process(nil), w.balancers...)
+	for _, in := range w.instances {
+		if in.process != nil {
+			all = append(all, in.process)
+		}
+	}
+	return all
+}
+
+// consumption is what the parts of a world take of the machine.
+type consumption struct{ servers, balancers, database usage }
+
+func (w *world) consumption() (c consumption, err error) {
+	add := func(to *usage, p *process) {
+		u, e := usageOf(p.cmd.Process.Pid)
+		err = errors.Join(err, e)
+		to.cpu += u.cpu
+		to.memory += u.memory
+	}
+	for _, in := range w.instances {
+		add(&c.servers, in.process)
+	}
+	for _, b := range w.balancers {
+		add(&c.balancers, b)
+	}
+	if err != nil {
+		return c, err
+	}
+	c.database, err = usageOfCluster(w.postmaster)
+	return c, err
+}
+
+// sampler keeps the most memory that was taken.
+type sampler struct {
+	stop chan struct{}
+	done chan struct{}
+	most consumption
+	err  error
+}
+
+func (w *world) sample() *sampler {
+	s := &sampler{stop: make(chan struct{}), done: make(chan struct{})}
+	go func() {
+		defer close(s.done)
+		t := time.NewTicker(2 * time.Second)
+		defer t.Stop()
+		for {
+			c, err := w.consumption()
+			if err != nil {
+				s.err = err
+				return
+			}
+			s.most.servers.memory = max(s.most.servers.memory, c.servers.memory)
+			s.most.balancers.memory = max(s.most.balancers.memory, c.balancers.memory)
+			s.most.database.memory = max(s.most.database.memory, c.database.memory)
+			select {
+			case <-t.C:
+			case <-s.stop:
+				return
+			}
+		}
+	}()
+	return s
+}
+
+// end gives what was seen.
+func (s *sampler) end() (consumption, error) {
+	close(s.stop)
+	<-s.done
+	return s.most, s.err
+}
+
+// profile writes CPU and heap profiles of all instances.
+func (w *world) profile(folder, run string, length time.Duration) error {
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return err
+	}
+	errs := make([]error, len(w.instances))
+	var g sync.WaitGroup
+	for i, in := range w.instances {
+		g.Go(func() {
+			for _, what := range []string{fmt.Sprintf("profile?seconds=%d", int(length.Seconds())), "heap"} {
+				file := filepath.Join(folder, fmt.Sprintf("%s-%s-%.4s.pprof", run, in.name, what))
+				errs[i] = errors.Join(errs[i], download("http://"+in.admin+"/debug/pprof/"+what, file))
+			}
+		})
+	}
+	g.Wait()
+	return errors.Join(errs...)
+}
+
+func download(url, file string) error {
+	res, err := http.Get(url)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", url, res.Status)
+	}
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, res.Body)
+	return errors.Join(err, f.Close())
+}
