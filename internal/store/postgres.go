@@ -68,6 +68,7 @@ func openPostgres(ctx context.Context, opt *Options) (engine, error) {
 			params[name] = value
 		}
 	}
+	config.ConnConfig.DialFunc = pgDialer().DialContext
 	config.ConnConfig.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: 2 * time.Second}
 	}
