@@ -2,6 +2,7 @@ package httpkit
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -21,12 +22,13 @@ func (m *Mux) behind(x *exchange, r *http.Request) bool {
 	ctx, cancel := context.WithTimeout(r.Context(), barrierPatience)
 	defer cancel()
 	err := m.barrier(ctx)
-	if err == nil {
+	switch {
+	case err == nil:
 		return false
+	case r.Context().Err() != nil:
+		x.fail(r.Context().Err())
+	default:
+		x.fail(mxerr.TryAgain("The server can't reach its database; try again").Because(fmt.Errorf("wait for what is newest: %w", err)))
 	}
-	if r.Context().Err() == nil {
-		m.log.Warn("a request could not be served from what is newest", "route", x.route.Pattern, "err", err)
-	}
-	x.fail(mxerr.New(http.StatusServiceUnavailable, mxerr.CodeUnknown, "The server can't reach its database; try again").Because(err))
 	return true
 }

@@ -240,8 +240,10 @@ func translate(err error) *mxerr.Error {
 	switch {
 	case errors.Is(err, store.ErrBusy), errors.Is(err, store.ErrConflict):
 		return busy
+	case errors.Is(err, store.ErrUnreachable), errors.Is(err, store.ErrSnapshotTooOld):
+		return mxerr.TryAgain("The server can't reach its database; try again")
 	case errors.Is(err, store.ErrClosed), errors.Is(err, store.ErrOutcomeUnknown):
-		return mxerr.New(http.StatusServiceUnavailable, mxerr.CodeUnknown, "The server could not finish this request; try again")
+		return mxerr.TryAgain("The server could not finish this request; try again")
 	}
 	return nil
 }

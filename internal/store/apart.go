@@ -32,7 +32,7 @@ func (a *apart) use(ctx context.Context, f func(*pgConn) error) error {
 	if a.c == nil || a.c.pc.IsClosed() {
 		c, err := pgconn.ConnectConfig(ctx, &a.engine.config.Config)
 		if err != nil {
-			return err
+			return unreachable(err)
 		}
 		a.c = newPgConn(c)
 		if a.setup != "" {

@@ -65,7 +65,7 @@ func (c *pgConn) ensure(s *Stmt, one bool) (*pgStmt, error) {
 	}
 	sd, err := c.pc.Prepare(c.ctx, name, text, nil)
 	if err != nil {
-		return nil, fmt.Errorf("prepare %q: %w", s.text, err)
+		return nil, fmt.Errorf("prepare %q: %w", s.text, unreachable(err))
 	}
 	p := &pgStmt{text: s.text, sd: sd, formats: make([]int16, len(sd.Fields))}
 	for i, f := range sd.Fields {
@@ -263,7 +263,7 @@ func (c *pgConn) fault(s *Stmt, err error) error {
 			return fmt.Errorf("%w: %q", errNotOne, s.text)
 		}
 	}
-	return fmt.Errorf("%q: %w", s.text, err)
+	return fmt.Errorf("%q: %w", s.text, unreachable(err))
 }
 
 // errNotOne says that a write which must touch exactly one row did not.
@@ -391,4 +391,6 @@ func (p *pipe) run() (failed int, err error) {
 	return failed, err
 }
 
-func (c *pgConn) lost(err error) error { return fmt.Errorf("connection to PostgreSQL: %w", err) }
+func (c *pgConn) lost(err error) error {
+	return fmt.Errorf("connection to PostgreSQL: %w", unreachable(err))
+}

@@ -121,7 +121,7 @@ var (
 func (e *postgresEngine) acquire(ctx context.Context) (c *pgConn, give func(), err error) {
 	p, err := e.pool.Acquire(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, unreachable(err)
 	}
 	data := p.Conn().PgConn().CustomData()
 	c, ok := data["stoa"].(*pgConn)
@@ -240,7 +240,7 @@ func (e *postgresEngine) connect() error {
 	config.RuntimeParams["idle_in_transaction_session_timeout"] = groupIdle
 	c, err := pgconn.ConnectConfig(e.ctx, config)
 	if err != nil {
-		return err
+		return unreachable(err)
 	}
 	e.c = newPgConn(c)
 	return nil

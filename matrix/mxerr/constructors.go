@@ -358,3 +358,11 @@ func WrongRoomKeysVersion(format string, args ...any) *Error {
 func UnknownPos(format string, args ...any) *Error {
 	return New(http.StatusBadRequest, CodeUnknownPos, format, args...)
 }
+
+// TryAgain makes M_UNKNOWN (503) for what another try in a second, perhaps by
+// another server behind the same balancer, may do.
+func TryAgain(message string) *Error {
+	e := New(http.StatusServiceUnavailable, CodeUnknown, "%s", message)
+	e.RetryAfter = time.Second
+	return e
+}

@@ -24,7 +24,7 @@ type Error struct {
 	Code string
 	// Message is the public text.
 	Message string
-	// RetryAfter is the time to wait before another try; 0 if none is given. Only M_LIMIT_EXCEEDED has one.
+	// RetryAfter is the time to wait before another try; 0 if none is given. M_LIMIT_EXCEEDED and TryAgain have one.
 	RetryAfter time.Duration
 	// Extra holds more public keys of the answer; nil if there are none.
 	Extra map[string]any
