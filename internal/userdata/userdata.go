@@ -81,7 +81,7 @@ type User struct {
 func (d *Data) change(ctx context.Context, what string, user User, build func(*store.Read, *store.Change) error) (at store.Position, err error) {
 	for range maxTries {
 		c := store.NewChange()
-		err := d.store.Read(ctx, func(r *store.Read) error {
+		err = d.store.Read(ctx, func(r *store.Read) error {
 			head, err := r.UserHead(user.Num)
 			if err != nil {
 				return err
