@@ -1,6 +1,7 @@
 package clientapi
 
 import (
+	"encoding/json"
 	"net/http"
 	"time"
 
@@ -74,17 +75,17 @@ func (a *API) sendReceipt(r *http.Request) (httpkit.Empty, error) {
 		return none, mxerr.InvalidParam("%q is not an event ID", r.PathValue("eventId")).Because(err)
 	}
 	var body struct {
-		ThreadID *string `json:"thread_id"`
+		ThreadID json.RawMessage `json:"thread_id"`
 	}
 	if err := httpkit.ReadOptionalJSON(r, &body); err != nil {
 		return none, err
 	}
 	receipt := ephemeral.Receipt{Type: r.PathValue("receiptType"), EventID: eventID}
 	if body.ThreadID != nil {
-		if *body.ThreadID == "" {
-			return none, mxerr.InvalidParam("thread_id is empty")
+		// What is no string has an errcode of its own here.
+		if err := json.Unmarshal(body.ThreadID, &receipt.Thread); err != nil || receipt.Thread == "" {
+			return none, mxerr.InvalidParam("thread_id must be a string that is not empty")
 		}
-		receipt.Thread = *body.ThreadID
 	}
 	return none, a.receipts.Send(r.Context(), ephemeralUser(caller), roomID, receipt)
 }

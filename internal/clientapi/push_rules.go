@@ -45,11 +45,11 @@ func (a *API) pushRulesGlobal(r *http.Request) (*pushrule.RuleSet, error) {
 //
 // Spec: client-server-api#get_matrixclientv3pushrulesglobalkindruleid
 func (a *API) pushRule(r *http.Request) (pushrule.Rule, error) {
-	kind, err := pushrule.ParseKind(r.PathValue("kind"))
+	rules, err := a.callersRules(r)
 	if err != nil {
 		return pushrule.Rule{}, err
 	}
-	rules, err := a.callersRules(r)
+	kind, err := pushrule.ParseKind(r.PathValue("kind"))
 	if err != nil {
 		return pushrule.Rule{}, err
 	}

@@ -70,17 +70,21 @@ func (x *Receipts) Send(ctx context.Context, user User, roomID id.RoomID, receip
 		return err
 	}
 	var rows []store.Receipt
-	for _, receipt := range receipts {
+	var fullyRead []id.EventID
+	for _, receipt := range receipts { // all are checked before the first is written
 		row, err := x.row(ctx, user, roomID, num, receipt)
 		if err != nil {
 			return err
 		}
 		if receipt.Type == TypeFullyRead {
-			if err := x.data.SetFullyRead(ctx, user, roomID, receipt.EventID); err != nil {
-				return err
-			}
+			fullyRead = append(fullyRead, receipt.EventID)
 		} else if ahead(row, have) {
 			rows = append(rows, row)
+		}
+	}
+	for _, eventID := range fullyRead {
+		if err := x.data.SetFullyRead(ctx, user, roomID, eventID); err != nil {
+			return err
 		}
 	}
 	if len(rows) == 0 {
