@@ -128,18 +128,24 @@ func digest(text string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// resume loads the session of an earlier request; store.ErrNotFound if there is
-// none.
-func (a *Auth) resume(ctx context.Context, s *uiaSession, session string) error {
+// uiaSession loads a session by what the client has of it; store.ErrNotFound if
+// there is none, or it has ended.
+func (a *Auth) uiaSession(ctx context.Context, session string) (row store.UIASession, hash Hash, err error) {
 	if len(session) > maxTokenBytes {
-		return store.ErrNotFound
+		return row, hash, store.ErrNotFound
 	}
-	hash := HashOf(session)
-	var row store.UIASession
-	err := a.store.Read(ctx, func(r *store.Read) (err error) {
+	hash = HashOf(session)
+	err = a.store.Read(ctx, func(r *store.Read) (err error) {
 		row, err = r.UIASession(hash[:], a.clock().UnixMilli())
 		return err
 	})
+	return row, hash, err
+}
+
+// resume loads the session of an earlier request; store.ErrNotFound if there is
+// none.
+func (a *Auth) resume(ctx context.Context, s *uiaSession, session string) error {
+	row, hash, err := a.uiaSession(ctx, session)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -189,10 +190,13 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 		Receipts:     ephemeral.NewReceipts(s.store, s.rooms, readMarks{s.data}, time.Now),
 		Hub:          srv.hub,
 	})
-	pages := webui.Routes(webui.Options{
+	pages, err := webui.Routes(webui.Options{
 		ServerName: cfg.ServerName, PublicURL: cfg.PublicURL,
-		MayRegister: cfg.Registration != config.RegistrationClosed,
+		MayRegister: cfg.Registration != config.RegistrationClosed, Terms: terms(cfg.Terms), Auth: callers,
 	})
+	if err != nil {
+		return nil, fmt.Errorf("build pages: %w", err)
+	}
 
 	opts := httpkit.Options{
 		Log: log, Instance: cfg.Instance, TrustedProxies: cfg.TrustedProxies, Translate: translate,
@@ -215,7 +219,7 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 	if cfg.RateLimits {
 		opts.AddressLimits = httpkit.DefaultAddressLimits(time.Now)
 	}
-	client, err := httpkit.NewMux(opts, api.Routes(), clientapi.LegacyRoutes(api.Routes()), pages, srv.readiness())
+	client, err := httpkit.NewMux(opts, api.Routes(), clientapi.LegacyRoutes(slices.Concat(api.Routes(), pages)), pages, srv.readiness())
 	if err != nil {
 		return nil, fmt.Errorf("build client routes: %w", err)
 	}

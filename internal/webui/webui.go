@@ -1,23 +1,45 @@
 // Package webui serves the pages that this server has for people with a browser.
 //
-// It owns its files, which are inside the binary, and the address "/". It never
-// reads the store or decides anything: a page learns what it shows from the
-// settings, or from the client-server API as any client does. Pages load nothing
-// from elsewhere.
+// It owns its files, which are inside the binary, and the addresses of the pages. It
+// never touches the store: a page learns what it shows from the settings, from package
+// auth, or from the client-server API as any client does. Pages load nothing from
+// elsewhere, and run no script but those of this package.
 package webui
 
 import (
-	_ "embed" // for the page
-	"html"
+	"bytes"
+	"crypto/sha256"
+	_ "embed" // for the pages
+	"encoding/base64"
+	"fmt"
+	"html/template"
 	"net/http"
-	"strings"
 
+	"stoa/internal/auth"
 	"stoa/internal/httpkit"
 	"stoa/matrix/id"
 )
 
-//go:embed landing.html
-var landing string
+var (
+	//go:embed page.css
+	style string
+	//go:embed landing.html
+	landingHTML string
+	//go:embed login.html
+	loginHTML string
+	//go:embed login.js
+	loginScript string
+	//go:embed stage.html
+	stageHTML string
+	//go:embed stage.js
+	stageScript string
+)
+
+var (
+	landingPage = newPage("landing", landingHTML, "")
+	loginPage   = newPage("login", loginHTML, loginScript)
+	stagePage   = newPage("stage", stageHTML, stageScript)
+)
 
 // Options are what the pages show.
 type Options struct {
@@ -26,29 +48,85 @@ type Options struct {
 	PublicURL string
 	// MayRegister says that people can make accounts with their client.
 	MayRegister bool
+	// Terms are those that people must accept to register.
+	Terms auth.Terms
+	Auth  *auth.Auth
 }
 
 // Routes lists the pages.
-func Routes(opt Options) []httpkit.Route {
-	how := "Accounts on this server are made by its administrators. Ask them for one."
-	if opt.MayRegister {
-		how = "You can make an account with your client: choose “create account” there."
+func Routes(opt Options) ([]httpkit.Route, error) {
+	landing, err := landingPage.render(http.StatusOK, content{Server: opt.ServerName, PublicURL: opt.PublicURL, MayRegister: opt.MayRegister})
+	if err != nil {
+		return nil, err
 	}
-	body := []byte(strings.NewReplacer(
-		"{{server}}", html.EscapeString(opt.ServerName.String()),
-		"{{url}}", html.EscapeString(opt.PublicURL),
-		"{{how}}", html.EscapeString(how),
-	).Replace(landing))
-	page := httpkit.Answer{
+	login, err := loginPage.render(http.StatusOK, content{Server: opt.ServerName})
+	if err != nil {
+		return nil, err
+	}
+	stages := &stages{opt}
+	return []httpkit.Route{
+		fixed("/", landing),
+		// Spec: client-server-api#login-fallback
+		fixed("/_matrix/static/client/login/", login),
+		{Method: http.MethodGet, Pattern: stagePattern, Limit: httpkit.LimitLogin, Handler: httpkit.Adapt(stages.show)},
+		{Method: http.MethodPost, Pattern: stagePattern, Limit: httpkit.LimitLogin, Handler: httpkit.Adapt(stages.complete)},
+	}, nil
+}
+
+func fixed(pattern string, a httpkit.Answer) httpkit.Route {
+	return httpkit.Route{
+		Method: http.MethodGet, Pattern: pattern, NoBarrier: true,
+		Handler: httpkit.Adapt(func(*http.Request) (httpkit.Answer, error) { return a, nil }),
+	}
+}
+
+// page is a template with the one script that it may run.
+type page struct {
+	template *template.Template
+	script   string
+	policy   string
+}
+
+// content is what templates show.
+type content struct {
+	Server      id.ServerName
+	PublicURL   string
+	MayRegister bool
+	stage
+
+	Style  template.CSS
+	Script template.JS
+}
+
+func newPage(name, text, script string) *page {
+	// What browsers are asked to run and load: this style, this script, this server.
+	policy := "default-src 'none'; style-src " + hashOf(style) + "; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+	if script != "" {
+		policy += "; connect-src 'self'; script-src " + hashOf(script)
+	}
+	return &page{template: template.Must(template.New(name).Parse(text)), script: script, policy: policy}
+}
+
+// hashOf is a text as a Content-Security-Policy names it.
+func hashOf(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+}
+
+func (p *page) render(status int, c content) (httpkit.Answer, error) {
+	c.Style, c.Script = template.CSS(style), template.JS(p.script)
+	var body bytes.Buffer
+	if err := p.template.Execute(&body, c); err != nil {
+		return httpkit.Answer{}, fmt.Errorf("show page: %w", err)
+	}
+	return httpkit.Answer{
+		Status: status,
 		Header: http.Header{
-			"Content-Security-Policy": {"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"},
+			"Content-Security-Policy": {p.policy},
 			"X-Content-Type-Options":  {"nosniff"},
 			"Referrer-Policy":         {"no-referrer"},
+			"Cache-Control":           {"no-store"},
 		},
-		Body: httpkit.Page{ContentType: "text/html; charset=utf-8", Body: body},
-	}
-	return []httpkit.Route{{
-		Method: http.MethodGet, Pattern: "/", NoBarrier: true,
-		Handler: httpkit.Adapt(func(*http.Request) (httpkit.Answer, error) { return page, nil }),
-	}}
+		Body: httpkit.Page{ContentType: "text/html; charset=utf-8", Body: body.Bytes()},
+	}, nil
 }
