@@ -70,7 +70,9 @@ type Config struct {
 	DataDir string `yaml:"data_dir" env:"STOA_DATA_DIR" default:"./data"`
 
 	// Where everything is kept: the path of a SQLite file, or a postgres://
-	// URL. Empty: stoa.db in data_dir.
+	// URL. Empty: stoa.db in data_dir. In a URL, pool_max_conns=N bounds the
+	// connections to PostgreSQL that requests share (4 per core, 8 to 32); an
+	// instance opens up to 6 more for other purposes.
 	Database string `yaml:"database" env:"STOA_DATABASE" default:""`
 
 	// Lets a PostgreSQL server run with fsync or synchronous_commit off, so

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"runtime"
 	"slices"
 	"strconv"
@@ -50,11 +51,12 @@ func openPostgres(ctx context.Context, opt *Options) (engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := opt.Readers
-	if n == 0 {
-		n = min(max(4*runtime.GOMAXPROCS(0), 8), 32) // most of a query's time is waiting
+	switch {
+	case opt.Readers > 0:
+		config.MaxConns = int32(opt.Readers)
+	case !saysPool(opt.URL):
+		config.MaxConns = int32(min(max(4*runtime.GOMAXPROCS(0), 8), 32)) // most of a query's time is waiting
 	}
-	config.MaxConns = int32(n)
 	params := config.ConnConfig.RuntimeParams
 	for name, value := range map[string]string{
 		"application_name": "stoa",
@@ -82,6 +84,12 @@ func openPostgres(ctx context.Context, opt *Options) (engine, error) {
 		return nil, err
 	}
 	return e, nil
+}
+
+// saysPool says whether an address says how many connections there may be.
+func saysPool(address string) bool {
+	u, err := url.Parse(address)
+	return err == nil && u.Query().Has("pool_max_conns")
 }
 
 // checkSafe refuses a server that forgets what it acknowledged (design law 1).

@@ -73,7 +73,7 @@ type Options struct {
 	UnsafeDatabase bool
 	// Readers is the number of reading connections; 0 = as many as cores, at
 	// least 4 and at most 8 (SQLite), or four a core, 8 to 32 (PostgreSQL, where
-	// they also serve Write).
+	// they also serve Write), if the URL has no pool_max_conns.
 	Readers int
 	// QueueLimit bounds the changes that wait for the committer; 0 = 8192.
 	QueueLimit int
