@@ -202,45 +202,33 @@ func (r *Read) EventsByID(eventIDs []string) ([]Event, error) {
 // eachOne asks for one row per key, in order, leaving out the missing.
 func eachOne[K, T any](r *Read, s *Stmt, scan func(*Row) T, keys []K) ([]T, error) {
 	out := make([]T, 0, len(keys))
-	for _, k := range keys {
-		v, err := queryOne(r, s, scan, k)
-		if errors.Is(err, ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, v)
-	}
-	return out, nil
+	err := forKeys(r, s, keys, func(_ int, row *Row) error {
+		out = append(out, scan(row))
+		return nil
+	})
+	return out, err
 }
 
 // EventNums returns the numbers of events by their IDs, in the order asked, 0 for
 // those that are not there.
 func (r *Read) EventNums(eventIDs []string) ([]EventNum, error) {
 	out := make([]EventNum, len(eventIDs))
-	for i, eventID := range eventIDs {
-		n, err := queryOne(r, selectEventNum, num[EventNum], eventID)
-		if err != nil && !errors.Is(err, ErrNotFound) {
-			return nil, err
-		}
-		out[i] = n
-	}
-	return out, nil
+	err := forKeys(r, selectEventNum, eventIDs, func(i int, row *Row) error {
+		out[i] = num[EventNum](row)
+		return nil
+	})
+	return out, err
 }
 
 // EventIDs returns the IDs of events by their numbers, in the order asked, "" for
 // those that are not there.
 func (r *Read) EventIDs(events []EventNum) ([]string, error) {
 	out := make([]string, len(events))
-	for i, event := range events {
-		eventID, err := queryOne(r, selectEventID, (*Row).Text, event)
-		if err != nil && !errors.Is(err, ErrNotFound) {
-			return nil, err
-		}
-		out[i] = eventID
-	}
-	return out, nil
+	err := forKeys(r, selectEventID, events, func(i int, row *Row) error {
+		out[i] = row.Text()
+		return nil
+	})
+	return out, err
 }
 
 // Timeline returns up to limit events of a room with from < place ≤ to, oldest

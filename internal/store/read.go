@@ -124,5 +124,43 @@ func queryOne[T any](r *Read, s *Stmt, scan func(*Row) T, list ...any) (T, error
 	return out, err
 }
 
+// pipedKeys bounds the queries that forKeys sends at once: their texts fit the
+// buffers of a socket, so that neither side waits for the other to read.
+const pipedKeys = 256
+
+// forKeys runs a query once for each key, and calls f for each row with the place
+// of its key in the list. PostgreSQL, which may be on another machine, is asked
+// without waiting for answers in between.
+func forKeys[K any](r *Read, s *Stmt, keys []K, f func(i int, row *Row) error) error {
+	c, piped := r.conn.(*pgConn)
+	if !piped || len(keys) < 2 {
+		for i, k := range keys {
+			if err := queryEach(r, s, func(row *Row) error { return f(i, row) }, k); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := c.prepare(s); err != nil {
+		return err
+	}
+	for from := 0; from < len(keys); from += pipedKeys {
+		if r.ctx.Err() != nil {
+			return context.Cause(r.ctx)
+		}
+		p := c.pipe()
+		for i := from; i < min(from+pipedKeys, len(keys)); i++ {
+			p.call(s, func(row *Row) error { return f(i, row) }, keys[i])
+		}
+		if _, err := p.run(); err != nil {
+			if r.ctx.Err() != nil {
+				err = fmt.Errorf("%w: %w", context.Cause(r.ctx), err) // it was interrupted
+			}
+			return err
+		}
+	}
+	return nil
+}
+
 // millis is a time as it is stored: milliseconds since 1970.
 func millis(t time.Time) int64 { return t.UnixMilli() }
