@@ -15,22 +15,14 @@ func (a *API) callersKeys(r *http.Request) (e2ee.Device, error) {
 	return keyDevice(caller), err
 }
 
-// backupAlgorithm is one of those that the specification lists: clients could
-// not read a backup of another kind.
+// backupAlgorithm is the one that the specification lists: clients could not
+// read a backup of another kind.
 //
 // Spec: client-server-api#server-side-key-backups
-type backupAlgorithm string
-
-func (a *backupAlgorithm) UnmarshalText(text []byte) error {
-	if string(text) != "m.megolm_backup.v1.curve25519-aes-sha2" {
-		return mxerr.InvalidParam("%q is not an algorithm of key backups", text)
-	}
-	*a = backupAlgorithm(text)
-	return nil
-}
+const backupAlgorithm = "m.megolm_backup.v1.curve25519-aes-sha2"
 
 type backupBody struct {
-	Algorithm backupAlgorithm `json:"algorithm"`
+	Algorithm string          `json:"algorithm"`
 	AuthData  json.RawMessage `json:"auth_data"`
 	Version   string          `json:"version"`
 }
@@ -48,7 +40,10 @@ func (a *API) createBackup(r *http.Request) (backupName, error) {
 	if err != nil {
 		return backupName{}, err
 	}
-	version, err := a.keys.CreateBackup(r.Context(), device, string(body.Algorithm), body.AuthData)
+	if body.Algorithm != "" && body.Algorithm != backupAlgorithm {
+		return backupName{}, mxerr.InvalidParam("%q is not an algorithm of key backups", body.Algorithm)
+	}
+	version, err := a.keys.CreateBackup(r.Context(), device, body.Algorithm, body.AuthData)
 	return backupName{Version: version}, err
 }
 
@@ -72,7 +67,7 @@ func (a *API) updateBackup(r *http.Request) (httpkit.Empty, error) {
 	if err != nil {
 		return httpkit.Empty{}, err
 	}
-	return httpkit.Empty{}, a.keys.UpdateBackup(r.Context(), device, r.PathValue("version"), body.Version, string(body.Algorithm), body.AuthData)
+	return httpkit.Empty{}, a.keys.UpdateBackup(r.Context(), device, r.PathValue("version"), body.Version, body.Algorithm, body.AuthData)
 }
 
 // deleteBackup serves DELETE /_matrix/client/v3/room_keys/version/{version}.
