@@ -157,7 +157,7 @@ func (c *chaos) hurt(kind string, n int, rec *history.Record) error {
 		p.signal(syscall.SIGTERM)
 		select {
 		case <-p.gone:
-			rec.Exit = p.exit
+			rec.Exit, rec.Gone = p.exit, c.run.now()
 			rec.Text = fmt.Sprintf("ended after %v", time.Since(begin).Round(time.Millisecond))
 		case <-time.After(drainWithin):
 			rec.Exit = -1

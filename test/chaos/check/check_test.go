@@ -85,6 +85,19 @@ func find(records []*history.Record, op string, n int) *history.Record {
 	panic("no " + op)
 }
 
+// inTrouble lets instance a be the home of the room until it has the fault, and
+// the next write, begun and ended so long after it, be served by another.
+func inTrouble(records []*history.Record, fault, then string, after int64) []*history.Record {
+	f, before, next := find(records, history.Fault, 0), find(records, history.Send, 2), find(records, history.Send, 3)
+	f.Fault, f.End, f.Gone = fault, f.Begin+4*second, f.Begin+4*second
+	before.Home, next.Home = "a", then
+	next.Begin, next.End = f.Begin+1, f.Begin+after
+	if fault == "drain" {
+		next.Begin = next.End - 1
+	}
+	return records
+}
+
 func broken(t *testing.T, records []*history.Record) (names []string) {
 	t.Helper()
 	h, err := index(records)
@@ -304,6 +317,23 @@ func TestChecksFindEachBreach(t *testing.T) {
 			find(rs, history.Send, 1).End += 11 * second
 			return rs
 		}},
+		{"rooms-move", "a drained instance that keeps its rooms", func(rs []*history.Record) []*history.Record {
+			return inTrouble(rs, "drain", "a", 3*second)
+		}},
+		{"rooms-move", "rooms of a killed instance that nobody takes", func(rs []*history.Record) []*history.Record {
+			return inTrouble(rs, "kill", "b", 11*second)
+		}},
+		{"everyone-back", "a client without an answer after all were out", func(rs []*history.Record) []*history.Record {
+			f := find(rs, history.Fault, 0)
+			f.Fault, f.End = "all", find(rs, history.Sync, 5).End
+			return rs
+		}},
+		{"everyone-back", "a client that is answered after eleven seconds", func(rs []*history.Record) []*history.Record {
+			f := find(rs, history.Fault, 0)
+			f.Fault = "all"
+			find(rs, history.Sync, 5).End += 11 * second
+			return rs
+		}},
 		{"faults-healed", "a drained instance ends with an error", func(rs []*history.Record) []*history.Record {
 			find(rs, history.Fault, 0).Exit = 1
 			return rs
@@ -315,6 +345,19 @@ func TestChecksFindEachBreach(t *testing.T) {
 				t.Errorf("broken: %v, want %s among them", names, tc.check)
 			}
 		})
+	}
+}
+
+func TestRoomsThatMoveInTime(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		fault, then string
+		after       int64
+	}{{"drain", "a", second}, {"drain", "b", 3 * second}, {"kill", "b", 9 * second}, {"freeze", "b", 9 * second}} {
+		records := inTrouble(good(), tc.fault, tc.then, tc.after)
+		if names := broken(t, records); slices.Contains(names, "rooms-move") {
+			t.Errorf("%v: broken: %v", tc, names)
+		}
 	}
 }
 

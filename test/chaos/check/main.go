@@ -53,6 +53,9 @@ func run(args []string) error {
 		return fmt.Errorf("%s: %w", flags.Arg(0), err)
 	}
 	fmt.Println("chaos-check:", h.summary())
+	for _, line := range h.figures() {
+		fmt.Println("chaos-check:", line)
+	}
 	var failed, unsafe []string
 	for _, c := range checks {
 		breaches := c.find(h)

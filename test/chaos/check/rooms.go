@@ -40,6 +40,8 @@ var checks = []check{
 	{"clear-refusals", "what fails, fails with a 5xx and an errcode, or a lost connection", clearRefusals, true},
 	{"succeeds-at-last", "what failed succeeds when it is repeated", succeedsAtLast, true},
 	{"resume", "whatever failed, writes are done and given to everyone within 10 s", resume, true},
+	{"rooms-move", "rooms leave a drained instance within 2 s, and one that is killed, frozen or cut off within 10 s", roomsMove, true},
+	{"everyone-back", "when all were out, everyone is answered within 10 s of the first return", everyoneBack, true},
 	{"faults-healed", "drained instances end well and all come back", faultsHealed, true},
 }
 

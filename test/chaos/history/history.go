@@ -74,6 +74,7 @@ type Record struct {
 	Target  string  `json:"target,omitempty"` // instance of a fault, or that was read from
 	Fault   string  `json:"fault,omitempty"`
 	Exit    int     `json:"exit,omitempty"` // of a drained process
+	Gone    int64   `json:"gone,omitempty"` // when a drained process had ended
 	Seed    uint64  `json:"seed,omitempty"`
 	Clients int     `json:"clients,omitempty"`
 	Rooms   [][]int `json:"rooms,omitempty"` // by client: rooms that it is in
