@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"stoa/internal/bus"
+	"stoa/internal/bus/bustest"
 	"stoa/internal/store"
 	"stoa/internal/store/storetest"
 )
@@ -81,41 +80,16 @@ func postgresNetwork(t *testing.T) network {
 }
 
 func redisNetwork(t *testing.T) network {
-	program, err := exec.LookPath("redis-server")
-	if err != nil {
-		t.Fatalf("%v: install the Debian package redis-server", err)
-	}
-	dir, err := os.MkdirTemp("", "stoa-redis-") // the path of a socket must be short
-	check(t, err)
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	socket := filepath.Join(dir, "s")
-	var server *exec.Cmd
-	start := func() {
-		server = exec.Command(program, "--port", "0", "--unixsocket", socket, "--save", "", "--dir", dir)
-		check(t, server.Start())
-	}
-	stop := func() {
-		if server != nil {
-			check(t, server.Process.Kill())
-			_ = server.Wait() // it was killed
-			server = nil
-		}
-	}
-	start()
-	t.Cleanup(stop)
+	server := bustest.NewRedis(t)
 	return network{
 		join: func(t *testing.T) *bus.Bus {
-			b, err := bus.NewRedis("unix://"+socket, "stoa.test", bus.Options{})
+			b, err := bus.NewRedis(server.URL, "stoa.test", bus.Options{})
 			check(t, err)
 			return b
 		},
 		broken: func(_ *testing.T, yes bool) {
-			if stop(); !yes {
-				start()
+			if server.Stop(); !yes {
+				server.Start()
 			}
 		},
 	}

@@ -8,6 +8,14 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+// silent takes what the client would write to standard error, past our log: each
+// failure comes as an error, too.
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
+
+func init() { redis.SetLogger(silent{}) }
+
 // NewRedis makes a member that speaks by channels of a Redis server, named by a
 // redis:// URL. space keeps several servers apart that share it. Who writes has to
 // publish TopicHead.
@@ -20,6 +28,7 @@ func NewRedis(url, space string, opt Options) (*Bus, error) {
 	o.MaxRetries = -1
 	o.DialTimeout, o.WriteTimeout, o.ReadTimeout = sendTime, sendTime, sendTime
 	o.PoolSize = 2
+	o.DialerRetries = 1
 	o.DisableIdentity = true
 	return newBus(opt, &redisTransport{client: redis.NewClient(o), channel: "stoa:" + space}), nil
 }
