@@ -44,6 +44,12 @@ const (
 	lookBatch      = 100
 )
 
+// listStart is before the fullest room, listEnd behind the emptiest.
+var (
+	listStart = token.Published{Joined: math.MaxInt64, Room: math.MaxInt64}
+	listEnd   = token.Published{}
+)
+
 // PublishedRooms gives a page of the list of published rooms, the fullest first.
 //
 // Spec: client-server-api#published-room-directory
@@ -57,7 +63,7 @@ func (d *Directory) PublishedRooms(ctx context.Context, q PublishedQuery) (page 
 		if page.Total, err = r.CountPublished(); err != nil {
 			return err
 		}
-		at := token.Published{Joined: math.MaxInt64, Room: math.MaxInt64}
+		at := listStart
 		if q.Since != nil {
 			at = *q.Since
 		}
@@ -69,7 +75,8 @@ func (d *Directory) PublishedRooms(ctx context.Context, q PublishedQuery) (page 
 			slices.Reverse(page.Rooms)
 			slices.Reverse(places)
 		}
-		first, last := at, at
+		// A page without rooms is beyond an end of the list: what is on its other side is all of it.
+		first, last := listEnd, listStart
 		if len(places) > 0 {
 			first, last = places[0], places[len(places)-1]
 		}
