@@ -2,6 +2,7 @@ package clientsync
 
 import (
 	"fmt"
+	"slices"
 
 	"stoa/internal/room"
 	"stoa/internal/store"
@@ -137,25 +138,20 @@ func (k *work) takeCounts() error {
 	return k.readCounts(missing, threads)
 }
 
-// keptTallies bounds the tallies that one answer leaves in memory: those of the few rooms in which something happens.
-const keptTallies = 5
+// keptTallies bounds the tallies that one answer leaves in memory.
+const keptTallies = 16
 
-// readCounts reads the tallies that are not in memory, and keeps them if they are few.
+// readCounts reads the tallies that are not in memory, and keeps them if they are few. Those of the viewer's other rooms are
+// read with them, so that news there needs no read: what a tally takes is small, and what it saves is a snapshot.
 func (k *work) readCounts(entries []*entry, threads bool) error {
 	r, err := k.open(k.ctx)
 	if err != nil {
 		return err
 	}
-	places := make([]Place, len(entries))
-	for i, e := range entries {
-		places[i] = Place{Room: e.num, RoomID: e.id, Joined: e.joined, Slot: e.slotNow, Totals: e.totals, Members: e.summary.joined}
-		if e.slotNow == 0 {
-			row, err := r.RoomByNum(e.num)
-			if err != nil {
-				return fmt.Errorf("read room number %d: %w", e.num, err)
-			}
-			places[i].Slot, places[i].Totals, places[i].Members = row.Slot, row.Totals, row.Joined
-		}
+	entries = k.h.withUncounted(k.req.UserNum, entries)
+	places, err := readPlaces(r, entries)
+	if err != nil {
+		return err
 	}
 	tallies, err := k.h.opt.Unread.Tallies(r, k.req.Viewer, places)
 	if err != nil {
@@ -168,6 +164,53 @@ func (k *work) readCounts(entries []*entry, threads bool) error {
 		k.h.keepTallies(k.req.UserNum, entries, tallies, r.Head())
 	}
 	return nil
+}
+
+// withUncounted adds to entries, as far as there is room for their tallies, the viewer's rooms whose tallies are not in
+// memory. The list may be another one after it.
+func (h *Hub) withUncounted(num store.UserNum, entries []*entry) []*entry {
+	has := func(num store.RoomNum) bool {
+		return slices.ContainsFunc(entries, func(e *entry) bool { return e.num == num })
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	u := h.users[num]
+	if u == nil || u.loading {
+		return entries
+	}
+	for i := 0; i < len(u.rooms) && len(entries) < keptTallies; i++ {
+		if j := &u.rooms[i]; j.kept == nil && !j.room.id.IsZero() && !has(j.room.num) {
+			entries = append(entries, &entry{joinedRoom: true, span: span{num: j.room.num, id: j.room.id, joined: j.joined}})
+		}
+	}
+	return entries
+}
+
+// readPlaces reads what of the rooms is not known yet.
+func readPlaces(r *store.Read, entries []*entry) ([]Place, error) {
+	places := make([]Place, 0, len(entries))
+	var unknown []store.RoomNum
+	for _, e := range entries {
+		if e.slotNow == 0 {
+			unknown = append(unknown, e.num)
+		}
+	}
+	rows, err := r.RoomTotals(unknown)
+	if err != nil {
+		return nil, fmt.Errorf("read the totals of rooms: %w", err)
+	}
+	for _, e := range entries {
+		p := Place{Room: e.num, RoomID: e.id, Joined: e.joined, Slot: e.slotNow, Totals: e.totals, Members: e.summary.joined}
+		if e.slotNow == 0 {
+			row, ok := rows[e.num]
+			if !ok {
+				return nil, fmt.Errorf("read the totals of room number %d: %w", e.num, store.ErrNotFound)
+			}
+			p.Slot, p.Totals, p.Members = row.Slot, row.Totals, row.Joined
+		}
+		places = append(places, p)
+	}
+	return places, nil
 }
 
 // keepTallies keeps tallies that were read in a snapshot, unless the viewer has read on since.

@@ -76,12 +76,14 @@ type keyboard struct {
 	users map[store.RoomNum][]id.UserID
 }
 
-func (k *keyboard) Each(f func(store.RoomNum, uint32)) {
+func (k *keyboard) Rooms() map[store.RoomNum]uint32 {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	rooms := map[store.RoomNum]uint32{}
 	for num, users := range k.users {
-		f(num, uint32(len(users)))
+		rooms[num] = uint32(len(users))
 	}
+	return rooms
 }
 
 func (k *keyboard) Users(num store.RoomNum) []id.UserID {

@@ -48,7 +48,7 @@ type plan struct {
 	shared    bool
 	members   bool
 	toDevice  bool
-	// typing are the rooms in which somebody types or has just stopped, digest is their digest.
+	// typing are the user's rooms in which somebody types or has just stopped, digest is their digest.
 	typing       []typingRoom
 	digest       uint32
 	typingDiffer bool
@@ -81,11 +81,12 @@ func (p *plan) release() {
 
 // look says whether there may be something to tell, and what. If there is not, the request waits from here on, with w.
 func (h *Hub) look(u *user, c *cursor, p *plan, w *waiter, deadline time.Time) (ready bool) {
+	var typing map[store.RoomNum]uint32
 	for {
-		typing := h.typingChanges.Load()
-		h.readTyping(p)
+		changes := h.typingChanges.Load()
+		typing = h.typing()
 		h.mu.Lock()
-		if typing == h.typingChanges.Load() {
+		if changes == h.typingChanges.Load() {
 			break
 		}
 		h.mu.Unlock()
@@ -95,7 +96,7 @@ func (h *Hub) look(u *user, c *cursor, p *plan, w *waiter, deadline time.Time) (
 		p.fromStore = true
 		return true
 	}
-	if h.fill(u, c, p) {
+	if h.fill(u, c, p, typing) {
 		return true
 	}
 	c.since = max(c.since, p.upto)
@@ -113,7 +114,7 @@ func (h *Hub) look(u *user, c *cursor, p *plan, w *waiter, deadline time.Time) (
 }
 
 // fill makes the plan of a user; false if nothing happened. Called with the lock held.
-func (h *Hub) fill(u *user, c *cursor, p *plan) bool {
+func (h *Hub) fill(u *user, c *cursor, p *plan, typing map[store.RoomNum]uint32) bool {
 	p.upto = h.ring.head
 	if c.since < h.ring.floor || c.since > h.ring.head || u.last[store.KindMembership] > c.since {
 		p.fromStore = true
@@ -126,11 +127,13 @@ func (h *Hub) fill(u *user, c *cursor, p *plan) bool {
 	}
 	p.toDevice = p.own[store.KindToDevice] || c.moreToDevice
 	p.shared = c.since < u.from
-	p.keepTyping(func(num store.RoomNum) bool { return u.find(num) != nil })
+	for i := range u.rooms {
+		p.joined = append(p.joined, u.rooms[i].room.num)
+	}
+	p.takeTyping(typing)
 	p.typingDiffer = p.digest != c.typing
 	for i := range u.rooms {
 		j := &u.rooms[i]
-		p.joined = append(p.joined, j.room.num)
 		for _, at := range j.room.shared {
 			p.shared = p.shared || at > c.since
 		}
@@ -145,26 +148,29 @@ func (h *Hub) fill(u *user, c *cursor, p *plan) bool {
 	return ready || p.shared || p.typingDiffer || len(p.rooms) > 0
 }
 
-// keepTyping leaves only the user's rooms in the list of typing, and makes their digest.
-func (p *plan) keepTyping(joined func(store.RoomNum) bool) {
-	kept := p.typing[:0]
-	p.digest = 0
-	for _, t := range p.typing {
-		if joined(t.num) {
-			kept = append(kept, t)
-			if t.digest != 0 {
-				p.digest += t.digest*2654435761 + uint32(t.num)*40503
-			}
-		}
+// typing are the rooms in which somebody types or has just stopped.
+func (h *Hub) typing() map[store.RoomNum]uint32 {
+	if h.opt.Typing == nil {
+		return nil
 	}
-	p.typing = kept
+	return h.opt.Typing.Rooms()
 }
 
-// readTyping asks who types.
-func (h *Hub) readTyping(p *plan) {
-	p.typing = p.typing[:0]
-	if h.opt.Typing != nil {
-		h.opt.Typing.Each(func(num store.RoomNum, digest uint32) { p.typing = append(p.typing, typingRoom{num, digest}) })
+// takeTyping finds the joined rooms in which somebody types, and makes their digest.
+func (p *plan) takeTyping(typing map[store.RoomNum]uint32) {
+	p.typing, p.digest = p.typing[:0], 0
+	if len(typing) == 0 {
+		return
+	}
+	for _, num := range p.joined {
+		digest, ok := typing[num]
+		if !ok {
+			continue
+		}
+		p.typing = append(p.typing, typingRoom{num, digest})
+		if digest != 0 {
+			p.digest += digest*2654435761 + uint32(num)*40503
+		}
 	}
 }
 

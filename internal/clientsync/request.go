@@ -46,15 +46,12 @@ func (h *Hub) Filter(ctx context.Context, v Viewer, filter string) (*eventfilter
 	case h.opt.Filters == nil:
 		return nil, mxerr.InvalidParam("There is no filter with this ID")
 	}
-	return h.filters.get(v, filter, func() (*eventfilter.Filter, error) {
+	return h.filters.get(v, filter, func() ([]byte, error) {
 		text, err := h.opt.Filters.Filter(ctx, v, filter)
 		if errors.Is(err, store.ErrNotFound) || mxerr.Is(err, mxerr.CodeNotFound) {
 			return nil, mxerr.InvalidParam("There is no filter with this ID")
 		}
-		if err != nil {
-			return nil, err
-		}
-		return eventfilter.Parse(text)
+		return text, err
 	})
 }
 

@@ -85,9 +85,9 @@ type ToDevice interface {
 //
 // Spec: client-server-api#typing-notifications
 type Typing interface {
-	// Each calls f for each room in which somebody types or has just stopped: at most a few minutes ago. digest is that of
-	// the room's list, 0 if it is empty.
-	Each(f func(num store.RoomNum, digest uint32))
+	// Rooms are the rooms in which somebody types or has just stopped, at most a few minutes ago, with the digests of their
+	// lists, 0 for an empty one. The map is never changed, by anybody: every request that looks for news asks for it.
+	Rooms() map[store.RoomNum]uint32
 	// Users are those who type in a room.
 	Users(num store.RoomNum) []id.UserID
 }

@@ -126,11 +126,7 @@ func (k *work) sortRooms(rows []store.SyncRoom, first store.Slot) (*storedRooms,
 
 // storedTyping finds out who types in the viewer's rooms.
 func (k *work) storedTyping() {
-	k.h.readTyping(k.plan)
-	k.plan.keepTyping(func(num store.RoomNum) bool {
-		_, joined := slices.BinarySearch(k.plan.joined, num)
-		return joined
-	})
+	k.plan.takeTyping(k.h.typing())
 	k.plan.typingDiffer = k.plan.digest != k.c.typing
 }
 

@@ -122,14 +122,7 @@ func TestTyping(t *testing.T) {
 		})
 		defer running.Wait()
 		defer stop()
-		digest := func() (d uint32) {
-			typing.Each(func(num store.RoomNum, x uint32) {
-				if num == h.num {
-					d = x
-				}
-			})
-			return d
-		}
+		digest := func() uint32 { return typing.Rooms()[h.num] }
 
 		wantCode(h.t, typing.Set(ctx, h.carol, h.room, true, 0), mxerr.CodeForbidden)
 		check(h.t, typing.Set(ctx, h.bob, h.room, true, 0))

@@ -114,9 +114,9 @@ func person(t testing.TB, i int) id.UserID {
 // shown is what clients are told of all rooms.
 func shown(typing *ephemeral.Typing) string {
 	var lines []string
-	typing.Each(func(num store.RoomNum, digest uint32) {
+	for num, digest := range typing.Rooms() {
 		lines = append(lines, fmt.Sprint(num, " ", digest))
-	})
+	}
 	for i, line := range lines {
 		var num store.RoomNum
 		_, _ = fmt.Sscan(line, &num) // it was printed above

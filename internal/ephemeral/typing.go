@@ -49,6 +49,8 @@ type Typing struct {
 
 	mu    sync.Mutex // guards what follows; only the bus takes a lock after it
 	rooms map[store.RoomNum]*typingRoom
+	// shown is what Rooms gives, nil after any change.
+	shown map[store.RoomNum]uint32
 	// people counts those of all rooms.
 	people int
 	// mark is the newest that was given or heard of.
@@ -178,7 +180,7 @@ func (t *Typing) take(num store.RoomNum, said typist) (changed, taken bool) {
 		room = &typingRoom{}
 		t.rooms[num] = room
 	}
-	t.mark = max(t.mark, said.mark)
+	t.mark, t.shown = max(t.mark, said.mark), nil
 	room.top = max(room.top, said.mark)
 	room.typed = room.typed || said.typing
 	if i, there := room.find(said.user); there {
@@ -262,16 +264,20 @@ func (x *typingRoom) typing() []id.UserID {
 	return users
 }
 
-// Each calls f for each room in which somebody types or has just stopped, with a
-// digest of its list.
-func (t *Typing) Each(f func(room store.RoomNum, digest uint32)) {
+// Rooms are the rooms in which somebody types or has just stopped, with the digests
+// of their lists. The map is never changed: a later call gives another one.
+func (t *Typing) Rooms() map[store.RoomNum]uint32 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for num, room := range t.rooms {
-		if room.typed {
-			f(num, room.digest)
+	if t.shown == nil {
+		t.shown = make(map[store.RoomNum]uint32, len(t.rooms))
+		for num, room := range t.rooms {
+			if room.typed {
+				t.shown[num] = room.digest
+			}
 		}
 	}
+	return t.shown
 }
 
 // Users are those who type in a room, in order.
@@ -327,9 +333,11 @@ func (t *Typing) expire() (next time.Time, some bool) {
 		t.people -= before - len(room.people)
 		if len(room.people) == 0 {
 			delete(t.rooms, num)
+			t.shown = nil
 			continue
 		}
 		if room.seal() {
+			t.shown = nil
 			changed = append(changed, num)
 		}
 		for _, p := range room.people {

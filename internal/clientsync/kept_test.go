@@ -1,0 +1,105 @@
+package clientsync_test
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+
+	"stoa/internal/clientsync"
+	"stoa/internal/room"
+	"stoa/internal/store"
+	"stoa/internal/store/storetest"
+	"stoa/matrix/id"
+)
+
+// cabinet holds stored filters, all of one text.
+type cabinet struct{ reads atomic.Int64 }
+
+func (c *cabinet) Filter(context.Context, clientsync.Viewer, string) ([]byte, error) {
+	c.reads.Add(1)
+	return []byte(`{"room":{"timeline":{"limit":20}}}`), nil
+}
+
+// The stored filters of many users are read once each, and those with one text are one.
+func TestFilters_are_kept(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
+		var c cabinet
+		h := newHouse(t, open(), func(o *clientsync.Options) { o.Filters = &c })
+		const people = 5000
+		shared, err := h.hub.Filter(h.t.Context(), clientsync.Viewer{UserNum: 1}, "0")
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		for range 2 {
+			for num := range people {
+				f, err := h.hub.Filter(h.t.Context(), clientsync.Viewer{UserNum: store.UserNum(num + 1)}, "0")
+				if err != nil {
+					h.t.Fatal(err)
+				}
+				if f != shared {
+					h.t.Fatalf("user %d has a filter of their own", num+1)
+				}
+			}
+		}
+		if n := c.reads.Load(); n != people {
+			h.t.Errorf("%d filters were read %d times", people, n)
+		}
+	})
+}
+
+// abacus counts the reads of tallies. Nothing is ever unread.
+type abacus struct{ reads atomic.Int64 }
+
+func (a *abacus) Tallies(_ *store.Read, _ clientsync.Viewer, places []clientsync.Place) ([]clientsync.Tally, error) {
+	a.reads.Add(1)
+	out := make([]clientsync.Tally, len(places))
+	for i, p := range places {
+		if p.Slot == 0 || p.RoomID.IsZero() || p.Members == 0 {
+			return nil, fmt.Errorf("a place that is not whole: %+v", p)
+		}
+		out[i] = &bead{p.Slot}
+	}
+	return out, nil
+}
+
+type bead struct{ slot store.Slot }
+
+func (b *bead) Slot() store.Slot { return b.slot }
+
+func (b *bead) Apply(_, last store.Slot, _ []room.Counted) bool {
+	b.slot = max(b.slot, last)
+	return true
+}
+
+func (b *bead) Read(store.Slot, string, *room.Totals) bool { return true }
+
+func (b *bead) Counts(bool) clientsync.Counts { return clientsync.Counts{} }
+
+// The tallies of a user's rooms are read together, at the first news of any of them.
+func TestTallies_are_read_together(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
+		var a abacus
+		h := newHouse(t, open(), func(o *clientsync.Options) { o.Unread = &a })
+		alice, bob := h.person("alice"), h.person("bob")
+		var rooms []id.RoomID
+		for range 8 {
+			r := alice.create()
+			bob.join(r)
+			rooms = append(rooms, r)
+		}
+		alice.sync("")
+		h.hub.Reset() // it knows rooms and users no more than another instance does
+		alice.sync("")
+		a.reads.Store(0)
+		for _, r := range rooms {
+			bob.say(r, "x")
+			alice.sync("")
+		}
+		if n := a.reads.Load(); n > 1 {
+			h.t.Errorf("the tallies of %d rooms were read %d times", len(rooms), n)
+		}
+	})
+}
