@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -98,6 +99,7 @@ type crowd struct {
 	lost     atomic.Int64
 	failed   atomic.Int64
 	stopped  atomic.Bool
+	begins   atomic.Bool // the measured time
 	ready    bool
 	told     time.Time
 }
@@ -107,8 +109,8 @@ type retry struct {
 	device int
 }
 
-// runCrowd is a client process. It prints "ready" when everybody waits, goes on
-// until its standard input ends, and prints its result.
+// runCrowd is a client process. It prints "ready" when everybody waits, counts from
+// a line on its standard input on, goes on until that ends, and prints its result.
 func runCrowd(file string) error {
 	raw, err := os.ReadFile(file)
 	if err != nil {
@@ -132,8 +134,11 @@ func runCrowd(file string) error {
 	}
 	c.receipts = newChorus([]string{c.spec.Address}, 8, 10000)
 	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin) // ends when the parent says so, or is gone
-		c.stopped.Store(true)
+		lines := bufio.NewScanner(os.Stdin)
+		for lines.Scan() {
+			c.begins.Store(true)
+		}
+		c.stopped.Store(true) // the parent says so, or is gone
 	}()
 	if err := c.loop(); err != nil {
 		return err
@@ -151,6 +156,9 @@ func (c *crowd) loop() error {
 	runtime.LockOSThread()
 	events := make([]syscall.EpollEvent, 256)
 	for !c.stopped.Load() {
+		if c.begins.CompareAndSwap(true, false) {
+			c.result.Answers, c.result.Receipts = 0, 0
+		}
 		if err := c.admit(); err != nil {
 			return err
 		}

@@ -37,7 +37,7 @@ type options struct {
 	people, online            int
 	history                   int
 	minutes, rate, peak       float64
-	burst                     time.Duration
+	burst, warm               time.Duration
 	fresh                     bool
 	runs                      map[string]bool
 }
@@ -69,6 +69,7 @@ func run(args []string) error {
 	flags.Float64Var(&o.rate, "rate", 50, "messages/s, a fifth more or less in the course of a minute")
 	flags.Float64Var(&o.peak, "peak", 200, "messages/s in a burst")
 	flags.DurationVar(&o.burst, "burst", 5*time.Second, "length of the burst in each minute")
+	flags.DurationVar(&o.warm, "warm", time.Minute, "load before the measured run, which counts for nothing")
 	flags.BoolVar(&o.fresh, "fresh", false, "write the data anew though the cluster has them")
 	runs := flags.String("runs", runOne+","+runThree, "runs to make: one instance, three instances")
 	if err := flags.Parse(args); err != nil {

@@ -104,14 +104,24 @@ func measureRun(ctx context.Context, o options, p *plan, t *template, dir, name 
 	r.connected = time.Since(epoch)
 	progress("%s: %d devices wait after %.0f s", name, devices, r.connected.Seconds())
 	time.Sleep(settle)
+	idle, err := w.consumption()
+	if err != nil {
+		return nil, err
+	}
+	r.idle = idle.servers
+	speakers, begin, err := r.speak(w, p, t, dir)
+	if err != nil {
+		return nil, err
+	}
+	time.Sleep(time.Until(begin))
 	before, err := w.consumption()
 	if err != nil {
 		return nil, err
 	}
-	r.idle = before.servers
-	speakers, begin, err := r.speak(w, p, t, dir)
-	if err != nil {
-		return nil, err
+	for _, c := range clients {
+		if _, err := fmt.Fprintln(c.in, "begin"); err != nil {
+			return nil, err
+		}
 	}
 	clients = append(clients, speakers)
 	if err := r.watch(ctx, w, clients, begin); err != nil {
@@ -133,7 +143,7 @@ func measureRun(ctx context.Context, o options, p *plan, t *template, dir, name 
 // client is a process of this program that plays clients.
 type client struct {
 	*process
-	in    io.Closer
+	in    io.WriteCloser
 	out   bytes.Buffer // what it prints after "ready"
 	ready chan struct{}
 	read  chan struct{} // closed when out is complete
@@ -257,9 +267,9 @@ func (r *result) speak(w *world, p *plan, t *template, dir string) (*client, tim
 		}
 		rooms[i] = speakRoom{t.rooms[i], p.rooms[i].kind, whole}
 	}
-	begin := time.Now().Add(2 * time.Second)
+	begin := time.Now().Add(2*time.Second + r.options.warm)
 	c, err := startClient("speak", "speakers", dir, speakSpec{
-		Addresses: w.addresses, Epoch: begin.UnixNano(), Seconds: r.seconds, Rate: r.options.rate, Peak: r.options.peak,
+		Addresses: w.addresses, Epoch: begin.UnixNano(), Warm: r.options.warm.Seconds(), Seconds: r.seconds, Rate: r.options.rate, Peak: r.options.peak,
 		Burst: r.options.burst.Seconds(), Rooms: rooms,
 	})
 	return c, begin, err
@@ -356,6 +366,9 @@ func (r *result) digest(p *plan, seen []record, offset time.Duration) {
 	for _, x := range seen {
 		k, took := p.rooms[x.Room].kind, time.Duration(x.LatencyUS)*time.Microsecond
 		at := (time.Duration(x.DueMS)*time.Millisecond - offset).Seconds()
+		if at < -0.001 { // records are by the millisecond
+			continue
+		}
 		r.seen[k]++
 		ofKind[k] = append(ofKind[k], took)
 		if k == all {
@@ -368,7 +381,7 @@ func (r *result) digest(p *plan, seen []record, offset time.Duration) {
 		} else {
 			between = append(between, took)
 		}
-		if s := int(at); s >= 0 && s < len(bySecond) {
+		if s := max(int(at), 0); s < len(bySecond) {
 			bySecond[s] = append(bySecond[s], took)
 		}
 	}

@@ -51,7 +51,7 @@ func (r *result) panel() (*plot.Plot, error) {
 	p.X.Label.Text, p.Y.Label.Text = "seconds of the run", "ms"
 	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, r.seconds, plotFrom, to
 	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
-	p.Legend.Top, p.Legend.ThumbnailWidth = true, vg.Points(20)
+	p.Legend.Top, p.Legend.ThumbnailWidth, p.Legend.Padding = true, vg.Points(20), vg.Points(3)
 	for at := float64(burstAt); at < r.seconds; at += 60 {
 		end := min(at+r.options.burst.Seconds(), r.seconds)
 		band, err := plotter.NewPolygon(plotter.XYs{{X: at, Y: plotFrom}, {X: end, Y: plotFrom}, {X: end, Y: to}, {X: at, Y: to}})

@@ -195,7 +195,7 @@ message carries the moment at which it was due; its latency ends when a device h
 `
 
 const reading = `
-Sizes of rooms are spread evenly over their logarithm. CPU is of one core (two are there), over the measured run and the 10 s
-after it. Memory is resident memory; that of PostgreSQL counts what its processes share once. The room of all is not in the
+Sizes of rooms are spread evenly over their logarithm. What is measured begins after a minute of the same load without
+a burst. CPU is of one core (two are there), over the measured run and the 10 s after it. Memory is resident memory; that of PostgreSQL counts what its processes share once. The room of all is not in the
 quantiles, but what it does to other messages is.
 `

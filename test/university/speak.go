@@ -16,7 +16,8 @@ import (
 // speakSpec: one process sends all messages and says who types.
 type speakSpec struct {
 	Addresses  []string
-	Epoch      int64 // ns since 1970
+	Epoch      int64   // ns since 1970
+	Warm       float64 // s before the epoch that count for nothing
 	Seconds    float64
 	Rate, Peak float64
 	Burst      float64 // s
@@ -82,17 +83,20 @@ func (s *speakSpec) schedule() []utterance {
 		if len(byKind[k]) == 0 {
 			return
 		}
+		if at > -0.01 {
+			at = max(at, 0) // nothing is on the line: records are by the millisecond
+		}
 		room := byKind[k][rnd.IntN(len(byKind[k]))]
 		people := s.Rooms[room].People
 		u := utterance{due: time.Duration(at * float64(time.Second)), room: room, person: people[rnd.IntN(len(people))], number: count}
 		if count++; count%typingEvery == 0 {
 			typing := u
-			typing.typing, typing.due = true, max(u.due-typingAhead, 0)
+			typing.typing, typing.due = true, u.due-typingAhead
 			list = append(list, typing)
 		}
 		list = append(list, u)
 	}
-	for at := 0.0; at < s.Seconds; {
+	for at := -s.Warm; at < s.Seconds; {
 		rate := s.Rate * (1 + 0.2*math.Sin(2*math.Pi*at/60))
 		if inBurst(at, s.Burst) {
 			rate = s.Peak
@@ -105,8 +109,10 @@ func (s *speakSpec) schedule() []utterance {
 		say(at+rnd.Float64()/rate, k)
 		at += 1 / rate
 	}
-	for at := float64(allAt); at < s.Seconds; at += 60 {
-		say(at, all)
+	for at := allAt - 60*math.Ceil(s.Warm/60); at < s.Seconds; at += 60 {
+		if at >= -s.Warm {
+			say(at, all)
+		}
 	}
 	slices.SortStableFunc(list, func(a, b utterance) int { return int(a.due - b.due) })
 	return list
@@ -150,7 +156,7 @@ func (v *voices) say(u utterance) {
 	room := "/_matrix/client/v3/rooms/" + url.PathEscape(r.ID)
 	typing := room + "/typing/" + url.PathEscape(userName(u.person))
 	if u.typing {
-		v.chorus.jobs <- job{"PUT", typing, token, []byte(`{"typing":true,"timeout":30000}`), v.typed}
+		v.chorus.jobs <- job{"PUT", typing, token, []byte(`{"typing":true,"timeout":30000}`), func(err error) { v.typed(u, err) }}
 		return
 	}
 	due := v.spec.Epoch + int64(u.due)
@@ -158,7 +164,7 @@ func (v *voices) say(u utterance) {
 	target := room + "/send/m.room.message/" + strconv.FormatInt(v.spec.Epoch, 36) + "." + strconv.Itoa(u.number)
 	v.chorus.jobs <- job{"PUT", target, token, message(due, u.room), func(err error) { v.sent(u, r.Kind, due, err) }}
 	if (u.number+1)%typingEvery == 0 {
-		v.chorus.jobs <- job{"PUT", typing, token, []byte(`{"typing":false}`), v.typed}
+		v.chorus.jobs <- job{"PUT", typing, token, []byte(`{"typing":false}`), func(err error) { v.typed(u, err) }}
 	}
 }
 
@@ -171,15 +177,20 @@ func (v *voices) sent(u utterance, k kind, due int64, err error) {
 		v.failed("message", err)
 		return
 	}
+	if u.due < 0 {
+		return
+	}
 	v.result.Messages[k]++
 	v.result.Acked[u.room]++
 	v.acks = append(v.acks, took)
 }
 
-func (v *voices) typed(err error) {
+func (v *voices) typed(u utterance, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.result.Typing++
+	if u.due >= 0 {
+		v.result.Typing++
+	}
 	if err != nil {
 		v.result.TypingFails++
 		v.failed("typing", err)
