@@ -103,3 +103,42 @@ func TestTallies_are_read_together(t *testing.T) {
 		}
 	})
 }
+
+// ear notes when it is asked.
+type ear struct {
+	kind  store.Kind
+	asked atomic.Int64
+}
+
+func (e *ear) Key() string { return fmt.Sprintf("ear%d", e.kind) }
+
+func (e *ear) Watch() clientsync.Watch {
+	return clientsync.Watch{Shared: []store.Kind{e.kind}}
+}
+
+func (e *ear) Append(_ context.Context, dst []byte, _ *clientsync.Query) ([]byte, error) {
+	e.asked.Add(1)
+	return append(dst, '1'), nil
+}
+
+// What others share is looked for in the sections that tell of it, and in no other.
+func TestSections_are_asked_for_their_own_kinds(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
+		presence, devices := &ear{kind: store.KindPresence}, &ear{kind: store.KindDeviceList}
+		h := newHouse(t, open(), func(o *clientsync.Options) { o.Sections = []clientsync.Section{presence, devices} })
+		alice, bob := h.person("alice"), h.person("bob")
+		bob.join(alice.create())
+		alice.sync("")
+		alice.sync("") // memory knows of everything that comes after this
+		presence.asked.Store(0)
+		devices.asked.Store(0)
+		bob.commit(func(c *store.Change) {
+			c.SetPresence(store.Presence{User: bob.UserNum, UserID: bob.UserID.String(), Presence: "online", ActiveTS: 1})
+		})
+		alice.sync("")
+		if presence.asked.Load() != 1 || devices.asked.Load() != 0 {
+			t.Errorf("after a change of presence, that was asked %d times, device lists %d times", presence.asked.Load(), devices.asked.Load())
+		}
+	})
+}

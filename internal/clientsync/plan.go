@@ -45,7 +45,7 @@ type plan struct {
 	joined    []store.RoomNum
 	rooms     []planRoom
 	own       [ownKinds]bool
-	shared    bool
+	shared    [sharedKinds]bool // by sharedIndex
 	members   bool
 	toDevice  bool
 	// typing are the user's rooms in which somebody types or has just stopped, digest is their digest.
@@ -126,7 +126,9 @@ func (h *Hub) fill(u *user, c *cursor, p *plan, typing map[store.RoomNum]uint32)
 		ready = ready || p.own[kind]
 	}
 	p.toDevice = p.own[store.KindToDevice] || c.moreToDevice
-	p.shared = c.since < u.from
+	for kind := range p.shared {
+		p.shared[kind] = c.since < u.from
+	}
 	for i := range u.rooms {
 		p.joined = append(p.joined, u.rooms[i].room.num)
 	}
@@ -134,8 +136,8 @@ func (h *Hub) fill(u *user, c *cursor, p *plan, typing map[store.RoomNum]uint32)
 	p.typingDiffer = p.digest != c.typing
 	for i := range u.rooms {
 		j := &u.rooms[i]
-		for _, at := range j.room.shared {
-			p.shared = p.shared || at > c.since
+		for kind, at := range j.room.shared {
+			p.shared[kind] = p.shared[kind] || at > c.since
 		}
 		var typing *typingRoom
 		if p.typingDiffer {
@@ -145,7 +147,7 @@ func (h *Hub) fill(u *user, c *cursor, p *plan, typing map[store.RoomNum]uint32)
 			h.fillRoom(j, c, p, typing)
 		}
 	}
-	return ready || p.shared || p.typingDiffer || len(p.rooms) > 0
+	return ready || p.shared != [sharedKinds]bool{} || p.typingDiffer || len(p.rooms) > 0
 }
 
 // typing are the rooms in which somebody types or has just stopped.

@@ -111,7 +111,7 @@ func presenceRows(r *store.Read, q *Query) ([]store.Presence, error) {
 	return rows, nil
 }
 
-// mayShare leaves those users out of a list, which it may change, who are known to share no room with a viewer: when many
+// mayShare leaves those users out of a list, which it may change, who are known to share no small room with a viewer: when many
 // come at once, that is almost everybody, and the store would have to be asked about each.
 func (h *Hub) mayShare(viewer store.UserNum, users []store.UserNum) []store.UserNum {
 	h.mu.Lock()
@@ -126,14 +126,14 @@ func (h *Hub) mayShare(viewer store.UserNum, users []store.UserNum) []store.User
 	})
 }
 
-// meets says whether two users have joined the same room.
+// meets says whether two users have joined the same room, one that may be small enough for presence.
 func (u *user) meets(other *user) bool {
 	fewer, more := u, other
 	if len(fewer.rooms) > len(more.rooms) {
 		fewer, more = more, fewer
 	}
 	for i := range fewer.rooms {
-		if more.find(fewer.rooms[i].room.num) != nil {
+		if r := fewer.rooms[i].room; len(r.members) <= store.PresenceRoom && more.find(r.num) != nil {
 			return true
 		}
 	}

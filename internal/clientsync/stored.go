@@ -48,7 +48,10 @@ func (k *work) collectStored() (*storedRooms, error) {
 				first = o.First
 			}
 		}
-		k.plan.shared, k.plan.members = true, true
+		for kind := range k.plan.shared {
+			k.plan.shared[kind] = true
+		}
+		k.plan.members = true
 		k.plan.toDevice = true
 	}
 	left := k.req.Filter.Room.IncludeLeave && (k.initial || k.req.FullState)

@@ -281,7 +281,12 @@ func (k *work) changed(w Watch) bool {
 			return true
 		}
 	}
-	return len(w.Shared) > 0 && k.plan.shared || w.Members && k.plan.members
+	for _, kind := range w.Shared {
+		if k.plan.shared[sharedIndex(kind)] {
+			return true
+		}
+	}
+	return w.Members && k.plan.members
 }
 
 // fragment is a section that belongs in every answer. It is kept per device until something changes that it watches.
