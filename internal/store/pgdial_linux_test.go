@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// TestPgDialer promises that a machine that says nothing is given up after
+// TestPgDialer_sockets promises that a machine that says nothing is given up after
 // pgUnreachable. What the kernel makes of it is seen by `make chaos`, which cuts
 // instances off.
-func TestPgDialer(t *testing.T) {
+func TestPgDialer_sockets(t *testing.T) {
 	t.Parallel()
 	t.Run("bounds_silence_over_tcp", func(t *testing.T) {
 		t.Parallel()
@@ -54,7 +54,7 @@ func dialPg(t *testing.T, network, addr string) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() }) // its end is the test's
-	conn, err := pgDialer().DialContext(t.Context(), network, l.Addr().String())
+	conn, err := newPgDialer().DialContext(t.Context(), network, l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,6 +41,7 @@ type postgresEngine struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	xid    string
+	own    ownXIDs
 
 	asking    apart // for barriers
 	following apart // for the one who follows the stream
@@ -70,7 +71,7 @@ func openPostgres(ctx context.Context, opt *Options) (engine, error) {
 			params[name] = value
 		}
 	}
-	config.ConnConfig.DialFunc = pgDialer().DialContext
+	config.ConnConfig.DialFunc = newPgDialer().DialContext
 	config.ConnConfig.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: 2 * time.Second}
 	}
@@ -300,8 +301,11 @@ func (e *postgresEngine) load(users, rooms []*owner) error {
 	if len(rooms) > 0 {
 		p.call(lockRooms, loadOwner(rooms), ownerNums(rooms))
 	}
-	_, err := p.run()
-	return err
+	if _, err := p.run(); err != nil {
+		return err
+	}
+	e.own.add(lowXID(e.xid))
+	return nil
 }
 
 func ownerNums(list []*owner) []int64 {
@@ -367,7 +371,10 @@ func (e *postgresEngine) finish(g *group) error {
 		// may have taken the commit with it
 		e.drop()
 		e.cancel()
-		return e.resolve(g, err)
+		if err = e.resolve(g, err); err != nil {
+			e.own.disown(lowXID(e.xid))
+		}
+		return err
 	}
 	e.abort()
 	if failed < len(blame) && !mustRepeat(err) {
@@ -477,8 +484,8 @@ func (e *postgresEngine) resolve(g *group, cause error) error {
 			return nil
 		case err == nil && status == "aborted":
 			return &unavailableError{cause} // as if it had not begun: it may be tried once more
-		case err == nil && status != "in progress":
-			return unknown
+		case err == nil && status != "in progress", err != nil && isCutOff(err):
+			return unknown // in the latter case others must not wait for what may take long
 		}
 		select {
 		case <-e.ctx.Done():
