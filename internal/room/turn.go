@@ -389,29 +389,19 @@ func (t *turn) adopt() {
 // errNothing is what a build returns if nothing is to be written.
 var errNothing = errors.New("nothing to write")
 
-// maxTries is how often a change is built that loses against another.
-const maxTries = 3
-
 // write takes the room's turn, lets build fill it, and commits. need names entries
 // of the state which build will look at, so that they are loaded while others
 // have the turn. build runs again if another writer was faster.
 func (rs *Rooms) write(ctx context.Context, roomID id.RoomID, need func(*roomversion.Rules) []eventauth.Key, build func(*turn) error) error {
 	r := rs.resident.acquire(roomID)
 	defer rs.resident.release(r)
-	var err error
-	for try := range maxTries {
-		if try > 0 {
-			rs.metrics.rebuilt.Add(1)
+	return refused(rs.contest(ctx, func() error {
+		departed, err := r.take(ctx, need, build)
+		if err != nil {
+			return err
 		}
-		var departed *departure
-		if departed, err = r.take(ctx, need, build); err != nil {
-			return refused(err)
-		}
-		if err = departed.wait(); !errors.Is(err, store.ErrConflict) {
-			break
-		}
-	}
-	return refused(err)
+		return departed.wait()
+	}))
 }
 
 // departure is a change of some rooms on its way into the store.

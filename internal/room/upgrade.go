@@ -57,20 +57,18 @@ func (rs *Rooms) Upgrade(ctx context.Context, req UpgradeRequest) (id.RoomID, er
 	}
 	old := rs.resident.acquire(req.RoomID)
 	defer rs.resident.release(old)
-	for range maxTries {
-		var roomID id.RoomID
+	var roomID id.RoomID
+	err = rs.contest(ctx, func() (err error) {
 		var departed *departure
 		if roomID, departed, err = old.upgrade(ctx, req, rules, profile); err != nil {
-			return id.RoomID{}, refused(err)
+			return err
 		}
-		if err = departed.wait(); err == nil {
-			return roomID, nil
-		}
-		if !errors.Is(err, store.ErrConflict) {
-			break
-		}
+		return departed.wait()
+	})
+	if err != nil {
+		return id.RoomID{}, refused(err)
 	}
-	return id.RoomID{}, refused(err)
+	return roomID, nil
 }
 
 // internUpgrade gives numbers to the keys that an upgrade writes.
