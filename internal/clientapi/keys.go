@@ -2,6 +2,7 @@ package clientapi
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 
 	"stoa/internal/auth"
@@ -104,18 +105,15 @@ func (a *API) uploadCrossSigning(r *http.Request) (httpkit.Empty, error) {
 	if err := body.CrossSigning.Check(keyDevice(caller)); err != nil {
 		return none, err
 	}
-	needsAuth, err := a.keys.NeedsAuth(r.Context(), keyDevice(caller), body.CrossSigning)
-	if err != nil {
+	err = a.keys.UploadCrossSigning(r.Context(), keyDevice(caller), body.CrossSigning, false)
+	if !errors.Is(err, e2ee.ErrNeedsAuth) {
 		return none, err
-	}
-	if !needsAuth {
-		return none, a.keys.UploadCrossSigning(r.Context(), keyDevice(caller), body.CrossSigning)
 	}
 	proof, err := a.auth.Interact(r, auth.Interaction{Operation: "upload cross-signing keys", Caller: &caller, Flows: auth.PasswordFlows, Auth: body.Auth})
 	if err != nil {
 		return none, err
 	}
-	if err := a.keys.UploadCrossSigning(r.Context(), keyDevice(caller), body.CrossSigning); err != nil {
+	if err := a.keys.UploadCrossSigning(r.Context(), keyDevice(caller), body.CrossSigning, true); err != nil {
 		return none, err
 	}
 	return none, a.auth.End(r.Context(), proof)

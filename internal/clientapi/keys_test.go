@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"stoa/matrix/canonicaljson"
@@ -456,5 +457,72 @@ func TestSendToDevice(t *testing.T) {
 		}
 		send("6", object{"messages": object{bob.UserID: object{"*": object{"x": strings.Repeat("x", 70_000)}}}}).want(413, "M_TOO_LARGE")
 		got(bob)
+	})
+}
+
+// Of many who bring first keys at once without a password, one succeeds: the others
+// would replace keys.
+func TestFirstCrossSigningKeysAreSetOnce(t *testing.T) {
+	wholeOnEach(t, func(t *testing.T, s *server) {
+		alice := s.signUp("alice")
+		var bodies [6]object
+		var answers [6]answer
+		for i := range bodies {
+			bodies[i], _, _, _ = crossSigning(t, alice.UserID, fmt.Sprint(i))
+		}
+		var done sync.WaitGroup
+		for i := range bodies {
+			done.Go(func() { answers[i] = s.do("POST", v3+"/keys/device_signing/upload", alice.Token, bodies[i]) })
+		}
+		done.Wait()
+		winner := -1
+		for i, a := range answers {
+			switch {
+			case a.Status == 401 && a.str("session") != "":
+			case a.Status == 200 && winner < 0:
+				winner = i
+			default:
+				t.Errorf("upload %d is answered %d %s", i, a.Status, a.raw)
+			}
+		}
+		if winner < 0 {
+			t.Fatal("nobody could upload keys")
+		}
+		got := s.queryKeys(alice, alice.UserID)
+		for _, kind := range []string{"master", "self_signing", "user_signing"} {
+			equal(t, kind, dig(got.Body, kind+"_keys", alice.UserID), bodies[winner][kind+"_key"])
+		}
+	})
+}
+
+// Whoever shares a room is told of each change of a device that others can see.
+func TestDeviceChangesAreTold(t *testing.T) {
+	wholeOnEach(t, func(t *testing.T, s *server) {
+		alice, bob := s.signUp("alice"), s.signUp("bob")
+		s.join(s.create(alice, public), bob)
+		phone := asLogin(s.logIn("bob", object{"device_id": "PHONE"}).want(200, ""))
+		since := s.sync(alice, "").str("next_batch")
+		told := func(what string, want bool) {
+			t.Helper()
+			news := s.sync(alice, since)
+			since = news.str("next_batch")
+			list, _ := dig(news.Body, "device_lists", "changed").([]any)
+			if slices.Contains(list, any(bob.UserID)) != want {
+				t.Fatalf("%s: changed are %v", what, list)
+			}
+		}
+		s.uploadKeys(phone, object{"device_keys": deviceKeys(t, phone)}).want(200, "")
+		told("new keys", true)
+		s.uploadKeys(phone, object{"device_keys": deviceKeys(t, phone)}).want(200, "")
+		told("the same keys again", false)
+		s.uploadKeys(phone, object{"one_time_keys": object{"signed_curve25519:A": object{"key": "a"}}}).want(200, "")
+		told("one-time keys", false)
+		s.do("PUT", v3+"/devices/PHONE", bob.Token, object{"display_name": "Pocket"}).want(200, "")
+		told("another name", true)
+		if got := dig(s.queryKeys(alice, bob.UserID).Body, "device_keys", bob.UserID, "PHONE", "unsigned", "device_display_name"); got != "Pocket" {
+			t.Fatalf("the device is called %v", got)
+		}
+		s.do("POST", v3+"/logout", phone.Token, nil).want(200, "")
+		told("logout", true)
 	})
 }

@@ -34,28 +34,28 @@ type public struct {
 	key     ed25519.PublicKey
 }
 
-// NeedsAuth reports whether the upload needs interactive authentication: the
-// first keys of a user don't, nor do keys that are the stored ones.
+// ErrNeedsAuth says that keys are not stored before their user has authenticated
+// for them.
+var ErrNeedsAuth = errors.New("e2ee: the user must authenticate")
+
+// needsAuth reports whether the upload needs interactive authentication, beside the
+// stored keys by usage: the first keys of a user don't, nor do keys that are the
+// stored ones.
 //
 // Spec: client-server-api#post_matrixclientv3keysdevice_signingupload
-func (k *Keys) NeedsAuth(ctx context.Context, d Device, up CrossSigning) (bool, error) {
-	have, err := k.identity(ctx, d)
-	if err != nil {
-		return false, err
-	}
+func (up CrossSigning) needsAuth(have map[string]string) bool {
 	if have[usageMaster] == "" {
-		return false, nil
+		return false
 	}
 	for usage, raw := range up.byUsage() {
 		if !given(raw) {
 			continue
 		}
-		same, err := sameKey(have[usage], raw)
-		if err != nil || !same {
-			return true, nil
+		if same, err := sameKey(have[usage], raw); err != nil || !same {
+			return true
 		}
 	}
-	return false, nil
+	return false
 }
 
 func (up CrossSigning) byUsage() map[string]json.RawMessage {
@@ -76,25 +76,14 @@ func sameKey(stored string, raw json.RawMessage) (bool, error) {
 	return a == b, err
 }
 
-// identity is the user's stored cross-signing keys by usage.
-func (k *Keys) identity(ctx context.Context, d Device) (map[string]string, error) {
-	have := map[string]string{}
-	err := k.store.Read(ctx, func(r *store.Read) error {
-		rows, err := r.CrossSigningKeys([]store.UserNum{d.User})
-		for _, row := range rows {
-			have[row.Usage] = row.Keys
-		}
-		return err
-	})
-	return have, err
-}
-
 // UploadCrossSigning stores the keys, all or nothing. Self-signing and
 // user-signing keys must be signed by the master key, the one that comes along
-// or the stored one.
+// or the stored one. proved says that the user has authenticated for these keys;
+// where that is needed and was not done, nothing is stored and the error is
+// ErrNeedsAuth.
 //
 // Spec: client-server-api#cross-signing
-func (k *Keys) UploadCrossSigning(ctx context.Context, d Device, up CrossSigning) error {
+func (k *Keys) UploadCrossSigning(ctx context.Context, d Device, up CrossSigning, proved bool) error {
 	return k.retry(ctx, "upload cross-signing keys", func(r *store.Read) (*store.Change, error) {
 		head, err := r.UserHead(d.User)
 		if err != nil {
@@ -107,6 +96,9 @@ func (k *Keys) UploadCrossSigning(ctx context.Context, d Device, up CrossSigning
 		have := map[string]string{}
 		for _, row := range rows {
 			have[row.Usage] = row.Keys
+		}
+		if !proved && up.needsAuth(have) {
+			return nil, ErrNeedsAuth
 		}
 		c := store.NewChange()
 		c.User(d.User, head)

@@ -309,34 +309,25 @@ func TestCrossSigningUpload(t *testing.T) {
 		ctx := h.t.Context()
 		alice := h.person("@alice:stoa.test", "ALICE")
 		keys := alice.crossSigning(h.t)
-		err := h.keys.UploadCrossSigning(ctx, alice.Device, e2ee.CrossSigning{SelfSigningKey: keys.SelfSigningKey})
+		err := h.keys.UploadCrossSigning(ctx, alice.Device, e2ee.CrossSigning{SelfSigningKey: keys.SelfSigningKey}, false)
 		wantCode(h.t, err, mxerr.CodeMissingParam)
-		err = h.keys.UploadCrossSigning(ctx, alice.Device, e2ee.CrossSigning{MasterKey: keys.MasterKey, SelfSigningKey: alice.sign(h.t, alice.identity("self_signing", alice.self), alice.user)})
+		err = h.keys.UploadCrossSigning(ctx, alice.Device, e2ee.CrossSigning{MasterKey: keys.MasterKey, SelfSigningKey: alice.sign(h.t, alice.identity("self_signing", alice.self), alice.user)}, false)
 		wantCode(h.t, err, mxerr.CodeInvalidSignature)
-		err = h.keys.UploadCrossSigning(ctx, alice.Device, e2ee.CrossSigning{MasterKey: alice.identity("self_signing", alice.master)})
+		err = h.keys.UploadCrossSigning(ctx, alice.Device, e2ee.CrossSigning{MasterKey: alice.identity("self_signing", alice.master)}, false)
 		wantCode(h.t, err, mxerr.CodeInvalidParam)
 
-		needs := func(up e2ee.CrossSigning) bool {
-			needs, err := h.keys.NeedsAuth(ctx, alice.Device, up)
-			if err != nil {
-				h.t.Fatal(err)
+		upload := func(what string, up e2ee.CrossSigning, proved bool, want error) {
+			if err := h.keys.UploadCrossSigning(ctx, alice.Device, up, proved); !errors.Is(err, want) {
+				h.t.Errorf("%s: got %v, want %v", what, err, want)
 			}
-			return needs
 		}
-		if needs(keys) {
-			h.t.Error("the first upload needs authentication")
-		}
-		if err := h.keys.UploadCrossSigning(ctx, alice.Device, keys); err != nil {
-			h.t.Fatal(err)
-		}
-		if needs(keys) {
-			h.t.Error("the same keys again need authentication")
-		}
+		upload("the first keys", keys, false, nil)
+		upload("the same keys again", keys, false, nil)
 		other := alice
 		other.master = newKey("another")
-		if !needs(other.crossSigning(h.t)) {
-			h.t.Error("another master key needs no authentication")
-		}
+		upload("another master key", other.crossSigning(h.t), false, e2ee.ErrNeedsAuth)
+		upload("another master key, with a proof", other.crossSigning(h.t), true, nil)
+		upload("the first keys again", keys, false, e2ee.ErrNeedsAuth)
 	})
 }
 
@@ -346,7 +337,7 @@ func TestSignatures(t *testing.T) {
 		ctx := h.t.Context()
 		alice, bob := h.person("@alice:stoa.test", "ALICE"), h.person("@bob:stoa.test", "BOB")
 		for _, p := range []person{alice, bob} {
-			if err := h.keys.UploadCrossSigning(ctx, p.Device, p.crossSigning(h.t)); err != nil {
+			if err := h.keys.UploadCrossSigning(ctx, p.Device, p.crossSigning(h.t), false); err != nil {
 				h.t.Fatal(err)
 			}
 		}
