@@ -41,7 +41,6 @@ type postgresEngine struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	xid    string
-	own    ownXIDs
 
 	asking    apart // for barriers
 	following apart // for the one who follows the stream
@@ -301,11 +300,8 @@ func (e *postgresEngine) load(users, rooms []*owner) error {
 	if len(rooms) > 0 {
 		p.call(lockRooms, loadOwner(rooms), ownerNums(rooms))
 	}
-	if _, err := p.run(); err != nil {
-		return err
-	}
-	e.own.add(lowXID(e.xid))
-	return nil
+	_, err := p.run()
+	return err
 }
 
 func ownerNums(list []*owner) []int64 {
@@ -371,10 +367,7 @@ func (e *postgresEngine) finish(g *group) error {
 		// may have taken the commit with it
 		e.drop()
 		e.cancel()
-		if err = e.resolve(g, err); err != nil {
-			e.own.disown(lowXID(e.xid))
-		}
-		return err
+		return e.resolve(g, err)
 	}
 	e.abort()
 	if failed < len(blame) && !mustRepeat(err) {
