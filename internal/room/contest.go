@@ -26,14 +26,14 @@ const maxTries = 3
 // contest calls f until it gives something else than store.ErrConflict, or
 // contestTime has passed.
 func (rs *Rooms) contest(ctx context.Context, f func() error) error {
+	err := f()
+	if !errors.Is(err, store.ErrConflict) {
+		return err // nearly always: it pays for no timer
+	}
 	ctx, cancel := context.WithTimeout(ctx, contestTime)
 	defer cancel()
 	limit := time.Duration(0) // the first repetition comes at once
-	for {
-		err := f()
-		if !errors.Is(err, store.ErrConflict) {
-			return err
-		}
+	for errors.Is(err, store.ErrConflict) {
 		select {
 		case <-ctx.Done():
 			return err
@@ -41,5 +41,7 @@ func (rs *Rooms) contest(ctx context.Context, f func() error) error {
 		}
 		limit = min(2*limit+time.Millisecond, contestPause)
 		rs.metrics.rebuilt.Add(1)
+		err = f()
 	}
+	return err
 }
