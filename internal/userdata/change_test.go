@@ -2,6 +2,8 @@ package userdata
 
 import (
 	"errors"
+	"fmt"
+	"sync"
 	"testing"
 
 	"stoa/internal/store"
@@ -9,8 +11,9 @@ import (
 	"stoa/matrix/id"
 )
 
-// What could not be committed is not answered as done.
-func TestAChangeThatLosesEveryRaceIsAnError(t *testing.T) {
+// onEach runs a test on both engines with the data of a user.
+func onEach(t *testing.T, f func(*testing.T, *Data, User)) {
+	t.Helper()
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		s := open()
@@ -22,25 +25,43 @@ func TestAChangeThatLosesEveryRaceIsAnError(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		data, user := New(Options{Store: s}), User{ID: alice, Num: nums[0]}
-		tries := 0
-		_, err = data.change(t.Context(), "lose a race", user, func(r *store.Read, c *store.Change) error {
-			tries++
-			head, err := r.UserHead(user.Num)
-			if err != nil {
-				return err
-			}
-			faster := store.NewChange()
-			faster.User(user.Num, head)
-			faster.PutAccountData(user.Num, "", "org.example.faster", "{}")
-			if _, err := s.Commit(t.Context(), faster); err != nil {
-				return err
-			}
-			c.PutAccountData(user.Num, "", "org.example.slower", "{}")
+		f(t, New(Options{Store: s}), User{ID: alice, Num: nums[0]})
+	})
+}
+
+// What could not be committed is not answered as done.
+func TestAChangeThatCanNotBeCommittedIsAnError(t *testing.T) {
+	onEach(t, func(t *testing.T, data *Data, alice User) {
+		_, err := data.change(t.Context(), "drop what is not there", alice, func(_ *store.Read, c *store.Change) error {
+			c.DropAlias("#none:stoa.test", 1)
 			return nil
 		})
-		if !errors.Is(err, store.ErrConflict) || tries != maxTries {
-			t.Fatalf("after %d tries: %v, want ErrConflict after %d", tries, err, maxTries)
+		if !errors.Is(err, store.ErrNotFound) {
+			t.Fatalf("got %v, want the error of the commit", err)
+		}
+	})
+}
+
+// A client that starts may set many things at once; none of it is lost or refused.
+func TestManyChangesAtOnceAreAllMade(t *testing.T) {
+	onEach(t, func(t *testing.T, data *Data, alice User) {
+		room, err := id.ParseRoomID("!room:stoa.test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		const writers = 40
+		var done sync.WaitGroup
+		for i := range writers {
+			done.Go(func() {
+				if err := data.SetTag(t.Context(), alice, room, fmt.Sprintf("u.%d", i), []byte(`{}`)); err != nil {
+					t.Errorf("tag %d: %v", i, err)
+				}
+			})
+		}
+		done.Wait()
+		tags, err := data.Tags(t.Context(), alice, room)
+		if err != nil || len(tags) != writers {
+			t.Fatalf("of %d tags there are %d: %v", writers, len(tags), err)
 		}
 	})
 }

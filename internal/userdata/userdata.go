@@ -34,8 +34,12 @@ const (
 	maxEntries = 5_000
 	// maxType bounds a type, in bytes, as events do.
 	maxType = 255
-	// maxTries bounds how often a change is rebuilt after it lost a race.
-	maxTries = 8
+	// maxTries bounds how often a change is rebuilt after it lost a race against
+	// another instance or package that writes about the user. Each loss means that
+	// somebody else got on, so the bound is generous.
+	maxTries = 100
+	// turns is how many users can be written at once.
+	turns = 256
 )
 
 // Types that this package knows.
@@ -63,11 +67,18 @@ type Data struct {
 	rules         compiledRules
 	rulesChanged  func(user id.UserID)
 	rulesFollowed func(user id.UserID)
+	// turns holds a token for each writer: those of one user take turns, as all but
+	// one of them would lose. What is taken is given back before anything else is.
+	turns [turns]chan struct{}
 }
 
 // New makes the package's one object. It starts nothing.
 func New(opt Options) *Data {
-	return &Data{store: opt.Store, rules: newCompiledRules(), rulesChanged: opt.RulesChanged, rulesFollowed: opt.RulesFollowed}
+	d := &Data{store: opt.Store, rules: newCompiledRules(), rulesChanged: opt.RulesChanged, rulesFollowed: opt.RulesFollowed}
+	for i := range d.turns {
+		d.turns[i] = make(chan struct{}, 1)
+	}
+	return d
 }
 
 // User is whose data is meant.
@@ -79,6 +90,13 @@ type User struct {
 // change builds and commits a change on the user's head until it loses no race,
 // and returns its position.
 func (d *Data) change(ctx context.Context, what string, user User, build func(*store.Read, *store.Change) error) (at store.Position, err error) {
+	turn := d.turns[uint64(user.Num)%turns]
+	select {
+	case turn <- struct{}{}:
+		defer func() { <-turn }()
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
 	for range maxTries {
 		c := store.NewChange()
 		err = d.store.Read(ctx, func(r *store.Read) error {
