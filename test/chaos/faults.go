@@ -29,7 +29,6 @@ var faultNames = []string{faultKill, faultFreeze, faultDrain, faultCutDB, faultC
 // Of the faults.
 const (
 	startAfter   = 5 * time.Second
-	cutFor       = 20 * time.Second
 	steadyFor    = 3 * time.Second // ready so long counts as healthy: the balancer has seen it
 	drainWithin  = 10 * time.Second
 	afterAllOut  = 15 * time.Second
@@ -42,6 +41,7 @@ type chaos struct {
 	instances []*instance
 	rnd       *rand.Rand
 	freezeFor time.Duration
+	cutFor    time.Duration
 	say       func(format string, args ...any)
 
 	mu    sync.Mutex     // guards all below
@@ -137,7 +137,7 @@ func (c *chaos) hurt(kind string, n int, rec *history.Record) error {
 		if err := setLink(ctx, network, n, false); err != nil {
 			return err
 		}
-		time.Sleep(cutFor) // the fault itself
+		time.Sleep(c.cutFor) // the fault itself
 		return setLink(ctx, network, n, true)
 	}
 	switch kind {

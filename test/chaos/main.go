@@ -49,7 +49,7 @@ type options struct {
 	minutes                      float64
 	seed                         uint64
 	faults                       []string
-	every, freeze                time.Duration
+	every, freeze, cut           time.Duration
 	redis, broken                bool
 	clients, rooms, instances    int
 	rate                         float64
@@ -68,6 +68,7 @@ func parse(args []string) (*options, error) {
 	faults := flags.String("faults", strings.Join(faultNames, ","), "kinds of faults")
 	flags.DurationVar(&o.every, "every", 15*time.Second, "time between faults")
 	flags.DurationVar(&o.freeze, "freeze", time.Minute, "how long an instance is frozen")
+	flags.DurationVar(&o.cut, "cut", 20*time.Second, "how long an instance is cut off")
 	flags.BoolVar(&o.redis, "redis", true, "a bus over Redis instead of PostgreSQL notifications")
 	flags.IntVar(&o.clients, "clients", 300, "users, each with one device")
 	flags.IntVar(&o.rooms, "rooms", 30, "rooms; each user is in three")
@@ -203,7 +204,7 @@ func (w *world) play(ctx context.Context) (err error) {
 	fmt.Printf("chaos: seed %d, %.1f minutes, %d clients in %d rooms, %d instances, faults %s, redis %v\n",
 		o.seed, o.minutes, o.clients, o.rooms, o.instances, strings.Join(o.faults, " "), o.redis)
 	out.Add(&history.Record{Op: history.Run, Seed: o.seed, Clients: o.clients, Rooms: w.town.roomsOf, Text: strings.Join(o.faults, " ")})
-	c := &chaos{run: r, instances: w.instances, rnd: rand.New(rand.NewPCG(o.seed, 2<<32)), freezeFor: o.freeze, say: say,
+	c := &chaos{run: r, instances: w.instances, rnd: rand.New(rand.NewPCG(o.seed, 2<<32)), freezeFor: o.freeze, cutFor: o.cut, say: say,
 		sick: map[int]string{}, well: map[int]time.Time{}, count: map[string]int{}}
 
 	watching, stopWatching := context.WithCancel(ctx)
