@@ -231,8 +231,9 @@ func (a *Accounts) drop(user store.UserNum) {
 	}
 }
 
-// changeTries is how often a change is rebuilt after its user's head moved.
-const changeTries = 3
+// changeTries is how often a change is rebuilt after its user's head moved. Each
+// time somebody else got on, so the bound is generous.
+const changeTries = 100
 
 // change commits what build fills in, fenced by the user's head. build runs
 // again if the head moved; it may leave the change empty.

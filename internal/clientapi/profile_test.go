@@ -2,6 +2,7 @@ package clientapi_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -90,4 +91,25 @@ func TestFieldsSetAtOnceDoNotGrowAProfilePastItsLimit(t *testing.T) {
 	if len(a.raw) >= 64<<10 || len(fields) == 0 {
 		t.Fatalf("%d bytes in %d fields", len(a.raw), len(fields))
 	}
+}
+
+// Nothing of what a user's clients change at once is refused or lost.
+func TestManyChangesOfAnAccountAtOnce(t *testing.T) {
+	onEach(t, func(t *testing.T, s *server) {
+		alice := s.signUp("alice")
+		const writers = 24
+		var done sync.WaitGroup
+		for i := range writers {
+			done.Go(func() {
+				name := fmt.Sprintf("org.example.n%d", i)
+				if a := s.do("PUT", v3+"/profile/"+esc(alice.UserID)+"/"+name, alice.Token, object{name: i}); a.Status != 200 {
+					t.Errorf("field %d: %d %s", i, a.Status, a.raw)
+				}
+			})
+		}
+		done.Wait()
+		if got := s.do("GET", v3+"/profile/"+esc(alice.UserID), "", nil).want(200, ""); len(got.Body) != writers {
+			t.Fatalf("of %d fields there are %s", writers, got.raw)
+		}
+	})
 }
