@@ -88,10 +88,15 @@ type member struct {
 type memberCache struct {
 	events *simplelru.LRU[member, *timeline.Event]
 	byNum  map[store.EventNum]member
+	// rooms are those of the events that are there, and perhaps more.
+	rooms map[store.RoomNum]struct{}
 }
 
+// memberRooms bounds the rooms that are noted.
+const memberRooms = 1 << 16
+
 func newMemberCache(entries int) *memberCache {
-	c := &memberCache{byNum: map[store.EventNum]member{}}
+	c := &memberCache{byNum: map[store.EventNum]member{}, rooms: map[store.RoomNum]struct{}{}}
 	c.events = mustLRU(entries, func(_ member, e *timeline.Event) { delete(c.byNum, e.Num) })
 	return c
 }
@@ -102,9 +107,27 @@ func (c *memberCache) get(m member) *timeline.Event {
 }
 
 func (c *memberCache) put(m member, e *timeline.Event) {
+	if len(c.rooms) >= memberRooms {
+		c.events.Purge()
+		clear(c.rooms)
+	}
 	c.events.Remove(m)
 	c.events.Add(m, e)
 	c.byNum[e.Num] = m
+	c.rooms[m.room] = struct{}{}
+}
+
+// dropRoom forgets a room of which it is not known who has changed.
+func (c *memberCache) dropRoom(num store.RoomNum) {
+	if _, ok := c.rooms[num]; !ok {
+		return
+	}
+	delete(c.rooms, num)
+	for _, m := range c.events.Keys() {
+		if m.room == num {
+			c.events.Remove(m)
+		}
+	}
 }
 
 // drop forgets an event that was redacted.

@@ -78,22 +78,64 @@ func (k *work) wantedMembers(e *entry) []wantedMember {
 // membersAt finds membership events as of the points of which their entries tell the state; nil for somebody who had none.
 func (k *work) membersAt(wanted []wantedMember) ([]*timeline.Event, error) {
 	events := make([]*timeline.Event, len(wanted))
-	var missing []int
-	k.h.mu.Lock()
-	current := k.h.ring.head >= k.upto
-	for i, w := range wanted {
-		ev := k.h.members.get(member{w.e.num, w.userID})
-		if ev != nil && current && ev.Slot <= k.statePoint(w.e) {
-			events[i] = ev
-		} else {
-			missing = append(missing, i)
+	missing, busy := k.keptMembers(wanted, events)
+	if busy != nil && k.snapshot == nil { // with a snapshot it may be the one who keeps the other from reading
+		select {
+		case <-busy:
+		case <-k.ctx.Done():
+			return nil, k.ctx.Err()
 		}
+		missing, _ = k.keptMembers(wanted, events)
 	}
-	k.h.mu.Unlock()
 	if len(missing) == 0 {
 		return events, nil
 	}
+	defer k.h.claim(wanted, missing)()
 	return events, k.readMembers(wanted, missing, events)
+}
+
+// keptMembers finds those events that memory holds, and the places of the others. busy is closed when another answer has read
+// one of them; nil if nobody does.
+func (k *work) keptMembers(wanted []wantedMember, events []*timeline.Event) (missing []int, busy <-chan struct{}) {
+	k.h.mu.Lock()
+	defer k.h.mu.Unlock()
+	current := k.h.ring.head >= k.upto
+	for i, w := range wanted {
+		m := member{w.e.num, w.userID}
+		ev := k.h.members.get(m)
+		if ev != nil && current && ev.Slot <= k.statePoint(w.e) {
+			events[i] = ev
+			continue
+		}
+		missing = append(missing, i)
+		if reader, ok := k.h.reading[m]; ok && busy == nil {
+			busy = reader
+		}
+	}
+	return missing, busy
+}
+
+// claim says that an answer reads members, until done: when somebody speaks, all answers of the room want to know the same.
+func (h *Hub) claim(wanted []wantedMember, missing []int) (done func()) {
+	claims := make([]member, 0, len(missing))
+	read := make(chan struct{})
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, i := range missing {
+		m := member{wanted[i].e.num, wanted[i].userID}
+		if _, ok := h.reading[m]; !ok {
+			h.reading[m] = read
+			claims = append(claims, m)
+		}
+	}
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		for _, m := range claims {
+			delete(h.reading, m)
+		}
+		close(read)
+	}
 }
 
 // readMembers reads membership events that are not in memory.
