@@ -90,13 +90,17 @@ type memberCache struct {
 	byNum  map[store.EventNum]member
 	// rooms are those of the events that are there, and perhaps more.
 	rooms map[store.RoomNum]struct{}
+	// reading are the members whom an answer reads just now; closed when it has.
+	reading map[member]chan struct{}
 }
 
 // memberRooms bounds the rooms that are noted.
 const memberRooms = 1 << 16
 
 func newMemberCache(entries int) *memberCache {
-	c := &memberCache{byNum: map[store.EventNum]member{}, rooms: map[store.RoomNum]struct{}{}}
+	c := &memberCache{
+		byNum: map[store.EventNum]member{}, rooms: map[store.RoomNum]struct{}{}, reading: map[member]chan struct{}{},
+	}
 	c.events = mustLRU(entries, func(_ member, e *timeline.Event) { delete(c.byNum, e.Num) })
 	return c
 }

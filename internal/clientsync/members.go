@@ -108,7 +108,7 @@ func (k *work) keptMembers(wanted []wantedMember, events []*timeline.Event) (mis
 			continue
 		}
 		missing = append(missing, i)
-		if reader, ok := k.h.reading[m]; ok && busy == nil {
+		if reader, ok := k.h.members.reading[m]; ok && busy == nil {
 			busy = reader
 		}
 	}
@@ -123,8 +123,8 @@ func (h *Hub) claim(wanted []wantedMember, missing []int) (done func()) {
 	defer h.mu.Unlock()
 	for _, i := range missing {
 		m := member{wanted[i].e.num, wanted[i].userID}
-		if _, ok := h.reading[m]; !ok {
-			h.reading[m] = read
+		if _, ok := h.members.reading[m]; !ok {
+			h.members.reading[m] = read
 			claims = append(claims, m)
 		}
 	}
@@ -132,7 +132,7 @@ func (h *Hub) claim(wanted []wantedMember, missing []int) (done func()) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		for _, m := range claims {
-			delete(h.reading, m)
+			delete(h.members.reading, m)
 		}
 		close(read)
 	}
