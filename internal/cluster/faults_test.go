@@ -2,11 +2,15 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"stoa/internal/httpkit"
 )
 
 // TestUnreachable_home: what can't be sent is served here, with its whole body,
@@ -29,6 +33,29 @@ func TestUnreachable_home(t *testing.T) {
 	}
 	f.wire.refuse(false)
 	until(t, 5*time.Second, "the home is used again", func() bool { return a.send(roomID) == "b" })
+}
+
+// TestHome_without_database: what the home has not begun, because it does not reach
+// the database, is served here, with its whole body, also without a transaction ID.
+func TestHome_without_database(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	f.barrier = func(in *instance) error {
+		if in.name == "b" {
+			return errors.New("no database")
+		}
+		return nil
+	}
+	a, b := f.start("a"), f.start("b")
+	see(t, a, b)
+	r := a.ask("POST", "/rooms/"+a.roomOf(b)+"/kick", `{"user_id":"@a:b"}`)
+	if r.Code != http.StatusOK || r.Header().Get("X-Stoa-Home") != "a" || !strings.Contains(r.Body.String(), "@a:b") {
+		t.Errorf("%d %s %v", r.Code, r.Body, r.Header())
+	}
+	r = b.ask("POST", "/rooms/"+a.roomOf(b)+"/kick", `{}`)
+	if r.Code != http.StatusServiceUnavailable || r.Header().Get(httpkit.UnservedHeader) != "" || r.Header().Get("Retry-After") != "1" {
+		t.Errorf("to a client: %d %s %v", r.Code, r.Body, r.Header())
+	}
 }
 
 // silence makes the handlers of an instance hang, as when it is frozen, and tells
@@ -80,7 +107,7 @@ func TestLost_home(t *testing.T) {
 }
 
 func isRetryable(body string) bool {
-	return body == `{"errcode":"M_UNKNOWN","error":"The server could not finish this request; try again"}`
+	return body == `{"errcode":"M_UNKNOWN","error":"The server could not finish this request; try again","retry_after_ms":1000}`
 }
 
 // TestSlow_home: an instance that answers pings is waited for.

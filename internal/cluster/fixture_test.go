@@ -33,6 +33,8 @@ type fleet struct {
 	wire wire
 	// serve is what their handlers do besides telling what they got.
 	serve func(in *instance, r *http.Request) error
+	// barrier is what their barriers say, nil that all is there.
+	barrier func(in *instance) error
 }
 
 func newFleet(t testing.TB) *fleet {
@@ -76,6 +78,12 @@ func (f *fleet) start(name string, change ...func(*Options)) *instance {
 	}
 	in.mux, err = httpkit.NewMux(httpkit.Options{
 		Instance: name, Forward: in.Cluster, Log: opt.Log,
+		Barrier: func(context.Context) error {
+			if f.barrier == nil {
+				return nil
+			}
+			return f.barrier(in)
+		},
 		AddressLimits: map[httpkit.Limit]*httpkit.Limiter{httpkit.LimitLookup: httpkit.NewLimiter(1, 10, time.Now)},
 	}, f.routes(in))
 	if err != nil {

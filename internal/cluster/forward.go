@@ -17,7 +17,8 @@ const maxAnswer = 1 << 20
 
 // Forward implements httpkit.Forwarder for requests that write the room of key.
 //
-// What could not be sent is served here. If the home is lost while it has the
+// What could not be sent, or was not begun by a home that does not reach the
+// database, is served here. If the home is lost while it has the
 // request, nobody knows whether it is done: it is served here too if it has a
 // transaction ID, whose unique row decides, and else refused with a 503.
 func (c *Cluster) Forward(w http.ResponseWriter, r *http.Request, key string) bool {
@@ -42,6 +43,9 @@ func (c *Cluster) Forward(w http.ResponseWriter, r *http.Request, key string) bo
 	answer, err := p.send(l, r, body)
 	var dial *dialError
 	switch {
+	case err == nil && answer.header.Get(httpkit.UnservedHeader) != "":
+		p.again() // it may know by now that its lease is in doubt
+		c.serveHere(w, outcomeUnreachable)
 	case err == nil:
 		c.metrics.took(c.opt.Clock().Sub(begin))
 		c.metrics.outcome(outcomeForwarded)
@@ -60,8 +64,7 @@ func (c *Cluster) Forward(w http.ResponseWriter, r *http.Request, key string) bo
 	default:
 		p.again()
 		c.metrics.outcome(outcomeLost)
-		httpkit.Fail(w, r, mxerr.New(http.StatusServiceUnavailable, mxerr.CodeUnknown,
-			"The server could not finish this request; try again").Because(err))
+		httpkit.Fail(w, r, mxerr.TryAgain("The server could not finish this request; try again").Because(err))
 		return true
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))

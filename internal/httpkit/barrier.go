@@ -13,6 +13,10 @@ import (
 // written, before it is told to try again.
 const barrierPatience = 5 * time.Second
 
+// UnservedHeader is on an answer to another instance that says: nothing was done,
+// because this one does not reach the database. It can be served elsewhere.
+const UnservedHeader = "X-Stoa-Unserved"
+
 // behind waits until this instance has what was acknowledged before the request
 // came. If it can't be had the request is answered, and behind is true.
 func (m *Mux) behind(x *exchange, r *http.Request) bool {
@@ -28,6 +32,9 @@ func (m *Mux) behind(x *exchange, r *http.Request) bool {
 	case r.Context().Err() != nil:
 		x.fail(r.Context().Err())
 	default:
+		if IsFromPeer(r) {
+			x.w.Header()[UnservedHeader] = []string{"true"}
+		}
 		x.fail(mxerr.TryAgain("The server can't reach its database; try again").Because(fmt.Errorf("wait for what is newest: %w", err)))
 	}
 	return true
