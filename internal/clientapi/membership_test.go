@@ -164,3 +164,51 @@ func TestAliasesOfARoom(t *testing.T) {
 	s.set(alice, roomID, "m.room.history_visibility", "", object{"history_visibility": "world_readable"})
 	same(t, stringsOf(aliases(eve, roomID).want(200, ""), "aliases"), "#hall:stoa.test")
 }
+
+func TestInvitationsThatSomebodyDoesNotWant(t *testing.T) {
+	s := wholeOn(t)
+	alice, bob, eve := s.signUp("alice"), s.signUp("bob"), s.signUp("eve")
+	roomID := s.create(alice, object{})
+	config := func(content object) {
+		t.Helper()
+		s.do("PUT", v3+"/user/"+esc(bob.UserID)+"/account_data/m.invite_permission_config", bob.Token, content).want(200, "")
+	}
+	config(object{"default_action": "block"})
+	since := s.sync(bob, "").str("next_batch")
+	s.do("POST", v3+"/rooms/"+esc(roomID)+"/invite", alice.Token, object{"user_id": bob.UserID}).want(403, "M_INVITE_BLOCKED")
+	s.do("PUT", v3+"/rooms/"+esc(roomID)+"/state/m.room.member/"+esc(bob.UserID), alice.Token, object{"membership": "invite"}).want(403, "M_INVITE_BLOCKED")
+	s.do("POST", v3+"/createRoom", alice.Token, object{"invite": []string{eve.UserID, bob.UserID}}).want(403, "M_INVITE_BLOCKED")
+	same(t, s.sync(bob, since).rooms("invite"))
+	same(t, s.sync(eve, "").rooms("invite")) // the room was not made
+	if got := s.membershipOf(alice, roomID, bob.UserID); got != "" {
+		t.Fatalf("bob is %q", got)
+	}
+	// It says nothing of kicks, bans and rooms that bob goes into.
+	open := s.create(alice, public)
+	s.join(open, bob)
+	s.do("POST", v3+"/rooms/"+esc(open)+"/kick", alice.Token, object{"user_id": bob.UserID}).want(200, "")
+	config(object{})
+	s.do("POST", v3+"/rooms/"+esc(roomID)+"/invite", alice.Token, object{"user_id": bob.UserID}).want(200, "")
+}
+
+func TestJoiningARestrictedRoom(t *testing.T) {
+	wholeOnEach(t, func(t *testing.T, s *server) {
+		alice, bob, eve := s.signUp("alice"), s.signUp("bob"), s.signUp("eve")
+		club := s.create(alice, object{"invite": []string{bob.UserID}})
+		s.join(club, bob)
+		hall := s.create(alice, object{"initial_state": []any{object{"type": "m.room.join_rules", "state_key": "", "content": object{
+			"join_rule": "restricted", "allow": []any{object{"type": "m.room_membership", "room_id": club}}}}}})
+		join := func(l login) answer { return s.do("POST", v3+"/rooms/"+esc(hall)+"/join", l.Token, nil) }
+		join(eve).want(403, "M_FORBIDDEN")
+		join(bob).want(200, "")
+		member := s.do("GET", roomPath(hall, "state", "m.room.member", bob.UserID), alice.Token, nil).want(200, "")
+		if member.str("join_authorised_via_users_server") != alice.UserID {
+			t.Fatalf("bob is let in by %s", member.raw)
+		}
+		s.do("POST", v3+"/rooms/"+esc(hall)+"/leave", bob.Token, nil).want(200, "")
+		s.do("POST", v3+"/rooms/"+esc(club)+"/leave", bob.Token, nil).want(200, "")
+		join(bob).want(403, "M_FORBIDDEN") // no longer of the club
+		s.do("POST", v3+"/rooms/"+esc(hall)+"/invite", alice.Token, object{"user_id": eve.UserID}).want(200, "")
+		join(eve).want(200, "")
+	})
+}

@@ -146,3 +146,27 @@ func TestThreads(t *testing.T) {
 		s.do("GET", path, s.signUp("eve").Token, nil).want(403, "M_FORBIDDEN")
 	})
 }
+
+func TestOneReactionOfAKind(t *testing.T) {
+	s := houseOn(t)
+	alice, bob := s.signUp("alice"), s.signUp("bob")
+	roomID := s.create(alice, public)
+	s.join(roomID, bob)
+	said := s.say(alice, roomID, "hello")
+	txn := 0
+	react := func(l login, key string) answer {
+		txn++
+		return s.do("PUT", v3+"/rooms/"+esc(roomID)+"/send/m.reaction/"+fmt.Sprint(txn), l.Token,
+			object{"m.relates_to": object{"rel_type": "m.annotation", "event_id": said, "key": key}})
+	}
+	first := react(bob, "👍").want(200, "").str("event_id")
+	react(bob, "👍").want(400, "M_DUPLICATE_ANNOTATION")
+	react(bob, "👎").want(200, "")
+	react(alice, "👍").want(200, "")
+	s.do("PUT", v3+"/rooms/"+esc(roomID)+"/redact/"+esc(first)+"/r", bob.Token, object{}).want(200, "")
+	react(bob, "👍").want(200, "") // it was taken back
+	found := s.do("GET", v1+"/rooms/"+esc(roomID)+"/relations/"+esc(said)+"/m.annotation/m.reaction", alice.Token, nil).want(200, "").objects("chunk")
+	if len(found) != 3 {
+		t.Fatalf("of three reactions there are %v", ids(found))
+	}
+}
