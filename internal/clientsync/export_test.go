@@ -5,6 +5,8 @@ import (
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
+
+	"stoa/internal/store"
 )
 
 // Wakeups counts the waits that have ended.
@@ -41,4 +43,11 @@ func (h *Hub) HeardLast() time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.heard
+}
+
+// Passed is the newest row that was not read because nobody in memory could see it.
+func (h *Hub) Passed() store.Position {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.passed
 }

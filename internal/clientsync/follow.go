@@ -29,7 +29,7 @@ func (h *Hub) readUp(ctx context.Context, upTo store.Position) (head store.Posit
 		if a.last <= from {
 			return nil
 		}
-		if a.rows, err = r.Stream(from, a.last, catchUpRows+1); err != nil {
+		if a.rows, err = h.store.News(r, from, a.last, catchUpRows+1); err != nil {
 			return err
 		}
 		if late = len(a.rows) > catchUpRows; late {
@@ -38,12 +38,7 @@ func (h *Hub) readUp(ctx context.Context, upTo store.Position) (head store.Posit
 		if err := h.completeFrom(r, a); err != nil {
 			return err
 		}
-		for _, f := range h.opt.Followers {
-			if err := f.Follow(r, a.rows); err != nil {
-				return err
-			}
-		}
-		return nil
+		return h.tell(r, a.rows, from, a.last)
 	})
 	switch {
 	case err != nil:
@@ -77,9 +72,7 @@ func (h *Hub) lost(r *store.Read, from store.Position, doubted bool) (bool, erro
 // reset forgets all that the instance knows, up to a position.
 func (h *Hub) reset(head store.Position) {
 	h.log.Warn("forgot the newest part of the stream", "pos", int64(head))
-	for _, f := range h.opt.Followers {
-		f.Forget()
-	}
+	h.forgetAll(head)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, u := range h.users {
@@ -91,6 +84,16 @@ func (h *Hub) reset(head store.Position) {
 	h.tails.tails.Purge()
 	h.events.clear(head)
 	h.advance(head)
+}
+
+// forgetAll has the followers forget what they know, up to a position.
+func (h *Hub) forgetAll(head store.Position) {
+	h.telling.Lock()
+	defer h.telling.Unlock()
+	for _, f := range h.opt.Followers {
+		f.Forget()
+	}
+	h.known.Store(int64(head))
 }
 
 // complete reads what rows of this instance refer to and no payload told.
@@ -126,8 +129,12 @@ func (h *Hub) missing(a *applied) (m missing) {
 	own := a.rooms != nil
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if !own {
+		a.passed = h.unseen(a.rows)
+	}
 	for _, row := range a.rows {
 		switch {
+		case a.passed[row.Pos]:
 		case row.Kind == store.KindTimeline:
 			if a.rooms[row.Room()] == nil {
 				m.timelines = append(m.timelines, row)
@@ -150,6 +157,48 @@ func (h *Hub) missing(a *applied) (m missing) {
 		}
 	}
 	return m
+}
+
+// unseen are the rows, by their positions, of rooms that nobody in memory is in, so that what they refer to need not be read:
+// who comes and asks for it is answered from the store. If one in memory may have come into a room by these rows, there are
+// none. Called with the lock held.
+func (h *Hub) unseen(rows []store.StreamRow) map[store.Position]bool {
+	if h.arriving > 0 {
+		return nil
+	}
+	changed := map[store.RoomNum]bool{} // rooms of whose old events something is told
+	for _, row := range rows {
+		if row.Kind == store.KindMembership && h.users[row.User()] != nil {
+			return nil
+		}
+		if row.Kind == store.KindRoomUpdate {
+			changed[row.Room()] = true
+		}
+	}
+	out := map[store.Position]bool{}
+	for _, row := range rows {
+		if row.Kind != store.KindTimeline && row.Kind != store.KindReceipts || changed[row.Room()] {
+			continue
+		}
+		if r := h.rooms[row.Room()]; r == nil || len(r.members) == 0 {
+			out[row.Pos] = true
+		}
+	}
+	return out
+}
+
+// pass notes a row of a room that nobody in memory is in. What is kept of the room may have changed. Called with the lock
+// held.
+func (h *Hub) pass(r *hubRoom, row store.StreamRow) {
+	r.passed, h.passed = row.Pos, row.Pos
+	if row.Kind == store.KindReceipts {
+		r.receipts.last = row.Pos
+		return
+	}
+	r.timeline.last = row.Pos
+	r.newest, r.roster, r.open = nil, nil, openUnknown
+	h.tails.drop(r.num)
+	h.members.dropRoom(r.num)
 }
 
 // skipGone passes over a reference whose target is gone.

@@ -212,6 +212,8 @@ type applied struct {
 	redacted     []readRedaction
 	// vague are the rooms of which something old has changed that is not known.
 	vague map[store.Position]bool
+	// passed are the rows that nobody in memory can see; what they refer to is not read.
+	passed map[store.Position]bool
 	// sharers are the rooms of users who are not in memory and whose shared things changed.
 	sharers map[store.UserNum][]store.RoomNum
 }
@@ -240,6 +242,7 @@ func (h *Hub) apply(ctx context.Context, b *store.Batch) error {
 	for _, p := range b.Payloads {
 		a.take(p)
 	}
+	h.wrote(b.Last)
 	return h.settle(ctx, a)
 }
 
@@ -296,6 +299,10 @@ func (h *Hub) put(a *applied) {
 // applyRoomRow takes over a row of a room. Called with the lock held.
 func (h *Hub) applyRoomRow(a *applied, row store.StreamRow) {
 	r := h.room(row.Room())
+	if a.passed[row.Pos] {
+		h.pass(r, row)
+		return
+	}
 	switch row.Kind {
 	case store.KindTimeline:
 		if s, ok := a.read[row.Pos]; ok {

@@ -34,6 +34,7 @@ func (h *Hub) load(ctx context.Context, v Viewer) (*user, error) {
 		h.dropUsers()
 	}
 	floor := h.ring.floor
+	h.arriving++
 	h.mu.Unlock()
 
 	var rooms []store.JoinedRoom
@@ -52,6 +53,7 @@ func (h *Hub) load(ctx context.Context, v Viewer) (*user, error) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.arriving--
 	if err != nil {
 		if u.loading && h.users[v.UserNum] == u {
 			h.forget(u)

@@ -67,7 +67,7 @@ func New(opt Options) *Hub {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Hub{
+	h := &Hub{
 		opt: opt, store: opt.Store, clock: opt.Clock, log: opt.Log, metrics: newMetrics(opt.Registerer),
 		sent:    newSentMembers(1 << 17),
 		events:  newEventCache(opt.EventBytes),
@@ -80,6 +80,8 @@ func New(opt Options) *Hub {
 		wheel:   newWheel(opt.Clock()),
 		others:  others{nudge: make(chan struct{}, 1)},
 	}
+	h.known.Store(int64(h.ring.head))
+	return h
 }
 
 func setDefault(n *int, value int) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -12,9 +14,10 @@ import (
 
 // Follower keeps something in memory that rows of the store say, and drops what other instances have changed.
 type Follower interface {
-	// Follow is told rows that were read from the stream, those of other instances and perhaps some of this one. r is a
-	// snapshot that holds them. Whoever asks the store after Follow has returned finds what they stand for; nobody has been
-	// told yet that they are there.
+	// Follow is told rows that were read from the stream: those of other instances, and of this one if it does not know
+	// whether it wrote them. Whoever
+	// asks the store after Follow has returned finds what they stand for; nobody has been told yet that they are there. r is
+	// a snapshot that holds them, nil if none of them is of KindAccountData: of these alone a row does not say enough.
 	Follow(r *store.Read, rows []store.StreamRow) error
 	// Forget drops everything: rows were missed.
 	Forget()
@@ -32,6 +35,16 @@ type others struct {
 	doubted atomic.Bool
 	// heard is when the stream was last read to its end. The hub's lock guards it.
 	heard time.Time
+	// passed is the newest row that was not read because nobody in memory could see it, arriving how many users are being
+	// read, of whom it is not known what they can see. The hub's lock guards both.
+	passed   store.Position
+	arriving int
+	// telling is held while followers are told. It is taken under the follow lock and under a snapshot apart; the followers'
+	// locks are taken under it.
+	telling sync.Mutex
+	// known is the position up to which they have been told what other instances wrote, at or above the ring's head. It is
+	// moved under telling.
+	known atomic.Int64
 }
 
 const (
@@ -174,14 +187,14 @@ func (h *Hub) CatchUp(ctx context.Context) error {
 	return nil
 }
 
-// Barrier waits until the hub, and all that follows with it, has applied whatever was acknowledged anywhere before the
-// call. With one instance on SQLite it costs nothing.
+// Barrier waits until all that is kept in memory is as new as whatever was acknowledged anywhere before the call, but for
+// the ring, whose readers wait with Await. With one instance on SQLite it costs nothing.
 func (h *Hub) Barrier(ctx context.Context) error {
 	if !h.store.IsPostgres() {
 		return nil
 	}
-	at, err := h.store.Barrier(ctx)
-	if err != nil {
+	at, err := h.store.Barrier(ctx, glance{h})
+	if err != nil || store.Position(h.known.Load()) >= at {
 		return err
 	}
 	err = h.Await(ctx, at)
@@ -189,4 +202,58 @@ func (h *Hub) Barrier(ctx context.Context) error {
 		return fmt.Errorf("wait for position %d: %w", at, err)
 	}
 	return err
+}
+
+// glance has the followers told by the query of a barrier, so that requests need not wait until the ring has read what the
+// rows refer to.
+type glance struct{ hub *Hub }
+
+// Known implements store.Glance.
+func (g glance) Known() store.Position {
+	if !g.hub.follows.Load() || g.hub.doubted.Load() {
+		return 0
+	}
+	return store.Position(g.hub.known.Load())
+}
+
+// Take implements store.Glance.
+func (g glance) Take(ctx context.Context, known, head store.Position, rows []store.StreamRow) error {
+	needs := func(row store.StreamRow) bool { return !row.Own && row.Kind == store.KindAccountData }
+	if !slices.ContainsFunc(rows, needs) {
+		return g.hub.tell(nil, rows, known, head)
+	}
+	return g.hub.store.ReadApart(ctx, func(r *store.Read) error { return g.hub.tell(r, rows, known, head) })
+}
+
+// tell tells the followers what others wrote. The rows are all that the stream has after one position up to another; r is
+// a snapshot that holds them.
+func (h *Hub) tell(r *store.Read, rows []store.StreamRow, after, upTo store.Position) error {
+	h.telling.Lock()
+	defer h.telling.Unlock()
+	known := store.Position(h.known.Load())
+	if upTo <= known || after > known { // after all was forgotten they may not reach back far enough
+		return nil
+	}
+	news := make([]store.StreamRow, 0, len(rows))
+	for _, row := range rows {
+		if row.Pos > known && !row.Own {
+			news = append(news, row)
+		}
+	}
+	if len(news) > 0 {
+		for _, f := range h.opt.Followers {
+			if err := f.Follow(r, news); err != nil {
+				return err
+			}
+		}
+	}
+	h.known.Store(int64(upTo))
+	return nil
+}
+
+// wrote notes a group that this instance has written. All before it are known.
+func (h *Hub) wrote(last store.Position) {
+	h.telling.Lock()
+	defer h.telling.Unlock()
+	h.known.Store(max(h.known.Load(), int64(last)))
 }

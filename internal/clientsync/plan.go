@@ -113,10 +113,24 @@ func (h *Hub) look(u *user, c *cursor, p *plan, w *waiter, deadline time.Time) (
 	return false
 }
 
+// lacks says whether something happened after a position in a room of the user that is not in memory. Called with the lock
+// held.
+func (h *Hub) lacks(u *user, since store.Position) bool {
+	if h.passed <= since {
+		return false
+	}
+	for i := range u.rooms {
+		if u.rooms[i].room.passed > since {
+			return true
+		}
+	}
+	return false
+}
+
 // fill makes the plan of a user; false if nothing happened. Called with the lock held.
 func (h *Hub) fill(u *user, c *cursor, p *plan, typing map[store.RoomNum]uint32) bool {
 	p.upto = h.ring.head
-	if c.since < h.ring.floor || c.since > h.ring.head || u.last[store.KindMembership] > c.since {
+	if c.since < h.ring.floor || c.since > h.ring.head || u.last[store.KindMembership] > c.since || h.lacks(u, c.since) {
 		p.fromStore = true
 		return true
 	}

@@ -91,6 +91,8 @@ type hubRoom struct {
 	// timeline and receipts are the room's chains in the ring, updated the newest KindRoomUpdate.
 	timeline, receipts chain
 	updated            store.Position
+	// passed is the newest row that the chains lack, because nobody in memory was in the room.
+	passed store.Position
 	// shared are the newest changes of things that members show one another; see sharedIndex.
 	shared [sharedKinds]store.Position
 	// members are the joined users who are in memory.

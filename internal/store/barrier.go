@@ -18,15 +18,30 @@ const (
 	barrierPatience = 3 * time.Second
 )
 
+// glanceRows is how many rows of the stream the query of a barrier takes along.
+const glanceRows = 2048
+
+// Glance takes over the newest rows of the stream from the queries of barriers. It
+// is one for all callers of a store.
+type Glance interface {
+	// Known is the position up to which the rows are known.
+	Known() Position
+	// Take gets the rows after the position that Known gave, all of them up to the
+	// head, of a snapshot that has ended. It is not called if there are very many,
+	// or if that position is not in the stream.
+	Take(ctx context.Context, known, head Position, rows []StreamRow) error
+}
+
 // Barrier returns a head of the stream that was read after the call: whatever was
 // acknowledged anywhere before it lies at or below. On SQLite that is Head, and
 // costs nothing. On PostgreSQL all who wait share one query, on a connection of
-// its own, and under load at most one begins in a millisecond.
-func (s *Store) Barrier(ctx context.Context) (Position, error) {
+// its own, and under load at most one begins in a millisecond. The query takes the
+// rows along that the glance does not know; nil = none does.
+func (s *Store) Barrier(ctx context.Context, glance Glance) (Position, error) {
 	if !s.IsPostgres() {
 		return s.Head(), nil
 	}
-	return s.barriers.wait(ctx)
+	return s.barriers.wait(ctx, glance)
 }
 
 // barriers merges the calls of Barrier.
@@ -45,12 +60,13 @@ type barriers struct {
 // barrierRound is one query and those who wait for it.
 type barrierRound struct {
 	callers int
+	glance  Glance
 	done    chan struct{}
 	pos     Position
 	err     error
 }
 
-func (b *barriers) wait(ctx context.Context) (Position, error) {
+func (b *barriers) wait(ctx context.Context, glance Glance) (Position, error) {
 	b.mu.Lock()
 	if b.closed {
 		b.mu.Unlock()
@@ -58,7 +74,7 @@ func (b *barriers) wait(ctx context.Context) (Position, error) {
 	}
 	r := b.next
 	if r == nil {
-		r = &barrierRound{done: make(chan struct{})}
+		r = &barrierRound{glance: glance, done: make(chan struct{})}
 		b.next = r
 	}
 	r.callers++
@@ -100,19 +116,40 @@ func (b *barriers) run() {
 			b.shared = b.began
 		}
 		b.mu.Unlock()
-		r.pos, r.err = b.ask()
+		r.pos, r.err = b.ask(r.glance)
 		close(r.done)
 	}
 }
 
-func (b *barriers) ask() (head Position, err error) {
+func (b *barriers) ask(glance Glance) (head Position, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), barrierPatience) // of all who wait, whoever goes
 	defer cancel()
 	b.store.metrics.barriers.Add(1)
-	err = b.store.engine.(*postgresEngine).asking.use(ctx, func(c *pgConn) error {
-		head, err = queryOne(&Read{ctx: ctx, conn: c}, selectHead, num[Position])
+	var rows []StreamRow
+	known := Position(0)
+	if glance != nil {
+		known = glance.Known()
+	}
+	e := b.store.engine.(*postgresEngine)
+	err = e.asking.use(ctx, func(c *pgConn) (err error) {
+		r := &Read{ctx: ctx, conn: c}
+		if known > 0 {
+			// The row at the known position comes first: it shows that nothing is missing.
+			if rows, err = query(r, selectGlance, e.scanNews, known, glanceRows+1); err != nil {
+				return err
+			}
+			if len(rows) > 0 && len(rows) <= glanceRows && rows[0].Pos == known {
+				head = rows[len(rows)-1].Pos
+				return nil
+			}
+			rows = nil
+		}
+		head, err = queryOne(r, selectHead, num[Position])
 		return err
 	})
+	if err == nil && len(rows) > 1 {
+		err = glance.Take(ctx, known, head, rows[1:])
+	}
 	if err != nil {
 		return 0, fmt.Errorf("read the head of the stream: %w", err)
 	}

@@ -30,7 +30,7 @@ func TestBarrier(t *testing.T) {
 			if a.Committed() != pos {
 				t.Errorf("committed %d, want %d", a.Committed(), pos)
 			}
-			got, err := b.Barrier(t.Context())
+			got, err := b.Barrier(t.Context(), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -60,7 +60,7 @@ func TestBarrierSharesQueries(t *testing.T) {
 	for range callers {
 		all.Go(func() {
 			for range rounds {
-				if _, err := s.Barrier(t.Context()); err != nil {
+				if _, err := s.Barrier(t.Context(), nil); err != nil {
 					t.Error(err)
 				}
 			}
@@ -79,10 +79,10 @@ func TestBarrierOfACallerWhoGoes(t *testing.T) {
 	s := storetest.Open(t, "postgres")
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := s.Barrier(gone); err != nil && err != context.Canceled {
+	if _, err := s.Barrier(gone, nil); err != nil && err != context.Canceled {
 		t.Error(err)
 	}
-	if _, err := s.Barrier(t.Context()); err != nil {
+	if _, err := s.Barrier(t.Context(), nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -90,7 +90,7 @@ func TestBarrierOfACallerWhoGoes(t *testing.T) {
 func BenchmarkBarrier(b *testing.B) {
 	s := storetest.Open(b, "postgres")
 	for b.Loop() {
-		if _, err := s.Barrier(b.Context()); err != nil {
+		if _, err := s.Barrier(b.Context(), nil); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -41,6 +41,7 @@ type postgresEngine struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	xid    string
+	own    ownXIDs
 
 	asking    apart // for barriers
 	following apart // for the one who follows the stream
@@ -300,8 +301,11 @@ func (e *postgresEngine) load(users, rooms []*owner) error {
 	if len(rooms) > 0 {
 		p.call(lockRooms, loadOwner(rooms), ownerNums(rooms))
 	}
-	_, err := p.run()
-	return err
+	if _, err := p.run(); err != nil {
+		return err
+	}
+	e.own.add(lowXID(e.xid))
+	return nil
 }
 
 func ownerNums(list []*owner) []int64 {
@@ -367,7 +371,10 @@ func (e *postgresEngine) finish(g *group) error {
 		// may have taken the commit with it
 		e.drop()
 		e.cancel()
-		return e.resolve(g, err)
+		if err = e.resolve(g, err); err != nil {
+			e.own.disown(lowXID(e.xid))
+		}
+		return err
 	}
 	e.abort()
 	if failed < len(blame) && !mustRepeat(err) {

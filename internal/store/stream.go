@@ -34,6 +34,9 @@ type StreamRow struct {
 	Kind      Kind
 	First     Slot
 	Last      Slot
+	// Own says, of rows that Store.News or a Glance gives, that this instance wrote it
+	// not long ago.
+	Own bool
 }
 
 // Room is the owner if it is a room, else 0.

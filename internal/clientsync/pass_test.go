@@ -1,0 +1,109 @@
+package clientsync_test
+
+import (
+	"slices"
+	"testing"
+
+	"stoa/internal/clientsync"
+	"stoa/internal/store/storetest"
+)
+
+// twoHouses are two instances on one database.
+func twoHouses(t *testing.T, change ...func(*clientsync.Options)) (first, second *house) {
+	t.Helper()
+	url := storetest.URL(t, "postgres")
+	return newHouse(t, storetest.OpenURL(t, url), change...), newHouse(t, storetest.OpenURL(t, url), change...)
+}
+
+// in is the person at another instance, with the same token.
+func (p *person) in(h *house) *person {
+	return &person{h: h, Viewer: p.Viewer, since: p.since}
+}
+
+// after is sync, as a request does it: behind the barrier.
+func (p *person) after(filter string) answer {
+	p.h.t.Helper()
+	p.must(p.h.hub.Barrier(p.h.t.Context()))
+	return p.sync(filter)
+}
+
+// TestRoomsOfNobodyHere are not read when others write them, and who asks for them later misses nothing.
+func TestRoomsOfNobodyHere(t *testing.T) {
+	t.Parallel()
+	const lazy = `{"room":{"state":{"lazy_load_members":true}}}`
+	here, there := twoHouses(t)
+	alice, bob := there.person("alice"), there.person("bob")
+	roomID, other := alice.create(), alice.create()
+	bob.join(roomID)
+	bob.sync("")
+	was := bob.since
+
+	alice.say(roomID, "one")
+	alice.set(roomID, "m.room.member", alice.UserID.String(), `{"membership":"join","displayname":"Alicia"}`)
+	must(t, here.hub.CatchUp(t.Context()))
+	if read := here.hub.Passed(); read == 0 {
+		t.Error("the first instance has read a room that nobody asked it for")
+	}
+
+	at := bob.in(here)
+	at.since = was
+	got := at.after(lazy).Rooms.Join[roomID.String()]
+	if said := got.Timeline.bodies(); !slices.Contains(said, "one") {
+		t.Errorf("whoever comes with an older token is told %q, without what was passed over", said)
+	}
+
+	// From here on bob is in memory: what happens in the room is read, and told from the ring.
+	passed := here.hub.Passed()
+	alice.say(roomID, "two")
+	if said := at.after(lazy).Rooms.Join[roomID.String()].Timeline.bodies(); !slices.Equal(said, []string{"two"}) {
+		t.Errorf("then is told %q, want two", said)
+	}
+	if here.hub.Passed() != passed {
+		t.Error("a room of somebody in memory was passed over")
+	}
+
+	// And what happens where he comes in.
+	alice.say(other, "before")
+	bob.join(other)
+	alice.say(other, "after")
+	if said := at.after(lazy).Rooms.Join[other.String()].Timeline.bodies(); !slices.Contains(said, "after") {
+		t.Errorf("of the room that he has joined elsewhere he is told %q", said)
+	}
+	alice.say(other, "later")
+	if said := at.after(lazy).Rooms.Join[other.String()].Timeline.bodies(); !slices.Equal(said, []string{"later"}) {
+		t.Errorf("then is told %q, want later", said)
+	}
+}
+
+// TestMembersOfPassedRooms: what is kept of a room's members goes when the room is passed over.
+func TestMembersOfPassedRooms(t *testing.T) {
+	t.Parallel()
+	const lazy = `{"room":{"timeline":{"limit":1},"state":{"lazy_load_members":true}}}`
+	here, there := twoHouses(t, func(o *clientsync.Options) { o.Users = 1 })
+	alice, bob, carol := there.person("alice"), there.person("bob"), there.person("carol")
+	roomID := alice.create()
+	bob.join(roomID)
+	carol.create()
+
+	at := bob.in(here)
+	alice.say(roomID, "one")
+	at.after(lazy) // alice's membership is in memory now
+	carol.in(here).after("")
+	alice.set(roomID, "m.room.member", alice.UserID.String(), `{"membership":"join","displayname":"Alicia"}`)
+	alice.say(roomID, "two")
+	must(t, here.hub.CatchUp(t.Context()))
+
+	again := bob.in(here)
+	got := again.after(lazy).Rooms.Join[roomID.String()]
+	member := got.State.find("m.room.member", alice.UserID.String())
+	if member == nil || member.Content["displayname"] != "Alicia" {
+		t.Errorf("the sender is told as %+v, want Alicia", member)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
