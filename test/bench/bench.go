@@ -15,16 +15,39 @@ import (
 type benchmark struct {
 	name string
 	run  func(*bench, context.Context) error
+	// asked says that it runs only when it is named.
+	asked bool
 }
 
 func benchmarks() []benchmark {
 	return []benchmark{
-		{"sends", (*bench).sends},
-		{"fanout", (*bench).fanout},
-		{"joins", (*bench).joins},
-		{"initialsync", (*bench).initialSync},
-		{"idlepolls", (*bench).idlePolls},
-		{"coldstart", (*bench).coldStart},
+		{name: "sends", run: (*bench).sends},
+		{name: "fanout", run: (*bench).fanout},
+		{name: "joins", run: (*bench).joins},
+		{name: "initialsync", run: (*bench).initialSync},
+		{name: "idlepolls", run: (*bench).idlePolls},
+		{name: "coldstart", run: (*bench).coldStart},
+		{name: "cluster.sends", run: onPostgres((*bench).clusterSends)},
+		{name: "cluster.idle", run: onPostgres((*bench).clusterIdle)},
+		{name: "cluster.forward", run: onPostgres((*bench).clusterForward)},
+		{name: "cluster.barrier", run: onPostgres((*bench).clusterBarrier)},
+		{name: "cluster.waiting", run: onPostgres((*bench).clusterWaiting)},
+	}
+}
+
+// named says whether a word of -only means this one: "cluster" means all whose
+// names begin so.
+func (x benchmark) named(word string) bool {
+	return x.name == word || strings.HasPrefix(x.name, word+".")
+}
+
+// onPostgres leaves a benchmark out if there is no PostgreSQL.
+func onPostgres(run func(*bench, context.Context) error) func(*bench, context.Context) error {
+	return func(b *bench, ctx context.Context) error {
+		if b.postgres == "" {
+			return nil
+		}
+		return run(b, ctx)
 	}
 }
 
@@ -46,6 +69,7 @@ type bench struct {
 	durable          float64 // requests/s of the durable floor, 8 senders; 0 = not measured yet
 	runs             int     // makes names of directories and transaction IDs
 	postgresIsOurs   bool    // it was empty, so it may be emptied
+	profiles         string  // folder for CPU profiles; "" = none are taken
 }
 
 // fullSpeed is the bare floor, in requests/s, for which absolute targets hold.
@@ -80,12 +104,12 @@ func (b *bench) run(only string) error {
 	var chosen []benchmark
 	wanted := strings.FieldsFunc(only, func(r rune) bool { return r == ',' || r == ' ' })
 	for _, w := range wanted {
-		if !slices.Contains(benchmarkNames(), w) {
+		if !slices.ContainsFunc(benchmarks(), func(x benchmark) bool { return x.named(w) }) {
 			return fmt.Errorf("no benchmark %q; there are %s", w, strings.Join(benchmarkNames(), ", "))
 		}
 	}
 	for _, x := range benchmarks() {
-		if len(wanted) == 0 || slices.Contains(wanted, x.name) {
+		if len(wanted) == 0 && !x.asked || slices.ContainsFunc(wanted, x.named) {
 			chosen = append(chosen, x)
 		}
 	}

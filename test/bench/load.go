@@ -24,6 +24,7 @@ func runLoad(kind string) error {
 	kinds := map[string]func([]byte) (any, error){
 		"send": decoded(loadSend), "fanout": decoded(loadFanout), "poll": decoded(loadPoll),
 		"get": decoded(loadGet), "join": decoded(loadJoin), "insert": decoded(loadInsert),
+		"turns": decoded(loadTurns), "crowd": decoded(loadCrowd),
 	}
 	run, ok := kinds[kind]
 	if !ok {
@@ -50,9 +51,11 @@ func decoded[S, R any](f func(S) (R, error)) func([]byte) (any, error) {
 // the rooms in turn, each sender from another place in the list.
 type sendSpec struct {
 	Addr    string
+	Addrs   []string // instead of Addr: the senders connect to these in turn
 	Tokens  []string
 	Rooms   []string
 	Seconds float64
+	Times   int     // messages of each sender, if it is done sooner; 0 = any number
 	Rate    float64 // messages/s of all senders together; 0 = as fast as answers come
 	Size    int     // bytes of the body
 	Prefix  string  // of transaction IDs, new for each run
@@ -70,7 +73,11 @@ func loadSend(spec sendSpec) (sendResult, error) {
 	end := begin.Add(time.Duration(spec.Seconds * float64(time.Second)))
 	took := make([][]time.Duration, len(spec.Tokens))
 	err := each(len(spec.Tokens), func(i int) error {
-		c, err := dial(spec.Addr, 4096)
+		addr := spec.Addr
+		if len(spec.Addrs) > 0 {
+			addr = spec.Addrs[i%len(spec.Addrs)]
+		}
+		c, err := dial(addr, 4096)
 		if err != nil {
 			return err
 		}
@@ -86,7 +93,7 @@ func loadSend(spec sendSpec) (sendResult, error) {
 				next = next.Add(time.Duration(float64(len(spec.Tokens)) / spec.Rate * float64(time.Second)))
 			}
 			sent := time.Now()
-			if sent.After(end) {
+			if sent.After(end) || n == spec.Times && n > 0 {
 				return nil
 			}
 			room := spec.Rooms[(i+n)%len(spec.Rooms)]
@@ -130,6 +137,7 @@ type fanoutResult struct {
 	Seconds    float64 // from the first delivery to the last
 	PerSecond  float64
 	P50, P99   float64 // ms from send to seen
+	Slowest    float64 // ms
 }
 
 func loadFanout(spec fanoutSpec) (fanoutResult, error) {
@@ -188,7 +196,7 @@ func loadFanout(spec fanoutSpec) (fanoutResult, error) {
 	})
 	seconds := last.Sub(first).Seconds()
 	p50, p99 := quantiles(ages)
-	return fanoutResult{Deliveries: len(ages), Answers: int(answers.Load()), Seconds: seconds, PerSecond: float64(len(ages)) / max(seconds, 1e-9), P50: p50, P99: p99}, err
+	return fanoutResult{Deliveries: len(ages), Answers: int(answers.Load()), Seconds: seconds, PerSecond: float64(len(ages)) / max(seconds, 1e-9), P50: p50, P99: p99, Slowest: slowest(ages)}, err
 }
 
 func appendAges(ages []time.Duration, body []byte, now time.Time) []time.Duration {
@@ -397,4 +405,12 @@ func quantiles(d []time.Duration) (p50, p99 float64) {
 		return float64(d[min(len(d)-1, int(q*float64(len(d))))]) / float64(time.Millisecond)
 	}
 	return ms(0.5), ms(0.99)
+}
+
+// slowest gives the longest in milliseconds.
+func slowest(d []time.Duration) float64 {
+	if len(d) == 0 {
+		return 0
+	}
+	return float64(slices.Max(d)) / float64(time.Millisecond)
 }

@@ -35,6 +35,7 @@ func run(args []string) error {
 	binary := flags.String("binary", "bin/stoa", "the server under test")
 	postgres := flags.String("postgres", "", "postgres:// URL of an empty database to measure sends and starts on; without it those lines are not printed")
 	seconds := flags.Float64("seconds", 10, "length of each measurement under load")
+	profiles := flags.String("profiles", "", "a folder for CPU profiles of the instances of cluster.sends")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -43,5 +44,6 @@ func run(args []string) error {
 		return err
 	}
 	defer b.close()
+	b.profiles = *profiles
 	return b.run(*only)
 }

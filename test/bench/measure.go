@@ -28,18 +28,24 @@ func (b *bench) sendSet(ctx context.Context, database string) (d *dataset, rooms
 // measureSends lets some senders write to some rooms; it gives the CPU of the
 // server and that of the client.
 func (b *bench) measureSends(p *process, tokens, rooms []string, seconds float64) (r sendResult, server, client time.Duration, err error) {
-	before, err := p.cpu()
+	return b.measureSendsTo(fleet{p}, tokens, rooms, seconds)
+}
+
+// measureSendsTo is measureSends with the senders spread over instances.
+func (b *bench) measureSendsTo(f fleet, tokens, rooms []string, seconds float64) (r sendResult, servers, client time.Duration, err error) {
+	before, err := f.cpu()
 	if err != nil {
 		return r, 0, 0, err
 	}
 	b.runs++
+	defer b.profile(f, seconds)()
 	client, err = runLoadProcess("send", sendSpec{
-		Addr: p.addr, Tokens: tokens, Rooms: rooms, Seconds: seconds, Size: 200, Prefix: fmt.Sprintf("b%d.", b.runs),
+		Addrs: f.addrs(), Tokens: tokens, Rooms: rooms, Seconds: seconds, Size: 200, Prefix: fmt.Sprintf("b%d.", b.runs),
 	}, &r)
 	if err != nil {
 		return r, 0, 0, err
 	}
-	after, err := p.cpu()
+	after, err := f.cpu()
 	return r, after - before, client, err
 }
 

@@ -18,9 +18,10 @@ import (
 
 // process is a server under load: the server itself or a floor.
 type process struct {
-	cmd  *exec.Cmd
-	addr string
-	log  bytes.Buffer
+	cmd   *exec.Cmd
+	addr  string
+	admin string // address of the admin listener; "" = it has none
+	log   bytes.Buffer
 }
 
 func freeAddress() (string, error) {
@@ -46,8 +47,9 @@ func startFloor(kind, dir string) (*process, error) {
 	return p, p.start("/ready")
 }
 
-// startServer runs the binary under test on a data directory.
-func startServer(binary, dir, database string) (*process, error) {
+// startServer runs the binary under test on a data directory, with settings of
+// its own besides those that all have.
+func startServer(binary, dir, database string, settings ...string) (*process, error) {
 	addr, err := freeAddress()
 	if err != nil {
 		return nil, err
@@ -56,6 +58,7 @@ func startServer(binary, dir, database string) (*process, error) {
 	p.cmd.Dir = dir
 	p.cmd.Env = append(os.Environ(), "STOA_SERVER_NAME=bench", "STOA_CLIENT_LISTEN="+addr, "STOA_DATA_DIR="+dir,
 		"STOA_DATABASE="+database, "STOA_RATE_LIMITS=off", "STOA_REGISTRATION=closed", "STOA_LOG_LEVEL=warn")
+	p.cmd.Env = append(p.cmd.Env, settings...)
 	return p, p.start("/_matrix/client/versions")
 }
 

@@ -17,8 +17,10 @@ import (
 // much as the server does.
 type conn struct {
 	net.Conn
-	in  *bufio.Reader
-	out []byte
+	in     *bufio.Reader
+	out    []byte
+	header string // a line that all requests have; "" = none
+	home   string // X-Stoa-Home of the last answer
 }
 
 func dial(addr string, readBuffer int) (*conn, error) {
@@ -38,6 +40,10 @@ func (c *conn) write(method, target, token string, body []byte) error {
 	if token != "" {
 		out = append(out, "Authorization: Bearer "...)
 		out = append(out, token...)
+		out = append(out, "\r\n"...)
+	}
+	if c.header != "" {
+		out = append(out, c.header...)
 		out = append(out, "\r\n"...)
 	}
 	if body != nil {
@@ -81,6 +87,8 @@ func (c *conn) read(buf []byte) (status int, body []byte, err error) {
 			}
 		case bytes.EqualFold(name, []byte("Transfer-Encoding")):
 			chunked = bytes.EqualFold(value, []byte("chunked"))
+		case bytes.EqualFold(name, []byte("X-Stoa-Home")) && string(value) != c.home:
+			c.home = string(value)
 		}
 	}
 	if chunked {

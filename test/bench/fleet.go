@@ -1,0 +1,205 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+)
+
+// fleet is some instances of the server on one database, on the cores that they
+// share with it and with the clients. There is no balancer: a client connects to
+// the instance that it is meant for.
+type fleet []*process
+
+// fleetPatience is how long instances may take to find each other.
+const fleetPatience = 20 * time.Second
+
+// serveMany starts n instances of a binary on a data set in PostgreSQL and waits
+// until each can forward to each.
+func (b *bench) serveMany(binary string, d *dataset, n int, settings ...string) (f fleet, err error) {
+	defer func() {
+		if err != nil {
+			f.stop()
+		}
+	}()
+	for i := range n {
+		name := string(rune('a' + i))
+		dir, err := b.folder(name)
+		if err != nil {
+			return f, err
+		}
+		admin, err := freeAddress()
+		if err != nil {
+			return f, err
+		}
+		p, err := startServer(binary, dir, d.database, append([]string{"STOA_INSTANCE=" + name, "STOA_ADMIN_LISTEN=" + admin}, settings...)...)
+		if err != nil {
+			return f, err
+		}
+		p.admin = admin
+		f = append(f, p)
+	}
+	end := time.Now().Add(fleetPatience)
+	for _, p := range f {
+		for {
+			up, err := p.metric(`stoa_cluster_peers{state="up"}`)
+			if err != nil {
+				return f, err
+			}
+			if int(up) == n-1 {
+				break
+			}
+			if time.Now().After(end) {
+				return f, fmt.Errorf("after %v an instance reaches %v of %d others; its log:\n%s", fleetPatience, up, n-1, p.log.String())
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	return f, nil
+}
+
+func (f fleet) stop() {
+	for _, p := range f {
+		p.stop()
+	}
+}
+
+func (f fleet) addrs() (out []string) {
+	for _, p := range f {
+		out = append(out, p.addr)
+	}
+	return out
+}
+
+// cpu is what all instances have used so far.
+func (f fleet) cpu() (sum time.Duration, err error) {
+	for _, p := range f {
+		one, err := p.cpu()
+		if err != nil {
+			return 0, err
+		}
+		sum += one
+	}
+	return sum, nil
+}
+
+// metric is the value of a metric, named with its labels, on the admin listener.
+func (p *process) metric(name string) (float64, error) {
+	c, err := dial(p.admin, 65536)
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	page, err := c.do("GET", "/metrics", "", nil, nil)
+	if err != nil {
+		return 0, err
+	}
+	for line := range bytes.Lines(page) {
+		if value, ok := strings.CutPrefix(string(line), name+" "); ok {
+			return strconv.ParseFloat(strings.TrimSpace(value), 64)
+		}
+	}
+	return 0, fmt.Errorf("no metric %s", name)
+}
+
+// profile takes a CPU profile of each instance that has an admin listener, until
+// the function that it returns is called.
+func (b *bench) profile(f fleet, seconds float64) (done func()) {
+	var group errgroup.Group
+	for i, p := range f {
+		if b.profiles == "" || p.admin == "" || seconds < 2 {
+			continue
+		}
+		group.Go(func() error {
+			c, err := dial(p.admin, 65536)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			page, err := c.do("GET", fmt.Sprintf("/debug/pprof/profile?seconds=%d", int(seconds)-1), "", nil, nil)
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(filepath.Join(b.profiles, fmt.Sprintf("%d-of-%d.pprof", i+1, len(f))), page, 0o600)
+		})
+	}
+	return func() {
+		if err := group.Wait(); err != nil {
+			progress("no profile: %v", err)
+		}
+	}
+}
+
+// database is the PostgreSQL server of the run, to look at from outside.
+type database struct {
+	c          *pgx.Conn
+	postmaster int
+}
+
+func (b *bench) watchDatabase(ctx context.Context) (*database, error) {
+	c, err := pgx.Connect(ctx, b.postgres)
+	if err != nil {
+		return nil, err
+	}
+	w := &database{c: c}
+	status, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(int(c.PgConn().PID())), "status"))
+	if err == nil {
+		_, rest, _ := strings.Cut(string(status), "PPid:")
+		line, _, _ := strings.Cut(rest, "\n")
+		w.postmaster, err = strconv.Atoi(strings.TrimSpace(line))
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("find the processes of PostgreSQL, which must be on this machine: %w", err), c.Close(ctx))
+	}
+	return w, nil
+}
+
+func (w *database) close(ctx context.Context) { _ = w.c.Close(ctx) } // nothing was written
+
+// cpu is what PostgreSQL has used so far, with the connections that have ended.
+func (w *database) cpu() (time.Duration, error) {
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return 0, err
+	}
+	ticks := int64(0)
+	for _, path := range stats {
+		stat, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has just ended
+		}
+		_, rest, ok := strings.Cut(string(stat), ") ")
+		fields := strings.Fields(rest)
+		if !ok || len(fields) < 15 {
+			continue
+		}
+		pid, from := filepath.Base(filepath.Dir(path)), 11
+		if pid != strconv.Itoa(w.postmaster) && fields[1] != strconv.Itoa(w.postmaster) {
+			continue
+		}
+		for _, field := range fields[from : from+4] { // its own and that of its children which have ended
+			n, err := strconv.ParseInt(field, 10, 64)
+			if err != nil {
+				return 0, err
+			}
+			ticks += n
+		}
+	}
+	return time.Duration(ticks) * (time.Second / 100), nil
+}
+
+// written is how many bytes of log PostgreSQL has written, and how often it has
+// made them durable.
+func (w *database) written(ctx context.Context) (bytes, syncs int64, err error) {
+	err = w.c.QueryRow(ctx, "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint, (SELECT wal_sync FROM pg_stat_wal)").Scan(&bytes, &syncs)
+	return bytes, syncs, err
+}
