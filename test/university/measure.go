@@ -36,7 +36,6 @@ type result struct {
 	idle               usage         // of the servers, when everybody waited
 	most               consumption   // memory
 	used               consumption   // CPU in the measured time
-	clientCPU          time.Duration
 	speech             speakResult
 	crowd              crowdResult
 	expected           [kinds]int
@@ -113,6 +112,7 @@ func measureRun(ctx context.Context, o options, p *plan, t *template, dir, name 
 	if err != nil {
 		return nil, err
 	}
+	w.joins(speakers.cmd.Process.Pid)
 	time.Sleep(time.Until(begin))
 	before, err := w.consumption()
 	if err != nil {
@@ -131,9 +131,7 @@ func measureRun(ctx context.Context, o options, p *plan, t *template, dir, name 
 	if err != nil {
 		return nil, err
 	}
-	r.used.servers.cpu = after.servers.cpu - before.servers.cpu
-	r.used.balancers.cpu = after.balancers.cpu - before.balancers.cpu
-	r.used.database.cpu = after.database.cpu - before.database.cpu
+	r.used = after.since(before)
 	if r.most, err = s.end(); err != nil {
 		return nil, err
 	}
@@ -222,6 +220,7 @@ func (r *result) connect(ctx context.Context, w *world, p *plan, t *template, di
 		if err != nil {
 			return nil, err
 		}
+		w.joins(c.cmd.Process.Pid)
 		clients = append(clients, c)
 	}
 	deadline := time.After(connectWithin)
@@ -338,10 +337,6 @@ func (r *result) collect(w *world, p *plan, clients []*client, dir string, epoch
 			return err
 		}
 		seen = append(seen, list...)
-	}
-	for _, c := range clients {
-		state := c.cmd.ProcessState
-		r.clientCPU += state.UserTime() + state.SystemTime()
 	}
 	for room, n := range r.speech.Acked {
 		_, count := p.rooms[room].connected(r.devices)

@@ -157,6 +157,30 @@ func cpuOf(pid int) (time.Duration, error) {
 	return time.Duration(user+system) * (time.Second / 100), errors.Join(err1, err2)
 }
 
+// machineCPU is the time that all cores together have not been idle so far.
+func machineCPU() (time.Duration, error) {
+	stat, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, err
+	}
+	line, _, _ := strings.Cut(string(stat), "\n")
+	fields := strings.Fields(line)
+	if len(fields) < 9 || fields[0] != "cpu" {
+		return 0, fmt.Errorf("unexpected /proc/stat: %q", line)
+	}
+	sum := int64(0)
+	for i, field := range fields[1:9] { // user nice system idle iowait irq softirq steal
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		if i != 3 && i != 4 {
+			sum += n
+		}
+	}
+	return time.Duration(sum) * (time.Second / 100), nil
+}
+
 // memoryOf reads a line with KiB from a file of /proc.
 func memoryOf(pid int, file, prefix string) (int64, error) {
 	f, err := os.Open(filepath.Join("/proc", strconv.Itoa(pid), file))

@@ -105,7 +105,8 @@ func table() []line {
 		{"CPU of the instances together, of one core", func(r *result) string { return percent(r.used.servers.cpu, r) }, nil, ""},
 		{"CPU of PostgreSQL", func(r *result) string { return percent(r.used.database.cpu, r) }, nil, ""},
 		{"CPU of the balancers", func(r *result) string { return percent(r.used.balancers.cpu, r) }, nil, ""},
-		{"CPU of the clients, first syncs included", func(r *result) string { return fmt.Sprintf("%.0f s", r.clientCPU.Seconds()) }, nil, ""},
+		{"CPU of the clients", func(r *result) string { return percent(r.used.clients.cpu, r) }, nil, ""},
+		{"CPU of all else on the machine", func(r *result) string { return percent(r.used.others(), r) }, nil, ""},
 		{"writing the data (once)", func(r *result) string { return fmt.Sprintf("%.0f s", r.seeded.took.Seconds()) },
 			func(r *result) bool { return r.seeded.took <= boundSeed }, "≤ 900 s"},
 		{"size of the database", func(r *result) string { return mebibytes(r.seeded.bytes) }, nil, ""},
@@ -196,6 +197,7 @@ message carries the moment at which it was due; its latency ends when a device h
 
 const reading = `
 Sizes of rooms are spread evenly over their logarithm. What is measured begins after a minute of the same load without
-a burst. CPU is of one core (two are there), over the measured run and the 10 s after it. Memory is resident memory; that of PostgreSQL counts what its processes share once. The room of all is not in the
+a burst. CPU is of one core (two are there), over the measured run and the 10 s after it. What
+was not ours (the kernel's own work, and whatever else ran) is in the last of these lines. Memory is resident memory; that of PostgreSQL counts what its processes share once. The room of all is not in the
 quantiles, but what it does to other messages is.
 `

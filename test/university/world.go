@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 )
@@ -21,6 +22,9 @@ type world struct {
 	balancers  []*process
 	postmaster int
 	addresses  []string // where clients connect, by device in turn
+
+	mu      sync.Mutex // guards clients
+	clients []int      // the processes that play clients
 }
 
 type instance struct {
@@ -120,23 +124,60 @@ func (w *world) processes() []*process {
 	return all
 }
 
-// consumption is what the parts of a world take of the machine.
-type consumption struct{ servers, balancers, database usage }
+// consumption is what the parts of a world take of the machine, and what all that
+// runs there does (its CPU alone).
+type consumption struct{ servers, balancers, database, clients, machine usage }
+
+// since is what was used since an earlier moment.
+func (c consumption) since(before consumption) consumption {
+	c.servers.cpu -= before.servers.cpu
+	c.balancers.cpu -= before.balancers.cpu
+	c.database.cpu -= before.database.cpu
+	c.clients.cpu -= before.clients.cpu
+	c.machine.cpu -= before.machine.cpu
+	return c
+}
+
+// others is the CPU that went to what is no part of the measurement.
+func (c consumption) others() time.Duration {
+	return max(0, c.machine.cpu-c.servers.cpu-c.balancers.cpu-c.database.cpu-c.clients.cpu)
+}
+
+// joins adds a process to the clients.
+func (w *world) joins(pid int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.clients = append(w.clients, pid)
+}
 
 func (w *world) consumption() (c consumption, err error) {
-	add := func(to *usage, p *process) {
-		u, e := usageOf(p.cmd.Process.Pid)
+	add := func(to *usage, pid int) {
+		u, e := usageOf(pid)
 		err = errors.Join(err, e)
 		to.cpu += u.cpu
 		to.memory += u.memory
 	}
 	for _, in := range w.instances {
-		add(&c.servers, in.process)
+		add(&c.servers, in.cmd.Process.Pid)
 	}
 	for _, b := range w.balancers {
-		add(&c.balancers, b)
+		add(&c.balancers, b.cmd.Process.Pid)
+	}
+	own, e := cpuOf(os.Getpid(), true) // with that of clients that have ended
+	err = errors.Join(err, e)
+	c.clients.cpu = own
+	w.mu.Lock()
+	clients := slices.Clone(w.clients)
+	w.mu.Unlock()
+	for _, pid := range clients {
+		if u, e := usageOf(pid); e == nil { // those who speak end before the others
+			c.clients.cpu += u.cpu
+		}
 	}
 	if err != nil {
+		return c, err
+	}
+	if c.machine.cpu, err = machineCPU(); err != nil {
 		return c, err
 	}
 	c.database, err = usageOfCluster(w.postmaster)
