@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -107,7 +108,7 @@ type usage struct {
 
 // usageOf is that of one process by its resident memory.
 func usageOf(pid int) (u usage, err error) {
-	if u.cpu, err = cpuOf(pid); err != nil {
+	if u.cpu, err = cpuOf(pid, false); err != nil {
 		return u, err
 	}
 	u.memory, err = memoryOf(pid, "status", "VmRSS:")
@@ -128,7 +129,7 @@ func usageOfCluster(postmaster int) (u usage, err error) {
 		if parent, err := parentOf(pid); pid != postmaster && (err != nil || parent != postmaster) {
 			continue // also one that has just ended
 		}
-		cpu, err1 := cpuOf(pid)
+		cpu, err1 := cpuOf(pid, pid == postmaster)
 		memory, err2 := memoryOf(pid, "smaps_rollup", "Pss:")
 		if err1 == nil && err2 == nil {
 			u.cpu += cpu
@@ -141,20 +142,23 @@ func usageOfCluster(postmaster int) (u usage, err error) {
 	return u, nil
 }
 
-// cpuOf is the user and system time that a process has used so far.
-func cpuOf(pid int) (time.Duration, error) {
+// cpuOf is the user and system time that a process has used so far, if wanted with
+// that of its children that have ended.
+func cpuOf(pid int, children bool) (time.Duration, error) {
 	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 	if err != nil {
 		return 0, err
 	}
 	_, rest, _ := strings.Cut(string(stat), ") ")
 	fields := strings.Fields(rest)
-	if len(fields) < 13 {
+	if len(fields) < 15 {
 		return 0, fmt.Errorf("unexpected /proc stat: %q", stat)
 	}
-	user, err1 := strconv.ParseInt(fields[11], 10, 64)
-	system, err2 := strconv.ParseInt(fields[12], 10, 64)
-	return time.Duration(user+system) * (time.Second / 100), errors.Join(err1, err2)
+	times := fields[11:13] // utime, stime
+	if children {
+		times = fields[11:15] // and cutime, cstime
+	}
+	return ticks(times)
 }
 
 // machineCPU is the time that all cores together have not been idle so far.
@@ -168,15 +172,19 @@ func machineCPU() (time.Duration, error) {
 	if len(fields) < 9 || fields[0] != "cpu" {
 		return 0, fmt.Errorf("unexpected /proc/stat: %q", line)
 	}
+	// user nice system idle iowait irq softirq steal
+	return ticks(slices.Concat(fields[1:4], fields[6:9]))
+}
+
+// ticks adds times of /proc.
+func ticks(fields []string) (time.Duration, error) {
 	sum := int64(0)
-	for i, field := range fields[1:9] { // user nice system idle iowait irq softirq steal
+	for _, field := range fields {
 		n, err := strconv.ParseInt(field, 10, 64)
 		if err != nil {
 			return 0, err
 		}
-		if i != 3 && i != 4 {
-			sum += n
-		}
+		sum += n
 	}
 	return time.Duration(sum) * (time.Second / 100), nil
 }
