@@ -183,12 +183,22 @@ func TestInvitationsThatSomebodyDoesNotWant(t *testing.T) {
 	if got := s.membershipOf(alice, roomID, bob.UserID); got != "" {
 		t.Fatalf("bob is %q", got)
 	}
+	// Those from before are not shown until bob wants invitations again.
+	config(object{})
+	s.do("POST", v3+"/rooms/"+esc(roomID)+"/invite", alice.Token, object{"user_id": bob.UserID}).want(200, "")
+	same(t, s.sync(bob, "").rooms("invite"), roomID)
+	config(object{"default_action": "block"})
+	same(t, s.sync(bob, "").rooms("invite"))
+	same(t, s.sync(bob, since).rooms("invite"))
+	config(object{"default_action": "org.example.other"})
+	same(t, s.sync(bob, "").rooms("invite"), roomID)
+	config(object{"default_action": "block"})
+
 	// It says nothing of kicks, bans and rooms that bob goes into.
 	open := s.create(alice, public)
 	s.join(open, bob)
 	s.do("POST", v3+"/rooms/"+esc(open)+"/kick", alice.Token, object{"user_id": bob.UserID}).want(200, "")
-	config(object{})
-	s.do("POST", v3+"/rooms/"+esc(roomID)+"/invite", alice.Token, object{"user_id": bob.UserID}).want(200, "")
+	s.join(roomID, bob) // nor of an invitation that bob accepts
 }
 
 func TestJoiningARestrictedRoom(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/internal/timeline"
 	"stoa/matrix/id"
@@ -122,9 +123,33 @@ func (k *work) sortRooms(rows []store.SyncRoom, first store.Slot) (*storedRooms,
 			}
 		}
 	}
+	if err := k.dropUnwanted(out); err != nil {
+		return nil, err
+	}
 	k.initialQuery()
 	k.storedTyping()
 	return out, k.collectActive(active, first)
+}
+
+// dropUnwanted leaves out the invites of a viewer who takes none.
+//
+// Spec: client-server-api#invite-permission
+func (k *work) dropUnwanted(out *storedRooms) error {
+	if len(out.invited) == 0 {
+		return nil
+	}
+	r, err := k.open(k.ctx)
+	if err != nil {
+		return err
+	}
+	blocked, err := room.BlocksInvites(r, k.req.UserNum)
+	if err != nil {
+		return fmt.Errorf("invite permission of %s: %w", k.req.UserID, err)
+	}
+	if blocked {
+		out.invited = nil
+	}
+	return nil
 }
 
 // storedTyping finds out who types in the viewer's rooms.

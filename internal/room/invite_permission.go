@@ -32,16 +32,29 @@ func (t *turn) refuseBlockedInvite(d Draft) error {
 		if err != nil {
 			return err
 		}
-		data, err := read.AccountData(num, "", typeInvitePermission)
-		if errors.Is(err, store.ErrNotFound) {
-			return nil
-		}
+		blocked, err := BlocksInvites(read, num)
 		if err != nil {
 			return fmt.Errorf("invite permission of %s: %w", *d.StateKey, err)
 		}
-		if action, _ := canonicaljson.String(canonicaljson.Get([]byte(data.Content), "default_action")); action == "block" {
+		if blocked {
 			return mxerr.InviteBlocked("%s does not want to be invited", *d.StateKey)
 		}
 		return nil
 	})
+}
+
+// BlocksInvites says whether a local user takes no invites: nobody may invite them,
+// and what invites they have are not shown.
+//
+// Spec: client-server-api#invite-permission
+func BlocksInvites(read *store.Read, user store.UserNum) (bool, error) {
+	data, err := read.AccountData(user, "", typeInvitePermission)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	action, _ := canonicaljson.String(canonicaljson.Get([]byte(data.Content), "default_action"))
+	return action == "block", nil
 }
