@@ -17,6 +17,7 @@ type past struct {
 	all     []*history.Record
 	ended   bool
 	faults  []*history.Record
+	excuses []*history.Record // times for which nobody can be blamed
 
 	// final is the whole of each room, by room number, as the first instance
 	// that was read showed it; place the index of each event there.
@@ -60,6 +61,11 @@ func index(records []*history.Record) (*past, error) {
 			h.resync = append(h.resync, r)
 		case history.Fault:
 			h.faults = append(h.faults, r)
+			if r.Fault == "all" {
+				h.excuses = append(h.excuses, r)
+			}
+		case history.Note:
+			h.excuses = append(h.excuses, r)
 		case history.Final:
 			h.finals = append(h.finals, r)
 			if h.final[r.Room] == nil {

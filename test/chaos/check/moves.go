@@ -133,7 +133,8 @@ func everyoneBack(h *past) (breaches []string) {
 	return breaches
 }
 
-// figures are lines about what was measured.
+// figures are lines about what was measured. Times for which nobody can be blamed
+// are taken out of them.
 func (h *past) figures() (lines []string) {
 	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	for _, op := range []string{history.Send, history.State, history.ToDevice, history.Upload} {
@@ -156,11 +157,18 @@ func (h *past) figures() (lines []string) {
 				} else {
 					done1++
 				}
-				worst = max(worst, r.End-list[0].Begin)
+				worst = max(worst, r.End-list[0].Begin-h.excused(list[0].Begin, r.End))
 			}
 		}
 		say("%-9s %d done at once, %d when repeated; %d attempts, failed by status %v (0: no answer); the longest took %s",
 			op, done1, doneLater, attempts, failed, seconds(worst))
+	}
+	if n := len(h.excuses); n > 0 {
+		var us int64
+		for _, r := range h.excuses {
+			us += r.End - r.Begin
+		}
+		say("%d times, %s together, all instances were out or the clients themselves did not run", n, seconds(us))
 	}
 	events := 0
 	for _, list := range h.final {
@@ -212,7 +220,7 @@ func (h *past) delays() (list []int64) {
 					continue
 				}
 				if at, ok := acknowledged[t.Events[0].ID]; ok {
-					list = append(list, max(0, r.End-at))
+					list = append(list, max(0, r.End-at-h.excused(at, r.End)))
 				}
 			}
 		}

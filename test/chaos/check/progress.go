@@ -42,10 +42,8 @@ func succeedsAtLast(h *past) (breaches []string) {
 // excused is how much of a time nobody can be blamed for: all instances were
 // out, or the harness itself did not run.
 func (h *past) excused(from, to int64) (us int64) {
-	for _, r := range h.all {
-		if r.Op == history.Note || r.Op == history.Fault && r.Fault == "all" {
-			us += max(0, min(to, r.End)-max(from, r.Begin))
-		}
+	for _, r := range h.excuses {
+		us += max(0, min(to, r.End)-max(from, r.Begin))
 	}
 	return us
 }
