@@ -150,6 +150,18 @@ func TestSuspendedAccount(t *testing.T) {
 		"join":   s.do("POST", roomPath(roomID, "join"), bob.Token, object{}),
 		"invite": s.do("POST", roomPath(roomID, "invite"), bob.Token, object{"user_id": "@eve:stoa.test"}),
 		"redact": s.do("PUT", roomPath(roomID, "redact", others, "1"), bob.Token, object{}),
+
+		"join by name":    s.do("POST", v3+"/join/"+esc(roomID), bob.Token, object{}),
+		"knock":           s.do("POST", v3+"/knock/"+esc(roomID), bob.Token, object{}),
+		"kick":            s.do("POST", roomPath(roomID, "kick"), bob.Token, object{"user_id": "@eve:stoa.test"}),
+		"ban":             s.do("POST", roomPath(roomID, "ban"), bob.Token, object{"user_id": "@eve:stoa.test"}),
+		"unban":           s.do("POST", roomPath(roomID, "unban"), bob.Token, object{"user_id": "@eve:stoa.test"}),
+		"upgrade":         s.do("POST", roomPath(roomID, "upgrade"), bob.Token, object{"new_version": "12"}),
+		"set an alias":    s.do("PUT", v3+"/directory/room/"+esc("#bobs:stoa.test"), bob.Token, object{"room_id": roomID}),
+		"delete an alias": s.do("DELETE", v3+"/directory/room/"+esc("#bobs:stoa.test"), bob.Token, nil),
+		"publish":         s.do("PUT", v3+"/directory/list/room/"+esc(roomID), bob.Token, object{}),
+		"display name":    s.do("PUT", v3+"/profile/"+esc(bob.UserID)+"/displayname", bob.Token, object{"displayname": "B"}),
+		"no profile":      s.do("DELETE", v3+"/profile/"+esc(bob.UserID)+"/displayname", bob.Token, nil),
 	} {
 		t.Log(name)
 		a.want(403, "M_USER_SUSPENDED")
