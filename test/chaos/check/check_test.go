@@ -188,6 +188,10 @@ func TestChecksFindEachBreach(t *testing.T) {
 		{"sound-store", "nobody looked", func(rs []*history.Record) []*history.Record {
 			return without(rs, find(rs, history.Doctor, 0))
 		}},
+		{"no-faults", "a 500 with an errcode", func(rs []*history.Record) []*history.Record {
+			find(rs, history.Send, 0).Status = 500
+			return rs
+		}},
 		{"sender-order", "the second message before the first", func(rs []*history.Record) []*history.Record {
 			return finals(rs, func(events []history.Shown) []history.Shown {
 				events[1], events[2] = events[2], events[1]

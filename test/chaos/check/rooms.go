@@ -24,6 +24,7 @@ var checks = []check{
 	{"same-order", "all instances show the same rooms in the same order", sameOrder, false},
 	{"same-state", "all instances show the last topic as the current one", sameState, false},
 	{"sound-store", "the server's own check finds nothing wrong in the store", soundStore, false},
+	{"no-faults", "no request meets a fault of the server, such as two changes with one slot", noFaults, false},
 	{"sender-order", "the events of a sender are in the order of its sending", senderOrder, false},
 	{"timeline", "timelines of /sync follow the room without a gap, a step back or a repetition", timeline, false},
 	{"gap-filled", "prev_batch of a limited timeline leads to the event before it", gapFilled, false},
@@ -180,6 +181,16 @@ func soundStore(h *past) []string {
 		return []string{h.doctor.Text}
 	}
 	return nil
+}
+
+// noFaults looks for 500: what a server can't do now, it refuses with a 503.
+func noFaults(h *past) (breaches []string) {
+	for _, r := range h.all {
+		if r.Status == 500 {
+			breaches = append(breaches, fmt.Sprintf("%s: 500 %s %s", show(r), r.Err, r.Text))
+		}
+	}
+	return breaches
 }
 
 // senderOrder compares events with a 200 each: the next is sent after the answer.
