@@ -112,7 +112,27 @@ func (b *bench) sendsOn(ctx context.Context, w *database, n, senders int) (s clu
 	}
 	s.written, s.syncs = s.written-bytes, s.syncs-syncs
 	progress("%d instances: %.0f sends/s, p50 %.2f ms", n, r.PerSecond, r.P50)
-	return s, nil
+	return s, f.explain()
+}
+
+// explain tells where the time of sends went, from the start of the instances on.
+func (f fleet) explain() error {
+	for _, p := range f {
+		var v [8]float64
+		for i, name := range []string{
+			"stoa_store_group_seconds_sum", "stoa_store_group_seconds_count", "stoa_store_changes_total", "stoa_store_conflicts_total",
+			"stoa_store_barriers_total", "stoa_cluster_forward_seconds_total", `stoa_cluster_forwards_total{outcome="forwarded"}`,
+			"stoa_room_rebuilt_changes_total",
+		} {
+			var err error
+			if v[i], err = p.metric(name); err != nil {
+				return err
+			}
+		}
+		progress("  groups %.0f of %.1f changes in %.2f ms, %.0f conflicts, %.0f rebuilt, %.0f barriers, %.0f forwards of %.2f ms",
+			v[1], v[2]/max(v[1], 1), v[0]/max(v[1], 1)*1000, v[3], v[7], v[4], v[6], v[5]/max(v[6], 1)*1000)
+	}
+	return nil
 }
 
 // warm lets each sender write once into each room, so that all of them are in
