@@ -445,12 +445,16 @@ func (h *Hub) wakeReceipts(r *hubRoom, list []store.Receipt) {
 	}
 }
 
-// WakeTyping wakes the members of a room in which somebody began or stopped to type.
+// typingWakes is up to how many members who sync a room has in which typing wakes them. It would have everybody answered three
+// times for one message; in larger rooms they hear of it with the next thing that happens.
+const typingWakes = 1000
+
+// WakeTyping wakes the members of a room in which somebody began or stopped to type, unless they are very many.
 func (h *Hub) WakeTyping(num store.RoomNum) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.typingChanges.Add(1)
-	if r := h.rooms[num]; r != nil {
+	if r := h.rooms[num]; r != nil && len(r.members) <= typingWakes {
 		h.wakeRoom(r, false)
 	}
 }

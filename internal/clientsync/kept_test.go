@@ -142,3 +142,49 @@ func TestSections_are_asked_for_their_own_kinds(t *testing.T) {
 		}
 	})
 }
+
+// Who types in a very large room wakes nobody, and is told with the next thing that happens.
+func TestTyping_wakes_no_crowd(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, storetest.SQLite(t), withAll)
+	alice, bob := h.person("alice"), h.person("bob")
+	small := alice.create()
+	bob.join(small)
+	const crowd = 1001
+	h.fill(alice, 1, crowd)
+	for i := range crowd {
+		h.person(fmt.Sprint("member", i)).sync("")
+	}
+	first := alice.sync("")
+	var large id.RoomID
+	for name := range first.Rooms.Join {
+		if r, err := id.ParseRoomID(name); err == nil && r != small {
+			large = r
+		}
+	}
+	got := alice.wait()
+	h.hub.AwaitWaiting(t, 1)
+	before := h.hub.Wakeups()
+	num, err := h.roomNum(large)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.typing.set(num, bob.UserID)
+	h.hub.WakeTyping(num)
+	if n := h.hub.Wakeups() - before; n != 0 {
+		t.Errorf("typing in a room of %d woke %d", crowd, n)
+	}
+	bob.say(small, "x")
+	a := <-got
+	if len(a.join(large).Ephemeral.Events) != 1 {
+		t.Errorf("the next answer does not tell who types: %s", a.Raw)
+	}
+}
+
+func (h *house) roomNum(roomID id.RoomID) (num store.RoomNum, err error) {
+	err = h.store.Read(h.t.Context(), func(r *store.Read) error {
+		num, err = r.RoomNum(roomID.String())
+		return err
+	})
+	return num, err
+}
