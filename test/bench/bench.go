@@ -32,6 +32,7 @@ func benchmarks() []benchmark {
 		{name: "cluster.forward", run: onPostgres((*bench).clusterForward)},
 		{name: "cluster.barrier", run: onPostgres((*bench).clusterBarrier)},
 		{name: "cluster.waiting", run: onPostgres((*bench).clusterWaiting)},
+		{name: "scaling", run: onPostgres((*bench).scaling), asked: true},
 	}
 }
 

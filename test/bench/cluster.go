@@ -52,8 +52,8 @@ type clusterSends struct {
 	rounds, sent              int
 	seconds, sumP50, sumP99   float64
 	servers, postgres, client time.Duration
-	written, syncs            int64 // of PostgreSQL's log: bytes, times
-	answered                  float64
+	written, syncs            int64   // of PostgreSQL's log: bytes, times
+	groups, inGroups          float64 // groups, and their seconds
 }
 
 func (s *clusterSends) add(x clusterSends) {
@@ -65,6 +65,8 @@ func (s *clusterSends) add(x clusterSends) {
 	s.servers += x.servers
 	s.postgres += x.postgres
 	s.client += x.client
+	s.groups += x.groups
+	s.inGroups += x.inGroups
 	s.written += x.written
 	s.syncs += x.syncs
 }
@@ -90,6 +92,20 @@ func (b *bench) sendsOn(ctx context.Context, w *database, n, senders int) (s clu
 	if err := b.warm(f, d.tokens[:senders], names(rooms)); err != nil {
 		return s, err
 	}
+	return b.measureOn(ctx, w, f, d.tokens[:senders], names(rooms))
+}
+
+// measureOn measures sends to instances that are warm.
+func (b *bench) measureOn(ctx context.Context, w *database, f fleet, tokens, rooms []string) (s clusterSends, err error) {
+	const groups, inGroups = "stoa_store_group_seconds_count", "stoa_store_group_seconds_sum"
+	groupsBefore, err := f.sum(groups)
+	if err != nil {
+		return s, err
+	}
+	inGroupsBefore, err := f.sum(inGroups)
+	if err != nil {
+		return s, err
+	}
 	cpu, err := w.cpu()
 	if err != nil {
 		return s, err
@@ -98,7 +114,7 @@ func (b *bench) sendsOn(ctx context.Context, w *database, n, senders int) (s clu
 	if err != nil {
 		return s, err
 	}
-	r, servers, client, err := b.measureSendsTo(f, d.tokens[:senders], names(rooms), b.seconds)
+	r, servers, client, err := b.measureSendsTo(f, tokens, rooms, b.seconds)
 	if err != nil {
 		return s, err
 	}
@@ -111,7 +127,14 @@ func (b *bench) sendsOn(ctx context.Context, w *database, n, senders int) (s clu
 		return s, err
 	}
 	s.written, s.syncs = s.written-bytes, s.syncs-syncs
-	progress("%d instances: %.0f sends/s, p50 %.2f ms", n, r.PerSecond, r.P50)
+	if s.groups, err = f.sum(groups); err != nil {
+		return s, err
+	}
+	if s.inGroups, err = f.sum(inGroups); err != nil {
+		return s, err
+	}
+	s.groups, s.inGroups = s.groups-groupsBefore, s.inGroups-inGroupsBefore
+	progress("%d instances: %.0f sends/s, p50 %.2f ms", len(f), r.PerSecond, r.P50)
 	return s, f.explain()
 }
 

@@ -92,6 +92,30 @@ func (f fleet) cpu() (sum time.Duration, err error) {
 	return sum, nil
 }
 
+// resident is the memory of all instances in bytes.
+func (f fleet) resident() (sum int64, err error) {
+	for _, p := range f {
+		one, err := p.resident()
+		if err != nil {
+			return 0, err
+		}
+		sum += one
+	}
+	return sum, nil
+}
+
+// sum is a metric of all instances together.
+func (f fleet) sum(name string) (sum float64, err error) {
+	for _, p := range f {
+		one, err := p.metric(name)
+		if err != nil {
+			return 0, err
+		}
+		sum += one
+	}
+	return sum, nil
+}
+
 // metric is the value of a metric, named with its labels, on the admin listener.
 func (p *process) metric(name string) (float64, error) {
 	c, err := dial(p.admin, 65536)
@@ -195,6 +219,35 @@ func (w *database) cpu() (time.Duration, error) {
 		}
 	}
 	return time.Duration(ticks) * (time.Second / 100), nil
+}
+
+// connections is how many the instances have, and the memory that the processes of
+// PostgreSQL have for themselves, in bytes.
+func (w *database) connections(ctx context.Context) (n int, private int64, err error) {
+	rows, err := w.c.Query(ctx, "SELECT pid FROM pg_stat_activity WHERE application_name = 'stoa'")
+	if err != nil {
+		return 0, 0, err
+	}
+	pids, err := pgx.CollectRows(rows, pgx.RowTo[int])
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, pid := range pids {
+		text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "smaps_rollup"))
+		if err != nil {
+			return 0, 0, err
+		}
+		for line := range strings.Lines(string(text)) {
+			if strings.HasPrefix(line, "Private_") {
+				kb, err := strconv.ParseInt(strings.Fields(line)[1], 10, 64)
+				if err != nil {
+					return 0, 0, err
+				}
+				private += kb * 1024
+			}
+		}
+	}
+	return len(pids), private, nil
 }
 
 // written is how many bytes of log PostgreSQL has written, and how often it has

@@ -73,11 +73,7 @@ func loadSend(spec sendSpec) (sendResult, error) {
 	end := begin.Add(time.Duration(spec.Seconds * float64(time.Second)))
 	took := make([][]time.Duration, len(spec.Tokens))
 	err := each(len(spec.Tokens), func(i int) error {
-		addr := spec.Addr
-		if len(spec.Addrs) > 0 {
-			addr = spec.Addrs[i%len(spec.Addrs)]
-		}
-		c, err := dial(addr, 4096)
+		c, err := dial(inTurn(spec.Addr, spec.Addrs, i), 4096)
 		if err != nil {
 			return err
 		}
@@ -125,6 +121,7 @@ func message(at time.Time, size int) []byte {
 // fanoutSpec: every member syncs once, then goes on from where it is.
 type fanoutSpec struct {
 	Addr    string
+	Addrs   []string // instead of Addr: the members connect to these in turn
 	Tokens  []string
 	Filter  string
 	Seconds float64
@@ -147,7 +144,7 @@ func loadFanout(spec fanoutSpec) (fanoutResult, error) {
 	var ages []time.Duration
 	var first, last time.Time
 	err := each(len(spec.Tokens), func(i int) error {
-		c, err := dial(spec.Addr, 65536)
+		c, err := dial(inTurn(spec.Addr, spec.Addrs, i), 65536)
 		if err != nil {
 			return err
 		}
@@ -220,6 +217,7 @@ func appendAges(ages []time.Duration, body []byte, now time.Time) []time.Duratio
 // Without tokens the floor is asked, which needs none.
 type pollSpec struct {
 	Addr      string
+	Addrs     []string // instead of Addr: the clients connect to these in turn
 	Tokens    []string
 	Count     int
 	TimeoutMS int
@@ -236,7 +234,7 @@ func loadPoll(spec pollSpec) (pollResult, error) {
 	stop := make(chan struct{})
 	err := each(spec.Count, func(i int) error {
 		gate <- struct{}{} // before it connects: a server drops who says nothing
-		c, err := dial(spec.Addr, 1024)
+		c, err := dial(inTurn(spec.Addr, spec.Addrs, i), 1024)
 		if err != nil {
 			return err
 		}
@@ -379,6 +377,14 @@ func joinAll(conns []*conn, tokens []string, room string) ([]time.Duration, erro
 	})
 	slices.Sort(done) // two that end at once may take their places in the other order
 	return done, err
+}
+
+// inTurn is the address for the i-th client.
+func inTurn(one string, many []string, i int) string {
+	if len(many) == 0 {
+		return one
+	}
+	return many[i%len(many)]
 }
 
 // each runs n workers and gives the first error.

@@ -126,7 +126,8 @@ func (b *bench) sendsOnPostgres(ctx context.Context, onSQLite float64) error {
 		return err
 	}
 	figure{"sends.postgres", r.PerSecond, "sends/s", r.PerSecond / b.durable, metIf(r.PerSecond >= 0.5*onSQLite), client}.print()
-	figure{"sends.inserts.postgres", r.PerSecond, "sends/s", r.PerSecond / bare, none, client}.print() // its floor is floor.inserts.postgres
+	figure{"cluster.postgres", r.PerSecond, "sends/s", r.PerSecond / onSQLite, metIf(r.PerSecond >= 0.5*onSQLite), client}.print() // its floor is sends
+	figure{"sends.inserts.postgres", r.PerSecond, "sends/s", r.PerSecond / bare, none, client}.print()                             // its floor is floor.inserts.postgres
 	figure{"sends.postgres.cpu", perThousand(server, r.Sent), "s/1000", 0, none, client}.print()
 	return nil
 }
@@ -152,7 +153,7 @@ func (b *bench) fanout(ctx context.Context) error {
 	}
 	defer p.stop()
 	for _, rate := range []float64{20, 0} {
-		r, client, err := b.deliver(p, d.tokens[:members], d.tokens[members:], rooms[0].String(), rate)
+		r, client, err := b.deliver(fleet{p}, d.tokens[:members], d.tokens[members:], rooms[0].String(), rate)
 		if err != nil {
 			return err
 		}
@@ -165,8 +166,9 @@ func (b *bench) fanout(ctx context.Context) error {
 	return nil
 }
 
-// deliver lets senders write into a room while its members sync.
-func (b *bench) deliver(p *process, members, senders []string, room string, rate float64) (r fanoutResult, client time.Duration, err error) {
+// deliver lets senders write into a room while its members sync, all of them spread
+// over instances.
+func (b *bench) deliver(f fleet, members, senders []string, room string, rate float64) (r fanoutResult, client time.Duration, err error) {
 	dir, err := b.folder("ready")
 	if err != nil {
 		return r, 0, err
@@ -174,7 +176,7 @@ func (b *bench) deliver(p *process, members, senders []string, room string, rate
 	const tail = 2 // seconds in which the members see what was sent last
 	ready := filepath.Join(dir, "ready")
 	l, err := startLoad("fanout", fanoutSpec{
-		Addr: p.addr, Tokens: members, Seconds: b.seconds + tail, Ready: ready,
+		Addrs: f.addrs(), Tokens: members, Seconds: b.seconds + tail, Ready: ready,
 		Filter: `{"room":{"timeline":{"limit":100},"state":{"lazy_load_members":true}}}`,
 	})
 	if err != nil {
@@ -186,7 +188,7 @@ func (b *bench) deliver(p *process, members, senders []string, room string, rate
 	b.runs++
 	var sent sendResult
 	sending, err := runLoadProcess("send", sendSpec{
-		Addr: p.addr, Tokens: senders, Rooms: []string{room}, Seconds: b.seconds, Rate: rate, Size: 200, Prefix: fmt.Sprintf("b%d.", b.runs),
+		Addrs: f.addrs(), Tokens: senders, Rooms: []string{room}, Seconds: b.seconds, Rate: rate, Size: 200, Prefix: fmt.Sprintf("b%d.", b.runs),
 	}, &sent)
 	if err != nil {
 		l.kill()
@@ -288,7 +290,7 @@ func (b *bench) idlePolls(ctx context.Context) error {
 		return err
 	}
 	defer floor.stop()
-	bare, err := b.hold(floor, nil)
+	bare, err := b.hold(fleet{floor}, nil, pollUsers)
 	floor.stop()
 	if err != nil {
 		return err
@@ -310,7 +312,7 @@ func (b *bench) idlePolls(ctx context.Context) error {
 		return err
 	}
 	defer p.stop()
-	held, err := b.hold(p, d.tokens)
+	held, err := b.hold(fleet{p}, d.tokens, pollUsers)
 	if err != nil {
 		return err
 	}
@@ -326,9 +328,9 @@ type holding struct {
 	cpu, client time.Duration // of the server in the window, of the client in all
 }
 
-// hold lets all users poll at once.
-func (b *bench) hold(p *process, tokens []string) (h holding, err error) {
-	before, err := p.resident()
+// hold lets users poll at once, spread over instances.
+func (b *bench) hold(f fleet, tokens []string, users int) (h holding, err error) {
+	before, err := f.resident()
 	if err != nil {
 		return h, err
 	}
@@ -338,7 +340,7 @@ func (b *bench) hold(p *process, tokens []string) (h holding, err error) {
 	}
 	ready := filepath.Join(dir, "ready")
 	l, err := startLoad("poll", pollSpec{
-		Addr: p.addr, Tokens: tokens, Count: pollUsers, TimeoutMS: int(pollTimeout.Milliseconds()), Filter: webFilter,
+		Addrs: f.addrs(), Tokens: tokens, Count: users, TimeoutMS: int(pollTimeout.Milliseconds()), Filter: webFilter,
 		Ready: ready, Seconds: time.Hour.Seconds(),
 	})
 	if err != nil {
@@ -349,21 +351,21 @@ func (b *bench) hold(p *process, tokens []string) (h holding, err error) {
 		return h, err
 	}
 	time.Sleep(pollSettle)
-	from, err := p.cpu()
+	from, err := f.cpu()
 	if err != nil {
 		return h, err
 	}
 	time.Sleep(pollWindow)
-	to, err := p.cpu()
+	to, err := f.cpu()
 	if err != nil {
 		return h, err
 	}
-	after, err := p.resident()
+	after, err := f.resident()
 	h.client = l.kill()
 	if l.err.Len() > 0 {
 		return h, fmt.Errorf("the polls ended early: %s", l.err.String())
 	}
-	h.cpu, h.perPoll = to-from, float64(after-before)/1024/pollUsers
+	h.cpu, h.perPoll = to-from, float64(after-before)/1024/float64(users)
 	return h, err
 }
 

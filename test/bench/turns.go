@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -64,6 +65,9 @@ func loadTurns(spec turnsSpec) (r turnsResult, err error) {
 // been answered, or with a pause.
 type crowdSpec struct {
 	Addr, Target string
+	Addrs        []string // instead of Addr: the connections go to these in turn
+	Method       string   // "" = GET
+	Body         []byte
 	Tokens       []string // one a connection
 	Seconds      float64
 	Pause        time.Duration
@@ -79,7 +83,7 @@ func loadCrowd(spec crowdSpec) (crowdResult, error) {
 	var mu sync.Mutex
 	var all []time.Duration
 	err := each(len(spec.Tokens), func(i int) error {
-		c, err := dial(spec.Addr, 65536)
+		c, err := dial(inTurn(spec.Addr, spec.Addrs, i), 65536)
 		if err != nil {
 			return err
 		}
@@ -87,7 +91,7 @@ func loadCrowd(spec crowdSpec) (crowdResult, error) {
 		var own []time.Duration
 		var body []byte
 		for begin := time.Now(); begin.Before(end); begin = time.Now() {
-			if body, err = c.do("GET", spec.Target, spec.Tokens[i], nil, body); err != nil {
+			if body, err = c.do(cmp.Or(spec.Method, "GET"), spec.Target, spec.Tokens[i], spec.Body, body); err != nil {
 				return fmt.Errorf("connection %d: %w", i, err)
 			}
 			own = append(own, time.Since(begin))
