@@ -49,8 +49,8 @@ specindex: ## make the pinned index of the specification anew from ../shared/spe
 fuzz: ## run every fuzz target for FUZZTIME each (10s)
 	@scripts/fuzz
 
-bench: build ## measure against floors; prints: name value unit ratio-to-floor
-	@scripts/bench
+bench: build ## measure against floors (ARGS="-only cluster -seconds 5"); prints: name value unit ratio-to-floor
+	@scripts/bench $(ARGS)
 
 crash: build ## kill the server ROUNDS times (200) on each engine and look for losses
 	@scripts/crash
