@@ -419,6 +419,10 @@ func (h *Hub) wakeSharers(r *hubRoom, shared int, pos store.Position) {
 
 // wakeRoom wakes the members of a room.
 func (h *Hub) wakeRoom(r *hubRoom, lazily bool) {
+	if !lazily && len(r.members) > crowd {
+		h.wakeCrowd(r)
+		return
+	}
 	for _, u := range r.members {
 		if len(u.waiters) > 0 {
 			h.wakeUser(u, lazily)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"stoa/internal/clientsync"
 	"stoa/internal/room"
@@ -187,4 +188,39 @@ func (h *house) roomNum(roomID id.RoomID) (num store.RoomNum, err error) {
 		return err
 	})
 	return num, err
+}
+
+// The members of a very large room are woken one part after the other, all of them soon.
+func TestCrowds_are_woken_in_parts(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, storetest.SQLite(t), withAll)
+	alice := h.person("alice")
+	const people = 1001
+	h.fill(alice, 1, people)
+	var large id.RoomID
+	for name := range alice.sync("").Rooms.Join {
+		r, err := id.ParseRoomID(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		large = r
+	}
+	var got []<-chan answer
+	for i := range people {
+		p := h.person(fmt.Sprint("member", i))
+		p.sync("")
+		got = append(got, p.wait())
+	}
+	h.hub.AwaitWaiting(t, people)
+	alice.say(large, "x")
+	alice.must(h.hub.Await(t.Context(), h.store.Head()))
+	if n := h.hub.Wakeups(); n > 500 {
+		t.Errorf("%d were woken at once", n)
+	}
+	h.hub.Tick(time.UnixMilli(h.clock.Load()).Add(time.Second))
+	for i, a := range got {
+		if bodies := (<-a).join(large).Timeline.bodies(); len(bodies) != 1 {
+			t.Fatalf("member %d is told %v", i, bodies)
+		}
+	}
 }

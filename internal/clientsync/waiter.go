@@ -70,12 +70,36 @@ func (h *Hub) wakeUser(u *user, lazily bool) {
 }
 
 // hold moves the end of a wait forward to the end of the hold, if it is not nearer anyway.
-func (h *Hub) hold(w *waiter) {
+func (h *Hub) hold(w *waiter) { h.holdUntil(w, h.clock().Add(holdTime)) }
+
+func (h *Hub) holdUntil(w *waiter, at time.Time) {
 	w.held = true
-	at := h.clock().Add(holdTime)
 	if tickOf(at) < w.tick {
 		h.wheel.remove(w)
 		h.wheel.add(w, at)
+	}
+}
+
+const (
+	// crowd is from how many members who sync on they are woken one part after the other.
+	crowd = 1000
+	// crowdPart are woken at a time, one tick of the wheel after those before them: 10,000 in a second.
+	crowdPart = 500
+)
+
+// wakeCrowd ends the waits of the members of a very large room, in parts. All at once would not be answered sooner, but
+// whatever happens elsewhere would be answered after them. Called with the hub's lock held.
+func (h *Hub) wakeCrowd(r *hubRoom) {
+	woken, now := 0, h.clock()
+	for _, u := range r.members {
+		for i := len(u.waiters) - 1; i >= 0; i-- {
+			if w := u.waiters[i]; woken < crowdPart {
+				h.end(w, news)
+			} else {
+				h.holdUntil(w, now.Add(time.Duration(woken/crowdPart)*wheelTick))
+			}
+			woken++
+		}
 	}
 }
 
