@@ -168,8 +168,8 @@ func (w *world) checkKill(ctx context.Context) error {
 		return nil
 	}, func(b *balancer, t *tally) error {
 		for _, f := range t.failures {
-			if f.method == "GET" {
-				return fmt.Errorf("a GET failed, which the balancer should have sent to another instance: %w", f.err)
+			if f.method == "GET" || f.method == "PUT" && b.name != "caddy" {
+				return fmt.Errorf("a %s failed, which the balancer should have sent to another instance: %w", f.method, f.err)
 			}
 		}
 		return nil
