@@ -51,3 +51,10 @@ func (h *Hub) Passed() store.Position {
 	defer h.mu.Unlock()
 	return h.passed
 }
+
+// SetCrowd changes how many members who wait are woken at once.
+func (h *Hub) SetCrowd(n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.crowd = n
+}

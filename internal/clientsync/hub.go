@@ -42,6 +42,8 @@ type Hub struct {
 	barriers []barrier
 	looks    uint64
 	closed   bool
+	// crowd is that of wakeCrowd.
+	crowd int
 
 	others
 }
@@ -419,7 +421,7 @@ func (h *Hub) wakeSharers(r *hubRoom, shared int, pos store.Position) {
 
 // wakeRoom wakes the members of a room.
 func (h *Hub) wakeRoom(r *hubRoom, lazily bool) {
-	if !lazily && len(r.members) > crowd {
+	if !lazily && len(r.members) > h.crowd {
 		h.wakeCrowd(r)
 		return
 	}
