@@ -32,7 +32,7 @@ func main() {
 // options are what is measured and where.
 type options struct {
 	binary, postgres, haproxy string
-	docs                      string
+	docs, note                string
 	profiles                  string
 	people, online            int
 	history                   int
@@ -61,6 +61,7 @@ func run(args []string) error {
 	flags.StringVar(&o.postgres, "postgres", os.Getenv("STOA_TEST_POSTGRES"), "postgres:// URL of a cluster in which databases may be made (STOA_TEST_POSTGRES)")
 	flags.StringVar(&o.haproxy, "haproxy", "deploy/haproxy.cfg", "configuration of the balancers")
 	flags.StringVar(&o.docs, "docs", "", "folder for university.md and img/university.png; none are written without it")
+	flags.StringVar(&o.note, "note", "", "what else the page has to say of these runs")
 	flags.StringVar(&o.profiles, "profiles", "", "folder for CPU profiles of the instances, taken in the middle of each run")
 	flags.IntVar(&o.people, "people", 26015, "accounts; rooms are fewer as they are")
 	flags.IntVar(&o.online, "online", 0, "people connected with three devices each (0: 7800 of 26015)")

@@ -19,7 +19,7 @@ var (
 	colourP99    = color.NRGBA{R: 214, G: 39, B: 40, A: 255}
 	colourAll    = color.NRGBA{R: 60, G: 60, B: 60, A: 255}
 	colourBound  = color.NRGBA{R: 120, G: 120, B: 120, A: 255}
-	plotFrom, to = 1.0, 5000.0 // ms
+	plotFrom, to = 1.0, 30000.0 // ms
 )
 
 // writePlot draws one panel a run: the latencies of what was due in each second,

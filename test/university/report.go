@@ -156,6 +156,9 @@ func (r *result) title() string {
 func writeDocs(o options, results []*result) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, intro, o.people, o.rate*0.8, o.rate*1.2, o.burst.Seconds(), o.peak)
+	if o.note != "" {
+		b.WriteString("\n**Of these runs:** " + o.note + "\n")
+	}
 	b.WriteString("\n|  |")
 	for _, r := range results {
 		b.WriteString(" " + r.title() + " |")
@@ -197,7 +200,8 @@ message carries the moment at which it was due; its latency ends when a device h
 
 const reading = `
 Sizes of rooms are spread evenly over their logarithm. What is measured begins after a minute of the same load without
-a burst. CPU is of one core (two are there), over the measured run and the 10 s after it. What
-was not ours (the kernel's own work, and whatever else ran) is in the last of these lines. Memory is resident memory; that of PostgreSQL counts what its processes share once. The room of all is not in the
-quantiles, but what it does to other messages is.
+a burst. CPU is of one core (two are there), over the measured run and the 10 s after it; what is neither ours nor that
+of what we started (the kernel's own work, and whatever else ran) is in the last of these lines. Memory is resident
+memory; that of PostgreSQL counts what its processes share once. The room of all is not in the quantiles, but what it
+does to other messages is.
 `
