@@ -26,9 +26,9 @@ import (
 // cluster is the PostgreSQL of this test process.
 var cluster = sync.OnceValues(startCluster)
 
-// alive is held open until this process ends. A variable that is collected would
-// close it.
-var alive io.WriteCloser
+// alive are held open until this process ends. A variable that is collected would
+// close them.
+var alive []io.Closer
 
 var databases atomic.Int64
 
@@ -129,9 +129,11 @@ func startCluster() (string, error) {
 		wait $pid
 		rm -rf "$1"`, filepath.Join(bin, "postgres"), dir)
 	server.SysProcAttr, server.Dir = attr, dir
-	if alive, err = server.StdinPipe(); err != nil {
+	pipe, err := server.StdinPipe()
+	if err != nil {
 		return "", err
 	}
+	alive = append(alive, pipe)
 	if err := server.Start(); err != nil {
 		return "", err
 	}
