@@ -14,6 +14,7 @@ export ENGINE ROUNDS
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  ENGINE=sqlite or ENGINE=postgres narrows test, test-fast, race, bench and crash to one database."
+	@echo "  COUNT=20 repeats test-fast and peers."
 
 build: ## build the server: bin/stoa
 	@scripts/need go golang

@@ -221,11 +221,18 @@ func walk(h *house) {
 			}
 		})
 	}
+	writing.Add(1)
+	lateIsIn := sync.OnceFunc(writing.Done) // its joins are the last events, if it is slow
 	for _, c := range clients {
 		reading.Go(func() {
+			if c == late {
+				defer lateIsIn()
+			}
 			for n := 0; ; n++ {
 				if c == late && n < len(rooms) {
 					c.join(rooms[n])
+				} else if c == late {
+					lateIsIn()
 				}
 				select {
 				case <-done:
