@@ -133,10 +133,17 @@ func (c *committer) run() {
 	defer close(c.done)
 	var batch []*Pending
 	for range c.wake {
-		for {
+		for c.waiting() > 0 {
+			waited := c.store.engine.await() // what comes meanwhile shares the group
 			batch = c.take(batch[:0])
-			if len(batch) == 0 {
+			if len(batch) == 0 { // all have been withdrawn
+				if waited {
+					c.store.engine.abort()
+				}
 				break
+			}
+			if waited {
+				c.store.metrics.turns.Add(1)
 			}
 			c.commit(batch)
 			clear(batch)

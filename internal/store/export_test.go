@@ -69,12 +69,15 @@ func (s *Store) WriteBare(ctx context.Context, changes []*Change, pos Position) 
 	})
 }
 
+// Turns counts the groups that waited for their turn.
+func (s *Store) Turns() uint64 { return s.metrics.turns.Load() }
+
 // Plans returns SQLite's plan of each statement, by its text.
 func (s *Store) Plans(ctx context.Context) (map[string][]string, error) {
 	plans := map[string][]string{}
 	err := s.engine.(*sqliteEngine).write(ctx, false, func(c conn) error {
 		for _, st := range registry {
-			if strings.HasPrefix(st.text, "BEGIN") || strings.Contains(st.text, "pg_") || strings.Contains(st.text, "::") ||
+			if strings.HasPrefix(st.text, "BEGIN") || strings.HasPrefix(st.text, "SET ") || strings.Contains(st.text, "pg_") || strings.Contains(st.text, "::") ||
 				strings.Contains(st.text, "FOR UPDATE") || st == commitTx || st == rollback || strings.Contains(st.text, "xmin") {
 				continue
 			}

@@ -64,7 +64,7 @@ func postgresURL(t testing.TB, empty bool) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		create += " TEMPLATE " + from
+		create += " TEMPLATE " + from + " STRATEGY FILE_COPY"
 	}
 	if err := execSQL(admin, create); err != nil {
 		t.Fatal(err)

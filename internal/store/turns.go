@@ -1,0 +1,86 @@
+package store
+
+// Several instances that commit wait for one another at the lock of the stream,
+// which is held until a commit is durable. A group that is cut before that wait is
+// small, and every group costs the same: so an instance that finds others writing
+// waits first, and cuts its group when its turn has come. The turn is a courtesy on
+// which nothing relies: who does not get it in time goes on without.
+
+// turns is what the committer knows of others that commit.
+type turns struct {
+	// among is higher the more of the newest groups had one of another instance
+	// right before them, from 0 to amongMost.
+	among int
+	mine  Position // the end of the newest group made here
+	taken bool     // this session may hold the turn
+	open  bool     // a transaction was begun while waiting for the turn
+}
+
+const (
+	amongMost = 32
+	// amongOthers is from where on groups wait for their turn.
+	amongOthers = 16
+)
+
+// made notes a group that is committed.
+func (t *turns) made(g *group) {
+	t.taken = false
+	if len(g.stream) == 0 {
+		return
+	}
+	if g.prev != t.mine {
+		t.among = min(t.among+1, amongMost)
+	} else {
+		t.among = max(t.among-1, 0)
+	}
+	t.mine = g.last
+}
+
+var (
+	// turnPatience bounds the wait for an instance that was stopped within its turn.
+	turnPatience = stmt(`SET LOCAL lock_timeout = '100ms'`)
+	usualTimeout = stmt(`SET LOCAL lock_timeout = DEFAULT`)
+	lockOfTurn   = stmt(`SELECT pg_advisory_lock($1::int, $2::int)`)
+	unlockTurn   = stmt(`SELECT pg_advisory_unlock($1::int, $2::int)`)
+	unlockAll    = stmt(`SELECT pg_advisory_unlock_all()`)
+)
+
+// await waits for the turn, if others commit too.
+func (e *postgresEngine) await() bool {
+	if e.turns.among < amongOthers || e.ready() != nil { // begin meets the same error, and tells it
+		return false
+	}
+	if err := e.takeTurn(); err != nil {
+		e.opt.Log.Debug("commit without a turn", "err", err)
+		e.abort()
+		return false
+	}
+	e.turns.open = true
+	return true
+}
+
+func (e *postgresEngine) takeTurn() error {
+	c := e.c
+	if err := c.prepare(beginTx, turnPatience, usualTimeout, lockOfTurn, unlockAll, rollback); err != nil {
+		return err
+	}
+	e.turns.taken = true // until it is given back, or the connection is gone
+	p := c.pipe()
+	p.call(beginTx, nil)
+	p.call(turnPatience, nil)
+	p.call(lockOfTurn, nil, lockSpace, lockTurn)
+	p.call(usualTimeout, nil)
+	_, err := p.run()
+	return err
+}
+
+// leaveTurn gives the turn back, if this session has it.
+func (e *postgresEngine) leaveTurn() {
+	if !e.turns.taken {
+		return
+	}
+	e.turns.taken = false
+	if _, err := e.c.exec(unlockAll, e.c.scratch()); err != nil {
+		e.drop()
+	}
+}
