@@ -29,6 +29,8 @@ type others struct {
 	told atomic.Int64
 	// nudge says that there is something to look at earlier than planned.
 	nudge chan struct{} // capacity 1
+	// soon says that the next look is not far off, though nobody waits for it: what is announced until then needs no nudge.
+	soon atomic.Bool
 	// follows says that somebody waits for nudges.
 	follows atomic.Bool
 	// doubted says that the end of the ring may be gone from the stream.
@@ -55,7 +57,7 @@ const (
 	// and when nobody does. What is written meanwhile is read at once.
 	gapUrgent = time.Millisecond
 	gapBusy   = 4 * time.Millisecond
-	gapIdle   = 50 * time.Millisecond
+	gapIdle   = 200 * time.Millisecond
 	// gapFailed is how long after a look that failed the next one comes.
 	gapFailed = 250 * time.Millisecond
 	// frozenAfter is how long the one who follows must have been away to doubt what it knew.
@@ -70,7 +72,9 @@ func (h *Hub) Wake(at store.Position) {
 			return
 		}
 		if h.told.CompareAndSwap(old, int64(at)) {
-			h.hurry()
+			if !h.soon.Load() {
+				h.hurry()
+			}
 			return
 		}
 	}
@@ -138,6 +142,7 @@ func (h *Hub) lookOut(ctx context.Context) {
 // untilLook is how long to wait for the next look.
 func (h *Hub) untilLook(looked, now time.Time, failed bool) time.Duration {
 	gap := lookAnyway
+	h.soon.Store(false) // before told is read, so that no announcement falls in between
 	h.mu.Lock()
 	switch {
 	case failed:
@@ -150,6 +155,7 @@ func (h *Hub) untilLook(looked, now time.Time, failed bool) time.Duration {
 	default:
 		gap = gapIdle
 	}
+	h.soon.Store(gap < lookAnyway)
 	h.mu.Unlock()
 	return gap - now.Sub(looked)
 }

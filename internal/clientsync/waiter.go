@@ -1,6 +1,10 @@
 package clientsync
 
-import "time"
+import (
+	"time"
+
+	"stoa/internal/store"
+)
 
 // holdTime is how long a waiter that only receipts, device lists or presence have woken is held for more.
 const holdTime = 500 * time.Millisecond
@@ -34,6 +38,9 @@ func (h *Hub) attach(u *user, w *waiter, deadline time.Time) {
 	u.waiters = append(u.waiters, w)
 	h.wheel.add(w, deadline)
 	h.metrics.waiting.Inc()
+	if h.wheel.count == 1 && store.Position(h.told.Load()) > h.ring.head {
+		h.hurry() // the look that nobody waited for is late for this one
+	}
 }
 
 // detach ends a wait. Called with the hub's lock held.
