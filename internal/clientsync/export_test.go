@@ -52,9 +52,10 @@ func (h *Hub) Passed() store.Position {
 	return h.passed
 }
 
-// SetCrowd changes how many members who wait are woken at once.
+// SetCrowd changes how many members who wait are woken at once, and in how large a room typing wakes them.
 func (h *Hub) SetCrowd(n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.crowd = n
+	h.typingWakes = n
 }

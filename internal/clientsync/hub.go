@@ -44,6 +44,8 @@ type Hub struct {
 	closed   bool
 	// crowd is that of wakeCrowd.
 	crowd int
+	// typingWakes is the constant.
+	typingWakes int
 
 	others
 }
@@ -460,7 +462,7 @@ func (h *Hub) WakeTyping(num store.RoomNum) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.typingChanges.Add(1)
-	if r := h.rooms[num]; r != nil && len(r.members) <= typingWakes {
+	if r := h.rooms[num]; r != nil && len(r.members) <= h.typingWakes {
 		h.wakeRoom(r, false)
 	}
 }

@@ -151,7 +151,8 @@ func TestTyping_wakes_no_crowd(t *testing.T) {
 	alice, bob := h.person("alice"), h.person("bob")
 	small := alice.create()
 	bob.join(small)
-	const crowd = 1001
+	const crowd = 21
+	h.hub.SetCrowd(crowd - 1)
 	h.fill(alice, 1, crowd)
 	for i := range crowd {
 		h.person(fmt.Sprint("member", i)).sync("")

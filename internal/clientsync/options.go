@@ -80,6 +80,8 @@ func New(opt Options) *Hub {
 		wheel:   newWheel(opt.Clock()),
 		others:  others{nudge: make(chan struct{}, 1)},
 		crowd:   crowd,
+
+		typingWakes: typingWakes,
 	}
 	h.known.Store(int64(h.ring.head))
 	return h

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -169,16 +170,18 @@ func (f *far) grow(r *rand.Rand, count int) {
 func TestReceive_gives_the_same_state_in_every_order(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
-		for i, version := range []string{"1", "2", "6", "10", "11", "12"} {
+		versions := []string{"1", "2", "6", "10", "11", "12"}
+		if strings.HasSuffix(t.Name(), "/postgres") {
+			versions = versions[5:] // the others are the same there as with SQLite, and so are their other orders
+		}
+		for i, version := range versions {
 			seed := rand.New(rand.NewPCG(uint64(i), 1))
 			t.Run(version, func(t *testing.T) {
 				var want map[string]string
 				var first *far
 				for order := range 4 {
 					s := open
-					if order > 0 {
-						s = func(...storetest.Option) *store.Store { return storetest.SQLite(t) }
-					} else if i > 0 {
+					if order > 0 || i > 0 {
 						s = func(...storetest.Option) *store.Store { return storetest.SQLite(t) }
 					}
 					h, f := start(t, s(), version)
