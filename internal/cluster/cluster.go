@@ -55,6 +55,8 @@ type Options struct {
 	Times Times
 	// Dial connects to another instance; nil = by TCP.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
+
+	before bool // speak protocolBefore only, as the release before
 }
 
 // Report is what an instance tells of itself with each renewal.
@@ -87,6 +89,7 @@ type Cluster struct {
 
 	listener net.Listener
 	server   *http.Server
+	callees  callees
 	runs     sync.WaitGroup     // what serves and what watches peers
 	ctx      context.Context    // of what watches peers
 	halt     context.CancelFunc // ends them

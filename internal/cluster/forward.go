@@ -17,8 +17,8 @@ const maxAnswer = 1 << 20
 
 // Forward implements httpkit.Forwarder for requests that write the room of key.
 //
-// What could not be sent, or was not begun by a home that does not reach the
-// database, is served here. If the home is lost while it has the
+// What could not be sent, or was not begun by a home that stops, has too much to do
+// or does not reach the database, is served here. If the home is lost while it has the
 // request, nobody knows whether it is done: it is served here too if it has a
 // transaction ID, whose unique row decides, and else refused with a 503.
 func (c *Cluster) Forward(w http.ResponseWriter, r *http.Request, key string) bool {
@@ -55,6 +55,8 @@ func (c *Cluster) Forward(w http.ResponseWriter, r *http.Request, key string) bo
 		c.metrics.outcome(outcomeGone)
 		httpkit.Fail(w, r, r.Context().Err())
 		return true
+	case errors.Is(err, errRefused):
+		c.serveHere(w, outcomeUnreachable)
 	case errors.As(err, &dial):
 		p.down(err)
 		c.serveHere(w, outcomeUnreachable)
@@ -90,18 +92,50 @@ type answer struct {
 
 // send asks a peer, until the link to it ends.
 func (p *peer) send(l *link, r *http.Request, body []byte) (*answer, error) {
-	ctx, cancel := context.WithCancelCause(r.Context())
-	defer cancel(nil)
-	defer context.AfterFunc(l.ctx, func() { cancel(errSilent) })()
-	url := *r.URL
-	url.Scheme, url.Host = "https", p.Address
-	req := (&http.Request{
-		Method: r.Method, URL: &url, Host: r.Host, Header: outgoing(r),
-		Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)),
-	}).WithContext(ctx)
-	if len(body) == 0 {
-		req.Body = http.NoBody
+	return p.ask(r.Context(), l, &question{
+		method: r.Method, uri: r.URL.RequestURI(), host: r.Host, header: r.Header, address: r.RemoteAddr, body: body,
+	})
+}
+
+// attempts bounds the connections on which it is tried to send a request. It is sent
+// on one of them at most.
+const attempts = 3
+
+// ask asks a peer, until ctx or the link ends; a ping has none. What did not leave this
+// instance is a dialError, what was not begun otherwise errRefused.
+func (p *peer) ask(ctx context.Context, l *link, q *question) (*answer, error) {
+	gone := l.gone()
+	for range attempts {
+		if ended(gone) {
+			return nil, errRefused
+		}
+		line, err := p.connect(ctx, gone)
+		if err != nil {
+			return nil, err
+		}
+		if line == nil {
+			return p.overHTTP2(ctx, l, q)
+		}
+		a, err := line.ask(ctx, gone, q)
+		if !errors.Is(err, errUnsent) {
+			return a, err
+		}
 	}
+	return nil, &dialError{errUnsent}
+}
+
+// overHTTP2 asks a peer of the release before.
+func (p *peer) overHTTP2(ctx context.Context, l *link, q *question) (*answer, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if l != nil {
+		defer context.AfterFunc(l.ctx, func() { cancel(errSilent) })()
+	}
+	req, err := http.NewRequestWithContext(ctx, q.method, "https://"+p.Address+q.uri, bytes.NewReader(q.body))
+	if err != nil {
+		return nil, errors.Join(errRefused, err)
+	}
+	req.Host, req.Header, req.GetBody = q.host, outgoing(q), nil
 	res, err := p.transport.RoundTrip(req)
 	if err != nil {
 		return nil, err
@@ -112,7 +146,7 @@ func (p *peer) send(l *link, r *http.Request, body []byte) (*answer, error) {
 		return nil, err
 	}
 	if len(a.body) > maxAnswer {
-		return nil, errors.New("the answer is too large")
+		return nil, errAnswerTooLarge
 	}
 	return a, nil
 }
@@ -124,15 +158,15 @@ var hopHeaders = []string{
 }
 
 // outgoing are the headers of a request as it is forwarded.
-func outgoing(r *http.Request) http.Header {
-	h := make(http.Header, len(r.Header)+1)
-	for name, values := range r.Header {
+func outgoing(q *question) http.Header {
+	h := make(http.Header, len(q.header)+1)
+	for name, values := range q.header {
 		h[name] = values
 	}
 	for _, name := range hopHeaders {
 		delete(h, name)
 	}
-	h[addressHeader] = []string{r.RemoteAddr}
+	h[addressHeader] = []string{q.address}
 	return h
 }
 

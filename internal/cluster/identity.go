@@ -53,7 +53,9 @@ func (i *identity) config(allowed func(fingerprint string) bool) *tls.Config {
 		InsecureSkipVerify:     true, // VerifyConnection does it: there is no authority, but a list
 		SessionTicketsDisabled: true,
 		MinVersion:             tls.VersionTLS13,
-		NextProtos:             []string{"h2"},
+		NextProtos:             []string{protocolName, protocolBefore},
+		// What gathers is to go in one record.
+		DynamicRecordSizingDisabled: true,
 		VerifyConnection: func(s tls.ConnectionState) error {
 			if len(s.PeerCertificates) != 1 || !allowed(fingerprintOf(s.PeerCertificates[0].Raw)) {
 				return errStranger

@@ -21,7 +21,12 @@ import (
 type peer struct {
 	store.Instance // as it was when it was first seen
 	cluster        *Cluster
-	transport      *http.Transport
+	config         *tls.Config
+	// line is the connection on which the peer is asked; nil: the next who asks dials.
+	line atomic.Pointer[caller]
+	// before says that the peer is of the release before, and is asked by transport.
+	before    atomic.Bool
+	transport *http.Transport
 	// link is there while the peer answers.
 	link atomic.Pointer[link]
 	poke chan struct{} // capacity 1: ask now
@@ -29,8 +34,10 @@ type peer struct {
 	draining atomic.Bool
 	stop     context.CancelFunc
 
-	mu    sync.Mutex // guards conns; nothing is taken after it
-	conns map[*tracked]struct{}
+	mu      sync.Mutex // guards what follows; nothing is taken after it
+	conns   map[*tracked]struct{}
+	dialing *dialing // nil: nobody dials
+	ended   bool     // nobody dials any more
 }
 
 // tracked is a connection to a peer, known to it until it is closed.
@@ -55,12 +62,100 @@ func (p *peer) track(c net.Conn) *tracked {
 	return t
 }
 
+// dialing is an attempt to connect, which all who would ask wait for.
+type dialing struct {
+	done chan struct{} // closed at the end, and guards what follows
+	line *caller       // nil without an error: the peer is of the release before
+	err  error
+}
+
+// connect gives the connection on which the peer is asked, nil if it is of the release
+// before. It dials if there is none, and then waits until ctx or gone ends.
+func (p *peer) connect(ctx context.Context, gone <-chan struct{}) (*caller, error) {
+	if l := p.line.Load(); l != nil {
+		return l, nil
+	}
+	if p.before.Load() {
+		return nil, nil
+	}
+	p.mu.Lock()
+	d := p.dialing
+	if d == nil {
+		if l := p.line.Load(); l != nil || p.before.Load() || p.ended {
+			ended := p.ended
+			p.mu.Unlock()
+			if ended {
+				return nil, &dialError{errHungUp}
+			}
+			return l, nil
+		}
+		d = &dialing{done: make(chan struct{})}
+		p.dialing = d
+		p.cluster.runs.Go(func() { p.open(d) })
+	}
+	p.mu.Unlock()
+	select {
+	case <-d.done:
+		return d.line, d.err
+	case <-gone:
+		return nil, errRefused
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// open connects, and serves the connection until it ends.
+func (p *peer) open(d *dialing) {
+	conn, raw, err := p.dial(p.cluster.ctx, p.config)
+	p.mu.Lock()
+	p.dialing = nil
+	switch {
+	case err != nil:
+		d.err = err
+	case p.ended:
+		d.err = &dialError{errHungUp}
+	case conn.ConnectionState().NegotiatedProtocol != protocolName:
+		p.before.Store(true) // as long as it lives: the row is that of one process
+	default:
+		d.line = newCaller(p, conn, raw)
+		p.line.Store(d.line)
+	}
+	p.mu.Unlock()
+	close(d.done)
+	switch {
+	case d.line != nil:
+		d.line.run()
+	case err == nil:
+		_ = raw.Close() // nothing was sent on it
+	}
+}
+
+// dial connects. Any error is a dialError.
+func (p *peer) dial(ctx context.Context, config *tls.Config) (*tls.Conn, *tracked, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.cluster.opt.Times.Dial)
+	defer cancel()
+	plain, err := p.cluster.opt.Dial(ctx, p.Address)
+	if err != nil {
+		return nil, nil, &dialError{err}
+	}
+	raw := p.track(plain)
+	conn := tls.Client(raw, config)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = raw.Close() // nothing was sent on it
+		return nil, nil, &dialError{err}
+	}
+	return conn, raw, nil
+}
+
 // hangUp closes all connections. The next begins anew, instead of waiting for
 // what the network lost to be sent once more.
 func (p *peer) hangUp() {
 	p.mu.Lock()
 	open := slices.Collect(maps.Keys(p.conns))
 	p.mu.Unlock()
+	if l := p.line.Load(); l != nil {
+		l.close(errHungUp)
+	}
 	for _, t := range open {
 		_ = t.Close() // whether it was open makes no difference
 	}
@@ -73,6 +168,14 @@ type link struct {
 	cancel context.CancelCauseFunc
 }
 
+// gone is closed when the link has ended; it is nil of none.
+func (l *link) gone() <-chan struct{} {
+	if l == nil {
+		return nil
+	}
+	return l.ctx.Done()
+}
+
 // errSilent says that a peer stopped answering while a request was on its way.
 var errSilent = errors.New("the instance does not answer")
 
@@ -83,8 +186,12 @@ func (e *dialError) Error() string { return fmt.Sprintf("connect: %v", e.err) }
 func (e *dialError) Unwrap() error { return e.err }
 
 func (c *Cluster) newPeer(i store.Instance) *peer {
-	p := &peer{Instance: i, cluster: c, poke: make(chan struct{}, 1), conns: map[*tracked]struct{}{}}
-	config := c.identity.config(func(fingerprint string) bool { return fingerprint == i.Fingerprint })
+	p := &peer{
+		Instance: i, cluster: c, poke: make(chan struct{}, 1), conns: map[*tracked]struct{}{},
+		config: c.tlsConfig(func(fingerprint string) bool { return fingerprint == i.Fingerprint }),
+	}
+	config := p.config.Clone()
+	config.NextProtos = []string{protocolBefore}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP2(true)
 	p.transport = &http.Transport{
@@ -92,17 +199,9 @@ func (c *Cluster) newPeer(i store.Instance) *peer {
 		HTTP2:              &http.HTTP2Config{StrictMaxConcurrentRequests: true},
 		DisableCompression: true,
 		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			ctx, cancel := context.WithTimeout(ctx, c.opt.Times.Dial)
-			defer cancel()
-			raw, err := c.opt.Dial(ctx, i.Address)
+			conn, _, err := p.dial(ctx, config)
 			if err != nil {
-				return nil, &dialError{err}
-			}
-			raw = p.track(raw)
-			conn := tls.Client(raw, config)
-			if err := conn.HandshakeContext(ctx); err != nil {
-				_ = raw.Close() // nothing was sent on it
-				return nil, &dialError{err}
+				return nil, err // and no conn that is not nil
 			}
 			return conn, nil
 		},
@@ -128,6 +227,9 @@ func (p *peer) watch(ctx context.Context) {
 		timer.Reset(wait)
 		select {
 		case <-ctx.Done():
+			p.mu.Lock()
+			p.ended = true
+			p.mu.Unlock()
 			p.down(errSilent)
 			return
 		case <-timer.C:
@@ -139,16 +241,13 @@ func (p *peer) watch(ctx context.Context) {
 func (p *peer) ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, p.cluster.opt.Times.Silence)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+p.Address+pingPath, nil)
-	if err != nil {
+	a, err := p.ask(ctx, nil, &question{host: p.Address, uri: pingPath, method: http.MethodGet})
+	switch {
+	case errors.Is(err, errRefused): // it has much to do, and answers
+		return nil
+	case err != nil:
 		return err
-	}
-	res, err := p.transport.RoundTrip(req)
-	if err != nil {
-		return err
-	}
-	_ = res.Body.Close() // it is empty
-	if res.StatusCode != http.StatusOK {
+	case a.status != http.StatusOK:
 		return errors.New("its lease is in doubt")
 	}
 	return nil

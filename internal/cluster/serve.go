@@ -19,7 +19,8 @@ const (
 	// addressHeader has the address of the client of a forwarded request. It is
 	// believed on the listener for instances only.
 	addressHeader = "X-Stoa-Client-Address"
-	// streams bounds the requests under way on one connection; more of them wait.
+	// streams bounds the requests under way on one connection; who would ask for more
+	// serves them itself.
 	streams = 4096
 	// connections bounds those of other instances, one each, and of strangers, who
 	// are shown the door within 10 s.
@@ -56,23 +57,37 @@ func (c *Cluster) listen() (string, error) {
 
 // serve serves handler to other instances.
 func (c *Cluster) serve(handler http.Handler) {
+	handler = c.forPeers(handler)
 	protocols := new(http.Protocols)
 	protocols.SetHTTP2(true)
 	c.server = &http.Server{
-		Handler:           c.forPeers(handler),
-		TLSConfig:         c.identity.config(c.isKnown),
+		Handler:   handler,
+		TLSConfig: c.tlsConfig(c.isKnown),
+		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){
+			protocolName: func(_ *http.Server, conn *tls.Conn, _ http.Handler) { c.answer(conn, handler) },
+		},
 		Protocols:         protocols,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: streams},
 		ReadHeaderTimeout: httpkit.DefaultTimes.Header,
 		IdleTimeout:       httpkit.DefaultTimes.Idle,
 		ErrorLog:          slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
 	}
+	c.server.RegisterOnShutdown(c.callees.drain)
 	c.runs.Go(func() {
 		err := c.server.Serve(tls.NewListener(c.listener, c.server.TLSConfig))
 		if !errors.Is(err, http.ErrServerClosed) {
 			c.failed <- fmt.Errorf("serve other instances on %s: %w", c.listener.Addr(), err)
 		}
 	})
+}
+
+// tlsConfig is the TLS configuration of both sides.
+func (c *Cluster) tlsConfig(allowed func(fingerprint string) bool) *tls.Config {
+	config := c.identity.config(allowed)
+	if c.opt.before {
+		config.NextProtos = []string{protocolBefore}
+	}
+	return config
 }
 
 // forPeers answers pings, and marks all else as forwarded.

@@ -1,0 +1,347 @@
+package cluster
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"stoa/internal/httpkit"
+)
+
+const (
+	// spareStreams are for pings, and for what the peer has given up and this
+	// instance has not.
+	spareStreams = 64
+	// maxUnderWay bounds the bytes of the bodies under way on one connection.
+	maxUnderWay = 64 << 20
+	// goAwayTime is how long a peer that was told to go may take to close the
+	// connection once nothing is under way on it.
+	goAwayTime = time.Second
+	// keptServing bounds the goroutines of a connection that wait for the next request.
+	// Their stacks have grown, which takes as long as all else about a request here.
+	keptServing = 64
+)
+
+// callee is a connection from a peer, on which the peer asks and this instance
+// answers.
+type callee struct {
+	handler http.Handler
+	log     *slog.Logger
+	conn    *tls.Conn
+	out     outbox
+	serving sync.WaitGroup // what serves requests
+	tasks   chan task      // to those of them that wait; closed at the end
+	idle    atomic.Int64   // how many wait
+
+	// What follows is guarded by the outbox's lock.
+	streams  map[uint64]context.CancelFunc // under way; nil: given up by the peer
+	last     uint64                        // stream
+	bytes    int                           // of the bodies under way
+	draining bool
+	grace    *time.Timer // closes the connection; nil: not yet
+}
+
+// task is a request to serve.
+type task struct {
+	r      *http.Request
+	stream uint64
+	cancel context.CancelFunc
+}
+
+// callees are the connections of peers.
+type callees struct {
+	mu       sync.Mutex // guards what follows; locks of outboxes are taken after it
+	open     map[*callee]struct{}
+	draining bool
+}
+
+func (a *callees) add(e *callee) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.open == nil {
+		a.open = map[*callee]struct{}{}
+	}
+	a.open[e] = struct{}{}
+	if a.draining {
+		e.drain()
+	}
+}
+
+func (a *callees) remove(e *callee) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.open, e)
+}
+
+// drain has all of them finish what is under way and refuse what comes after.
+func (a *callees) drain() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.draining = true
+	for e := range a.open {
+		e.drain()
+	}
+}
+
+// answer serves a connection of a peer until it ends, and all that was under way
+// on it has.
+func (c *Cluster) answer(conn *tls.Conn, handler http.Handler) {
+	e := &callee{handler: handler, log: c.log, conn: conn, tasks: make(chan task), streams: map[uint64]context.CancelFunc{}}
+	e.out.init(conn)
+	c.callees.add(e)
+	defer c.callees.remove(e)
+	var writes sync.WaitGroup
+	writes.Go(func() {
+		if err := e.out.write(); err != nil {
+			e.close()
+		}
+	})
+	ctx, cancel := context.WithCancel(context.Background()) // of the connection, as that of HTTP
+	err := e.read(ctx)
+	cancel()
+	close(e.tasks)
+	if !errors.Is(err, io.EOF) {
+		c.log.Debug("the connection of an instance has ended", "addr", conn.RemoteAddr().String(), "err", err)
+	}
+	e.close()
+	writes.Wait()
+	e.serving.Wait()
+}
+
+// read takes requests.
+func (e *callee) read(ctx context.Context) error {
+	in := bufio.NewReaderSize(e.conn, inbox)
+	var limit time.Time
+	late := func() {
+		limit = time.Now().Add(httpkit.DefaultTimes.Header)
+		_ = e.conn.SetReadDeadline(limit) // an error is that of the next read
+	}
+	late()
+	for {
+		if in.Buffered() < headSize {
+			// The limit is set anew when it has come near enough, and not each time.
+			if now := time.Now(); e.last > 0 && limit.Sub(now) < httpkit.DefaultTimes.Idle-time.Second {
+				limit = now.Add(httpkit.DefaultTimes.Idle)
+				_ = e.conn.SetReadDeadline(limit) // as above
+			}
+		}
+		f, err := readFrame(in, late)
+		if err != nil {
+			return err
+		}
+		switch f.kind {
+		case kindRequest:
+			err = e.begin(ctx, f)
+		case kindCancel:
+			err = e.cancel(f.stream)
+		default:
+			err = errMalformed
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// begin begins to serve a request, or refuses it.
+func (e *callee) begin(ctx context.Context, f frame) error {
+	q, err := parseRequest(f)
+	if err != nil {
+		return err
+	}
+	target, err := url.ParseRequestURI(q.uri)
+	if !e.out.lock() {
+		return errHungUp
+	}
+	if f.stream <= e.last {
+		e.out.unlock()
+		return errMalformed
+	}
+	e.last = f.stream
+	// A URI that can't be parsed here was chosen by a client: it is not the peer's fault.
+	if err != nil || e.draining || len(e.streams) >= streams+spareStreams || e.bytes+len(q.body) > maxUnderWay {
+		e.sign(kindRefused, f.stream)
+		e.out.unlock()
+		return nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	e.streams[f.stream] = cancel
+	e.bytes += len(q.body)
+	e.out.unlock()
+	r := (&http.Request{
+		Method: q.method, URL: target, RequestURI: q.uri, Host: q.host, Header: q.header,
+		Proto: "HTTP/2.0", ProtoMajor: 2, Body: http.NoBody, ContentLength: int64(len(q.body)),
+	}).WithContext(ctx)
+	if len(q.body) > 0 {
+		r.Body = io.NopCloser(bytes.NewReader(q.body))
+	}
+	t := task{r, f.stream, cancel}
+	select {
+	case e.tasks <- t:
+	default: // nobody waits
+		e.serving.Go(func() { e.work(t) })
+	}
+	return nil
+}
+
+// work serves a request, and others after it until the connection ends, or enough
+// wait besides.
+func (e *callee) work(t task) {
+	for more := true; more; {
+		e.serve(t.r, t.stream)
+		t.cancel()
+		more = e.idle.Add(1) <= keptServing
+		if more {
+			t, more = <-e.tasks
+		}
+		e.idle.Add(-1)
+	}
+}
+
+// sign appends a frame that is nothing but its kind. The caller has the outbox's lock.
+func (e *callee) sign(k kind, stream uint64) {
+	e.out.gathered, _ = endFrame(appendHead(e.out.gathered, k, stream), len(e.out.gathered), nil)
+}
+
+// cancel ends a request for which nobody waits any more.
+func (e *callee) cancel(stream uint64) error {
+	e.out.mu.Lock()
+	defer e.out.mu.Unlock()
+	if stream > e.last {
+		return errMalformed
+	}
+	if cancel := e.streams[stream]; cancel != nil {
+		cancel()
+		e.streams[stream] = nil
+	}
+	return nil
+}
+
+// serve serves a request and sends the answer.
+func (e *callee) serve(r *http.Request, stream uint64) {
+	size := int(r.ContentLength)
+	w := writers.Get().(*answerWriter)
+	whole := e.handle(w, r)
+	open := e.out.lock(r.Context().Done())
+	if !open {
+		e.out.mu.Lock() // nobody waits for the answer
+	}
+	if open && e.streams[stream] != nil {
+		var err error
+		if whole {
+			e.out.gathered, err = appendAnswer(e.out.gathered, stream, &w.answer)
+		}
+		if !whole || err != nil {
+			e.sign(kindBroken, stream)
+		}
+	}
+	delete(e.streams, stream)
+	e.bytes -= size
+	e.leaveIfDone()
+	e.out.unlock()
+	w.giveBack()
+}
+
+// handle has the handler answer. It is false if there is no answer that can be sent.
+func (e *callee) handle(w *answerWriter, r *http.Request) (whole bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			whole = false
+			if p != http.ErrAbortHandler {
+				e.log.Error("panic in a handler", "err", p, "stack", string(debug.Stack()))
+			}
+		}
+	}()
+	e.handler.ServeHTTP(w, r)
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return !w.over
+}
+
+// drain has the peer send no more requests, and refuses those that it still sends.
+func (e *callee) drain() {
+	e.out.mu.Lock()
+	defer e.out.unlock()
+	if e.draining || e.out.closed {
+		return
+	}
+	e.draining = true
+	e.sign(kindGoAway, 0)
+	e.leaveIfDone()
+}
+
+// leaveIfDone closes the connection after a while if the peer was told to go and
+// nothing is under way. The caller has the outbox's lock.
+func (e *callee) leaveIfDone() {
+	if e.draining && len(e.streams) == 0 && e.grace == nil && !e.out.closed {
+		e.grace = time.AfterFunc(goAwayTime, e.close)
+	}
+}
+
+// close ends the connection at once.
+func (e *callee) close() {
+	e.out.mu.Lock()
+	if e.grace != nil {
+		e.grace.Stop()
+	}
+	if !e.out.closed {
+		e.out.shut()
+	}
+	e.out.mu.Unlock()
+	_ = e.conn.NetConn().Close() // whether it was open makes no difference
+}
+
+// answerWriter is the http.ResponseWriter of a request of a peer. It keeps the answer
+// until it is whole.
+type answerWriter struct {
+	answer
+	over bool // it was larger than maxAnswer
+}
+
+var writers = sync.Pool{New: func() any { return &answerWriter{answer: answer{header: http.Header{}}} }}
+
+var errAnswerTooLarge = errors.New("the answer is too large")
+
+// Header implements http.ResponseWriter.
+func (w *answerWriter) Header() http.Header { return w.header }
+
+// WriteHeader implements http.ResponseWriter.
+func (w *answerWriter) WriteHeader(status int) {
+	if w.status == 0 && status >= 200 {
+		w.status = status
+	}
+}
+
+// Write implements http.ResponseWriter.
+func (w *answerWriter) Write(p []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	if len(w.body)+len(p) > maxAnswer {
+		w.over = true
+		return 0, errAnswerTooLarge
+	}
+	w.body = append(w.body, p...)
+	return len(p), nil
+}
+
+// keptAnswer is the largest body whose memory is kept for the next answer.
+const keptAnswer = 16 << 10
+
+func (w *answerWriter) giveBack() {
+	if cap(w.body) > keptAnswer {
+		return
+	}
+	clear(w.header)
+	w.status, w.body, w.over = 0, w.body[:0], false
+	writers.Put(w)
+}

@@ -1,0 +1,281 @@
+package cluster
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+
+	"stoa/internal/httpkit"
+)
+
+// protocolName is what two instances agree on in the handshake of TLS (ALPN). What
+// follows is the protocol of frames below. An instance of the release before knows
+// only protocolBefore, HTTP/2, in which the same requests are sent.
+//
+// Kinds of frames and their bounds are part of the protocol: another kind, or a smaller
+// bound, needs another name.
+//
+// protocolBefore can go one release after the first that has protocolName: with it go
+// peer.transport, peer.overHTTP2 and peer.before, outgoing, Options.before, and what
+// Cluster.serve says of HTTP/2.
+const (
+	protocolName   = "stoa/1"
+	protocolBefore = "h2"
+)
+
+// kind says what a frame is.
+type kind uint8
+
+const (
+	// kindRequest, by who dialed: a request, whole. The number of its stream is
+	// greater than that of each before.
+	kindRequest kind = iota + 1
+	// kindCancel, by who dialed: nobody waits for the answer any more.
+	kindCancel
+	// kindAnswer, by who was dialed: the answer, whole.
+	kindAnswer
+	// kindRefused, by who was dialed: the request was not begun.
+	kindRefused
+	// kindBroken, by who was dialed: the request was begun, and has no answer.
+	kindBroken
+	// kindGoAway, by who was dialed, of stream 0: it stops, and will refuse what it
+	// is asked from now on. Who dialed closes the connection when nothing is under
+	// way on it.
+	kindGoAway
+	kinds
+)
+
+// A frame is a head, the block of the headers, and the body. The head is
+//
+//	size    4 bytes  of block and body together
+//	block   4 bytes  size of the block
+//	stream  8 bytes  which request this is about
+//	kind    1 byte
+//
+// with the greatest byte of a number first. Frames of the kinds that have neither
+// block nor body end with the head.
+const (
+	headSize = 4 + 4 + 8 + 1
+	maxBlock = 64 << 10
+	maxBody  = max(httpkit.MaxBody, maxAnswer)
+)
+
+type frame struct {
+	stream      uint64
+	kind        kind
+	block, body []byte // valid until the next frame is read
+}
+
+// errMalformed closes a connection: the other side does not speak the protocol.
+var errMalformed = errors.New("malformed frame")
+
+// errTooLarge says that something can't be sent in a frame.
+var errTooLarge = errors.New("the headers are too large")
+
+// readFrame reads a frame. waits is called when what has arrived does not hold all
+// of a frame that has begun.
+func readFrame(in *bufio.Reader, waits func()) (frame, error) {
+	head, err := in.Peek(headSize)
+	if err != nil {
+		return frame{}, err
+	}
+	size, block := binary.BigEndian.Uint32(head), binary.BigEndian.Uint32(head[4:])
+	f := frame{stream: binary.BigEndian.Uint64(head[8:]), kind: kind(head[16])}
+	hasBlock := f.kind == kindRequest || f.kind == kindAnswer
+	if f.kind == 0 || f.kind >= kinds || block > maxBlock || block > size || size-block > maxBody ||
+		hasBlock != (block > 0) || !hasBlock && size > 0 || (f.kind == kindGoAway) != (f.stream == 0) {
+		return frame{}, errMalformed
+	}
+	_, _ = in.Discard(headSize) // it is there
+	if size == 0 {
+		return f, nil
+	}
+	if in.Buffered() < int(size) {
+		waits()
+	}
+	var all []byte
+	if int(size) <= in.Size() {
+		if all, err = in.Peek(int(size)); err != nil {
+			return frame{}, err
+		}
+		_, _ = in.Discard(int(size)) // it stays where it is until the next read
+	} else if all, err = readSome(in, int(size)); err != nil {
+		return frame{}, err
+	}
+	f.block, f.body = all[:block:block], all[block:]
+	return f, nil
+}
+
+// readSome reads size bytes, and takes memory only as they come.
+func readSome(in *bufio.Reader, size int) ([]byte, error) {
+	all := make([]byte, 0, in.Size())
+	for len(all) < size {
+		if _, err := in.Peek(1); err != nil {
+			return nil, err
+		}
+		piece, _ := in.Peek(min(in.Buffered(), size-len(all)))
+		all = append(all, piece...)
+		_, _ = in.Discard(len(piece))
+	}
+	return all, nil
+}
+
+// appendHead appends a head whose sizes endFrame sets.
+func appendHead(dst []byte, k kind, stream uint64) []byte {
+	dst = append(dst, 0, 0, 0, 0, 0, 0, 0, 0)
+	dst = binary.BigEndian.AppendUint64(dst, stream)
+	return append(dst, byte(k))
+}
+
+// endFrame ends the frame that begins at start with a body. If a part is too large
+// the frame is taken away again.
+func endFrame(dst []byte, start int, body []byte) ([]byte, error) {
+	block := len(dst) - start - headSize
+	if block > maxBlock || len(body) > maxBody {
+		return dst[:start], errTooLarge
+	}
+	binary.BigEndian.PutUint32(dst[start:], uint32(block+len(body)))
+	binary.BigEndian.PutUint32(dst[start+4:], uint32(block))
+	return append(dst, body...), nil
+}
+
+// question is a request as it is sent to a peer: without the headers that belong to
+// the client's connection.
+type question struct {
+	method, uri, host string
+	header            http.Header
+	address           string // of the client
+	body              []byte
+}
+
+// appendRequest appends the frame of a request. Its block is method, URI and host,
+// and the headers: their count, then name and value of each. A text has its length
+// before it; counts and lengths are uvarints.
+func appendRequest(dst []byte, stream uint64, q *question) ([]byte, error) {
+	start := len(dst)
+	dst = appendHead(dst, kindRequest, stream)
+	dst = appendText(appendText(appendText(dst, q.method), q.uri), q.host)
+	count := 1
+	for name, values := range q.header {
+		if !slices.Contains(hopHeaders, name) {
+			count += len(values)
+		}
+	}
+	dst = binary.AppendUvarint(dst, uint64(count))
+	dst = appendText(appendText(dst, addressHeader), q.address)
+	for name, values := range q.header {
+		if slices.Contains(hopHeaders, name) {
+			continue
+		}
+		for _, value := range values {
+			dst = appendText(appendText(dst, name), value)
+		}
+	}
+	return endFrame(dst, start, q.body)
+}
+
+// appendAnswer appends the frame of an answer. Its block is the status and the
+// headers, as those of a request are.
+func appendAnswer(dst []byte, stream uint64, a *answer) ([]byte, error) {
+	start := len(dst)
+	dst = appendHead(dst, kindAnswer, stream)
+	dst = binary.AppendUvarint(dst, uint64(a.status))
+	count := 0
+	for _, values := range a.header {
+		count += len(values)
+	}
+	dst = binary.AppendUvarint(dst, uint64(count))
+	for name, values := range a.header {
+		for _, value := range values {
+			dst = appendText(appendText(dst, name), value)
+		}
+	}
+	return endFrame(dst, start, a.body)
+}
+
+func appendText(dst []byte, s string) []byte {
+	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
+}
+
+// parseRequest reads a request out of its frame, of which it keeps nothing.
+func parseRequest(f frame) (*question, error) {
+	b := &block{rest: string(f.block)}
+	q := &question{method: b.text(), uri: b.text(), host: b.text()}
+	q.header = b.header()
+	if b.broken || b.rest != "" || q.method == "" || q.uri == "" {
+		return nil, errMalformed
+	}
+	q.body = bytes.Clone(f.body)
+	return q, nil
+}
+
+// parseAnswer reads an answer out of its frame, of which it keeps nothing.
+func parseAnswer(f frame) (*answer, error) {
+	b := &block{rest: string(f.block)}
+	status := b.number()
+	a := &answer{status: int(status), header: b.header()}
+	if b.broken || b.rest != "" || status < 200 || status > 999 {
+		return nil, errMalformed
+	}
+	a.body = bytes.Clone(f.body)
+	return a, nil
+}
+
+// block is what is left to read of a block. After something malformed it is broken,
+// and all that it gives is empty.
+type block struct {
+	rest   string
+	broken bool
+}
+
+func (b *block) number() uint64 {
+	var n uint64
+	for i := range min(len(b.rest), binary.MaxVarintLen32) {
+		n |= uint64(b.rest[i]&0x7f) << (7 * i)
+		if b.rest[i] < 0x80 {
+			b.rest = b.rest[i+1:]
+			return n
+		}
+	}
+	b.rest, b.broken = "", true
+	return 0
+}
+
+func (b *block) text() string {
+	n := b.number()
+	if n > uint64(len(b.rest)) {
+		b.rest, b.broken = "", true
+		return ""
+	}
+	s := b.rest[:n]
+	b.rest = b.rest[n:]
+	return s
+}
+
+func (b *block) header() http.Header {
+	count := b.number()
+	if count > uint64(len(b.rest)/2) { // each has two lengths at least
+		b.broken = true
+		return nil
+	}
+	h := make(http.Header, count)
+	values := make([]string, count)
+	for i := range values {
+		name := b.text()
+		if name == "" || strings.ContainsAny(name, "\r\n") {
+			b.broken = true
+			return nil
+		}
+		values[i] = b.text()
+		if before, some := h[name]; some {
+			h[name] = append(before, values[i])
+		} else {
+			h[name] = values[i : i+1 : i+1]
+		}
+	}
+	return h
+}

@@ -1,0 +1,141 @@
+package cluster
+
+import (
+	"net"
+	"runtime"
+	"sync"
+	"time"
+
+	"stoa/internal/httpkit"
+)
+
+const (
+	// maxGathered is from how many bytes on an outbox takes no more frames before
+	// what has gathered is handed to the connection. One frame may be beyond it.
+	maxGathered = 4 << 20
+	// keptOutbox is the largest buffer that is kept for the next frames.
+	keptOutbox = 256 << 10
+)
+
+// outbox gathers frames. Its writer hands all that has gathered to the connection at
+// a time, so that under load many frames share a record of TLS and a system call.
+type outbox struct {
+	conn net.Conn
+	wake chan struct{} // capacity 1: something has gathered
+
+	mu       sync.Mutex // guards what follows, and what the owner says; nothing is taken after it
+	gathered []byte
+	spare    []byte
+	batch    uint64        // of what has gathered; what was handed on has a smaller one
+	room     chan struct{} // is closed when there is room again; nil: nobody waits
+	closed   bool
+}
+
+func (o *outbox) init(conn net.Conn) {
+	o.conn, o.wake = conn, make(chan struct{}, 1)
+}
+
+// lock waits until there is room for a frame. If the outbox is still open it is true:
+// the caller has the lock, appends to gathered, and calls unlock.
+func (o *outbox) lock(quit ...<-chan struct{}) bool {
+	o.mu.Lock()
+	for len(o.gathered) >= maxGathered && !o.closed {
+		if o.room == nil {
+			o.room = make(chan struct{})
+		}
+		room := o.room
+		o.mu.Unlock()
+		if !either(room, quit...) {
+			return false
+		}
+		o.mu.Lock()
+	}
+	if o.closed {
+		o.mu.Unlock()
+		return false
+	}
+	return true
+}
+
+// either waits for one of some channels, and says whether it was the first.
+func either(room <-chan struct{}, quit ...<-chan struct{}) bool {
+	var a, b <-chan struct{}
+	if len(quit) > 0 {
+		a = quit[0]
+	}
+	if len(quit) > 1 {
+		b = quit[1]
+	}
+	select {
+	case <-room:
+		return true
+	case <-a:
+	case <-b:
+	}
+	return false
+}
+
+// unlock has what was appended written.
+func (o *outbox) unlock() {
+	if !o.closed && len(o.gathered) > 0 {
+		select {
+		case o.wake <- struct{}{}:
+		default: // the writer will look
+		}
+	}
+	o.mu.Unlock()
+}
+
+// shut gives up what has gathered, and ends the writer and all who wait. The caller
+// has the lock, and closes the connection.
+func (o *outbox) shut() {
+	o.closed, o.gathered, o.spare = true, nil, nil
+	close(o.wake)
+	if o.room != nil {
+		close(o.room)
+		o.room = nil
+	}
+}
+
+// write hands on what gathers, until the outbox is shut or the connection fails.
+func (o *outbox) write() error {
+	for range o.wake {
+		runtime.Gosched() // whoever is about to append a frame has it go with this batch
+		batch := o.take()
+		if len(batch) == 0 {
+			continue
+		}
+		if err := o.conn.SetWriteDeadline(time.Now().Add(httpkit.DefaultTimes.Answer)); err != nil {
+			return err
+		}
+		if _, err := o.conn.Write(batch); err != nil {
+			return err
+		}
+		o.giveBack(batch)
+	}
+	return nil
+}
+
+func (o *outbox) take() []byte {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	batch := o.gathered
+	o.gathered, o.spare = o.spare[:0], nil
+	o.batch++
+	if o.room != nil {
+		close(o.room)
+		o.room = nil
+	}
+	return batch
+}
+
+func (o *outbox) giveBack(batch []byte) {
+	if cap(batch) > keptOutbox {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.closed {
+		o.spare = batch
+	}
+}
