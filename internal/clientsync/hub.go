@@ -55,6 +55,8 @@ type barrier struct {
 	at    store.Position
 	looks uint64
 	done  chan struct{}
+	// patient says that this one hurries nobody: a look that comes a little later will do.
+	patient bool
 }
 
 // Run follows the stream until ctx ends or the store closes. Everybody who waits is answered then.
@@ -144,13 +146,30 @@ func (h *Hub) Head() store.Position {
 const awaitPatience = 100 * time.Millisecond
 
 // Await waits until the hub has applied the stream up to a position that is in the store.
-func (h *Hub) Await(ctx context.Context, at store.Position) error {
+func (h *Hub) Await(ctx context.Context, at store.Position) error { return h.await(ctx, at, false) }
+
+// awaitTold waits until the hub has applied what other instances have announced by now: whoever has been told of it there
+// finds it here. It gives up soon if the store does not answer, and hurries nobody.
+func (h *Hub) awaitTold(ctx context.Context) error {
+	told := store.Position(h.told.Load())
+	if told == 0 || told <= h.Head() {
+		return nil
+	}
+	soon, cancel := context.WithTimeout(ctx, awaitPatience)
+	defer cancel()
+	if err := h.await(soon, told, true); err != nil && ctx.Err() != nil {
+		return err
+	}
+	return nil
+}
+
+func (h *Hub) await(ctx context.Context, at store.Position, patient bool) error {
 	h.mu.Lock()
 	if h.ring.head >= at || h.closed {
 		h.mu.Unlock()
 		return nil
 	}
-	b := barrier{at: at, looks: h.looks, done: make(chan struct{})}
+	b := barrier{at: at, looks: h.looks, patient: patient, done: make(chan struct{})}
 	h.barriers = append(h.barriers, b)
 	h.mu.Unlock()
 	if at > h.store.Committed() {

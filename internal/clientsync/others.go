@@ -150,7 +150,7 @@ func (h *Hub) untilLook(looked, now time.Time, failed bool) time.Duration {
 	case h.awaited():
 		gap = gapUrgent
 	case store.Position(h.told.Load()) <= h.ring.head:
-	case h.wheel.count > 0:
+	case h.wheel.count > 0 || len(h.barriers) > 0:
 		gap = gapBusy
 	default:
 		gap = gapIdle
@@ -167,7 +167,7 @@ func (h *Hub) awaited() bool {
 	}
 	own := h.store.Committed()
 	for _, b := range h.barriers {
-		if b.at > own || b.looks < h.looks {
+		if !b.patient && (b.at > own || b.looks < h.looks) {
 			return true
 		}
 	}

@@ -107,3 +107,22 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// TestAnnounced_news is in the next answer, also where nobody has waited for news and the ring is looked after rarely.
+func TestAnnounced_news(t *testing.T) {
+	t.Parallel()
+	here, there := twoHouses(t)
+	alice, bob := there.person("alice"), there.person("bob")
+	roomID := alice.create()
+	bob.join(roomID)
+	bob.sync("")
+	at := bob.in(here)
+	at.sync("")
+	for _, text := range []string{"one", "two", "three"} {
+		alice.say(roomID, text)
+		here.hub.Wake(there.store.Head())
+		if said := at.sync("").Rooms.Join[roomID.String()].Timeline.bodies(); !slices.Equal(said, []string{text}) {
+			t.Errorf("after it was announced that %q was said, the answer holds %q", text, said)
+		}
+	}
+}

@@ -141,7 +141,7 @@ func (h *Hub) arrive(ctx context.Context, req *Request) error {
 			return h.Await(ctx, store.Position(req.Since.Position))
 		}
 	}
-	return nil
+	return h.awaitTold(ctx)
 }
 
 // step looks once, and answers or waits once, until a time at most.
