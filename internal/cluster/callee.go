@@ -160,7 +160,7 @@ func (e *callee) begin(ctx context.Context, f frame) error {
 		return err
 	}
 	target, err := url.ParseRequestURI(q.uri)
-	if !e.out.lock() {
+	if !e.out.lock(nil, nil) {
 		return errHungUp
 	}
 	if f.stream <= e.last {
@@ -210,7 +210,7 @@ func (e *callee) work(t task) {
 
 // sign appends a frame that is nothing but its kind. The caller has the outbox's lock.
 func (e *callee) sign(k kind, stream uint64) {
-	e.out.gathered, _ = endFrame(appendHead(e.out.gathered, k, stream), len(e.out.gathered), nil)
+	e.out.gathered = appendHead(e.out.gathered, k, stream)
 }
 
 // cancel ends a request for which nobody waits any more.
@@ -232,7 +232,7 @@ func (e *callee) serve(r *http.Request, stream uint64) {
 	size := int(r.ContentLength)
 	w := writers.Get().(*answerWriter)
 	whole := e.handle(w, r)
-	open := e.out.lock(r.Context().Done())
+	open := e.out.lock(r.Context().Done(), nil)
 	if !open {
 		e.out.mu.Lock() // nobody waits for the answer
 	}

@@ -135,7 +135,7 @@ func (l *caller) abandon(stream uint64, c *call) {
 	delete(l.calls, stream)
 	if !l.out.closed {
 		// This waits for no room. There are at most as many as there are requests.
-		l.out.gathered, _ = endFrame(appendHead(l.out.gathered, kindCancel, stream), len(l.out.gathered), nil)
+		l.out.gathered = appendHead(l.out.gathered, kindCancel, stream)
 	}
 	finished := l.going && len(l.calls) == 0
 	l.out.unlock()

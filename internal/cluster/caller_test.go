@@ -317,6 +317,18 @@ func TestCaller_loses_what_the_peer_has(t *testing.T) {
 	<-ended
 }
 
+// gatheredWhenFull waits until an outbox takes no more frames, and gives the bytes in it.
+func gatheredWhenFull(t *testing.T, o *outbox) int {
+	t.Helper()
+	gathered := func() int {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		return len(o.gathered)
+	}
+	until(t, 5*time.Second, "it is full", func() bool { return gathered() >= maxGathered })
+	return gathered()
+}
+
 // TestCaller_is_bounded_when_the_peer_never_reads: who would ask waits, until it
 // is not wanted any more.
 func TestCaller_is_bounded_when_the_peer_never_reads(t *testing.T) {
@@ -334,13 +346,7 @@ func TestCaller_is_bounded_when_the_peer_never_reads(t *testing.T) {
 			}
 		})
 	}
-	gathered := func() int {
-		l.out.mu.Lock()
-		defer l.out.mu.Unlock()
-		return len(l.out.gathered)
-	}
-	until(t, 5*time.Second, "it is full", func() bool { return gathered() >= maxGathered })
-	if n := gathered(); n > maxGathered+headSize+maxBlock+maxBody {
+	if n := gatheredWhenFull(t, &l.out); n > maxGathered+headSize+maxBlock+maxBody {
 		t.Errorf("%d bytes have gathered", n)
 	}
 	cancel()
@@ -374,13 +380,7 @@ func TestCallee_is_bounded_when_the_peer_never_reads(t *testing.T) {
 		}
 		return e != nil
 	})
-	gathered := func() int {
-		e.out.mu.Lock()
-		defer e.out.mu.Unlock()
-		return len(e.out.gathered)
-	}
-	until(t, 5*time.Second, "it is full", func() bool { return gathered() >= maxGathered })
-	if n := gathered(); n > maxGathered+headSize+maxBlock+maxAnswer {
+	if n := gatheredWhenFull(t, &e.out); n > maxGathered+headSize+maxBlock+maxAnswer {
 		t.Errorf("%d bytes have gathered", n)
 	}
 }

@@ -124,7 +124,8 @@ func readSome(in *bufio.Reader, size int) ([]byte, error) {
 	return all, nil
 }
 
-// appendHead appends a head whose sizes endFrame sets.
+// appendHead appends a head. It is a whole frame of the kinds that have neither block
+// nor body; the sizes of others are set by endFrame.
 func appendHead(dst []byte, k kind, stream uint64) []byte {
 	dst = append(dst, 0, 0, 0, 0, 0, 0, 0, 0)
 	dst = binary.BigEndian.AppendUint64(dst, stream)

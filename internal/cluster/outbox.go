@@ -35,9 +35,10 @@ func (o *outbox) init(conn net.Conn) {
 	o.conn, o.wake = conn, make(chan struct{}, 1)
 }
 
-// lock waits until there is room for a frame. If the outbox is still open it is true:
-// the caller has the lock, appends to gathered, and calls unlock.
-func (o *outbox) lock(quit ...<-chan struct{}) bool {
+// lock waits until there is room for a frame, or one of the channels, which may be nil,
+// is closed. If the outbox is still open then it is true: the caller has the lock,
+// appends to gathered, and calls unlock.
+func (o *outbox) lock(quit, gone <-chan struct{}) bool {
 	o.mu.Lock()
 	for len(o.gathered) >= maxGathered && !o.closed {
 		if o.room == nil {
@@ -45,7 +46,11 @@ func (o *outbox) lock(quit ...<-chan struct{}) bool {
 		}
 		room := o.room
 		o.mu.Unlock()
-		if !either(room, quit...) {
+		select {
+		case <-room:
+		case <-quit:
+			return false
+		case <-gone:
 			return false
 		}
 		o.mu.Lock()
@@ -55,24 +60,6 @@ func (o *outbox) lock(quit ...<-chan struct{}) bool {
 		return false
 	}
 	return true
-}
-
-// either waits for one of some channels, and says whether it was the first.
-func either(room <-chan struct{}, quit ...<-chan struct{}) bool {
-	var a, b <-chan struct{}
-	if len(quit) > 0 {
-		a = quit[0]
-	}
-	if len(quit) > 1 {
-		b = quit[1]
-	}
-	select {
-	case <-room:
-		return true
-	case <-a:
-	case <-b:
-	}
-	return false
 }
 
 // unlock has what was appended written.
