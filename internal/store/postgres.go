@@ -421,7 +421,7 @@ func (e *postgresEngine) send(g *group) (blame []blamed, failed int, err error) 
 			}
 		}
 	}
-	if err := c.prepare(updateUserOwner, updateRoomOwner, updateRoom, lockPositions, selectHead, insertGroup, notifyHead, unlockTurn, commitTx); err != nil {
+	if err := c.prepare(updateUserOwner, updateRoomOwner, updateRoom, lockPositions, selectHead, insertGroup, notifyHead, unlockAll, commitTx); err != nil {
 		return nil, 0, err
 	}
 	p := c.pipe()
@@ -437,7 +437,7 @@ func (e *postgresEngine) send(g *group) (blame []blamed, failed int, err error) 
 		e.sendStream(p, g)
 	}
 	if e.turns.taken {
-		p.call(unlockTurn, nil, lockSpace, lockTurn) // the next group is made while this one becomes durable
+		p.call(unlockAll, nil) // the next group is made while this one becomes durable
 	}
 	p.call(commitTx, nil)
 	failed, err = p.run()

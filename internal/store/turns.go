@@ -41,8 +41,9 @@ var (
 	turnPatience = stmt(`SET LOCAL lock_timeout = '100ms'`)
 	usualTimeout = stmt(`SET LOCAL lock_timeout = DEFAULT`)
 	lockOfTurn   = stmt(`SELECT pg_advisory_lock($1::int, $2::int)`)
-	unlockTurn   = stmt(`SELECT pg_advisory_unlock($1::int, $2::int)`)
-	unlockAll    = stmt(`SELECT pg_advisory_unlock_all()`)
+	// unlockAll gives the turn back: it is the only lock of the session. Those of the
+	// transaction, as that of the stream, stay.
+	unlockAll = stmt(`SELECT pg_advisory_unlock_all()`)
 )
 
 // await waits for the turn, if others commit too.

@@ -9,6 +9,29 @@ import (
 	"stoa/internal/store/storetest"
 )
 
+// line is a room to which one store writes one event after the other.
+type line struct {
+	t     *testing.T
+	store *store.Store
+	room  store.RoomNum
+	head  store.Head
+	slot  store.Slot
+}
+
+func (l *line) next() (c *store.Change) {
+	l.t.Helper()
+	l.slot++
+	c, l.head = slotChange(l.t, l.store, l.room, l.head, l.slot)
+	return c
+}
+
+func (l *line) commit() {
+	l.t.Helper()
+	if _, err := l.store.Commit(l.t.Context(), l.next()); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
 // TestTurns: instances that commit in turn wait for one another before they cut a
 // group; the turn is given back whatever becomes of the group, and nobody relies on
 // it.
@@ -27,28 +50,10 @@ func TestTurns(t *testing.T) {
 	b := storetest.OpenURL(t, address)
 	roomA, headA := newRoom(t, a, "!a:stoa.test")
 	roomB, headB := newRoom(t, b, "!b:stoa.test")
-	slotA, slotB := store.Slot(0), store.Slot(0)
-	commitA := func() {
-		t.Helper()
-		slotA++
-		var c *store.Change
-		c, headA = slotChange(t, a, roomA, headA, slotA)
-		if _, err := a.Commit(t.Context(), c); err != nil {
-			t.Fatal(err)
-		}
-	}
-	commitB := func() {
-		t.Helper()
-		slotB++
-		var c *store.Change
-		c, headB = slotChange(t, b, roomB, headB, slotB)
-		if _, err := b.Commit(t.Context(), c); err != nil {
-			t.Fatal(err)
-		}
-	}
+	lineA, lineB := &line{t: t, store: a, room: roomA, head: headA}, &line{t: t, store: b, room: roomB, head: headB}
 	for range 40 {
-		commitA()
-		commitB()
+		lineA.commit()
+		lineB.commit()
 	}
 	if a.Turns() == 0 || b.Turns() == 0 {
 		t.Errorf("%d and %d groups waited for their turn", a.Turns(), b.Turns())
@@ -65,7 +70,7 @@ func TestTurns(t *testing.T) {
 		}
 	}
 	nobodyHasTheTurn("after groups")
-	stale, _ := slotChange(t, a, roomA, headA-1, slotA+1)
+	stale, _ := slotChange(t, a, roomA, lineA.head-1, lineA.slot+1)
 	if _, err := a.Commit(t.Context(), stale); !errors.Is(err, store.ErrConflict) {
 		t.Errorf("a stale change gives %v", err)
 	}
@@ -78,23 +83,20 @@ func TestTurns(t *testing.T) {
 		<-thaw
 		return nil
 	})
-	slotA++
-	c, next := slotChange(t, a, roomA, headA, slotA)
-	pending := a.CommitAsync(c)
+	pending := a.CommitAsync(lineA.next())
 	<-locked
-	commitB() // while the other holds the turn
+	lineB.commit() // while the other holds the turn
 	close(thaw)
 	if _, err := pending.Wait(t.Context()); err != nil {
 		t.Errorf("after a long turn: %v", err)
 	}
-	headA = next
 	nobodyHasTheTurn("after a long turn")
 
 	for range 40 {
-		commitA()
+		lineA.commit()
 	}
 	before := a.Turns()
-	commitA()
+	lineA.commit()
 	if a.Turns() != before {
 		t.Error("an instance that commits alone waits for its turn")
 	}
