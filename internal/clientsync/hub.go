@@ -42,10 +42,8 @@ type Hub struct {
 	barriers []barrier
 	looks    uint64
 	closed   bool
-	// crowd is that of wakeCrowd.
-	crowd int
-	// typingWakes is the constant.
-	typingWakes int
+	// crowd and typingWakes are the constants of these names; tests have smaller ones.
+	crowd, typingWakes int
 
 	others
 }
@@ -149,7 +147,7 @@ const awaitPatience = 100 * time.Millisecond
 func (h *Hub) Await(ctx context.Context, at store.Position) error { return h.await(ctx, at, false) }
 
 // awaitTold waits until the hub has applied what other instances have announced by now: whoever has been told of it there
-// finds it here. It gives up soon if the store does not answer, and hurries nobody.
+// finds it here. It gives up soon if the store does not answer, and has nobody look more often than for those who wait.
 func (h *Hub) awaitTold(ctx context.Context) error {
 	told := store.Position(h.told.Load())
 	if told == 0 || told <= h.Head() {
@@ -157,10 +155,11 @@ func (h *Hub) awaitTold(ctx context.Context) error {
 	}
 	soon, cancel := context.WithTimeout(ctx, awaitPatience)
 	defer cancel()
-	if err := h.await(soon, told, true); err != nil && ctx.Err() != nil {
-		return err
+	err := h.await(soon, told, true)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return nil // the answer is as new as this instance is
 	}
-	return nil
+	return err
 }
 
 func (h *Hub) await(ctx context.Context, at store.Position, patient bool) error {

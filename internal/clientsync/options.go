@@ -79,9 +79,7 @@ func New(opt Options) *Hub {
 		users:   map[store.UserNum]*user{},
 		wheel:   newWheel(opt.Clock()),
 		others:  others{nudge: make(chan struct{}, 1)},
-		crowd:   crowd,
-
-		typingWakes: typingWakes,
+		crowd:   crowd, typingWakes: typingWakes,
 	}
 	h.known.Store(int64(h.ring.head))
 	return h
