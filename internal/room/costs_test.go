@@ -97,14 +97,9 @@ func writes(t testing.TB, rs *Rooms, d Draft) int {
 func TestSend_writes_as_many_rows_in_a_large_room_as_in_a_small_one(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
-		s := open()
-		rs := testRooms(t, s)
+		rs := testRooms(t, open())
 		alice := testUser(t, "alice")
-		many := 9_999
-		if s.IsPostgres() {
-			many = 999 // the statements are the same, and to make the room takes longer
-		}
-		small, large := fullRoom(t, rs, 9), fullRoom(t, rs, many)
+		small, large := fullRoom(t, rs, 9), fullRoom(t, rs, 9_999)
 		for name, content := range map[string]string{
 			"a message":      `{"msgtype":"m.text","body":"hello"}`,
 			"a mention":      `{"msgtype":"m.text","body":"hello","m.mentions":{"user_ids":["@user1:stoa.test"]}}`,
