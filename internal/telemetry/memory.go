@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"os"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -15,12 +16,23 @@ const (
 	unusedBytes = 16 << 20
 )
 
-// ReturnMemory gives memory that nobody uses back to the operating system whenever the server is quiet, until ctx ends. When
-// everybody connects at once, after a restart say, the first answers take a multiple of what is needed while all wait
-// afterwards, and the runtime would keep it until as much has been allocated again, which may take hours.
-func ReturnMemory(ctx context.Context) error {
+const (
+	// usualPercent is how much may be allocated between collections, in percent of what is in use; mostPercent as long as
+	// that is not more than spareBytes. A collection costs by what is in use and not by what it finds unused, so with little
+	// in use a little more memory saves most of them.
+	usualPercent, mostPercent = 100, 400
+	spareBytes                = 1 << 30
+)
+
+// ManageMemory lets more than usual lie unused while the server is busy, and gives it back to the operating system whenever
+// the server is quiet, until ctx ends. When everybody connects at once, after a restart say, the first answers take a
+// multiple of what is needed while all wait afterwards, and the runtime would keep it until as much has been allocated
+// again, which may take hours. With GOGC set nothing but that decides how much may lie unused.
+func ManageMemory(ctx context.Context) error {
 	t := time.NewTicker(memoryEvery)
 	defer t.Stop()
+	_, fixed := os.LookupEnv("GOGC")
+	percent := usualPercent
 	last := readMemory()
 	for {
 		select {
@@ -29,12 +41,24 @@ func ReturnMemory(ctx context.Context) error {
 		case <-t.C:
 		}
 		now := readMemory()
+		if p := now.percent(); p != percent && !fixed {
+			percent = p
+			debug.SetGCPercent(p)
+		}
 		if now.worthReturning(now.allocated - last.allocated) {
 			debug.FreeOSMemory()
 			now = readMemory()
 		}
 		last = now
 	}
+}
+
+// percent is how much may be allocated between collections, in steps of 50 since each change stops the world for a moment.
+func (m memory) percent() int {
+	if m.live == 0 {
+		return usualPercent
+	}
+	return max(usualPercent, min(mostPercent, int(spareBytes*100/m.live)/50*50))
 }
 
 // memory is how much memory there is, in bytes.

@@ -21,6 +21,16 @@ func TestMemoryIsReturnedOnlyWhenItIsMuchAndNobodyWantsItSoon(t *testing.T) {
 	}
 }
 
+func TestLittleInUseMayLeaveMoreUnused(t *testing.T) {
+	t.Parallel()
+	const mib = 1 << 20
+	for live, want := range map[uint64]int{0: 100, 4 * mib: 400, 256 * mib: 400, 400 * mib: 250, 1024 * mib: 100, 4096 * mib: 100} {
+		if got := (memory{live: live}).percent(); got != want {
+			t.Errorf("%d MiB in use: %d %%, want %d %%", live/mib, got, want)
+		}
+	}
+}
+
 func TestMemoryIsReadFromTheRuntime(t *testing.T) {
 	t.Parallel()
 	before := readMemory()
