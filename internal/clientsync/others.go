@@ -194,12 +194,13 @@ func (h *Hub) CatchUp(ctx context.Context) error {
 }
 
 // Barrier waits until all that is kept in memory is as new as whatever was acknowledged anywhere before the call, but for
-// the ring, whose readers wait with Await. With one instance on SQLite it costs nothing.
-func (h *Hub) Barrier(ctx context.Context) error {
+// the ring, whose readers wait with Await. With one instance on SQLite it costs nothing. patient says that the caller can wait
+// a little for others who call it.
+func (h *Hub) Barrier(ctx context.Context, patient bool) error {
 	if !h.store.IsPostgres() {
 		return nil
 	}
-	at, err := h.store.Barrier(ctx, glance{h})
+	at, err := h.store.Barrier(ctx, glance{h}, patient)
 	if err != nil || store.Position(h.known.Load()) >= at {
 		return err
 	}

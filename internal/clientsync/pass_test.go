@@ -23,7 +23,7 @@ func (p *person) in(h *house) *person {
 // after is sync, as a request does it: behind the barrier.
 func (p *person) after(filter string) answer {
 	p.h.t.Helper()
-	p.must(p.h.hub.Barrier(p.h.t.Context()))
+	p.must(p.h.hub.Barrier(p.h.t.Context(), false))
 	return p.sync(filter)
 }
 

@@ -25,7 +25,7 @@ func (m *Mux) behind(x *exchange, r *http.Request) bool {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), barrierPatience)
 	defer cancel()
-	err := m.barrier(ctx)
+	err := m.barrier(ctx, x.route.Limit == LimitLongPoll)
 	switch {
 	case err == nil:
 		return false

@@ -103,7 +103,9 @@ type Options struct {
 	// Barrier returns when this instance has whatever was acknowledged before the
 	// call. It is called before the handler of each route without NoBarrier; nil =
 	// there is no other instance.
-	Barrier func(context.Context) error
+	//
+	// A patient caller can wait a little for others to ask too: long polls are.
+	Barrier func(ctx context.Context, patient bool) error
 }
 
 // defaultInFlight is how many requests of a class are served at the same time;
@@ -126,7 +128,7 @@ type Mux struct {
 	translate func(error) *mxerr.Error
 	times     Times
 	forward   Forwarder
-	barrier   func(context.Context) error
+	barrier   func(ctx context.Context, patient bool) error
 	limiters  [limitClasses]*Limiter
 	inFlight  [limitClasses]struct{ now, max atomic.Int64 }
 	requestID requestIDs

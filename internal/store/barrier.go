@@ -11,6 +11,8 @@ const (
 	// barrierGap is how far apart the queries of barriers begin when several
 	// callers want one.
 	barrierGap = time.Millisecond
+	// patientGap is the same as long as nobody waits who is not patient.
+	patientGap = 5 * time.Millisecond
 	// barrierLoad is how long after two callers have shared a query the gap is
 	// kept. Callers that come one after another need not wait for it.
 	barrierLoad = 100 * time.Millisecond
@@ -36,12 +38,13 @@ type Glance interface {
 // acknowledged anywhere before it lies at or below. On SQLite that is Head, and
 // costs nothing. On PostgreSQL all who wait share one query, on a connection of
 // its own, and under load at most one begins in a millisecond. The query takes the
-// rows along that the glance does not know; nil = none does.
-func (s *Store) Barrier(ctx context.Context, glance Glance) (Position, error) {
+// rows along that the glance does not know; nil = none does. For patient callers
+// alone it begins less often.
+func (s *Store) Barrier(ctx context.Context, glance Glance, patient bool) (Position, error) {
 	if !s.IsPostgres() {
 		return s.Head(), nil
 	}
-	return s.barriers.wait(ctx, glance)
+	return s.barriers.wait(ctx, glance, patient)
 }
 
 // barriers merges the calls of Barrier.
@@ -52,21 +55,23 @@ type barriers struct {
 	next    *barrierRound // has not begun; nil if nobody waits
 	running bool
 	closed  bool
-	began   time.Time // of the last query
-	shared  time.Time // when callers shared one last
+	began   time.Time     // of the last query
+	shared  time.Time     // when callers shared one last
+	hurry   chan struct{} // capacity 1: somebody has come who is not patient
 	done    sync.WaitGroup
 }
 
 // barrierRound is one query and those who wait for it.
 type barrierRound struct {
 	callers int
+	hurried bool // some of them are not patient
 	glance  Glance
 	done    chan struct{}
 	pos     Position
 	err     error
 }
 
-func (b *barriers) wait(ctx context.Context, glance Glance) (Position, error) {
+func (b *barriers) wait(ctx context.Context, glance Glance, patient bool) (Position, error) {
 	b.mu.Lock()
 	if b.closed {
 		b.mu.Unlock()
@@ -78,6 +83,13 @@ func (b *barriers) wait(ctx context.Context, glance Glance) (Position, error) {
 		b.next = r
 	}
 	r.callers++
+	if !patient && !r.hurried {
+		r.hurried = true
+		select {
+		case b.hurry <- struct{}{}:
+		default:
+		}
+	}
 	if !b.running {
 		b.running = true
 		b.done.Go(b.run)
@@ -93,22 +105,7 @@ func (b *barriers) wait(ctx context.Context, glance Glance) (Position, error) {
 
 // run makes queries as long as somebody waits for one.
 func (b *barriers) run() {
-	for {
-		b.mu.Lock()
-		if b.next == nil {
-			b.running = false
-			b.mu.Unlock()
-			return
-		}
-		now := time.Now()
-		pause := time.Duration(0)
-		if b.next.callers > 1 || now.Sub(b.shared) < barrierLoad {
-			pause = b.began.Add(barrierGap).Sub(now)
-		}
-		b.mu.Unlock()
-		if pause > 0 {
-			time.Sleep(pause) // those who come meanwhile share the query
-		}
+	for b.await() {
 		b.mu.Lock()
 		r := b.next
 		b.next, b.began = nil, time.Now()
@@ -118,6 +115,36 @@ func (b *barriers) run() {
 		b.mu.Unlock()
 		r.pos, r.err = b.ask(r.glance)
 		close(r.done)
+	}
+}
+
+// await waits until the next query should begin: those who come meanwhile share it.
+// It is false if nobody waits for one.
+func (b *barriers) await() bool {
+	for {
+		b.mu.Lock()
+		if b.next == nil {
+			b.running = false
+			b.mu.Unlock()
+			return false
+		}
+		now, gap := time.Now(), time.Duration(0)
+		if b.next.callers > 1 || now.Sub(b.shared) < barrierLoad {
+			if gap = patientGap; b.next.hurried {
+				gap = barrierGap
+			}
+		}
+		pause := b.began.Add(gap).Sub(now)
+		b.mu.Unlock()
+		if pause <= 0 {
+			return true
+		}
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-b.hurry:
+			t.Stop()
+		}
 	}
 }
 

@@ -43,15 +43,15 @@ func TestGlance(t *testing.T) {
 	first := write(there)
 
 	g := &glance{}
-	if at, err := here.Barrier(ctx, g); err != nil || at < first || g.calls != 0 {
+	if at, err := here.Barrier(ctx, g, false); err != nil || at < first || g.calls != 0 {
 		t.Fatalf("without a known position: %d after %d, %d calls, %v", at, first, g.calls, err)
 	}
 	g.known = first
-	if at, err := here.Barrier(ctx, g); err != nil || at != first || g.calls != 0 {
+	if at, err := here.Barrier(ctx, g, false); err != nil || at != first || g.calls != 0 {
 		t.Fatalf("without news: %d after %d, %d calls, %v", at, first, g.calls, err)
 	}
 	want := map[store.Position]bool{write(there): false, write(here): true, write(there): false}
-	at, err := here.Barrier(ctx, g)
+	at, err := here.Barrier(ctx, g, false)
 	if err != nil || at != g.known || len(g.rows) != len(want) {
 		t.Fatalf("the barrier at %d brings %+v, %v", at, g.rows, err)
 	}
@@ -63,7 +63,7 @@ func TestGlance(t *testing.T) {
 
 	// A position that is not in the stream brings nothing but the head.
 	g.known, g.calls = first-1, 0
-	if again, err := here.Barrier(ctx, g); err != nil || again != at || g.calls != 0 {
+	if again, err := here.Barrier(ctx, g, false); err != nil || again != at || g.calls != 0 {
 		t.Errorf("from a position that is not there: %d, %d calls, %v", again, g.calls, err)
 	}
 }
