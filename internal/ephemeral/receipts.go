@@ -2,6 +2,7 @@ package ephemeral
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"stoa/internal/room"
@@ -58,21 +59,14 @@ type Receipt struct {
 //
 // Spec: client-server-api#post_matrixclientv3roomsroomidreceiptreceipttypeeventid
 func (x *Receipts) Send(ctx context.Context, user User, roomID id.RoomID, receipts ...Receipt) error {
-	var num store.RoomNum
-	var have []store.Receipt
-	err := x.store.Read(ctx, func(r *store.Read) (err error) {
-		if num, err = joinedRoom(r, user, roomID); err == nil {
-			have, err = r.ReceiptsOf(user.Num, []store.RoomNum{num})
-		}
-		return err
-	})
+	readings, have, err := x.look(ctx, user, roomID, receipts)
 	if err != nil {
 		return err
 	}
 	var rows []store.Receipt
 	var fullyRead []id.EventID
-	for _, receipt := range receipts { // all are checked before the first is written
-		row, err := x.row(ctx, user, roomID, num, receipt)
+	for i, receipt := range receipts { // all are checked before the first is written
+		row, err := x.row(ctx, user, roomID, readings[i], receipt)
 		if err != nil {
 			return err
 		}
@@ -99,9 +93,30 @@ func (x *Receipts) Send(ctx context.Context, user User, roomID id.RoomID, receip
 	return err
 }
 
+// look reads where the events of receipts are, and the receipts that the user has.
+func (x *Receipts) look(ctx context.Context, user User, roomID id.RoomID, receipts []Receipt) (readings []store.Reading, have []store.Receipt, err error) {
+	readings = make([]store.Reading, len(receipts))
+	err = x.store.Read(ctx, func(r *store.Read) (err error) {
+		for i := range receipts {
+			readings[i], err = r.Reading(user.Num, roomID.String(), receipts[i].EventID.String())
+			if errors.Is(err, store.ErrNotFound) || err == nil && readings[i].Membership != store.Join {
+				return mxerr.Forbidden("You are not in this room")
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if len(readings) > 0 {
+			have, err = r.ReceiptsOf(user.Num, []store.RoomNum{readings[0].Room})
+		}
+		return err
+	})
+	return readings, have, err
+}
+
 // row checks a receipt and finds the place of its event.
-func (x *Receipts) row(ctx context.Context, user User, roomID id.RoomID, num store.RoomNum, receipt Receipt) (store.Receipt, error) {
-	row := store.Receipt{Room: num, User: user.Num, UserID: user.ID.String(), Thread: receipt.Thread, EventID: receipt.EventID.String(), TS: x.clock().UnixMilli()}
+func (x *Receipts) row(ctx context.Context, user User, roomID id.RoomID, at store.Reading, receipt Receipt) (store.Receipt, error) {
+	row := store.Receipt{Room: at.Room, User: user.Num, UserID: user.ID.String(), Thread: receipt.Thread, EventID: receipt.EventID.String(), TS: x.clock().UnixMilli()}
 	switch receipt.Type {
 	case TypeRead:
 		row.Kind = store.ReceiptRead
@@ -113,6 +128,10 @@ func (x *Receipts) row(ctx context.Context, user User, roomID id.RoomID, num sto
 		}
 	default:
 		return row, mxerr.InvalidParam("There is no receipt type %q", receipt.Type)
+	}
+	if receipt.Thread == "" && at.SeenSurely() {
+		row.Slot, row.Off = at.Event.Slot, at.Event.Off
+		return row, nil
 	}
 	view, err := x.rooms.Event(ctx, user.ID, roomID, receipt.EventID)
 	if err != nil {

@@ -35,6 +35,9 @@ var (
 		WHERE excluded.slot = 0 OR (excluded.slot, excluded.off) > (receipts.slot, receipts.off)`)
 	selectReceiptsSince = stmt(`SELECT ` + receiptColumns + ` FROM receipts r JOIN users u ON u.num = r.user_num
 		WHERE r.room = $1 AND r.seq > $2 AND r.seq <= $3 AND (r.kind = 1 OR r.user_num = $4) ORDER BY r.seq DESC LIMIT $5`)
+	selectReading = stmt(`SELECT m.room, m.membership, m.slot, COALESCE(e.slot, 0), COALESCE(e.off, 0) FROM rooms r
+		JOIN memberships m ON m.room = r.num AND m.user_num = $1 LEFT JOIN events e ON e.event_id = $3 AND e.room = r.num
+		WHERE r.room_id = $2`)
 	selectReceiptsOf = stmt(`SELECT ` + receiptColumns + ` FROM receipts r JOIN users u ON u.num = r.user_num
 		WHERE {{in r.room $1}} AND r.user_num = $2`)
 )
@@ -44,6 +47,33 @@ func scanReceipt(row *Row) (x Receipt) {
 	x.Kind, x.Thread = ReceiptKind(row.Int()), row.Text()
 	x.Slot, x.Off, x.EventID, x.TS, x.Seq = num[Slot](row), row.Int(), row.Text(), row.Int(), num[Slot](row)
 	return x
+}
+
+// Reading is a local user's place in a room, and that of an event there.
+type Reading struct {
+	Room       RoomNum
+	Membership Membership
+	Since      Slot // at which it became so; 0: room not resident
+	Event      Place
+}
+
+func scanReading(row *Row) (x Reading) {
+	x.Room, x.Membership, x.Since = num[RoomNum](row), Membership(row.Int()), num[Slot](row)
+	x.Event = Place{num[Slot](row), row.Int()}
+	return x
+}
+
+// SeenSurely says that the user is in the room, and that the event has come since
+// then, which everybody sees who is there. Of others more has to be asked.
+func (x Reading) SeenSurely() bool {
+	return x.Membership == Join && x.Since > 0 && x.Event.Slot >= x.Since && x.Event.Off == 0
+}
+
+// Reading returns where a user and an event are in a room; ErrNotFound if the user
+// never was there. An event without a place, or of another room, is at the zero
+// Place.
+func (r *Read) Reading(user UserNum, roomID, eventID string) (Reading, error) {
+	return queryOne(r, selectReading, scanReading, user, roomID, eventID)
 }
 
 // PutReceipt moves the receipt with the same user, kind and thread forward; one
