@@ -57,7 +57,7 @@ func whole(t *testing.T, st *store.Store) *server {
 	}
 	keys := e2ee.New(e2ee.Options{Store: st, ServerName: name, Clock: clock.now, Log: log})
 	var hub *clientsync.Hub
-	typing := ephemeral.NewTyping(st, clock.now, func(num store.RoomNum) { hub.WakeTyping(num) }, nil)
+	typing := ephemeral.NewTyping(st, clock.now, func(num store.RoomNum, began bool) { hub.WakeTyping(num, began) }, nil)
 	presence := ephemeral.NewPresence(st, clock.now, log, nil)
 	hub = clientsync.New(clientsync.Options{
 		Store: st, Clock: clock.now,

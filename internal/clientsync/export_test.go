@@ -52,6 +52,9 @@ func (h *Hub) Passed() store.Position {
 	return h.passed
 }
 
+// SetLag says how long somebody who was woken has waited for the machine.
+func (h *Hub) SetLag(d time.Duration) { h.lag.Store(int64(d)) }
+
 // SetCrowd changes how many members who wait are woken at once, and in how large a room typing wakes them.
 func (h *Hub) SetCrowd(n int) {
 	h.mu.Lock()

@@ -27,6 +27,8 @@ type Hub struct {
 
 	// typingChanges counts the changes of who types, so that none is missed between a look and a wait.
 	typingChanges atomic.Uint64
+	// lag is the longest that somebody who was woken has waited for the machine since the last tick, in ns.
+	lag atomic.Int64
 
 	follow sync.Mutex // held by whoever moves the ring on; mu is taken under it
 	mu     sync.Mutex // guards all below; nothing is locked under it
@@ -471,17 +473,23 @@ func (h *Hub) wakeReceipts(r *hubRoom, list []store.Receipt) {
 	}
 }
 
-// typingWakes is up to how many members who sync a room has in which typing wakes them. It would have everybody answered three
-// times for one message; in larger rooms they hear of it with the next thing that happens.
-const typingWakes = 1000
+const (
+	// typingAtOnce is up to how many members who sync a room has in which they see at once that somebody types. In larger
+	// rooms it may come a little later.
+	typingAtOnce = 100
+	// typingWakes is up to how many members who sync a room has in which typing wakes them at all. It would have everybody
+	// answered three times for one message; in larger rooms they hear of it with the next thing that happens.
+	typingWakes = 1000
+)
 
-// WakeTyping wakes the members of a room in which somebody began or stopped to type, unless they are very many.
-func (h *Hub) WakeTyping(num store.RoomNum) {
+// WakeTyping wakes the members of a room in which somebody began or stopped to type, unless they are very many. That
+// somebody stopped is mostly followed by what they typed, so it waits a little for that.
+func (h *Hub) WakeTyping(num store.RoomNum, began bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.typingChanges.Add(1)
 	if r := h.rooms[num]; r != nil && len(r.members) <= h.typingWakes {
-		h.wakeRoom(r, false)
+		h.wakeRoom(r, !began || len(r.members) > typingAtOnce)
 	}
 }
 

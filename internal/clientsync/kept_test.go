@@ -172,7 +172,7 @@ func TestTyping_wakes_no_crowd(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.typing.set(num, bob.UserID)
-	h.hub.WakeTyping(num)
+	h.hub.WakeTyping(num, true)
 	if n := h.hub.Wakeups() - before; n != 0 {
 		t.Errorf("typing in a room of %d woke %d", crowd, n)
 	}
@@ -180,6 +180,69 @@ func TestTyping_wakes_no_crowd(t *testing.T) {
 	a := <-got
 	if len(a.join(large).Ephemeral.Events) != 1 {
 		t.Errorf("the next answer does not tell who types: %s", a.Raw)
+	}
+}
+
+// That somebody stopped to type waits a little for what they typed, and so does in a large room that somebody began.
+func TestTyping_that_can_wait(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, storetest.SQLite(t), withAll)
+	alice, bob := h.person("alice"), h.person("bob")
+	r := alice.create()
+	bob.join(r)
+	num, err := h.roomNum(r)
+	alice.must(err)
+	alice.sync("")
+	got := alice.wait()
+	h.hub.AwaitWaiting(t, 1)
+	h.typing.set(num, bob.UserID)
+	h.hub.WakeTyping(num, true)
+	if a := <-got; len(a.join(r).Ephemeral.Events) != 1 {
+		t.Errorf("who begins to type is told by %s", a.Raw)
+	}
+	got = alice.wait()
+	h.hub.AwaitWaiting(t, 1)
+	before := h.hub.Wakeups()
+	h.typing.set(num)
+	h.hub.WakeTyping(num, false)
+	if n := h.hub.Wakeups() - before; n != 0 {
+		t.Errorf("somebody who stops to type wakes %d at once", n)
+	}
+	bob.say(r, "x")
+	if a := <-got; len(a.join(r).Timeline.Events) != 1 || len(a.join(r).Ephemeral.Events) != 1 {
+		t.Errorf("what was typed is told by %s", a.Raw)
+	}
+}
+
+// Those who can wait are woken few at a time while those who were woken wait for the machine, and after a time anyway.
+func TestHeld_are_woken_as_the_machine_keeps_up(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, storetest.SQLite(t), withAll)
+	alice, bob := h.person("alice"), h.person("bob")
+	r := alice.create()
+	eventID := bob.join(r).say(r, "x")
+	alice.sync("")
+	const waiting = 60
+	var got []<-chan answer
+	for range waiting {
+		got = append(got, alice.wait())
+	}
+	h.hub.AwaitWaiting(t, waiting)
+	bob.receipt(r, eventID, store.ReceiptRead, "")
+	alice.must(h.hub.Await(t.Context(), h.store.Head()))
+	before := h.hub.Wakeups()
+	began := time.UnixMilli(h.clock.Load())
+	h.hub.SetLag(time.Hour)
+	h.hub.Tick(began.Add(time.Second))
+	if n := h.hub.Wakeups() - before; n == 0 || n >= waiting/2 {
+		t.Errorf("%d of %d are woken while the machine does not keep up", n, waiting)
+	}
+	h.hub.SetLag(time.Hour)
+	h.hub.Tick(began.Add(6 * time.Second))
+	for i, a := range got {
+		if a := <-a; len(a.join(r).Ephemeral.Events) != 1 {
+			t.Fatalf("answer %d: %s", i, a.Raw)
+		}
 	}
 }
 
@@ -219,7 +282,7 @@ func TestCrowds_are_woken_in_parts(t *testing.T) {
 	if n := h.hub.Wakeups(); n > 50 {
 		t.Errorf("%d were woken at once", n)
 	}
-	h.hub.Tick(time.UnixMilli(h.clock.Load()).Add(time.Second))
+	h.hub.Tick(time.UnixMilli(h.clock.Load()).Add(3 * time.Second))
 	for i, a := range got {
 		if bodies := (<-a).join(large).Timeline.bodies(); len(bodies) != 1 {
 			t.Fatalf("member %d is told %v", i, bodies)

@@ -27,6 +27,9 @@ type waiter struct {
 	user *user
 	why  why
 	held bool // in the wheel for the end of its hold, not of its wait
+	// until is the tick after which it is held no longer, however much there is to do.
+	until int64
+	ended time.Time // when it was woken
 
 	tick       int64 // its slot of the wheel, 0 = not in it
 	next, prev *waiter
@@ -77,10 +80,16 @@ func (h *Hub) wakeUser(u *user, lazily bool) {
 }
 
 // hold moves the end of a wait forward to the end of the hold, if it is not nearer anyway.
-func (h *Hub) hold(w *waiter) { h.holdUntil(w, h.clock().Add(holdTime)) }
+func (h *Hub) hold(w *waiter) {
+	now := h.clock()
+	h.holdUntil(w, now.Add(holdTime), now.Add(holdMost))
+}
 
-func (h *Hub) holdUntil(w *waiter, at time.Time) {
-	w.held = true
+func (h *Hub) holdUntil(w *waiter, at, latest time.Time) {
+	if !w.held {
+		w.held, w.until = true, w.tick // its own end
+	}
+	w.until = min(w.until, tickOf(latest))
 	if tickOf(at) < w.tick {
 		h.wheel.remove(w)
 		h.wheel.add(w, at)
@@ -88,10 +97,17 @@ func (h *Hub) holdUntil(w *waiter, at time.Time) {
 }
 
 const (
-	// crowd is how many members who wait are woken at once: they have their answers within some 80 ms on two cores.
+	// crowd is how many members who wait are woken at once: they have their answers within some 150 ms on two cores.
 	crowd = 2000
-	// crowdPart of the others are woken at a time, one tick of the wheel after those before them: 10,000 in a second.
-	crowdPart = 500
+	// crowdMost is when the last of the others are woken, however busy the instance is.
+	crowdMost = 2500 * time.Millisecond
+	// holdMost is the same for those whom only receipts, device lists, presence or typing have woken.
+	holdMost = 5 * time.Second
+	// heldPart is how many of those who are held are woken in a tick of the wheel, 10,000 in a second, if the instance keeps
+	// up with that; leastPart are woken anyway.
+	heldPart, leastPart = 500, 25
+	// promptly is how soon those who are woken go on in an instance that keeps up.
+	promptly = 20 * time.Millisecond
 )
 
 // wakeCrowd ends the waits of the members of a very large room, from some number on in parts. All at once would not be
@@ -103,16 +119,37 @@ func (h *Hub) wakeCrowd(r *hubRoom) {
 			if w := u.waiters[i]; woken < h.crowd {
 				h.end(w, news)
 			} else {
-				h.holdUntil(w, now.Add(time.Duration(1+(woken-h.crowd)/crowdPart)*wheelTick))
+				h.holdUntil(w, now.Add(wheelTick), now.Add(crowdMost))
 			}
 			woken++
 		}
 	}
 }
 
+// part is how many of those who are held may be woken now: fewer when those who were woken since the last time had to wait for
+// their turn on the machine, since others who should not wait would have to as well.
+func (h *Hub) part() int {
+	lag := time.Duration(h.lag.Swap(0))
+	if lag <= promptly {
+		return heldPart
+	}
+	return max(int(heldPart*promptly/lag), leastPart)
+}
+
+// goesOn notes how long somebody who was woken has waited for the machine.
+func (h *Hub) goesOn(w *waiter) {
+	lag := int64(time.Since(w.ended))
+	for {
+		most := h.lag.Load()
+		if lag <= most || h.lag.CompareAndSwap(most, lag) {
+			return
+		}
+	}
+}
+
 // end ends one wait. Called with the hub's lock held.
 func (h *Hub) end(w *waiter, reason why) {
-	w.why = reason
+	w.why, w.ended = reason, time.Now()
 	h.detach(w)
 	h.metrics.wakeups.Inc()
 	if w.line != nil {
@@ -122,15 +159,21 @@ func (h *Hub) end(w *waiter, reason why) {
 	w.wake <- struct{}{} // empty: a waiter is ended once for each time it is attached
 }
 
-// Tick ends the waits whose time has come. The hub's goroutine calls it; tests call it with a time of their own.
+// Tick ends the waits whose time has come, of those who are held only as many as the instance keeps up with. The hub's
+// goroutine calls it; tests call it with a time of their own.
 func (h *Hub) Tick(now time.Time) {
+	part := h.part()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.wheel.advance(now, func(w *waiter) {
-		if w.held {
-			h.end(w, news)
-		} else {
+		switch {
+		case !w.held:
 			h.end(w, timedOut)
+		case part > 0 || h.wheel.tick >= w.until:
+			part--
+			h.end(w, news)
+		default:
+			h.wheel.again(w)
 		}
 	})
 	h.letGo(now)

@@ -31,7 +31,7 @@ func (t *Typing) Expire() { t.expire() }
 // Say is Set without a look at who is in the room.
 func (t *Typing) Say(num store.RoomNum, user id.UserID, typing bool, timeout time.Duration) {
 	if t.set(num, user, typing, timeout, true) {
-		t.changed(num)
+		t.changed(num, typing)
 	}
 }
 

@@ -94,11 +94,11 @@ func (t *Typing) hear(payload []byte) {
 		return // of another version, or none of ours
 	}
 	now := t.clock()
-	changed := map[store.RoomNum]bool{}
+	began := map[store.RoomNum]bool{} // of the rooms that changed
 	t.mu.Lock()
 	for _, s := range m.Said {
 		if t.heard(s, now) {
-			changed[s.Room] = true
+			began[s.Room] = began[s.Room] || s.Typing
 		}
 	}
 	if m.Ask && now.Sub(t.told) >= tellEvery {
@@ -110,8 +110,8 @@ func (t *Typing) hear(payload []byte) {
 		t.publish(typingMessage{Ask: true})
 	}
 	t.mu.Unlock()
-	for num := range changed {
-		t.changed(num)
+	for num, began := range began {
+		t.changed(num, began)
 	}
 }
 

@@ -95,7 +95,7 @@ func desks(t *testing.T, n int) (*wire, *clock, []*ephemeral.Typing) {
 	w, c := &wire{}, &clock{now: time.Now()}
 	list := make([]*ephemeral.Typing, n)
 	for i := range list {
-		list[i] = ephemeral.NewTyping(nil, c.Now, func(store.RoomNum) {}, w.join())
+		list[i] = ephemeral.NewTyping(nil, c.Now, func(store.RoomNum, bool) {}, w.join())
 		t.Cleanup(list[i].Share())
 	}
 	w.settle()
@@ -298,6 +298,21 @@ func TestTyping_bears_what_it_can_not_read(t *testing.T) {
 	}
 }
 
+// TestTyping_tells_what_is_seen: somebody who stops though they are not known to type may have begun at another instance, so
+// it is noted, but nobody here sees a difference.
+func TestTyping_tells_what_is_seen(t *testing.T) {
+	t.Parallel()
+	w := &wire{}
+	var told []bool
+	typing := ephemeral.NewTyping(nil, time.Now, func(_ store.RoomNum, began bool) { told = append(told, began) }, w.join())
+	for _, says := range []bool{true, true, false, false, true, false} {
+		typing.Say(1, person(t, 1), says, time.Minute)
+	}
+	if want := []bool{true, false, true, false}; !slices.Equal(told, want) {
+		t.Errorf("told %v, want %v (began to type)", told, want)
+	}
+}
+
 // TestTyping_over_a_bus: the same by a real bus, with messages that are lost while it is broken.
 func TestTyping_over_a_bus(t *testing.T) {
 	t.Parallel()
@@ -307,7 +322,7 @@ func TestTyping_over_a_bus(t *testing.T) {
 	told := make(chan struct{}, 100)
 	join := func() *ephemeral.Typing {
 		b := bus.NewProcess(n, bus.Options{})
-		typing := ephemeral.NewTyping(nil, time.Now, func(store.RoomNum) { told <- struct{}{} }, b)
+		typing := ephemeral.NewTyping(nil, time.Now, func(store.RoomNum, bool) { told <- struct{}{} }, b)
 		connected := make(chan struct{}, 100)
 		b.OnConnect(func() { connected <- struct{}{} })
 		running.Go(func() { _ = typing.Run(t.Context()) }) // ends with the test

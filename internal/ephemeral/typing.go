@@ -44,7 +44,7 @@ const (
 type Typing struct {
 	store   *store.Store
 	clock   func() time.Time
-	changed func(store.RoomNum)
+	changed func(num store.RoomNum, began bool)
 	bus     Bus // nil if there is no other instance
 
 	mu    sync.Mutex // guards what follows; only the bus takes a lock after it
@@ -58,6 +58,7 @@ type Typing struct {
 	// told and asked are when this instance told all that it knows, and asked for
 	// that, the last time.
 	told, asked time.Time
+	next        time.Time     // when the next thing ends, the zero time for nothing
 	wake        chan struct{} // there is something earlier to wait for
 }
 
@@ -65,6 +66,8 @@ type typingRoom struct {
 	people []typist // by user ID
 	// digest is 0 until anybody is known to have typed; silence after that has one too.
 	digest uint32
+	// shown is the digest of those who are shown alone, 0 for nobody.
+	shown uint32
 	// top is the newest mark of the room, also of those who are forgotten.
 	top uint64
 	// typed says that somebody has typed, perhaps before what is known of them.
@@ -87,8 +90,9 @@ func (p *typist) newer(than *typist) bool {
 }
 
 // NewTyping makes it. changed is called, without a lock, after the list of a
-// room has changed. bus is nil if there is no other instance. Run must run.
-func NewTyping(s *store.Store, clock func() time.Time, changed func(store.RoomNum), bus Bus) *Typing {
+// room has changed; began says that somebody began to type, and not only that
+// somebody stopped. bus is nil if there is no other instance. Run must run.
+func NewTyping(s *store.Store, clock func() time.Time, changed func(num store.RoomNum, began bool), bus Bus) *Typing {
 	return &Typing{store: s, clock: clock, changed: changed, bus: bus, rooms: map[store.RoomNum]*typingRoom{}, wake: make(chan struct{}, 1)}
 }
 
@@ -110,7 +114,7 @@ func (t *Typing) Set(ctx context.Context, user User, roomID id.RoomID, typing bo
 	}
 	// That they began may be known to another instance only, as yet.
 	if t.set(num, user.ID, typing, min(timeout, longestTyping), t.bus != nil) {
-		t.changed(num)
+		t.changed(num, typing)
 	}
 	return nil
 }
@@ -134,7 +138,7 @@ func joinedRoom(r *store.Read, user User, roomID id.RoomID) (store.RoomNum, erro
 // typed, or gone.
 func (t *Typing) Stopped(room store.RoomNum, user id.UserID) {
 	if t.set(room, user, false, 0, false) {
-		t.changed(room)
+		t.changed(room, false)
 	}
 }
 
@@ -190,7 +194,8 @@ func (t *Typing) take(num store.RoomNum, said typist) (changed, taken bool) {
 	} else {
 		taken = t.add(room, i, said)
 	}
-	if taken {
+	if taken && (t.next.IsZero() || said.until.Before(t.next)) {
+		t.next = said.until
 		select {
 		case t.wake <- struct{}{}:
 		default:
@@ -231,7 +236,7 @@ func (x *typingRoom) find(user id.UserID) (int, bool) {
 	return slices.BinarySearchFunc(x.people, user, func(p typist, u id.UserID) int { return cmp.Compare(p.user.String(), u.String()) })
 }
 
-// seal makes the digest of the list, and says whether it is another one. An empty
+// seal makes the digest of the list, and says whether others are shown. An empty
 // list has one of its own for each time that the room falls silent, so that a
 // client whose token is from before anybody typed is told that nobody does any
 // more. It depends on nothing that instances know differently.
@@ -248,9 +253,12 @@ func (x *typingRoom) seal() (changed bool) {
 		h.Write([]byte(user.String())) // never fails
 		h.Write([]byte{0})
 	}
-	before := x.digest
-	x.digest = max(h.Sum32(), 1)
-	return x.digest != before
+	before := x.shown
+	x.digest, x.shown = max(h.Sum32(), 1), 0
+	if len(typing) > 0 {
+		x.shown = x.digest
+	}
+	return x.shown != before
 }
 
 // typing are those who are shown to type.
@@ -346,9 +354,10 @@ func (t *Typing) expire() (next time.Time, some bool) {
 			}
 		}
 	}
+	t.next = next
 	t.mu.Unlock()
 	for _, num := range changed {
-		t.changed(num)
+		t.changed(num, false)
 	}
 	return next, some
 }

@@ -148,7 +148,7 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 	if err := srv.makeBus(); err != nil {
 		return nil, err
 	}
-	typing := ephemeral.NewTyping(s.store, time.Now, func(num store.RoomNum) { srv.hub.WakeTyping(num) }, srv.others())
+	typing := ephemeral.NewTyping(s.store, time.Now, func(num store.RoomNum, began bool) { srv.hub.WakeTyping(num, began) }, srv.others())
 	presence := ephemeral.NewPresence(s.store, time.Now, log, srv.others())
 	srv.hub = clientsync.New(clientsync.Options{
 		Store: s.store, Log: log, Registerer: srv.registry,
