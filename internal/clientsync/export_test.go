@@ -52,6 +52,12 @@ func (h *Hub) Passed() store.Position {
 	return h.passed
 }
 
+// KnowsPresence says whether memory has all that a user may be told of presence after a position.
+func (h *Hub) KnowsPresence(viewer store.UserNum, after store.Position) bool {
+	_, ask, known := h.presence(viewer, after, h.Head())
+	return known && len(ask) == 0
+}
+
 // SetLag says how long somebody who was woken has waited for the machine.
 func (h *Hub) SetLag(d time.Duration) { h.lag.Store(int64(d)) }
 

@@ -114,16 +114,25 @@ func (h *Hub) completeFrom(r *store.Read, a *applied) error {
 	if err := readReceipts(r, a, missing.receipts); err != nil {
 		return fmt.Errorf("read receipts: %w", err)
 	}
+	if len(missing.presence) > 0 {
+		rows, err := r.Presences(missing.presence)
+		if err != nil {
+			return fmt.Errorf("read presence: %w", err)
+		}
+		a.takePresence(rows)
+	}
 	return h.readSharers(r, a, missing.sharers)
 }
 
 // missing are the rows that no payload told of.
 type missing struct {
 	timelines, receipts []store.StreamRow
-	sharers             []store.UserNum
+	sharers, presence   []store.UserNum
 }
 
-func (m missing) none() bool { return len(m.timelines)+len(m.receipts)+len(m.sharers) == 0 }
+func (m missing) none() bool {
+	return len(m.timelines)+len(m.receipts)+len(m.sharers)+len(m.presence) == 0
+}
 
 func (h *Hub) missing(a *applied) (m missing) {
 	own := a.rooms != nil
@@ -153,6 +162,9 @@ func (h *Hub) missing(a *applied) (m missing) {
 		case row.OwnerKind == store.OwnerUser && sharedIndex(row.Kind) >= 0:
 			if u := h.users[row.User()]; u == nil || u.loading {
 				m.sharers = append(m.sharers, row.User())
+			}
+			if row.Kind == store.KindPresence && !own && len(h.users) > 0 {
+				m.presence = append(m.presence, row.User())
 			}
 		}
 	}
@@ -226,12 +238,15 @@ func (h *Hub) readSharers(r *store.Read, a *applied, users []store.UserNum) erro
 		if err != nil {
 			return fmt.Errorf("look up the member %s: %w", userIDs[i], err)
 		}
+		a.sharers[num] = []store.RoomNum{} // read, though there may be none
 		if keys[0] == 0 {
 			continue
 		}
-		if a.sharers[num], err = r.RoomsOfKey(keys[0], store.Join, 0, sharedRoomLimit); err != nil {
+		rooms, err := r.RoomsOfKey(keys[0], store.Join, 0, sharedRoomLimit)
+		if err != nil {
 			return fmt.Errorf("read the rooms of %s: %w", userIDs[i], err)
 		}
+		a.sharers[num] = append(a.sharers[num], rooms...)
 	}
 	return nil
 }

@@ -33,13 +33,15 @@ type Hub struct {
 	follow sync.Mutex // held by whoever moves the ring on; mu is taken under it
 	mu     sync.Mutex // guards all below; nothing is locked under it
 
-	ring    *ring
-	rooms   map[store.RoomNum]*hubRoom
-	users   map[store.UserNum]*user
-	used    lru
-	wheel   *wheel
-	members *memberCache
-	tails   *tailCache
+	ring *ring
+	// presences is the chain of all users' presence.
+	presences chain
+	rooms     map[store.RoomNum]*hubRoom
+	users     map[store.UserNum]*user
+	used      lru
+	wheel     *wheel
+	members   *memberCache
+	tails     *tailCache
 	// barriers are the requests that wait for the ring to reach a position, looks counts the looks into the store.
 	barriers []barrier
 	looks    uint64
@@ -240,6 +242,8 @@ type applied struct {
 	passed map[store.Position]bool
 	// sharers are the rooms of users who are not in memory and whose shared things changed.
 	sharers map[store.UserNum][]store.RoomNum
+	// presence is what users show of being there.
+	presence map[store.UserNum]store.Presence
 }
 
 // appliedRoom is what a group did to one room.
@@ -292,6 +296,17 @@ func (a *applied) take(payload any) {
 		for _, x := range p {
 			a.receipts[x.Room] = append(a.receipts[x.Room], x)
 		}
+	case []store.Presence:
+		a.takePresence(p)
+	}
+}
+
+func (a *applied) takePresence(rows []store.Presence) {
+	if a.presence == nil {
+		a.presence = make(map[store.UserNum]store.Presence, len(rows))
+	}
+	for _, x := range rows {
+		a.presence[x.User] = x
 	}
 }
 
@@ -368,7 +383,7 @@ func (h *Hub) applyRoomRow(a *applied, row store.StreamRow) {
 // addStretch puts a piece of a room's timeline into the ring, and lets users come and go who joined and left in it.
 func (h *Hub) addStretch(r *hubRoom, pos store.Position, s *stretch, size int) {
 	h.ring.add(&r.timeline, record{pos: pos, size: size, timeline: s})
-	r.newest = s
+	r.newest, r.joined = s, s.joined
 	h.members.apply(r.num, s)
 	h.tails.apply(r.num, s)
 	for i := range s.changes {
@@ -420,6 +435,9 @@ func (h *Hub) applyUserRow(a *applied, row store.StreamRow) {
 	if shared < 0 {
 		return
 	}
+	if row.Kind == store.KindPresence {
+		h.addPresence(a, row)
+	}
 	if u != nil && !u.loading {
 		for i := range u.rooms {
 			h.wakeSharers(u.rooms[i].room, shared, row.Pos)
@@ -434,8 +452,8 @@ func (h *Hub) applyUserRow(a *applied, row store.StreamRow) {
 }
 
 func (h *Hub) wakeSharers(r *hubRoom, shared int, pos store.Position) {
-	if shared == sharedIndex(store.KindPresence) && len(r.members) > store.PresenceRoom {
-		return // the room has more members still, who are not told
+	if shared == sharedIndex(store.KindPresence) && !r.small() {
+		return
 	}
 	r.shared[shared] = pos
 	h.wakeRoom(r, true)

@@ -78,6 +78,9 @@ func (h *Hub) settleUser(u *user, at store.Position, rooms []store.JoinedRoom, o
 				r.id = roomID
 			}
 		}
+		if r.timeline.last <= at {
+			r.joined = j.Joined
+		}
 		u.enter(r, j.Slot)
 	}
 	for _, o := range own {

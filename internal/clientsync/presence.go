@@ -42,11 +42,7 @@ func (p PresenceEvents) Append(ctx context.Context, dst []byte, q *Query) ([]byt
 	if q.Filter.Presence.AllowsNone() {
 		return dst, nil
 	}
-	r, err := q.Read(ctx)
-	if err != nil {
-		return dst, err
-	}
-	rows, err := presenceRows(r, q)
+	rows, err := presenceRows(ctx, q)
 	if err != nil {
 		return dst, err
 	}
@@ -72,19 +68,21 @@ func (p PresenceEvents) Append(ctx context.Context, dst []byte, q *Query) ([]byt
 }
 
 // presenceRows are those who changed, and those whom the viewer sees for the first time; each once.
-func presenceRows(r *store.Read, q *Query) ([]store.Presence, error) {
+func presenceRows(ctx context.Context, q *Query) ([]store.Presence, error) {
 	if q.Since == 0 || q.Forgotten {
-		return r.PresenceNow(q.UserNum, presenceLimit)
-	}
-	changed, err := r.PresenceChanged(q.Since, q.Upto, presenceLook)
-	if err != nil {
-		return nil, err
-	}
-	var rows []store.Presence
-	if changed = q.mayShare(changed); len(changed) > 0 {
-		if rows, err = r.PresenceFor(q.UserNum, changed[:min(len(changed), presenceLimit)]); err != nil {
+		r, err := q.Read(ctx)
+		if err != nil {
 			return nil, err
 		}
+		return r.PresenceNow(q.UserNum, presenceLimit)
+	}
+	rows, err := presenceChanged(ctx, q)
+	if err != nil || len(q.Entered)+len(q.Grew) == 0 {
+		return rows, err
+	}
+	r, err := q.Read(ctx)
+	if err != nil {
+		return nil, err
 	}
 	var more []store.Presence
 	if len(q.Entered) > 0 {
@@ -111,6 +109,88 @@ func presenceRows(r *store.Read, q *Query) ([]store.Presence, error) {
 	return rows, nil
 }
 
+// presenceChanged are those who changed and whom the viewer may see: from memory, and from the store as far as memory does
+// not know.
+func presenceChanged(ctx context.Context, q *Query) ([]store.Presence, error) {
+	rows, ask, known := q.presence()
+	if known && len(ask) == 0 {
+		return rows, nil
+	}
+	r, err := q.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !known {
+		if ask, err = r.PresenceChanged(q.Since, q.Upto, presenceLook); err != nil {
+			return nil, err
+		}
+		ask = q.mayShare(ask)
+	}
+	if len(ask) == 0 {
+		return rows, nil
+	}
+	others, err := r.PresenceFor(q.UserNum, ask[:min(len(ask), presenceLimit)])
+	return append(rows, others...), err
+}
+
+// presenceChange is what a user showed at a position of the stream.
+type presenceChange struct {
+	store.Presence
+	// rooms are those of a user who was not in memory then, else nil.
+	rooms []store.RoomNum
+}
+
+// addPresence puts a change of presence into the ring. Called with the lock held.
+func (h *Hub) addPresence(a *applied, row store.StreamRow) {
+	rec := record{pos: row.Pos, size: 250}
+	if x, ok := a.presence[row.User()]; ok {
+		rec.presence = &presenceChange{x, a.sharers[row.User()]}
+		rec.size += len(x.UserID) + 8*len(rec.presence.rooms)
+	}
+	h.ring.add(&h.presences, rec)
+}
+
+// presence is what memory knows of those whose presence changed after one position up to another, and who share a small room
+// with the viewer, or are the viewer; each once. ask are those of whom that is not known. It is not known at all if memory
+// does not reach back, or lacks one of them.
+func (h *Hub) presence(viewer store.UserNum, after, upTo store.Position) (rows []store.Presence, ask []store.UserNum, known bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	u := h.users[viewer]
+	if u == nil || u.loading || after < h.ring.floor {
+		return nil, nil, false
+	}
+	known = true
+	var looked map[store.UserNum]bool
+	h.ring.since(&h.presences, after, func(r *record) bool {
+		if r.pos > upTo {
+			return true
+		}
+		x := r.presence
+		if known = x != nil; !known {
+			return false
+		}
+		if looked[x.User] {
+			return true
+		}
+		if looked == nil {
+			looked = map[store.UserNum]bool{}
+		}
+		looked[x.User] = true
+		switch other := h.users[x.User]; {
+		case x.User == viewer, other != nil && !other.loading && u.meets(other):
+			rows = append(rows, x.Presence)
+		case other != nil && !other.loading:
+		case x.rooms == nil:
+			ask = append(ask, x.User)
+		case slices.ContainsFunc(x.rooms, func(num store.RoomNum) bool { j := u.find(num); return j != nil && j.room.small() }):
+			rows = append(rows, x.Presence)
+		}
+		return len(looked) < presenceLook
+	})
+	return rows, ask, known
+}
+
 // mayShare leaves those users out of a list, which it may change, who are known to share no small room with a viewer: when many
 // come at once, that is almost everybody, and the store would have to be asked about each.
 func (h *Hub) mayShare(viewer store.UserNum, users []store.UserNum) []store.UserNum {
@@ -133,7 +213,7 @@ func (u *user) meets(other *user) bool {
 		fewer, more = more, fewer
 	}
 	for i := range fewer.rooms {
-		if r := fewer.rooms[i].room; len(r.members) <= store.PresenceRoom && more.find(r.num) != nil {
+		if r := fewer.rooms[i].room; r.small() && more.find(r.num) != nil {
 			return true
 		}
 	}

@@ -11,8 +11,28 @@ import (
 	"stoa/matrix/id"
 )
 
+// show sets a person's presence, with a status. payload says that the change carries it, so that it need not be read.
+func (p *person) show(status string, payload bool) {
+	row := store.Presence{User: p.UserNum, UserID: p.UserID.String(), Presence: "online", StatusMsg: &status, ActiveTS: 1}
+	p.commit(func(c *store.Change) {
+		c.SetPresence(row)
+		if payload {
+			c.Payload = []store.Presence{row}
+		}
+	})
+}
+
 func TestPresence_of_strangers_is_not_told(t *testing.T) {
 	t.Parallel()
+	for _, payload := range []bool{false, true} {
+		t.Run(fmt.Sprint("payload=", payload), func(t *testing.T) {
+			t.Parallel()
+			testStrangers(t, payload)
+		})
+	}
+}
+
+func testStrangers(t *testing.T, payload bool) {
 	onBothEngines(t, func(h *house) {
 		alice, bob, away, stranger := h.person("alice"), h.person("bob"), h.person("away"), h.person("stranger")
 		r := alice.create()
@@ -22,10 +42,12 @@ func TestPresence_of_strangers_is_not_told(t *testing.T) {
 		for _, p := range []*person{alice, bob, stranger} { // away is not in memory
 			p.sync("")
 		}
+		before := h.hub.Head()
 		for _, p := range []*person{bob, stranger, away, alice} {
-			p.commit(func(c *store.Change) {
-				c.SetPresence(store.Presence{User: p.UserNum, UserID: p.UserID.String(), Presence: "online", ActiveTS: 1})
-			})
+			p.show("online", payload)
+		}
+		if known := h.hub.KnowsPresence(alice.UserNum, before); known != payload {
+			t.Errorf("memory knows presence: %v", known)
 		}
 		var told []string
 		for _, ev := range alice.sync("").Presence.Events {
@@ -40,6 +62,15 @@ func TestPresence_of_strangers_is_not_told(t *testing.T) {
 
 func TestPresence_is_told_in_rooms_that_are_not_too_large(t *testing.T) {
 	t.Parallel()
+	for _, payload := range []bool{false, true} {
+		t.Run(fmt.Sprint("payload=", payload), func(t *testing.T) {
+			t.Parallel()
+			testLargeRooms(t, payload)
+		})
+	}
+}
+
+func testLargeRooms(t *testing.T, payload bool) {
 	onBothEngines(t, func(h *house) {
 		alice, bob, late := h.person("alice"), h.person("member0"), h.person("late")
 		h.fill(alice, 1, store.PresenceRoom-1)
@@ -52,10 +83,7 @@ func TestPresence_is_told_in_rooms_that_are_not_too_large(t *testing.T) {
 		states := 0
 		change := func() {
 			states++
-			status := fmt.Sprint(states)
-			bob.commit(func(c *store.Change) {
-				c.SetPresence(store.Presence{User: bob.UserNum, UserID: bob.UserID.String(), Presence: "online", StatusMsg: &status, ActiveTS: 1})
-			})
+			bob.show(fmt.Sprint(states), payload)
 		}
 		change()
 		told("at first", len(alice.sync("").Presence.Events), 1)

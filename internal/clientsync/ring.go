@@ -22,6 +22,7 @@ type record struct {
 
 	timeline *stretch        // of a room's KindTimeline
 	receipts []store.Receipt // of a room's KindReceipts
+	presence *presenceChange // of a user's KindPresence; nil if it has to be read
 }
 
 // stretch is what one group did to the timeline and the state of one room.

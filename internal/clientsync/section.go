@@ -35,6 +35,8 @@ type Query struct {
 
 	read     func(context.Context) (*store.Read, error)
 	mayShare func([]store.UserNum) []store.UserNum // see Hub.mayShare
+	// presence is what memory knows of those whose presence changed; see Hub.presence.
+	presence func() (rows []store.Presence, ask []store.UserNum, known bool)
 }
 
 // Passage is a member who came into a room or went out of it.

@@ -95,14 +95,20 @@ type hubRoom struct {
 	passed store.Position
 	// shared are the newest changes of things that members show one another; see sharedIndex.
 	shared [sharedKinds]store.Position
-	// members are the joined users who are in memory.
+	// members are the joined users who are in memory, joined is how many there are in all, 0 if that is not known.
 	members []*user
+	joined  int64
 	// newest is the last stretch of the timeline that was applied, nil for none since the start.
 	newest *stretch
 	// roster is who may stand for the room, nil if it is not known.
 	roster *roster
 	// open says whether members may see all of the room's history.
 	open openness
+}
+
+// small says whether the room may be one in which presence is told.
+func (r *hubRoom) small() bool {
+	return r.joined <= store.PresenceRoom && len(r.members) <= store.PresenceRoom
 }
 
 // find is the user's place in a room, nil if the user has not joined it.

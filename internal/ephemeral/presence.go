@@ -64,6 +64,7 @@ type Presence struct {
 
 // presentUser is somebody whose devices made requests of late.
 type presentUser struct {
+	id     id.UserID
 	state  string
 	status *string
 	seen   time.Time // of the last request
@@ -102,7 +103,7 @@ func (p *Presence) Set(ctx context.Context, user User, state string, status *str
 	p.mu.Lock()
 	u := p.users[user.Num]
 	if u == nil {
-		u = &presentUser{budget: burst, filled: now, active: now}
+		u = &presentUser{id: user.ID, budget: burst, filled: now, active: now}
 		p.users[user.Num] = u
 	}
 	u.state, u.status, u.seen, u.stored, u.stale = state, status, now, true, false
@@ -110,18 +111,21 @@ func (p *Presence) Set(ctx context.Context, user User, state string, status *str
 	if state == online {
 		u.active = now
 	}
-	row := u.row(user)
+	row := u.row(user.Num)
 	p.mu.Unlock()
 	return p.write(ctx, row)
 }
 
-func (u *presentUser) row(user User) store.Presence {
-	return store.Presence{User: user.Num, UserID: user.ID.String(), Presence: u.state, StatusMsg: u.status, ActiveTS: u.active.UnixMilli()}
+func (u *presentUser) row(num store.UserNum) store.Presence {
+	return store.Presence{User: num, UserID: u.id.String(), Presence: u.state, StatusMsg: u.status, ActiveTS: u.active.UnixMilli()}
 }
 
-func (p *Presence) write(ctx context.Context, row store.Presence) error {
+func (p *Presence) write(ctx context.Context, rows ...store.Presence) error {
 	c := store.NewChange()
-	c.SetPresence(row)
+	for _, row := range rows {
+		c.SetPresence(row)
+	}
+	c.Payload = rows
 	_, err := p.store.Commit(ctx, c)
 	return err
 }
@@ -152,7 +156,7 @@ func (p *Presence) note(ctx context.Context, user User, wish string, now time.Ti
 	defer p.mu.Unlock()
 	u := p.users[user.Num]
 	if u == nil {
-		u = &presentUser{stale: true, stored: true, budget: burst, filled: now}
+		u = &presentUser{id: user.ID, stale: true, stored: true, budget: burst, filled: now}
 		p.users[user.Num] = u
 	}
 	u.seen = now
@@ -168,7 +172,7 @@ func (p *Presence) note(ctx context.Context, user User, wish string, now time.Ti
 		u.active = now
 	}
 	u.stored = u.spend(now)
-	return u.row(user), u.stored
+	return u.row(user.Num), u.stored
 }
 
 // refresh reads a user's presence of the last time: offline for a user without any.
@@ -310,12 +314,7 @@ func (p *Presence) Sweep(ctx context.Context) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	c := store.NewChange()
-	for _, row := range rows {
-		c.SetPresence(row)
-	}
-	_, err = p.store.Commit(ctx, c)
-	return err
+	return p.write(ctx, rows...)
 }
 
 // due are the users who have gone, and those with something unwritten; unsure are
@@ -349,7 +348,7 @@ func (p *Presence) due(now time.Time) (rows []store.Presence, unsure []store.Use
 			continue
 		}
 		u.stored = true
-		rows = append(rows, store.Presence{User: num, Presence: u.state, StatusMsg: u.status, ActiveTS: u.active.UnixMilli()})
+		rows = append(rows, u.row(num))
 	}
 	return rows, unsure
 }

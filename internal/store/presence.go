@@ -2,7 +2,8 @@ package store
 
 // Table presence. Written by package ephemeral.
 
-// Presence is what a user shows of being there.
+// Presence is what a user shows of being there. A change that writes it carries it
+// as its Payload ([]Presence).
 type Presence struct {
 	User      UserNum
 	UserID    string
@@ -35,6 +36,7 @@ var (
 	selectPresenceIn = stmt(`SELECT ` + presenceColumns + ` WHERE p.user_num IN
 		(SELECT m.user_num FROM memberships m JOIN rooms r ON r.num = m.room WHERE {{in m.room $1}} AND m.membership = 1 AND r.joined <= 100
 		LIMIT $2) AND p.presence <> 'offline'`)
+	selectPresences  = stmt(`SELECT ` + presenceColumns + ` WHERE {{in p.user_num $1}}`)
 	selectPresenceOf = stmt(`SELECT ` + presenceColumns + ` WHERE {{intext u.user_id $1}}`)
 	selectPresent    = stmt(`SELECT ` + presenceColumns + ` WHERE p.user_num > $1 AND p.presence <> 'offline' ORDER BY p.user_num LIMIT $2`)
 	selectSharesRoom = stmt(`SELECT 1 FROM memberships m JOIN memberships o ON o.room = m.room
@@ -79,6 +81,11 @@ func (r *Read) PresenceNow(viewer UserNum, limit int) ([]Presence, error) {
 // of at most PresenceRoom members.
 func (r *Read) PresenceIn(rooms []RoomNum, limit int) ([]Presence, error) {
 	return query(r, selectPresenceIn, scanPresence, rooms, limit)
+}
+
+// Presences returns the presence of users by number.
+func (r *Read) Presences(users []UserNum) ([]Presence, error) {
+	return query(r, selectPresences, scanPresence, users)
 }
 
 // PresenceOf returns the presence of users by ID.

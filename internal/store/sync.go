@@ -29,7 +29,7 @@ var (
 	selectSyncLeft = stmt(`SELECT ` + syncRoomColumns + ` FROM memberships AS m JOIN rooms AS r ON r.num = m.room
 		WHERE m.user_num = $1 AND m.user_slot > $2 AND (m.membership = 3 OR m.membership = 4) AND m.forgotten = 0
 		ORDER BY m.room LIMIT $3`)
-	selectJoined = stmt(`SELECT m.room, r.room_id, m.slot FROM memberships AS m JOIN rooms AS r ON r.num = m.room
+	selectJoined = stmt(`SELECT m.room, r.room_id, m.slot, r.joined FROM memberships AS m JOIN rooms AS r ON r.num = m.room
 		WHERE m.user_num = $1 AND m.membership = 1 ORDER BY m.room LIMIT $2`)
 	selectOwnLast = stmt(`SELECT kind, MAX(pos), MIN(first_slot) FROM stream
 		WHERE owner_kind = 2 AND owner = $1 AND pos > $2 GROUP BY kind`)
@@ -57,13 +57,14 @@ func (r *Read) SyncLeft(user UserNum, after Slot) ([]SyncRoom, error) {
 type JoinedRoom struct {
 	Room   RoomNum
 	RoomID string
-	Slot   Slot // of the room, at which the user became a member
+	Slot   Slot  // of the room, at which the user became a member
+	Joined int64 // members of the room
 }
 
 // JoinedRooms returns the rooms that a local user is in, by number.
 func (r *Read) JoinedRooms(user UserNum) ([]JoinedRoom, error) {
 	return query(r, selectJoined, func(row *Row) (j JoinedRoom) {
-		row.Scan(&j.Room, &j.RoomID, &j.Slot)
+		row.Scan(&j.Room, &j.RoomID, &j.Slot, &j.Joined)
 		return j
 	}, user, SyncRoomLimit)
 }
