@@ -119,6 +119,11 @@ func (l *loader) load() error {
 		}
 		l.wantEvents(rows)
 	}
+	for _, row := range l.rows {
+		if err := l.learn(row.Room); err != nil {
+			return err
+		}
+	}
 	l.makeAhead()
 	return nil
 }
@@ -133,7 +138,7 @@ func (l *loader) makeAhead() {
 	}
 	rows := make([]store.SyncEvent, 0, len(l.rows))
 	for _, row := range l.rows {
-		if row.RedactedBy == 0 && l.rulesOf(row) != nil {
+		if row.RedactedBy == 0 && l.rules[row.Room] != nil {
 			rows = append(rows, row)
 		}
 	}
@@ -189,7 +194,7 @@ func (l *loader) make(num store.EventNum) *timeline.Event {
 		return e
 	}
 	row, ok := l.rows[num]
-	if !ok || l.rulesOf(row) == nil {
+	if !ok || l.rules[row.Room] == nil {
 		return nil
 	}
 	pdu := l.parse(row)
@@ -222,7 +227,7 @@ func (l *loader) redaction(num store.EventNum) *timeline.Event {
 		return e
 	}
 	row, ok := l.rows[num]
-	if !ok || l.rulesOf(row) == nil {
+	if !ok || l.rules[row.Room] == nil {
 		return nil
 	}
 	pdu := l.parse(row)
@@ -242,7 +247,10 @@ func (l *loader) stored(num store.EventNum) (*event.PDU, error) {
 		return nil, fmt.Errorf("read event number %d: %w", num, err)
 	}
 	for _, row := range rows {
-		if l.rulesOf(row) == nil {
+		if err := l.learn(row.Room); err != nil {
+			return nil, err
+		}
+		if l.rules[row.Room] == nil {
 			break
 		}
 		pdu := l.parse(row)
@@ -256,19 +264,17 @@ func (l *loader) stored(num store.EventNum) (*event.PDU, error) {
 	return nil, fmt.Errorf("read event number %d: %w", num, store.ErrNotFound)
 }
 
-// rulesOf are the rules of an event's room, nil if they are not known.
-func (l *loader) rulesOf(row store.SyncEvent) *roomversion.Rules {
-	rules, ok := l.rules[row.Room]
-	if !ok {
-		r, err := l.read.RoomByNum(row.Room)
-		if err != nil {
-			l.unreadable(row, err)
-			return nil
-		}
-		l.version(row.Room, r.Version)
-		rules = l.rules[row.Room]
+// learn reads the versions of rooms of which only events were named.
+func (l *loader) learn(num store.RoomNum) error {
+	if _, ok := l.rules[num]; ok {
+		return nil
 	}
-	return rules
+	r, err := l.read.RoomByNum(num)
+	if err != nil {
+		return fmt.Errorf("read room number %d: %w", num, err)
+	}
+	l.version(num, r.Version)
+	return nil
 }
 
 // parse reads the stored bytes of an event of a room whose rules are known; nil if they can't be read.
