@@ -58,8 +58,15 @@ func (h *Hub) KnowsPresence(viewer store.UserNum, after store.Position) bool {
 	return known && len(ask) == 0
 }
 
-// SetLag says how long somebody who was woken has waited for the machine.
-func (h *Hub) SetLag(d time.Duration) { h.lag.Store(int64(d)) }
+// TickBehind is Tick when somebody who was woken has waited for the machine for so long.
+func (h *Hub) TickBehind(now time.Time, lag time.Duration) { h.tickBehind(now, lag) }
+
+// SetTypingAtOnce changes in how large a room who types is seen at once.
+func (h *Hub) SetTypingAtOnce(n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.typingAtOnce = n
+}
 
 // SetCrowd changes how many members who wait are woken at once, and in how large a room typing wakes them.
 func (h *Hub) SetCrowd(n int) {

@@ -80,6 +80,7 @@ func (h *Hub) reset(head store.Position) {
 	}
 	clear(h.rooms)
 	h.ring.reset(head)
+	h.present.reset(head)
 	h.members.events.Purge()
 	h.tails.tails.Purge()
 	h.events.clear(head)

@@ -34,7 +34,9 @@ type Hub struct {
 	mu     sync.Mutex // guards all below; nothing is locked under it
 
 	ring *ring
-	// presences is the chain of all users' presence.
+	// present holds the newest changes of presence, in the one chain presences. It has a floor of its own, so that everybody
+	// who comes at once does not push messages out of the ring.
+	present   *ring
 	presences chain
 	rooms     map[store.RoomNum]*hubRoom
 	users     map[store.UserNum]*user
@@ -46,8 +48,10 @@ type Hub struct {
 	barriers []barrier
 	looks    uint64
 	closed   bool
-	// crowd and typingWakes are the constants of these names; tests have smaller ones.
-	crowd, typingWakes int
+	// behind says that those who were woken of late had to wait for the machine.
+	behind bool
+	// crowd, typingAtOnce and typingWakes are the constants of these names; tests have smaller ones.
+	crowd, typingAtOnce, typingWakes int
 
 	others
 }
@@ -507,7 +511,7 @@ func (h *Hub) WakeTyping(num store.RoomNum, began bool) {
 	defer h.mu.Unlock()
 	h.typingChanges.Add(1)
 	if r := h.rooms[num]; r != nil && len(r.members) <= h.typingWakes {
-		h.wakeRoom(r, !began || len(r.members) > typingAtOnce)
+		h.wakeRoom(r, !began || len(r.members) > h.typingAtOnce || h.behind)
 	}
 }
 

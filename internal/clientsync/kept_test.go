@@ -212,6 +212,19 @@ func TestTyping_that_can_wait(t *testing.T) {
 	if a := <-got; len(a.join(r).Timeline.Events) != 1 || len(a.join(r).Ephemeral.Events) != 1 {
 		t.Errorf("what was typed is told by %s", a.Raw)
 	}
+	h.hub.SetTypingAtOnce(0)
+	got = alice.wait()
+	h.hub.AwaitWaiting(t, 1)
+	before = h.hub.Wakeups()
+	h.typing.set(num, bob.UserID)
+	h.hub.WakeTyping(num, true)
+	if n := h.hub.Wakeups() - before; n != 0 {
+		t.Errorf("somebody who types in a large room wakes %d at once", n)
+	}
+	h.hub.Tick(time.UnixMilli(h.clock.Load()).Add(time.Second))
+	if a := <-got; len(a.join(r).Ephemeral.Events) != 1 {
+		t.Errorf("who types in a large room is told by %s", a.Raw)
+	}
 }
 
 // Those who can wait are woken few at a time while those who were woken wait for the machine, and after a time anyway.
@@ -232,13 +245,11 @@ func TestHeld_are_woken_as_the_machine_keeps_up(t *testing.T) {
 	alice.must(h.hub.Await(t.Context(), h.store.Head()))
 	before := h.hub.Wakeups()
 	began := time.UnixMilli(h.clock.Load())
-	h.hub.SetLag(time.Hour)
-	h.hub.Tick(began.Add(time.Second))
+	h.hub.TickBehind(began.Add(time.Second), time.Hour)
 	if n := h.hub.Wakeups() - before; n == 0 || n >= waiting/2 {
 		t.Errorf("%d of %d are woken while the machine does not keep up", n, waiting)
 	}
-	h.hub.SetLag(time.Hour)
-	h.hub.Tick(began.Add(6 * time.Second))
+	h.hub.TickBehind(began.Add(11*time.Second), time.Hour)
 	for i, a := range got {
 		if a := <-a; len(a.join(r).Ephemeral.Events) != 1 {
 			t.Fatalf("answer %d: %s", i, a.Raw)

@@ -75,11 +75,12 @@ func New(opt Options) *Hub {
 		tails:   newTailCache(opt.EventBytes),
 		filters: newFilterCache(),
 		ring:    newRing(opt.RingRecords, opt.RingBytes, opt.Store.Head()),
+		present: newRing(presentRecords, presentBytes, opt.Store.Head()),
 		rooms:   map[store.RoomNum]*hubRoom{},
 		users:   map[store.UserNum]*user{},
 		wheel:   newWheel(opt.Clock()),
 		others:  others{nudge: make(chan struct{}, 1)},
-		crowd:   crowd, typingWakes: typingWakes,
+		crowd:   crowd, typingAtOnce: typingAtOnce, typingWakes: typingWakes,
 	}
 	h.known.Store(int64(h.ring.head))
 	return h

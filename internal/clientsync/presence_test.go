@@ -24,15 +24,21 @@ func (p *person) show(status string, payload bool) {
 
 func TestPresence_of_strangers_is_not_told(t *testing.T) {
 	t.Parallel()
-	for _, payload := range []bool{false, true} {
-		t.Run(fmt.Sprint("payload=", payload), func(t *testing.T) {
+	for name, carries := range map[string]func(i int) bool{
+		"to be read":  func(int) bool { return false },
+		"in memory":   func(int) bool { return true },
+		"newer in it": func(i int) bool { return i > 0 },
+		"older in it": func(i int) bool { return i == 0 },
+	} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			testStrangers(t, payload)
+			testStrangers(t, carries, name == "in memory")
 		})
 	}
 }
 
-func testStrangers(t *testing.T, payload bool) {
+// testStrangers: some changes carry what they say, so that they need not be read.
+func testStrangers(t *testing.T, carries func(i int) bool, inMemory bool) {
 	onBothEngines(t, func(h *house) {
 		alice, bob, away, stranger := h.person("alice"), h.person("bob"), h.person("away"), h.person("stranger")
 		r := alice.create()
@@ -43,10 +49,11 @@ func testStrangers(t *testing.T, payload bool) {
 			p.sync("")
 		}
 		before := h.hub.Head()
-		for _, p := range []*person{bob, stranger, away, alice} {
-			p.show("online", payload)
+		for i, p := range []*person{bob, stranger, away, alice} {
+			p.show("online", carries(i))
 		}
-		if known := h.hub.KnowsPresence(alice.UserNum, before); known != payload {
+		alice.must(h.hub.Await(t.Context(), h.store.Head()))
+		if known := h.hub.KnowsPresence(alice.UserNum, before); known != inMemory {
 			t.Errorf("memory knows presence: %v", known)
 		}
 		var told []string
@@ -101,6 +108,49 @@ func testLargeRooms(t *testing.T, payload bool) {
 		told("of a change in a large room", len(alice.sync("").Presence.Events), 0)
 		fresh := alice.sync("", func(r *clientsync.Request) { r.Since = nil })
 		told("at first in a large room", len(fresh.Presence.Events), 0)
+	}, func(o *clientsync.Options) {
+		o.Sections = []clientsync.Section{clientsync.PresenceEvents{Clock: time.Now}}
+	})
+}
+
+// Presence that another instance wrote is in memory like that of this one, and is told once.
+func TestPresence_written_elsewhere(t *testing.T) {
+	t.Parallel()
+	here, there := twoHouses(t, func(o *clientsync.Options) {
+		o.Sections = []clientsync.Section{clientsync.PresenceEvents{Clock: time.Now}}
+	})
+	alice, bob := there.person("alice"), there.person("bob")
+	bob.join(alice.create())
+	at := alice.in(here)
+	at.sync("")
+	before := here.hub.Head()
+	bob.show("busy", true)
+	must(t, here.hub.CatchUp(t.Context()))
+	if !here.hub.KnowsPresence(alice.UserNum, before) {
+		t.Error("memory does not know it")
+	}
+	if told := at.sync("").Presence.Events; len(told) != 1 || told[0].Sender != bob.UserID.String() {
+		t.Errorf("told %v", told)
+	}
+}
+
+// Who comes into a room is not told what somebody showed there before, and who has gone since.
+func TestPresence_of_those_who_had_left(t *testing.T) {
+	t.Parallel()
+	onBothEngines(t, func(h *house) {
+		alice, bob, gone := h.person("alice"), h.person("bob"), h.person("gone")
+		r := bob.create()
+		gone.join(r)
+		alice.create()
+		alice.sync("")
+		gone.show("leaving", true) // not in memory
+		gone.leave(r)
+		alice.join(r)
+		for _, ev := range alice.sync("").Presence.Events {
+			if ev.Sender == gone.UserID.String() {
+				t.Error("told of somebody who never was in a room with the viewer")
+			}
+		}
 	}, func(o *clientsync.Options) {
 		o.Sections = []clientsync.Section{clientsync.PresenceEvents{Clock: time.Now}}
 	})

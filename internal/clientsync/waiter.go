@@ -6,7 +6,7 @@ import (
 	"stoa/internal/store"
 )
 
-// holdTime is how long a waiter that only receipts, device lists or presence have woken is held for more.
+// holdTime is how long a waiter that only receipts, device lists, presence or typing have woken is held for more.
 const holdTime = 500 * time.Millisecond
 
 // why says what ended a wait.
@@ -27,6 +27,8 @@ type waiter struct {
 	user *user
 	why  why
 	held bool // in the wheel for the end of its hold, not of its wait
+	// isMessage says that it is held for a message, and not only for what comes after messages.
+	isMessage bool
 	// until is the tick after which it is held no longer, however much there is to do.
 	until int64
 	ended time.Time // when it was woken
@@ -37,7 +39,7 @@ type waiter struct {
 
 // attach makes a request wait until the user has news, or the deadline. Called with the hub's lock held.
 func (h *Hub) attach(u *user, w *waiter, deadline time.Time) {
-	w.user, w.why, w.held = u, stillWaiting, false
+	w.user, w.why, w.held, w.isMessage = u, stillWaiting, false, false
 	u.waiters = append(u.waiters, w)
 	h.wheel.add(w, deadline)
 	h.metrics.waiting.Inc()
@@ -102,10 +104,10 @@ const (
 	// crowdMost is when the last of the others are woken, however busy the instance is.
 	crowdMost = 2500 * time.Millisecond
 	// holdMost is the same for those whom only receipts, device lists, presence or typing have woken.
-	holdMost = 5 * time.Second
-	// heldPart is how many of those who are held are woken in a tick of the wheel, 10,000 in a second, if the instance keeps
-	// up with that; leastPart are woken anyway.
-	heldPart, leastPart = 500, 25
+	holdMost = 10 * time.Second
+	// crowdPart is how many of those who are held for a message are woken in a tick of the wheel, 10,000 in a second, if the
+	// instance keeps up with that, and heldPart how many of the others; leastPart are woken anyway.
+	crowdPart, heldPart, leastPart = 500, 100, 5
 	// promptly is how soon those who are woken go on in an instance that keeps up.
 	promptly = 20 * time.Millisecond
 )
@@ -120,20 +122,20 @@ func (h *Hub) wakeCrowd(r *hubRoom) {
 				h.end(w, news)
 			} else {
 				h.holdUntil(w, now.Add(wheelTick), now.Add(crowdMost))
+				w.isMessage = true
 			}
 			woken++
 		}
 	}
 }
 
-// part is how many of those who are held may be woken now: fewer when those who were woken since the last time had to wait for
-// their turn on the machine, since others who should not wait would have to as well.
-func (h *Hub) part() int {
-	lag := time.Duration(h.lag.Swap(0))
+// share is how many of a part may be woken now: fewer when those who were woken since the last time had to wait for their turn
+// on the machine, since others who should not wait would have to as well.
+func share(part int, lag time.Duration) int {
 	if lag <= promptly {
-		return heldPart
+		return part
 	}
-	return max(int(heldPart*promptly/lag), leastPart)
+	return max(int(time.Duration(part)*promptly/lag), leastPart)
 }
 
 // goesOn notes how long somebody who was woken has waited for the machine.
@@ -161,16 +163,23 @@ func (h *Hub) end(w *waiter, reason why) {
 
 // Tick ends the waits whose time has come, of those who are held only as many as the instance keeps up with. The hub's
 // goroutine calls it; tests call it with a time of their own.
-func (h *Hub) Tick(now time.Time) {
-	part := h.part()
+func (h *Hub) Tick(now time.Time) { h.tickBehind(now, time.Duration(h.lag.Swap(0))) }
+
+func (h *Hub) tickBehind(now time.Time, lag time.Duration) {
+	messages, others := share(crowdPart, lag), share(heldPart, lag)
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.behind = lag > promptly
 	h.wheel.advance(now, func(w *waiter) {
+		part := &others
+		if w.isMessage {
+			part = &messages
+		}
 		switch {
 		case !w.held:
 			h.end(w, timedOut)
-		case part > 0 || h.wheel.tick >= w.until:
-			part--
+		case *part > 0 || h.wheel.tick >= w.until:
+			*part--
 			h.end(w, news)
 		default:
 			h.wheel.again(w)

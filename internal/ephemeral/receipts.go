@@ -106,9 +106,11 @@ func (x *Receipts) look(ctx context.Context, user User, roomID id.RoomID, receip
 				return err
 			}
 		}
-		if len(readings) > 0 {
-			have, err = r.ReceiptsOf(user.Num, []store.RoomNum{readings[0].Room})
+		if len(readings) == 0 {
+			_, err = joinedRoom(r, user, roomID)
+			return err
 		}
+		have, err = r.ReceiptsOf(user.Num, []store.RoomNum{readings[0].Room})
 		return err
 	})
 	return readings, have, err

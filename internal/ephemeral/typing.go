@@ -66,8 +66,8 @@ type typingRoom struct {
 	people []typist // by user ID
 	// digest is 0 until anybody is known to have typed; silence after that has one too.
 	digest uint32
-	// shown is the digest of those who are shown alone, 0 for nobody.
-	shown uint32
+	// visible is the digest of those who are shown alone, 0 for nobody.
+	visible uint32
 	// top is the newest mark of the room, also of those who are forgotten.
 	top uint64
 	// typed says that somebody has typed, perhaps before what is known of them.
@@ -253,12 +253,12 @@ func (x *typingRoom) seal() (changed bool) {
 		h.Write([]byte(user.String())) // never fails
 		h.Write([]byte{0})
 	}
-	before := x.shown
-	x.digest, x.shown = max(h.Sum32(), 1), 0
+	before := x.visible
+	x.digest, x.visible = max(h.Sum32(), 1), 0
 	if len(typing) > 0 {
-		x.shown = x.digest
+		x.visible = x.digest
 	}
-	return x.shown != before
+	return x.visible != before
 }
 
 // typing are those who are shown to type.

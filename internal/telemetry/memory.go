@@ -11,8 +11,7 @@ import (
 const (
 	// memoryEvery is how often unused memory is looked for.
 	memoryEvery = 5 * time.Second
-	// unusedBytes, and half of what is in use, may lie unused: less is not worth a collection. The runtime by itself collects
-	// when as much lies unused as is in use, so that a collection for this hardly comes on top of those.
+	// unusedBytes, and half of what is in use, may lie unused: less is not worth a collection.
 	unusedBytes = 16 << 20
 )
 
@@ -82,7 +81,7 @@ func readMemory() memory {
 }
 
 // worthReturning says whether there is much to give back, and it would not be asked for again soon: recent is what was
-// allocated since the last look.
+// allocated since the last look. Who allocates half of what is in use in that time is busy, however much lies unused.
 func (m memory) worthReturning(recent uint64) bool {
-	return m.unused > unusedBytes+m.live/2 && recent < m.unused/2
+	return m.unused > unusedBytes+m.live/2 && recent < min(m.unused, m.live)/2
 }
