@@ -238,7 +238,7 @@ func TestHeld_are_woken_as_the_machine_keeps_up(t *testing.T) {
 	const waiting = 60
 	var got []<-chan answer
 	for range waiting {
-		got = append(got, alice.wait())
+		got = append(got, alice.in(h).wait()) // another device
 	}
 	h.hub.AwaitWaiting(t, waiting)
 	bob.receipt(r, eventID, store.ReceiptRead, "")
