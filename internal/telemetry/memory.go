@@ -40,7 +40,7 @@ func ManageMemory(ctx context.Context) error {
 		case <-t.C:
 		}
 		now := readMemory()
-		if p := now.percent(); p != percent && !fixed {
+		if p := now.percent(now.allocated - last.allocated); p != percent && !fixed {
 			percent = p
 			debug.SetGCPercent(p)
 		}
@@ -52,9 +52,11 @@ func ManageMemory(ctx context.Context) error {
 	}
 }
 
-// percent is how much may be allocated between collections, in steps of 50 since each change stops the world for a moment.
-func (m memory) percent() int {
-	if m.live == 0 {
+// percent is how much may be allocated between collections: more than usual only if at least as much as is in use was allocated
+// since the last look, so that a collection would come every few seconds. It goes by steps of 50, since each change stops the
+// world for a moment.
+func (m memory) percent(recent uint64) int {
+	if m.live == 0 || recent < m.live {
 		return usualPercent
 	}
 	return max(usualPercent, min(mostPercent, int(spareBytes*100/m.live)/50*50))

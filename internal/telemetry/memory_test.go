@@ -26,8 +26,11 @@ func TestLittleInUseMayLeaveMoreUnused(t *testing.T) {
 	t.Parallel()
 	const mib = 1 << 20
 	for live, want := range map[uint64]int{0: 100, 4 * mib: 400, 256 * mib: 400, 400 * mib: 250, 1024 * mib: 100, 4096 * mib: 100} {
-		if got := (memory{live: live}).percent(); got != want {
+		if got := (memory{live: live}).percent(live); got != want {
 			t.Errorf("%d MiB in use: %d %%, want %d %%", live/mib, got, want)
+		}
+		if got := (memory{live: live}).percent(live / 2); got != 100 {
+			t.Errorf("%d MiB in use and little to do: %d %%", live/mib, got)
 		}
 	}
 }
