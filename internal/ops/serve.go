@@ -168,7 +168,7 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 		{"stream and transaction IDs", func(ctx context.Context) error { return s.store.Maintain(ctx, store.Retention{}) }},
 		{"claimed one-time keys", keys.Expire},
 	}}
-	srv.background = []func(context.Context) error{s.cluster.Run, srv.hub.Run, typing.Run, presence.Run, s.rooms.Run, chores.run, telemetry.ManageMemory}
+	srv.background = []func(context.Context) error{s.cluster.Run, srv.hub.Run, typing.Run, presence.Run, s.rooms.Run, chores.run, telemetry.ReturnMemory}
 	srv.background = append(srv.background, srv.busRuns()...)
 	api := clientapi.New(clientapi.Options{
 		ServerName:   cfg.ServerName,
