@@ -148,8 +148,9 @@ func (k *work) readCounts(entries []*entry, threads bool) error {
 	if err != nil {
 		return err
 	}
+	wanted := len(entries)
 	entries = k.h.withUncounted(k.req.UserNum, entries)
-	places, err := readPlaces(r, entries)
+	entries, places, err := readPlaces(r, entries, wanted)
 	if err != nil {
 		return err
 	}
@@ -186,8 +187,9 @@ func (h *Hub) withUncounted(num store.UserNum, entries []*entry) []*entry {
 	return entries
 }
 
-// readPlaces reads what of the rooms is not known yet.
-func readPlaces(r *store.Read, entries []*entry) ([]Place, error) {
+// readPlaces reads what of the rooms is not known yet. Of the entries that come after those which are wanted it leaves out the
+// ones that are newer than the snapshot.
+func readPlaces(r *store.Read, entries []*entry, wanted int) ([]*entry, []Place, error) {
 	places := make([]Place, 0, len(entries))
 	var unknown []store.RoomNum
 	for _, e := range entries {
@@ -197,20 +199,24 @@ func readPlaces(r *store.Read, entries []*entry) ([]Place, error) {
 	}
 	rows, err := r.RoomTotals(unknown)
 	if err != nil {
-		return nil, fmt.Errorf("read the totals of rooms: %w", err)
+		return nil, nil, fmt.Errorf("read the totals of rooms: %w", err)
 	}
-	for _, e := range entries {
+	kept := make([]*entry, 0, len(entries))
+	for i, e := range entries {
 		p := Place{Room: e.num, RoomID: e.id, Joined: e.joined, Slot: e.slotNow, Totals: e.totals, Members: e.summary.joined}
 		if e.slotNow == 0 {
 			row, ok := rows[e.num]
+			if !ok && i >= wanted {
+				continue
+			}
 			if !ok {
-				return nil, fmt.Errorf("read the totals of room number %d: %w", e.num, store.ErrNotFound)
+				return nil, nil, fmt.Errorf("read the totals of room number %d: %w", e.num, store.ErrNotFound)
 			}
 			p.Slot, p.Totals, p.Members = row.Slot, row.Totals, row.Joined
 		}
-		places = append(places, p)
+		kept, places = append(kept, e), append(places, p)
 	}
-	return places, nil
+	return kept, places, nil
 }
 
 // keepTallies keeps tallies that were read in a snapshot, unless the viewer has read on since.
