@@ -15,25 +15,28 @@ import (
 // loader reads events for one answer, or for the ring, in few queries: first all that is wanted is named, then what is not
 // in memory is read at once, and at last each event is made when it is asked for.
 type loader struct {
-	hub    *Hub
-	read   *store.Read
-	rules  map[store.RoomNum]*roomversion.Rules
-	rows   map[store.EventNum]store.SyncEvent // read, not made into events yet
-	made   map[store.EventNum]*timeline.Event // made ahead, without what they replaced
-	events map[store.EventNum]*timeline.Event
-	prev   map[store.EventNum]store.EventNum // what a state event replaced
-	wanted map[store.EventNum]struct{}
+	hub   *Hub
+	read  *store.Read
+	rules map[store.RoomNum]*roomversion.Rules
+	// strange are the rooms of rows whose version was not told.
+	strange map[store.RoomNum]struct{}
+	rows    map[store.EventNum]store.SyncEvent // read, not made into events yet
+	made    map[store.EventNum]*timeline.Event // made ahead, without what they replaced
+	events  map[store.EventNum]*timeline.Event
+	prev    map[store.EventNum]store.EventNum // what a state event replaced
+	wanted  map[store.EventNum]struct{}
 }
 
 func (h *Hub) loader(r *store.Read) *loader {
 	return &loader{
 		hub: h, read: r,
-		rules:  map[store.RoomNum]*roomversion.Rules{},
-		rows:   map[store.EventNum]store.SyncEvent{},
-		made:   map[store.EventNum]*timeline.Event{},
-		events: map[store.EventNum]*timeline.Event{},
-		prev:   map[store.EventNum]store.EventNum{},
-		wanted: map[store.EventNum]struct{}{},
+		rules:   map[store.RoomNum]*roomversion.Rules{},
+		strange: map[store.RoomNum]struct{}{},
+		rows:    map[store.EventNum]store.SyncEvent{},
+		made:    map[store.EventNum]*timeline.Event{},
+		events:  map[store.EventNum]*timeline.Event{},
+		prev:    map[store.EventNum]store.EventNum{},
+		wanted:  map[store.EventNum]struct{}{},
 	}
 }
 
@@ -63,6 +66,9 @@ func (l *loader) wantEvents(rows []store.SyncEvent) {
 			continue
 		}
 		l.rows[row.Num] = row
+		if _, told := l.rules[row.Room]; !told {
+			l.strange[row.Room] = struct{}{}
+		}
 		if row.RedactedBy != 0 {
 			l.want(row.RedactedBy)
 		}
@@ -119,11 +125,12 @@ func (l *loader) load() error {
 		}
 		l.wantEvents(rows)
 	}
-	for _, row := range l.rows {
-		if err := l.learn(row.Room); err != nil {
+	for num := range l.strange {
+		if err := l.learn(num); err != nil {
 			return err
 		}
 	}
+	clear(l.strange)
 	l.makeAhead()
 	return nil
 }

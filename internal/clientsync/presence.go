@@ -115,7 +115,7 @@ func presenceRows(ctx context.Context, q *Query) ([]store.Presence, error) {
 // presenceChanged are those who changed and whom the viewer may see: from memory, and from the store as far as memory does
 // not know.
 func presenceChanged(ctx context.Context, q *Query) ([]store.Presence, error) {
-	rows, ask, known := q.presence()
+	rows, ask, known := q.hub.presence(q.UserNum, q.Since, q.Upto)
 	if known && len(ask) == 0 {
 		return rows, nil
 	}
@@ -127,7 +127,7 @@ func presenceChanged(ctx context.Context, q *Query) ([]store.Presence, error) {
 		if ask, err = r.PresenceChanged(q.Since, q.Upto, presenceLook); err != nil {
 			return nil, err
 		}
-		ask = q.mayShare(ask)
+		ask = q.hub.mayShare(q.UserNum, ask)
 	}
 	if len(ask) == 0 {
 		return rows, nil
@@ -183,10 +183,10 @@ func (h *Hub) presence(viewer store.UserNum, after, upTo store.Position) (rows [
 			return steps < presenceLook
 		}
 		looked[x.User] = true
-		switch other := h.users[x.User]; {
-		case x.User == viewer, other != nil && !other.loading && u.meets(other):
+		switch meets, known := h.meets(u, x.User); {
+		case meets:
 			rows = append(rows, x.Presence)
-		case other != nil && !other.loading:
+		case known:
 		case x.rooms == nil, u.last[store.KindMembership] > r.pos: // in the latter case they may not have been in a room together
 			ask = append(ask, x.User)
 		case slices.ContainsFunc(x.rooms, func(num store.RoomNum) bool { j := u.find(num); return j != nil && j.room.small() }):
@@ -210,9 +210,19 @@ func (h *Hub) mayShare(viewer store.UserNum, users []store.UserNum) []store.User
 		return users
 	}
 	return slices.DeleteFunc(users, func(num store.UserNum) bool {
-		other := h.users[num]
-		return other != nil && !other.loading && other != u && !u.meets(other)
+		meets, known := h.meets(u, num)
+		return known && !meets
 	})
+}
+
+// meets says whether a user in memory shares a small room with another, or is the other; it is not known of one who is not in
+// memory. Called with the lock held.
+func (h *Hub) meets(u *user, num store.UserNum) (meets, known bool) {
+	other := h.users[num]
+	if other == nil || other.loading {
+		return false, false
+	}
+	return other == u || u.meets(other), true
 }
 
 // meets says whether two users have joined the same room, one that may be small enough for presence.

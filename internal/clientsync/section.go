@@ -33,10 +33,8 @@ type Query struct {
 	// Grew and Shrank are the rooms, of Rooms, which others joined or left after Since.
 	Grew, Shrank []Passage
 
-	read     func(context.Context) (*store.Read, error)
-	mayShare func([]store.UserNum) []store.UserNum // see Hub.mayShare
-	// presence is what memory knows of those whose presence changed; see Hub.presence.
-	presence func() (rows []store.Presence, ask []store.UserNum, known bool)
+	read func(context.Context) (*store.Read, error)
+	hub  *Hub
 }
 
 // Passage is a member who came into a room or went out of it.

@@ -262,10 +262,7 @@ func (k *work) initialQuery() {
 		k.query.Since = 0
 	}
 	k.query.read = k.open
-	k.query.mayShare = func(users []store.UserNum) []store.UserNum { return k.h.mayShare(k.req.UserNum, users) }
-	k.query.presence = func() ([]store.Presence, []store.UserNum, bool) {
-		return k.h.presence(k.req.UserNum, k.query.Since, k.query.Upto)
-	}
+	k.query.hub = k.h
 	k.query.Rooms = k.plan.joined
 }
 

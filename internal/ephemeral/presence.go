@@ -370,22 +370,15 @@ func (p *Presence) leftOver(ctx context.Context, unsure []store.UserNum, now tim
 		return nil, nil
 	}
 	var page, more []store.Presence
-	err = p.store.Read(ctx, func(r *store.Read) error {
-		for _, num := range unsure {
-			row, err := r.Presence(num)
-			if errors.Is(err, store.ErrNotFound) {
-				continue
-			}
-			if err != nil {
+	err = p.store.Read(ctx, func(r *store.Read) (err error) {
+		if len(unsure) > 0 {
+			if more, err = r.Presences(unsure); err != nil {
 				return err
 			}
-			more = append(more, row)
 		}
-		if !all {
-			return nil
+		if all {
+			page, err = r.Present(after, sweepPage)
 		}
-		var err error
-		page, err = r.Present(after, sweepPage)
 		return err
 	})
 	if err != nil {
