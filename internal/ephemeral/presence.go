@@ -23,8 +23,6 @@ const (
 	// seen at once.
 	transition = 10 * time.Second
 	burst      = 5
-	// activeStep is how stale the stored time of the last action may get.
-	activeStep = time.Minute
 	// maxStatus bounds a status message, in bytes.
 	maxStatus = 1_000
 	// sweepPage is how many users who were left online by an earlier run are
@@ -218,16 +216,6 @@ func (u *presentUser) spend(now time.Time) bool {
 	}
 	u.budget--
 	return true
-}
-
-// Active says that the user has done something: sent a message, say.
-func (p *Presence) Active(user store.UserNum) {
-	now := p.clock()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if u := p.users[user]; u != nil && now.Sub(u.active) > activeStep {
-		u.active = now
-	}
 }
 
 // Of gives a user's presence to somebody who may see it: who shares a room.

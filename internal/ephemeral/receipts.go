@@ -100,7 +100,7 @@ func (x *Receipts) look(ctx context.Context, user User, roomID id.RoomID, receip
 		for i := range receipts {
 			readings[i], err = r.Reading(user.Num, roomID.String(), receipts[i].EventID.String())
 			if errors.Is(err, store.ErrNotFound) || err == nil && readings[i].Membership != store.Join {
-				return mxerr.Forbidden("You are not in this room")
+				return errNotJoined
 			}
 			if err != nil {
 				return err

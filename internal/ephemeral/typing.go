@@ -119,6 +119,8 @@ func (t *Typing) Set(ctx context.Context, user User, roomID id.RoomID, typing bo
 	return nil
 }
 
+var errNotJoined = mxerr.Forbidden("You are not in this room")
+
 // joinedRoom gives the number of a room in which the user is.
 func joinedRoom(r *store.Read, user User, roomID id.RoomID) (store.RoomNum, error) {
 	num, err := r.RoomNum(roomID.String())
@@ -129,17 +131,9 @@ func joinedRoom(r *store.Read, user User, roomID id.RoomID) (store.RoomNum, erro
 		}
 	}
 	if err == nil || errors.Is(err, store.ErrNotFound) {
-		return 0, mxerr.Forbidden("You are not in this room")
+		return 0, errNotJoined
 	}
 	return 0, err
-}
-
-// Stopped says that a user no longer types in a room: they have sent what they
-// typed, or gone.
-func (t *Typing) Stopped(room store.RoomNum, user id.UserID) {
-	if t.set(room, user, false, 0, false) {
-		t.changed(room, false)
-	}
 }
 
 // set reports whether the list of the room has changed, and tells the other
