@@ -1,6 +1,7 @@
 package httpkit
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -17,23 +18,27 @@ import (
 )
 
 // A request that waits for long holds two buffers, two goroutines with their stacks, and itself, together some 25 KiB.
-// Parking takes its connection out of net/http, so that it holds one small struct instead and no goroutine, and gives the
-// connection back to the server once the request is answered, for the next request on it.
+// Parking takes its connection out of net/http, so that it holds two small structs instead and no goroutine. Once the request
+// is answered, the next like it on the connection is served where it is (bay.go), and any other is given back to net/http.
 
 // parking is the listener of a Server: it accepts new connections, and those that come back.
 type parking struct {
 	net.Listener
+	log      *slog.Logger
 	accepted chan accepted
 	returned chan net.Conn
-	closed   chan struct{} // nobody comes back any more
-	ended    chan struct{} // nothing more is accepted, and all that was has been handed on
-	dropped  chan struct{} // nobody takes what is accepted
-	start    func()        // begins to accept, once
-	end      func()        // closes closed, once
-	abandon  func()        // closes dropped, once
-	leaving  atomic.Bool   // every answer ends its connection
-	parked   sync.WaitGroup
-	watcher  *watcher // nil where connections can't be watched: nothing is parked then
+	closed   chan struct{}  // nobody comes back any more
+	ended    chan struct{}  // nothing more is accepted, and all that was has been handed on
+	dropped  chan struct{}  // nobody takes what is accepted
+	start    func()         // begins to accept, once
+	end      func()         // closes closed, once
+	abandon  func()         // closes dropped, once
+	leaving  atomic.Bool    // every answer ends its connection
+	parked   sync.WaitGroup // counts the bays in which there is a request
+	watcher  *watcher       // nil where connections can't be watched: nothing is parked then
+	over     atomic.Bool    // no bay may be without a request any more
+	handler  http.Handler
+	times    Times
 }
 
 type accepted struct {
@@ -41,8 +46,8 @@ type accepted struct {
 	err  error
 }
 
-func newParking(l net.Listener, log *slog.Logger) *parking {
-	p := &parking{Listener: l, accepted: make(chan accepted), returned: make(chan net.Conn), closed: make(chan struct{}),
+func newParking(l net.Listener, log *slog.Logger, times Times) *parking {
+	p := &parking{Listener: l, log: log, times: times, accepted: make(chan accepted), returned: make(chan net.Conn), closed: make(chan struct{}),
 		ended: make(chan struct{}), dropped: make(chan struct{})}
 	p.start = sync.OnceFunc(func() { go p.accept() })
 	p.end = sync.OnceFunc(func() { close(p.closed) })
@@ -50,6 +55,9 @@ func newParking(l net.Listener, log *slog.Logger) *parking {
 	var err error
 	if p.watcher, err = newWatcher(); err != nil {
 		log.Warn("requests that wait take more memory than they need: their connections can't be watched", "err", err)
+	}
+	if p.watcher != nil {
+		go p.closeIdleOnes()
 	}
 	return p
 }
@@ -113,7 +121,7 @@ type parkingKey struct{}
 type origin struct {
 	parking *parking
 	raw     syscall.RawConn // nil for a connection that can't be parked
-	waited  bool            // its last request waited for long
+	waited  bool            // its last request waited for long, or the next is cheap to park
 }
 
 // connContext notes where the requests of a connection come from.
@@ -131,27 +139,25 @@ func (p *parking) connContext(ctx context.Context, c net.Conn) context.Context {
 // waitedLong is how long a request was parked if it waited for long. A client that got news sooner may well get news again.
 const waitedLong = time.Second
 
-// Waited reports whether the last request on the connection of a request waited for long, as this one then will.
+// Waited reports whether a request had better be parked at once, should it have to wait: the last one on its connection waited
+// for long, as this one then will, or its connection is outside of net/http already.
 func Waited(r *http.Request) bool {
 	from, ok := r.Context().Value(parkingKey{}).(origin)
 	return ok && from.waited
 }
 
-// Parked is the connection of a request that waits outside of net/http.
+// Parked is a request that waits outside of net/http.
 type Parked struct {
-	conn    net.Conn
-	raw     syscall.RawConn
-	parking *parking
-	mux     *Mux
-	route   *route
-	since   time.Time
-	early   []byte // what the client has sent of its next request
-	closed  bool
+	bay   *bay
+	mux   *Mux
+	route *route
+	since time.Time
+	early []byte // what the client has sent of its next request
+	ended bool   // answered or closed
 
-	mu     sync.Mutex // guards all below; the watcher's may be taken under it
+	mu     sync.Mutex // guards all below; the bay's may be taken under it
 	resume func(here bool)
 	woken  bool
-	watch  uint64 // the watcher's name for the wait; after its end that of whoever ended it
 }
 
 // Park takes a request without a body out of net/http, and has serve go on with it: serve waits, and at last calls Answer,
@@ -179,8 +185,16 @@ func (p *Parked) guard(f func()) {
 
 func take(w http.ResponseWriter, r *http.Request) (*Parked, bool) {
 	x, ok := w.(*exchange)
+	if !ok {
+		return nil, false
+	}
+	if reply, ok := x.w.(*reply); ok {
+		reply.parked = true
+		x.status = http.StatusOK
+		return &Parked{bay: reply.bay, mux: x.mux, route: x.route, since: time.Now()}, true
+	}
 	from, isParkable := r.Context().Value(parkingKey{}).(origin)
-	if !ok || !isParkable || from.raw == nil || r.ProtoMajor != 1 || r.ProtoMinor != 1 || r.TLS != nil || r.Close || r.ContentLength != 0 ||
+	if !isParkable || from.raw == nil || r.ProtoMajor != 1 || r.ProtoMinor != 1 || r.TLS != nil || r.Close || r.ContentLength != 0 ||
 		r.Method != http.MethodGet {
 		return nil, false
 	}
@@ -195,7 +209,7 @@ func take(w http.ResponseWriter, r *http.Request) (*Parked, bool) {
 	if again != nil {
 		conn = again.Conn
 	}
-	parked := &Parked{conn: conn, raw: from.raw, parking: p, mux: x.mux, route: x.route, since: time.Now()}
+	parked := &Parked{bay: newBay(p, conn, from.raw, r.URL.Path), mux: x.mux, route: x.route, since: time.Now()}
 	if again != nil {
 		parked.early = again.early
 	}
@@ -228,34 +242,34 @@ func (m *Mux) parkedHead() string {
 func (p *Parked) Wait(resume func(here bool)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.woken && len(p.early) == 0 {
-		p.resume = resume
-		if p.watch = p.parking.watcher.add(p); p.watch != 0 {
-			return
-		}
-		p.resume = nil
+	if p.woken || len(p.early) > 0 {
+		p.woken = false
+		go p.guard(func() { resume(true) })
+		return
 	}
-	p.woken = false
-	go p.guard(func() { resume(true) })
+	p.resume = resume
+	if !p.bay.goOn(waits, p) {
+		go p.stirred()
+	}
 }
 
 // Wake ends Wait, now or when it is called. It does not block.
 func (p *Parked) Wake() {
 	if resume := p.end(true); resume != nil {
-		go p.guard(func() {
-			p.parking.watcher.remove(p) // not before: whoever wakes many holds a lock
-			resume(true)
-		})
+		go p.guard(func() { resume(true) })
 	}
 }
 
 // end ends the wait, if there is one that nobody has ended; if not, and wake is set, it ends the next. Whoever gets resume
-// takes the connection from the watcher, and calls it.
+// calls it.
 func (p *Parked) end(wake bool) (resume func(here bool)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	resume, p.resume = p.resume, nil
 	p.woken = p.woken || wake && resume == nil
+	if resume != nil {
+		p.bay.wakes()
+	}
 	return resume
 }
 
@@ -265,10 +279,14 @@ func (p *Parked) stirred() {
 	if resume == nil {
 		return
 	}
-	go p.guard(func() {
-		p.parking.watcher.remove(p)
-		sent, open := p.parking.watcher.read(p)
-		p.early = sent
+	p.guard(func() {
+		var b [256]byte
+		n, open := p.bay.read(b[:])
+		if n == 0 && open {
+			p.Wait(resume) // it was about what was read before
+			return
+		}
+		p.early = bytes.Clone(b[:n])
 		resume(open)
 	})
 }
@@ -279,7 +297,7 @@ func (p *Parked) Answer(body []byte) error { return p.write(http.StatusOK, "", b
 
 // write writes an answer. extra are lines of its head.
 func (p *Parked) write(status int, extra string, body []byte) error {
-	isLast := p.parking.leaving.Load()
+	isLast := p.bay.parking.leaving.Load()
 	head := make([]byte, 0, len(p.mux.parked)+len(extra)+128)
 	head = append(head, "HTTP/1.1 "...)
 	head = strconv.AppendInt(head, int64(status), 10)
@@ -296,37 +314,17 @@ func (p *Parked) write(status int, extra string, body []byte) error {
 	head = append(head, "\r\nDate: "...)
 	head = time.Now().UTC().AppendFormat(head, http.TimeFormat)
 	head = append(head, "\r\n\r\n"...)
-	pieces := net.Buffers{head}
-	for len(body) > answerPiece {
-		pieces = append(pieces, body[:answerPiece])
-		body = body[answerPiece:]
-	}
-	pieces = append(pieces, body)
-	for len(pieces) > 0 {
-		// The time limit is that of a piece, as for answers that are not parked.
-		err := p.conn.SetWriteDeadline(time.Now().Add(p.mux.times.Answer))
-		next := pieces[:min(2, len(pieces))]
-		pieces = pieces[len(next):]
-		if err == nil {
-			_, err = next.WriteTo(unwrapped(p.conn))
-		}
-		if err != nil {
-			p.Close()
-			return err
-		}
-	}
-	if isLast || p.conn.SetDeadline(time.Time{}) != nil {
+	if err := p.bay.write(p.mux.times.Answer, head, body); err != nil {
 		p.Close()
+		return err
+	}
+	p.ended = true
+	if isLast {
+		p.bay.close()
 		return nil
 	}
-	p.closed = true // for this request
-	defer p.parking.parked.Done()
-	back := &comeback{Conn: p.conn, times: &p.mux.times, early: p.early, idle: len(p.early) == 0, waited: time.Since(p.since) >= waitedLong}
-	select {
-	case p.parking.returned <- back:
-	case <-p.parking.closed:
-		return p.conn.Close()
-	}
+	p.bay.waited = time.Since(p.since) >= waitedLong
+	p.bay.rest(p.early)
 	return nil
 }
 
@@ -376,6 +374,14 @@ func (c *comeback) ReadFrom(r io.Reader) (int64, error) {
 	return io.Copy(struct{ io.Writer }{c.Conn}, r)
 }
 
+// CloseWrite ends what is written, by which net/http has a client read the last answer before the connection is closed.
+func (c *comeback) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
 // unwrapped is a connection as net knows it: to watch it, and to write several pieces at once.
 func unwrapped(c net.Conn) net.Conn {
 	switch c := c.(type) {
@@ -410,10 +416,9 @@ func (p *Parked) Fail(err error) {
 
 // Close closes the connection without an answer.
 func (p *Parked) Close() {
-	if !p.closed {
-		p.closed = true
-		_ = p.conn.Close() // whether it was open makes no difference
-		p.parking.parked.Done()
+	if !p.ended {
+		p.ended = true
+		p.bay.close()
 	}
 }
 

@@ -96,7 +96,7 @@ func NewServer(l net.Listener, h http.Handler, t *tls.Config, log *slog.Logger) 
 func newServer(l net.Listener, h http.Handler, t *tls.Config, log *slog.Logger, times Times) *Server {
 	open := make(chan struct{}, MaxConnections)
 	s := &Server{
-		listener: newParking(&boundedListener{Listener: l, free: open, closed: make(chan struct{})}, log),
+		listener: newParking(&boundedListener{Listener: l, free: open, closed: make(chan struct{})}, log, times),
 		open:     open,
 		unused:   map[net.Conn]struct{}{},
 	}
@@ -112,6 +112,7 @@ func newServer(l net.Listener, h http.Handler, t *tls.Config, log *slog.Logger, 
 		// OPTIONS * is answered as any other request.
 		DisableGeneralOptionsHandler: true,
 	}
+	s.listener.handler = s.http.Handler
 	return s
 }
 
@@ -219,6 +220,7 @@ func (s *Server) Drain(ctx context.Context) error {
 		closing = nil // drained before
 	}
 	s.settle(ctx) // from the next line on net/http drops requests that it has just read
+	s.listener.closeIdle()
 	err := s.http.Shutdown(ctx)
 	if err == nil {
 		err = s.listener.wait(ctx)

@@ -1,10 +1,11 @@
 package httpkit
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 )
@@ -16,9 +17,9 @@ type watcher struct {
 	raw  syscall.RawConn // of file
 	fd   int
 
-	mu      sync.Mutex // guards all below; nothing is taken after it
-	last    uint64
-	waiting map[uint64]*Parked // by a number that is never used again, as that of a connection is
+	mu   sync.Mutex // guards all below; nothing is taken after it
+	last uint64
+	bays map[uint64]*bay // by a number that is never used again, as that of a connection is
 }
 
 func newWatcher() (*watcher, error) {
@@ -29,7 +30,7 @@ func newWatcher() (*watcher, error) {
 	if err := syscall.SetNonblock(fd, true); err != nil {
 		return nil, errors.Join(fmt.Errorf("watch an epoll instance: %w", err), syscall.Close(fd))
 	}
-	w := &watcher{file: os.NewFile(uintptr(fd), "epoll"), fd: fd, waiting: map[uint64]*Parked{}}
+	w := &watcher{file: os.NewFile(uintptr(fd), "epoll"), fd: fd, bays: map[uint64]*bay{}}
 	if w.raw, err = w.file.SyscallConn(); err != nil {
 		return nil, errors.Join(fmt.Errorf("watch an epoll instance: %w", err), w.file.Close())
 	}
@@ -37,7 +38,7 @@ func newWatcher() (*watcher, error) {
 	return w, nil
 }
 
-// run wakes those whose clients did something, until close.
+// run tells bays that their clients did something, until close.
 func (w *watcher) run() {
 	var events [128]syscall.EpollEvent
 	for {
@@ -52,60 +53,57 @@ func (w *watcher) run() {
 		}
 		for _, e := range events[:n] {
 			w.mu.Lock()
-			p := w.waiting[uint64(uint32(e.Fd))|uint64(uint32(e.Pad))<<32]
+			b := w.bays[uint64(uint32(e.Fd))|uint64(uint32(e.Pad))<<32]
 			w.mu.Unlock()
-			if p != nil {
-				p.stirred()
+			if b != nil {
+				b.stirred()
 			}
 		}
 	}
 }
 
-// add watches a connection, until something happens on it or remove. It returns 0 if it can't.
-func (w *watcher) add(p *Parked) uint64 {
+// edge has each thing that a client does told once, whether anybody reads it or not: then nothing has to be said to the kernel
+// when a connection begins and ends to be watched.
+const edge = 1 << 31 // EPOLLET, which syscall has as a negative number
+
+// add watches a connection, until remove or forget. It returns 0 if it can't.
+func (w *watcher) add(b *bay) uint64 {
 	w.mu.Lock()
 	w.last++
 	number := w.last
-	w.waiting[number] = p
+	w.bays[number] = b
 	w.mu.Unlock()
-	e := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLRDHUP | syscall.EPOLLONESHOT, Fd: int32(number), Pad: int32(number >> 32)}
+	e := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLRDHUP | edge, Fd: int32(number), Pad: int32(number >> 32)}
 	var failed error
-	err := p.raw.Control(func(fd uintptr) { failed = syscall.EpollCtl(w.fd, syscall.EPOLL_CTL_ADD, int(fd), &e) })
+	err := b.raw.Control(func(fd uintptr) { failed = syscall.EpollCtl(w.fd, syscall.EPOLL_CTL_ADD, int(fd), &e) })
 	if err != nil || failed != nil {
-		w.forget(number)
+		w.drop(number)
 		return 0
 	}
 	return number
 }
 
-// read reads from a connection on which something happened, without waiting: nothing and false if the client has gone.
-func (w *watcher) read(p *Parked) (sent []byte, open bool) {
-	var b [256]byte
-	n, failed := 0, error(nil)
-	err := p.raw.Read(func(fd uintptr) bool {
-		n, failed = syscall.Read(int(fd), b[:])
-		return true
-	})
-	switch {
-	case err == nil && n > 0:
-		return bytes.Clone(b[:n]), true
-	case err == nil && (failed == syscall.EAGAIN || failed == syscall.EINTR):
-		return nil, true
-	}
-	return nil, false
-}
-
 // remove ends what add began.
-func (w *watcher) remove(p *Parked) {
-	w.forget(p.watch)
+func (w *watcher) remove(b *bay) {
+	w.forget(b)
 	// An error means that the connection is closed, which removed it.
-	_ = p.raw.Control(func(fd uintptr) { _ = syscall.EpollCtl(w.fd, syscall.EPOLL_CTL_DEL, int(fd), nil) })
+	_ = b.raw.Control(func(fd uintptr) { _ = syscall.EpollCtl(w.fd, syscall.EPOLL_CTL_DEL, int(fd), nil) })
 }
 
-func (w *watcher) forget(number uint64) {
+// forget is remove for a connection that is closed then.
+func (w *watcher) forget(b *bay) { w.drop(b.number) }
+
+func (w *watcher) drop(number uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.waiting, number)
+	delete(w.bays, number)
+}
+
+// all are the bays that are watched.
+func (w *watcher) all() []*bay {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Collect(maps.Values(w.bays))
 }
 
 // close ends it. Nothing may be watched any more.

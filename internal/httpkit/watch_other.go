@@ -8,7 +8,8 @@ type watcher struct{}
 
 func newWatcher() (*watcher, error) { return nil, nil }
 
-func (*watcher) add(*Parked) uint64          { return 0 }
-func (*watcher) read(*Parked) ([]byte, bool) { return nil, false }
-func (*watcher) remove(*Parked)              {}
-func (*watcher) close()                      {}
+func (*watcher) add(*bay) uint64 { return 0 }
+func (*watcher) remove(*bay)     {}
+func (*watcher) forget(*bay)     {}
+func (*watcher) all() []*bay     { return nil }
+func (*watcher) close()          {}

@@ -1,0 +1,322 @@
+package httpkit
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"stoa/matrix/mxerr"
+)
+
+// yard is a server whose /it parks if the query says so, and does what else it says.
+type yard struct {
+	t      *testing.T
+	server *Server
+	ended  chan error
+}
+
+func newYard(t *testing.T, times Times) *yard {
+	t.Helper()
+	y := &yard{t: t, ended: make(chan error, 1)}
+	mux, err := NewMux(Options{Instance: "here"}, []Route{
+		{Method: "GET", Pattern: "/it", Handler: http.HandlerFunc(y.it)},
+		{Method: "POST", Pattern: "/it", Handler: Adapt(func(r *http.Request) (Raw, error) { return io.ReadAll(r.Body) })},
+		{Method: "GET", Pattern: "/it/{more}", Handler: Adapt(func(r *http.Request) (Raw, error) { return Raw(`"more"`), nil })},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	y.server = newServer(l, mux, nil, slog.New(slog.DiscardHandler), times)
+	go func() { y.ended <- y.server.Serve() }()
+	return y
+}
+
+func (y *yard) it(w http.ResponseWriter, r *http.Request) {
+	switch r.URL.Query().Get("do") {
+	case "park":
+		if !Park(w, r, func(line *Parked) { _ = line.Answer([]byte(`"parked"`)) }) { // the test sees what arrives
+			y.t.Error("could not park")
+		}
+	case "long":
+		w.Header()["Content-Length"] = []string{"786449"}
+		_, _ = io.WriteString(w, long) // as above
+	case "pieces":
+		w.Header().Set("Content-Type", "text/plain")
+		for range 3 {
+			_, _ = io.WriteString(w, "piece ") // as above
+		}
+	case "status":
+		w.WriteHeader(http.StatusTeapot)
+	case "fail":
+		Fail(w, r, mxerr.Forbidden("You shall not"))
+	case "fault":
+		Fail(w, r, errors.New("secret"))
+	case "panic":
+		panic("on purpose")
+	case "late panic":
+		_, _ = io.WriteString(w, "half an ans") // as above
+		panic("on purpose")
+	default:
+		_, _ = io.WriteString(w, r.Host+r.URL.String()+r.Header.Get("X-Some")) // as above
+	}
+}
+
+func (y *yard) drain() {
+	y.t.Helper()
+	ctx, cancel := context.WithTimeout(y.t.Context(), 10*time.Second)
+	defer cancel()
+	if err := errors.Join(y.server.Drain(ctx), <-y.ended); err != nil {
+		y.t.Error(err)
+	}
+}
+
+func (y *yard) dial() (net.Conn, *bufio.Reader) {
+	y.t.Helper()
+	c, err := net.Dial("tcp", y.server.Addr().String())
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	y.t.Cleanup(func() { _ = c.Close() })
+	return c, bufio.NewReader(c)
+}
+
+const parkingRequest = "GET /it?do=park HTTP/1.1\r\nHost: x\r\n\r\n"
+
+// park parks a request and has it answered, so that the connection is in a bay.
+func (y *yard) park(c net.Conn, r *bufio.Reader) {
+	y.t.Helper()
+	if _, err := io.WriteString(c, parkingRequest); err != nil {
+		y.t.Fatal(err)
+	}
+	if got := answerText(r); !strings.HasSuffix(got, `"parked"`) {
+		y.t.Fatalf("got %q", got)
+	}
+}
+
+// answerText is an answer, to a GET if nothing is said, without what differs from one to the next.
+func answerText(r *bufio.Reader, to ...*http.Request) string {
+	res, err := http.ReadResponse(r, append(to, nil)[0])
+	if err != nil {
+		return "no answer"
+	}
+	body, err := io.ReadAll(res.Body)
+	for _, name := range []string{"Date", "X-Request-Id"} {
+		if res.Header.Get(name) != "" {
+			res.Header.Set(name, "x")
+		}
+	}
+	var text bytes.Buffer
+	text.WriteString(res.Proto + " " + res.Status + "\r\n")
+	_ = res.Header.Write(&text) // a buffer takes everything
+	if i := bytes.Index(body, []byte("here-")); i >= 0 {
+		body = body[:i] // the name of a fault
+	}
+	text.Write(body)
+	if err != nil {
+		text.WriteString(" and then an error")
+	}
+	if res.Close {
+		text.WriteString(" and the end")
+	}
+	return text.String()
+}
+
+// A request on a connection that was parked is answered as on a new one, whoever serves it.
+func TestBayAnswers(t *testing.T) {
+	t.Parallel()
+	y := newYard(t, DefaultTimes)
+	get := func(target, more string) string { return "GET " + target + " HTTP/1.1\r\nHost: x\r\n" + more + "\r\n" }
+	for name, test := range map[string]struct {
+		request string
+		here    bool // served in the bay
+	}{
+		"the same again":           {parkingRequest, true},
+		"another query":            {get("/it?a=b", "X-Some: thing\r\n"), true},
+		"no query":                 {get("/it", ""), true},
+		"kept alive":               {get("/it", "Connection: Keep-Alive\r\nAccept: */*\r\n"), true},
+		"a long answer":            {get("/it?do=long", ""), true},
+		"an answer in pieces":      {get("/it?do=pieces", ""), true},
+		"a status":                 {get("/it?do=status", ""), true},
+		"a failure":                {get("/it?do=fail", ""), true},
+		"a fault":                  {get("/it?do=fault", ""), true},
+		"a panic":                  {get("/it?do=panic", ""), true},
+		"a bad query":              {get("/it?a=%zz", ""), true},
+		"another path":             {get("/it/more", ""), false},
+		"a longer path":            {get("/items", ""), false},
+		"a written-out path":       {get("/%69t", ""), false},
+		"another method":           {"POST /it HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\ntrue", false},
+		"a request for its head":   {"HEAD /it HTTP/1.1\r\nHost: x\r\n\r\n", false},
+		"no such method":           {"get /it HTTP/1.1\r\nHost: x\r\n\r\n", false},
+		"a body":                   {get("/it", "Content-Length: 2\r\n") + "{}", false},
+		"a body to come":           {get("/it", "Content-Length: 0\r\n"), false},
+		"a body in chunks":         {get("/it", "transfer-encoding: chunked\r\n") + "2\r\n{}\r\n0\r\n\r\n", false},
+		"two lengths":              {get("/it", "Content-Length: 0\r\nContent-Length: 2\r\n"), false},
+		"an expectation":           {get("/it", "Expect: 100-continue\r\n"), false},
+		"an upgrade":               {get("/it", "Connection: upgrade\r\nUpgrade: h2c\r\n"), false},
+		"the last":                 {get("/it", "Connection: close\r\n"), false},
+		"an old version":           {"GET /it HTTP/1.0\r\nHost: x\r\n\r\n", false},
+		"no version":               {"GET /it\r\nHost: x\r\n\r\n", false},
+		"a new version":            {"GET /it HTTP/2.0\r\nHost: x\r\n\r\n", false},
+		"a whole address":          {get("http://x/it", ""), false},
+		"a space in the path":      {get("/it a", ""), false},
+		"a control character":      {get("/it?\x01", ""), false},
+		"no host":                  {"GET /it HTTP/1.1\r\n\r\n", false},
+		"two hosts":                {get("/it", "Host: y\r\n"), false},
+		"an odd host":              {"GET /it HTTP/1.1\r\nHost: x/y\r\n\r\n", false},
+		"an empty host":            {"GET /it HTTP/1.1\r\nHost:\r\n\r\n", false},
+		"a line that goes on":      {get("/it", "X-Some: a\r\n b\r\n"), false},
+		"a line without a colon":   {get("/it", "X-Some\r\n"), false},
+		"a space before the colon": {get("/it", "X-Some : a\r\n"), false},
+		"a name that is none":      {get("/it", "X(Some): a\r\n"), false},
+		"no name":                  {get("/it", ": a\r\n"), false},
+		"a NUL":                    {get("/it", "X-Some: \x00\r\n"), false},
+		"another letter":           {get("/it", "X-Some: ä\r\n"), false},
+		"lines that end early":     {"GET /it HTTP/1.1\nHost: x\n\n", false},
+		"half a line end":          {get("/it", "X-Some: a\nX-Other: b\r\n"), false},
+		"a long header":            {get("/it", "X-Some: "+strings.Repeat("a", maxHere)+"\r\n"), false},
+		"too long a header":        {get("/it", "X-Some: "+strings.Repeat("a", 2*maxHeader)+"\r\n"), false},
+		"nothing known":            {"\x16\x03\x01\r\n\r\n", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if o := openings.Get().(*opening); len(test.request) <= maxHere {
+				if got := o.request([]byte(test.request), "/it") != nil; got != test.here {
+					t.Errorf("served in the bay: %v", got)
+				}
+			}
+			c, r := y.dial()
+			if _, err := io.WriteString(c, test.request); err != nil {
+				t.Fatal(err)
+			}
+			var to *http.Request
+			if strings.HasPrefix(test.request, "HEAD") {
+				to = &http.Request{Method: http.MethodHead}
+			}
+			want := answerText(r, to)
+			c, r = y.dial()
+			for range 3 {
+				y.park(c, r)
+			}
+			if _, err := io.WriteString(c, test.request); err != nil {
+				t.Fatal(err)
+			}
+			if got := answerText(r, to); got != want {
+				t.Errorf("got\n%.1000s\n\nand on a new connection\n%.1000s", got, want)
+			} else if test.here {
+				y.park(c, r) // the connection goes on
+			}
+		})
+	}
+}
+
+func TestBay(t *testing.T) {
+	t.Parallel()
+	t.Run("who asks the same again does not leave it", func(t *testing.T) {
+		t.Parallel()
+		p := newLot(t)
+		c, r := p.dial()
+		var first *bay
+		for i := range 5 {
+			p.ask(c, "/park")
+			line := <-p.parked
+			line.Wake()
+			p.want(r, `"later"`)
+			if i == 0 {
+				first = line.bay
+			} else if line.bay != first {
+				t.Error("it is in another bay")
+			}
+		}
+		p.ask(c, "/now")
+		p.want(r, `"now"`)
+		if n := len(p.server.listener.watcher.all()); n != 0 {
+			t.Errorf("%d bays are left", n)
+		}
+		_ = c.Close()
+		p.drain()
+	})
+	t.Run("half an answer closes the connection", func(t *testing.T) {
+		t.Parallel()
+		y := newYard(t, DefaultTimes)
+		c, r := y.dial()
+		y.park(c, r)
+		if _, err := io.WriteString(c, "GET /it?do=late+panic HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if got := answerText(r); got != "no answer" {
+			t.Errorf("got %q", got)
+		}
+		y.drain()
+	})
+	t.Run("an idle connection is closed in time", func(t *testing.T) {
+		t.Parallel()
+		y := newYard(t, Times{Header: 100 * time.Millisecond, Body: time.Hour, Answer: time.Hour, Idle: 300 * time.Millisecond})
+		c, r := y.dial()
+		for range 3 {
+			y.park(c, r)
+		}
+		began := time.Now()
+		if _, err := r.ReadByte(); err != io.EOF || time.Since(began) < 200*time.Millisecond {
+			t.Errorf("got %v after %v", err, time.Since(began))
+		}
+		y.drain()
+	})
+	t.Run("a drain closes idle connections, and those that ask meanwhile after their answers", func(t *testing.T) {
+		t.Parallel()
+		y := newYard(t, DefaultTimes)
+		var idle, asking []*bufio.Reader
+		var conns []net.Conn
+		for i := range 20 {
+			c, r := y.dial()
+			y.park(c, r)
+			if i%2 == 0 {
+				idle = append(idle, r)
+			} else {
+				asking, conns = append(asking, r), append(conns, c)
+			}
+		}
+		y.server.WindDown()
+		for i, c := range conns {
+			if _, err := io.WriteString(c, "GET /it HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			if got := answerText(asking[i]); !strings.HasSuffix(got, "x/it and the end") {
+				t.Errorf("got %q", got)
+			}
+		}
+		y.drain()
+		for _, r := range append(idle, asking...) {
+			if _, err := r.ReadByte(); err != io.EOF {
+				t.Error(err)
+			}
+		}
+	})
+	t.Run("clients that go away leave nothing behind", func(t *testing.T) {
+		t.Parallel()
+		y := newYard(t, DefaultTimes)
+		for range 200 {
+			c, r := y.dial()
+			y.park(c, r)
+			if _, err := io.WriteString(c, parkingRequest); err != nil {
+				t.Fatal(err)
+			}
+			_ = c.Close()
+		}
+		y.drain() // waits for ever if a request is not ended, panics if one is twice
+		if n := len(y.server.listener.watcher.all()); n != 0 {
+			t.Errorf("%d bays are left", n)
+		}
+	})
+}
