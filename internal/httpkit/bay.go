@@ -3,7 +3,6 @@ package httpkit
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"net"
 	"net/http"
 	"runtime/debug"
@@ -21,15 +20,14 @@ type bay struct {
 	conn    net.Conn
 	raw     syscall.RawConn
 	parking *parking
-	path    string          // of the requests that are served here
-	origin  context.Context // of requests
-	number  uint64          // the watcher's name for it, 0 = it can't be watched
-	waited  bool            // the last request waited for long; for whoever goes on with it
+	path    string // of the requests that are served here
+	number  uint64 // the watcher's name for it, 0 = it can't be watched
+	waited  bool   // the last request waited for long; for whoever goes on with it
 
 	mu       sync.Mutex // guards all below; nothing is taken after it
 	state    bayState
-	waiter   *Parked // in state waits
 	hasNews  bool    // the client did something since what it sent was read
+	waiter   *Parked // in state waits
 	restedAt time.Time
 }
 
@@ -42,11 +40,10 @@ const (
 	rests                 // the next request
 )
 
-// newBay makes a bay for a connection with a request, which parked counts already. One that can't be watched is left to
+// newBay makes a bay for a connection with a request, which parking.parked counts already. One that can't be watched is left to
 // net/http again after its answer, and who waits on it learns only then that its client has gone.
 func newBay(p *parking, c net.Conn, raw syscall.RawConn, path string) *bay {
 	b := &bay{conn: c, raw: raw, parking: p, path: path}
-	b.origin = context.WithValue(context.Background(), parkingKey{}, origin{parking: p, raw: raw, waited: true})
 	b.number = p.watcher.add(b)
 	return b
 }
@@ -251,7 +248,7 @@ func (b *bay) serve() {
 		return
 	}
 	openings.Put(o)
-	r = r.WithContext(b.origin)
+	r = r.WithContext(b.parking.inBay)
 	r.RemoteAddr = b.conn.RemoteAddr().String()
 	answer := reply{bay: b, header: make(http.Header, 8)}
 	ok := b.handle(&answer, r)

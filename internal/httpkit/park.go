@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -27,16 +28,17 @@ type parking struct {
 	log      *slog.Logger
 	accepted chan accepted
 	returned chan net.Conn
-	closed   chan struct{}  // nobody comes back any more
-	ended    chan struct{}  // nothing more is accepted, and all that was has been handed on
-	dropped  chan struct{}  // nobody takes what is accepted
-	start    func()         // begins to accept, once
-	end      func()         // closes closed, once
-	abandon  func()         // closes dropped, once
-	leaving  atomic.Bool    // every answer ends its connection
-	parked   sync.WaitGroup // counts the bays in which there is a request
-	watcher  *watcher       // nil where connections can't be watched: nothing is parked then
-	over     atomic.Bool    // no bay may be without a request any more
+	closed   chan struct{}   // nobody comes back any more
+	ended    chan struct{}   // nothing more is accepted, and all that was has been handed on
+	dropped  chan struct{}   // nobody takes what is accepted
+	start    func()          // begins to accept, once
+	end      func()          // closes closed, once
+	abandon  func()          // closes dropped, once
+	leaving  atomic.Bool     // every answer ends its connection
+	parked   sync.WaitGroup  // counts the bays in which there is a request
+	watcher  *watcher        // nil where connections can't be watched: nothing is parked then
+	over     atomic.Bool     // no bay may be without a request any more
+	inBay    context.Context // of requests that are served in bays
 	handler  http.Handler
 	times    Times
 }
@@ -49,6 +51,7 @@ type accepted struct {
 func newParking(l net.Listener, log *slog.Logger, times Times) *parking {
 	p := &parking{Listener: l, log: log, times: times, accepted: make(chan accepted), returned: make(chan net.Conn), closed: make(chan struct{}),
 		ended: make(chan struct{}), dropped: make(chan struct{})}
+	p.inBay = context.WithValue(context.Background(), parkingKey{}, origin{waited: true})
 	p.start = sync.OnceFunc(func() { go p.accept() })
 	p.end = sync.OnceFunc(func() { close(p.closed) })
 	p.abandon = sync.OnceFunc(func() { close(p.dropped) })
@@ -209,7 +212,11 @@ func take(w http.ResponseWriter, r *http.Request) (*Parked, bool) {
 	if again != nil {
 		conn = again.Conn
 	}
-	parked := &Parked{bay: newBay(p, conn, from.raw, r.URL.Path), mux: x.mux, route: x.route, since: time.Now()}
+	path := x.route.Pattern // mostly; what is kept of a request keeps its first line
+	if r.URL.Path != path {
+		path = strings.Clone(r.URL.Path)
+	}
+	parked := &Parked{bay: newBay(p, conn, from.raw, path), mux: x.mux, route: x.route, since: time.Now()}
 	if again != nil {
 		parked.early = again.early
 	}

@@ -31,7 +31,7 @@ func (l *load) takeAway(t *Tally, p *Place) error {
 	return l.evaluate(t, p)
 }
 
-func (p *part) any() bool { return !p.now.Minus(p.base).IsZero() || len(p.raised) > 0 }
+func (p *part) any() bool { return !p.now.Minus(p.base).IsZero() || p.special != nil && len(p.special.raised) > 0 }
 
 func (t *Tally) anyThread() bool {
 	for _, p := range t.threads {
@@ -106,9 +106,9 @@ func (l *load) dropNewest(t *Tally, num store.RoomNum, slot store.Slot) error {
 	if slot <= t.read {
 		t.main.base = t.main.now
 	}
-	t.main.raised = nil
+	t.main.special = nil
 	for root, p := range t.threads {
-		p.raised = nil
+		p.special = nil
 		if p.now, err = l.threadTotals(num, root, max(slot, l.marks[num].of(root))); err != nil {
 			return err
 		}
@@ -153,7 +153,7 @@ func (l *load) judge(t *Tally, p *Place, past *past, e *store.Event, root string
 		}
 		return powers.User(pdu.Sender()) >= powers.Notification(key)
 	}}
-	member := pushrule.Member{UserID: t.userID.String(), DisplayName: past.name(e.Place.Slot)}
-	part.plus.Add(t.counter.Judge(member, pushrule.NewEvent(pushrule.FieldsOf(pdu), facts)), 1)
+	member := pushrule.Member{UserID: t.member.id.String(), DisplayName: past.name(e.Place.Slot)}
+	part.specially().plus.Add(t.counter.Judge(member, pushrule.NewEvent(pushrule.FieldsOf(pdu), facts)), 1)
 	return fault
 }

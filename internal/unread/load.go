@@ -6,7 +6,6 @@ import (
 
 	"stoa/internal/room"
 	"stoa/internal/store"
-	"stoa/matrix/id"
 	"stoa/matrix/pushrule"
 )
 
@@ -14,8 +13,7 @@ import (
 type load struct {
 	c      *Counter
 	r      *store.Read
-	user   store.UserNum
-	userID id.UserID
+	member *member
 	places []Place
 	marks  map[store.RoomNum]*marks
 }
@@ -37,7 +35,7 @@ func (l *load) readMarks() error {
 		nums[i] = p.Room
 		l.marks[p.Room] = &marks{all: p.Joined}
 	}
-	receipts, err := l.r.ReceiptsOf(l.user, nums)
+	receipts, err := l.r.ReceiptsOf(l.member.num, nums)
 	if err != nil {
 		return fmt.Errorf("read receipts: %w", err)
 	}
@@ -56,7 +54,7 @@ func (l *load) readMarks() error {
 			m.thread(x.Thread, slot)
 		}
 	}
-	own, err := l.r.OwnEvents(l.user, nums)
+	own, err := l.r.OwnEvents(l.member.num, nums)
 	if err != nil {
 		return fmt.Errorf("read own events: %w", err)
 	}
@@ -87,7 +85,7 @@ func (m *marks) of(root string) store.Slot { return max(m.all, m.threads[root]) 
 // begin makes a tally that has not read any totals yet.
 func (l *load) begin(p *Place, rules *pushrule.Rules) *Tally {
 	m := l.marks[p.Room]
-	return &Tally{user: l.user, userID: l.userID, counter: rules.In(p.RoomID), slot: p.Slot, seen: m.all, read: m.main}
+	return &Tally{member: l.member, counter: rules.In(p.RoomID), slot: p.Slot, seen: m.all, read: m.main}
 }
 
 // readTotals fills in the totals of what is read and of what there is.
@@ -181,7 +179,7 @@ func (l *load) readHighlights(tallies []*Tally) error {
 	if len(ask) == 0 {
 		return nil
 	}
-	list, err := l.r.HighlightsOf(l.user, ask, highlightLimit)
+	list, err := l.r.HighlightsOf(l.member.num, ask, highlightLimit)
 	if err != nil {
 		return fmt.Errorf("read highlights: %w", err)
 	}
@@ -200,7 +198,7 @@ func (l *load) readHighlights(tallies []*Tally) error {
 		if err != nil {
 			return err
 		}
-		p.raised = append(p.raised, raised{h.Slot, class, verdictOf(h.Kind)})
+		p.raise(raised{h.Slot, class, verdictOf(h.Kind)})
 	}
 	return nil
 }

@@ -47,7 +47,7 @@ func (l *load) past(p *Place, rules *roomversion.Rules, oldest store.Slot) (*pas
 	if err != nil {
 		return nil, fmt.Errorf("read state keys: %w", err)
 	}
-	own, err := x.Event(event.TypeMember, l.userID.String(), p.Slot)
+	own, err := x.Event(event.TypeMember, l.member.id.String(), p.Slot)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func (l *load) past(p *Place, rules *roomversion.Rules, oldest store.Slot) (*pas
 		}
 		x.counts = append(x.counts, countFrom{c.Slot, count})
 		count -= joined(is) - joined(was)
-		if pairs[i].StateKey == l.userID.String() {
+		if pairs[i].StateKey == l.member.id.String() {
 			x.names = append(x.names, nameFrom{c.Slot, name})
 			name = nameOf(was)
 		}

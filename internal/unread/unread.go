@@ -67,8 +67,7 @@ type Place struct {
 // Tally is the unread events of one member in one room. It is kept up by Apply as the room goes on, for as long as the
 // member reads and sends nothing and keeps the same rules.
 type Tally struct {
-	user    store.UserNum
-	userID  id.UserID
+	member  *member
 	counter *pushrule.Counter
 	// slot is the last slot that has been counted.
 	slot store.Slot
@@ -80,14 +79,36 @@ type Tally struct {
 	fixed bool
 }
 
+// member is who the tallies of one read are of.
+type member struct {
+	num store.UserNum
+	id  id.UserID
+}
+
 // part is the unread events of the main timeline, or of a thread.
 type part struct {
 	base, now pushrule.Totals
 	// from is how far a thread is read; last is a slot at or after the newest event.
 	from, last store.Slot
-	raised     []raised
-	// plus is what was counted event by event.
-	plus pushrule.Unread
+	special    *special // nil for none: there are many tallies in memory
+}
+
+// special is what counts for something else than its class.
+type special struct {
+	raised []raised
+	plus   pushrule.Unread // what was counted event by event
+}
+
+func (p *part) specially() *special {
+	if p.special == nil {
+		p.special = &special{}
+	}
+	return p.special
+}
+
+func (p *part) raise(r raised) {
+	x := p.specially()
+	x.raised = append(x.raised, r)
 }
 
 // raised is an event that counts for more than its class.
@@ -100,16 +121,24 @@ type raised struct {
 // read takes away what is at or before a slot, at which the totals were base.
 func (p *part) read(slot store.Slot, base pushrule.Totals) {
 	p.base = base
-	p.raised = slices.DeleteFunc(p.raised, func(r raised) bool { return r.slot <= slot })
+	if x := p.special; x != nil {
+		x.raised = slices.DeleteFunc(x.raised, func(r raised) bool { return r.slot <= slot })
+		if len(x.raised) == 0 && x.plus == (pushrule.Unread{}) {
+			p.special = nil
+		}
+	}
 }
 
 func (p *part) count(c *pushrule.Counter) pushrule.Unread {
 	u := c.Count(p.now.Minus(p.base))
-	for _, r := range p.raised {
+	if p.special == nil {
+		return u
+	}
+	for _, r := range p.special.raised {
 		c.CountRaised(&u, r.class, r.verdict)
 	}
-	u.Notifications += p.plus.Notifications
-	u.Highlights += p.plus.Highlights
+	u.Notifications += p.special.plus.Notifications
+	u.Highlights += p.special.plus.Highlights
 	return u
 }
 
@@ -159,11 +188,11 @@ func (t *Tally) Apply(first, last store.Slot, events []room.Counted) bool {
 			continue
 		}
 		sender := e.Sender
-		if sender != t.userID && t.counter.TakesAway(func(taker string) bool { return taker == sender.String() }) {
+		if sender != t.member.id && t.counter.TakesAway(func(taker string) bool { return taker == sender.String() }) {
 			return false
 		}
 		t.apply(e)
-		if sender == t.userID {
+		if sender == t.member.id {
 			t.Read(Receipt{Slot: e.Slot, Thread: threadOf(e), Totals: &e.Totals})
 		}
 	}
@@ -192,8 +221,8 @@ func (t *Tally) apply(e *room.Counted) {
 	}
 	p.last = e.Slot
 	for _, h := range e.Highlights {
-		if h.User == t.user {
-			p.raised = append(p.raised, raised{e.Slot, e.Class, h.Verdict})
+		if h.User == t.member.num {
+			p.raise(raised{e.Slot, e.Class, h.Verdict})
 		}
 	}
 }
@@ -265,7 +294,7 @@ func (c *Counter) Tallies(r *store.Read, user store.UserNum, userID id.UserID, p
 			return nil, fmt.Errorf("read the push rules of %s: %w", userID, err)
 		}
 	}
-	l := &load{c: c, r: r, user: user, userID: userID, places: places, marks: map[store.RoomNum]*marks{}}
+	l := &load{c: c, r: r, member: &member{user, userID}, places: places, marks: map[store.RoomNum]*marks{}}
 	if err := l.readMarks(); err != nil {
 		return nil, err
 	}
