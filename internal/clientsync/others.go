@@ -58,6 +58,10 @@ const (
 	gapUrgent = time.Millisecond
 	gapBusy   = 4 * time.Millisecond
 	gapIdle   = 200 * time.Millisecond
+	// gapTaken is how many times as long as a look took the next gap of clients who wait is, up to gapMost: looks take a part
+	// of a busy machine and not all of it.
+	gapTaken = 4
+	gapMost  = 20 * time.Millisecond
 	// gapFailed is how long after a look that failed the next one comes.
 	gapFailed = 250 * time.Millisecond
 	// frozenAfter is how long the one who follows must have been away to doubt what it knew.
@@ -113,21 +117,22 @@ func (h *Hub) followOthers(ctx context.Context) (stop func()) {
 func (h *Hub) lookOut(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	looked, failed := time.Now(), false
+	looked, took, failed := time.Now(), time.Duration(0), false
 	for {
 		now := time.Now()
 		if now.Sub(looked) > frozenAfter {
 			h.doubted.Store(true)
 		}
-		wait := h.untilLook(looked, now, failed)
+		wait := h.untilLook(looked, now, took, failed)
 		if wait <= 0 {
 			looked = now
 			err := h.CatchUp(ctx)
 			if unlessEnded(ctx, err) != nil && !failed {
 				h.log.Warn("can't follow the stream", "err", err)
 			}
-			failed = err != nil
-			wait = h.untilLook(looked, time.Now(), failed)
+			failed, now = err != nil, time.Now()
+			took = now.Sub(looked)
+			wait = h.untilLook(looked, now, took, failed)
 		}
 		timer.Reset(max(wait, 0))
 		select {
@@ -139,8 +144,8 @@ func (h *Hub) lookOut(ctx context.Context) {
 	}
 }
 
-// untilLook is how long to wait for the next look.
-func (h *Hub) untilLook(looked, now time.Time, failed bool) time.Duration {
+// untilLook is how long to wait for the next look. The last began at looked, and took some time.
+func (h *Hub) untilLook(looked, now time.Time, took time.Duration, failed bool) time.Duration {
 	gap := lookAnyway
 	h.soon.Store(false) // before told is read, so that no announcement falls in between
 	h.mu.Lock()
@@ -151,7 +156,7 @@ func (h *Hub) untilLook(looked, now time.Time, failed bool) time.Duration {
 		gap = gapUrgent
 	case store.Position(h.told.Load()) <= h.ring.head:
 	case h.wheel.count > 0 || len(h.barriers) > 0:
-		gap = gapBusy
+		gap = max(gapBusy, took+min(gapTaken*took, gapMost))
 	default:
 		gap = gapIdle
 	}
@@ -193,9 +198,13 @@ func (h *Hub) CatchUp(ctx context.Context) error {
 	return nil
 }
 
+// barrierPatience is how long a request waits for what other instances have written, after the few seconds that the store
+// takes at most to say what that is.
+const barrierPatience = 3 * time.Second
+
 // Barrier waits until all that is kept in memory is as new as whatever was acknowledged anywhere before the call, but for
-// the ring, whose readers wait with Await. With one instance on SQLite it costs nothing. patient says that the caller can wait
-// a little for others who call it.
+// the ring, whose readers wait with Await. After some seconds it fails. With one instance on SQLite it costs nothing. patient
+// says that the caller can wait a little for others who call it.
 func (h *Hub) Barrier(ctx context.Context, patient bool) error {
 	if !h.store.IsPostgres() {
 		return nil
@@ -204,7 +213,9 @@ func (h *Hub) Barrier(ctx context.Context, patient bool) error {
 	if err != nil || store.Position(h.known.Load()) >= at {
 		return err
 	}
-	err = h.Await(ctx, at)
+	soon, cancel := context.WithTimeout(ctx, barrierPatience)
+	defer cancel()
+	err = h.Await(soon, at)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("wait for position %d: %w", at, err)
 	}

@@ -1,17 +1,11 @@
 package httpkit
 
 import (
-	"context"
 	"fmt"
 	"net/http"
-	"time"
 
 	"stoa/matrix/mxerr"
 )
-
-// barrierPatience is how long a request waits for what other instances have
-// written, before it is told to try again.
-const barrierPatience = 5 * time.Second
 
 // UnservedHeader is on an answer to another instance that says: nothing was done,
 // because this one does not reach the database. It can be served elsewhere.
@@ -23,9 +17,7 @@ func (m *Mux) behind(x *exchange, r *http.Request) bool {
 	if m.barrier == nil || x.route.NoBarrier {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), barrierPatience)
-	defer cancel()
-	err := m.barrier(ctx, x.route.Limit == LimitLongPoll)
+	err := m.barrier(r.Context(), x.route.Limit == LimitLongPoll)
 	switch {
 	case err == nil:
 		return false

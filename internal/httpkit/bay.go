@@ -21,6 +21,7 @@ type bay struct {
 	raw     syscall.RawConn
 	parking *parking
 	path    string // of the requests that are served here
+	address string // of the client
 	number  uint64 // the watcher's name for it, 0 = it can't be watched
 	waited  bool   // the last request waited for long; for whoever goes on with it
 
@@ -43,7 +44,7 @@ const (
 // newBay makes a bay for a connection with a request, which parking.parked counts already. One that can't be watched is left to
 // net/http again after its answer, and who waits on it learns only then that its client has gone.
 func newBay(p *parking, c net.Conn, raw syscall.RawConn, path string) *bay {
-	b := &bay{conn: c, raw: raw, parking: p, path: path}
+	b := &bay{conn: c, raw: raw, parking: p, path: path, address: c.RemoteAddr().String()}
 	b.number = p.watcher.add(b)
 	return b
 }
@@ -79,9 +80,9 @@ func (b *bay) stirred() {
 	b.mu.Unlock()
 	switch state {
 	case waits:
-		go p.stirred()
+		b.parking.hands.do(p.stirred)
 	case rests:
-		go b.serve()
+		b.parking.hands.do(b.serve)
 	}
 }
 
@@ -104,18 +105,36 @@ func (b *bay) read(into []byte) (n int, open bool) {
 	return 0, false
 }
 
-// write writes an answer. limit is for each piece of it, as for answers of net/http; it stays set until the next is.
+// onePiece is the most that is written in one piece with its head: the kernel mostly takes as much at once.
+const onePiece = 64 << 10
+
+var pieces = sync.Pool{New: func() any { return new([]byte) }}
+
+// write writes an answer, or the next part of one. limit is for each piece of it, as for answers of net/http.
+//
+// A deadline is set only if the kernel does not take all at once: those of thousands of connections, of which none is ever
+// reached, would cost more than a system call.
 func (b *bay) write(limit time.Duration, head, body []byte) error {
-	pieces := net.Buffers{head}
+	if len(head)+len(body) <= onePiece {
+		piece := pieces.Get().(*[]byte)
+		defer pieces.Put(piece)
+		*piece = append(append((*piece)[:0], head...), body...)
+		n, err := b.writeAtOnce(*piece)
+		if err != nil || n == len(*piece) {
+			return err
+		}
+		head, body = (*piece)[n:], nil
+	}
+	parts := net.Buffers{head}
 	for len(body) > answerPiece {
-		pieces = append(pieces, body[:answerPiece])
+		parts = append(parts, body[:answerPiece])
 		body = body[answerPiece:]
 	}
-	pieces = append(pieces, body)
-	for len(pieces) > 0 {
+	parts = append(parts, body)
+	for len(parts) > 0 {
 		err := b.conn.SetWriteDeadline(time.Now().Add(limit))
-		next := pieces[:min(2, len(pieces))]
-		pieces = pieces[len(next):]
+		next := parts[:min(2, len(parts))]
+		parts = parts[len(next):]
 		if err == nil {
 			_, err = next.WriteTo(unwrapped(b.conn))
 		}
@@ -123,7 +142,22 @@ func (b *bay) write(limit time.Duration, head, body []byte) error {
 			return err
 		}
 	}
-	return nil
+	return b.conn.SetWriteDeadline(time.Time{})
+}
+
+// writeAtOnce writes as much as the kernel takes without waiting.
+func (b *bay) writeAtOnce(text []byte) (n int, err error) {
+	failed := b.raw.Write(func(fd uintptr) bool {
+		n, err = syscall.Write(int(fd), text)
+		return true
+	})
+	switch {
+	case failed != nil:
+		return 0, failed
+	case err == syscall.EAGAIN || err == syscall.EINTR:
+		return 0, nil
+	}
+	return max(n, 0), err
 }
 
 // rest ends a request: the bay waits for the next. early is what was read of it.
@@ -147,7 +181,7 @@ func (b *bay) rest(early []byte) {
 	if rested {
 		b.parking.parked.Done()
 	} else {
-		go b.serve()
+		b.parking.hands.do(b.serve)
 	}
 }
 
@@ -155,8 +189,6 @@ func (b *bay) rest(early []byte) {
 func (b *bay) giveBack(early []byte) {
 	defer b.parking.parked.Done()
 	b.parking.watcher.remove(b)
-	// An error means that the client has gone, which net/http will notice.
-	_ = b.conn.SetWriteDeadline(time.Time{})
 	back := &comeback{Conn: b.conn, times: &b.parking.times, early: early, idle: len(early) == 0, waited: b.waited}
 	select {
 	case b.parking.returned <- back:
@@ -249,7 +281,7 @@ func (b *bay) serve() {
 	}
 	openings.Put(o)
 	r = r.WithContext(b.parking.inBay)
-	r.RemoteAddr = b.conn.RemoteAddr().String()
+	r.RemoteAddr = b.address
 	answer := reply{bay: b, header: make(http.Header, 8)}
 	ok := b.handle(&answer, r)
 	switch {

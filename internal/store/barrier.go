@@ -13,6 +13,9 @@ const (
 	barrierGap = time.Millisecond
 	// patientGap is the same as long as nobody waits who is not patient.
 	patientGap = 5 * time.Millisecond
+	// crowdedGap is that if patientCrowd callers have shared the last query.
+	crowdedGap   = 15 * time.Millisecond
+	patientCrowd = 10
 	// barrierLoad is how long after two callers have shared a query the gap is
 	// kept. Callers that come one after another need not wait for it.
 	barrierLoad = 100 * time.Millisecond
@@ -57,6 +60,7 @@ type barriers struct {
 	closed  bool
 	began   time.Time     // of the last query
 	shared  time.Time     // when callers shared one last
+	crowded bool          // patientCrowd callers shared the last
 	hurry   chan struct{} // capacity 1: somebody has come who is not patient
 	done    sync.WaitGroup
 }
@@ -112,6 +116,7 @@ func (b *barriers) run() {
 		if r.callers > 1 {
 			b.shared = b.began
 		}
+		b.crowded = r.callers >= patientCrowd
 		b.mu.Unlock()
 		r.pos, r.err = b.ask(r.glance)
 		close(r.done)
@@ -130,8 +135,13 @@ func (b *barriers) await() bool {
 		}
 		now, gap := time.Now(), time.Duration(0)
 		if b.next.callers > 1 || now.Sub(b.shared) < barrierLoad {
-			if gap = patientGap; b.next.hurried {
+			switch {
+			case b.next.hurried:
 				gap = barrierGap
+			case b.crowded:
+				gap = crowdedGap
+			default:
+				gap = patientGap
 			}
 		}
 		pause := b.began.Add(gap).Sub(now)

@@ -31,7 +31,9 @@ func (l *load) takeAway(t *Tally, p *Place) error {
 	return l.evaluate(t, p)
 }
 
-func (p *part) any() bool { return !p.now.Minus(p.base).IsZero() || p.special != nil && len(p.special.raised) > 0 }
+func (p *part) any() bool {
+	return !p.now.Minus(p.base).IsZero() || p.special != nil && len(p.special.raised) > 0
+}
 
 func (t *Tally) anyThread() bool {
 	for _, p := range t.threads {
