@@ -59,7 +59,7 @@ type Receipt struct {
 //
 // Spec: client-server-api#post_matrixclientv3roomsroomidreceiptreceipttypeeventid
 func (x *Receipts) Send(ctx context.Context, user User, roomID id.RoomID, receipts ...Receipt) error {
-	readings, have, err := x.look(ctx, user, roomID, receipts)
+	readings, err := x.look(ctx, user, roomID, receipts)
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (x *Receipts) Send(ctx context.Context, user User, roomID id.RoomID, receip
 		}
 		if receipt.Type == TypeFullyRead {
 			fullyRead = append(fullyRead, receipt.EventID)
-		} else if ahead(row, have) {
+		} else if ahead(row, readings[i].Read) {
 			rows = append(rows, row)
 		}
 	}
@@ -93,10 +93,11 @@ func (x *Receipts) Send(ctx context.Context, user User, roomID id.RoomID, receip
 	return err
 }
 
-// look reads where the events of receipts are, and the receipts that the user has.
-func (x *Receipts) look(ctx context.Context, user User, roomID id.RoomID, receipts []Receipt) (readings []store.Reading, have []store.Receipt, err error) {
-	readings = make([]store.Reading, len(receipts))
-	err = x.store.Read(ctx, func(r *store.Read) (err error) {
+// look reads where the events of receipts are, and how far the user has read.
+func (x *Receipts) look(ctx context.Context, user User, roomID id.RoomID, receipts []Receipt) ([]store.Reading, error) {
+	readings := make([]store.Reading, len(receipts))
+	// What is read twice may differ: a receipt that is not ahead any more when it is written changes nothing.
+	err := x.store.Glimpse(ctx, func(r *store.Read) (err error) {
 		for i := range receipts {
 			readings[i], err = r.Reading(user.Num, roomID.String(), receipts[i].EventID.String())
 			if errors.Is(err, store.ErrNotFound) || err == nil && readings[i].Membership != store.Join {
@@ -108,12 +109,10 @@ func (x *Receipts) look(ctx context.Context, user User, roomID id.RoomID, receip
 		}
 		if len(readings) == 0 {
 			_, err = joinedRoom(r, user, roomID)
-			return err
 		}
-		have, err = r.ReceiptsOf(user.Num, []store.RoomNum{readings[0].Room})
 		return err
 	})
-	return readings, have, err
+	return readings, err
 }
 
 // row checks a receipt and finds the place of its event.
@@ -166,11 +165,10 @@ func belongs(view room.View, thread string) bool {
 
 // ahead reports whether a receipt is in front of the stored one of its kind and
 // thread.
-func ahead(row store.Receipt, have []store.Receipt) bool {
-	for _, h := range have {
-		if h.Kind == row.Kind && h.Thread == row.Thread {
-			place := store.Place{Slot: row.Slot, Off: row.Off}
-			return place.Compare(store.Place{Slot: h.Slot, Off: h.Off}) > 0
+func ahead(row store.Receipt, read []store.ReadTo) bool {
+	for _, to := range read {
+		if to.Kind == row.Kind && to.Thread == row.Thread {
+			return store.Place{Slot: row.Slot, Off: row.Off}.Compare(to.Place) > 0
 		}
 	}
 	return true

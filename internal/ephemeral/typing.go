@@ -102,7 +102,7 @@ func NewTyping(s *store.Store, clock func() time.Time, changed func(num store.Ro
 // Spec: client-server-api#put_matrixclientv3roomsroomidtypinguserid
 func (t *Typing) Set(ctx context.Context, user User, roomID id.RoomID, typing bool, timeout time.Duration) error {
 	var num store.RoomNum
-	err := t.store.Read(ctx, func(r *store.Read) (err error) {
+	err := t.store.Glimpse(ctx, func(r *store.Read) (err error) {
 		num, err = joinedRoom(r, user, roomID)
 		return err
 	})

@@ -71,6 +71,23 @@ func (s *Store) Read(ctx context.Context, f func(*Read) error) error {
 	return f(r)
 }
 
+// Glimpse is Read without a snapshot: each query of f sees what is there when it is made, and costs nothing beside itself. It is
+// for those who make one. The Read has no Head.
+func (s *Store) Glimpse(ctx context.Context, f func(*Read) error) error {
+	e, ok := s.engine.(*postgresEngine)
+	if !ok {
+		return s.Read(ctx, f)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, s.opt.SnapshotLimit, ErrSnapshotTooOld)
+	defer cancel()
+	c, give, err := e.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer give()
+	return f(&Read{ctx: ctx, conn: c})
+}
+
 // Head is the head of the stream in this snapshot: everything at or below it is
 // there, nothing above.
 func (r *Read) Head() Position { return r.head }

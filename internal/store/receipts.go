@@ -35,8 +35,11 @@ var (
 		WHERE excluded.slot = 0 OR (excluded.slot, excluded.off) > (receipts.slot, receipts.off)`)
 	selectReceiptsSince = stmt(`SELECT ` + receiptColumns + ` FROM receipts r JOIN users u ON u.num = r.user_num
 		WHERE r.room = $1 AND r.seq > $2 AND r.seq <= $3 AND (r.kind = 1 OR r.user_num = $4) ORDER BY r.seq DESC LIMIT $5`)
-	selectReading = stmt(`SELECT m.room, m.membership, m.slot, COALESCE(e.slot, 0), COALESCE(e.off, 0) FROM rooms r
-		JOIN memberships m ON m.room = r.num AND m.user_num = $1 LEFT JOIN events e ON e.event_id = $3 AND e.room = r.num
+	selectReading = stmt(`SELECT m.room, m.membership, m.slot, COALESCE(e.slot, 0), COALESCE(e.off, 0),
+			COALESCE(x.kind, 0), COALESCE(x.thread, ''), COALESCE(x.slot, 0), COALESCE(x.off, 0)
+		FROM rooms r JOIN memberships m ON m.room = r.num AND m.user_num = $1
+		LEFT JOIN events e ON e.event_id = $3 AND e.room = r.num
+		LEFT JOIN receipts x ON x.room = r.num AND x.user_num = $1
 		WHERE r.room_id = $2`)
 	selectReceiptsOf = stmt(`SELECT ` + receiptColumns + ` FROM receipts r JOIN users u ON u.num = r.user_num
 		WHERE {{in r.room $1}} AND r.user_num = $2`)
@@ -55,11 +58,23 @@ type Reading struct {
 	Membership Membership
 	Since      Slot // at which it became so; 0: room not resident
 	Event      Place
+	Read       []ReadTo // what the user has read there so far
 }
 
+// ReadTo is how far a receipt reaches.
+type ReadTo struct {
+	Kind   ReceiptKind
+	Thread string
+	Place  Place
+}
+
+// scanReading reads a row for each receipt, or one whose receipt is of no kind.
 func scanReading(row *Row) (x Reading) {
 	x.Room, x.Membership, x.Since = num[RoomNum](row), Membership(row.Int()), num[Slot](row)
 	x.Event = Place{num[Slot](row), row.Int()}
+	if to := (ReadTo{ReceiptKind(row.Int()), row.Text(), Place{num[Slot](row), row.Int()}}); to.Kind != 0 {
+		x.Read = []ReadTo{to}
+	}
 	return x
 }
 
@@ -69,11 +84,21 @@ func (x Reading) SeenSurely() bool {
 	return x.Membership == Join && x.Since > 0 && x.Event.Slot >= x.Since && x.Event.Off == 0
 }
 
-// Reading returns where a user and an event are in a room; ErrNotFound if the user
-// never was there. An event without a place, or of another room, is at the zero
-// Place.
+// Reading returns where a user and an event are in a room, and how far the user has
+// read there; ErrNotFound if the user never was there. An event without a place, or
+// of another room, is at the zero Place. It is one query.
 func (r *Read) Reading(user UserNum, roomID, eventID string) (Reading, error) {
-	return queryOne(r, selectReading, scanReading, user, roomID, eventID)
+	rows, err := query(r, selectReading, scanReading, user, roomID, eventID)
+	if err == nil && len(rows) == 0 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return Reading{}, err
+	}
+	for _, row := range rows[1:] {
+		rows[0].Read = append(rows[0].Read, row.Read...)
+	}
+	return rows[0], nil
 }
 
 // PutReceipt moves the receipt with the same user, kind and thread forward; one

@@ -184,6 +184,10 @@ func (w *world) consumption() (c consumption, err error) {
 	return c, err
 }
 
+// sampleEvery is how far apart the samples are. To count what the processes of PostgreSQL share once, the kernel goes through
+// their memory: every 2 s that took 5 % of a core.
+const sampleEvery = 10 * time.Second
+
 // sampler keeps the most memory that was taken.
 type sampler struct {
 	stop chan struct{}
@@ -196,7 +200,7 @@ func (w *world) sample() *sampler {
 	s := &sampler{stop: make(chan struct{}), done: make(chan struct{})}
 	go func() {
 		defer close(s.done)
-		t := time.NewTicker(2 * time.Second)
+		t := time.NewTicker(sampleEvery)
 		defer t.Stop()
 		for {
 			c, err := w.consumption()
