@@ -198,8 +198,8 @@ func (h *Hub) CatchUp(ctx context.Context) error {
 	return nil
 }
 
-// barrierPatience is how long a request waits for what other instances have written, after the few seconds that the store
-// takes at most to say what that is.
+// barrierPatience is how long a request waits for what other instances have written, after the 5 s that the store takes at most
+// to say what that is.
 const barrierPatience = 3 * time.Second
 
 // Barrier waits until all that is kept in memory is as new as whatever was acknowledged anywhere before the call, but for

@@ -28,6 +28,7 @@ type bay struct {
 	mu       sync.Mutex // guards all below; nothing is taken after it
 	state    bayState
 	hasNews  bool    // the client did something since what it sent was read
+	isGone   bool    // the last thing that it did was to close its side
 	waiter   *Parked // in state waits
 	restedAt time.Time
 }
@@ -68,11 +69,12 @@ func (b *bay) wakes() {
 	b.state, b.waiter = busy, nil
 }
 
-// stirred is called when the client did something.
-func (b *bay) stirred() {
+// stirred is called when the client did something. isGone says that it will do nothing any more.
+func (b *bay) stirred(isGone bool) {
 	b.mu.Lock()
 	state, p := b.state, b.waiter
 	b.hasNews = true
+	b.isGone = b.isGone || isGone
 	b.state, b.waiter = busy, nil
 	if state == rests {
 		b.parking.parked.Add(1)
@@ -89,20 +91,15 @@ func (b *bay) stirred() {
 // read reads what the client has sent, without waiting. It is not open if the client has gone.
 func (b *bay) read(into []byte) (n int, open bool) {
 	b.mu.Lock()
-	b.hasNews = false // before what is read now
+	b.hasNews = b.isGone // before what is read now; the end is not told again
 	b.mu.Unlock()
-	var failed error
-	err := b.raw.Read(func(fd uintptr) bool {
-		n, failed = syscall.Read(int(fd), into)
-		return true
-	})
-	switch {
-	case err == nil && n > 0:
-		return n, true
-	case err == nil && (failed == syscall.EAGAIN || failed == syscall.EINTR):
-		return 0, true
+	n, open = readAtOnce(b.raw, into)
+	if n == len(into) { // there may be more, which is not told again either
+		b.mu.Lock()
+		b.hasNews = true
+		b.mu.Unlock()
 	}
-	return 0, false
+	return n, open
 }
 
 // onePiece is the most that is written in one piece with its head: the kernel mostly takes as much at once.
@@ -119,7 +116,7 @@ func (b *bay) write(limit time.Duration, head, body []byte) error {
 		piece := pieces.Get().(*[]byte)
 		defer pieces.Put(piece)
 		*piece = append(append((*piece)[:0], head...), body...)
-		n, err := b.writeAtOnce(*piece)
+		n, err := writeAtOnce(b.raw, *piece)
 		if err != nil || n == len(*piece) {
 			return err
 		}
@@ -143,21 +140,6 @@ func (b *bay) write(limit time.Duration, head, body []byte) error {
 		}
 	}
 	return b.conn.SetWriteDeadline(time.Time{})
-}
-
-// writeAtOnce writes as much as the kernel takes without waiting.
-func (b *bay) writeAtOnce(text []byte) (n int, err error) {
-	failed := b.raw.Write(func(fd uintptr) bool {
-		n, err = syscall.Write(int(fd), text)
-		return true
-	})
-	switch {
-	case failed != nil:
-		return 0, failed
-	case err == syscall.EAGAIN || err == syscall.EINTR:
-		return 0, nil
-	}
-	return max(n, 0), err
 }
 
 // rest ends a request: the bay waits for the next. early is what was read of it.
@@ -192,7 +174,7 @@ func (b *bay) giveBack(early []byte) {
 	back := &comeback{Conn: b.conn, times: &b.parking.times, early: early, idle: len(early) == 0, waited: b.waited}
 	select {
 	case b.parking.returned <- back:
-	case <-b.parking.closed:
+	case <-b.parking.dropped:
 		_ = b.conn.Close() // whether it was open makes no difference
 	}
 }
@@ -208,10 +190,11 @@ func (b *bay) leave() {
 	_ = b.conn.Close() // whether it was open makes no difference
 }
 
-// closeIdle closes the connections without a request, and from now on each after its answer.
+// closeIdle closes the connections without a request, and from now on each after its answer. None is given back any more.
 func (p *parking) closeIdle() {
 	p.over.Store(true)
 	p.closeRested(0)
+	p.finish()
 }
 
 // closeRested closes the connections that have had no request for some time.
@@ -234,7 +217,7 @@ func (p *parking) closeRested(least time.Duration) {
 
 // closeIdleOnes closes connections that have been idle for too long, until the server closes.
 func (p *parking) closeIdleOnes() {
-	look := time.NewTicker(p.times.Idle / 8)
+	look := time.NewTicker(max(p.times.Idle/8, time.Millisecond))
 	defer look.Stop()
 	for {
 		select {
@@ -316,7 +299,7 @@ func (o *opening) request(raw []byte, path string) *http.Request {
 		return nil
 	}
 	line, lines, _ := bytes.Cut(raw[:len(raw)-len("\r\n")], []byte("\r\n"))
-	if !bytes.HasSuffix(line, []byte(" HTTP/1.1")) || !isPlainHead(lines) {
+	if !bytes.HasSuffix(line, []byte(" HTTP/1.1")) || !isPrintable(line) || !isPlainHead(lines) {
 		return nil
 	}
 	o.source.Reset(raw)
@@ -344,10 +327,8 @@ func isPlainHead(lines []byte) bool {
 				return false
 			}
 		}
-		for _, c := range value {
-			if c < ' ' || c > '~' {
-				return false
-			}
+		if !isPrintable(value) {
+			return false
 		}
 		value = bytes.TrimSpace(value)
 		switch {
@@ -365,6 +346,15 @@ func isPlainHead(lines []byte) bool {
 		}
 	}
 	return hosts == 1
+}
+
+func isPrintable(text []byte) bool {
+	for _, c := range text {
+		if c < ' ' || c > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 func is(name []byte, known string) bool {
@@ -390,6 +380,7 @@ type reply struct {
 	begun  bool   // the head is out
 	parked bool   // its Parked answers
 	isLast bool   // the connection ends with it
+	left   int    // what is to come of the body, after the head
 	failed error
 }
 
@@ -408,7 +399,10 @@ func (w *reply) Write(p []byte) (int, error) {
 	w.WriteHeader(http.StatusOK)
 	switch {
 	case w.failed != nil:
+	case w.begun && len(p) > w.left:
+		w.failed = http.ErrContentLength
 	case w.begun:
+		w.left -= len(p)
 		w.failed = w.bay.write(w.bay.parking.times.Answer, p, nil)
 	case w.header["Content-Length"] == nil:
 		w.body = append(w.body, p...)
@@ -424,7 +418,16 @@ func (w *reply) Write(p []byte) (int, error) {
 // begin writes the head, and what there is of the body.
 func (w *reply) begin(body []byte) {
 	w.begun = true
+	if w.bay.parking.leaving.Load() {
+		w.header["Connection"] = closeConnection
+	}
 	w.isLast = w.header.Get("Connection") == "close"
+	length, err := strconv.Atoi(w.header.Get("Content-Length"))
+	if err != nil || length < len(body) {
+		w.failed = http.ErrContentLength
+		return
+	}
+	w.left = length - len(body)
 	if w.header["Content-Type"] == nil && len(body) > 0 {
 		w.header["Content-Type"] = []string{http.DetectContentType(body)}
 	}
@@ -454,5 +457,6 @@ func (w *reply) finish() error {
 		}
 		w.begin(w.body)
 	}
+	w.isLast = w.isLast || w.left > 0
 	return w.failed
 }

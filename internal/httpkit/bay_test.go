@@ -142,52 +142,53 @@ func TestBayAnswers(t *testing.T) {
 		request string
 		here    bool // served in the bay
 	}{
-		"the same again":           {parkingRequest, true},
-		"another query":            {get("/it?a=b", "X-Some: thing\r\n"), true},
-		"no query":                 {get("/it", ""), true},
-		"kept alive":               {get("/it", "Connection: Keep-Alive\r\nAccept: */*\r\n"), true},
-		"a long answer":            {get("/it?do=long", ""), true},
-		"an answer in pieces":      {get("/it?do=pieces", ""), true},
-		"a status":                 {get("/it?do=status", ""), true},
-		"a failure":                {get("/it?do=fail", ""), true},
-		"a fault":                  {get("/it?do=fault", ""), true},
-		"a panic":                  {get("/it?do=panic", ""), true},
-		"a bad query":              {get("/it?a=%zz", ""), true},
-		"another path":             {get("/it/more", ""), false},
-		"a longer path":            {get("/items", ""), false},
-		"a written-out path":       {get("/%69t", ""), false},
-		"another method":           {"POST /it HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\ntrue", false},
-		"a request for its head":   {"HEAD /it HTTP/1.1\r\nHost: x\r\n\r\n", false},
-		"no such method":           {"get /it HTTP/1.1\r\nHost: x\r\n\r\n", false},
-		"a body":                   {get("/it", "Content-Length: 2\r\n") + "{}", false},
-		"a body to come":           {get("/it", "Content-Length: 0\r\n"), false},
-		"a body in chunks":         {get("/it", "transfer-encoding: chunked\r\n") + "2\r\n{}\r\n0\r\n\r\n", false},
-		"two lengths":              {get("/it", "Content-Length: 0\r\nContent-Length: 2\r\n"), false},
-		"an expectation":           {get("/it", "Expect: 100-continue\r\n"), false},
-		"an upgrade":               {get("/it", "Connection: upgrade\r\nUpgrade: h2c\r\n"), false},
-		"the last":                 {get("/it", "Connection: close\r\n"), false},
-		"an old version":           {"GET /it HTTP/1.0\r\nHost: x\r\n\r\n", false},
-		"no version":               {"GET /it\r\nHost: x\r\n\r\n", false},
-		"a new version":            {"GET /it HTTP/2.0\r\nHost: x\r\n\r\n", false},
-		"a whole address":          {get("http://x/it", ""), false},
-		"a space in the path":      {get("/it a", ""), false},
-		"a control character":      {get("/it?\x01", ""), false},
-		"no host":                  {"GET /it HTTP/1.1\r\n\r\n", false},
-		"two hosts":                {get("/it", "Host: y\r\n"), false},
-		"an odd host":              {"GET /it HTTP/1.1\r\nHost: x/y\r\n\r\n", false},
-		"an empty host":            {"GET /it HTTP/1.1\r\nHost:\r\n\r\n", false},
-		"a line that goes on":      {get("/it", "X-Some: a\r\n b\r\n"), false},
-		"a line without a colon":   {get("/it", "X-Some\r\n"), false},
-		"a space before the colon": {get("/it", "X-Some : a\r\n"), false},
-		"a name that is none":      {get("/it", "X(Some): a\r\n"), false},
-		"no name":                  {get("/it", ": a\r\n"), false},
-		"a NUL":                    {get("/it", "X-Some: \x00\r\n"), false},
-		"another letter":           {get("/it", "X-Some: ä\r\n"), false},
-		"lines that end early":     {"GET /it HTTP/1.1\nHost: x\n\n", false},
-		"half a line end":          {get("/it", "X-Some: a\nX-Other: b\r\n"), false},
-		"a long header":            {get("/it", "X-Some: "+strings.Repeat("a", maxHere)+"\r\n"), false},
-		"too long a header":        {get("/it", "X-Some: "+strings.Repeat("a", 2*maxHeader)+"\r\n"), false},
-		"nothing known":            {"\x16\x03\x01\r\n\r\n", false},
+		"the same again":               {parkingRequest, true},
+		"another query":                {get("/it?a=b", "X-Some: thing\r\n"), true},
+		"no query":                     {get("/it", ""), true},
+		"kept alive":                   {get("/it", "Connection: Keep-Alive\r\nAccept: */*\r\n"), true},
+		"a long answer":                {get("/it?do=long", ""), true},
+		"an answer in pieces":          {get("/it?do=pieces", ""), true},
+		"a status":                     {get("/it?do=status", ""), true},
+		"a failure":                    {get("/it?do=fail", ""), true},
+		"a fault":                      {get("/it?do=fault", ""), true},
+		"a panic":                      {get("/it?do=panic", ""), true},
+		"a bad query":                  {get("/it?a=%zz", ""), true},
+		"another path":                 {get("/it/more", ""), false},
+		"a longer path":                {get("/items", ""), false},
+		"a written-out path":           {get("/%69t", ""), false},
+		"another method":               {"POST /it HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\ntrue", false},
+		"a request for its head":       {"HEAD /it HTTP/1.1\r\nHost: x\r\n\r\n", false},
+		"no such method":               {"get /it HTTP/1.1\r\nHost: x\r\n\r\n", false},
+		"a body":                       {get("/it", "Content-Length: 2\r\n") + "{}", false},
+		"a body to come":               {get("/it", "Content-Length: 0\r\n"), false},
+		"a body in chunks":             {get("/it", "transfer-encoding: chunked\r\n") + "2\r\n{}\r\n0\r\n\r\n", false},
+		"two lengths":                  {get("/it", "Content-Length: 0\r\nContent-Length: 2\r\n"), false},
+		"an expectation":               {get("/it", "Expect: 100-continue\r\n"), false},
+		"an upgrade":                   {get("/it", "Connection: upgrade\r\nUpgrade: h2c\r\n"), false},
+		"the last":                     {get("/it", "Connection: close\r\n"), false},
+		"an old version":               {"GET /it HTTP/1.0\r\nHost: x\r\n\r\n", false},
+		"no version":                   {"GET /it\r\nHost: x\r\n\r\n", false},
+		"a new version":                {"GET /it HTTP/2.0\r\nHost: x\r\n\r\n", false},
+		"a whole address":              {get("http://x/it", ""), false},
+		"a space in the path":          {get("/it a", ""), false},
+		"a control character":          {get("/it?\x01", ""), false},
+		"no host":                      {"GET /it HTTP/1.1\r\n\r\n", false},
+		"two hosts":                    {get("/it", "Host: y\r\n"), false},
+		"an odd host":                  {"GET /it HTTP/1.1\r\nHost: x/y\r\n\r\n", false},
+		"an empty host":                {"GET /it HTTP/1.1\r\nHost:\r\n\r\n", false},
+		"a line that goes on":          {get("/it", "X-Some: a\r\n b\r\n"), false},
+		"a line without a colon":       {get("/it", "X-Some\r\n"), false},
+		"a space before the colon":     {get("/it", "X-Some : a\r\n"), false},
+		"a name that is none":          {get("/it", "X(Some): a\r\n"), false},
+		"no name":                      {get("/it", ": a\r\n"), false},
+		"a NUL":                        {get("/it", "X-Some: \x00\r\n"), false},
+		"another letter":               {get("/it", "X-Some: ä\r\n"), false},
+		"lines that end early":         {"GET /it HTTP/1.1\nHost: x\n\n", false},
+		"a first line that ends early": {"GET /it HTTP/1.1\nHost: x\n\nGET /it/more HTTP/1.1\r\nHost: y\r\n\r\n", false},
+		"half a line end":              {get("/it", "X-Some: a\nX-Other: b\r\n"), false},
+		"a long header":                {get("/it", "X-Some: "+strings.Repeat("a", maxHere)+"\r\n"), false},
+		"too long a header":            {get("/it", "X-Some: "+strings.Repeat("a", 2*maxHeader)+"\r\n"), false},
+		"nothing known":                {"\x16\x03\x01\r\n\r\n", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -247,6 +248,42 @@ func TestBay(t *testing.T) {
 		_ = c.Close()
 		p.drain()
 	})
+	t.Run("a client that asks and goes away is noticed", func(t *testing.T) {
+		t.Parallel()
+		p := newLot(t)
+		for range 100 {
+			c, r := p.dial()
+			p.ask(c, "/park")
+			(<-p.parked).Wake()
+			p.want(r, `"later"`)
+			p.ask(c, "/park")
+			if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			<-p.parked
+			<-p.gone
+			_ = c.Close()
+		}
+		p.drain()
+	})
+	t.Run("what comes behind the longest header is answered too", func(t *testing.T) {
+		t.Parallel()
+		y := newYard(t, DefaultTimes)
+		c, r := y.dial()
+		y.park(c, r)
+		head, tail := "GET /it?do=park HTTP/1.1\r\nHost: x\r\nX-Some: ", "\r\n\r\n"
+		longest := head + strings.Repeat("a", maxHere-len(head)-len(tail)) + tail
+		if _, err := io.WriteString(c, longest+"GET /it HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{`"parked"`, "x/it"} {
+			if got := answerText(r); !strings.HasSuffix(got, want) {
+				t.Errorf("got %q", got)
+			}
+		}
+		_ = c.Close()
+		y.drain()
+	})
 	t.Run("half an answer closes the connection", func(t *testing.T) {
 		t.Parallel()
 		y := newYard(t, DefaultTimes)
@@ -302,6 +339,27 @@ func TestBay(t *testing.T) {
 				t.Error(err)
 			}
 		}
+	})
+	t.Run("a request of another kind that comes while the server drains is answered", func(t *testing.T) {
+		t.Parallel()
+		y := newYard(t, DefaultTimes)
+		c, r := y.dial()
+		y.park(c, r)
+		open, _ := y.dial() // on which nothing is asked: the server waits for that
+		drained := make(chan struct{})
+		go func() {
+			y.drain()
+			close(drained)
+		}()
+		<-y.server.listener.closed
+		if _, err := io.WriteString(c, "POST /it HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\ntrue"); err != nil {
+			t.Fatal(err)
+		}
+		if got := answerText(r); !strings.HasSuffix(got, "true and the end") {
+			t.Errorf("got %q", got)
+		}
+		_ = open.Close()
+		<-drained
 	})
 	t.Run("clients that go away leave nothing behind", func(t *testing.T) {
 		t.Parallel()

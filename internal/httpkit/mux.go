@@ -101,7 +101,7 @@ type Options struct {
 	// here.
 	Forward Forwarder
 	// Barrier returns when this instance has whatever was acknowledged before the
-	// call, or after some seconds an error. It is called before the handler of each route without NoBarrier; nil =
+	// call, or after at most 10 s an error. It is called before the handler of each route without NoBarrier; nil =
 	// there is no other instance.
 	//
 	// A patient caller can wait a little for others to ask too: long polls are.

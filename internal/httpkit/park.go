@@ -28,12 +28,15 @@ type parking struct {
 	log      *slog.Logger
 	accepted chan accepted
 	returned chan net.Conn
-	closed   chan struct{}   // nobody comes back any more
+	closed   chan struct{}   // it is closed to new connections
 	ended    chan struct{}   // nothing more is accepted, and all that was has been handed on
-	dropped  chan struct{}   // nobody takes what is accepted
+	finished chan struct{}   // nobody comes back any more
+	dropped  chan struct{}   // nobody takes what is accepted or comes back
 	start    func()          // begins to accept, once
 	end      func()          // closes closed, once
+	finish   func()          // closes finished, once
 	abandon  func()          // closes dropped, once
+	close    func() error    // closes the Listener, once
 	leaving  atomic.Bool     // every answer ends its connection
 	parked   sync.WaitGroup  // counts the bays in which there is a request
 	watcher  *watcher        // nil where connections can't be watched: nothing is parked then
@@ -86,11 +89,13 @@ type accepted struct {
 
 func newParking(l net.Listener, log *slog.Logger, times Times) *parking {
 	p := &parking{Listener: l, log: log, times: times, accepted: make(chan accepted), returned: make(chan net.Conn), closed: make(chan struct{}),
-		ended: make(chan struct{}), dropped: make(chan struct{})}
+		ended: make(chan struct{}), finished: make(chan struct{}), dropped: make(chan struct{})}
 	p.hands.work, p.hands.ended = make(chan func()), p.closed
 	p.inBay = context.WithValue(context.Background(), parkingKey{}, origin{waited: true})
 	p.start = sync.OnceFunc(func() { go p.accept() })
 	p.end = sync.OnceFunc(func() { close(p.closed) })
+	p.close = sync.OnceValue(l.Close)
+	p.finish = sync.OnceFunc(func() { close(p.finished) })
 	p.abandon = sync.OnceFunc(func() { close(p.dropped) })
 	var err error
 	if p.watcher, err = newWatcher(); err != nil {
@@ -130,14 +135,28 @@ func (p *parking) Accept() (net.Conn, error) {
 	case c := <-p.returned:
 		return c, nil
 	case <-p.ended:
+	}
+	select {
+	case c := <-p.returned:
+		return c, nil
+	case <-p.finished:
 		return nil, net.ErrClosed
+	}
+}
+
+func (p *parking) hasEnded() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
 	}
 }
 
 // Close implements net.Listener.
 func (p *parking) Close() error {
 	p.end()
-	return p.Listener.Close()
+	return p.close() // net/http closes it again
 }
 
 // wait waits until no request is parked, or ctx ends.

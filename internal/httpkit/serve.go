@@ -149,7 +149,7 @@ func (s *Server) settle(ctx context.Context) {
 	look := time.NewTicker(2 * time.Millisecond)
 	defer look.Stop()
 	began := time.Now()
-	for s.serving.Load() || s.countUnused() > 0 || len(s.open) > 0 && time.Since(began) < keptTime {
+	for s.serving.Load() && !s.listener.hasEnded() || s.countUnused() > 0 || len(s.open) > 0 && time.Since(began) < keptTime {
 		select {
 		case <-look.C:
 		case <-ctx.Done():

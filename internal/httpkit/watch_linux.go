@@ -56,7 +56,7 @@ func (w *watcher) run() {
 			b := w.bays[uint64(uint32(e.Fd))|uint64(uint32(e.Pad))<<32]
 			w.mu.Unlock()
 			if b != nil {
-				b.stirred()
+				b.stirred(e.Events&(syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR) != 0)
 			}
 		}
 	}
@@ -111,4 +111,35 @@ func (w *watcher) close() {
 	if w != nil {
 		_ = w.file.Close() // it holds nothing that could be lost
 	}
+}
+
+// readAtOnce reads what has come on a connection. It is not open if its other end has gone.
+func readAtOnce(c syscall.RawConn, into []byte) (n int, open bool) {
+	var failed error
+	err := c.Read(func(fd uintptr) bool {
+		n, failed = syscall.Read(int(fd), into)
+		return true
+	})
+	switch {
+	case err == nil && n > 0:
+		return n, true
+	case err == nil && (failed == syscall.EAGAIN || failed == syscall.EINTR):
+		return 0, true
+	}
+	return 0, false
+}
+
+// writeAtOnce writes as much as the kernel takes without waiting.
+func writeAtOnce(c syscall.RawConn, text []byte) (n int, err error) {
+	failed := c.Write(func(fd uintptr) bool {
+		n, err = syscall.Write(int(fd), text)
+		return true
+	})
+	switch {
+	case failed != nil:
+		return 0, failed
+	case err == syscall.EAGAIN || err == syscall.EINTR:
+		return 0, nil
+	}
+	return max(n, 0), err
 }

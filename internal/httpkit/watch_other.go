@@ -2,6 +2,8 @@
 
 package httpkit
 
+import "syscall"
+
 // watcher would notice when clients do something on connections that nobody reads. There is none on this system, so nothing
 // is parked.
 type watcher struct{}
@@ -13,3 +15,7 @@ func (*watcher) remove(*bay)     {}
 func (*watcher) forget(*bay)     {}
 func (*watcher) all() []*bay     { return nil }
 func (*watcher) close()          {}
+
+// Without a watcher there is no bay that could call these.
+func readAtOnce(syscall.RawConn, []byte) (int, bool)   { return 0, false }
+func writeAtOnce(syscall.RawConn, []byte) (int, error) { return 0, nil }

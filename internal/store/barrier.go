@@ -19,8 +19,11 @@ const (
 	// barrierLoad is how long after two callers have shared a query the gap is
 	// kept. Callers that come one after another need not wait for it.
 	barrierLoad = 100 * time.Millisecond
-	// barrierPatience ends a query that the database does not answer.
+	// barrierPatience ends a query that the database does not answer, and
+	// roundPatience the wait of those who share one, whatever it is that it or the
+	// one before it waits for.
 	barrierPatience = 3 * time.Second
+	roundPatience   = 5 * time.Second
 )
 
 // glanceRows is how many rows of the stream the query of a barrier takes along.
@@ -42,7 +45,7 @@ type Glance interface {
 // costs nothing. On PostgreSQL all who wait share one query, on a connection of
 // its own, and under load at most one begins in a millisecond. The query takes the
 // rows along that the glance does not know; nil = none does. For patient callers
-// alone it begins less often.
+// alone it begins less often. After 5 s it fails.
 func (s *Store) Barrier(ctx context.Context, glance Glance, patient bool) (Position, error) {
 	if !s.IsPostgres() {
 		return s.Head(), nil
@@ -54,15 +57,16 @@ func (s *Store) Barrier(ctx context.Context, glance Glance, patient bool) (Posit
 type barriers struct {
 	store *Store
 
-	mu      sync.Mutex    // guards what follows; nothing is locked under it
-	next    *barrierRound // has not begun; nil if nobody waits
-	running bool
-	closed  bool
-	began   time.Time     // of the last query
-	shared  time.Time     // when callers shared one last
-	crowded bool          // patientCrowd callers shared the last
-	hurry   chan struct{} // capacity 1: somebody has come who is not patient
-	done    sync.WaitGroup
+	mu       sync.Mutex    // guards what follows; nothing is locked under it
+	next     *barrierRound // has not begun; nil if nobody waits
+	running  bool
+	closed   bool
+	began    time.Time     // of the last query
+	shared   time.Time     // when callers shared one last
+	crowded  bool          // patientCrowd callers shared the last
+	hurry    chan struct{} // capacity 1: somebody has come who is not patient
+	done     sync.WaitGroup
+	patience time.Duration // roundPatience
 }
 
 // barrierRound is one query and those who wait for it.
@@ -71,8 +75,33 @@ type barrierRound struct {
 	hurried bool // some of them are not patient
 	glance  Glance
 	done    chan struct{}
+	late    *time.Timer // ends it after roundPatience
+	end     func(Position, error)
 	pos     Position
 	err     error
+}
+
+func newBarrierRound(glance Glance, patience time.Duration) *barrierRound {
+	r := &barrierRound{glance: glance, done: make(chan struct{})}
+	var once sync.Once
+	r.end = func(pos Position, err error) {
+		once.Do(func() {
+			r.pos, r.err = pos, err
+			close(r.done)
+		})
+	}
+	r.late = time.AfterFunc(patience, func() { r.end(0, fmt.Errorf("read the head of the stream: %w", context.DeadlineExceeded)) })
+	return r
+}
+
+// isLate says that those who waited for it have given up.
+func (r *barrierRound) isLate() bool {
+	select {
+	case <-r.done:
+		return true
+	default:
+		return false
+	}
 }
 
 func (b *barriers) wait(ctx context.Context, glance Glance, patient bool) (Position, error) {
@@ -82,8 +111,8 @@ func (b *barriers) wait(ctx context.Context, glance Glance, patient bool) (Posit
 		return 0, ErrClosed
 	}
 	r := b.next
-	if r == nil {
-		r = &barrierRound{glance: glance, done: make(chan struct{})}
+	if r == nil || r.isLate() {
+		r = newBarrierRound(glance, b.patience)
 		b.next = r
 	}
 	r.callers++
@@ -118,8 +147,8 @@ func (b *barriers) run() {
 		}
 		b.crowded = r.callers >= patientCrowd
 		b.mu.Unlock()
-		r.pos, r.err = b.ask(r.glance)
-		close(r.done)
+		r.end(b.ask(r.glance))
+		r.late.Stop()
 	}
 }
 

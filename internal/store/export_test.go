@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Script runs SQL past everything that guards the store, to break it.
@@ -108,6 +109,9 @@ func (s *Store) Plans(ctx context.Context) (map[string][]string, error) {
 func (r *Read) PanicInRow() error {
 	return queryEach(r, selectHead, func(*Row) error { panic("caller") })
 }
+
+// HurryBarriers sets how long callers wait who share a query. Nobody may wait yet.
+func HurryBarriers(s *Store, patience time.Duration) { s.barriers.patience = patience }
 
 // Barriers counts the queries of barriers.
 func Barriers(s *Store) uint64 { return s.metrics.barriers.Load() }

@@ -2,7 +2,9 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"testing"
+	"time"
 
 	"stoa/internal/store"
 	"stoa/internal/store/storetest"
@@ -21,6 +23,54 @@ func (g *glance) Take(_ context.Context, _, head store.Position, rows []store.St
 	g.known, g.rows = head, append(g.rows, rows...)
 	g.calls++
 	return nil
+}
+
+// stuck does not come to an end with what it takes.
+type stuck struct {
+	glance
+	taking, free chan struct{}
+}
+
+func (s *stuck) Take(context.Context, store.Position, store.Position, []store.StreamRow) error {
+	s.taking <- struct{}{}
+	<-s.free
+	return nil
+}
+
+// TestBarrierOfAStuckGlance fails after a time, for those who share its query and for those who would share the next.
+func TestBarrierOfAStuckGlance(t *testing.T) {
+	t.Parallel()
+	s := storetest.Open(t, "postgres")
+	store.HurryBarriers(s, 50*time.Millisecond)
+	room, head := newRoom(t, s, "!a:stoa.test")
+	g := &stuck{taking: make(chan struct{}, 1), free: make(chan struct{})}
+	for slot := range store.Slot(2) {
+		c, next := slotChange(t, s, room, head, slot+1)
+		at, err := s.Commit(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if head = next; slot == 0 {
+			g.known = at
+		}
+	}
+	failed := make(chan error)
+	ask := func() {
+		_, err := s.Barrier(t.Context(), g, false)
+		failed <- err
+	}
+	go ask()
+	<-g.taking
+	go ask()
+	for range 2 {
+		if err := <-failed; !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+	}
+	close(g.free)
+	if _, err := s.Barrier(t.Context(), nil, false); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestGlance gets the rows that others and this instance wrote since the last barrier, and can tell them apart.

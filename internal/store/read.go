@@ -82,6 +82,9 @@ func (s *Store) Glimpse(ctx context.Context, f func(*Read) error) error {
 	defer cancel()
 	c, give, err := e.acquire(ctx)
 	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
 		return err
 	}
 	defer give()

@@ -184,7 +184,7 @@ func (s *Store) start(ctx context.Context) error {
 		lite.last = s.Head()
 	}
 	s.interned.init()
-	s.barriers.store, s.barriers.hurry = s, make(chan struct{}, 1)
+	s.barriers.store, s.barriers.hurry, s.barriers.patience = s, make(chan struct{}, 1), roundPatience
 	s.committer.start(s)
 	return nil
 }
