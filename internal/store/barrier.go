@@ -11,6 +11,10 @@ const (
 	// barrierGap is how far apart the queries of barriers begin when several
 	// callers want one.
 	barrierGap = time.Millisecond
+	// gapTaken is how many times as long as the last query took the gap is, if that
+	// is more, up to gapMost: on a busy machine there are fewer, which more share.
+	gapTaken = 2
+	gapMost  = 10 * time.Millisecond
 	// patientGap is the same as long as nobody waits who is not patient.
 	patientGap = 5 * time.Millisecond
 	// crowdedGap is that if patientCrowd callers have shared the last query.
@@ -62,6 +66,7 @@ type barriers struct {
 	running  bool
 	closed   bool
 	began    time.Time     // of the last query
+	took     time.Duration // by the last query
 	shared   time.Time     // when callers shared one last
 	crowded  bool          // patientCrowd callers shared the last
 	hurry    chan struct{} // capacity 1: somebody has come who is not patient
@@ -149,6 +154,7 @@ func (b *barriers) run() {
 		b.mu.Unlock()
 		r.end(b.ask(r.glance))
 		r.late.Stop()
+		b.took = time.Since(b.began) // nobody else changes the two
 	}
 }
 
@@ -166,7 +172,7 @@ func (b *barriers) await() bool {
 		if b.next.callers > 1 || now.Sub(b.shared) < barrierLoad {
 			switch {
 			case b.next.hurried:
-				gap = barrierGap
+				gap = max(barrierGap, min(gapTaken*b.took, gapMost))
 			case b.crowded:
 				gap = crowdedGap
 			default:
