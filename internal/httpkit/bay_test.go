@@ -3,12 +3,11 @@ package httpkit
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -17,15 +16,11 @@ import (
 )
 
 // yard is a server whose /it parks if the query says so, and does what else it says.
-type yard struct {
-	t      *testing.T
-	server *Server
-	ended  chan error
-}
+type yard struct{ served }
 
 func newYard(t *testing.T, times Times) *yard {
 	t.Helper()
-	y := &yard{t: t, ended: make(chan error, 1)}
+	y := &yard{}
 	mux, err := NewMux(Options{Instance: "here"}, []Route{
 		{Method: "GET", Pattern: "/it", Handler: http.HandlerFunc(y.it)},
 		{Method: "POST", Pattern: "/it", Handler: Adapt(func(r *http.Request) (Raw, error) { return io.ReadAll(r.Body) })},
@@ -34,12 +29,7 @@ func newYard(t *testing.T, times Times) *yard {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := Listen("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	y.server = newServer(l, mux, nil, slog.New(slog.DiscardHandler), times)
-	go func() { y.ended <- y.server.Serve() }()
+	y.served = servedBy(t, mux, times)
 	return y
 }
 
@@ -50,7 +40,7 @@ func (y *yard) it(w http.ResponseWriter, r *http.Request) {
 			y.t.Error("could not park")
 		}
 	case "long":
-		w.Header()["Content-Length"] = []string{"786449"}
+		w.Header()["Content-Length"] = []string{strconv.Itoa(len(long))}
 		_, _ = io.WriteString(w, long) // as above
 	case "pieces":
 		w.Header().Set("Content-Type", "text/plain")
@@ -71,25 +61,6 @@ func (y *yard) it(w http.ResponseWriter, r *http.Request) {
 	default:
 		_, _ = io.WriteString(w, r.Host+r.URL.String()+r.Header.Get("X-Some")) // as above
 	}
-}
-
-func (y *yard) drain() {
-	y.t.Helper()
-	ctx, cancel := context.WithTimeout(y.t.Context(), 10*time.Second)
-	defer cancel()
-	if err := errors.Join(y.server.Drain(ctx), <-y.ended); err != nil {
-		y.t.Error(err)
-	}
-}
-
-func (y *yard) dial() (net.Conn, *bufio.Reader) {
-	y.t.Helper()
-	c, err := net.Dial("tcp", y.server.Addr().String())
-	if err != nil {
-		y.t.Fatal(err)
-	}
-	y.t.Cleanup(func() { _ = c.Close() })
-	return c, bufio.NewReader(c)
 }
 
 const parkingRequest = "GET /it?do=park HTTP/1.1\r\nHost: x\r\n\r\n"

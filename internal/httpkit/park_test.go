@@ -20,21 +20,37 @@ import (
 
 var long = strings.Repeat("x", 3*answerPiece+17)
 
-// lot is a server whose /park parks, and whose /now answers at once.
-type lot struct {
+// served is a server that serves.
+type served struct {
 	t      *testing.T
 	server *Server
+	ended  chan error
+}
+
+func servedBy(t *testing.T, mux *Mux, times Times) served {
+	t.Helper()
+	l, err := Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := served{t: t, server: newServer(l, mux, nil, slog.New(slog.DiscardHandler), times), ended: make(chan error, 1)}
+	go func() { s.ended <- s.server.Serve() }()
+	return s
+}
+
+// lot is a server whose /park parks, and whose /now answers at once.
+type lot struct {
+	served
 	parked chan *Parked
 	gone   chan struct{}
 	fails  chan error
-	ended  chan error
 }
 
 func newLot(t *testing.T) *lot { return newLotWithin(t, DefaultTimes) }
 
 func newLotWithin(t *testing.T, times Times) *lot {
 	t.Helper()
-	p := &lot{t: t, parked: make(chan *Parked, 8), gone: make(chan struct{}, 256), fails: make(chan error, 1), ended: make(chan error, 1)}
+	p := &lot{parked: make(chan *Parked, 8), gone: make(chan struct{}, 256), fails: make(chan error, 1)}
 	mux, err := NewMux(Options{Instance: "here", Times: times}, []Route{
 		{Method: "GET", Pattern: "/now", Handler: Adapt(func(*http.Request) (Raw, error) { return Raw(`"now"`), nil })},
 		{Method: "GET", Pattern: "/waited", Handler: Adapt(func(r *http.Request) (Raw, error) { return strconv.AppendBool(nil, Waited(r)), nil })},
@@ -64,16 +80,11 @@ func newLotWithin(t *testing.T, times Times) *lot {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := Listen("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.server = newServer(l, mux, nil, slog.New(slog.DiscardHandler), times)
-	go func() { p.ended <- p.server.Serve() }()
+	p.served = servedBy(t, mux, times)
 	return p
 }
 
-func (p *lot) drain() {
+func (p served) drain() {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), 10*time.Second)
 	defer cancel()
@@ -85,7 +96,7 @@ func (p *lot) drain() {
 	}
 }
 
-func (p *lot) dial() (net.Conn, *bufio.Reader) {
+func (p served) dial() (net.Conn, *bufio.Reader) {
 	p.t.Helper()
 	c, err := net.Dial("tcp", p.server.Addr().String())
 	if err != nil {
