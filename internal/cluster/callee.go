@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"runtime/debug"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"stoa/internal/httpkit"
@@ -27,9 +26,6 @@ const (
 	// goAwayTime is how long a peer that was told to go may take to close the
 	// connection once nothing is under way on it.
 	goAwayTime = time.Second
-	// keptServing bounds the goroutines of a connection that wait for the next request.
-	// Their stacks have grown, which takes as long as all else about a request here.
-	keptServing = 64
 )
 
 // callee is a connection from a peer, on which the peer asks and this instance
@@ -39,9 +35,7 @@ type callee struct {
 	log     *slog.Logger
 	conn    *tls.Conn
 	out     outbox
-	serving sync.WaitGroup // what serves requests
-	tasks   chan task      // to those of them that wait; closed at the end
-	idle    atomic.Int64   // how many wait
+	serving *httpkit.Hands[task]
 
 	// What follows is guarded by the outbox's lock.
 	streams  map[uint64]context.CancelFunc // under way; nil: given up by the peer
@@ -96,7 +90,9 @@ func (a *callees) drain() {
 // answer serves a connection of a peer until it ends, and all that was under way
 // on it has.
 func (c *Cluster) answer(conn *tls.Conn, handler http.Handler) {
-	e := &callee{handler: handler, log: c.log, conn: conn, tasks: make(chan task), streams: map[uint64]context.CancelFunc{}}
+	e := &callee{handler: handler, log: c.log, conn: conn, streams: map[uint64]context.CancelFunc{}}
+	ended := make(chan struct{})
+	e.serving = httpkit.NewHands(ended, e.serve)
 	e.out.init(conn)
 	c.callees.add(e)
 	defer c.callees.remove(e)
@@ -109,7 +105,7 @@ func (c *Cluster) answer(conn *tls.Conn, handler http.Handler) {
 	ctx, cancel := context.WithCancel(context.Background()) // of the connection, as that of HTTP
 	err := e.read(ctx)
 	cancel()
-	close(e.tasks)
+	close(ended)
 	if !errors.Is(err, io.EOF) {
 		c.log.Debug("the connection of an instance has ended", "addr", conn.RemoteAddr().String(), "err", err)
 	}
@@ -185,27 +181,8 @@ func (e *callee) begin(ctx context.Context, f frame) error {
 	if len(q.body) > 0 {
 		r.Body = io.NopCloser(bytes.NewReader(q.body))
 	}
-	t := task{r, f.stream, cancel}
-	select {
-	case e.tasks <- t:
-	default: // nobody waits
-		e.serving.Go(func() { e.work(t) })
-	}
+	e.serving.Take(task{r, f.stream, cancel})
 	return nil
-}
-
-// work serves a request, and others after it until the connection ends, or enough
-// wait besides.
-func (e *callee) work(t task) {
-	for more := true; more; {
-		e.serve(t.r, t.stream)
-		t.cancel()
-		more = e.idle.Add(1) <= keptServing
-		if more {
-			t, more = <-e.tasks
-		}
-		e.idle.Add(-1)
-	}
 }
 
 // sign appends a frame that is nothing but its kind. The caller has the outbox's lock.
@@ -228,7 +205,9 @@ func (e *callee) cancel(stream uint64) error {
 }
 
 // serve serves a request and sends the answer.
-func (e *callee) serve(r *http.Request, stream uint64) {
+func (e *callee) serve(t task) {
+	defer t.cancel()
+	r, stream := t.r, t.stream
 	size := int(r.ContentLength)
 	w := writers.Get().(*answerWriter)
 	whole := e.handle(w, r)

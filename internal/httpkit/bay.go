@@ -82,9 +82,9 @@ func (b *bay) stirred(isGone bool) {
 	b.mu.Unlock()
 	switch state {
 	case waits:
-		b.parking.hands.do(p.stirred)
+		b.parking.hands.Take(p.stirred)
 	case rests:
-		b.parking.hands.do(b.serve)
+		b.parking.hands.Take(b.serve)
 	}
 }
 
@@ -163,7 +163,7 @@ func (b *bay) rest(early []byte) {
 	if rested {
 		b.parking.parked.Done()
 	} else {
-		b.parking.hands.do(b.serve)
+		b.parking.hands.Take(b.serve)
 	}
 }
 

@@ -44,42 +44,7 @@ type parking struct {
 	inBay    context.Context // of requests that are served in bays
 	handler  http.Handler
 	times    Times
-	hands    hands
-}
-
-// hands are goroutines for short pieces of work. Some are kept, since their stacks have grown already.
-type hands struct {
-	work  chan func()
-	ended chan struct{} // nobody need be kept any more
-	idle  atomic.Int32
-}
-
-// idleHands is how many goroutines wait for work at most.
-const idleHands = 64
-
-// do has f called in another goroutine. It does not block.
-func (h *hands) do(f func()) {
-	select {
-	case h.work <- f:
-	default:
-		go h.run(f)
-	}
-}
-
-func (h *hands) run(f func()) {
-	for {
-		f()
-		if h.idle.Add(1) > idleHands {
-			h.idle.Add(-1)
-			return
-		}
-		select {
-		case f = <-h.work:
-			h.idle.Add(-1)
-		case <-h.ended:
-			return
-		}
-	}
+	hands    *Hands[func()]
 }
 
 type accepted struct {
@@ -90,7 +55,7 @@ type accepted struct {
 func newParking(l net.Listener, log *slog.Logger, times Times) *parking {
 	p := &parking{Listener: l, log: log, times: times, accepted: make(chan accepted), returned: make(chan net.Conn), closed: make(chan struct{}),
 		ended: make(chan struct{}), finished: make(chan struct{}), dropped: make(chan struct{})}
-	p.hands.work, p.hands.ended = make(chan func()), p.closed
+	p.hands = NewHands(p.closed, func(f func()) { f() })
 	p.inBay = context.WithValue(context.Background(), parkingKey{}, origin{waited: true})
 	p.start = sync.OnceFunc(func() { go p.accept() })
 	p.end = sync.OnceFunc(func() { close(p.closed) })
@@ -307,19 +272,19 @@ func (p *Parked) Wait(resume func(here bool)) {
 	defer p.mu.Unlock()
 	if p.woken || len(p.early) > 0 {
 		p.woken = false
-		p.bay.parking.hands.do(func() { p.guard(func() { resume(true) }) })
+		p.bay.parking.hands.Take(func() { p.guard(func() { resume(true) }) })
 		return
 	}
 	p.resume = resume
 	if !p.bay.goOn(waits, p) {
-		p.bay.parking.hands.do(p.stirred)
+		p.bay.parking.hands.Take(p.stirred)
 	}
 }
 
 // Wake ends Wait, now or when it is called. It does not block.
 func (p *Parked) Wake() {
 	if resume := p.end(true); resume != nil {
-		p.bay.parking.hands.do(func() { p.guard(func() { resume(true) }) })
+		p.bay.parking.hands.Take(func() { p.guard(func() { resume(true) }) })
 	}
 }
 
