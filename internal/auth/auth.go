@@ -169,7 +169,7 @@ func (a *Auth) load(ctx context.Context, hash Hash, now int64) (*session, error)
 	a.looked.Add(1)
 	generation := a.sessions.begin()
 	var row store.Session
-	err := a.store.Read(ctx, func(r *store.Read) (err error) {
+	err := a.store.Glimpse(ctx, func(r *store.Read) (err error) {
 		row, err = r.AccessToken(hash[:])
 		return err
 	})

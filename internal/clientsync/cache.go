@@ -9,6 +9,7 @@ import (
 	"stoa/internal/store"
 	"stoa/internal/timeline"
 	"stoa/matrix/eventfilter"
+	"stoa/matrix/roomversion"
 )
 
 // eventCache holds events in their client form, bounded by bytes. What it holds is true as of the last redaction that the
@@ -19,6 +20,38 @@ type eventCache struct {
 	bytes    int
 	maxBytes int
 	redacted store.Position
+}
+
+// rulesCache holds the rules of rooms, which never change; nil for a version that this release does not know.
+type rulesCache struct {
+	mu    sync.Mutex // guards rooms
+	rooms *simplelru.LRU[store.RoomNum, *roomversion.Rules]
+}
+
+// cacheRules bounds the rooms whose rules are in memory.
+const cacheRules = 1 << 16
+
+func newRulesCache() *rulesCache {
+	return &rulesCache{rooms: mustLRU[store.RoomNum, *roomversion.Rules](cacheRules, nil)}
+}
+
+func (c *rulesCache) get(room store.RoomNum) (rules *roomversion.Rules, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rooms.Get(room)
+}
+
+func (c *rulesCache) put(room store.RoomNum, rules *roomversion.Rules) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rooms.Add(room, rules)
+}
+
+// clear forgets everything: the numbers may be other rooms' now.
+func (c *rulesCache) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rooms.Purge()
 }
 
 // cacheEntries bounds the entries of a cache whose real bound is in bytes.

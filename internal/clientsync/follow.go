@@ -84,6 +84,7 @@ func (h *Hub) reset(head store.Position) {
 	h.members.events.Purge()
 	h.tails.tails.Purge()
 	h.events.clear(head)
+	h.rules.clear()
 	h.advance(head)
 }
 

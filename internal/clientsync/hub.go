@@ -24,6 +24,7 @@ type Hub struct {
 	sent    *sentMembers
 	events  *eventCache
 	filters *filterCache
+	rules   *rulesCache
 
 	// typingChanges counts the changes of who types, so that none is missed between a look and a wait.
 	typingChanges atomic.Uint64

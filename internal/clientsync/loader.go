@@ -17,6 +17,7 @@ import (
 type loader struct {
 	hub   *Hub
 	read  *store.Read
+	head  store.Position // of the snapshot
 	rules map[store.RoomNum]*roomversion.Rules
 	// strange are the rooms of rows whose version was not told.
 	strange map[store.RoomNum]struct{}
@@ -29,7 +30,7 @@ type loader struct {
 
 func (h *Hub) loader(r *store.Read) *loader {
 	return &loader{
-		hub: h, read: r,
+		hub: h, read: r, head: r.Head(),
 		rules:   map[store.RoomNum]*roomversion.Rules{},
 		strange: map[store.RoomNum]struct{}{},
 		rows:    map[store.EventNum]store.SyncEvent{},
@@ -44,6 +45,7 @@ func (h *Hub) loader(r *store.Read) *loader {
 func (l *loader) version(num store.RoomNum, version string) {
 	rules, _ := roomversion.Of(version)
 	l.rules[num] = rules // nil for a version that this release does not know: its events are left out
+	l.hub.rules.put(num, rules)
 }
 
 // known is store.Known: an event that is in memory is taken from there, and not read.
@@ -191,7 +193,7 @@ func (l *loader) event(num store.EventNum) *timeline.Event {
 		}
 	}
 	l.events[num] = e
-	l.hub.events.add(e, l.read.Head())
+	l.hub.events.add(e, l.head)
 	return e
 }
 
@@ -274,6 +276,10 @@ func (l *loader) stored(num store.EventNum) (*event.PDU, error) {
 // learn reads the versions of rooms of which only events were named.
 func (l *loader) learn(num store.RoomNum) error {
 	if _, ok := l.rules[num]; ok {
+		return nil
+	}
+	if rules, ok := l.hub.rules.get(num); ok {
+		l.rules[num] = rules
 		return nil
 	}
 	r, err := l.read.RoomByNum(num)

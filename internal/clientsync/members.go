@@ -91,7 +91,69 @@ func (k *work) membersAt(wanted []wantedMember) ([]*timeline.Event, error) {
 		return events, nil
 	}
 	defer k.h.claim(wanted, missing)()
+	if k.snapshot == nil {
+		var err error
+		if missing, err = k.glimpseMembers(wanted, missing, events); err != nil || len(missing) == 0 {
+			return events, err
+		}
+	}
 	return events, k.readMembers(wanted, missing, events)
+}
+
+// glimpseMembers reads membership events as they are now, by one query and without a snapshot. It returns the places of those
+// that may have been others when it was as the answer tells, or of which more has to be read.
+func (k *work) glimpseMembers(wanted []wantedMember, missing []int, events []*timeline.Event) (rest []int, err error) {
+	err = k.h.store.Glimpse(k.ctx, func(r *store.Read) error {
+		keys, err := k.memberKeys(r, wanted, missing)
+		if err != nil {
+			return err
+		}
+		ask := make([]store.RoomKey, 0, len(missing))
+		for i, m := range missing {
+			ask = append(ask, store.RoomKey{Room: wanted[m].e.num, Key: keys[i]})
+		}
+		l := k.h.loader(r)
+		rows, err := r.CurrentEntries(ask, l.known)
+		if err != nil {
+			return fmt.Errorf("read members: %w", err)
+		}
+		found := make(map[store.RoomKey]store.CurrentEntry, len(rows))
+		for _, row := range rows {
+			found[store.RoomKey{Room: row.Event.Room, Key: row.Key}] = row
+			l.head = row.Head
+			if row.Event.RedactedBy == 0 {
+				l.wantEvents([]store.SyncEvent{row.Event})
+			}
+		}
+		if err := l.load(); err != nil {
+			return err
+		}
+		for i, m := range missing {
+			e, row := wanted[m].e, found[ask[i]]
+			ev := l.event(row.Event.Num)
+			if _, changed := e.before(keys[i], k.statePoint(e)); changed || ev == nil || row.Slot > k.statePoint(e) {
+				rest = append(rest, m)
+				continue
+			}
+			events[m] = ev
+			k.h.keepMember(e.num, wanted[m].userID, ev, row.Head)
+		}
+		return nil
+	})
+	return rest, err
+}
+
+// memberKeys are the keys of members in the state.
+func (k *work) memberKeys(r *store.Read, wanted []wantedMember, missing []int) ([]store.KeyNum, error) {
+	pairs := make([]store.Pair, len(missing))
+	for i, m := range missing {
+		pairs[i] = store.Pair{Type: "m.room.member", StateKey: wanted[m].userID}
+	}
+	keys, err := k.h.store.KeyNums(r, pairs)
+	if err != nil {
+		return nil, fmt.Errorf("look up members: %w", err)
+	}
+	return keys, nil
 }
 
 // keptMembers finds those events that memory holds, and the places of the others. busy is closed when another answer has read
@@ -144,13 +206,9 @@ func (k *work) readMembers(wanted []wantedMember, missing []int, events []*timel
 	if err != nil {
 		return err
 	}
-	pairs := make([]store.Pair, len(missing))
-	for i, m := range missing {
-		pairs[i] = store.Pair{Type: "m.room.member", StateKey: wanted[m].userID}
-	}
-	keys, err := k.h.store.KeyNums(r, pairs)
+	keys, err := k.memberKeys(r, wanted, missing)
 	if err != nil {
-		return fmt.Errorf("look up members: %w", err)
+		return err
 	}
 	nums := make([]store.EventNum, len(missing))
 	told := make([]bool, len(missing)) // by the entry's log

@@ -123,17 +123,11 @@ var errNotJoined = mxerr.Forbidden("You are not in this room")
 
 // joinedRoom gives the number of a room in which the user is.
 func joinedRoom(r *store.Read, user User, roomID id.RoomID) (store.RoomNum, error) {
-	num, err := r.RoomNum(roomID.String())
-	if err == nil {
-		var m store.RoomMembership
-		if m, err = r.Membership(user.Num, num); err == nil && m.Membership == store.Join {
-			return num, nil
-		}
+	num, err := r.JoinedRoomNum(user.Num, roomID.String())
+	if errors.Is(err, store.ErrNotFound) {
+		err = errNotJoined
 	}
-	if err == nil || errors.Is(err, store.ErrNotFound) {
-		return 0, errNotJoined
-	}
-	return 0, err
+	return num, err
 }
 
 // set reports whether the list of the room has changed, and tells the other

@@ -343,18 +343,38 @@ func (rs *Rooms) entries(read *store.Read, room store.RoomNum, rules *roomversio
 		return nil, err
 	}
 	out := make([]*entry, len(keys))
+	var ask []store.RoomKey
 	for i, key := range nums {
-		e := &entry{key: key}
-		out[i] = e
-		if key == 0 {
-			continue
+		out[i] = &entry{key: key}
+		if key != 0 {
+			ask = append(ask, store.RoomKey{Room: room, Key: key})
 		}
-		if e.num, err = read.CurrentKey(room, key); err != nil {
-			return nil, err
+	}
+	if len(ask) == 0 {
+		return out, nil
+	}
+	held := map[store.EventNum]*event.PDU{}
+	rows, err := read.CurrentEntries(ask, func(num, _ store.EventNum) bool {
+		pdu, ok := rs.pdus.Get(num)
+		if ok {
+			held[num] = pdu
 		}
-		if e.num != 0 {
-			if e.pdu, err = rs.load1(read, rules, e.num); err != nil {
+		return ok
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, row := range rows {
+		pdu := held[row.Event.Num]
+		if pdu == nil {
+			stored := store.Event{Num: row.Event.Num, EventID: row.Event.EventID, Key: row.Event.Key, Bytes: row.Event.Bytes}
+			if pdu, err = rs.parse(rules, stored); err != nil {
 				return nil, err
+			}
+		}
+		for _, e := range out {
+			if e.key == row.Key {
+				e.num, e.pdu = row.Event.Num, pdu
 			}
 		}
 	}
@@ -372,7 +392,7 @@ func (r *room) prepare(ctx context.Context, keys []eventauth.Key) error {
 	epoch, num, rules := r.epoch, r.row.Num, r.rules
 	r.turn.Unlock()
 	var found []*entry
-	err := r.rooms.store.Read(ctx, func(read *store.Read) (err error) {
+	err := r.rooms.store.Glimpse(ctx, func(read *store.Read) (err error) {
 		found, err = r.rooms.entries(read, num, rules, missing)
 		return err
 	})

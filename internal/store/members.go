@@ -24,7 +24,9 @@ var (
 	forgetMembership = stmt(`UPDATE memberships SET forgotten = 1, user_slot = $3 WHERE user_num = $1 AND room = $2`)
 	deleteMembership = stmt(`DELETE FROM memberships WHERE user_num = $1 AND room = $2`)
 
-	selectMembership  = stmt(`SELECT ` + membershipColumns + ` FROM memberships WHERE user_num = $1 AND room = $2`)
+	selectMembership = stmt(`SELECT ` + membershipColumns + ` FROM memberships WHERE user_num = $1 AND room = $2`)
+	selectJoinedRoom = stmt(`SELECT r.num FROM rooms r JOIN memberships m ON m.user_num = $1 AND m.room = r.num
+		WHERE r.room_id = $2 AND m.membership = 1`)
 	selectMemberships = stmt(`SELECT ` + membershipColumns + ` FROM memberships WHERE user_num = $1 AND room > $2 ORDER BY room LIMIT $3`)
 	selectLocal       = stmt(`SELECT ` + membershipColumns + ` FROM memberships
 		WHERE room = $1 AND membership = $2 AND user_num > $3 ORDER BY user_num LIMIT $4`)
@@ -77,6 +79,12 @@ func (c *Change) DropMembership(user UserNum, room RoomNum) { c.exec(deleteMembe
 // Membership returns a local user's membership in a room.
 func (r *Read) Membership(user UserNum, room RoomNum) (RoomMembership, error) {
 	return queryOne(r, selectMembership, scanMembership, user, room)
+}
+
+// JoinedRoomNum returns the number of a room in which a local user is, else
+// ErrNotFound.
+func (r *Read) JoinedRoomNum(user UserNum, roomID string) (RoomNum, error) {
+	return queryOne(r, selectJoinedRoom, num[RoomNum], user, roomID)
 }
 
 // Memberships returns the memberships of a local user by room number, forgotten

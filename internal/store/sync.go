@@ -187,6 +187,9 @@ var (
 		JOIN current_state AS c ON c.room = v.v ORDER BY c.room, c.key`)
 	selectStatePairs = stmt(`SELECT c.room, c.key, c.event, c.slot FROM {{each $1}} AS v
 		JOIN current_state AS c ON c.room = (v.v >> 32) AND c.key = (v.v & 4294967295)`)
+	selectCurrentEntries = stmt(`SELECT (SELECT COALESCE(MAX(pos), 0) FROM stream), c.key, c.slot, ` + syncEventColumns + `
+		FROM {{each $1}} AS v JOIN current_state AS c ON c.room = (v.v >> 32) AND c.key = (v.v & 4294967295)
+		JOIN events AS e ON e.num = c.event`)
 	selectLogTails = stmt(`SELECT l.room, l.slot, l.key, l.event, l.prev_event FROM {{each $1}} AS v JOIN rooms AS r ON r.num = v.v
 		JOIN state_log AS l ON l.room = r.num AND l.slot > r.slot - $2 ORDER BY l.room, l.slot, l.key`)
 	selectLogStretch = stmt(`SELECT room, slot, key, event, prev_event FROM state_log
@@ -223,11 +226,35 @@ type RoomKey struct {
 // SyncEntries returns single entries of the current state of some rooms, in no
 // order; what is not there is left out.
 func (r *Read) SyncEntries(entries []RoomKey) ([]StateSlot, error) {
-	packed := make([]int64, len(entries))
-	for i, e := range entries {
+	return query(r, selectStatePairs, scanStateSlot, packKeys(entries))
+}
+
+// CurrentEntry is an entry of current state with its event.
+type CurrentEntry struct {
+	Head  Position // of the stream as the entry was read
+	Key   KeyNum
+	Slot  Slot // at which it came in
+	Event SyncEvent
+}
+
+// CurrentEntries returns single entries of the current state of some rooms with
+// their events, in no order; what is not there is left out. It is one query.
+func (r *Read) CurrentEntries(entries []RoomKey, known Known) ([]CurrentEntry, error) {
+	scan := scanSyncEvent(known)
+	return query(r, selectCurrentEntries, func(row *Row) (e CurrentEntry) {
+		e.Head, e.Key, e.Slot = num[Position](row), num[KeyNum](row), num[Slot](row)
+		e.Event = scan(row)
+		return e
+	}, packKeys(entries))
+}
+
+// packKeys makes integers of rooms and keys; see packSlots.
+func packKeys(list []RoomKey) []int64 {
+	packed := make([]int64, len(list))
+	for i, e := range list {
 		packed[i] = int64(e.Room)<<32 | int64(e.Key)
 	}
-	return query(r, selectStatePairs, scanStateSlot, packed)
+	return packed
 }
 
 // SyncLogTails returns the changes of state in the last slots of some rooms, by

@@ -98,7 +98,7 @@ func (d ForRooms) Rules(ctx context.Context, user id.UserID) (*pushrule.Rules, e
 // usual rules.
 func (d ForRooms) Unusual(ctx context.Context, room store.RoomNum) ([]id.UserID, error) {
 	var users []id.UserID
-	err := d.store.Read(ctx, func(r *store.Read) error {
+	err := d.store.Glimpse(ctx, func(r *store.Read) error {
 		names, err := r.UnusualMembers(room)
 		for _, name := range names {
 			user, bad := id.ParseUserID(name)

@@ -153,7 +153,8 @@ func startBalancer(dir, file string, instances int) (*process, error) {
 func balancerURL() string { return fmt.Sprintf("http://%s:%d", hubAddr(netClients), balancerPort) }
 
 func balancerEnviron(instances int) []string {
-	env := []string{fmt.Sprintf("STOA_BIND=%s:%d", hubAddr(netClients), balancerPort)}
+	// Each request goes to another instance, so that clients see it if one knows less.
+	env := []string{fmt.Sprintf("STOA_BIND=%s:%d", hubAddr(netClients), balancerPort), "STOA_BALANCE=roundrobin"}
 	for n := range instances {
 		env = append(env, fmt.Sprintf("STOA_%d=%s:%d", n+1, instanceAddr(netClients, n), clientPort))
 	}

@@ -139,7 +139,7 @@ func (c *cluster) startBalancer() error {
 		return err
 	}
 	cmd := exec.Command("haproxy", "-db", "-f", config)
-	cmd.Env = append(os.Environ(), "STOA_BIND="+listen)
+	cmd.Env = append(os.Environ(), "STOA_BIND="+listen, "STOA_BALANCE=roundrobin")
 	if me.Uid != "0" {
 		cmd.Env = append(cmd.Env, "STOA_BALANCER_USER="+me.Username)
 	}
