@@ -75,3 +75,12 @@ func (h *Hub) SetCrowd(n int) {
 	h.crowd = n
 	h.typingWakes = n
 }
+
+// FollowedHanded counts the groups of others that were applied as they were handed over.
+func (h *Hub) FollowedHanded() int {
+	var m dto.Metric
+	if err := h.metrics.followed.WithLabelValues("handed").Write(&m); err != nil {
+		panic(err)
+	}
+	return int(m.GetCounter().GetValue())
+}

@@ -50,6 +50,7 @@ func (h *Hub) readUp(ctx context.Context, upTo store.Position) (head store.Posit
 		h.reset(a.last)
 	case a.last > from:
 		h.put(a)
+		h.metrics.followed.WithLabelValues("store").Inc()
 	}
 	if doubted {
 		h.doubted.Store(false)
@@ -71,6 +72,7 @@ func (h *Hub) lost(r *store.Read, from store.Position, doubted bool) (bool, erro
 
 // reset forgets all that the instance knows, up to a position.
 func (h *Hub) reset(head store.Position) {
+	h.handed.clear()
 	h.log.Warn("forgot the newest part of the stream", "pos", int64(head))
 	h.forgetAll(head)
 	h.mu.Lock()

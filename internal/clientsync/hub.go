@@ -95,6 +95,7 @@ func (h *Hub) Run(outer context.Context) error {
 		if err != nil {
 			return err
 		}
+		h.hand(b)
 		if err := h.apply(ctx, b); err != nil {
 			if !h.store.IsPostgres() || unlessEnded(ctx, err) == nil {
 				return unlessEnded(ctx, err)
@@ -267,7 +268,7 @@ func (h *Hub) apply(ctx context.Context, b *store.Batch) error {
 		return nil
 	}
 	if b.Prev > h.Head() {
-		if _, err := h.readUp(ctx, b.Prev); err != nil {
+		if err := h.followUpTo(ctx, b.Prev); err != nil {
 			return err
 		}
 	}

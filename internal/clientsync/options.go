@@ -50,6 +50,10 @@ type Options struct {
 	Filters     Filters
 	Unread      Unread
 
+	// Hand appends what groups of this instance did to what is sent to the other instances, whose TakeHanded gets it; nil =
+	// there are none. If there is nobody to send to it does nothing.
+	Hand func(append func([]byte) []byte)
+
 	// Followers are told what other instances wrote, in this order, before anybody finds it applied; see Follower.
 	Followers []Follower
 }
@@ -80,7 +84,7 @@ func New(opt Options) *Hub {
 		rooms:   map[store.RoomNum]*hubRoom{},
 		users:   map[store.UserNum]*user{},
 		wheel:   newWheel(opt.Clock()),
-		others:  others{nudge: make(chan struct{}, 1)},
+		others:  others{nudge: make(chan struct{}, 1), handed: handed{after: map[store.Position]*handedGroup{}, came: make(chan struct{}, 1)}},
 		crowd:   crowd, typingAtOnce: typingAtOnce, typingWakes: typingWakes,
 	}
 	h.known.Store(int64(h.ring.head))
@@ -97,6 +101,7 @@ type metrics struct {
 	waiting   prometheus.Gauge
 	wakeups   prometheus.Counter
 	answers   *prometheus.CounterVec
+	followed  *prometheus.CounterVec
 	ringBytes prometheus.Gauge
 	users     prometheus.Gauge
 }
@@ -109,13 +114,17 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "stoa_clientsync_wakeups_total", Help: "Waits that ended, by news or by time."}),
 		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "stoa_clientsync_answers_total", Help: "Answers, by where they came from."}, []string{"from"}),
+		followed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "stoa_clientsync_followed_total",
+			Help: "What other instances wrote: groups that were handed over by them, looks into the store that found something.",
+		}, []string{"from"}),
 		ringBytes: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "stoa_clientsync_ring_bytes", Help: "Memory of the newest part of the stream."}),
 		users: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "stoa_clientsync_users", Help: "Users whose rooms are in memory."}),
 	}
 	if r != nil {
-		r.MustRegister(m.waiting, m.wakeups, m.answers, m.ringBytes, m.users)
+		r.MustRegister(m.waiting, m.wakeups, m.answers, m.followed, m.ringBytes, m.users)
 	}
 	return m
 }

@@ -25,6 +25,7 @@ type Follower interface {
 
 // others is what the hub needs to follow other instances.
 type others struct {
+	handed handed
 	// told is the newest position that another instance has announced.
 	told atomic.Int64
 	// nudge says that there is something to look at earlier than planned.
@@ -117,22 +118,24 @@ func (h *Hub) followOthers(ctx context.Context) (stop func()) {
 func (h *Hub) lookOut(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	looked, took, failed := time.Now(), time.Duration(0), false
+	var l looking
+	l.looked = time.Now()
 	for {
 		now := time.Now()
-		if now.Sub(looked) > frozenAfter {
+		if now.Sub(l.looked) > frozenAfter {
 			h.doubted.Store(true)
 		}
-		wait := h.untilLook(looked, now, took, failed)
+		l.hole = h.followHanded(ctx)
+		wait := h.untilLook(&l, now)
 		if wait <= 0 {
-			looked = now
+			l.looked = now
 			err := h.CatchUp(ctx)
-			if unlessEnded(ctx, err) != nil && !failed {
+			if unlessEnded(ctx, err) != nil && !l.failed {
 				h.log.Warn("can't follow the stream", "err", err)
 			}
-			failed, now = err != nil, time.Now()
-			took = now.Sub(looked)
-			wait = h.untilLook(looked, now, took, failed)
+			l.failed, now = err != nil, time.Now()
+			l.took, l.hole = now.Sub(l.looked), false
+			wait = h.untilLook(&l, now)
 		}
 		timer.Reset(max(wait, 0))
 		select {
@@ -144,25 +147,57 @@ func (h *Hub) lookOut(ctx context.Context) {
 	}
 }
 
-// untilLook is how long to wait for the next look. The last began at looked, and took some time.
-func (h *Hub) untilLook(looked, now time.Time, took time.Duration, failed bool) time.Duration {
+// looking is what the one who looks into the store knows of the last look.
+type looking struct {
+	looked time.Time     // when it began
+	took   time.Duration // it
+	failed bool
+	behind time.Time // since when something was announced that is not in the ring; zero: nothing is
+	hole   bool      // what comes next is not handed over
+}
+
+// followHanded applies what others have handed over. It says whether what comes next has to be read from the store.
+func (h *Hub) followHanded(ctx context.Context) (hole bool) {
+	h.follow.Lock()
+	defer h.follow.Unlock()
+	hole, err := h.applyHanded(ctx)
+	if unlessEnded(ctx, err) != nil {
+		h.log.Warn("apply what another instance handed over", "err", err) // the next look finds it
+	}
+	return hole
+}
+
+// untilLook is how long to wait for the next look.
+func (h *Hub) untilLook(l *looking, now time.Time) time.Duration {
 	gap := lookAnyway
 	h.soon.Store(false) // before told is read, so that no announcement falls in between
 	h.mu.Lock()
+	behind := store.Position(h.told.Load()) > h.ring.head
+	hurried := h.awaited()
 	switch {
-	case failed:
+	case l.failed:
 		gap = gapFailed
-	case h.awaited():
+	case hurried:
 		gap = gapUrgent
-	case store.Position(h.told.Load()) <= h.ring.head:
+	case !behind:
 	case h.wheel.count > 0 || len(h.barriers) > 0:
-		gap = max(gapBusy, took+min(gapTaken*took, gapMost))
+		gap = max(gapBusy, l.took+min(gapTaken*l.took, gapMost))
 	default:
 		gap = gapIdle
 	}
 	h.soon.Store(gap < lookAnyway)
 	h.mu.Unlock()
-	return gap - now.Sub(looked)
+	wait := gap - now.Sub(l.looked)
+	switch {
+	case !behind:
+		l.behind = time.Time{}
+	case l.behind.IsZero():
+		l.behind = now
+	}
+	if behind && !hurried && !l.hole && h.handed.expected() {
+		wait = max(wait, handPatience-now.Sub(l.behind))
+	}
+	return wait
 }
 
 // awaited says whether a request waits for what no batch of this instance's own will bring. Called with the lock held.

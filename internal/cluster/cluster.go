@@ -96,6 +96,7 @@ type Cluster struct {
 	failed   chan error         // capacity 1: of the server
 	soon     chan struct{}      // capacity 1: Run renews at once
 	reread   reread
+	onHanded atomic.Pointer[func([]byte) error]
 }
 
 // New makes a Cluster. It does nothing before Join.

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"stoa/internal/httpkit"
+	"stoa/internal/packed"
 )
 
 // protocolName is what two instances agree on in the handshake of TLS (ALPN). What
@@ -159,21 +160,21 @@ type question struct {
 func appendRequest(dst []byte, stream uint64, q *question) ([]byte, error) {
 	start := len(dst)
 	dst = appendHead(dst, kindRequest, stream)
-	dst = appendText(appendText(appendText(dst, q.method), q.uri), q.host)
+	dst = packed.AppendText(packed.AppendText(packed.AppendText(dst, q.method), q.uri), q.host)
 	count := 1
 	for name, values := range q.header {
 		if !slices.Contains(hopHeaders, name) {
 			count += len(values)
 		}
 	}
-	dst = binary.AppendUvarint(dst, uint64(count))
-	dst = appendText(appendText(dst, addressHeader), q.address)
+	dst = packed.AppendNumber(dst, count)
+	dst = packed.AppendText(packed.AppendText(dst, addressHeader), q.address)
 	for name, values := range q.header {
 		if slices.Contains(hopHeaders, name) {
 			continue
 		}
 		for _, value := range values {
-			dst = appendText(appendText(dst, name), value)
+			dst = packed.AppendText(packed.AppendText(dst, name), value)
 		}
 	}
 	return endFrame(dst, start, q.body)
@@ -184,30 +185,26 @@ func appendRequest(dst []byte, stream uint64, q *question) ([]byte, error) {
 func appendAnswer(dst []byte, stream uint64, a *answer) ([]byte, error) {
 	start := len(dst)
 	dst = appendHead(dst, kindAnswer, stream)
-	dst = binary.AppendUvarint(dst, uint64(a.status))
+	dst = packed.AppendNumber(dst, a.status)
 	count := 0
 	for _, values := range a.header {
 		count += len(values)
 	}
-	dst = binary.AppendUvarint(dst, uint64(count))
+	dst = packed.AppendNumber(dst, count)
 	for name, values := range a.header {
 		for _, value := range values {
-			dst = appendText(appendText(dst, name), value)
+			dst = packed.AppendText(packed.AppendText(dst, name), value)
 		}
 	}
 	return endFrame(dst, start, a.body)
 }
 
-func appendText(dst []byte, s string) []byte {
-	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
-}
-
 // parseRequest reads a request out of its frame, of which it keeps nothing.
 func parseRequest(f frame) (*question, error) {
-	b := &block{rest: string(f.block)}
-	q := &question{method: b.text(), uri: b.text(), host: b.text()}
-	q.header = b.header()
-	if b.broken || b.rest != "" || q.method == "" || q.uri == "" {
+	r := packed.Read(string(f.block))
+	q := &question{method: r.Text(), uri: r.Text(), host: r.Text()}
+	var ok bool
+	if q.header, ok = readHeader(r); !ok || q.method == "" || q.uri == "" {
 		return nil, errMalformed
 	}
 	q.body = bytes.Clone(f.body)
@@ -216,67 +213,30 @@ func parseRequest(f frame) (*question, error) {
 
 // parseAnswer reads an answer out of its frame, of which it keeps nothing.
 func parseAnswer(f frame) (*answer, error) {
-	b := &block{rest: string(f.block)}
-	status := b.number()
-	a := &answer{status: int(status), header: b.header()}
-	if b.broken || b.rest != "" || status < 200 || status > 999 {
+	r := packed.Read(string(f.block))
+	status := r.Number()
+	header, ok := readHeader(r)
+	if !ok || status < 200 || status > 999 {
 		return nil, errMalformed
 	}
-	a.body = bytes.Clone(f.body)
-	return a, nil
+	return &answer{status: int(status), header: header, body: bytes.Clone(f.body)}, nil
 }
 
-// block is what is left to read of a block. After something malformed it is broken,
-// and all that it gives is empty.
-type block struct {
-	rest   string
-	broken bool
-}
-
-func (b *block) number() uint64 {
-	var n uint64
-	for i := range min(len(b.rest), binary.MaxVarintLen32) {
-		n |= uint64(b.rest[i]&0x7f) << (7 * i)
-		if b.rest[i] < 0x80 {
-			b.rest = b.rest[i+1:]
-			return n
-		}
-	}
-	b.rest, b.broken = "", true
-	return 0
-}
-
-func (b *block) text() string {
-	n := b.number()
-	if n > uint64(len(b.rest)) {
-		b.rest, b.broken = "", true
-		return ""
-	}
-	s := b.rest[:n]
-	b.rest = b.rest[n:]
-	return s
-}
-
-func (b *block) header() http.Header {
-	count := b.number()
-	if count > uint64(len(b.rest)/2) { // each has two lengths at least
-		b.broken = true
-		return nil
-	}
-	h := make(http.Header, count)
+func readHeader(r *packed.Reader) (h http.Header, ok bool) {
+	count := r.Count(2) // each has two lengths at least
+	h = make(http.Header, count)
 	values := make([]string, count)
 	for i := range values {
-		name := b.text()
+		name := r.Text()
 		if name == "" || strings.ContainsAny(name, "\r\n") {
-			b.broken = true
-			return nil
+			return nil, false
 		}
-		values[i] = b.text()
+		values[i] = r.Text()
 		if before, some := h[name]; some {
 			h[name] = append(before, values[i])
 		} else {
 			h[name] = values[i : i+1 : i+1]
 		}
 	}
-	return h
+	return h, r.Done() == nil
 }

@@ -33,6 +33,7 @@ type peer struct {
 	// draining says that it will go, which is no reason to worry.
 	draining atomic.Bool
 	stop     context.CancelFunc
+	outgo    outgo
 
 	mu      sync.Mutex // guards what follows; nothing is taken after it
 	conns   map[*tracked]struct{}
@@ -208,7 +209,9 @@ func (c *Cluster) newPeer(i store.Instance) *peer {
 	}
 	ctx, stop := context.WithCancel(c.ctx)
 	p.stop = stop
+	p.outgo.wake = make(chan struct{}, 1)
 	c.runs.Go(func() { p.watch(ctx) })
+	c.runs.Go(func() { p.handOver(ctx) })
 	return p
 }
 

@@ -90,13 +90,17 @@ func (c *Cluster) tlsConfig(allowed func(fingerprint string) bool) *tls.Config {
 	return config
 }
 
-// forPeers answers pings, and marks all else as forwarded.
+// forPeers answers pings, takes what is handed over, and marks all else as forwarded.
 func (c *Cluster) forPeers(handler http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == pingPath {
 			if !c.Acting() {
 				w.WriteHeader(http.StatusServiceUnavailable)
 			}
+			return
+		}
+		if r.URL.Path == handPath {
+			c.takeHanded(w, r)
 			return
 		}
 		c.metrics.served.Add(1)

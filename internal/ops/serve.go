@@ -161,9 +161,11 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 		AccountData: syncAccountData{s.data},
 		Filters:     syncFilters{s.data},
 		Unread:      newSyncUnread(s.store, s.data),
+		Hand:        s.cluster.Hand,
 		Followers:   append(s.followers(), followPresence{presence}),
 	})
 	srv.hearHeads()
+	s.cluster.OnHanded(srv.hub.TakeHanded)
 	chores := housekeeping{every: housekeepingEvery, log: log, chores: []chore{
 		{"stream and transaction IDs", func(ctx context.Context) error { return s.store.Maintain(ctx, store.Retention{}) }},
 		{"claimed one-time keys", keys.Expire},

@@ -1,0 +1,332 @@
+package clientsync
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"stoa/internal/packed"
+	"stoa/internal/room"
+	"stoa/internal/store"
+)
+
+// An instance hands what it has committed to the others (Options.Hand), as far as it is messages, receipts and what is for
+// single users. A group says which position was the last before it: who has applied the stream up to there applies the group
+// as if it were its own, and reads nothing. Nothing relies on it. A group that is lost, or comes late, or can't be handed over
+// whole, is read from the store.
+
+const (
+	// handPatience is how long after an announcement the store is not looked into for groups that will be handed over.
+	handPatience = 10 * time.Millisecond
+	// handingFor is how long an instance counts on being handed more since it was last.
+	handingFor = time.Second
+	// handedGroups and handedBytes bound the groups that wait for those before them.
+	handedGroups, handedBytes = 1024, 8 << 20
+	// handedRows bounds one group that is handed over, as store.Commit does.
+	handedRows = 4096
+	// handGroup is the largest group, in bytes, that is handed over whole.
+	handGroup = 256 << 10
+)
+
+// handed are groups of other instances that wait for those before them.
+type handed struct {
+	mu    sync.Mutex // guards what follows; nothing is locked under it
+	after map[store.Position]*handedGroup
+	bytes int
+	// came says that there is another; capacity 1. The one who applies this instance's own groups waits for it.
+	came chan struct{}
+	// last is when one came, in ms since 1970.
+	last atomic.Int64
+}
+
+// handedGroup is a group of another instance.
+type handedGroup struct {
+	prev, last store.Position
+	// whole says that the rest is there. Else the group has to be read from the store.
+	whole bool
+	rows  []store.StreamRow
+	// rooms are packed Committeds, receipts those of all rooms.
+	rooms    []handedRoom
+	receipts []store.Receipt
+	size     int
+}
+
+type handedRoom struct {
+	num  store.RoomNum
+	text string
+}
+
+// appendGroup appends a group as it is handed over.
+func appendGroup(dst []byte, b *store.Batch) []byte {
+	if whole, ok := appendWhole(nil, b); ok && len(whole) <= handGroup {
+		return packed.AppendText(dst, whole)
+	}
+	return packed.AppendText(dst, appendGroupHead(nil, b, false))
+}
+
+func appendGroupHead(dst []byte, b *store.Batch, whole bool) []byte {
+	return packed.AppendBool(packed.AppendNumber(packed.AppendNumber(dst, b.Prev), b.Last), whole)
+}
+
+// appendWhole appends a group with all that it did; false if that can't be said.
+func appendWhole(dst []byte, b *store.Batch) ([]byte, bool) {
+	dst = appendGroupHead(dst, b, true)
+	dst = packed.AppendNumber(dst, len(b.Rows))
+	for _, row := range b.Rows {
+		if !handsOver(row.OwnerKind, row.Kind) {
+			return dst, false
+		}
+		dst = packed.AppendNumber(packed.AppendNumber(dst, row.Pos-b.Prev), row.OwnerKind)
+		dst = packed.AppendNumber(packed.AppendNumber(dst, row.Owner), row.Kind)
+		dst = packed.AppendNumber(packed.AppendNumber(dst, row.First), row.Last)
+	}
+	var rooms []*room.Committed
+	var receipts []store.Receipt
+	for _, p := range b.Payloads {
+		switch p := p.(type) {
+		case *room.Committed:
+			rooms = append(rooms, p)
+		case []store.Receipt:
+			receipts = append(receipts, p...)
+		default:
+			return dst, false
+		}
+	}
+	dst = packed.AppendNumber(dst, len(rooms))
+	for _, c := range rooms {
+		text, ok := c.AppendPacked(nil)
+		if !ok {
+			return dst, false
+		}
+		dst = packed.AppendText(packed.AppendNumber(dst, c.Room), text)
+	}
+	dst = packed.AppendNumber(dst, len(receipts))
+	for _, x := range receipts {
+		dst = packed.AppendNumber(packed.AppendNumber(dst, x.Room), x.User)
+		dst = packed.AppendText(packed.AppendNumber(packed.AppendText(dst, x.UserID), x.Kind), x.Thread)
+		if x.Off != 0 {
+			return dst, false // about an event that came late; rare
+		}
+		dst = packed.AppendNumber(packed.AppendText(packed.AppendNumber(dst, x.Slot), x.EventID), x.TS)
+	}
+	return dst, true
+}
+
+// handsOver says of which rows no more has to be known than a group says.
+func handsOver(owner store.OwnerKind, kind store.Kind) bool {
+	if owner == store.OwnerRoom {
+		return kind == store.KindTimeline || kind == store.KindReceipts
+	}
+	return owner == store.OwnerUser && (kind == store.KindToDevice || kind == store.KindKeys)
+}
+
+// parseGroup reads a group. Its rooms are read when they are needed.
+func parseGroup(text string) (*handedGroup, error) {
+	r := packed.Read(text)
+	g := &handedGroup{prev: store.Position(r.Number()), last: store.Position(r.Number()), whole: r.Bool(), size: 200 + len(text)}
+	if g.last <= g.prev {
+		return nil, packed.ErrMalformed
+	}
+	if !g.whole {
+		return g, r.Done()
+	}
+	g.rows = make([]store.StreamRow, r.Count(6))
+	pos := g.prev
+	for i := range g.rows {
+		row := &g.rows[i]
+		row.Pos, row.OwnerKind = g.prev+store.Position(r.Number()), store.OwnerKind(r.Number())
+		row.Owner, row.Kind = int64(r.Number()), store.Kind(r.Number())
+		row.First, row.Last = store.Slot(r.Number()), store.Slot(r.Number())
+		if row.Pos <= pos || !handsOver(row.OwnerKind, row.Kind) {
+			return nil, packed.ErrMalformed
+		}
+		pos = row.Pos
+	}
+	if pos != g.last || len(g.rows) > handedRows {
+		return nil, packed.ErrMalformed
+	}
+	g.rooms = make([]handedRoom, r.Count(2))
+	for i := range g.rooms {
+		g.rooms[i] = handedRoom{store.RoomNum(r.Number()), r.Text()}
+	}
+	g.receipts = make([]store.Receipt, r.Count(8))
+	for i := range g.receipts {
+		x := &g.receipts[i]
+		x.Room, x.User = store.RoomNum(r.Number()), store.UserNum(r.Number())
+		x.UserID, x.Kind, x.Thread = r.Text(), store.ReceiptKind(r.Number()), r.Text()
+		x.Slot, x.EventID, x.TS = store.Slot(r.Number()), r.Text(), int64(r.Number())
+	}
+	return g, r.Done()
+}
+
+// hand hands a group of this instance to the others.
+func (h *Hub) hand(b *store.Batch) {
+	if h.opt.Hand != nil && len(b.Rows) > 0 {
+		h.opt.Hand(func(dst []byte) []byte { return appendGroup(dst, b) })
+	}
+}
+
+// TakeHanded takes groups that another instance hands over: one after another what Options.Hand appended there. They are
+// applied in the order of the stream, whenever that comes.
+func (h *Hub) TakeHanded(groups []byte) error {
+	r := packed.Read(string(groups))
+	for r.More() {
+		text := r.Text()
+		if r.Broken() {
+			return packed.ErrMalformed
+		}
+		g, err := parseGroup(text)
+		if err != nil {
+			return err
+		}
+		h.keepHanded(g)
+		h.Wake(g.last)
+	}
+	h.handed.last.Store(time.Now().UnixMilli())
+	select {
+	case h.handed.came <- struct{}{}:
+	default:
+	}
+	h.hurry()
+	return nil
+}
+
+// keepHanded keeps a group until it is its turn.
+func (h *Hub) keepHanded(g *handedGroup) {
+	head := h.Head()
+	h.handed.mu.Lock()
+	defer h.handed.mu.Unlock()
+	if g.last <= head || h.handed.after[g.prev] != nil {
+		return
+	}
+	if len(h.handed.after) >= handedGroups || h.handed.bytes+g.size > handedBytes {
+		h.handed.dropTo(head)
+		if len(h.handed.after) >= handedGroups || h.handed.bytes+g.size > handedBytes {
+			return // it will be read
+		}
+	}
+	h.handed.after[g.prev] = g
+	h.handed.bytes += g.size
+}
+
+// dropTo drops what is not needed any more. Called with the lock held.
+func (d *handed) dropTo(head store.Position) {
+	for at, g := range d.after {
+		if g.last <= head {
+			d.bytes -= g.size
+			delete(d.after, at)
+		}
+	}
+}
+
+// next is the group that follows a position; nil if it is not there.
+func (d *handed) next(head store.Position) *handedGroup {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.after[head]
+}
+
+// passed drops what the stream has passed.
+func (d *handed) passed(head store.Position) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.dropTo(head)
+}
+
+func (d *handed) clear() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	clear(d.after)
+	d.bytes = 0
+}
+
+// expected says whether what others have announced is likely to be handed over soon.
+func (d *handed) expected() bool {
+	return time.Now().UnixMilli()-d.last.Load() < handingFor.Milliseconds()
+}
+
+// applyHanded applies the groups that come next in the stream. hole says that the next is known, and has to be read from the
+// store. The caller holds the follow lock.
+func (h *Hub) applyHanded(ctx context.Context) (hole bool, err error) {
+	for {
+		if h.doubted.Load() {
+			return true, nil
+		}
+		head := h.Head()
+		g := h.handed.next(head)
+		if g == nil {
+			h.handed.passed(head)
+			return false, nil
+		}
+		if !g.whole {
+			return true, nil
+		}
+		if err := h.applyGroup(ctx, g); err != nil {
+			return true, err
+		}
+		h.metrics.followed.WithLabelValues("handed").Inc()
+	}
+}
+
+// applyGroup applies a group of another instance.
+func (h *Hub) applyGroup(ctx context.Context, g *handedGroup) error {
+	a := &applied{rows: g.rows, last: g.last, rooms: map[store.RoomNum]*appliedRoom{}}
+	h.mu.Lock()
+	a.passed = h.unseen(g.rows)
+	h.mu.Unlock()
+	for _, r := range g.rooms {
+		if len(a.passed) > 0 && !slices.ContainsFunc(g.rows, func(row store.StreamRow) bool { return row.Room() == r.num && !a.passed[row.Pos] }) {
+			continue
+		}
+		c, err := room.ParsePacked(r.text)
+		if err != nil {
+			return err
+		}
+		a.take(c)
+	}
+	a.take(g.receipts)
+	if err := h.tell(nil, g.rows, g.prev, g.last); err != nil {
+		return err
+	}
+	return h.settle(ctx, a)
+}
+
+// followUpTo applies what other instances wrote up to a position, after which a group of this instance comes: what they hand
+// over, and if that does not come, what is in the store. The caller holds the follow lock.
+func (h *Hub) followUpTo(ctx context.Context, upTo store.Position) error {
+	if late := h.awaitHanded(ctx, upTo); late != nil && !errors.Is(late, errNotHanded) {
+		return late
+	}
+	if h.Head() >= upTo {
+		return nil
+	}
+	_, err := h.readUp(ctx, upTo)
+	return err
+}
+
+// errNotHanded says that what comes next is not handed over, or not soon.
+var errNotHanded = errors.New("not handed over")
+
+func (h *Hub) awaitHanded(ctx context.Context, upTo store.Position) error {
+	timer := time.NewTimer(handPatience)
+	defer timer.Stop()
+	for {
+		hole, err := h.applyHanded(ctx)
+		if err != nil || h.Head() >= upTo {
+			return err
+		}
+		if hole || !h.handed.expected() {
+			return errNotHanded
+		}
+		select {
+		case <-h.handed.came:
+		case <-timer.C:
+			return errNotHanded
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,239 @@
+package clientsync_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+
+	"stoa/internal/clientsync"
+	"stoa/internal/room"
+	"stoa/internal/store"
+	"stoa/internal/store/storetest"
+	"stoa/matrix/id"
+)
+
+// courier keeps what a house hands over until it is delivered.
+type courier struct {
+	mu     sync.Mutex // guards pieces
+	pieces [][]byte
+	came   chan struct{} // capacity 1
+}
+
+func newCourier() *courier { return &courier{came: make(chan struct{}, 1)} }
+
+// from has a house hand its groups to the courier.
+func (c *courier) from(o *clientsync.Options) {
+	o.Hand = func(f func([]byte) []byte) {
+		c.mu.Lock()
+		c.pieces = append(c.pieces, f(nil))
+		c.mu.Unlock()
+		select {
+		case c.came <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// take waits for a number of groups, and takes them.
+func (c *courier) take(t *testing.T, n int) [][]byte {
+	t.Helper()
+	for {
+		c.mu.Lock()
+		if len(c.pieces) >= n {
+			out := slices.Clone(c.pieces[:n])
+			c.pieces = c.pieces[n:]
+			c.mu.Unlock()
+			return out
+		}
+		c.mu.Unlock()
+		select {
+		case <-c.came:
+		case <-t.Context().Done():
+			t.Fatalf("fewer than %d groups were handed over", n)
+		}
+	}
+}
+
+// forget drops all that a house has written so far: it is handed over before the house has applied it.
+func (c *courier) forget(writer *house) {
+	writer.t.Helper()
+	if err := writer.hub.Await(writer.t.Context(), writer.store.Head()); err != nil {
+		writer.t.Fatal(err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pieces = nil
+}
+
+// threeHouses are instances on one database: what the first writes is handed to the second by the courier, and read from the
+// store by the third.
+func threeHouses(t *testing.T) (writer, here, cold *house, c *courier) {
+	t.Helper()
+	url, c := storetest.URL(t, "postgres"), newCourier()
+	return newHouse(t, storetest.OpenURL(t, url), c.from), newHouse(t, storetest.OpenURL(t, url)), newHouse(t, storetest.OpenURL(t, url)), c
+}
+
+// commit writes a change at once.
+func (h *house) commit(c *store.Change) {
+	h.t.Helper()
+	if _, err := h.store.Commit(h.t.Context(), c); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// readUpTo moves somebody's receipt to an event of theirs.
+func (p *person) readUpTo(roomID id.RoomID, eventID id.EventID) {
+	p.h.t.Helper()
+	var row store.Receipt
+	p.must(p.h.store.Read(p.h.t.Context(), func(r *store.Read) error {
+		e, err := r.EventByID(eventID.String())
+		row = store.Receipt{
+			Room: e.Room, User: p.UserNum, UserID: p.UserID.String(), Kind: store.ReceiptRead, Slot: e.Place.Slot,
+			EventID: eventID.String(), TS: 1_700_000_000_000,
+		}
+		return err
+	}))
+	c := store.NewChange()
+	c.PutReceipt(row)
+	c.Payload = []store.Receipt{row}
+	p.h.commit(c)
+}
+
+// TestHanded_groups are shown as they are when they are read from the store.
+func TestHanded_groups(t *testing.T) {
+	t.Parallel()
+	writer, here, cold, courier := threeHouses(t)
+	alice, bob := writer.person("alice"), writer.person("bob")
+	roomID := alice.create()
+	bob.join(roomID)
+	bob.sync("")
+	at, from := bob.in(here), bob.in(cold)
+	at.after("")
+	from.after("")
+	courier.forget(writer)
+
+	content := json.RawMessage(`{"msgtype":"m.text","body":"with a transaction"}`)
+	eventID, err := writer.Send(t.Context(), room.Draft{
+		RoomID: roomID, Sender: bob.UserID, Type: "m.room.message", Content: content,
+		Txn: room.Txn{UserID: bob.UserID, DeviceID: bob.DeviceID, Path: "send/m.room.message", ID: "1"},
+	})
+	must(t, err)
+	root := alice.say(roomID, "root of a thread")
+	alice.send(roomID, "m.room.message", fmt.Sprintf(`{"body":"in it","m.relates_to":{"rel_type":"m.thread","event_id":%q}}`, root))
+	alice.send(roomID, "m.reaction", fmt.Sprintf(`{"m.relates_to":{"rel_type":"m.annotation","event_id":%q,"key":"+"}}`, root))
+	alice.readUpTo(roomID, eventID)
+
+	groups := courier.take(t, 5)
+	slices.Reverse(groups) // they may overtake each other
+	for _, g := range groups {
+		must(t, here.hub.TakeHanded(g))
+	}
+	want, got := from.after("").Rooms.Join[roomID.String()], at.after("").Rooms.Join[roomID.String()]
+	if got.Unread.Notifications = want.Unread.Notifications; len(want.Timeline.Events) != 4 {
+		t.Fatalf("the store tells of %d events, want 4", len(want.Timeline.Events))
+	}
+	if a, b := fmt.Sprintf("%+v", got), fmt.Sprintf("%+v", want); a != b {
+		t.Errorf("handed over, the room is\n%s\nand read\n%s", a, b)
+	}
+	if got.Timeline.Events[0].Unsigned.TransactionID != "1" {
+		t.Error("the sender's device is not told its transaction ID")
+	}
+	if n := here.hub.FollowedHanded(); n != 5 {
+		t.Errorf("%d groups were applied as they were handed over, want 5", n)
+	}
+}
+
+// TestHanded_partly: what is lost, or can't be handed over, is read from the store, and what follows is in its place.
+func TestHanded_partly(t *testing.T) {
+	t.Parallel()
+	writer, here, _, courier := threeHouses(t)
+	alice, bob := writer.person("alice"), writer.person("bob")
+	roomID := alice.create()
+	bob.join(roomID)
+	bob.sync("")
+	at := bob.in(here)
+	at.after("")
+	courier.forget(writer)
+
+	var want, got []string
+	for i := range 12 {
+		body := fmt.Sprint(i)
+		if want = append(want, body); i%4 == 3 {
+			alice.set(roomID, "m.room.topic", "", fmt.Sprintf(`{"body":%q}`, body)) // a change of the state is not handed over
+		} else {
+			alice.say(roomID, body)
+		}
+		if group := courier.take(t, 1); i%3 > 0 {
+			must(t, here.hub.TakeHanded(group[0]))
+		}
+		if i%2 == 0 {
+			got = append(got, at.after("").Rooms.Join[roomID.String()].Timeline.bodies()...)
+		}
+	}
+	got = append(got, at.after("").Rooms.Join[roomID.String()].Timeline.bodies()...)
+	if !slices.Equal(got, want) {
+		t.Errorf("the answers hold %q, want %q", got, want)
+	}
+}
+
+// TestHanded_toEachOther: two instances that write the same rooms and hand everything to each other show them alike.
+func TestHanded_toEachOther(t *testing.T) {
+	t.Parallel()
+	url := storetest.URL(t, "postgres")
+	var houses [2]*house
+	var ready sync.WaitGroup
+	ready.Add(1)
+	for i := range houses {
+		houses[i] = newHouse(t, storetest.OpenURL(t, url), func(o *clientsync.Options) {
+			o.Hand = func(f func([]byte) []byte) {
+				ready.Wait()
+				if err := houses[1-i].hub.TakeHanded(f(nil)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	ready.Done()
+	alice, bob := houses[0].person("alice"), houses[1].person("bob")
+	roomID := alice.create()
+	must(t, houses[1].hub.Barrier(t.Context(), false))
+	bob.join(roomID)
+	alice.after("")
+	bob.after("")
+	var writers sync.WaitGroup
+	for _, p := range []*person{alice, bob} {
+		writers.Go(func() {
+			for i := range 25 {
+				p.say(roomID, fmt.Sprint(p.UserID.Localpart(), i))
+			}
+		})
+	}
+	writers.Wait()
+	wide := `{"room":{"timeline":{"limit":100}}}`
+	a, b := alice.after(wide).Rooms.Join[roomID.String()].Timeline.bodies(), bob.after(wide).Rooms.Join[roomID.String()].Timeline.bodies()
+	if len(a) != 50 || !slices.Equal(a, b) {
+		t.Errorf("one shows %d messages, %q\nthe other %d, %q", len(a), a, len(b), b)
+	}
+}
+
+// TestTakeHanded_malformed: a group that is cut off anywhere is refused, and changes nothing.
+func TestTakeHanded_malformed(t *testing.T) {
+	t.Parallel()
+	writer, here, _, courier := threeHouses(t)
+	alice := writer.person("alice")
+	roomID := alice.create()
+	must(t, here.hub.Barrier(t.Context(), false))
+	courier.forget(writer)
+	alice.say(roomID, "hello")
+	group := courier.take(t, 1)[0]
+	for n := 1; n < len(group); n++ {
+		if err := here.hub.TakeHanded(group[:n]); err == nil {
+			t.Errorf("%d of %d bytes are taken", n, len(group))
+		}
+	}
+	if n := here.hub.FollowedHanded(); n > 0 {
+		t.Errorf("%d groups were applied", n)
+	}
+}

@@ -1,0 +1,128 @@
+package cluster
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"sync"
+
+	"stoa/internal/httpkit"
+)
+
+// What an instance has committed is handed to the others, so that they need not read
+// it. It may be lost: they find it in the store.
+
+const (
+	// handPath is where other instances are handed what was committed.
+	handPath = "/_stoa/groups"
+	// handLimit bounds what waits for one peer, in bytes: as much as is taken at a time.
+	handLimit = httpkit.MaxBody
+)
+
+// outgo is what is to be handed to a peer. While one piece is on its way the next
+// gathers.
+type outgo struct {
+	mu       sync.Mutex // guards gathered; nothing is taken after it
+	gathered []byte
+	wake     chan struct{} // capacity 1
+}
+
+// OnHanded has f called with what other instances hand over, one piece of an instance
+// after another. f keeps nothing of it.
+func (c *Cluster) OnHanded(f func([]byte) error) { c.onHanded.Store(&f) }
+
+// Hand hands what f appends to all other instances that answer. It does not wait, and f
+// is not called if there are none.
+func (c *Cluster) Hand(f func([]byte) []byte) {
+	v := c.view.Load()
+	if v == nil {
+		return
+	}
+	var piece []byte
+	for _, p := range v.peers {
+		if p.link.Load() == nil || p.before.Load() {
+			continue
+		}
+		if piece == nil {
+			piece = f(nil)
+		}
+		p.gather(piece)
+	}
+}
+
+func (p *peer) gather(piece []byte) {
+	p.outgo.mu.Lock()
+	full := len(p.outgo.gathered)+len(piece) > handLimit
+	if !full {
+		p.outgo.gathered = append(p.outgo.gathered, piece...)
+	}
+	p.outgo.mu.Unlock()
+	if full {
+		p.cluster.metrics.handLost.Add(uint64(len(piece)))
+		return
+	}
+	select {
+	case p.outgo.wake <- struct{}{}:
+	default:
+	}
+}
+
+// handOver sends what gathers, one piece at a time.
+func (p *peer) handOver(ctx context.Context) {
+	var spare []byte
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.outgo.wake:
+		}
+		p.outgo.mu.Lock()
+		piece := p.outgo.gathered
+		p.outgo.gathered = spare[:0]
+		p.outgo.mu.Unlock()
+		if len(piece) > 0 {
+			p.handPiece(ctx, piece)
+		}
+		if spare = piece; cap(spare) > keptOutbox {
+			spare = nil
+		}
+	}
+}
+
+func (p *peer) handPiece(ctx context.Context, piece []byte) {
+	m := &p.cluster.metrics
+	l := p.link.Load()
+	if l == nil {
+		m.handLost.Add(uint64(len(piece)))
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.cluster.opt.Times.Silence)
+	defer cancel()
+	a, err := p.ask(ctx, l, &question{method: http.MethodPost, host: p.Address, uri: handPath, body: piece})
+	switch {
+	case err != nil:
+		p.cluster.log.Debug("hand over what was committed", "instance", p.Name, "err", err)
+		m.handLost.Add(uint64(len(piece)))
+	case a.status != http.StatusOK: // of another release, it may be
+		m.handLost.Add(uint64(len(piece)))
+	default:
+		m.handed.Add(uint64(len(piece)))
+	}
+}
+
+// takeHanded takes what another instance hands over.
+func (c *Cluster) takeHanded(w http.ResponseWriter, r *http.Request) {
+	take := c.onHanded.Load()
+	if take == nil || r.Method != http.MethodPost {
+		w.WriteHeader(http.StatusNotFound)
+		return
+	}
+	piece, err := io.ReadAll(http.MaxBytesReader(w, r.Body, httpkit.MaxBody))
+	if err == nil {
+		err = (*take)(piece)
+	}
+	if err != nil {
+		c.log.Warn("what another instance handed over can't be read", "err", err)
+		w.WriteHeader(http.StatusBadRequest)
+	}
+}

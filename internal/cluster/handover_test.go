@@ -1,0 +1,88 @@
+package cluster
+
+import (
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"stoa/internal/httpkit"
+)
+
+// heard is what an instance was handed.
+type heard struct {
+	mu   sync.Mutex // guards text
+	text strings.Builder
+}
+
+func (h *heard) take(piece []byte) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.text.Write(piece)
+	return nil
+}
+
+func (h *heard) String() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.text.String()
+}
+
+// TestHand: what an instance hands over comes to all others, whole and in order, and to nobody that does not answer.
+func TestHand(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	a, b, c := f.start("a"), f.start("b"), f.start("c")
+	see(t, a, b, c)
+	var atB, atC heard
+	b.OnHanded(atB.take)
+	c.OnHanded(atC.take)
+	var want strings.Builder
+	for i := range 500 {
+		word := strconv.Itoa(i) + " "
+		want.WriteString(word)
+		a.Hand(func(dst []byte) []byte { return append(dst, word...) })
+	}
+	until(t, 5*time.Second, "b and c have got all", func() bool { return atB.String() == want.String() && atC.String() == want.String() })
+
+	f.wire.cutOff(b)
+	f.wire.cutOff(c)
+	until(t, 5*time.Second, "a takes them for silent", func() bool {
+		for _, p := range a.view.Load().peers {
+			if p.link.Load() != nil {
+				return false
+			}
+		}
+		return true
+	})
+	a.Hand(func(dst []byte) []byte { t.Error("asked for what nobody gets"); return dst })
+	f.wire.heal()
+}
+
+// TestHand_tooMuch: while a peer takes nothing, what waits for it is bounded.
+func TestHand_tooMuch(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	a, b := f.start("a"), f.start("b")
+	see(t, a, b)
+	begun, goOn := make(chan struct{}, 1), make(chan struct{})
+	b.OnHanded(func([]byte) error {
+		select {
+		case begun <- struct{}{}:
+		default:
+		}
+		<-goOn
+		return nil
+	})
+	piece := make([]byte, 100<<10)
+	a.Hand(func(dst []byte) []byte { return append(dst, piece...) })
+	<-begun
+	for range 20 {
+		a.Hand(func(dst []byte) []byte { return append(dst, piece...) })
+	}
+	close(goOn)
+	if lost := a.metrics.handLost.Load(); lost < 20*uint64(len(piece))-httpkit.MaxBody {
+		t.Errorf("%d bytes are lost, want what is beyond %d", lost, httpkit.MaxBody)
+	}
+}

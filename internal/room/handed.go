@@ -1,0 +1,91 @@
+package room
+
+import (
+	"errors"
+	"strings"
+
+	"stoa/internal/packed"
+	"stoa/internal/store"
+	"stoa/matrix/event"
+	"stoa/matrix/id"
+	"stoa/matrix/pushrule"
+	"stoa/matrix/roomversion"
+)
+
+// AppendPacked appends what other instances need to show a commit as this one does.
+// It is false of what it can't say: another instance reads changes of the state,
+// redactions, and what counts more for somebody from the store.
+func (c *Committed) AppendPacked(dst []byte) ([]byte, bool) {
+	if c.Next != nil || len(c.State) > 0 || len(c.Redacted) > 0 {
+		return dst, false
+	}
+	p := packed.AppendNumber(dst, c.Room)
+	p = packed.AppendText(packed.AppendText(p, c.RoomID.String()), c.Rules.Version)
+	p = packed.AppendNumber(packed.AppendNumber(p, c.First), c.Last)
+	p = packed.AppendNumber(packed.AppendNumber(p, c.Joined), c.Invited)
+	p = packed.AppendNumber(p, len(c.Events))
+	for i := range c.Events {
+		e := &c.Events[i]
+		if e.Off != 0 || e.Key != 0 || e.RedactedBy != nil || len(e.Highlights) > 0 {
+			return dst, false
+		}
+		p = packed.AppendNumber(packed.AppendNumber(p, e.Num), e.Slot)
+		p = packed.AppendNumber(p, e.Class)
+		p = packed.AppendText(p, e.Totals.Append(nil))
+		p = packed.AppendText(p, e.Thread.String())
+		p = packed.AppendText(packed.AppendText(packed.AppendText(p, e.Txn.UserID.String()), e.Txn.DeviceID), e.Txn.ID)
+		p = packed.AppendText(packed.AppendText(p, e.PDU.EventID().String()), e.PDU.Bytes())
+	}
+	return p, true
+}
+
+// ParsePacked reads what AppendPacked appended. It keeps nothing of s. Totals of the
+// room, and when events were received, are not told.
+func ParsePacked(s string) (*Committed, error) {
+	r := packed.Read(s)
+	c := &Committed{Room: store.RoomNum(r.Number())}
+	roomID, version := r.Text(), r.Text()
+	c.First, c.Last = store.Slot(r.Number()), store.Slot(r.Number())
+	c.Joined, c.Invited = int64(r.Number()), int64(r.Number())
+	c.Events = make([]TimelineEvent, r.Count(8)) // numbers and texts of each
+	var err error
+	if c.RoomID, err = id.ParseRoomID(strings.Clone(roomID)); err != nil {
+		return nil, errors.Join(packed.ErrMalformed, err)
+	}
+	rules, known := roomversion.Of(version)
+	if !known {
+		return nil, packed.ErrMalformed
+	}
+	c.Rules = rules
+	for i := range c.Events {
+		if err := c.Events[i].parse(r, rules); err != nil {
+			return nil, errors.Join(packed.ErrMalformed, err)
+		}
+	}
+	return c, r.Done()
+}
+
+func (e *TimelineEvent) parse(r *packed.Reader, rules *roomversion.Rules) (err error) {
+	e.Num, e.Slot = store.EventNum(r.Number()), store.Slot(r.Number())
+	e.Class = pushrule.Class(r.Number())
+	if e.Totals, err = ParseTotals([]byte(r.Text())); err != nil {
+		return err
+	}
+	if thread := r.Text(); thread != "" {
+		if e.Thread, err = id.ParseEventID(strings.Clone(thread)); err != nil {
+			return err
+		}
+	}
+	if user := r.Text(); user != "" {
+		if e.Txn.UserID, err = id.ParseUserID(strings.Clone(user)); err != nil {
+			return err
+		}
+	}
+	e.Txn.DeviceID, e.Txn.ID = strings.Clone(r.Text()), strings.Clone(r.Text())
+	eventID, err := id.ParseEventID(strings.Clone(r.Text()))
+	if err != nil {
+		return err
+	}
+	e.PDU, err = event.Load(rules, eventID, []byte(r.Text()))
+	return err
+}
