@@ -33,7 +33,7 @@ var layers = []layer{
 		name: "ground",
 		packages: []string{
 			"stoa/internal/store", "stoa/internal/bus", "stoa/internal/blob", "stoa/internal/fedclient", "stoa/internal/httpkit",
-			"stoa/internal/telemetry", "stoa/internal/config", "stoa/internal/token", "stoa/internal/timeline",
+			"stoa/internal/telemetry", "stoa/internal/config", "stoa/internal/token", "stoa/internal/timeline", "stoa/internal/packed",
 		},
 		below:    []string{"protocol"},
 		siblings: []string{"*"},
