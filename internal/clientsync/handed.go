@@ -170,17 +170,18 @@ func (h *Hub) hand(b *store.Batch) {
 }
 
 // TakeHanded takes groups that another instance hands over: one after another what Options.Hand appended there. They are
-// applied in the order of the stream, whenever that comes.
-func (h *Hub) TakeHanded(groups []byte) error {
+// applied in the order of the stream, whenever that comes. more says that somebody waits for news here: else the next look is
+// soon enough.
+func (h *Hub) TakeHanded(groups []byte) (more bool, err error) {
 	r := packed.Read(string(groups))
 	for r.More() {
 		text := r.Text()
 		if r.Broken() {
-			return packed.ErrMalformed
+			return false, packed.ErrMalformed
 		}
 		g, err := parseGroup(text)
 		if err != nil {
-			return err
+			return false, err
 		}
 		h.keepHanded(g)
 		h.Wake(g.last)
@@ -191,7 +192,9 @@ func (h *Hub) TakeHanded(groups []byte) error {
 	default:
 	}
 	h.hurry()
-	return nil
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.wheel.count > 0 || len(h.barriers) > 0, nil
 }
 
 // keepHanded keeps a group until it is its turn.

@@ -67,6 +67,14 @@ func (c *courier) forget(writer *house) {
 	c.pieces = nil
 }
 
+// take has a house take what another hands over.
+func (h *house) take(groups []byte) {
+	h.t.Helper()
+	if _, err := h.hub.TakeHanded(groups); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
 // threeHouses are instances on one database: what the first writes is handed to the second by the courier, and read from the
 // store by the third.
 func threeHouses(t *testing.T) (writer, here, cold *house, c *courier) {
@@ -128,7 +136,7 @@ func TestHanded_groups(t *testing.T) {
 	groups := courier.take(t, 5)
 	slices.Reverse(groups) // they may overtake each other
 	for _, g := range groups {
-		must(t, here.hub.TakeHanded(g))
+		here.take(g)
 	}
 	want, got := from.after("").Rooms.Join[roomID.String()], at.after("").Rooms.Join[roomID.String()]
 	if got.Unread.Notifications = want.Unread.Notifications; len(want.Timeline.Events) != 4 {
@@ -166,7 +174,7 @@ func TestHanded_partly(t *testing.T) {
 			alice.say(roomID, body)
 		}
 		if group := courier.take(t, 1); i%3 > 0 {
-			must(t, here.hub.TakeHanded(group[0]))
+			here.take(group[0])
 		}
 		if i%2 == 0 {
 			got = append(got, at.after("").Rooms.Join[roomID.String()].Timeline.bodies()...)
@@ -189,7 +197,7 @@ func TestHanded_toEachOther(t *testing.T) {
 		houses[i] = newHouse(t, storetest.OpenURL(t, url), func(o *clientsync.Options) {
 			o.Hand = func(f func([]byte) []byte) {
 				ready.Wait()
-				if err := houses[1-i].hub.TakeHanded(f(nil)); err != nil {
+				if _, err := houses[1-i].hub.TakeHanded(f(nil)); err != nil {
 					t.Error(err)
 				}
 			}
@@ -229,7 +237,7 @@ func TestTakeHanded_malformed(t *testing.T) {
 	alice.say(roomID, "hello")
 	group := courier.take(t, 1)[0]
 	for n := 1; n < len(group); n++ {
-		if err := here.hub.TakeHanded(group[:n]); err == nil {
+		if _, err := here.hub.TakeHanded(group[:n]); err == nil {
 			t.Errorf("%d of %d bytes are taken", n, len(group))
 		}
 	}

@@ -96,7 +96,7 @@ type Cluster struct {
 	failed   chan error         // capacity 1: of the server
 	soon     chan struct{}      // capacity 1: Run renews at once
 	reread   reread
-	onHanded atomic.Pointer[func([]byte) error]
+	onHanded atomic.Pointer[func([]byte) (more bool, err error)]
 }
 
 // New makes a Cluster. It does nothing before Join.

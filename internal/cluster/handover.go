@@ -5,6 +5,8 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"stoa/internal/httpkit"
 )
@@ -17,6 +19,8 @@ const (
 	handPath = "/_stoa/groups"
 	// handLimit bounds what waits for one peer, in bytes: as much as is taken at a time.
 	handLimit = httpkit.MaxBody
+	// handRest is how long a peer that has enough for now is handed nothing.
+	handRest = time.Second
 )
 
 // outgo is what is to be handed to a peer. While one piece is on its way the next
@@ -25,22 +29,25 @@ type outgo struct {
 	mu       sync.Mutex // guards gathered; nothing is taken after it
 	gathered []byte
 	wake     chan struct{} // capacity 1
+	// rests is until when nothing is handed, in ms since 1970.
+	rests atomic.Int64
 }
 
 // OnHanded has f called with what other instances hand over, one piece of an instance
-// after another. f keeps nothing of it.
-func (c *Cluster) OnHanded(f func([]byte) error) { c.onHanded.Store(&f) }
+// after another. f keeps nothing of it, and says whether more is of use at present.
+func (c *Cluster) OnHanded(f func([]byte) (more bool, err error)) { c.onHanded.Store(&f) }
 
-// Hand hands what f appends to all other instances that answer. It does not wait, and f
-// is not called if there are none.
+// Hand hands what f appends to all other instances that answer and want it. It does not
+// wait, and f is not called if there are none.
 func (c *Cluster) Hand(f func([]byte) []byte) {
 	v := c.view.Load()
 	if v == nil {
 		return
 	}
 	var piece []byte
+	now := c.opt.Clock()
 	for _, p := range v.peers {
-		if p.link.Load() == nil || p.before.Load() {
+		if p.link.Load() == nil || p.before.Load() || now.UnixMilli() < p.outgo.rests.Load() {
 			continue
 		}
 		if piece == nil {
@@ -103,12 +110,19 @@ func (p *peer) handPiece(ctx context.Context, piece []byte) {
 	case err != nil:
 		p.cluster.log.Debug("hand over what was committed", "instance", p.Name, "err", err)
 		m.handLost.Add(uint64(len(piece)))
-	case a.status != http.StatusOK: // of another release, it may be
+	case a.status >= http.StatusBadRequest: // of another release, it may be
 		m.handLost.Add(uint64(len(piece)))
+		p.rest()
 	default:
 		m.handed.Add(uint64(len(piece)))
+		if a.status != http.StatusOK {
+			p.rest()
+		}
 	}
 }
+
+// rest has nothing more handed to the peer for a while.
+func (p *peer) rest() { p.outgo.rests.Store(p.cluster.opt.Clock().Add(handRest).UnixMilli()) }
 
 // takeHanded takes what another instance hands over.
 func (c *Cluster) takeHanded(w http.ResponseWriter, r *http.Request) {
@@ -118,8 +132,12 @@ func (c *Cluster) takeHanded(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	piece, err := io.ReadAll(http.MaxBytesReader(w, r.Body, httpkit.MaxBody))
+	more := true
 	if err == nil {
-		err = (*take)(piece)
+		more, err = (*take)(piece)
+	}
+	if !more {
+		w.WriteHeader(http.StatusAccepted)
 	}
 	if err != nil {
 		c.log.Warn("what another instance handed over can't be read", "err", err)

@@ -14,13 +14,15 @@ import (
 type heard struct {
 	mu   sync.Mutex // guards text
 	text strings.Builder
+	// enough is from how many bytes on it wants no more, 0 = never.
+	enough int
 }
 
-func (h *heard) take(piece []byte) error {
+func (h *heard) take(piece []byte) (more bool, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.text.Write(piece)
-	return nil
+	return h.enough == 0 || h.text.Len() < h.enough, nil
 }
 
 func (h *heard) String() string {
@@ -67,13 +69,13 @@ func TestHand_tooMuch(t *testing.T) {
 	a, b := f.start("a"), f.start("b")
 	see(t, a, b)
 	begun, goOn := make(chan struct{}, 1), make(chan struct{})
-	b.OnHanded(func([]byte) error {
+	b.OnHanded(func([]byte) (more bool, err error) {
 		select {
 		case begun <- struct{}{}:
 		default:
 		}
 		<-goOn
-		return nil
+		return true, nil
 	})
 	piece := make([]byte, 100<<10)
 	a.Hand(func(dst []byte) []byte { return append(dst, piece...) })
@@ -85,4 +87,26 @@ func TestHand_tooMuch(t *testing.T) {
 	if lost := a.metrics.handLost.Load(); lost < 20*uint64(len(piece))-httpkit.MaxBody {
 		t.Errorf("%d bytes are lost, want what is beyond %d", lost, httpkit.MaxBody)
 	}
+}
+
+// TestHand_enough: who has nobody that waits is handed nothing for a while.
+func TestHand_enough(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	a, b := f.start("a"), f.start("b")
+	see(t, a, b)
+	at := heard{enough: 1}
+	b.OnHanded(at.take)
+	a.Hand(func(dst []byte) []byte { return append(dst, "one"...) })
+	until(t, 5*time.Second, "b rests", func() bool {
+		for _, p := range a.view.Load().peers {
+			return p.outgo.rests.Load() > 0
+		}
+		return false
+	})
+	a.Hand(func(dst []byte) []byte { t.Error("asked for what nobody wants"); return dst })
+	until(t, 5*time.Second, "b is handed something again", func() bool {
+		a.Hand(func(dst []byte) []byte { return append(dst, " two"...) })
+		return strings.HasPrefix(at.String(), "one two")
+	})
 }
