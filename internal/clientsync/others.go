@@ -273,9 +273,29 @@ func (g glance) Known() store.Position {
 func (g glance) Take(ctx context.Context, known, head store.Position, rows []store.StreamRow) error {
 	needs := func(row store.StreamRow) bool { return !row.Own && row.Kind == store.KindAccountData }
 	if !slices.ContainsFunc(rows, needs) {
-		return g.hub.tell(nil, rows, known, head)
+		if err := g.hub.tell(nil, rows, known, head); err != nil {
+			return err
+		}
+		g.hub.passOver(rows, known, head)
+		return nil
 	}
 	return g.hub.store.ReadApart(ctx, func(r *store.Read) error { return g.hub.tell(r, rows, known, head) })
+}
+
+// passOver moves the ring over rows that nobody in memory can see, if all are such, so that they need not be read once more. The
+// rows are all that the stream has after one position up to another. It waits for nobody: the next look finds them too.
+func (h *Hub) passOver(rows []store.StreamRow, after, upTo store.Position) {
+	if !h.follow.TryLock() {
+		return
+	}
+	defer h.follow.Unlock()
+	h.mu.Lock()
+	passed := h.unseen(rows)
+	next := h.ring.head == after
+	h.mu.Unlock()
+	if next && len(passed) == len(rows) {
+		h.put(&applied{rows: rows, last: upTo, passed: passed})
+	}
 }
 
 // tell tells the followers what others wrote. The rows are all that the stream has after one position up to another; r is

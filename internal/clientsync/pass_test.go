@@ -75,6 +75,23 @@ func TestRoomsOfNobodyHere(t *testing.T) {
 	}
 }
 
+// TestBarrier_passes: what a barrier finds, and nobody here can see, is not read once more.
+func TestBarrier_passes(t *testing.T) {
+	t.Parallel()
+	here, there := twoHouses(t)
+	alice := there.person("alice")
+	roomID := alice.create()
+	must(t, here.hub.CatchUp(t.Context()))
+	for range 50 { // a look may come in between, and is waited for by nobody
+		alice.say(roomID, "one")
+		must(t, here.hub.Barrier(t.Context(), false))
+		if here.hub.Head() == there.store.Head() {
+			return
+		}
+	}
+	t.Error("behind a barrier the ring never is where the stream is")
+}
+
 // TestMembersOfPassedRooms: what is kept of a room's members goes when the room is passed over.
 func TestMembersOfPassedRooms(t *testing.T) {
 	t.Parallel()

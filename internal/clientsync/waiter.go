@@ -108,6 +108,8 @@ const (
 	// crowdPart is how many of those who are held for a message are woken in a tick of the wheel, 10,000 in a second, if the
 	// instance keeps up with that, and heldPart how many of the others; leastPart are woken anyway.
 	crowdPart, heldPart, leastPart = 500, 100, 5
+	// crowdLead is how many of a very large room are woken at once. Of several instances each wakes as many.
+	crowdLead = 500
 	// promptly is how soon those who are woken go on in an instance that keeps up.
 	promptly = 20 * time.Millisecond
 )
@@ -115,10 +117,10 @@ const (
 // wakeCrowd ends the waits of the members of a very large room, from some number on in parts. All at once would not be
 // answered sooner, but whatever happens elsewhere would be answered after them. Called with the hub's lock held.
 func (h *Hub) wakeCrowd(r *hubRoom) {
-	woken, now := 0, h.clock()
+	woken, now, lead := 0, h.clock(), min(h.crowd, crowdLead)
 	for _, u := range r.members {
 		for i := len(u.waiters) - 1; i >= 0; i-- {
-			if w := u.waiters[i]; woken < h.crowd {
+			if w := u.waiters[i]; woken < lead {
 				h.end(w, news)
 			} else {
 				h.holdUntil(w, now.Add(wheelTick), now.Add(crowdMost))

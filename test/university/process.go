@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -53,10 +54,19 @@ func launch(name, dir string, cmd *exec.Cmd) (*process, error) {
 }
 
 // await asks an address until it answers with a 200.
-func (p *process) await(url string) error {
+func (p *process) await(address string) error {
+	network := "tcp"
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		network, address = "unix", path
+	}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, network, address)
+	}
+	client := http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
 	deadline := time.Now().Add(startWithin)
 	for time.Now().Before(deadline) {
-		res, err := http.Get(url)
+		res, err := client.Get("http://stoa/_matrix/client/versions")
 		if err == nil {
 			err = res.Body.Close()
 			if err == nil && res.StatusCode == http.StatusOK {

@@ -11,6 +11,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -25,6 +26,8 @@ type world struct {
 
 	mu      sync.Mutex // guards clients
 	clients []int      // the processes that play clients
+
+	sockets string // the folder in which instances behind balancers listen; "" = one without, on TCP
 }
 
 type instance struct {
@@ -42,6 +45,15 @@ func startWorld(ctx context.Context, o options, dir, database string, instances 
 	}()
 	if w.postmaster, err = postmaster(ctx, o.postgres); err != nil {
 		return w, err
+	}
+	if instances > 1 {
+		// HAProxy and they are on the same machine. It has another user, who may only pass through.
+		if w.sockets, err = os.MkdirTemp("", "stoa-university-"); err != nil {
+			return w, err
+		}
+		if err := os.Chmod(w.sockets, 0o711); err != nil {
+			return w, err
+		}
 	}
 	for n := range instances {
 		if err := w.startInstance(o, n, database); err != nil {
@@ -64,7 +76,11 @@ func (w *world) startInstance(o options, n int, database string) error {
 	in := &instance{}
 	w.instances = append(w.instances, in)
 	var err1, err2 error
-	in.listen, err1 = freeAddress()
+	if w.sockets != "" {
+		in.listen = "unix:" + filepath.Join(w.sockets, string(rune('a'+n)))
+	} else {
+		in.listen, err1 = freeAddress()
+	}
 	in.admin, err2 = freeAddress()
 	binary, err3 := filepath.Abs(o.binary)
 	if err := errors.Join(err1, err2, err3); err != nil {
@@ -80,7 +96,7 @@ func (w *world) startInstance(o options, n int, database string) error {
 	if in.process, err = launch("instance-"+name, w.dir, cmd); err != nil {
 		return err
 	}
-	return in.await("http://" + in.listen + "/_matrix/client/versions")
+	return in.await(in.listen)
 }
 
 func (w *world) startBalancer(o options, n int) error {
@@ -96,14 +112,14 @@ func (w *world) startBalancer(o options, n int) error {
 		cmd.Env = append(cmd.Env, "STOA_BALANCER_USER="+me.Username)
 	}
 	for i, in := range w.instances {
-		cmd.Env = append(cmd.Env, fmt.Sprintf("STOA_%d=%s", i+1, in.listen))
+		cmd.Env = append(cmd.Env, fmt.Sprintf("STOA_%d=%s", i+1, strings.Replace(in.listen, "unix:", "unix@", 1)))
 	}
 	p, err := launch(fmt.Sprintf("haproxy-%d", n+1), w.dir, cmd)
 	if err != nil {
 		return err
 	}
 	w.balancers, w.addresses = append(w.balancers, p), append(w.addresses, listen)
-	return p.await("http://" + listen + "/_matrix/client/versions")
+	return p.await(listen)
 }
 
 func (w *world) stop() {
@@ -112,6 +128,9 @@ func (w *world) stop() {
 		g.Go(p.stop)
 	}
 	g.Wait()
+	if w.sockets != "" {
+		_ = os.RemoveAll(w.sockets) // sockets in a temporary folder
+	}
 }
 
 func (w *world) processes() []*process {
