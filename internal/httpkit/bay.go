@@ -3,6 +3,7 @@ package httpkit
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"net"
 	"net/http"
 	"runtime/debug"
@@ -20,10 +21,11 @@ type bay struct {
 	conn    net.Conn
 	raw     syscall.RawConn
 	parking *parking
-	path    string // of the requests that are served here
-	address string // of the client
-	number  uint64 // the watcher's name for it, 0 = it can't be watched
-	waited  bool   // the last request waited for long; for whoever goes on with it
+	path    string          // of the requests that are served here
+	address string          // of the peer
+	context context.Context // of requests that are served here
+	number  uint64          // the watcher's name for it, 0 = it can't be watched
+	waited  bool            // the last request waited for long; for whoever goes on with it
 
 	mu       sync.Mutex // guards all below; nothing is taken after it
 	state    bayState
@@ -45,7 +47,10 @@ const (
 // newBay makes a bay for a connection with a request, which parking.parked counts already. One that can't be watched is left to
 // net/http again after its answer, and who waits on it learns only then that its client has gone.
 func newBay(p *parking, c net.Conn, raw syscall.RawConn, path string) *bay {
-	b := &bay{conn: c, raw: raw, parking: p, path: path, address: c.RemoteAddr().String()}
+	b := &bay{conn: c, raw: raw, parking: p, path: path, address: c.RemoteAddr().String(), context: p.inBay}
+	if proxy := proxyHeaderOf(c); proxy != nil && proxy.client.IsValid() {
+		b.context = context.WithValue(context.Background(), parkingKey{}, origin{waited: true, proxy: proxy})
+	}
 	b.number = p.watcher.add(b)
 	return b
 }
@@ -263,7 +268,7 @@ func (b *bay) serve() {
 		return
 	}
 	openings.Put(o)
-	r = r.WithContext(b.parking.inBay)
+	r = r.WithContext(b.context)
 	r.RemoteAddr = b.address
 	answer := reply{bay: b, header: make(http.Header, 8)}
 	ok := b.handle(&answer, r)

@@ -73,6 +73,7 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
 		x.body.begin(w, r, m.times.Body)
 	}
+	m.believeProxyHeader(r)
 	m.believeProxy(r)
 	if r.Method == http.MethodOptions {
 		x.route = m.preflight

@@ -146,6 +146,7 @@ type origin struct {
 	parking *parking
 	raw     syscall.RawConn // nil for a connection that can't be parked
 	waited  bool            // its last request waited for long, or the next is cheap to park
+	proxy   *proxyHeader    // what a balancer said of it; nil: it can't have
 }
 
 // connContext notes where the requests of a connection come from.
@@ -154,6 +155,7 @@ func (p *parking) connContext(ctx context.Context, c net.Conn) context.Context {
 	if again, ok := c.(*comeback); ok {
 		c, from.waited = again.Conn, again.waited
 	}
+	from.proxy = proxyHeaderOf(c)
 	if system, ok := unwrapped(c).(syscall.Conn); ok && p.watcher != nil {
 		from.raw, _ = system.SyscallConn() // an error means that it is closed already
 	}

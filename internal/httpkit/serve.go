@@ -281,7 +281,11 @@ func (p *place) giveBack() {
 type boundedTCP struct {
 	*net.TCPConn
 	place
+	proxy proxyHeader
 }
+
+// Read implements net.Conn.
+func (c *boundedTCP) Read(b []byte) (int, error) { return c.proxy.from(c.TCPConn, b) }
 
 func (c *boundedTCP) Close() error {
 	defer c.giveBack()
@@ -291,7 +295,11 @@ func (c *boundedTCP) Close() error {
 type boundedConn struct {
 	net.Conn
 	place
+	proxy proxyHeader
 }
+
+// Read implements net.Conn.
+func (c *boundedConn) Read(b []byte) (int, error) { return c.proxy.from(c.Conn, b) }
 
 func (c *boundedConn) Close() error {
 	defer c.giveBack()

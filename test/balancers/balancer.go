@@ -14,6 +14,9 @@ type balancer struct {
 	process   *process
 }
 
+// haproxyTCP passes on connections, and not requests.
+const haproxyTCP = "haproxy-tcp"
+
 // startBalancer starts one for clients at addr; control is an address for what
 // it needs beside.
 func (w *world) startBalancer(name, addr, control string) (*balancer, error) {
@@ -24,8 +27,8 @@ func (w *world) startBalancer(name, addr, control string) (*balancer, error) {
 	}
 	var words []string
 	switch name {
-	case "haproxy":
-		words = []string{"haproxy", "-db", "-f", filepath.Join(w.opt.deploy, "haproxy.cfg")}
+	case "haproxy", haproxyTCP:
+		words = []string{"haproxy", "-db", "-f", filepath.Join(w.opt.deploy, name+".cfg")}
 	case "caddy":
 		words = []string{"caddy", "run", "--config", filepath.Join(w.opt.deploy, "Caddyfile"), "--adapter", "caddyfile"}
 	case "nginx":

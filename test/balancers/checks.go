@@ -167,6 +167,9 @@ func (w *world) checkKill(ctx context.Context) error {
 		victim.process.kill()
 		return nil
 	}, func(b *balancer, t *tally) error {
+		if b.name == haproxyTCP {
+			return nil // what was on its way there fails, and was repeated
+		}
 		for _, f := range t.failures {
 			if f.method == "GET" || f.method == "PUT" && b.name != "caddy" {
 				return fmt.Errorf("a %s failed, which the balancer should have sent to another instance: %w", f.method, f.err)

@@ -38,7 +38,7 @@ func run(args []string) (err error) {
 	flags.StringVar(&opt.deploy, "deploy", "deploy", "folder of the files under test")
 	flags.StringVar(&opt.database, "database", os.Getenv("STOA_TEST_POSTGRES"), "a PostgreSQL server, in which a database is made")
 	flags.DurationVar(&opt.poll, "poll", 30*time.Second, "length of the long poll")
-	only := flags.String("only", "haproxy,caddy,nginx", "balancers to test")
+	only := flags.String("only", "haproxy,haproxy-tcp,caddy,nginx", "balancers to test")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -73,5 +73,5 @@ func (w *world) each(f func(b *balancer) error) error {
 
 // say prints a line of the report.
 func say(b *balancer, format string, args ...any) {
-	fmt.Printf("balancers: %-8s %s\n", b.name, fmt.Sprintf(format, args...))
+	fmt.Printf("balancers: %-11s %s\n", b.name, fmt.Sprintf(format, args...))
 }

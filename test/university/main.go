@@ -59,7 +59,7 @@ func run(args []string) error {
 	flags := flag.NewFlagSet("university", flag.ContinueOnError)
 	flags.StringVar(&o.binary, "binary", "bin/stoa", "the server under test")
 	flags.StringVar(&o.postgres, "postgres", os.Getenv("STOA_TEST_POSTGRES"), "postgres:// URL of a cluster in which databases may be made (STOA_TEST_POSTGRES)")
-	flags.StringVar(&o.haproxy, "haproxy", "deploy/haproxy.cfg", "configuration of the balancers")
+	flags.StringVar(&o.haproxy, "haproxy", "deploy/haproxy-tcp.cfg", "configuration of the balancers")
 	flags.StringVar(&o.docs, "docs", "", "folder for university.md and img/university.png; none are written without it")
 	flags.StringVar(&o.note, "note", "", "what else the page has to say of these runs")
 	flags.StringVar(&o.profiles, "profiles", "", "folder for CPU profiles of the instances, taken in the middle of each run")

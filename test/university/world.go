@@ -30,6 +30,9 @@ type world struct {
 	sockets string // the folder in which instances behind balancers listen; "" = one without, on TCP
 }
 
+// gogc is how much may lie unused in an instance, in percent of what is in use, before that is collected.
+const gogc = "400"
+
 type instance struct {
 	*process
 	listen, admin string
@@ -91,7 +94,7 @@ func (w *world) startInstance(o options, n int, database string) error {
 	cmd.Dir = w.dir
 	cmd.Env = append(os.Environ(), "STOA_SERVER_NAME="+serverName, "STOA_INSTANCE="+name, "STOA_CLIENT_LISTEN="+in.listen,
 		"STOA_ADMIN_LISTEN="+in.admin, "STOA_DATA_DIR="+filepath.Join(w.dir, name), "STOA_DATABASE="+database,
-		"STOA_TRUSTED_PROXIES=127.0.0.1", "STOA_RATE_LIMITS=off", "STOA_REGISTRATION=closed", "STOA_LOG_LEVEL=warn")
+		"STOA_TRUSTED_PROXIES=127.0.0.1", "STOA_RATE_LIMITS=off", "STOA_REGISTRATION=closed", "STOA_LOG_LEVEL=warn", "GOGC="+gogc)
 	var err error
 	if in.process, err = launch("instance-"+name, w.dir, cmd); err != nil {
 		return err

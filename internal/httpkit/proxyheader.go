@@ -1,0 +1,103 @@
+package httpkit
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+
+	"github.com/pires/go-proxyproto"
+)
+
+// A balancer that passes on connections, and not requests, can't put the address of a client into each request. It says it
+// once, before the first byte of the client: by the PROXY protocol, version 2. Who may say so is asked for each request, as
+// with X-Forwarded-For.
+
+// maxProxyHeader bounds what a balancer may say before a connection, in bytes: addresses take 52, the rest are extensions.
+const maxProxyHeader = 4 << 10
+
+// proxyHeader is what stands before the first request of a connection; its zero value is nothing.
+type proxyHeader struct {
+	read   bool
+	early  []byte         // what came after it and was read with it
+	client netip.AddrPort // zero: nothing was said
+}
+
+// from reads from a connection. Its first call looks for the header, and waits until it is whole.
+func (p *proxyHeader) from(c net.Conn, b []byte) (int, error) {
+	if !p.read {
+		n, err := c.Read(b)
+		if n == 0 {
+			return n, err
+		}
+		p.read = true
+		if !mayBeProxyHeader(b[:n]) {
+			return n, err
+		}
+		if err := p.parse(c, b[:n]); err != nil {
+			return 0, err
+		}
+	}
+	if len(p.early) == 0 {
+		return c.Read(b)
+	}
+	n := copy(b, p.early)
+	if p.early = p.early[n:]; len(p.early) == 0 {
+		p.early = nil
+	}
+	return n, nil
+}
+
+func mayBeProxyHeader(begin []byte) bool {
+	n := min(len(begin), len(proxyproto.SIGV2))
+	return bytes.Equal(begin[:n], proxyproto.SIGV2[:n])
+}
+
+func (p *proxyHeader) parse(c net.Conn, begin []byte) error {
+	all := io.LimitedReader{R: c, N: maxProxyHeader}
+	r := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(bytes.Clone(begin)), &all), maxProxyHeader)
+	header, err := proxyproto.Read(r)
+	if err != nil && !errors.Is(err, proxyproto.ErrNoProxyProtocol) {
+		return fmt.Errorf("read the PROXY header: %w", err)
+	}
+	rest, err := r.Peek(r.Buffered())
+	if err != nil {
+		return err
+	}
+	p.early = bytes.Clone(rest)
+	if header == nil || header.Command.IsLocal() { // the balancer's own
+		return nil
+	}
+	if from, _, ok := header.TCPAddrs(); ok {
+		p.client = from.AddrPort()
+	}
+	return nil
+}
+
+// proxyHeaderOf is where a connection keeps it; nil of one that has none.
+func proxyHeaderOf(c net.Conn) *proxyHeader {
+	switch c := c.(type) {
+	case *boundedTCP:
+		return &c.proxy
+	case *boundedConn:
+		return &c.proxy
+	case interface{ NetConn() net.Conn }: // TLS
+		return proxyHeaderOf(c.NetConn())
+	}
+	return nil
+}
+
+// believeProxyHeader replaces the peer's address by what it said of the connection, if it is a trusted proxy.
+func (m *Mux) believeProxyHeader(r *http.Request) {
+	from, ok := r.Context().Value(parkingKey{}).(origin)
+	if !ok || from.proxy == nil || !from.proxy.client.IsValid() {
+		return
+	}
+	if peer := ClientAddress(r); !peer.IsValid() || m.isTrusted(peer) {
+		r.RemoteAddr = from.proxy.client.String()
+	}
+}
