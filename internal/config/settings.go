@@ -36,8 +36,9 @@ type Config struct {
 	// Empty: http:// and the client listener.
 	PublicURL string `yaml:"public_url" env:"STOA_PUBLIC_URL" default:""`
 
-	// Addresses or networks of proxies whose X-Forwarded-For is believed,
-	// separated by commas. A proxy that comes by a unix socket always is.
+	// Addresses or networks of proxies whose X-Forwarded-For and PROXY header
+	// (version 2) are believed, separated by commas. A proxy that comes by a unix
+	// socket always is.
 	TrustedProxies []netip.Prefix `yaml:"trusted_proxies" env:"STOA_TRUSTED_PROXIES" default:""`
 
 	// Where other servers are served with HTTPS: host:port or [IPv6]:port.
