@@ -153,7 +153,7 @@ func (a *Auth) checkLoginToken(ctx context.Context, l Login, c *store.Change) (a
 // Errors: M_INVALID_PARAM, M_FORBIDDEN (the device ID is an identity key),
 // M_USER_LIMIT_EXCEEDED.
 func (a *Auth) Open(r *http.Request, c *store.Change, userID id.UserID, user store.UserNum, want Device) (Issued, error) {
-	out := Issued{UserID: userID, AccessToken: newToken(accessPrefix), DeviceID: id.DeviceID(newDeviceID())}
+	out := Issued{UserID: userID, AccessToken: newAccessToken(userID.String()), DeviceID: id.DeviceID(newDeviceID())}
 	if want.DeviceID != nil && *want.DeviceID != "" {
 		var err error
 		if out.DeviceID, err = id.ParseDeviceID(*want.DeviceID); err != nil {
@@ -245,7 +245,7 @@ func (a *Auth) Refresh(ctx context.Context, token string) (Issued, error) {
 		return Issued{}, mxerr.UnknownToken(true)
 	}
 	out := Issued{
-		DeviceID: id.DeviceID(row.DeviceID), AccessToken: newToken(accessPrefix), RefreshToken: newToken(refreshPrefix),
+		DeviceID: id.DeviceID(row.DeviceID), AccessToken: newAccessToken(row.UserID), RefreshToken: newToken(refreshPrefix),
 		ExpiresInMS: a.lifetime.Milliseconds(),
 	}
 	now := a.clock()

@@ -68,11 +68,11 @@ func (h *Hub) SetTypingAtOnce(n int) {
 	h.typingAtOnce = n
 }
 
-// SetCrowd changes how many members who wait are woken at once, and in how large a room typing wakes them.
+// SetCrowd changes in how large a room members are woken at once, and by typing. Of larger ones half as many are woken at once.
 func (h *Hub) SetCrowd(n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.crowd = n
+	h.crowd, h.crowdLead = n, n/2
 	h.typingWakes = n
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,8 @@ const (
 	handPatience = 10 * time.Millisecond
 	// handingFor is how long an instance counts on being handed more since it was last.
 	handingFor = time.Second
+	// wantedFor is how long it wants more since somebody last waited for news.
+	wantedFor = 5 * time.Second
 	// handedGroups and handedBytes bound the groups that wait for those before them.
 	handedGroups, handedBytes = 1024, 8 << 20
 	// handedRows bounds one group that is handed over, as store.Commit does.
@@ -36,10 +39,12 @@ type handed struct {
 	mu    sync.Mutex // guards what follows; nothing is locked under it
 	after map[store.Position]*handedGroup
 	bytes int
+	// wanted is when somebody last waited for news here.
+	wanted time.Time
 	// came says that there is another; capacity 1. The one who applies this instance's own groups waits for it.
 	came chan struct{}
-	// last is when one came, in ms since 1970.
-	last atomic.Int64
+	// until is how long more is expected, in ms since 1970.
+	until atomic.Int64
 }
 
 // handedGroup is a group of another instance.
@@ -156,16 +161,24 @@ func parseGroup(text string) (*handedGroup, error) {
 	for i := range g.receipts {
 		x := &g.receipts[i]
 		x.Room, x.User = store.RoomNum(r.Number()), store.UserNum(r.Number())
-		x.UserID, x.Kind, x.Thread = r.Text(), store.ReceiptKind(r.Number()), r.Text()
-		x.Slot, x.EventID, x.TS = store.Slot(r.Number()), r.Text(), int64(r.Number())
+		// They outlive the group, whose text would stay with them.
+		x.UserID, x.Kind, x.Thread = strings.Clone(r.Text()), store.ReceiptKind(r.Number()), strings.Clone(r.Text())
+		x.Slot, x.EventID, x.TS = store.Slot(r.Number()), strings.Clone(r.Text()), int64(r.Number())
 	}
 	return g, r.Done()
 }
 
-// hand hands a group of this instance to the others.
-func (h *Hub) hand(b *store.Batch) {
-	if h.opt.Hand != nil && len(b.Rows) > 0 {
-		h.opt.Hand(func(dst []byte) []byte { return appendGroup(dst, b) })
+// handOver hands the groups of this instance to the others until the tail ends: before they are applied here, which may have to
+// wait for others.
+func (h *Hub) handOver(ctx context.Context, tail *store.Tail) {
+	for {
+		b, err := tail.Next(ctx)
+		if err != nil {
+			return // the one who applies them says why
+		}
+		if len(b.Rows) > 0 {
+			h.opt.Hand(func(dst []byte) []byte { return appendGroup(dst, b) })
+		}
 	}
 }
 
@@ -173,28 +186,44 @@ func (h *Hub) hand(b *store.Batch) {
 // applied in the order of the stream, whenever that comes. more says that somebody waits for news here: else the next look is
 // soon enough.
 func (h *Hub) TakeHanded(groups []byte) (more bool, err error) {
+	more = h.wantsHanded()
 	r := packed.Read(string(groups))
 	for r.More() {
 		text := r.Text()
 		if r.Broken() {
 			return false, packed.ErrMalformed
 		}
-		g, err := parseGroup(text)
+		g, err := parseGroup(strings.Clone(text))
 		if err != nil {
 			return false, err
 		}
 		h.keepHanded(g)
 		h.Wake(g.last)
 	}
-	h.handed.last.Store(time.Now().UnixMilli())
 	select {
 	case h.handed.came <- struct{}{}:
 	default:
 	}
 	h.hurry()
+	return more, nil
+}
+
+// wantsHanded says whether somebody waits for news here, or did of late. Then more is expected.
+func (h *Hub) wantsHanded() bool {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.wheel.count > 0 || len(h.barriers) > 0, nil
+	waits := h.wheel.count > 0 || len(h.barriers) > 0
+	h.mu.Unlock()
+	h.handed.mu.Lock()
+	defer h.handed.mu.Unlock()
+	now := time.Now()
+	if waits {
+		h.handed.wanted = now
+	}
+	wants := now.Sub(h.handed.wanted) < wantedFor
+	if wants {
+		h.handed.until.Store(now.Add(handingFor).UnixMilli())
+	}
+	return wants
 }
 
 // keepHanded keeps a group until it is its turn.
@@ -247,9 +276,7 @@ func (d *handed) clear() {
 }
 
 // expected says whether what others have announced is likely to be handed over soon.
-func (d *handed) expected() bool {
-	return time.Now().UnixMilli()-d.last.Load() < handingFor.Milliseconds()
-}
+func (d *handed) expected() bool { return time.Now().UnixMilli() < d.until.Load() }
 
 // applyHanded applies the groups that come next in the stream. hole says that the next is known, and has to be read from the
 // store. The caller holds the follow lock.
@@ -267,7 +294,11 @@ func (h *Hub) applyHanded(ctx context.Context) (hole bool, err error) {
 		if !g.whole {
 			return true, nil
 		}
-		if err := h.applyGroup(ctx, g); err != nil {
+		if err := h.applyGroup(ctx, g); errors.Is(err, packed.ErrMalformed) {
+			h.log.Warn("apply what another instance handed over", "pos", int64(g.last), "err", err)
+			g.whole = false // the next look finds it
+			return true, nil
+		} else if err != nil {
 			return true, err
 		}
 		h.metrics.followed.WithLabelValues("handed").Inc()

@@ -51,8 +51,8 @@ type Hub struct {
 	closed   bool
 	// behind says that those who were woken of late had to wait for the machine.
 	behind bool
-	// crowd, typingAtOnce and typingWakes are the constants of these names; tests have smaller ones.
-	crowd, typingAtOnce, typingWakes int
+	// crowd and those beside it are the constants of these names; tests have smaller ones.
+	crowd, crowdLead, typingAtOnce, typingWakes int
 
 	others
 }
@@ -71,15 +71,17 @@ func (h *Hub) Run(outer context.Context) error {
 	ctx, cancel := context.WithCancel(outer)
 	tail := h.store.Tail()
 	defer tail.Close()
-	ticks := make(chan struct{})
-	go func() {
-		defer close(ticks)
-		h.tick(ctx)
-	}()
+	var beside sync.WaitGroup
+	beside.Go(func() { h.tick(ctx) })
+	if h.opt.Hand != nil {
+		own := h.store.Tail()
+		defer own.Close()
+		beside.Go(func() { h.handOver(ctx, own) })
+	}
 	defer func() {
 		h.Stop()
 		cancel()
-		<-ticks
+		beside.Wait()
 	}()
 	if err := h.CatchUp(ctx); err != nil {
 		return unlessEnded(ctx, err)
@@ -95,7 +97,6 @@ func (h *Hub) Run(outer context.Context) error {
 		if err != nil {
 			return err
 		}
-		h.hand(b)
 		if err := h.apply(ctx, b); err != nil {
 			if !h.store.IsPostgres() || unlessEnded(ctx, err) == nil {
 				return unlessEnded(ctx, err)

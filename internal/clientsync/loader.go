@@ -45,7 +45,6 @@ func (h *Hub) loader(r *store.Read) *loader {
 func (l *loader) version(num store.RoomNum, version string) {
 	rules, _ := roomversion.Of(version)
 	l.rules[num] = rules // nil for a version that this release does not know: its events are left out
-	l.hub.rules.put(num, rules)
 }
 
 // known is store.Known: an event that is in memory is taken from there, and not read.
@@ -287,6 +286,7 @@ func (l *loader) learn(num store.RoomNum) error {
 		return fmt.Errorf("read room number %d: %w", num, err)
 	}
 	l.version(num, r.Version)
+	l.hub.rules.put(num, l.rules[num])
 	return nil
 }
 

@@ -14,10 +14,9 @@ import (
 
 // Follower keeps something in memory that rows of the store say, and drops what other instances have changed.
 type Follower interface {
-	// Follow is told rows that were read from the stream: those of other instances, and of this one if it does not know
-	// whether it wrote them. Whoever
-	// asks the store after Follow has returned finds what they stand for; nobody has been told yet that they are there. r is
-	// a snapshot that holds them, nil if none of them is of KindAccountData: of these alone a row does not say enough.
+	// Follow is told rows of the stream: those of other instances, and of this one if it does not know whether it wrote them.
+	// Whoever asks the store after Follow has returned finds what they stand for; nobody has been told yet that they are there.
+	// r is a snapshot that holds them, nil if none of them is of KindAccountData: of these alone a row does not say enough.
 	Follow(r *store.Read, rows []store.StreamRow) error
 	// Forget drops everything: rows were missed.
 	Forget()

@@ -99,8 +99,8 @@ func (h *Hub) holdUntil(w *waiter, at, latest time.Time) {
 }
 
 const (
-	// crowd is how many members who wait are woken at once: they have their answers within some 150 ms on two cores.
-	crowd = 2000
+	// crowd is how many members of a room are woken at once. Of a larger one crowdLead are; of several instances each wakes as many.
+	crowd, crowdLead = 2000, 500
 	// crowdMost is when the last of the others are woken, however busy the instance is.
 	crowdMost = 2500 * time.Millisecond
 	// holdMost is the same for those whom only receipts, device lists, presence or typing have woken.
@@ -108,8 +108,6 @@ const (
 	// crowdPart is how many of those who are held for a message are woken in a tick of the wheel, 10,000 in a second, if the
 	// instance keeps up with that, and heldPart how many of the others; leastPart are woken anyway.
 	crowdPart, heldPart, leastPart = 500, 100, 5
-	// crowdLead is how many of a very large room are woken at once. Of several instances each wakes as many.
-	crowdLead = 500
 	// promptly is how soon those who are woken go on in an instance that keeps up.
 	promptly = 20 * time.Millisecond
 )
@@ -117,10 +115,10 @@ const (
 // wakeCrowd ends the waits of the members of a very large room, from some number on in parts. All at once would not be
 // answered sooner, but whatever happens elsewhere would be answered after them. Called with the hub's lock held.
 func (h *Hub) wakeCrowd(r *hubRoom) {
-	woken, now, lead := 0, h.clock(), min(h.crowd, crowdLead)
+	woken, now := 0, h.clock()
 	for _, u := range r.members {
 		for i := len(u.waiters) - 1; i >= 0; i-- {
-			if w := u.waiters[i]; woken < lead {
+			if w := u.waiters[i]; woken < h.crowdLead {
 				h.end(w, news)
 			} else {
 				h.holdUntil(w, now.Add(wheelTick), now.Add(crowdMost))

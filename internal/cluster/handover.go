@@ -110,6 +110,7 @@ func (p *peer) handPiece(ctx context.Context, piece []byte) {
 	case err != nil:
 		p.cluster.log.Debug("hand over what was committed", "instance", p.Name, "err", err)
 		m.handLost.Add(uint64(len(piece)))
+		p.rest()
 	case a.status >= http.StatusBadRequest: // of another release, it may be
 		m.handLost.Add(uint64(len(piece)))
 		p.rest()
@@ -136,11 +137,11 @@ func (c *Cluster) takeHanded(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		more, err = (*take)(piece)
 	}
-	if !more {
-		w.WriteHeader(http.StatusAccepted)
-	}
-	if err != nil {
+	switch {
+	case err != nil:
 		c.log.Warn("what another instance handed over can't be read", "err", err)
 		w.WriteHeader(http.StatusBadRequest)
+	case !more:
+		w.WriteHeader(http.StatusAccepted)
 	}
 }

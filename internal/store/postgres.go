@@ -65,8 +65,8 @@ func openPostgres(ctx context.Context, opt *Options) (engine, error) {
 		"application_name": "stoa",
 		"jit":              "off",
 		"timezone":         "UTC",
-		// Each statement has its index (TestPlans), whatever statistics say: a table may have been empty when they were made.
-		// So one plan does for all values, and is not made again for each.
+		// What runs often has its index (TestPlans, whose SQLite has the same ones), whatever statistics say: a table may have
+		// been empty when they were made. So one plan does for all values, and is not made again for each.
 		"enable_seqscan":  "off",
 		"plan_cache_mode": "force_generic_plan",
 		// a transaction that its instance has lost must not hold its locks

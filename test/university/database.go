@@ -24,7 +24,7 @@ type template struct {
 
 // planVersion is part of the template's name: raise it when the plan makes others
 // of the same numbers.
-const planVersion = 1
+const planVersion = 2
 
 // prepare writes the template, or finds it.
 func prepare(ctx context.Context, o options, p *plan) (*template, error) {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+
+	"stoa/internal/auth"
 )
 
 // The kinds of rooms, by how many members they may have.
@@ -126,5 +128,5 @@ func deviceName(device int) string { return fmt.Sprintf("DEVICE%d", device) }
 
 // accessToken is that of a person's device.
 func accessToken(person, device int) string {
-	return fmt.Sprintf("stoa_at_a%032d", person*devicesOfEach+device)
+	return fmt.Sprintf("%s%032d", auth.AccessTokenStart(userName(person)), person*devicesOfEach+device)
 }
