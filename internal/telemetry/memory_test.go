@@ -13,6 +13,7 @@ func TestMemoryIsReturnedOnlyWhenItIsMuchAndNobodyWantsItSoon(t *testing.T) {
 		"little is unused":                     {live: 8 * mib, unused: 16 * mib, recent: 0, want: false},
 		"little in relation to what is in use": {live: 400 * mib, unused: 100 * mib, recent: 0, want: false},
 		"the server is busy":                   {live: 80 * mib, unused: 100 * mib, recent: 60 * mib, want: false},
+		"much may lie unused":                  {live: 140 * mib, unused: 400 * mib, recent: 54 * mib, want: false},
 		"clients poll and nothing happens":     {live: 80 * mib, unused: 60 * mib, recent: 22 * mib, want: true},
 	} {
 		if got := (memory{live: c.live, unused: c.unused}).worthReturning(c.recent); got != c.want {
