@@ -85,6 +85,16 @@ func threeHouses(t *testing.T) (writer, here, cold *house, c *courier) {
 	return newHouse(t, storetest.OpenURL(t, url), c.from), newHouse(t, storetest.OpenURL(t, url)), newHouse(t, storetest.OpenURL(t, url)), c
 }
 
+// pair are two people in a room.
+func (h *house) pair() (alice, bob *person, roomID id.RoomID) {
+	h.t.Helper()
+	alice, bob = h.person("alice"), h.person("bob")
+	roomID = alice.create()
+	bob.join(roomID)
+	bob.sync("")
+	return alice, bob, roomID
+}
+
 // commit writes a change at once.
 func (h *house) commit(c *store.Change) {
 	h.t.Helper()
@@ -115,10 +125,7 @@ func (p *person) readUpTo(roomID id.RoomID, eventID id.EventID) {
 func TestHanded_groups(t *testing.T) {
 	t.Parallel()
 	writer, here, cold, courier := threeHouses(t)
-	alice, bob := writer.person("alice"), writer.person("bob")
-	roomID := alice.create()
-	bob.join(roomID)
-	bob.sync("")
+	alice, bob, roomID := writer.pair()
 	at, from := bob.in(here), bob.in(cold)
 	at.after("")
 	from.after("")
@@ -218,10 +225,7 @@ func TestHanded_commits(t *testing.T) {
 func TestHanded_partly(t *testing.T) {
 	t.Parallel()
 	writer, here, _, courier := threeHouses(t)
-	alice, bob := writer.person("alice"), writer.person("bob")
-	roomID := alice.create()
-	bob.join(roomID)
-	bob.sync("")
+	alice, bob, roomID := writer.pair()
 	at := bob.in(here)
 	at.after("")
 	courier.forget(writer)

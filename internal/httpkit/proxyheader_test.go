@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -27,22 +26,7 @@ func addressServer(t *testing.T, listen string, trusted ...string) *Server {
 			address := ClientAddress(r).String()
 			Park(w, r, func(line *Parked) { _ = line.Answer([]byte(`{"hello":"` + address + `"}`)) }) // the test sees what arrives
 		})})
-	l, err := Listen(listen)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := newServer(l, m, nil, slog.New(slog.DiscardHandler), DefaultTimes)
-	done := make(chan error, 1)
-	go func() { done <- s.Serve() }()
-	t.Cleanup(func() {
-		if err := s.Drain(t.Context()); err != nil && t.Context().Err() == nil {
-			t.Error(err)
-		}
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	return s
+	return serveMux(t, listen, DefaultTimes, m)
 }
 
 // saidBefore is what a balancer says before a connection.

@@ -21,6 +21,12 @@ func serve(t *testing.T, address string, routes ...Route) net.Addr {
 func serveWithin(t *testing.T, address string, times Times, routes ...Route) *Server {
 	t.Helper()
 	m, _ := testMux(t, Options{Times: times}, routes...)
+	return serveMux(t, address, times, m)
+}
+
+// serveMux serves a Mux until the test ends.
+func serveMux(t *testing.T, address string, times Times, m *Mux) *Server {
+	t.Helper()
 	l, err := Listen(address)
 	if err != nil {
 		t.Fatal(err)
