@@ -11,17 +11,24 @@ import (
 // balancer is a program before the instances, with its file in deploy/.
 type balancer struct {
 	name, url string
+	control   string // a second address
 	process   *process
 }
 
 // haproxyTCP passes on connections, and not requests.
 const haproxyTCP = "haproxy-tcp"
 
+func (b *balancer) isHAProxy() bool { return b.name == "haproxy" || b.name == haproxyTCP }
+
+// eachToTheNext has HAProxy send each request, or connection, to another instance: as
+// shipped it has all of a user's on one, and what happens to another is not noticed.
+const eachToTheNext = "STOA_BALANCE=roundrobin"
+
 // startBalancer starts one for clients at addr; control is an address for what
 // it needs beside.
-func (w *world) startBalancer(name, addr, control string) (*balancer, error) {
-	env := []string{"STOA_BIND=" + addr, "STOA_SITE=http://" + addr, "STOA_CADDY_ADMIN=" + control, "STOA_BALANCER_USER=" + balancerUser(),
-		"XDG_DATA_HOME=" + filepath.Join(w.dir, name), "XDG_CONFIG_HOME=" + filepath.Join(w.dir, name)}
+func (w *world) startBalancer(name, addr, control string, env ...string) (*balancer, error) {
+	env = append(env, "STOA_BIND="+addr, "STOA_SITE=http://"+addr, "STOA_CADDY_ADMIN="+control, "STOA_BALANCER_USER="+balancerUser(),
+		"XDG_DATA_HOME="+filepath.Join(w.dir, name), "XDG_CONFIG_HOME="+filepath.Join(w.dir, name))
 	for i, instance := range w.instances {
 		env = append(env, fmt.Sprintf("STOA_%d=%s", i+1, instance.addr))
 	}
@@ -44,7 +51,7 @@ func (w *world) startBalancer(name, addr, control string) (*balancer, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &balancer{name: name, url: "http://" + addr, process: p}
+	b := &balancer{name: name, url: "http://" + addr, control: control, process: p}
 	if err := p.await(func() error { return ready(b.url + "/_matrix/client/versions") }); err != nil {
 		text, reading := os.ReadFile(filepath.Join(w.dir, name+".log"))
 		p.kill()

@@ -81,16 +81,22 @@ func (p *person) askWith(ctx context.Context, header http.Header, method, path s
 	return instance, json.Unmarshal(text, out)
 }
 
+const password = "a password for tests 7"
+
 // register makes an account and logs in to it with its password. The header goes
 // with the login.
 func register(ctx context.Context, b *balancer, localpart string, header http.Header) (*person, error) {
 	p := newPerson(b, true)
-	const password = "a password for tests 7"
 	if _, err := p.ask(ctx, "POST", "/_matrix/client/v3/register", map[string]any{
 		"username": localpart, "password": password, "inhibit_login": true, "auth": map[string]any{"type": "m.login.dummy"},
 	}, nil); err != nil {
 		return nil, err
 	}
+	return p, p.login(ctx, localpart, header)
+}
+
+// login logs in with a new device.
+func (p *person) login(ctx context.Context, localpart string, header http.Header) error {
 	var session struct {
 		UserID      string `json:"user_id"`
 		AccessToken string `json:"access_token"`
@@ -98,10 +104,10 @@ func register(ctx context.Context, b *balancer, localpart string, header http.He
 	if _, err := p.askWith(ctx, header, "POST", "/_matrix/client/v3/login", map[string]any{
 		"type": "m.login.password", "identifier": map[string]any{"type": "m.id.user", "user": localpart}, "password": password,
 	}, &session); err != nil {
-		return nil, err
+		return err
 	}
 	p.user, p.token = session.UserID, session.AccessToken
-	return p, nil
+	return nil
 }
 
 // as is the same person with another client.

@@ -53,7 +53,7 @@ func run(args []string) (err error) {
 	if err := w.start(); err != nil {
 		return err
 	}
-	return errors.Join(w.checkQuiet(ctx), w.checkKill(ctx), w.checkDrain(ctx), w.checkFreeze(ctx))
+	return errors.Join(w.checkQuiet(ctx), w.checkShipped(ctx), w.checkKill(ctx), w.checkDrain(ctx), w.checkFreeze(ctx))
 }
 
 // each runs a check for all balancers at once and names the balancer in its errors.

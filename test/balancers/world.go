@@ -97,7 +97,7 @@ func (w *world) start() error {
 	}
 	ports = ports[len(names):]
 	for i, name := range w.opt.balancers {
-		b, err := w.startBalancer(name, ports[2*i], ports[2*i+1])
+		b, err := w.startBalancer(name, ports[2*i], ports[2*i+1], eachToTheNext)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
