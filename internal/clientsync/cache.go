@@ -4,6 +4,7 @@ import (
 	"strings"
 	"sync"
 
+	lru2 "github.com/hashicorp/golang-lru/v2"
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"stoa/internal/store"
@@ -22,36 +23,13 @@ type eventCache struct {
 	redacted store.Position
 }
 
-// rulesCache holds the rules of rooms, which never change; nil for a version that this release does not know.
-type rulesCache struct {
-	mu    sync.Mutex // guards rooms
-	rooms *simplelru.LRU[store.RoomNum, *roomversion.Rules]
-}
-
 // cacheRules bounds the rooms whose rules are in memory.
 const cacheRules = 1 << 16
 
-func newRulesCache() *rulesCache {
-	return &rulesCache{rooms: mustLRU[store.RoomNum, *roomversion.Rules](cacheRules, nil)}
-}
-
-func (c *rulesCache) get(room store.RoomNum) (rules *roomversion.Rules, ok bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.rooms.Get(room)
-}
-
-func (c *rulesCache) put(room store.RoomNum, rules *roomversion.Rules) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.rooms.Add(room, rules)
-}
-
-// clear forgets everything: the numbers may be other rooms' now.
-func (c *rulesCache) clear() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.rooms.Purge()
+// newRules makes a cache of rooms' rules, which never change; nil for a version that this release does not know.
+func newRules() *lru2.Cache[store.RoomNum, *roomversion.Rules] {
+	c, _ := lru2.New[store.RoomNum, *roomversion.Rules](cacheRules) // the only error is a size below 1
+	return c
 }
 
 // cacheEntries bounds the entries of a cache whose real bound is in bytes.

@@ -86,7 +86,7 @@ func (h *Hub) reset(head store.Position) {
 	h.members.events.Purge()
 	h.tails.tails.Purge()
 	h.events.clear(head)
-	h.rules.clear()
+	h.rules.Purge() // the numbers may be other rooms' now
 	h.advance(head)
 }
 

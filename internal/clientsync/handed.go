@@ -28,7 +28,7 @@ const (
 	wantedFor = 5 * time.Second
 	// handedGroups and handedBytes bound the groups that wait for those before them.
 	handedGroups, handedBytes = 1024, 8 << 20
-	// handedRows bounds one group that is handed over, as store.Commit does.
+	// handedRows bounds the rows of a group that is taken: more than one of 512 changes has.
 	handedRows = 4096
 	// handGroup is the largest group, in bytes, that is handed over whole.
 	handGroup = 256 << 10
@@ -235,37 +235,26 @@ func (h *Hub) keepHanded(g *handedGroup) {
 		return
 	}
 	if len(h.handed.after) >= handedGroups || h.handed.bytes+g.size > handedBytes {
-		h.handed.dropTo(head)
-		if len(h.handed.after) >= handedGroups || h.handed.bytes+g.size > handedBytes {
-			return // it will be read
-		}
+		return // it will be read
 	}
 	h.handed.after[g.prev] = g
 	h.handed.bytes += g.size
 }
 
-// dropTo drops what is not needed any more. Called with the lock held.
-func (d *handed) dropTo(head store.Position) {
+// next is the group that follows a position; nil if it is not there. Those before are dropped then.
+func (d *handed) next(head store.Position) *handedGroup {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if next := d.after[head]; next != nil {
+		return next
+	}
 	for at, g := range d.after {
 		if g.last <= head {
 			d.bytes -= g.size
 			delete(d.after, at)
 		}
 	}
-}
-
-// next is the group that follows a position; nil if it is not there.
-func (d *handed) next(head store.Position) *handedGroup {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.after[head]
-}
-
-// passed drops what the stream has passed.
-func (d *handed) passed(head store.Position) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.dropTo(head)
+	return nil
 }
 
 func (d *handed) clear() {
@@ -285,14 +274,9 @@ func (h *Hub) applyHanded(ctx context.Context) (hole bool, err error) {
 		if h.doubted.Load() {
 			return true, nil
 		}
-		head := h.Head()
-		g := h.handed.next(head)
-		if g == nil {
-			h.handed.passed(head)
-			return false, nil
-		}
-		if !g.whole {
-			return true, nil
+		g := h.handed.next(h.Head())
+		if g == nil || !g.whole {
+			return g != nil, nil
 		}
 		if err := h.applyGroup(ctx, g); errors.Is(err, packed.ErrMalformed) {
 			h.log.Warn("apply what another instance handed over", "pos", int64(g.last), "err", err)

@@ -8,9 +8,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	lru2 "github.com/hashicorp/golang-lru/v2"
+
 	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/matrix/id"
+	"stoa/matrix/roomversion"
 )
 
 // Hub holds the newest part of the stream in memory, the users who sync with their rooms, and the requests that wait. It
@@ -24,7 +27,7 @@ type Hub struct {
 	sent    *sentMembers
 	events  *eventCache
 	filters *filterCache
-	rules   *rulesCache
+	rules   *lru2.Cache[store.RoomNum, *roomversion.Rules]
 
 	// typingChanges counts the changes of who types, so that none is missed between a look and a wait.
 	typingChanges atomic.Uint64

@@ -277,7 +277,7 @@ func (l *loader) learn(num store.RoomNum) error {
 	if _, ok := l.rules[num]; ok {
 		return nil
 	}
-	if rules, ok := l.hub.rules.get(num); ok {
+	if rules, ok := l.hub.rules.Get(num); ok {
 		l.rules[num] = rules
 		return nil
 	}
@@ -286,7 +286,7 @@ func (l *loader) learn(num store.RoomNum) error {
 		return fmt.Errorf("read room number %d: %w", num, err)
 	}
 	l.version(num, r.Version)
-	l.hub.rules.put(num, l.rules[num])
+	l.hub.rules.Add(num, l.rules[num])
 	return nil
 }
 

@@ -78,7 +78,7 @@ func New(opt Options) *Hub {
 		members: newMemberCache(opt.Members),
 		tails:   newTailCache(opt.EventBytes),
 		filters: newFilterCache(),
-		rules:   newRulesCache(),
+		rules:   newRules(),
 		ring:    newRing(opt.RingRecords, opt.RingBytes, opt.Store.Head()),
 		present: newRing(presentRecords, presentBytes, opt.Store.Head()),
 		rooms:   map[store.RoomNum]*hubRoom{},

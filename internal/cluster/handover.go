@@ -106,24 +106,16 @@ func (p *peer) handPiece(ctx context.Context, piece []byte) {
 	ctx, cancel := context.WithTimeout(ctx, p.cluster.opt.Times.Silence)
 	defer cancel()
 	a, err := p.ask(ctx, l, &question{method: http.MethodPost, host: p.Address, uri: handPath, body: piece})
-	switch {
-	case err != nil:
-		p.cluster.log.Debug("hand over what was committed", "instance", p.Name, "err", err)
+	if err != nil || a.status >= http.StatusBadRequest { // refused by another release, it may be
+		p.cluster.log.Debug("what was committed was not handed over", "instance", p.Name, "err", err)
 		m.handLost.Add(uint64(len(piece)))
-		p.rest()
-	case a.status >= http.StatusBadRequest: // of another release, it may be
-		m.handLost.Add(uint64(len(piece)))
-		p.rest()
-	default:
+	} else {
 		m.handed.Add(uint64(len(piece)))
-		if a.status != http.StatusOK {
-			p.rest()
-		}
+	}
+	if err != nil || a.status != http.StatusOK {
+		p.outgo.rests.Store(p.cluster.opt.Clock().Add(handRest).UnixMilli())
 	}
 }
-
-// rest has nothing more handed to the peer for a while.
-func (p *peer) rest() { p.outgo.rests.Store(p.cluster.opt.Clock().Add(handRest).UnixMilli()) }
 
 // takeHanded takes what another instance hands over.
 func (c *Cluster) takeHanded(w http.ResponseWriter, r *http.Request) {

@@ -39,8 +39,7 @@ func (m *Mux) believeProxy(r *http.Request) {
 	if len(forwarded) == 0 {
 		return
 	}
-	peer := ClientAddress(r)
-	if peer.IsValid() && !m.isTrusted(peer) {
+	if !m.trustsPeer(r) {
 		return
 	}
 	for i := len(forwarded) - 1; i >= 0; i-- {
@@ -71,6 +70,12 @@ func parseForwarded(s string) (netip.Addr, bool) {
 	}
 	ap, err := netip.ParseAddrPort(s)
 	return ap.Addr().Unmap(), err == nil
+}
+
+// trustsPeer says whether the peer may say who the client is: a trusted proxy, or whoever comes by a unix socket.
+func (m *Mux) trustsPeer(r *http.Request) bool {
+	peer := ClientAddress(r)
+	return !peer.IsValid() || m.isTrusted(peer)
 }
 
 func (m *Mux) isTrusted(a netip.Addr) bool {

@@ -363,7 +363,7 @@ func (p *Parked) write(status int, extra string, body []byte) error {
 type comeback struct {
 	net.Conn
 	times  *Times
-	early  []byte // of the next request: it is read before anything else
+	early  readAhead // of the next request: it is read before anything else
 	idle   bool
 	waited bool // its last request waited for long
 }
@@ -381,11 +381,7 @@ func (c *comeback) SetReadDeadline(t time.Time) error {
 
 // Read implements net.Conn. With its first byte a request begins.
 func (c *comeback) Read(b []byte) (int, error) {
-	if len(c.early) > 0 {
-		n := copy(b, c.early)
-		if c.early = c.early[n:]; len(c.early) == 0 {
-			c.early = nil
-		}
+	if n := c.early.take(b); n > 0 {
 		return n, nil
 	}
 	n, err := c.Conn.Read(b)

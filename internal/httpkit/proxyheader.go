@@ -23,7 +23,7 @@ const maxProxyHeader = 4 << 10
 // proxyHeader is what stands before the first request of a connection; its zero value is nothing.
 type proxyHeader struct {
 	read   bool
-	early  []byte         // what came after it and was read with it
+	early  readAhead      // what came after it and was read with it
 	client netip.AddrPort // zero: nothing was said
 }
 
@@ -42,14 +42,22 @@ func (p *proxyHeader) from(c net.Conn, b []byte) (int, error) {
 			return 0, err
 		}
 	}
-	if len(p.early) == 0 {
-		return c.Read(b)
+	if n := p.early.take(b); n > 0 {
+		return n, nil
 	}
-	n := copy(b, p.early)
-	if p.early = p.early[n:]; len(p.early) == 0 {
-		p.early = nil
+	return c.Read(b)
+}
+
+// readAhead is what was read of a connection before its time.
+type readAhead []byte
+
+// take moves of it to b what fits; 0 if there is nothing left.
+func (a *readAhead) take(b []byte) int {
+	n := copy(b, *a)
+	if *a = (*a)[n:]; len(*a) == 0 {
+		*a = nil
 	}
-	return n, nil
+	return n
 }
 
 func mayBeProxyHeader(begin []byte) bool {
@@ -97,7 +105,7 @@ func (m *Mux) believeProxyHeader(r *http.Request) {
 	if !ok || from.proxy == nil || !from.proxy.client.IsValid() {
 		return
 	}
-	if peer := ClientAddress(r); !peer.IsValid() || m.isTrusted(peer) {
+	if m.trustsPeer(r) {
 		r.RemoteAddr = from.proxy.client.String()
 	}
 }
