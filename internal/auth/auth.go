@@ -224,6 +224,7 @@ const seenEvery = time.Hour
 // it: if it is lost, the next start of the server notes it again.
 func (a *Auth) noteSeen(s *session, r *http.Request, now int64) {
 	c := store.NewChange()
+	c.Patient = true
 	c.SawDevice(s.UserNum, s.DeviceID.String(), now, address(r))
 	a.store.CommitAsync(c)
 }

@@ -8,7 +8,6 @@ import (
 
 	"stoa/internal/store"
 	"stoa/matrix/canonicaljson"
-	"stoa/matrix/id"
 )
 
 const (
@@ -119,10 +118,7 @@ func (k *work) appendEphemeral(e *entry) bool {
 //
 // Spec: client-server-api#typing-notifications
 func (k *work) appendTyping(t *typingRoom) {
-	var users []id.UserID
-	if t.digest != 0 {
-		users = k.h.opt.Typing.Users(t.num)
-	}
+	users := k.h.opt.Typing.Users(t.num)
 	k.out = append(separate(k.out), `{"content":{"user_ids":[`...)
 	for _, u := range users {
 		if !k.reader.Ignored[u] {

@@ -29,8 +29,6 @@ type Hub struct {
 	filters *filterCache
 	rules   *lru2.Cache[store.RoomNum, *roomversion.Rules]
 
-	// typingChanges counts the changes of who types, so that none is missed between a look and a wait.
-	typingChanges atomic.Uint64
 	// lag is the longest that somebody who was woken has waited for the machine since the last tick, in ns.
 	lag atomic.Int64
 
@@ -515,7 +513,6 @@ const (
 func (h *Hub) WakeTyping(num store.RoomNum, began bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.typingChanges.Add(1)
 	if r := h.rooms[num]; r != nil && len(r.members) <= h.typingWakes {
 		h.wakeRoom(r, !began || len(r.members) > h.typingAtOnce || h.behind)
 	}

@@ -76,14 +76,17 @@ type keyboard struct {
 	users map[store.RoomNum][]id.UserID
 }
 
-func (k *keyboard) Rooms() map[store.RoomNum]uint32 {
+func (k *keyboard) AppendDigests(dst []uint32, rooms []store.RoomNum) []uint32 {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	rooms := map[store.RoomNum]uint32{}
-	for num, users := range k.users {
-		rooms[num] = uint32(len(users))
+	for _, num := range rooms {
+		digest := uint32(0)
+		if users, typed := k.users[num]; typed {
+			digest = uint32(len(users)) + 1
+		}
+		dst = append(dst, digest)
 	}
-	return rooms
+	return dst
 }
 
 func (k *keyboard) Users(num store.RoomNum) []id.UserID {

@@ -50,6 +50,7 @@ type plan struct {
 	toDevice  bool
 	// typing are the user's rooms in which somebody types or has just stopped, digest is their digest.
 	typing       []typingRoom
+	digests      []uint32 // of the joined rooms
 	digest       uint32
 	typingDiffer bool
 }
@@ -75,28 +76,19 @@ var plans = sync.Pool{New: func() any { return new(plan) }}
 
 func (p *plan) release() {
 	clear(p.rooms)
-	*p = plan{joined: p.joined[:0], rooms: p.rooms[:0], typing: p.typing[:0]}
+	*p = plan{joined: p.joined[:0], rooms: p.rooms[:0], typing: p.typing[:0], digests: p.digests[:0]}
 	plans.Put(p)
 }
 
 // look says whether there may be something to tell, and what. If there is not, the request waits from here on, with w.
 func (h *Hub) look(u *user, c *cursor, p *plan, w *waiter, deadline time.Time) (ready bool) {
-	var typing map[store.RoomNum]uint32
-	for {
-		changes := h.typingChanges.Load()
-		typing = h.typing()
-		h.mu.Lock()
-		if changes == h.typingChanges.Load() {
-			break
-		}
-		h.mu.Unlock()
-	}
+	h.mu.Lock()
 	defer h.mu.Unlock()
 	if u.gone {
 		p.fromStore = true
 		return true
 	}
-	if h.fill(u, c, p, typing) {
+	if h.fill(u, c, p) {
 		return true
 	}
 	c.since = max(c.since, p.upto)
@@ -128,7 +120,7 @@ func (h *Hub) lacks(u *user, since store.Position) bool {
 }
 
 // fill makes the plan of a user; false if nothing happened. Called with the lock held.
-func (h *Hub) fill(u *user, c *cursor, p *plan, typing map[store.RoomNum]uint32) bool {
+func (h *Hub) fill(u *user, c *cursor, p *plan) bool {
 	p.upto = h.ring.head
 	if c.since < h.ring.floor || c.since > h.ring.head || u.last[store.KindMembership] > c.since || h.lacks(u, c.since) {
 		p.fromStore = true
@@ -146,7 +138,7 @@ func (h *Hub) fill(u *user, c *cursor, p *plan, typing map[store.RoomNum]uint32)
 	for i := range u.rooms {
 		p.joined = append(p.joined, u.rooms[i].room.num)
 	}
-	p.takeTyping(typing)
+	p.takeTyping(h.opt.Typing)
 	p.typingDiffer = p.digest != c.typing
 	for i := range u.rooms {
 		j := &u.rooms[i]
@@ -164,27 +156,16 @@ func (h *Hub) fill(u *user, c *cursor, p *plan, typing map[store.RoomNum]uint32)
 	return ready || p.shared != [sharedKinds]bool{} || p.typingDiffer || len(p.rooms) > 0
 }
 
-// typing are the rooms in which somebody types or has just stopped.
-func (h *Hub) typing() map[store.RoomNum]uint32 {
-	if h.opt.Typing == nil {
-		return nil
-	}
-	return h.opt.Typing.Rooms()
-}
-
-// takeTyping finds the joined rooms in which somebody types, and makes their digest.
-func (p *plan) takeTyping(typing map[store.RoomNum]uint32) {
+// takeTyping finds the joined rooms in which somebody types or has just stopped, and makes their digest.
+func (p *plan) takeTyping(typing Typing) {
 	p.typing, p.digest = p.typing[:0], 0
-	if len(typing) == 0 {
+	if typing == nil {
 		return
 	}
-	for _, num := range p.joined {
-		digest, ok := typing[num]
-		if !ok {
-			continue
-		}
-		p.typing = append(p.typing, typingRoom{num, digest})
-		if digest != 0 {
+	p.digests = typing.AppendDigests(p.digests[:0], p.joined)
+	for i, num := range p.joined {
+		if digest := p.digests[i]; digest != 0 {
+			p.typing = append(p.typing, typingRoom{num, digest})
 			p.digest += digest*2654435761 + uint32(num)*40503
 		}
 	}

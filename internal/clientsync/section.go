@@ -85,9 +85,9 @@ type ToDevice interface {
 //
 // Spec: client-server-api#typing-notifications
 type Typing interface {
-	// Rooms are the rooms in which somebody types or has just stopped, at most a few minutes ago, with the digests of their
-	// lists, 0 for an empty one. The map is never changed, by anybody: every request that looks for news asks for it.
-	Rooms() map[store.RoomNum]uint32
+	// AppendDigests appends a digest for each of some rooms, of the list of those who type there; 0 if nobody did in the last
+	// minutes. The hub calls it with its lock held.
+	AppendDigests(dst []uint32, rooms []store.RoomNum) []uint32
 	// Users are those who type in a room.
 	Users(num store.RoomNum) []id.UserID
 }

@@ -154,7 +154,7 @@ func (k *work) dropUnwanted(out *storedRooms) error {
 
 // storedTyping finds out who types in the viewer's rooms.
 func (k *work) storedTyping() {
-	k.plan.takeTyping(k.h.typing())
+	k.plan.takeTyping(k.h.opt.Typing)
 	k.plan.typingDiffer = k.plan.digest != k.c.typing
 }
 

@@ -42,6 +42,19 @@ func (t *Typing) Sum() uint32 {
 	return t.sum()
 }
 
+// Rooms are those in which somebody types or has just stopped, with their digests.
+func (t *Typing) Rooms() map[store.RoomNum]uint32 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	rooms := map[store.RoomNum]uint32{}
+	for num, room := range t.rooms {
+		if room.typed {
+			rooms[num] = room.digest
+		}
+	}
+	return rooms
+}
+
 // Size is how many rooms and people it keeps.
 func (t *Typing) Size() (rooms, people, most int) {
 	t.mu.Lock()

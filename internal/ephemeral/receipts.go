@@ -85,6 +85,7 @@ func (x *Receipts) Send(ctx context.Context, user User, roomID id.RoomID, receip
 		return nil
 	}
 	c := store.NewChange()
+	c.Patient = true // who sees the receipts is in no hurry either
 	for _, row := range rows {
 		c.PutReceipt(row)
 	}

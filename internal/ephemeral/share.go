@@ -120,7 +120,7 @@ func (t *Typing) heard(s saying, now time.Time) (changed bool) {
 	room := t.rooms[s.Room]
 	if s.User == "" {
 		if room != nil {
-			room.top, room.typed, t.shown = max(room.top, s.Mark), true, nil
+			room.top, room.typed = max(room.top, s.Mark), true
 			return room.seal()
 		}
 		return false

@@ -503,3 +503,34 @@ func TestPresence_follows_what_another_instance_writes(t *testing.T) {
 		}
 	})
 }
+
+// BenchmarkTyping: somebody types in one room and stops in another, a client looks, and
+// something ends, while very many rooms have fallen silent of late.
+func BenchmarkTyping(b *testing.B) {
+	const silent = 3000
+	now := time.Unix(1_000_000, 0)
+	typing := ephemeral.NewTyping(nil, func() time.Time { return now }, func(store.RoomNum, bool) {}, nil)
+	user := person(b, 1)
+	joined := make([]store.RoomNum, 20)
+	for i := range joined {
+		joined[i] = store.RoomNum(i * 100)
+	}
+	digests := make([]uint32, 0, len(joined))
+	say := func(i int) {
+		typing.Say(store.RoomNum(1+i), user, true, 0)
+		typing.Say(store.RoomNum(1+i), user, false, 0)
+		now = now.Add(ephemeral.FellSilent / silent)
+	}
+	for i := range silent {
+		say(i)
+	}
+	b.ReportAllocs()
+	for i := silent; b.Loop(); i++ {
+		say(i)
+		digests = typing.AppendDigests(digests[:0], joined)
+		typing.Expire()
+	}
+	if rooms, _, _ := typing.Size(); rooms > silent+2 {
+		b.Errorf("%d rooms are kept", rooms)
+	}
+}

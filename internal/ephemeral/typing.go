@@ -2,6 +2,7 @@ package ephemeral
 
 import (
 	"cmp"
+	"container/heap"
 	"context"
 	"errors"
 	"hash/fnv"
@@ -49,8 +50,8 @@ type Typing struct {
 
 	mu    sync.Mutex // guards what follows; only the bus takes a lock after it
 	rooms map[store.RoomNum]*typingRoom
-	// shown is what Rooms gives, nil after any change.
-	shown map[store.RoomNum]uint32
+	// ends are the same rooms, the one in which something ends first at the top.
+	ends roomsByEnd
 	// people counts those of all rooms.
 	people int
 	// mark is the newest that was given or heard of.
@@ -58,12 +59,16 @@ type Typing struct {
 	// told and asked are when this instance told all that it knows, and asked for
 	// that, the last time.
 	told, asked time.Time
-	next        time.Time     // when the next thing ends, the zero time for nothing
+	next        time.Time     // what Run waits for, the zero time for nothing
 	wake        chan struct{} // there is something earlier to wait for
 }
 
 type typingRoom struct {
+	num    store.RoomNum
 	people []typist // by user ID
+	// end is when something of the people ends next, place the room's in Typing.ends.
+	end   time.Time
+	place int
 	// digest is 0 until anybody is known to have typed; silence after that has one too.
 	digest uint32
 	// visible is the digest of those who are shown alone, 0 for nobody.
@@ -72,6 +77,31 @@ type typingRoom struct {
 	top uint64
 	// typed says that somebody has typed, perhaps before what is known of them.
 	typed bool
+}
+
+// roomsByEnd is a heap. A room of many who come and go costs what its own people do,
+// and not what all rooms do that somebody has typed in of late.
+type roomsByEnd []*typingRoom
+
+func (l roomsByEnd) Len() int           { return len(l) }
+func (l roomsByEnd) Less(i, j int) bool { return l[i].end.Before(l[j].end) }
+func (l roomsByEnd) Swap(i, j int) {
+	l[i], l[j] = l[j], l[i]
+	l[i].place, l[j].place = i, j
+}
+
+func (l *roomsByEnd) Push(x any) {
+	room := x.(*typingRoom)
+	room.place = len(*l)
+	*l = append(*l, room)
+}
+
+func (l *roomsByEnd) Pop() any {
+	last := len(*l) - 1
+	room := (*l)[last]
+	(*l)[last] = nil
+	*l = (*l)[:last]
+	return room
 }
 
 // typist is what was said last of a user in a room.
@@ -169,10 +199,11 @@ func (t *Typing) take(num store.RoomNum, said typist) (changed, taken bool) {
 		if len(t.rooms) >= maxTypingRooms || t.people >= maxAllPeople {
 			return false, false
 		}
-		room = &typingRoom{}
+		room = &typingRoom{num: num, end: said.until}
 		t.rooms[num] = room
+		heap.Push(&t.ends, room)
 	}
-	t.mark, t.shown = max(t.mark, said.mark), nil
+	t.mark = max(t.mark, said.mark)
 	room.top = max(room.top, said.mark)
 	room.typed = room.typed || said.typing
 	if i, there := room.find(said.user); there {
@@ -182,14 +213,32 @@ func (t *Typing) take(num store.RoomNum, said typist) (changed, taken bool) {
 	} else {
 		taken = t.add(room, i, said)
 	}
-	if taken && (t.next.IsZero() || said.until.Before(t.next)) {
-		t.next = said.until
-		select {
-		case t.wake <- struct{}{}:
-		default:
+	if taken {
+		t.reckon(room)
+		if t.next.IsZero() || room.end.Before(t.next) {
+			t.next = room.end
+			select {
+			case t.wake <- struct{}{}:
+			default:
+			}
 		}
 	}
 	return room.seal(), taken
+}
+
+// reckon finds out when something ends next in a room; in one without people, at
+// once. Called with the lock held.
+func (t *Typing) reckon(room *typingRoom) {
+	end := time.Time{}
+	for i := range room.people {
+		if until := room.people[i].until; i == 0 || until.Before(end) {
+			end = until
+		}
+	}
+	if !end.Equal(room.end) {
+		room.end = end
+		heap.Fix(&t.ends, room.place)
+	}
 }
 
 // add puts somebody at a place of the list. If the room is full, who was told of
@@ -260,20 +309,19 @@ func (x *typingRoom) typing() []id.UserID {
 	return users
 }
 
-// Rooms are the rooms in which somebody types or has just stopped, with the digests
-// of their lists. The map is never changed: a later call gives another one.
-func (t *Typing) Rooms() map[store.RoomNum]uint32 {
+// AppendDigests appends a digest for each of some rooms, of the list of those who type
+// there; 0 if nobody did in the last minutes.
+func (t *Typing) AppendDigests(dst []uint32, rooms []store.RoomNum) []uint32 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.shown == nil {
-		t.shown = make(map[store.RoomNum]uint32, len(t.rooms))
-		for num, room := range t.rooms {
-			if room.typed {
-				t.shown[num] = room.digest
-			}
+	for _, num := range rooms {
+		digest := uint32(0)
+		if room := t.rooms[num]; room != nil && room.typed {
+			digest = room.digest
 		}
+		dst = append(dst, digest)
 	}
-	return t.shown
+	return dst
 }
 
 // Users are those who type in a room, in order.
@@ -318,7 +366,8 @@ func (t *Typing) expire() (next time.Time, some bool) {
 	now := t.clock()
 	var changed []store.RoomNum
 	t.mu.Lock()
-	for num, room := range t.rooms {
+	for len(t.ends) > 0 && !t.ends[0].end.After(now) {
+		room := t.ends[0]
 		for i := range room.people {
 			if p := &room.people[i]; p.typing && !p.until.After(now) {
 				p.typing, p.until = false, now.Add(fellSilent)
@@ -328,19 +377,17 @@ func (t *Typing) expire() (next time.Time, some bool) {
 		room.people = slices.DeleteFunc(room.people, func(p typist) bool { return !p.until.After(now) })
 		t.people -= before - len(room.people)
 		if len(room.people) == 0 {
-			delete(t.rooms, num)
-			t.shown = nil
+			heap.Pop(&t.ends)
+			delete(t.rooms, room.num)
 			continue
 		}
+		t.reckon(room)
 		if room.seal() {
-			t.shown = nil
-			changed = append(changed, num)
+			changed = append(changed, room.num)
 		}
-		for _, p := range room.people {
-			if !some || p.until.Before(next) {
-				next, some = p.until, true
-			}
-		}
+	}
+	if some = len(t.ends) > 0; some {
+		next = t.ends[0].end
 	}
 	t.next = next
 	t.mu.Unlock()

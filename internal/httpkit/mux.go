@@ -71,6 +71,9 @@ type Route struct {
 	// NoBarrier says that the answer depends on nothing that another instance may
 	// have changed; see Options.Barrier.
 	NoBarrier bool
+	// Patient says that nobody minds if the answer comes some ms later, as with
+	// LimitLongPoll; see Options.Barrier.
+	Patient bool
 }
 
 // Options are what a Mux needs. The zero value works.
@@ -104,7 +107,7 @@ type Options struct {
 	// call, or after at most 10 s an error. It is called before the handler of each route without NoBarrier; nil =
 	// there is no other instance.
 	//
-	// A patient caller can wait a little for others to ask too: long polls are.
+	// A patient caller can wait a little for others to ask too; see Route.Patient.
 	Barrier func(ctx context.Context, patient bool) error
 }
 

@@ -45,6 +45,7 @@ type parking struct {
 	handler  http.Handler
 	times    Times
 	hands    *Hands[func()]
+	woken    *crew // goes on with requests that have waited
 }
 
 type accepted struct {
@@ -56,6 +57,7 @@ func newParking(l net.Listener, log *slog.Logger, times Times) *parking {
 	p := &parking{Listener: l, log: log, times: times, accepted: make(chan accepted), returned: make(chan net.Conn), closed: make(chan struct{}),
 		ended: make(chan struct{}), finished: make(chan struct{}), dropped: make(chan struct{})}
 	p.hands = NewHands(p.closed, func(f func()) { f() })
+	p.woken = newCrew(p.closed)
 	p.inBay = context.WithValue(context.Background(), parkingKey{}, origin{waited: true})
 	p.start = sync.OnceFunc(func() { go p.accept() })
 	p.end = sync.OnceFunc(func() { close(p.closed) })
@@ -286,7 +288,7 @@ func (p *Parked) Wait(resume func(here bool)) {
 // Wake ends Wait, now or when it is called. It does not block.
 func (p *Parked) Wake() {
 	if resume := p.end(true); resume != nil {
-		p.bay.parking.hands.Take(func() { p.guard(func() { resume(true) }) })
+		p.bay.parking.woken.take(func() { p.guard(func() { resume(true) }) })
 	}
 }
 

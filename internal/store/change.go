@@ -26,6 +26,10 @@ package store
 type Change struct {
 	// Payload travels to the readers of [Store.Tail] as it is.
 	Payload any
+	// Patient says that nobody minds if the change is durable a little later. A busy
+	// store lets such changes wait for others, [PatientGap] at most, as a group
+	// costs the same however much is in it.
+	Patient bool
 
 	rooms []*RoomPart
 	users []*UserPart

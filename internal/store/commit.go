@@ -15,6 +15,9 @@ import (
 const (
 	groupChanges = 512
 	groupBytes   = 4 << 20
+	// PatientGap is how long after a group the next one begins that holds patient
+	// changes alone: there are at most 20 of those a second.
+	PatientGap = 50 * time.Millisecond
 )
 
 // committer merges the changes that wait into groups. One goroutine runs it.
@@ -25,9 +28,10 @@ type committer struct {
 	queue  []*Pending
 	closed bool
 
-	wake chan struct{} // capacity 1
-	done chan struct{}
-	g    group
+	wake  chan struct{} // capacity 1
+	done  chan struct{}
+	g     group
+	begun time.Time // the newest group
 }
 
 // Pending is a change on its way into the database.
@@ -129,11 +133,43 @@ func (c *committer) waiting() int {
 	return len(c.queue)
 }
 
+// mayWait reports whether all that waits is patient.
+func (c *committer) mayWait() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || len(c.queue) >= groupChanges {
+		return false
+	}
+	return !slices.ContainsFunc(c.queue, func(p *Pending) bool { return !p.change.Patient })
+}
+
+// linger waits while all that waits is patient and a group was begun a moment ago.
+func (c *committer) linger() {
+	var end *time.Timer
+	for c.mayWait() {
+		rest := time.Until(c.begun.Add(PatientGap))
+		if rest <= 0 {
+			return
+		}
+		if end == nil {
+			end = time.NewTimer(rest)
+			defer end.Stop()
+		}
+		select {
+		case <-c.wake: // closed if it is the end: then nothing may wait
+		case <-end.C:
+			return
+		}
+	}
+}
+
 func (c *committer) run() {
 	defer close(c.done)
 	var batch []*Pending
 	for range c.wake {
 		for c.waiting() > 0 {
+			c.linger()
+			c.begun = time.Now()
 			waited := c.store.engine.await() // what comes meanwhile shares the group
 			batch = c.take(batch[:0])
 			if len(batch) == 0 { // all have been withdrawn

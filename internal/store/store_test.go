@@ -3,6 +3,7 @@ package store_test
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"stoa/internal/store"
 	"stoa/internal/store/storetest"
@@ -62,6 +63,64 @@ func TestCommit(t *testing.T) {
 		})
 		if err != nil {
 			t.Fatal(err)
+		}
+	})
+}
+
+// TestPatientChanges: what may wait waits for company after a group, and goes with the
+// next change that may not wait, or when the gap is over.
+func TestPatientChanges(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
+		s := open()
+		roomA, headA := newRoom(t, s, "!a:stoa.test")
+		roomB, headB := newRoom(t, s, "!b:stoa.test")
+		lineA, lineB := &line{t: t, store: s, room: roomA, head: headA}, &line{t: t, store: s, room: roomB, head: headB}
+		patient := func() *store.Pending {
+			c := lineA.next()
+			c.Patient = true
+			return s.CommitAsync(c)
+		}
+		begin := time.Now() // the group of the next line is begun later
+		lineB.commit()
+		alone, err := patient().Wait(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begin); took < store.PatientGap {
+			t.Errorf("a patient change was durable %v after the group before", took)
+		}
+
+		begin = time.Now()
+		lineB.commit()
+		waits := patient()
+		hurries := s.CommitAsync(lineB.next())
+		soon := time.Since(begin) < store.PatientGap
+		first, err1 := waits.Wait(t.Context())
+		second, err2 := hurries.Wait(t.Context())
+		if err := errors.Join(err1, err2); err != nil {
+			t.Fatal(err)
+		}
+		if first <= alone || soon && first != second {
+			t.Errorf("groups ended at %d, %d and %d", alone, first, second)
+		}
+	})
+}
+
+// TestPatientAtTheEnd: what waits for company is written when the store is closed.
+func TestPatientAtTheEnd(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
+		s := open()
+		room, head := newRoom(t, s, "!a:stoa.test")
+		l := &line{t: t, store: s, room: room, head: head}
+		l.commit()
+		c := l.next()
+		c.Patient = true
+		p := s.CommitAsync(c)
+		closeStore(t, s)
+		if _, err := p.Wait(t.Context()); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -14,6 +14,12 @@ import (
 	"stoa/matrix/id"
 )
 
+// A deployment of three serves more people at once than one instance, so three are
+// compared with one where each of them has as many senders as the one of other
+// benchmarks. With sendersFew in all a group of three is a third as large, and what
+// is fixed about a group costs three times as much.
+const sendersFew, sendersMany = 64, 3 * sendersFew
+
 // clusterSends compares three instances with one, on the same cores. Their turns
 // are one, three, three, one, so that a machine that changes does so for both.
 func (b *bench) clusterSends(ctx context.Context) error {
@@ -22,28 +28,17 @@ func (b *bench) clusterSends(ctx context.Context) error {
 		return err
 	}
 	defer w.close(ctx)
-	var sum [4]clusterSends
+	var few, many [4]clusterSends
 	for _, n := range []int{1, 3, 3, 1} {
-		s, err := b.sendsOn(ctx, w, n, 64)
-		if err != nil {
+		if err := b.sendsOn(ctx, w, n, &few[n], &many[n]); err != nil {
 			return err
 		}
-		sum[n].add(s)
 	}
-	one, three := &sum[1], &sum[3]
-	figure{"cluster.sends.one", one.perSecond(), "sends/s", 1, none, one.client}.print()
-	ratio := three.perSecond() / one.perSecond()
-	figure{"cluster.sends", three.perSecond(), "sends/s", ratio, metIf(ratio >= 0.8), three.client}.print()
-	for _, x := range []struct {
-		name string
-		s    *clusterSends
-	}{{"cluster.sends.one", one}, {"cluster.sends", three}} {
-		figure{x.name + ".p50", x.s.p50(), "ms", 0, none, x.s.client}.print()
-		figure{x.name + ".p99", x.s.p99(), "ms", 0, none, x.s.client}.print()
-		figure{x.name + ".cpu", perThousand(x.s.servers, x.s.sent), "s/1000", 0, none, x.s.client}.print()
-		figure{x.name + ".cpu.postgres", perThousand(x.s.postgres, x.s.sent), "s/1000", 0, none, x.s.client}.print()
-		figure{x.name + ".syncs", float64(x.s.syncs) * 1000 / float64(x.s.sent), "syncs/1000", 0, none, x.s.client}.print()
-	}
+	ratio := many[3].perSecond() / many[1].perSecond()
+	many[1].print("cluster.sends.one", 1, none)
+	many[3].print("cluster.sends", ratio, metIf(ratio >= 0.8))
+	few[1].print("cluster.sends.few.one", 1, none)
+	few[3].print("cluster.sends.few", few[3].perSecond()/few[1].perSecond(), none)
 	return nil
 }
 
@@ -75,24 +70,43 @@ func (s *clusterSends) perSecond() float64 { return float64(s.sent) / s.seconds 
 func (s *clusterSends) p50() float64       { return s.sumP50 / float64(s.rounds) }
 func (s *clusterSends) p99() float64       { return s.sumP99 / float64(s.rounds) }
 
-// sendsOn measures the sends of some senders to n instances and a new data set.
-func (b *bench) sendsOn(ctx context.Context, w *database, n, senders int) (s clusterSends, err error) {
+func (s *clusterSends) print(name string, ratio float64, judged verdict) {
+	figure{name, s.perSecond(), "sends/s", ratio, judged, s.client}.print()
+	figure{name + ".p50", s.p50(), "ms", 0, none, s.client}.print()
+	figure{name + ".p99", s.p99(), "ms", 0, none, s.client}.print()
+	figure{name + ".cpu", perThousand(s.servers, s.sent), "s/1000", 0, none, s.client}.print()
+	figure{name + ".cpu.postgres", perThousand(s.postgres, s.sent), "s/1000", 0, none, s.client}.print()
+	figure{name + ".syncs", float64(s.syncs) * 1000 / float64(s.sent), "syncs/1000", 0, none, s.client}.print()
+}
+
+// sendsOn adds what sends to n instances and a new data set cost few and many senders.
+func (b *bench) sendsOn(ctx context.Context, w *database, n int, few, many *clusterSends) error {
 	if err := b.clearPostgres(ctx); err != nil {
-		return s, err
+		return err
 	}
-	d, rooms, err := b.sendSet(ctx, b.postgres)
+	d, rooms, err := b.sendSet(ctx, b.postgres, sendersMany)
 	if err != nil {
-		return s, err
+		return err
 	}
 	f, err := b.serveMany(b.binary, d, n)
 	if err != nil {
-		return s, err
+		return err
 	}
 	defer f.stop()
-	if err := b.warm(f, d.tokens[:senders], names(rooms)); err != nil {
-		return s, err
+	if err := b.warm(f, d.tokens[:sendersFew], names(rooms)); err != nil {
+		return err
 	}
-	return b.measureOn(ctx, w, f, d.tokens[:senders], names(rooms))
+	for _, x := range []struct {
+		senders int
+		sum     *clusterSends
+	}{{sendersFew, few}, {sendersMany, many}} {
+		s, err := b.measureOn(ctx, w, f, d.tokens[:x.senders], names(rooms))
+		if err != nil {
+			return err
+		}
+		x.sum.add(s)
+	}
+	return nil
 }
 
 // measureOn measures sends to instances that are warm.
@@ -134,7 +148,7 @@ func (b *bench) measureOn(ctx context.Context, w *database, f fleet, tokens, roo
 		return s, err
 	}
 	s.groups, s.inGroups = s.groups-groupsBefore, s.inGroups-inGroupsBefore
-	progress("%d instances: %.0f sends/s, p50 %.2f ms", len(f), r.PerSecond, r.P50)
+	progress("%d instances, %d senders: %.0f sends/s, p50 %.2f ms", len(f), len(tokens), r.PerSecond, r.P50)
 	return s, f.explain()
 }
 
@@ -317,7 +331,7 @@ func (b *bench) clusterForward(ctx context.Context) error {
 	if err := b.clearPostgres(ctx); err != nil {
 		return err
 	}
-	d, rooms, err := b.sendSet(ctx, b.postgres)
+	d, rooms, err := b.sendSet(ctx, b.postgres, 64)
 	if err != nil {
 		return err
 	}
@@ -406,7 +420,7 @@ func (b *bench) clusterBarrier(ctx context.Context) error {
 	if err := b.clearPostgres(ctx); err != nil {
 		return err
 	}
-	d, _, err := b.sendSet(ctx, b.postgres)
+	d, _, err := b.sendSet(ctx, b.postgres, 64)
 	if err != nil {
 		return err
 	}

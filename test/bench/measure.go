@@ -13,13 +13,13 @@ import (
 // webFilter is what web clients sync with.
 const webFilter = `{"room":{"timeline":{"limit":20,"unread_thread_notifications":true},"state":{"lazy_load_members":true}}}`
 
-// sendSet is the data set of the sends: 64 users in each of 100 rooms.
-func (b *bench) sendSet(ctx context.Context, database string) (d *dataset, rooms []id.RoomID, err error) {
+// sendSet is the data set of the sends: all senders in each of 100 rooms.
+func (b *bench) sendSet(ctx context.Context, database string, senders int) (d *dataset, rooms []id.RoomID, err error) {
 	d, err = b.seeded(ctx, "sends", database, func(d *dataset) error {
-		if err := d.addUsers(ctx, 64); err != nil {
+		if err := d.addUsers(ctx, senders); err != nil {
 			return err
 		}
-		rooms, err = d.addRooms(ctx, 100, 0, func(int) []int { return all(0, 64) })
+		rooms, err = d.addRooms(ctx, 100, 0, func(int) []int { return all(0, senders) })
 		return err
 	})
 	return d, rooms, err
@@ -71,7 +71,7 @@ func (b *bench) sendsOnSQLite(ctx context.Context) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	d, rooms, err := b.sendSet(ctx, "")
+	d, rooms, err := b.sendSet(ctx, "", 64)
 	if err != nil {
 		return 0, err
 	}
@@ -108,7 +108,7 @@ func (b *bench) sendsOnPostgres(ctx context.Context, onSQLite float64) error {
 	if err := b.clearPostgres(ctx); err != nil {
 		return err
 	}
-	d, rooms, err := b.sendSet(ctx, b.postgres)
+	d, rooms, err := b.sendSet(ctx, b.postgres, 64)
 	if err != nil {
 		return err
 	}
@@ -370,7 +370,7 @@ func (b *bench) hold(f fleet, tokens []string, users int) (h holding, err error)
 }
 
 func (b *bench) coldStart(ctx context.Context) error {
-	d, _, err := b.sendSet(ctx, "")
+	d, _, err := b.sendSet(ctx, "", 64)
 	if err != nil {
 		return err
 	}

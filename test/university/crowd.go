@@ -23,6 +23,8 @@ const (
 	pollTimeout = 30 * time.Second
 	// gateWidth is how many devices of one process make their first sync at once.
 	gateWidth = 8
+	// receiptConnections are so many that receipts don't wait for one.
+	receiptConnections = 64
 	// retryAfter is when a device tries again whose request failed.
 	retryAfter = time.Second
 )
@@ -132,7 +134,7 @@ func runCrowd(file string) error {
 	for i := range c.devices {
 		c.devices[i] = device{fd: -1, person: i, token: accessToken(i, c.spec.Device)}
 	}
-	c.receipts = newChorus([]string{c.spec.Address}, 8, 10000)
+	c.receipts = newChorus([]string{c.spec.Address}, receiptConnections, 10000)
 	go func() {
 		lines := bufio.NewScanner(os.Stdin)
 		for lines.Scan() {

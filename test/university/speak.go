@@ -43,7 +43,9 @@ type speakResult struct {
 }
 
 const (
-	speakConnections = 64
+	// speakConnections are so many that what is said does not wait for one: in a burst 280 requests come in a second,
+	// and an answer may take as long.
+	speakConnections = 300
 	// burstAt is when the burst of a minute begins, allAt when its message to all is due.
 	burstAt, allAt = 40, 15
 	// typingAhead is how long somebody types.

@@ -10,7 +10,9 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -32,6 +34,9 @@ type world struct {
 
 // gogc is how much may lie unused in an instance, in percent of what is in use, before that is collected.
 const gogc = "400"
+
+// coresOf is how many cores an instance may use at once: together they use those of the machine.
+func coresOf(instances int) string { return strconv.Itoa(max(1, runtime.NumCPU()/instances)) }
 
 type instance struct {
 	*process
@@ -59,7 +64,7 @@ func startWorld(ctx context.Context, o options, dir, database string, instances 
 		}
 	}
 	for n := range instances {
-		if err := w.startInstance(o, n, database); err != nil {
+		if err := w.startInstance(o, n, database, coresOf(instances)); err != nil {
 			return w, err
 		}
 	}
@@ -75,7 +80,7 @@ func startWorld(ctx context.Context, o options, dir, database string, instances 
 	return w, nil
 }
 
-func (w *world) startInstance(o options, n int, database string) error {
+func (w *world) startInstance(o options, n int, database, cores string) error {
 	in := &instance{}
 	w.instances = append(w.instances, in)
 	var err1, err2 error
@@ -94,7 +99,8 @@ func (w *world) startInstance(o options, n int, database string) error {
 	cmd.Dir = w.dir
 	cmd.Env = append(os.Environ(), "STOA_SERVER_NAME="+serverName, "STOA_INSTANCE="+name, "STOA_CLIENT_LISTEN="+in.listen,
 		"STOA_ADMIN_LISTEN="+in.admin, "STOA_DATA_DIR="+filepath.Join(w.dir, name), "STOA_DATABASE="+database,
-		"STOA_TRUSTED_PROXIES=127.0.0.1", "STOA_RATE_LIMITS=off", "STOA_REGISTRATION=closed", "STOA_LOG_LEVEL=warn", "GOGC="+gogc)
+		"STOA_TRUSTED_PROXIES=127.0.0.1", "STOA_RATE_LIMITS=off", "STOA_REGISTRATION=closed", "STOA_LOG_LEVEL=warn",
+		"GOGC="+gogc, "GOMAXPROCS="+cores)
 	var err error
 	if in.process, err = launch("instance-"+name, w.dir, cmd); err != nil {
 		return err
