@@ -22,6 +22,9 @@ import (
 const (
 	// handPatience is how long after an announcement the store is not looked into for groups that will be handed over.
 	handPatience = 10 * time.Millisecond
+	// handPatienceBehind is the same within slowFor since this instance did not keep up: then all takes longer, and reading
+	// what is on its way anyway would make it worse.
+	handPatienceBehind, slowFor = 100 * time.Millisecond, time.Second
 	// handingFor is how long an instance counts on being handed more since it was last.
 	handingFor = time.Second
 	// wantedFor is how long it wants more since somebody last waited for news.
@@ -264,6 +267,14 @@ func (d *handed) clear() {
 	d.bytes = 0
 }
 
+// handPatience is how long the store is not looked into for what will be handed over.
+func (h *Hub) handPatience() time.Duration {
+	if time.Since(time.UnixMilli(h.slowAt.Load())) < slowFor {
+		return handPatienceBehind
+	}
+	return handPatience
+}
+
 // expected says whether what others have announced is likely to be handed over soon.
 func (d *handed) expected() bool { return time.Now().UnixMilli() < d.until.Load() }
 
@@ -329,7 +340,7 @@ func (h *Hub) followUpTo(ctx context.Context, upTo store.Position) error {
 var errNotHanded = errors.New("not handed over")
 
 func (h *Hub) awaitHanded(ctx context.Context, upTo store.Position) error {
-	timer := time.NewTimer(handPatience)
+	timer := time.NewTimer(h.handPatience())
 	defer timer.Stop()
 	for {
 		hole, err := h.applyHanded(ctx)

@@ -52,6 +52,8 @@ type Hub struct {
 	closed   bool
 	// behind says that those who were woken of late had to wait for the machine.
 	behind bool
+	// slowAt is when that was so last, in ms since 1970.
+	slowAt atomic.Int64
 	// crowd and those beside it are the constants of these names; tests have smaller ones.
 	crowd, crowdLead, typingAtOnce, typingWakes int
 

@@ -230,7 +230,10 @@ func TestTyping_that_can_wait(t *testing.T) {
 // Those who can wait are woken few at a time while those who were woken wait for the machine, and after a time anyway.
 func TestHeld_are_woken_as_the_machine_keeps_up(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, storetest.SQLite(t), withAll)
+	var told atomic.Bool // that it does not
+	h := newHouse(t, storetest.SQLite(t), withAll, func(o *clientsync.Options) {
+		o.Paced = func(keepsUp bool) { told.Store(told.Load() || !keepsUp) }
+	})
 	alice, bob := h.person("alice"), h.person("bob")
 	r := alice.create()
 	eventID := bob.join(r).say(r, "x")
@@ -246,6 +249,12 @@ func TestHeld_are_woken_as_the_machine_keeps_up(t *testing.T) {
 	before := h.hub.Wakeups()
 	began := time.UnixMilli(h.clock.Load())
 	h.hub.TickBehind(began.Add(time.Second), time.Hour)
+	if !told.Load() {
+		t.Error("nobody was told that the machine does not keep up")
+	}
+	if patience := h.hub.HandPatience(); patience < 50*time.Millisecond {
+		t.Errorf("what is handed over is read after %v though the machine does not keep up", patience)
+	}
 	if n := h.hub.Wakeups() - before; n == 0 || n >= waiting/2 {
 		t.Errorf("%d of %d are woken while the machine does not keep up", n, waiting)
 	}

@@ -167,6 +167,12 @@ func (h *Hub) Tick(now time.Time) { h.tickBehind(now, time.Duration(h.lag.Swap(0
 
 func (h *Hub) tickBehind(now time.Time, lag time.Duration) {
 	messages, others := share(crowdPart, lag), share(heldPart, lag)
+	if lag > promptly {
+		h.slowAt.Store(time.Now().UnixMilli())
+	}
+	if h.opt.Paced != nil {
+		h.opt.Paced(lag <= promptly)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.behind = lag > promptly

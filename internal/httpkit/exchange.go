@@ -105,8 +105,15 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer flight.now.Add(-1)
+	if m.lull != nil && x.route.Leisurely {
+		m.lull.wait(r.Context())
+	}
 	if m.forwarded(x, r) || m.behind(x, r) {
 		return
+	}
+	if _, inBay := w.(*reply); inBay {
+		m.gate <- struct{}{}
+		defer func() { <-m.gate }()
 	}
 	x.route.handler.ServeHTTP(x, r)
 }

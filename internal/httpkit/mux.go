@@ -74,6 +74,9 @@ type Route struct {
 	// Patient says that nobody minds if the answer comes some ms later, as with
 	// LimitLongPoll; see Options.Barrier.
 	Patient bool
+	// Leisurely says that nobody minds if the request is begun some seconds later
+	// while there is more to do than the instance can; see Options.Lull.
+	Leisurely bool
 }
 
 // Options are what a Mux needs. The zero value works.
@@ -109,7 +112,13 @@ type Options struct {
 	//
 	// A patient caller can wait a little for others to ask too; see Route.Patient.
 	Barrier func(ctx context.Context, patient bool) error
+	// Lull is when requests of routes that are Leisurely begin; nil = at once.
+	Lull *Lull
 }
+
+// gateWidth is how many polls are served at once in bays, which wait elsewhere. Hundreds of them go on together when this
+// instance has become as new as they have to see it, and what makes it newer still would have its turn after them all.
+const gateWidth = 8
 
 // defaultInFlight is how many requests of a class are served at the same time;
 // one more is answered with 503. Long polls cost memory only, so many may wait.
@@ -132,6 +141,8 @@ type Mux struct {
 	times     Times
 	forward   Forwarder
 	barrier   func(ctx context.Context, patient bool) error
+	lull      *Lull
+	gate      chan struct{} // of requests that are served in bays
 	limiters  [limitClasses]*Limiter
 	inFlight  [limitClasses]struct{ now, max atomic.Int64 }
 	requestID requestIDs
@@ -161,7 +172,7 @@ type node struct {
 // NewMux makes a Mux of routes. An error names the route that is malformed or
 // stands twice.
 func NewMux(opts Options, routes ...[]Route) (*Mux, error) {
-	m := &Mux{log: opts.Log, trusted: opts.TrustedProxies, clock: opts.Clock, translate: opts.Translate, forward: opts.Forward, barrier: opts.Barrier}
+	m := &Mux{log: opts.Log, trusted: opts.TrustedProxies, clock: opts.Clock, translate: opts.Translate, forward: opts.Forward, barrier: opts.Barrier, lull: opts.Lull, gate: make(chan struct{}, gateWidth)}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}

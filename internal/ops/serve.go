@@ -121,6 +121,7 @@ type server struct {
 	failed   <-chan error // gets the first failure of what runs
 
 	client, federation, control http.Handler
+	lull                        httpkit.Lull
 
 	hub        *clientsync.Hub
 	bus        *bus.Bus                      // nil on SQLite: nobody else is there
@@ -162,6 +163,7 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 		Filters:     syncFilters{s.data},
 		Unread:      newSyncUnread(s.store, s.data),
 		Hand:        s.cluster.Hand,
+		Paced:       srv.lull.Tick,
 		Followers:   append(s.followers(), followPresence{presence}),
 	})
 	srv.hearHeads()
@@ -215,6 +217,7 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 	}
 	opts.Registerer = srv.registry
 	opts.Forward = s.cluster
+	opts.Lull = &srv.lull
 	if s.store.IsPostgres() {
 		opts.Barrier = srv.hub.Barrier
 	}

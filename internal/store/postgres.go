@@ -442,6 +442,7 @@ func (e *postgresEngine) send(g *group) (blame []blamed, failed int, err error) 
 	}
 	if e.turns.taken {
 		p.call(unlockAll, nil) // the next group is made while this one becomes durable
+		e.turns.long = time.Since(e.turns.since) > turnMost
 	}
 	p.call(commitTx, nil)
 	failed, err = p.run()

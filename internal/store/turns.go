@@ -1,5 +1,7 @@
 package store
 
+import "time"
+
 // Several instances that commit wait for one another at the lock of the stream,
 // which is held until a commit is durable. A group that is cut before that wait is
 // small, and every group costs the same: so an instance that finds others writing
@@ -13,24 +15,34 @@ type turns struct {
 	among int
 	mine  Position // the end of the newest group made here
 	taken bool     // this session may hold the turn
-	open  bool     // a transaction was begun while waiting for the turn
+	since time.Time
+	long  bool // the turn of this group lasted too long
+	open  bool // a transaction was begun while waiting for the turn
 }
 
 const (
 	amongMost = 32
 	// amongOthers is from where on groups wait for their turn.
 	amongOthers = 16
+	// turnMost is how long a turn lasts at most where turns are worth it. On a machine that is busy with other things a group
+	// takes ten times as long, most of it waiting for a core; others would have to wait for that, and commit 10 groups a
+	// second in all.
+	turnMost = 15 * time.Millisecond
 )
 
 // made notes a group that is committed.
 func (t *turns) made(g *group) {
-	t.taken = false
+	long := t.long
+	t.taken, t.long = false, false
 	if len(g.stream) == 0 {
 		return
 	}
-	if g.prev != t.mine {
+	switch {
+	case long:
+		t.among = 0
+	case g.prev != t.mine:
 		t.among = min(t.among+1, amongMost)
-	} else {
+	default:
 		t.among = max(t.among-1, 0)
 	}
 	t.mine = g.last
@@ -53,10 +65,11 @@ func (e *postgresEngine) await() bool {
 	}
 	if err := e.takeTurn(); err != nil {
 		e.opt.Log.Debug("commit without a turn", "err", err)
+		e.turns.among = 0 // somebody's turn is a long one
 		e.abort()
 		return false
 	}
-	e.turns.open = true
+	e.turns.open, e.turns.since = true, time.Now()
 	return true
 }
 

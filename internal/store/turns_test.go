@@ -91,11 +91,19 @@ func TestTurns(t *testing.T) {
 		t.Errorf("after a long turn: %v", err)
 	}
 	nobodyHasTheTurn("after a long turn")
+	before := a.Turns() + b.Turns()
+	for range 7 {
+		lineA.commit()
+		lineB.commit()
+	}
+	if a.Turns()+b.Turns() != before {
+		t.Error("instances wait for their turns though those last long")
+	}
 
 	for range 40 {
 		lineA.commit()
 	}
-	before := a.Turns()
+	before = a.Turns()
 	lineA.commit()
 	if a.Turns() != before {
 		t.Error("an instance that commits alone waits for its turn")
