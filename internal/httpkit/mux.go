@@ -117,8 +117,12 @@ type Options struct {
 }
 
 // gateWidth is how many polls are served at once in bays, which wait elsewhere. Hundreds of them go on together when this
-// instance has become as new as they have to see it, and what makes it newer still would have its turn after them all.
-const gateWidth = 8
+// instance has become as new as they have to see it, and what makes it newer still would have its turn after them all. Who has
+// waited for gatePatience goes on anyway: those before it may wait for the store.
+const (
+	gateWidth    = 8
+	gatePatience = 250 * time.Millisecond
+)
 
 // defaultInFlight is how many requests of a class are served at the same time;
 // one more is answered with 503. Long polls cost memory only, so many may wait.
