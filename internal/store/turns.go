@@ -27,7 +27,7 @@ const (
 	// turnMost is how long a turn lasts at most where turns are worth it. On a machine that is busy with other things a group
 	// takes ten times as long, most of it waiting for a core; others would have to wait for that, and commit 10 groups a
 	// second in all.
-	turnMost = 15 * time.Millisecond
+	turnMost = 50 * time.Millisecond
 )
 
 // made notes a group that is committed.
