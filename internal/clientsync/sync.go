@@ -141,9 +141,6 @@ func (h *Hub) arrive(ctx context.Context, req *Request) error {
 			return h.Await(ctx, store.Position(req.Since.Position))
 		}
 	}
-	if req.Timeout > 0 {
-		return nil // what others were told of wakes who waits
-	}
 	return h.awaitTold(ctx)
 }
 
