@@ -13,11 +13,11 @@ type turns struct {
 	// among is higher the more of the newest groups had one of another instance
 	// right before them, from 0 to amongMost.
 	among int
-	mine  Position // the end of the newest group made here
-	taken bool     // this session may hold the turn
-	since time.Time
-	long  bool // the turn of this group lasted too long
-	open  bool // a transaction was begun while waiting for the turn
+	mine  Position  // the end of the newest group made here
+	taken bool      // this session may hold the turn
+	since time.Time // when it got the turn
+	long  bool      // the turn of this group lasted too long
+	open  bool      // a transaction was begun while waiting for the turn
 }
 
 const (

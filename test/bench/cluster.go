@@ -331,7 +331,7 @@ func (b *bench) clusterForward(ctx context.Context) error {
 	if err := b.clearPostgres(ctx); err != nil {
 		return err
 	}
-	d, rooms, err := b.sendSet(ctx, b.postgres, 64)
+	d, rooms, err := b.sendSet(ctx, b.postgres, sendersFew)
 	if err != nil {
 		return err
 	}
@@ -420,7 +420,7 @@ func (b *bench) clusterBarrier(ctx context.Context) error {
 	if err := b.clearPostgres(ctx); err != nil {
 		return err
 	}
-	d, _, err := b.sendSet(ctx, b.postgres, 64)
+	d, _, err := b.sendSet(ctx, b.postgres, sendersFew)
 	if err != nil {
 		return err
 	}

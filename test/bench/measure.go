@@ -71,7 +71,7 @@ func (b *bench) sendsOnSQLite(ctx context.Context) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	d, rooms, err := b.sendSet(ctx, "", 64)
+	d, rooms, err := b.sendSet(ctx, "", sendersFew)
 	if err != nil {
 		return 0, err
 	}
@@ -108,7 +108,7 @@ func (b *bench) sendsOnPostgres(ctx context.Context, onSQLite float64) error {
 	if err := b.clearPostgres(ctx); err != nil {
 		return err
 	}
-	d, rooms, err := b.sendSet(ctx, b.postgres, 64)
+	d, rooms, err := b.sendSet(ctx, b.postgres, sendersFew)
 	if err != nil {
 		return err
 	}
@@ -370,7 +370,7 @@ func (b *bench) hold(f fleet, tokens []string, users int) (h holding, err error)
 }
 
 func (b *bench) coldStart(ctx context.Context) error {
-	d, _, err := b.sendSet(ctx, "", 64)
+	d, _, err := b.sendSet(ctx, "", sendersFew)
 	if err != nil {
 		return err
 	}
