@@ -87,9 +87,9 @@ func (b *bay) stirred(isGone bool) {
 	b.mu.Unlock()
 	switch state {
 	case waits:
-		b.parking.hands.Take(p.stirred)
+		b.parking.turns.take(p.stirred)
 	case rests:
-		b.parking.hands.Take(b.serve)
+		b.parking.turns.take(b.serve)
 	}
 }
 
@@ -168,7 +168,7 @@ func (b *bay) rest(early []byte) {
 	if rested {
 		b.parking.parked.Done()
 	} else {
-		b.parking.hands.Take(b.serve)
+		b.parking.turns.take(b.serve)
 	}
 }
 

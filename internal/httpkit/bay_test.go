@@ -349,26 +349,3 @@ func TestBay(t *testing.T) {
 		}
 	})
 }
-
-// TestGate: a few polls are taken at a time, and the others don't wait for ever for those who take long.
-func TestGate(t *testing.T) {
-	t.Parallel()
-	m, err := NewMux(Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range gateWidth {
-		if !m.enter() {
-			t.Fatal("there is no room at the gate")
-		}
-	}
-	in := make(chan bool)
-	go func() { in <- m.enter() }()
-	m.leave()
-	if !<-in {
-		t.Error("somebody went on without a turn though one came")
-	}
-	if m.enter() {
-		t.Error("one more has come through the gate")
-	}
-}

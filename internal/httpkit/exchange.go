@@ -111,30 +111,11 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if m.forwarded(x, r) || m.behind(x, r) {
 		return
 	}
-	if _, inBay := w.(*reply); inBay && m.enter() {
-		defer m.leave()
+	if reply, inBay := w.(*reply); inBay {
+		reply.bay.parking.turns.await()
 	}
 	x.route.handler.ServeHTTP(x, r)
 }
-
-// enter waits for the turn of a poll that is served in a bay, see gateWidth; false if those before it take too long.
-func (m *Mux) enter() bool {
-	select {
-	case m.gate <- struct{}{}:
-		return true
-	default:
-	}
-	late := time.NewTimer(gatePatience)
-	defer late.Stop()
-	select {
-	case m.gate <- struct{}{}:
-		return true
-	case <-late.C:
-		return false
-	}
-}
-
-func (m *Mux) leave() { <-m.gate }
 
 // overloaded is the answer when too many requests are in flight.
 func overloaded() error {

@@ -116,14 +116,6 @@ type Options struct {
 	Lull *Lull
 }
 
-// gateWidth is how many polls are served at once in bays, which wait elsewhere. Hundreds of them go on together when this
-// instance has become as new as they have to see it, and what makes it newer still would have its turn after them all. Who has
-// waited for gatePatience goes on anyway: those before it may wait for the store.
-const (
-	gateWidth    = 8
-	gatePatience = 250 * time.Millisecond
-)
-
 // defaultInFlight is how many requests of a class are served at the same time;
 // one more is answered with 503. Long polls cost memory only, so many may wait.
 var defaultInFlight = [limitClasses]int64{
@@ -146,7 +138,6 @@ type Mux struct {
 	forward   Forwarder
 	barrier   func(ctx context.Context, patient bool) error
 	lull      *Lull
-	gate      chan struct{} // of requests that are served in bays
 	limiters  [limitClasses]*Limiter
 	inFlight  [limitClasses]struct{ now, max atomic.Int64 }
 	requestID requestIDs
@@ -176,7 +167,7 @@ type node struct {
 // NewMux makes a Mux of routes. An error names the route that is malformed or
 // stands twice.
 func NewMux(opts Options, routes ...[]Route) (*Mux, error) {
-	m := &Mux{log: opts.Log, trusted: opts.TrustedProxies, clock: opts.Clock, translate: opts.Translate, forward: opts.Forward, barrier: opts.Barrier, lull: opts.Lull, gate: make(chan struct{}, gateWidth)}
+	m := &Mux{log: opts.Log, trusted: opts.TrustedProxies, clock: opts.Clock, translate: opts.Translate, forward: opts.Forward, barrier: opts.Barrier, lull: opts.Lull}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}

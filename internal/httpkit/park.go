@@ -44,8 +44,7 @@ type parking struct {
 	inBay    context.Context // of requests that are served in bays
 	handler  http.Handler
 	times    Times
-	hands    *Hands[func()]
-	woken    *crew // goes on with requests that have waited
+	turns    *turns // of requests in bays
 }
 
 type accepted struct {
@@ -56,8 +55,7 @@ type accepted struct {
 func newParking(l net.Listener, log *slog.Logger, times Times) *parking {
 	p := &parking{Listener: l, log: log, times: times, accepted: make(chan accepted), returned: make(chan net.Conn), closed: make(chan struct{}),
 		ended: make(chan struct{}), finished: make(chan struct{}), dropped: make(chan struct{})}
-	p.hands = NewHands(p.closed, func(f func()) { f() })
-	p.woken = newCrew(p.closed)
+	p.turns = newTurns(NewHands(p.closed, func(f func()) { f() }))
 	p.inBay = context.WithValue(context.Background(), parkingKey{}, origin{waited: true})
 	p.start = sync.OnceFunc(func() { go p.accept() })
 	p.end = sync.OnceFunc(func() { close(p.closed) })
@@ -276,19 +274,19 @@ func (p *Parked) Wait(resume func(here bool)) {
 	defer p.mu.Unlock()
 	if p.woken || len(p.early) > 0 {
 		p.woken = false
-		p.bay.parking.hands.Take(func() { p.guard(func() { resume(true) }) })
+		p.bay.parking.turns.take(func() { p.guard(func() { resume(true) }) })
 		return
 	}
 	p.resume = resume
 	if !p.bay.goOn(waits, p) {
-		p.bay.parking.hands.Take(p.stirred)
+		p.bay.parking.turns.take(p.stirred)
 	}
 }
 
 // Wake ends Wait, now or when it is called. It does not block.
 func (p *Parked) Wake() {
 	if resume := p.end(true); resume != nil {
-		p.bay.parking.woken.take(func() { p.guard(func() { resume(true) }) })
+		p.bay.parking.turns.take(func() { p.guard(func() { resume(true) }) })
 	}
 }
 

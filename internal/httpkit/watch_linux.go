@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // watcher notices when clients do something on connections that nobody reads. net would need a goroutine for each, whose
@@ -142,4 +145,44 @@ func writeAtOnce(c syscall.RawConn, text []byte) (n int, err error) {
 		return 0, nil
 	}
 	return max(n, 0), err
+}
+
+// breath lets whatever is ready go first, and looks at the network.
+type breath struct {
+	raw syscall.RawConn // of an eventfd; nil if there is none
+}
+
+// newBreath makes one. Without an eventfd, of which it needs one, a breath is a place further back in Go's queue.
+func newBreath() *breath {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return &breath{}
+	}
+	raw, err := os.NewFile(uintptr(fd), "eventfd").SyscallConn()
+	if err != nil {
+		return &breath{}
+	}
+	return &breath{raw: raw}
+}
+
+var one = [8]byte{1}
+
+// take blocks until the network has been looked at. One caller at a time.
+//
+// What is written is told by the network, as everything else that has come by then: when take returns, those who wait for it
+// are in the queue.
+func (b *breath) take() {
+	if b.raw == nil {
+		runtime.Gosched()
+		return
+	}
+	written := false
+	_ = b.raw.Read(func(fd uintptr) bool { // it fails when the server is closed
+		if written {
+			return true // each write is told, whether anybody reads it or not
+		}
+		written = true
+		_, err := syscall.Write(int(fd), one[:])
+		return err != nil
+	})
 }

@@ -2,7 +2,10 @@
 
 package httpkit
 
-import "syscall"
+import (
+	"runtime"
+	"syscall"
+)
 
 // watcher would notice when clients do something on connections that nobody reads. There is none on this system, so nothing
 // is parked.
@@ -19,3 +22,8 @@ func (*watcher) close()          {}
 // Without a watcher there is no bay that could call these.
 func readAtOnce(syscall.RawConn, []byte) (int, bool)   { return 0, false }
 func writeAtOnce(syscall.RawConn, []byte) (int, error) { return 0, nil }
+
+type breath struct{}
+
+func newBreath() *breath { return &breath{} }
+func (*breath) take()    { runtime.Gosched() }

@@ -209,6 +209,9 @@ func (s *Store) UserNum(r *Read, userID string) (UserNum, error) {
 	return n, err
 }
 
+// NoteUser keeps the number of a user who was read with something else.
+func (s *Store) NoteUser(userID string, n UserNum) { s.interned.users.Add(userID, n) }
+
 // UserIDs returns the IDs of users by their numbers, in order.
 func (s *Store) UserIDs(r *Read, nums []UserNum) ([]string, error) {
 	out := make([]string, len(nums))

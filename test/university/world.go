@@ -35,8 +35,8 @@ type world struct {
 // gogc is how much may lie unused in an instance, in percent of what is in use, before that is collected.
 const gogc = "400"
 
-// coresOf is how many cores an instance may use at once: together they use those of the machine.
-func coresOf(instances int) string { return strconv.Itoa(max(1, runtime.NumCPU()/instances)) }
+// coresOf is how many cores one of several like it may use at once: together they use those of the machine.
+func coresOf(processes int) string { return strconv.Itoa(max(1, runtime.NumCPU()/processes)) }
 
 type instance struct {
 	*process
@@ -115,7 +115,11 @@ func (w *world) startBalancer(o options, n int) error {
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return err
 	}
-	cmd := exec.Command("haproxy", "-db", "-f", config)
+	cores := filepath.Join(w.dir, "cores.cfg")
+	if err := os.WriteFile(cores, []byte("global\n\tnbthread "+coresOf(len(w.instances))+"\n"), 0o644); err != nil {
+		return err
+	}
+	cmd := exec.Command("haproxy", "-db", "-f", config, "-f", cores)
 	cmd.Env = append(os.Environ(), "STOA_BIND="+listen)
 	if me.Uid != "0" {
 		cmd.Env = append(cmd.Env, "STOA_BALANCER_USER="+me.Username)
