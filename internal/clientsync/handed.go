@@ -22,9 +22,9 @@ import (
 const (
 	// handPatience is how long after an announcement the store is not looked into for groups that will be handed over.
 	handPatience = 10 * time.Millisecond
-	// handPatienceBehind is the same within slowFor since this instance did not keep up: then all takes longer, and reading
-	// what is on its way anyway would make it worse.
-	handPatienceBehind, slowFor = 100 * time.Millisecond, time.Second
+	// handPatienceBehind is the same while this instance does not keep up: then all takes longer, and reading what is on its
+	// way anyway would make it worse.
+	handPatienceBehind = 100 * time.Millisecond
 	// handingFor is how long an instance counts on being handed more since it was last.
 	handingFor = time.Second
 	// wantedFor is how long it wants more since somebody last waited for news.
@@ -269,7 +269,7 @@ func (d *handed) clear() {
 
 // handPatience is how long the store is not looked into for what will be handed over.
 func (h *Hub) handPatience() time.Duration {
-	if time.Since(time.UnixMilli(h.slowAt.Load())) < slowFor {
+	if h.behind.Load() {
 		return handPatienceBehind
 	}
 	return handPatience

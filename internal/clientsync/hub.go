@@ -50,10 +50,9 @@ type Hub struct {
 	barriers []barrier
 	looks    uint64
 	closed   bool
-	// behind says that those who were woken of late had to wait for the machine.
-	behind bool
-	// slowAt is when that was so last, in ms since 1970.
-	slowAt atomic.Int64
+	// lags are those of the newest ticks; behind says that one was long.
+	lags   lags
+	behind atomic.Bool
 	// crowd and those beside it are the constants of these names; tests have smaller ones.
 	crowd, crowdLead, typingAtOnce, typingWakes int
 
@@ -516,7 +515,7 @@ func (h *Hub) WakeTyping(num store.RoomNum, began bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if r := h.rooms[num]; r != nil && len(r.members) <= h.typingWakes {
-		h.wakeRoom(r, !began || len(r.members) > h.typingAtOnce || h.behind)
+		h.wakeRoom(r, !began || len(r.members) > h.typingAtOnce || h.behind.Load())
 	}
 }
 

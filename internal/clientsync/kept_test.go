@@ -230,9 +230,12 @@ func TestTyping_that_can_wait(t *testing.T) {
 // Those who can wait are woken few at a time while those who were woken wait for the machine, and after a time anyway.
 func TestHeld_are_woken_as_the_machine_keeps_up(t *testing.T) {
 	t.Parallel()
-	var told atomic.Bool // that it does not
+	var told, again atomic.Bool // that it does not, and that it does again
 	h := newHouse(t, storetest.SQLite(t), withAll, func(o *clientsync.Options) {
-		o.Paced = func(keepsUp bool) { told.Store(told.Load() || !keepsUp) }
+		o.Paced = func(keepsUp bool) {
+			told.Store(told.Load() || !keepsUp)
+			again.Store(keepsUp)
+		}
 	})
 	alice, bob := h.person("alice"), h.person("bob")
 	r := alice.create()
@@ -263,6 +266,12 @@ func TestHeld_are_woken_as_the_machine_keeps_up(t *testing.T) {
 		if a := <-a; len(a.join(r).Ephemeral.Events) != 1 {
 			t.Fatalf("answer %d: %s", i, a.Raw)
 		}
+	}
+	for range clientsync.LagTicks {
+		h.hub.TickBehind(began.Add(12*time.Second), 0)
+	}
+	if !again.Load() {
+		t.Error("nobody is told that the machine keeps up again")
 	}
 }
 

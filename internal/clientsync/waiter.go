@@ -1,6 +1,7 @@
 package clientsync
 
 import (
+	"slices"
 	"time"
 
 	"stoa/internal/store"
@@ -161,21 +162,39 @@ func (h *Hub) end(w *waiter, reason why) {
 	w.wake <- struct{}{} // empty: a waiter is ended once for each time it is attached
 }
 
+// lags are for how long those who were woken of late had to wait for the machine, by ticks.
+type lags struct {
+	newest [lagTicks]time.Duration
+	next   int
+}
+
+// lagTicks is how many ticks count: half a second. A burst is over when there was none that lagged for so long: what can wait
+// would else begin whenever one did not.
+const lagTicks = 10
+
+// add notes the lag of a tick, and returns the longest.
+func (l *lags) add(lag time.Duration) (longest time.Duration) {
+	l.newest[l.next] = lag
+	l.next = (l.next + 1) % lagTicks
+	return slices.Max(l.newest[:])
+}
+
 // Tick ends the waits whose time has come, of those who are held only as many as the instance keeps up with. The hub's
 // goroutine calls it; tests call it with a time of their own.
 func (h *Hub) Tick(now time.Time) { h.tickBehind(now, time.Duration(h.lag.Swap(0))) }
 
 func (h *Hub) tickBehind(now time.Time, lag time.Duration) {
-	messages, others := share(crowdPart, lag), share(heldPart, lag)
-	if lag > promptly {
-		h.slowAt.Store(time.Now().UnixMilli())
-	}
+	h.mu.Lock()
+	longest := h.lags.add(lag)
+	h.mu.Unlock()
+	behind := longest > promptly
+	h.behind.Store(behind)
 	if h.opt.Paced != nil {
-		h.opt.Paced(lag <= promptly)
+		h.opt.Paced(!behind)
 	}
+	messages, others := share(crowdPart, lag), share(share(heldPart, longest), longest)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.behind = lag > promptly
 	h.wheel.advance(now, func(w *waiter) {
 		part := &others
 		if w.isMessage {
