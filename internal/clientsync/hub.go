@@ -29,11 +29,13 @@ type Hub struct {
 	filters *filterCache
 	rules   *lru2.Cache[store.RoomNum, *roomversion.Rules]
 
-	// lag is the longest that somebody who was woken has waited for the machine since the last tick, in ns.
-	lag atomic.Int64
+	// lag is the longest that somebody who was woken has waited for the machine since the last tick, in ns. behind says that one
+	// of the last ticks had a long one.
+	lag    atomic.Int64
+	behind atomic.Bool
 
 	follow sync.Mutex // held by whoever moves the ring on; mu is taken under it
-	mu     sync.Mutex // guards all below; nothing is locked under it
+	mu     sync.Mutex // guards all below; under it nothing is locked but what a Line locks to be woken
 
 	ring *ring
 	// present holds the newest changes of presence, in the one chain presences. It has a floor of its own, so that everybody
@@ -50,9 +52,7 @@ type Hub struct {
 	barriers []barrier
 	looks    uint64
 	closed   bool
-	// lags are those of the newest ticks; behind says that one was long.
-	lags   lags
-	behind atomic.Bool
+	lags     lags // those of the newest ticks
 	// crowd and those beside it are the constants of these names; tests have smaller ones.
 	crowd, crowdLead, typingAtOnce, typingWakes int
 

@@ -251,14 +251,14 @@ func TestHeld_are_woken_as_the_machine_keeps_up(t *testing.T) {
 	alice.must(h.hub.Await(t.Context(), h.store.Head()))
 	before := h.hub.Wakeups()
 	began := time.UnixMilli(h.clock.Load())
-	h.hub.TickBehind(began.Add(time.Second), time.Hour)
+	h.hub.TickBehind(began.Add(time.Second), 50*time.Millisecond) // 2.5 times as long as would be prompt
 	if !told.Load() {
 		t.Error("nobody was told that the machine does not keep up")
 	}
 	if patience := h.hub.HandPatience(); patience < 50*time.Millisecond {
 		t.Errorf("what is handed over is read after %v though the machine does not keep up", patience)
 	}
-	if n := h.hub.Wakeups() - before; n == 0 || n >= waiting/2 {
+	if n := h.hub.Wakeups() - before; n == 0 || n > 100/2.5/2.5 {
 		t.Errorf("%d of %d are woken while the machine does not keep up", n, waiting)
 	}
 	h.hub.TickBehind(began.Add(11*time.Second), time.Hour)
@@ -267,11 +267,11 @@ func TestHeld_are_woken_as_the_machine_keeps_up(t *testing.T) {
 			t.Fatalf("answer %d: %s", i, a.Raw)
 		}
 	}
-	for range clientsync.LagTicks {
+	for ticks := 0; !again.Load(); ticks++ { // the hub's own come between
+		if ticks == 1000*clientsync.LagTicks {
+			t.Fatal("nobody is told that the machine keeps up again")
+		}
 		h.hub.TickBehind(began.Add(12*time.Second), 0)
-	}
-	if !again.Load() {
-		t.Error("nobody is told that the machine keeps up again")
 	}
 }
 

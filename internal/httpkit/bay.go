@@ -87,9 +87,9 @@ func (b *bay) stirred(isGone bool) {
 	b.mu.Unlock()
 	switch state {
 	case waits:
-		b.parking.turns.take(p.stirred)
+		b.parking.breather.take(p.stirred)
 	case rests:
-		b.parking.turns.take(b.serve)
+		b.parking.breather.take(b.serve)
 	}
 }
 
@@ -168,7 +168,7 @@ func (b *bay) rest(early []byte) {
 	if rested {
 		b.parking.parked.Done()
 	} else {
-		b.parking.turns.take(b.serve)
+		b.parking.breather.take(b.serve)
 	}
 }
 

@@ -44,7 +44,7 @@ type parking struct {
 	inBay    context.Context // of requests that are served in bays
 	handler  http.Handler
 	times    Times
-	turns    *turns // of requests in bays
+	breather *breather // of requests in bays
 }
 
 type accepted struct {
@@ -55,7 +55,7 @@ type accepted struct {
 func newParking(l net.Listener, log *slog.Logger, times Times) *parking {
 	p := &parking{Listener: l, log: log, times: times, accepted: make(chan accepted), returned: make(chan net.Conn), closed: make(chan struct{}),
 		ended: make(chan struct{}), finished: make(chan struct{}), dropped: make(chan struct{})}
-	p.turns = newTurns(NewHands(p.closed, func(f func()) { f() }))
+	p.breather = newBreather(NewHands(p.closed, func(f func()) { f() }))
 	p.inBay = context.WithValue(context.Background(), parkingKey{}, origin{waited: true})
 	p.start = sync.OnceFunc(func() { go p.accept() })
 	p.end = sync.OnceFunc(func() { close(p.closed) })
@@ -181,7 +181,7 @@ type Parked struct {
 	early []byte // what the client has sent of its next request
 	ended bool   // answered or closed
 
-	mu     sync.Mutex // guards all below; the bay's may be taken under it
+	mu     sync.Mutex // guards all below; those of the bay and the breather may be taken under it
 	resume func(here bool)
 	woken  bool
 }
@@ -274,19 +274,19 @@ func (p *Parked) Wait(resume func(here bool)) {
 	defer p.mu.Unlock()
 	if p.woken || len(p.early) > 0 {
 		p.woken = false
-		p.bay.parking.turns.take(func() { p.guard(func() { resume(true) }) })
+		p.bay.parking.breather.take(func() { p.guard(func() { resume(true) }) })
 		return
 	}
 	p.resume = resume
 	if !p.bay.goOn(waits, p) {
-		p.bay.parking.turns.take(p.stirred)
+		p.bay.parking.breather.take(p.stirred)
 	}
 }
 
 // Wake ends Wait, now or when it is called. It does not block.
 func (p *Parked) Wake() {
 	if resume := p.end(true); resume != nil {
-		p.bay.parking.turns.take(func() { p.guard(func() { resume(true) }) })
+		p.bay.parking.breather.take(func() { p.guard(func() { resume(true) }) })
 	}
 }
 

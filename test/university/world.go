@@ -116,7 +116,7 @@ func (w *world) startBalancer(o options, n int) error {
 		return err
 	}
 	cores := filepath.Join(w.dir, "cores.cfg")
-	if err := os.WriteFile(cores, []byte("global\n\tnbthread "+coresOf(len(w.instances))+"\n"), 0o644); err != nil {
+	if err := os.WriteFile(cores, []byte("global\n\tnbthread "+coresOf(devicesOfEach)+"\n"), 0o644); err != nil {
 		return err
 	}
 	cmd := exec.Command("haproxy", "-db", "-f", config, "-f", cores)
