@@ -194,7 +194,9 @@ read.
 Servers, PostgreSQL, balancers and all clients share the machine. One process may have 20,000 open files, so one
 instance gets 19,000 connections, and three behind three HAProxy processes (` + "`deploy/haproxy-tcp.cfg`" + `) get all. What is on
 the same machine is reached by sockets of it: PostgreSQL, and instances by HAProxy. Instances run with ` + "`GOGC=" + gogc + "`" + `, which
-trades memory for time, and each with ` + "`GOMAXPROCS`" + ` at its share of the cores ([operations](operations.md#memory)). A message carries the moment at which it was due; its latency ends when a device has read the answer that holds it.
+trades memory for time ([operations](operations.md#memory)), and each instance and each HAProxy with as many threads as its share of
+the cores (` + "`GOMAXPROCS`, `nbthread`" + `). A message carries the moment at which it was due; its latency ends when a device has read the
+answer that holds it.
 
 ![Latency over the runs](img/university.png)
 `
