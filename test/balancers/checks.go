@@ -2,9 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -215,14 +220,45 @@ func (w *world) checkKill(ctx context.Context) error {
 		if b.name == haproxyTCP {
 			return nil // what was on its way there fails, and was repeated
 		}
+		met, err := w.metByDown(b)
+		if err != nil {
+			return err
+		}
 		for _, f := range t.failures {
-			if f.method == "GET" || f.method == "PUT" && b.name != "caddy" {
-				return fmt.Errorf("a %s failed, which the balancer should have sent to another instance: %w", f.method, f.err)
+			if f.method == "POST" || f.method == "PUT" && b.name == "caddy" {
+				continue
 			}
+			if request := f.method + " " + f.path; errors.Is(f.err, io.EOF) && met[request] > 0 {
+				met[request]--
+				continue
+			}
+			return fmt.Errorf("a %s failed, which the balancer should have sent to another instance: %w", f.method, f.err)
 		}
 		return nil
 	})
 }
+
+// metByDown gives how often each request, method and path, was connecting to an
+// instance in the very moment in which HAProxy found that to be down: it then ends
+// without an answer, and HAProxy's log says so.
+func (w *world) metByDown(b *balancer) (map[string]int, error) {
+	met := map[string]int{}
+	if b.name != "haproxy" {
+		return met, nil
+	}
+	log, err := os.ReadFile(filepath.Join(w.dir, b.name+".log"))
+	if err != nil {
+		return nil, err
+	}
+	for _, line := range connectingWhenDown.FindAllSubmatch(log, -1) {
+		met[string(line[1])]++
+	}
+	return met, nil
+}
+
+// connectingWhenDown finds in HAProxy's log a request without a connection (its times
+// are -1), without a status and an answer, ended by D.
+var connectingWhenDown = regexp.MustCompile(`(?m)^\S+ \S+ \d+/\d+/-1/-1/\d+ -1 0 D--- (\S+ \S+)$`)
 
 // checkDrain stops an instance while it is used: then nobody may notice.
 func (w *world) checkDrain(ctx context.Context) error {
@@ -375,8 +411,8 @@ func joined(errs ...error) error {
 
 // failure is a request that got no 200.
 type failure struct {
-	method string
-	err    error
+	method, path string // without the query
+	err          error
 }
 
 // tally is what people who use the server through a balancer see.
@@ -476,7 +512,7 @@ func (t *tally) request(p *person, method, path string, in, out any) bool {
 		t.mu.Lock()
 		t.requests[method]++
 		if err != nil {
-			t.failures = append(t.failures, failure{method, err})
+			t.failures = append(t.failures, failure{method, strings.SplitN(path, "?", 2)[0], err})
 		}
 		t.mu.Unlock()
 		if err == nil {
