@@ -93,7 +93,7 @@ func (b *bench) sendsOn(ctx context.Context, w *database, n int, few, many *clus
 		return err
 	}
 	defer f.stop()
-	if err := b.warm(f, d.tokens[:sendersFew], names(rooms)); err != nil {
+	if err := b.warm(f, d.tokens, names(rooms)); err != nil {
 		return err
 	}
 	for _, x := range []struct {
