@@ -58,6 +58,7 @@ func (t *terminal) serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			telemetry.CollectLess()
 			ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
 			err = t.serve(ctx, stop, cfg, log, sockets)

@@ -1,6 +1,11 @@
 package telemetry
 
-import "testing"
+import (
+	"runtime"
+	"runtime/metrics"
+	"testing"
+	"time"
+)
 
 func TestMemoryIsReturnedOnlyWhenItIsMuchAndNobodyWantsItSoon(t *testing.T) {
 	t.Parallel()
@@ -35,3 +40,49 @@ func TestMemoryIsReadFromTheRuntime(t *testing.T) {
 }
 
 var kept []byte
+
+func TestCollectionsLeaveRoom(t *testing.T) {
+	t.Parallel()
+	const mib = 1 << 20
+	for name, c := range map[string]struct {
+		used uint64
+		want int
+	}{
+		"nothing is known yet":   {0, 6400},
+		"a server that began":    {4 * mib, 3200},
+		"a small server":         {64 * mib, 200},
+		"as much as the room":    {128 * mib, 100},
+		"more than that":         {1000 * mib, 100},
+		"more than 32 bits hold": {1 << 40, 100},
+	} {
+		if got := collectPercent(c.used); got != c.want {
+			t.Errorf("%s: %d", name, got)
+		}
+	}
+}
+
+func TestCollectLessFollowsEachCollection(t *testing.T) {
+	t.Parallel()
+	(&collections{percent: usualPercent}).ended()
+	collectUntil(t, func(percent uint64) bool { return percent > usualPercent })
+	used := make([]byte, 2*roomBytes) // room enough by itself
+	collectUntil(t, func(percent uint64) bool { return percent == usualPercent })
+	runtime.KeepAlive(used)
+	collectUntil(t, func(percent uint64) bool { return percent > usualPercent })
+}
+
+// collectUntil collects until the next collection is to follow after a wanted percentage.
+func collectUntil(t *testing.T, wanted func(percent uint64) bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !wanted(gogc()); runtime.GC() {
+		if time.Now().After(end) {
+			t.Fatalf("a collection is to follow after %d %%", gogc())
+		}
+	}
+}
+
+func gogc() uint64 {
+	s := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+	metrics.Read(s)
+	return s[0].Value.Uint64()
+}

@@ -84,7 +84,7 @@ func (b *bench) scalingColumn(ctx context.Context, w *database, n int) (out []st
 	if err := b.warm(f, d.tokens[:scalingSenders], names(rooms)); err != nil {
 		return nil, err
 	}
-	s, err := b.measureOn(ctx, w, f, d.tokens[:scalingSenders], names(rooms))
+	s, err := b.measureOn(ctx, w, f, d.tokens[:scalingSenders], names(rooms), b.seconds)
 	if err != nil {
 		return nil, err
 	}
