@@ -13,7 +13,7 @@ const (
 	barrierGap = time.Millisecond
 	// gapTaken is how many times as long as the last query took the gap is, if that
 	// is more, up to gapMost: on a busy machine there are fewer, which more share.
-	gapTaken = 4
+	gapTaken = 2
 	gapMost  = 10 * time.Millisecond
 	// patientGap is the same as long as nobody waits who is not patient.
 	patientGap = 5 * time.Millisecond
