@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -564,4 +565,48 @@ func decode(t *testing.T, res *http.Response, into any) {
 	if err := errors.Join(json.NewDecoder(res.Body).Decode(into), res.Body.Close()); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A server leaves room between collections, unless the operator says how much.
+func TestGOGCDecides(t *testing.T) {
+	t.Parallel()
+	for gogc, wanted := range map[string]func(percent float64) bool{
+		"":    func(percent float64) bool { return percent > 100 },
+		"150": func(percent float64) bool { return percent == 150 },
+	} {
+		t.Run("GOGC="+gogc, func(t *testing.T) {
+			t.Parallel()
+			admin := filepath.Join(t.TempDir(), "admin")
+			p := startProcess(t, "GOGC="+gogc, "STOA_ADMIN_LISTEN=unix:"+admin)
+			page := readAdmin(t, admin, "/metrics")
+			line := gogcPattern.FindStringSubmatch(page)
+			if line == nil {
+				t.Fatal(page)
+			}
+			if percent, err := strconv.ParseFloat(line[1], 64); err != nil || !wanted(percent) {
+				t.Errorf("%s %%, %v", line[1], err)
+			}
+			p.end(t)
+		})
+	}
+}
+
+var gogcPattern = regexp.MustCompile(`(?m)^go_gc_gogc_percent (\S+)$`)
+
+func readAdmin(t *testing.T, socket, path string) string {
+	t.Helper()
+	c := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}}
+	defer c.CloseIdleConnections()
+	res, err := c.Get("http://admin" + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	page, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(page)
 }

@@ -13,29 +13,32 @@ import (
 const (
 	// memoryEvery is how often unused memory is looked for.
 	memoryEvery = 5 * time.Second
-	// unusedBytes, and half of what is in use, may lie unused: less is not worth a collection. The runtime by itself collects
-	// when as much lies unused as is in use, so that a collection for this hardly comes on top of those.
+	// unusedBytes, and half of what is in use, may lie unused: less is not worth a collection.
 	unusedBytes = 16 << 20
-	// roomBytes is how much a busy server allocates at least from one collection to the next. The runtime by itself would
+	// quietBytes is in use at least when it is asked whether three tenths of that are allocated from look to look: a small server
+	// with a few clients is quiet.
+	quietBytes = 64 << 20
+	// roomBytes is about how much a busy server allocates at least from one collection to the next. The runtime by itself would
 	// collect when as much lies unused as is in use: with 50 MiB in use and 5,000 messages a second, a twelfth of the time of a
 	// server with one core went there. More is what is in use by itself where there is much of it.
 	roomBytes = 128 << 20
-	// usualPercent is what the runtime does if it is told nothing, and mostPercent bounds what it is told when next to nothing
-	// is in use.
-	usualPercent, mostPercent = 100, 6400
+	// usualPercent is what the runtime does if it is told nothing. mostPercent bounds what it is told: the least that it collects
+	// at is 4 MiB times that.
+	usualPercent, mostPercent = 100, 3200
 )
 
 var collectLessOnce sync.Once
 
-// CollectLess has the runtime collect no more often than each time that roomBytes have been allocated. It does nothing if the
-// operator has said how often (GOGC in the environment). What lies about when the server is quiet is given back by ReturnMemory.
+// CollectLess has the runtime collect each time that about roomBytes have been allocated, if it would more often. It does nothing
+// if the operator has said how often (GOGC in the environment). What lies about when the server is quiet is given back by
+// ReturnMemory.
 func CollectLess() {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
 	collectLessOnce.Do(func() {
-		c := &collections{percent: usualPercent}
-		c.ended()
+		runtime.GC() // what is in use is known from now on
+		(&collections{percent: usualPercent}).ended()
 	})
 }
 
@@ -50,7 +53,7 @@ func (c *collections) ended() {
 	s := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}, {Name: "/gc/scan/globals:bytes"}}
 	metrics.Read(s)
 	want := collectPercent(s[0].Value.Uint64() + s[1].Value.Uint64() + s[2].Value.Uint64())
-	if 10*max(want-c.percent, c.percent-want) > c.percent { // it stops the server for a moment
+	if 10*max(want-c.percent, c.percent-want) > c.percent {
 		c.percent = want
 		debug.SetGCPercent(want)
 	}
@@ -107,7 +110,7 @@ func readMemory() memory {
 
 // worthReturning says whether there is much to give back, and it would not be asked for again soon: recent is what was
 // allocated since the last look. To give back is a collection, and taking again costs as much as that: a server that allocates
-// three tenths of what it uses from look to look is not quiet, however much GOGC lets lie unused.
+// three tenths of what it uses from look to look is not quiet, however much may lie unused.
 func (m memory) worthReturning(recent uint64) bool {
-	return m.unused > unusedBytes+m.live/2 && recent < min(m.unused/2, m.live*3/10)
+	return m.unused > unusedBytes+m.live/2 && recent < min(m.unused/2, max(m.live, quietBytes)*3/10)
 }

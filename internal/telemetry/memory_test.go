@@ -20,6 +20,8 @@ func TestMemoryIsReturnedOnlyWhenItIsMuchAndNobodyWantsItSoon(t *testing.T) {
 		"the server is busy":                   {live: 80 * mib, unused: 100 * mib, recent: 60 * mib, want: false},
 		"much may lie unused":                  {live: 140 * mib, unused: 400 * mib, recent: 54 * mib, want: false},
 		"clients poll and nothing happens":     {live: 80 * mib, unused: 60 * mib, recent: 22 * mib, want: true},
+		"a small server with a few clients":    {live: 10 * mib, unused: 100 * mib, recent: 15 * mib, want: true},
+		"a small server is busy":               {live: 10 * mib, unused: 100 * mib, recent: 25 * mib, want: false},
 	} {
 		if got := (memory{live: c.live, unused: c.unused}).worthReturning(c.recent); got != c.want {
 			t.Errorf("%s: %v", name, got)
@@ -48,7 +50,7 @@ func TestCollectionsLeaveRoom(t *testing.T) {
 		used uint64
 		want int
 	}{
-		"nothing is known yet":   {0, 6400},
+		"nothing is known yet":   {0, 3200},
 		"a server that began":    {4 * mib, 3200},
 		"a small server":         {64 * mib, 200},
 		"as much as the room":    {128 * mib, 100},

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -212,7 +213,16 @@ func longPoll(ctx context.Context, b *balancer, p *person, length time.Duration)
 
 // checkKill kills an instance while it is used.
 func (w *world) checkKill(ctx context.Context) error {
-	victim := w.instances[2]
+	const number = 3 // of the instance, as HAProxy calls it
+	victim := w.instances[number-1]
+	before := map[string]int64{}
+	for _, b := range w.balancers {
+		about, err := os.Stat(w.logOf(b))
+		if err != nil {
+			return err
+		}
+		before[b.name] = about.Size()
+	}
 	return w.whileUsed(ctx, "killed", victim, true, func() error {
 		victim.process.kill()
 		return nil
@@ -220,45 +230,62 @@ func (w *world) checkKill(ctx context.Context) error {
 		if b.name == haproxyTCP {
 			return nil // what was on its way there fails, and was repeated
 		}
-		met, err := w.metByDown(b)
+		met, err := w.metByDown(b, number, before[b.name])
 		if err != nil {
 			return err
 		}
+		excused := 0
 		for _, f := range t.failures {
 			if f.method == "POST" || f.method == "PUT" && b.name == "caddy" {
 				continue
 			}
 			if request := f.method + " " + f.path; errors.Is(f.err, io.EOF) && met[request] > 0 {
 				met[request]--
+				excused++
 				continue
 			}
 			return fmt.Errorf("a %s failed, which the balancer should have sent to another instance: %w", f.method, f.err)
+		}
+		if excused > 0 {
+			say(b, "%d of them were connecting when the instance was found down", excused)
+		}
+		if excused > excusedMost {
+			return fmt.Errorf("%d requests ended without an answer, more than can be connecting when an instance is found down", excused)
 		}
 		return nil
 	})
 }
 
+// excusedMost is how many requests may be connecting to an instance as HAProxy finds it
+// down: six people use it, and to connect takes less than a millisecond.
+const excusedMost = 2
+
 // metByDown gives how often each request, method and path, was connecting to an
 // instance in the very moment in which HAProxy found that to be down: it then ends
-// without an answer, and HAProxy's log says so.
-func (w *world) metByDown(b *balancer) (map[string]int, error) {
+// without an answer, and HAProxy's log says so. The log counts from a byte on.
+func (w *world) metByDown(b *balancer, instance int, from int64) (map[string]int, error) {
 	met := map[string]int{}
 	if b.name != "haproxy" {
 		return met, nil
 	}
-	log, err := os.ReadFile(filepath.Join(w.dir, b.name+".log"))
+	log, err := os.ReadFile(w.logOf(b))
 	if err != nil {
 		return nil, err
 	}
-	for _, line := range connectingWhenDown.FindAllSubmatch(log, -1) {
-		met[string(line[1])]++
+	for _, line := range connectingWhenDown.FindAllSubmatch(log[from:], -1) {
+		if string(line[1]) == strconv.Itoa(instance) {
+			met[string(line[2])]++
+		}
 	}
 	return met, nil
 }
 
-// connectingWhenDown finds in HAProxy's log a request without a connection (its times
-// are -1), without a status and an answer, ended by D.
-var connectingWhenDown = regexp.MustCompile(`(?m)^\S+ \S+ \d+/\d+/-1/-1/\d+ -1 0 D--- (\S+ \S+)$`)
+func (w *world) logOf(b *balancer) string { return filepath.Join(w.dir, b.name+".log") }
+
+// connectingWhenDown finds in the log of HAProxy 2.6 the server of a request without a
+// connection (its times are -1), without a status and an answer, ended by D; and its
+// method and path.
+var connectingWhenDown = regexp.MustCompile(`(?m)^\S+ (\d+) \d+/\d+/-1/-1/\d+ -1 0 D\S-- (\S+ \S+)$`)
 
 // checkDrain stops an instance while it is used: then nobody may notice.
 func (w *world) checkDrain(ctx context.Context) error {

@@ -25,15 +25,17 @@ type fleet []*process
 const fleetPatience = 20 * time.Second
 
 // serveMany starts n instances of a binary on a data set in PostgreSQL and waits
-// until each can forward to each. Each is told its share of the cores, at least one,
-// as docs/operations.md advises where several share a machine.
+// until each can forward to each. Where they are several each is told its share of the
+// cores, at least one, as docs/operations.md advises.
 func (b *bench) serveMany(binary string, d *dataset, n int, settings ...string) (f fleet, err error) {
 	defer func() {
 		if err != nil {
 			f.stop()
 		}
 	}()
-	share := fmt.Sprintf("GOMAXPROCS=%d", max(runtime.NumCPU()/n, 1))
+	if n > 1 {
+		settings = append(settings, fmt.Sprintf("GOMAXPROCS=%d", max(runtime.GOMAXPROCS(0)/n, 1)))
+	}
 	for i := range n {
 		name := string(rune('a' + i))
 		dir, err := b.folder(name)
@@ -44,7 +46,7 @@ func (b *bench) serveMany(binary string, d *dataset, n int, settings ...string) 
 		if err != nil {
 			return f, err
 		}
-		p, err := startServer(binary, dir, d.database, append([]string{share, "STOA_INSTANCE=" + name, "STOA_ADMIN_LISTEN=" + admin}, settings...)...)
+		p, err := startServer(binary, dir, d.database, append([]string{"STOA_INSTANCE=" + name, "STOA_ADMIN_LISTEN=" + admin}, settings...)...)
 		if err != nil {
 			return f, err
 		}
