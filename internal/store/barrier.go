@@ -12,9 +12,12 @@ const (
 	// callers want one.
 	barrierGap = time.Millisecond
 	// gapTaken is how many times as long as the last query took the gap is, if that
-	// is more, up to gapMost: on a busy machine there are fewer, which more share.
-	gapTaken = 2
-	gapMost  = 10 * time.Millisecond
+	// is more, up to gapMost: on a busy machine there are fewer, which more share. As
+	// long as fewHurried at most of those who share one are not patient it would keep
+	// those waiting and spare next to nothing.
+	gapTaken   = 4
+	fewHurried = 2
+	gapMost    = 10 * time.Millisecond
 	// patientGap is the same as long as nobody waits who is not patient.
 	patientGap = 5 * time.Millisecond
 	// crowdedGap is that if patientCrowd callers have shared the last query.
@@ -69,6 +72,7 @@ type barriers struct {
 	took     time.Duration // by the last query
 	shared   time.Time     // when callers shared one last
 	crowded  bool          // patientCrowd callers shared the last
+	hurried  int           // how many of those who did were not patient
 	hurry    chan struct{} // capacity 1: somebody has come who is not patient
 	done     sync.WaitGroup
 	patience time.Duration // roundPatience
@@ -77,7 +81,7 @@ type barriers struct {
 // barrierRound is one query and those who wait for it.
 type barrierRound struct {
 	callers int
-	hurried bool // some of them are not patient
+	hurried int // how many of them are not patient
 	glance  Glance
 	done    chan struct{}
 	late    *time.Timer // ends it after roundPatience
@@ -121,8 +125,10 @@ func (b *barriers) wait(ctx context.Context, glance Glance, patient bool) (Posit
 		b.next = r
 	}
 	r.callers++
-	if !patient && !r.hurried {
-		r.hurried = true
+	if !patient {
+		r.hurried++
+	}
+	if !patient && r.hurried == 1 {
 		select {
 		case b.hurry <- struct{}{}:
 		default:
@@ -150,7 +156,7 @@ func (b *barriers) run() {
 		if r.callers > 1 {
 			b.shared = b.began
 		}
-		b.crowded = r.callers >= patientCrowd
+		b.crowded, b.hurried = r.callers >= patientCrowd, r.hurried
 		b.mu.Unlock()
 		r.end(b.ask(r.glance))
 		r.late.Stop()
@@ -171,7 +177,9 @@ func (b *barriers) await() bool {
 		now, gap := time.Now(), time.Duration(0)
 		if b.next.callers > 1 || now.Sub(b.shared) < barrierLoad {
 			switch {
-			case b.next.hurried:
+			case b.next.hurried > 0 && max(b.next.hurried, b.hurried) <= fewHurried:
+				gap = barrierGap
+			case b.next.hurried > 0:
 				gap = max(barrierGap, min(gapTaken*b.took, gapMost))
 			case b.crowded:
 				gap = crowdedGap
