@@ -108,7 +108,12 @@ func run(environ []string, stdin string, args ...string) (status int, out, stder
 
 func get(t *testing.T, url string) (int, http.Header, string) {
 	t.Helper()
-	res, err := http.Get(url)
+	return getBy(t, http.DefaultClient, url)
+}
+
+func getBy(t *testing.T, c *http.Client, url string) (int, http.Header, string) {
+	t.Helper()
+	res, err := c.Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}

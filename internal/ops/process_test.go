@@ -593,20 +593,13 @@ func TestGOGCDecides(t *testing.T) {
 
 var gogcPattern = regexp.MustCompile(`(?m)^go_gc_gogc_percent (\S+)$`)
 
+// readAdmin reads a page of an admin listener on a socket.
 func readAdmin(t *testing.T, socket, path string) string {
 	t.Helper()
-	c := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	c := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}}}
 	defer c.CloseIdleConnections()
-	res, err := c.Get("http://admin" + path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	page, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(page)
+	_, _, page := getBy(t, c, "http://admin"+path)
+	return page
 }

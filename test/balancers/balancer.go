@@ -53,7 +53,7 @@ func (w *world) startBalancer(name, addr, control string, env ...string) (*balan
 	}
 	b := &balancer{name: name, url: "http://" + addr, control: control, process: p}
 	if err := p.await(func() error { return ready(b.url + "/_matrix/client/versions") }); err != nil {
-		text, reading := os.ReadFile(filepath.Join(w.dir, name+".log"))
+		text, reading := os.ReadFile(logFile(w.dir, name))
 		p.kill()
 		return nil, fmt.Errorf("%w\n%s%v", err, text, reading)
 	}

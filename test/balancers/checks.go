@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net/http"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -217,7 +216,7 @@ func (w *world) checkKill(ctx context.Context) error {
 	victim := w.instances[number-1]
 	before := map[string]int64{}
 	for _, b := range w.balancers {
-		about, err := os.Stat(w.logOf(b))
+		about, err := os.Stat(logFile(w.dir, b.name))
 		if err != nil {
 			return err
 		}
@@ -268,7 +267,7 @@ func (w *world) metByDown(b *balancer, instance int, from int64) (map[string]int
 	if b.name != "haproxy" {
 		return met, nil
 	}
-	log, err := os.ReadFile(w.logOf(b))
+	log, err := os.ReadFile(logFile(w.dir, b.name))
 	if err != nil {
 		return nil, err
 	}
@@ -279,8 +278,6 @@ func (w *world) metByDown(b *balancer, instance int, from int64) (map[string]int
 	}
 	return met, nil
 }
-
-func (w *world) logOf(b *balancer) string { return filepath.Join(w.dir, b.name+".log") }
 
 // connectingWhenDown finds in the log of HAProxy 2.6 the server of a request without a
 // connection (its times are -1), without a status and an answer, ended by D; and its

@@ -188,9 +188,12 @@ type process struct {
 	gone chan struct{} // closed when it has ended
 }
 
+// logFile is where a program's output goes.
+func logFile(dir, name string) string { return filepath.Join(dir, name+".log") }
+
 // startProcess starts a program; its output is appended to dir/name.log.
 func startProcess(name, dir string, env []string, words ...string) (*process, error) {
-	log, err := os.OpenFile(filepath.Join(dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	log, err := os.OpenFile(logFile(dir, name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, err
 	}
