@@ -132,6 +132,20 @@ func (c *memberCache) put(m member, e *timeline.Event) {
 	c.rooms[m.room] = struct{}{}
 }
 
+// knows says whether an event is there.
+func (c *memberCache) knows(num store.EventNum) bool {
+	_, ok := c.byNum[num]
+	return ok
+}
+
+// tell takes over a membership event that was current when somebody said something, unless a newer one is there.
+func (c *memberCache) tell(num store.RoomNum, e *timeline.Event) {
+	m := member{num, e.StateKey}
+	if old, ok := c.events.Peek(m); !ok || old.Slot < e.Slot {
+		c.put(m, e)
+	}
+}
+
 // dropRoom forgets a room of which it is not known who has changed.
 func (c *memberCache) dropRoom(num store.RoomNum) {
 	if _, ok := c.rooms[num]; !ok {

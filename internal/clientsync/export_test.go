@@ -90,3 +90,10 @@ func (h *Hub) FollowedHanded() int {
 	}
 	return int(m.GetCounter().GetValue())
 }
+
+// KnowsMember says whether somebody's membership event is in memory.
+func (h *Hub) KnowsMember(room store.RoomNum, userID string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.members.get(member{room, userID}) != nil
+}

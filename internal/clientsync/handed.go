@@ -35,6 +35,9 @@ const (
 	handedRows = 4096
 	// handGroup is the largest group, in bytes, that is handed over whole.
 	handGroup = 256 << 10
+	// handMembers is up to which size of a group, in bytes, the membership events of its senders go with it: with them a large one
+	// would be too large to be handed over at all.
+	handMembers = 64 << 10
 )
 
 // handed are groups of other instances that wait for those before them.
@@ -105,7 +108,7 @@ func appendWhole(dst []byte, b *store.Batch) ([]byte, bool) {
 	}
 	dst = packed.AppendNumber(dst, len(rooms))
 	for _, c := range rooms {
-		text, ok := c.AppendPacked(nil)
+		text, ok := c.AppendPacked(nil, len(dst) < handMembers)
 		if !ok {
 			return dst, false
 		}
@@ -302,7 +305,7 @@ func (h *Hub) applyHanded(ctx context.Context) (hole bool, err error) {
 
 // applyGroup applies a group of another instance.
 func (h *Hub) applyGroup(ctx context.Context, g *handedGroup) error {
-	a := &applied{rows: g.rows, last: g.last, rooms: map[store.RoomNum]*appliedRoom{}}
+	a := h.ownApplied(g.rows, g.last)
 	h.mu.Lock()
 	a.passed = h.unseen(g.rows)
 	h.mu.Unlock()
@@ -310,7 +313,7 @@ func (h *Hub) applyGroup(ctx context.Context, g *handedGroup) error {
 		if len(a.passed) > 0 && !slices.ContainsFunc(g.rows, func(row store.StreamRow) bool { return row.Room() == r.num && !a.passed[row.Pos] }) {
 			continue
 		}
-		c, err := room.ParsePacked(r.text)
+		c, err := room.ParsePacked(r.text, h.knowsMember)
 		if err != nil {
 			return err
 		}

@@ -195,7 +195,7 @@ func TestHanded_commits(t *testing.T) {
 			if !ok || len(c.Events) == 0 {
 				continue
 			}
-			text, ok := c.AppendPacked(nil)
+			text, ok := c.AppendPacked(nil, true)
 			if isMessage := want[c.Events[0].PDU.Type()]; ok != isMessage {
 				t.Errorf("%s can be handed over: %t", c.Events[0].PDU.Type(), ok)
 			}
@@ -203,7 +203,7 @@ func TestHanded_commits(t *testing.T) {
 				continue
 			}
 			seen++
-			got, err := room.ParsePacked(string(text))
+			got, err := room.ParsePacked(string(text), none)
 			must(t, err)
 			if a, b := fmt.Sprintf("%+v", got.Counted()), fmt.Sprintf("%+v", c.Counted()); a != b {
 				t.Errorf("what counts is\n%s\nwas\n%s", a, b)
@@ -212,13 +212,82 @@ func TestHanded_commits(t *testing.T) {
 				got.Joined != c.Joined || got.Invited != c.Invited || !bytes.Equal(got.Events[0].PDU.Bytes(), c.Events[0].PDU.Bytes()) {
 				t.Errorf("it is\n%+v\nwas\n%+v", got, c)
 			}
+			was, is := c.Events[0].SenderMember, got.Events[0].SenderMember
+			if was == nil || is == nil || is.Num != was.Num || is.Slot != was.Slot || !bytes.Equal(is.PDU.Bytes(), was.PDU.Bytes()) {
+				t.Errorf("the sender's membership is\n%+v\nwas\n%+v", is, was)
+			}
+			got, err = room.ParsePacked(string(text), func(store.EventNum) bool { return true })
+			must(t, err)
+			if got.Events[0].SenderMember != nil {
+				t.Error("a membership that is known is parsed")
+			}
 			for n := range text {
-				if _, err := room.ParsePacked(string(text[:n])); err == nil {
+				if _, err := room.ParsePacked(string(text[:n]), none); err == nil {
 					t.Errorf("%d of %d bytes are taken", n, len(text))
 				}
 			}
 		}
 	}
+}
+
+// none is known.
+func none(store.EventNum) bool { return false }
+
+// TestHanded_members: who speaks is known with what they say, at their instance and where it is handed over, and is shown as
+// where it is read; as it was no longer when it is redacted.
+func TestHanded_members(t *testing.T) {
+	t.Parallel()
+	const always = `{"room":{"state":{"lazy_load_members":true,"include_redundant_members":true}}}`
+	writer, here, cold, courier := threeHouses(t)
+	alice, bob, roomID := writer.pair()
+	member := alice.set(roomID, "m.room.member", alice.UserID.String(), `{"membership":"join","displayname":"Alicia"}`)
+	num, err := writer.roomNum(roomID)
+	must(t, err)
+	at, from := bob.in(here), bob.in(cold)
+	at.after(always)
+	from.after(always)
+	bob.sync(always)
+	courier.forget(writer)
+
+	// known says whether the stream has told who alice is: at the writer, and at the other unless a look found the message
+	// before it was handed over, which is waited for by nobody.
+	known := func(want bool) {
+		t.Helper()
+		for name, h := range map[string]*house{"at the writer": writer, "where it is handed over": here} {
+			must(t, h.hub.Await(t.Context(), writer.store.Head()))
+			if is := h.hub.KnowsMember(num, alice.UserID.String()); is != want && (h == writer || h.hub.FollowedHanded() > 0) {
+				t.Errorf("who has spoken is known %s: %t", name, is)
+			}
+		}
+	}
+	alike := func(displayname any) {
+		t.Helper()
+		want, got := from.after(always).join(roomID).State, at.after(always).join(roomID).State
+		equal(t, "the state", got.names(), want.names())
+		if ev := want.find("m.room.member", alice.UserID.String()); ev == nil || ev.Content["displayname"] != displayname {
+			t.Errorf("read, alice is %+v", ev)
+		}
+		if ev := got.find("m.room.member", alice.UserID.String()); ev == nil || ev.Content["displayname"] != displayname {
+			t.Errorf("alice is %+v", ev)
+		}
+	}
+	alice.say(roomID, "one")
+	here.take(courier.take(t, 1)[0])
+	known(true)
+	alike("Alicia")
+
+	_, err = writer.Redact(t.Context(), room.RedactRequest{RoomID: roomID, Sender: alice.UserID, EventID: member})
+	must(t, err)
+	alice.say(roomID, "two")
+	for _, group := range courier.take(t, 2) {
+		here.take(group)
+	}
+	known(false)
+	alike(nil)
+
+	alice.in(here).say(roomID, "three") // which has to read who alice is
+	must(t, here.hub.Await(t.Context(), here.store.Head()))
+	alike(nil)
 }
 
 // TestHanded_partly: what is lost, or can't be handed over, is read from the store, and what follows is in its place.

@@ -12,6 +12,7 @@ import (
 
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/timeline"
 	"stoa/matrix/id"
 	"stoa/matrix/roomversion"
 )
@@ -253,6 +254,8 @@ type applied struct {
 	sharers map[store.UserNum][]store.RoomNum
 	// presence is what users show of being there.
 	presence map[store.UserNum]store.Presence
+	// knownMember says which membership events need not be told.
+	knownMember func(store.EventNum) bool
 }
 
 // appliedRoom is what a group did to one room.
@@ -261,6 +264,8 @@ type appliedRoom struct {
 	stretches []*stretch
 	sizes     []int
 	redacted  []room.Redacted
+	// members are the membership events of those who spoke, by stretches.
+	members [][]*timeline.Event
 }
 
 // apply takes over one group that this instance has committed. What other instances wrote in between is read first.
@@ -275,12 +280,24 @@ func (h *Hub) apply(ctx context.Context, b *store.Batch) error {
 			return err
 		}
 	}
-	a := &applied{rows: b.Rows, last: b.Last, rooms: map[store.RoomNum]*appliedRoom{}}
+	a := h.ownApplied(b.Rows, b.Last)
 	for _, p := range b.Payloads {
 		a.take(p)
 	}
 	h.wrote(b.Last)
 	return h.settle(ctx, a)
+}
+
+// ownApplied is a group of which all that it did is told.
+func (h *Hub) ownApplied(rows []store.StreamRow, last store.Position) *applied {
+	return &applied{rows: rows, last: last, rooms: map[store.RoomNum]*appliedRoom{}, knownMember: h.knowsMember}
+}
+
+// knowsMember says whether a membership event is in memory.
+func (h *Hub) knowsMember(num store.EventNum) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.members.knows(num)
 }
 
 // take sorts a change's payload to its room.
@@ -296,6 +313,7 @@ func (a *applied) take(payload any) {
 			s, size := newStretch(c)
 			r.stretches = append(r.stretches, s)
 			r.sizes = append(r.sizes, size)
+			r.members = append(r.members, membersOf(c, a.knownMember))
 			r.redacted = append(r.redacted, c.Redacted...)
 		}
 	case []store.Receipt:
@@ -360,6 +378,9 @@ func (h *Hub) applyRoomRow(a *applied, row store.StreamRow) {
 			r.id = at.id
 			for i, s := range at.stretches {
 				h.addStretch(r, row.Pos, s, at.sizes[i])
+				for _, e := range at.members[i] {
+					h.members.tell(r.num, e)
+				}
 			}
 		} else {
 			r.timeline.last = row.Pos // a slot with nothing to show

@@ -134,6 +134,20 @@ func newStretch(c *room.Committed) (*stretch, int) {
 	return s, size
 }
 
+// membersOf makes the membership events that were current when a commit's messages were sent, but for those that are known.
+func membersOf(c *room.Committed, known func(store.EventNum) bool) []*timeline.Event {
+	if len(c.State) > 0 {
+		return nil // it may have changed them
+	}
+	var out []*timeline.Event
+	for i := range c.Events {
+		if m := c.Events[i].SenderMember; m != nil && !known(m.Num) {
+			out = append(out, timeline.New(timeline.Source{Num: m.Num, Slot: m.Slot, PDU: m.PDU}))
+		}
+	}
+	return out
+}
+
 // redact puts the redacted form of an event in the place of the event, wherever the chain of its room still holds it.
 func (r *ring) redact(c *chain, red *room.Redacted) {
 	for seq := c.seq; seq >= r.first && seq != 0; {

@@ -93,7 +93,7 @@ func (c *Cluster) answer(conn *tls.Conn, handler http.Handler) {
 	e := &callee{handler: handler, log: c.log, conn: conn, streams: map[uint64]context.CancelFunc{}}
 	ended := make(chan struct{})
 	e.serving = httpkit.NewHands(ended, e.serve)
-	e.out.init(conn)
+	e.out.init(conn, func() int { return len(e.streams) })
 	c.callees.add(e)
 	defer c.callees.remove(e)
 	var writes sync.WaitGroup

@@ -52,7 +52,7 @@ var idleCalls = sync.Pool{New: func() any { return &call{done: make(chan reply, 
 
 func newCaller(p *peer, conn *tls.Conn, raw io.Closer) *caller {
 	l := &caller{peer: p, conn: conn, raw: raw, calls: map[uint64]*call{}}
-	l.out.init(conn)
+	l.out.init(conn, func() int { return len(l.calls) })
 	return l
 }
 

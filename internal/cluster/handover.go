@@ -15,16 +15,21 @@ import (
 // it. It may be lost: they find it in the store.
 
 const (
-	// handPath is where other instances are handed what was committed.
-	handPath = "/_stoa/groups"
+	// handPath is where other instances are handed what was committed. It names the
+	// form in which that stands: one of another release answers 404, and reads.
+	handPath = "/_stoa/groups/2"
 	// handLimit bounds what waits for one peer, in bytes: as much as is taken at a time.
 	handLimit = httpkit.MaxBody
+	// handsAtOnce bounds the pieces on their way to one peer. On a busy machine the
+	// answer to one takes longer than dozens of groups, and whoever waits for news at
+	// the peer is told of a group only after all before it.
+	handsAtOnce = 4
 	// handRest is how long a peer that has enough for now is handed nothing.
 	handRest = time.Second
 )
 
-// outgo is what is to be handed to a peer. While one piece is on its way the next
-// gathers.
+// outgo is what is to be handed to a peer. While handsAtOnce pieces are on their way the
+// next gathers.
 type outgo struct {
 	mu       sync.Mutex // guards gathered; nothing is taken after it
 	gathered []byte
@@ -33,8 +38,9 @@ type outgo struct {
 	rests atomic.Int64
 }
 
-// OnHanded has f called with what other instances hand over, one piece of an instance
-// after another. f keeps nothing of it, and says whether more is of use at present.
+// OnHanded has f called with what other instances hand over, by several goroutines: one
+// piece may overtake another. f keeps nothing of it, and says whether more is of use at
+// present.
 func (c *Cluster) OnHanded(f func([]byte) (more bool, err error)) { c.onHanded.Store(&f) }
 
 // Hand hands what f appends to all other instances that answer and want it. It does not
@@ -74,7 +80,7 @@ func (p *peer) gather(piece []byte) {
 	}
 }
 
-// handOver sends what gathers, one piece at a time.
+// handOver sends what gathers, one piece at a time, until ctx ends.
 func (p *peer) handOver(ctx context.Context) {
 	var spare []byte
 	for {

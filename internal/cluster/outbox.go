@@ -15,6 +15,10 @@ const (
 	maxGathered = 4 << 20
 	// keptOutbox is the largest buffer that is kept for the next frames.
 	keptOutbox = 256 << 10
+	// manyUnderWay is from how many requests under way on a connection on its writer
+	// lets others append their frames first. Of fewer next to none would, and in a
+	// busy instance the wait for them is as long as the request itself.
+	manyUnderWay = 16
 )
 
 // outbox gathers frames. Its writer hands all that has gathered to the connection at
@@ -22,6 +26,8 @@ const (
 type outbox struct {
 	conn net.Conn
 	wake chan struct{} // capacity 1: something has gathered
+	// underWay counts the requests under way, with the lock held.
+	underWay func() int
 
 	mu       sync.Mutex // guards what follows, and what the owner says; nothing is taken after it
 	gathered []byte
@@ -31,8 +37,8 @@ type outbox struct {
 	closed   bool
 }
 
-func (o *outbox) init(conn net.Conn) {
-	o.conn, o.wake = conn, make(chan struct{}, 1)
+func (o *outbox) init(conn net.Conn, underWay func() int) {
+	o.conn, o.wake, o.underWay = conn, make(chan struct{}, 1), underWay
 }
 
 // lock waits until there is room for a frame, or one of the channels, which may be nil,
@@ -87,7 +93,9 @@ func (o *outbox) shut() {
 // write hands on what gathers, until the outbox is shut or the connection fails.
 func (o *outbox) write() error {
 	for range o.wake {
-		runtime.Gosched() // whoever is about to append a frame has it go with this batch
+		if o.hasMany() {
+			runtime.Gosched() // whoever is about to append a frame has it go with this batch
+		}
 		batch := o.take()
 		if len(batch) == 0 {
 			continue
@@ -101,6 +109,12 @@ func (o *outbox) write() error {
 		o.giveBack(batch)
 	}
 	return nil
+}
+
+func (o *outbox) hasMany() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.underWay() >= manyUnderWay
 }
 
 func (o *outbox) take() []byte {

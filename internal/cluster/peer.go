@@ -211,7 +211,9 @@ func (c *Cluster) newPeer(i store.Instance) *peer {
 	p.stop = stop
 	p.outgo.wake = make(chan struct{}, 1)
 	c.runs.Go(func() { p.watch(ctx) })
-	c.runs.Go(func() { p.handOver(ctx) })
+	for range handsAtOnce {
+		c.runs.Go(func() { p.handOver(ctx) })
+	}
 	return p
 }
 

@@ -68,6 +68,16 @@ type TimelineEvent struct {
 	Highlights []Highlight
 	// RedactedBy is the redaction of this event, if it came before the event.
 	RedactedBy *event.PDU
+	// SenderMember is the sender's m.room.member as it was before this event, for
+	// messages; nil if it is not in memory, or not shown as it is.
+	SenderMember *MemberEvent
+}
+
+// MemberEvent is an m.room.member of the current state that is shown as it is.
+type MemberEvent struct {
+	Num  store.EventNum
+	Slot store.Slot
+	PDU  *event.PDU
 }
 
 // Highlight is a local member for whom an event counts for more than for others.

@@ -14,8 +14,9 @@ import (
 
 // AppendPacked appends what other instances need to show a commit as this one does.
 // It is false of what it can't say: another instance reads changes of the state,
-// redactions, and what counts more for somebody from the store.
-func (c *Committed) AppendPacked(dst []byte) ([]byte, bool) {
+// redactions, and what counts more for somebody from the store. members says that
+// the SenderMembers go with it, by which it is twice as long.
+func (c *Committed) AppendPacked(dst []byte, members bool) ([]byte, bool) {
 	if c.Next != nil || len(c.State) > 0 || len(c.Redacted) > 0 {
 		return dst, false
 	}
@@ -35,37 +36,45 @@ func (c *Committed) AppendPacked(dst []byte) ([]byte, bool) {
 		p = packed.AppendText(p, e.Thread.String())
 		p = packed.AppendText(packed.AppendText(packed.AppendText(p, e.Txn.UserID.String()), e.Txn.DeviceID), e.Txn.ID)
 		p = packed.AppendText(packed.AppendText(p, e.PDU.EventID().String()), e.PDU.Bytes())
+		if !members || e.SenderMember == nil {
+			p = packed.AppendNumber(p, 0)
+			continue
+		}
+		m := e.SenderMember
+		p = packed.AppendNumber(packed.AppendNumber(p, m.Num), m.Slot)
+		p = packed.AppendText(packed.AppendText(p, m.PDU.EventID().String()), m.PDU.Bytes())
 	}
 	return p, true
 }
 
 // ParsePacked reads what AppendPacked appended. It keeps nothing of s. Totals of the
-// room, and when events were received, are not told.
-func ParsePacked(s string) (*Committed, error) {
+// room, and when events were received, are not told, nor is the SenderMember that
+// the caller knows.
+func ParsePacked(s string, known func(store.EventNum) bool) (*Committed, error) {
 	r := packed.Read(s)
 	c := &Committed{Room: store.RoomNum(r.Number())}
 	roomID, version := r.Text(), r.Text()
 	c.First, c.Last = store.Slot(r.Number()), store.Slot(r.Number())
 	c.Joined, c.Invited = int64(r.Number()), int64(r.Number())
-	c.Events = make([]TimelineEvent, r.Count(8)) // numbers and texts of each
+	c.Events = make([]TimelineEvent, r.Count(9)) // numbers and texts of each
 	var err error
 	if c.RoomID, err = id.ParseRoomID(strings.Clone(roomID)); err != nil {
 		return nil, errors.Join(packed.ErrMalformed, err)
 	}
-	rules, known := roomversion.Of(version)
-	if !known {
+	rules, ok := roomversion.Of(version)
+	if !ok {
 		return nil, packed.ErrMalformed
 	}
 	c.Rules = rules
 	for i := range c.Events {
-		if err := c.Events[i].parse(r, rules); err != nil {
+		if err := c.Events[i].parse(r, rules, known); err != nil {
 			return nil, errors.Join(packed.ErrMalformed, err)
 		}
 	}
 	return c, r.Done()
 }
 
-func (e *TimelineEvent) parse(r *packed.Reader, rules *roomversion.Rules) (err error) {
+func (e *TimelineEvent) parse(r *packed.Reader, rules *roomversion.Rules, known func(store.EventNum) bool) (err error) {
 	e.Num, e.Slot = store.EventNum(r.Number()), store.Slot(r.Number())
 	e.Class = pushrule.Class(r.Number())
 	if e.Totals, err = ParseTotals([]byte(r.Text())); err != nil {
@@ -82,10 +91,28 @@ func (e *TimelineEvent) parse(r *packed.Reader, rules *roomversion.Rules) (err e
 		}
 	}
 	e.Txn.DeviceID, e.Txn.ID = strings.Clone(r.Text()), strings.Clone(r.Text())
-	eventID, err := id.ParseEventID(strings.Clone(r.Text()))
-	if err != nil {
+	if e.PDU, err = parsePDU(r, rules); err != nil {
 		return err
 	}
-	e.PDU, err = event.Load(rules, eventID, []byte(r.Text()))
+	m := &MemberEvent{Num: store.EventNum(r.Number())}
+	if m.Num == 0 {
+		return nil
+	}
+	m.Slot = store.Slot(r.Number())
+	if known(m.Num) {
+		r.Text()
+		r.Text()
+		return nil
+	}
+	e.SenderMember = m
+	m.PDU, err = parsePDU(r, rules)
 	return err
+}
+
+func parsePDU(r *packed.Reader, rules *roomversion.Rules) (*event.PDU, error) {
+	eventID, err := id.ParseEventID(strings.Clone(r.Text()))
+	if err != nil {
+		return nil, err
+	}
+	return event.Load(rules, eventID, []byte(r.Text()))
 }

@@ -173,6 +173,9 @@ func (t *turn) redact(target store.Event, by TimelineEvent) error {
 		return err
 	}
 	t.out.Redacted = append(t.out.Redacted, Redacted{Target: target.Num, TargetID: targetID, PDU: pdu, Because: by.PDU})
+	if err := t.conceal(pdu, target.Num); err != nil {
+		return err
+	}
 	if target.Place.Slot == 0 || target.Key != 0 {
 		return nil
 	}
@@ -181,5 +184,24 @@ func (t *turn) redact(target store.Event, by TimelineEvent) error {
 			Room: t.row.Num, Target: rel.target.String(), RelType: rel.relType, Place: target.Place,
 		})
 	}
+	return nil
+}
+
+// conceal notes in the current state that an event is no longer shown as it is. An
+// entry that is not in memory is read now: later the store may not have the
+// redaction yet.
+func (t *turn) conceal(pdu *event.PDU, num store.EventNum) error {
+	stateKey, isState := pdu.StateKey()
+	if !isState {
+		return nil
+	}
+	key := eventauth.Key{Type: pdu.Type(), StateKey: stateKey}
+	e, err := t.entry(key)
+	if err != nil || e.num != num {
+		return err
+	}
+	concealed := *e
+	concealed.slot, concealed.shown = t.row.Slot, 0
+	t.replace(key, &concealed)
 	return nil
 }

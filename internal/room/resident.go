@@ -142,6 +142,9 @@ type entry struct {
 	num  store.EventNum
 	key  store.KeyNum
 	slot store.Slot // of a change that may be under way, else 0
+	// shown is the slot at which clients are shown the event as it is; 0 if they
+	// are not, or that is not known.
+	shown store.Slot
 }
 
 // flight counts the changes of a room that are on their way into the store.
@@ -375,6 +378,9 @@ func (rs *Rooms) entries(read *store.Read, room store.RoomNum, rules *roomversio
 		for _, e := range out {
 			if e.key == row.Key {
 				e.num, e.pdu = row.Event.Num, pdu
+				if row.Event.RedactedBy == 0 && row.Event.Place.Off == 0 {
+					e.shown = row.Event.Place.Slot
+				}
 			}
 		}
 	}

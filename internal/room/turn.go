@@ -69,10 +69,7 @@ func (t *turn) reading(f func(*store.Read) error) error {
 
 // entry is an entry of the current state, from memory or from the store.
 func (t *turn) entry(key eventauth.Key) (*entry, error) {
-	if e := t.changed[key]; e != nil {
-		return e, nil
-	}
-	if e := t.r.state[key]; e != nil {
+	if e := t.inMemory(key); e != nil {
 		return e, nil
 	}
 	if t.isNew {
@@ -88,6 +85,22 @@ func (t *turn) entry(key eventauth.Key) (*entry, error) {
 	}
 	t.r.keep(key, found[0])
 	return found[0], nil
+}
+
+// inMemory is an entry of the current state that need not be read, or nil.
+func (t *turn) inMemory(key eventauth.Key) *entry {
+	if e := t.changed[key]; e != nil {
+		return e
+	}
+	return t.r.state[key]
+}
+
+// replace puts an entry into the place of another.
+func (t *turn) replace(key eventauth.Key, e *entry) {
+	if t.changed == nil {
+		t.changed = map[eventauth.Key]*entry{}
+	}
+	t.changed[key] = e
 }
 
 // membership is a user's membership in the current state; "" for none.
@@ -211,9 +224,27 @@ func (t *turn) extend(pdu *event.PDU, nums store.Edges, txn Txn) error {
 		return err
 	}
 	slot := t.row.Slot + 1
-	return t.place(arrival{
+	member := t.senderMember(pdu)
+	err = t.place(arrival{
 		pdu: pdu, num: num, slot: slot, before: store.AfterSlot(slot - 1), edges: nums, txn: txn, current: true,
 	}, []tip{{num: num, pdu: pdu}})
+	if err == nil {
+		t.out.Events[len(t.out.Events)-1].SenderMember = member
+	}
+	return err
+}
+
+// senderMember is the membership event of who sends a message now. It was needed
+// to judge the message; clients that load members lazily are told it with that.
+func (t *turn) senderMember(pdu *event.PDU) *MemberEvent {
+	if _, isState := pdu.StateKey(); isState {
+		return nil
+	}
+	e := t.inMemory(eventauth.Key{Type: event.TypeMember, StateKey: pdu.Sender().String()})
+	if e == nil || e.pdu == nil || e.shown == 0 {
+		return nil
+	}
+	return &MemberEvent{Num: e.num, Slot: e.shown, PDU: e.pdu}
 }
 
 // arrival is an event about to get its place in the timeline.
@@ -250,7 +281,7 @@ func (t *turn) place(a arrival, tips []tip) error {
 				return err
 			}
 			out.Replaces = before.pdu
-			after := &entry{pdu: a.pdu, num: a.num, key: num, slot: a.slot}
+			after := &entry{pdu: a.pdu, num: a.num, key: num, slot: a.slot, shown: a.slot}
 			if err := t.setState(a.slot, key, before, after, true); err != nil {
 				return err
 			}
@@ -315,10 +346,7 @@ func (t *turn) setState(slot store.Slot, key eventauth.Key, before, after *entry
 	t.change.SetState(t.row.Num, slot, store.StateDelta{
 		Key: after.key, Event: after.num, Prev: before.num, Membership: membership,
 	})
-	if t.changed == nil {
-		t.changed = map[eventauth.Key]*entry{}
-	}
-	t.changed[key] = after
+	t.replace(key, after)
 	t.out.State = append(t.out.State, StateChange{
 		Slot: slot, Key: after.key, Type: key.Type, StateKey: key.StateKey, Event: after.pdu, Num: after.num,
 		Previous: before.pdu, InTimeline: inTimeline,
