@@ -95,7 +95,7 @@ type member struct {
 }
 
 // memberCache holds membership events that are current state as of the ring's head, for clients that load members lazily.
-// The hub's lock guards it; the stream puts a newer event in the place of an old one.
+// The hub's lock guards it; the stream puts a newer event in the place of an old one, and brings those of who says something.
 type memberCache struct {
 	events *simplelru.LRU[member, *timeline.Event]
 	byNum  map[store.EventNum]member
@@ -138,8 +138,8 @@ func (c *memberCache) knows(num store.EventNum) bool {
 	return ok
 }
 
-// tell takes over a membership event that was current when somebody said something, unless a newer one is there.
-func (c *memberCache) tell(num store.RoomNum, e *timeline.Event) {
+// learn takes over a membership event that was current when somebody said something, unless a newer one is there.
+func (c *memberCache) learn(num store.RoomNum, e *timeline.Event) {
 	m := member{num, e.StateKey}
 	if old, ok := c.events.Peek(m); !ok || old.Slot < e.Slot {
 		c.put(m, e)

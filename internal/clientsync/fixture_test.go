@@ -137,9 +137,17 @@ func (p *person) must(err error) {
 
 func (p *person) say(roomID id.RoomID, body string) id.EventID {
 	p.h.t.Helper()
+	eventID, err := p.h.Send(p.h.t.Context(), p.message(roomID, body))
+	p.must(err)
+	return eventID
+}
+
+// message is a draft of what somebody says.
+func (p *person) message(roomID id.RoomID, body string) room.Draft {
+	p.h.t.Helper()
 	content, err := json.Marshal(map[string]string{"msgtype": "m.text", "body": body})
 	p.must(err)
-	return p.send(roomID, "m.room.message", string(content))
+	return room.Draft{RoomID: roomID, Sender: p.UserID, Type: "m.room.message", Content: content}
 }
 
 func (p *person) send(roomID id.RoomID, evType, content string) id.EventID {

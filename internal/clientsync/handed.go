@@ -240,7 +240,7 @@ func (h *Hub) keepHanded(g *handedGroup) {
 	if g.last <= head || h.handed.after[g.prev] != nil {
 		return
 	}
-	if len(h.handed.after) >= handedGroups || h.handed.bytes+g.size > handedBytes {
+	if g.prev != head && (len(h.handed.after) >= handedGroups || h.handed.bytes+g.size > handedBytes) {
 		return // it will be read
 	}
 	h.handed.after[g.prev] = g
@@ -313,7 +313,7 @@ func (h *Hub) applyGroup(ctx context.Context, g *handedGroup) error {
 		if len(a.passed) > 0 && !slices.ContainsFunc(g.rows, func(row store.StreamRow) bool { return row.Room() == r.num && !a.passed[row.Pos] }) {
 			continue
 		}
-		c, err := room.ParsePacked(r.text, h.knowsMember)
+		c, err := room.ParsePacked(r.text, func(member store.EventNum) bool { return h.knowsMember(r.num, member) })
 		if err != nil {
 			return err
 		}

@@ -3,10 +3,14 @@ package clientsync_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"stoa/internal/clientsync"
 	"stoa/internal/packed"
@@ -103,8 +107,14 @@ func (h *house) commit(c *store.Change) {
 	}
 }
 
-// readUpTo moves somebody's receipt to an event of theirs.
+// readUpTo moves somebody's receipt to an event.
 func (p *person) readUpTo(roomID id.RoomID, eventID id.EventID) {
+	p.h.t.Helper()
+	p.h.commit(p.reading(roomID, eventID))
+}
+
+// reading is the change that moves somebody's receipt to an event.
+func (p *person) reading(roomID id.RoomID, eventID id.EventID) *store.Change {
 	p.h.t.Helper()
 	var row store.Receipt
 	p.must(p.h.store.Read(p.h.t.Context(), func(r *store.Read) error {
@@ -118,7 +128,7 @@ func (p *person) readUpTo(roomID id.RoomID, eventID id.EventID) {
 	c := store.NewChange()
 	c.PutReceipt(row)
 	c.Payload = []store.Receipt{row}
-	p.h.commit(c)
+	return c
 }
 
 // TestHanded_groups are shown as they are when they are read from the store.
@@ -240,22 +250,23 @@ func TestHanded_members(t *testing.T) {
 	const always = `{"room":{"state":{"lazy_load_members":true,"include_redundant_members":true}}}`
 	writer, here, cold, courier := threeHouses(t)
 	alice, bob, roomID := writer.pair()
-	member := alice.set(roomID, "m.room.member", alice.UserID.String(), `{"membership":"join","displayname":"Alicia"}`)
+	carol := writer.person("carol").join(roomID)
+	member := carol.set(roomID, "m.room.member", carol.UserID.String(), `{"membership":"join","displayname":"Carola"}`)
 	num, err := writer.roomNum(roomID)
 	must(t, err)
 	at, from := bob.in(here), bob.in(cold)
-	at.after(always)
-	from.after(always)
-	bob.sync(always)
+	at.after("")
+	from.after("")
+	bob.sync("")
 	courier.forget(writer)
 
-	// known says whether the stream has told who alice is: at the writer, and at the other unless a look found the message
+	// known says whether the stream has told who carol is: at the writer, and at the other unless a look found the message
 	// before it was handed over, which is waited for by nobody.
 	known := func(want bool) {
 		t.Helper()
 		for name, h := range map[string]*house{"at the writer": writer, "where it is handed over": here} {
 			must(t, h.hub.Await(t.Context(), writer.store.Head()))
-			if is := h.hub.KnowsMember(num, alice.UserID.String()); is != want && (h == writer || h.hub.FollowedHanded() > 0) {
+			if is := h.hub.KnowsMember(num, carol.UserID.String()); is != want && (h == writer || h.hub.FollowedHanded() > 0) {
 				t.Errorf("who has spoken is known %s: %t", name, is)
 			}
 		}
@@ -264,30 +275,99 @@ func TestHanded_members(t *testing.T) {
 		t.Helper()
 		want, got := from.after(always).join(roomID).State, at.after(always).join(roomID).State
 		equal(t, "the state", got.names(), want.names())
-		if ev := want.find("m.room.member", alice.UserID.String()); ev == nil || ev.Content["displayname"] != displayname {
-			t.Errorf("read, alice is %+v", ev)
-		}
-		if ev := got.find("m.room.member", alice.UserID.String()); ev == nil || ev.Content["displayname"] != displayname {
-			t.Errorf("alice is %+v", ev)
+		for name, state := range map[string]events{"read": want, "handed over": got} {
+			if ev := state.find("m.room.member", carol.UserID.String()); ev == nil || ev.Content["displayname"] != displayname {
+				t.Errorf("%s, carol is %+v", name, ev)
+			}
 		}
 	}
-	alice.say(roomID, "one")
+	known(false)
+	carol.say(roomID, "one")
 	here.take(courier.take(t, 1)[0])
 	known(true)
-	alike("Alicia")
+	alike("Carola")
 
+	writer.ForgetAll() // so that the redaction has to find out whether it is about the state
 	_, err = writer.Redact(t.Context(), room.RedactRequest{RoomID: roomID, Sender: alice.UserID, EventID: member})
 	must(t, err)
-	alice.say(roomID, "two")
+	carol.say(roomID, "two")
 	for _, group := range courier.take(t, 2) {
 		here.take(group)
 	}
 	known(false)
+	writer.ForgetAll()
+	carol.say(roomID, "three") // who she is has been read
+	here.take(courier.take(t, 1)[0])
+	known(false)
 	alike(nil)
+}
 
-	alice.in(here).say(roomID, "three") // which has to read who alice is
-	must(t, here.hub.Await(t.Context(), here.store.Head()))
-	alike(nil)
+// TestGroup_redacts: what a group redacts is redacted in memory, whatever else the group did to the room before.
+func TestGroup_redacts(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
+		faults := &store.Faults{}
+		h := newHouse(t, open(func(o *store.Options) { o.Faults = faults }))
+		alice, bob, roomID := h.pair()
+		member := alice.set(roomID, "m.room.member", alice.UserID.String(), `{"membership":"join","displayname":"Alicia"}`)
+		num, err := h.roomNum(roomID)
+		must(t, err)
+		receipt := alice.reading(roomID, member)
+
+		held, goOn := make(chan struct{}), make(chan struct{})
+		var first sync.Once
+		faults.Arm(store.FaultBeforeCommit, func() error {
+			first.Do(func() { close(held); <-goOn })
+			return nil
+		})
+		var writers sync.WaitGroup
+		writers.Go(func() { _, err = h.Send(t.Context(), bob.message(roomID, "holds the others up")) })
+		<-held
+		read := h.store.CommitAsync(receipt)
+		var redacted error
+		writers.Go(func() {
+			_, redacted = h.Redact(t.Context(), room.RedactRequest{RoomID: roomID, Sender: alice.UserID, EventID: member})
+		})
+		h.awaitQueue(2)
+		close(goOn)
+		writers.Wait()
+		_, failed := read.Wait(t.Context())
+		must(t, errors.Join(err, redacted, failed))
+		must(t, h.hub.Await(t.Context(), h.store.Head()))
+		if h.hub.KnowsMember(num, alice.UserID.String()) {
+			t.Error("a membership event is kept as it was before the redaction")
+		}
+		told := false
+		for _, ev := range bob.sync("").join(roomID).Timeline.Events {
+			told = told || ev.EventID == member.String()
+			if ev.EventID == member.String() && ev.Content["displayname"] != nil {
+				t.Errorf("%+v is told as it was before the redaction", ev)
+			}
+		}
+		if !told {
+			t.Error("the redacted event is not told")
+		}
+	})
+}
+
+// awaitQueue waits until a number of changes wait for the committer.
+func (h *house) awaitQueue(n float64) {
+	h.t.Helper()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(h.store)
+	for h.t.Context().Err() == nil {
+		families, err := registry.Gather()
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		for _, f := range families {
+			if f.GetName() == "stoa_store_queue_changes" && f.GetMetric()[0].GetGauge().GetValue() == n {
+				return
+			}
+		}
+		runtime.Gosched()
+	}
+	h.t.Fatalf("there are never %v changes that wait", n)
 }
 
 // TestHanded_partly: what is lost, or can't be handed over, is read from the store, and what follows is in its place.

@@ -254,8 +254,8 @@ type applied struct {
 	sharers map[store.UserNum][]store.RoomNum
 	// presence is what users show of being there.
 	presence map[store.UserNum]store.Presence
-	// knownMember says which membership events need not be told.
-	knownMember func(store.EventNum) bool
+	// knownMember says which membership events of a room need not be told.
+	knownMember func(store.RoomNum, store.EventNum) bool
 }
 
 // appliedRoom is what a group did to one room.
@@ -293,11 +293,12 @@ func (h *Hub) ownApplied(rows []store.StreamRow, last store.Position) *applied {
 	return &applied{rows: rows, last: last, rooms: map[store.RoomNum]*appliedRoom{}, knownMember: h.knowsMember}
 }
 
-// knowsMember says whether a membership event is in memory.
-func (h *Hub) knowsMember(num store.EventNum) bool {
+// knowsMember says whether a membership event is in memory, or in that of a room in which nobody in memory is.
+func (h *Hub) knowsMember(num store.RoomNum, member store.EventNum) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.members.knows(num)
+	r := h.rooms[num]
+	return r == nil || len(r.members) == 0 || h.members.knows(member)
 }
 
 // take sorts a change's payload to its room.
@@ -379,9 +380,10 @@ func (h *Hub) applyRoomRow(a *applied, row store.StreamRow) {
 			for i, s := range at.stretches {
 				h.addStretch(r, row.Pos, s, at.sizes[i])
 				for _, e := range at.members[i] {
-					h.members.tell(r.num, e)
+					h.members.learn(r.num, e)
 				}
 			}
+			h.redact(r, at.redacted, row.Pos) // at this row, of whose timeline the redacted events may be
 		} else {
 			r.timeline.last = row.Pos // a slot with nothing to show
 		}
@@ -400,13 +402,14 @@ func (h *Hub) applyRoomRow(a *applied, row store.StreamRow) {
 		r.updated = row.Pos
 		h.tails.drop(r.num)
 	}
-	if at := a.rooms[r.num]; at != nil && len(at.redacted) > 0 {
-		for i := range at.redacted {
-			h.ring.redact(&r.timeline, &at.redacted[i])
-			h.events.drop(at.redacted[i].Target, row.Pos)
-			h.members.drop(at.redacted[i].Target)
-		}
-		at.redacted = nil
+}
+
+// redact puts redacted events into the place of those in memory. Called with the lock held.
+func (h *Hub) redact(r *hubRoom, redacted []room.Redacted, pos store.Position) {
+	for i := range redacted {
+		h.ring.redact(&r.timeline, &redacted[i])
+		h.events.drop(redacted[i].Target, pos)
+		h.members.drop(redacted[i].Target)
 	}
 }
 

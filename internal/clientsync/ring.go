@@ -135,13 +135,13 @@ func newStretch(c *room.Committed) (*stretch, int) {
 }
 
 // membersOf makes the membership events that were current when a commit's messages were sent, but for those that are known.
-func membersOf(c *room.Committed, known func(store.EventNum) bool) []*timeline.Event {
+func membersOf(c *room.Committed, known func(store.RoomNum, store.EventNum) bool) []*timeline.Event {
 	if len(c.State) > 0 {
 		return nil // it may have changed them
 	}
 	var out []*timeline.Event
 	for i := range c.Events {
-		if m := c.Events[i].SenderMember; m != nil && !known(m.Num) {
+		if m := c.Events[i].SenderMember; m != nil && !known(c.Room, m.Num) {
 			out = append(out, timeline.New(timeline.Source{Num: m.Num, Slot: m.Slot, PDU: m.PDU}))
 		}
 	}

@@ -18,11 +18,12 @@ const (
 	// handPath is where other instances are handed what was committed. It names the
 	// form in which that stands: one of another release answers 404, and reads.
 	handPath = "/_stoa/groups/2"
-	// handLimit bounds what waits for one peer, in bytes: as much as is taken at a time.
+	// handLimit bounds what waits for one peer, in bytes, beside what is on its way: as
+	// much as is taken at a time.
 	handLimit = httpkit.MaxBody
 	// handsAtOnce bounds the pieces on their way to one peer. On a busy machine the
-	// answer to one takes longer than dozens of groups, and whoever waits for news at
-	// the peer is told of a group only after all before it.
+	// answer to one takes tens of milliseconds, in which the next would wait here, and
+	// with them whoever waits for news at the peer.
 	handsAtOnce = 4
 	// handRest is how long a peer that has enough for now is handed nothing.
 	handRest = time.Second
@@ -80,7 +81,8 @@ func (p *peer) gather(piece []byte) {
 	}
 }
 
-// handOver sends what gathers, one piece at a time, until ctx ends.
+// handOver sends what gathers until ctx ends. Each of the goroutines that run it has
+// one piece on its way.
 func (p *peer) handOver(ctx context.Context) {
 	var spare []byte
 	for {

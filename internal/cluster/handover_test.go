@@ -69,25 +69,27 @@ func TestHand(t *testing.T) {
 	f.wire.heal()
 }
 
-// TestHand_tooMuch: while a peer takes nothing, what waits for it is bounded.
+// TestHand_tooMuch: some pieces go at once, and while a peer takes nothing, what waits for it is bounded.
 func TestHand_tooMuch(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
 	a, b := f.start("a"), f.start("b")
 	see(t, a, b)
-	begun, goOn := make(chan struct{}, 1), make(chan struct{})
+	begun, goOn := make(chan struct{}), make(chan struct{})
 	b.OnHanded(func([]byte) (more bool, err error) {
 		select {
 		case begun <- struct{}{}:
-		default:
+		case <-goOn:
 		}
 		<-goOn
 		return true, nil
 	})
 	piece := make([]byte, 100<<10)
-	a.Hand(func(dst []byte) []byte { return append(dst, piece...) })
-	<-begun
-	const pieces, most = 100, (handsAtOnce + 1) * handLimit
+	for range handsAtOnce { // one does not wait for the one before
+		a.Hand(func(dst []byte) []byte { return append(dst, piece...) })
+		<-begun
+	}
+	const pieces, most = 100, handLimit
 	for range pieces {
 		a.Hand(func(dst []byte) []byte { return append(dst, piece...) })
 	}

@@ -26,7 +26,7 @@ const (
 type outbox struct {
 	conn net.Conn
 	wake chan struct{} // capacity 1: something has gathered
-	// underWay counts the requests under way, with the lock held.
+	// underWay counts the requests under way. It is called with the lock held.
 	underWay func() int
 
 	mu       sync.Mutex // guards what follows, and what the owner says; nothing is taken after it

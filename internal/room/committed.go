@@ -69,7 +69,8 @@ type TimelineEvent struct {
 	// RedactedBy is the redaction of this event, if it came before the event.
 	RedactedBy *event.PDU
 	// SenderMember is the sender's m.room.member as it was before this event, for
-	// messages; nil if it is not in memory, or not shown as it is.
+	// messages; nil if it is not in memory, or not shown as it is. The change itself
+	// may redact it.
 	SenderMember *MemberEvent
 }
 

@@ -56,7 +56,7 @@ func ParsePacked(s string, known func(store.EventNum) bool) (*Committed, error) 
 	roomID, version := r.Text(), r.Text()
 	c.First, c.Last = store.Slot(r.Number()), store.Slot(r.Number())
 	c.Joined, c.Invited = int64(r.Number()), int64(r.Number())
-	c.Events = make([]TimelineEvent, r.Count(9)) // numbers and texts of each
+	c.Events = make([]TimelineEvent, r.Count(11)) // numbers and texts of each
 	var err error
 	if c.RoomID, err = id.ParseRoomID(strings.Clone(roomID)); err != nil {
 		return nil, errors.Join(packed.ErrMalformed, err)

@@ -188,8 +188,8 @@ func (t *turn) redact(target store.Event, by TimelineEvent) error {
 }
 
 // conceal notes in the current state that an event is no longer shown as it is. An
-// entry that is not in memory is read now: later the store may not have the
-// redaction yet.
+// entry that is not in memory is read for that: if it were read while this change is
+// under way, it would look as if it were not redacted.
 func (t *turn) conceal(pdu *event.PDU, num store.EventNum) error {
 	stateKey, isState := pdu.StateKey()
 	if !isState {

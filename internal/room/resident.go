@@ -142,8 +142,8 @@ type entry struct {
 	num  store.EventNum
 	key  store.KeyNum
 	slot store.Slot // of a change that may be under way, else 0
-	// shown is the slot at which clients are shown the event as it is; 0 if they
-	// are not, or that is not known.
+	// shown is the slot at which the event came into the state, and at which clients
+	// are shown it as it is; 0 if these are not the same, or it is not shown so.
 	shown store.Slot
 }
 
@@ -378,8 +378,8 @@ func (rs *Rooms) entries(read *store.Read, room store.RoomNum, rules *roomversio
 		for _, e := range out {
 			if e.key == row.Key {
 				e.num, e.pdu = row.Event.Num, pdu
-				if row.Event.RedactedBy == 0 && row.Event.Place.Off == 0 {
-					e.shown = row.Event.Place.Slot
+				if at := row.Event.Place; row.Event.RedactedBy == 0 && at.Off == 0 && at.Slot == row.Slot {
+					e.shown = row.Slot
 				}
 			}
 		}
