@@ -33,7 +33,7 @@ type world struct {
 }
 
 // gogc is how much may lie unused in an instance, in percent of what is in use, before that is collected.
-const gogc = "400"
+const gogc = "600"
 
 // coresOf is how many cores one of several like it may use at once: together they use those of the machine.
 func coresOf(processes int) string { return strconv.Itoa(max(1, runtime.NumCPU()/processes)) }
