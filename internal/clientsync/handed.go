@@ -305,7 +305,7 @@ func (h *Hub) applyHanded(ctx context.Context) (hole bool, err error) {
 
 // applyGroup applies a group of another instance.
 func (h *Hub) applyGroup(ctx context.Context, g *handedGroup) error {
-	a := h.ownApplied(g.rows, g.last)
+	a := &applied{rows: g.rows, last: g.last, rooms: map[store.RoomNum]*appliedRoom{}}
 	h.mu.Lock()
 	a.passed = h.unseen(g.rows)
 	h.mu.Unlock()
@@ -317,9 +317,9 @@ func (h *Hub) applyGroup(ctx context.Context, g *handedGroup) error {
 		if err != nil {
 			return err
 		}
-		a.take(c)
+		h.take(a, c)
 	}
-	a.take(g.receipts)
+	h.take(a, g.receipts)
 	if err := h.tell(nil, g.rows, g.prev, g.last); err != nil {
 		return err
 	}

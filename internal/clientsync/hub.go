@@ -254,18 +254,20 @@ type applied struct {
 	sharers map[store.UserNum][]store.RoomNum
 	// presence is what users show of being there.
 	presence map[store.UserNum]store.Presence
-	// knownMember says which membership events of a room need not be told.
-	knownMember func(store.RoomNum, store.EventNum) bool
 }
 
 // appliedRoom is what a group did to one room.
 type appliedRoom struct {
 	id        id.RoomID
-	stretches []*stretch
-	sizes     []int
+	stretches []toldStretch
 	redacted  []room.Redacted
-	// members are the membership events of those who spoke, by stretches.
-	members [][]*timeline.Event
+}
+
+// toldStretch is a stretch of which a payload told.
+type toldStretch struct {
+	stretch *stretch
+	size    int
+	members []*timeline.Event // of those who spoke
 }
 
 // apply takes over one group that this instance has committed. What other instances wrote in between is read first.
@@ -280,20 +282,15 @@ func (h *Hub) apply(ctx context.Context, b *store.Batch) error {
 			return err
 		}
 	}
-	a := h.ownApplied(b.Rows, b.Last)
+	a := &applied{rows: b.Rows, last: b.Last, rooms: map[store.RoomNum]*appliedRoom{}}
 	for _, p := range b.Payloads {
-		a.take(p)
+		h.take(a, p)
 	}
 	h.wrote(b.Last)
 	return h.settle(ctx, a)
 }
 
-// ownApplied is a group of which all that it did is told.
-func (h *Hub) ownApplied(rows []store.StreamRow, last store.Position) *applied {
-	return &applied{rows: rows, last: last, rooms: map[store.RoomNum]*appliedRoom{}, knownMember: h.knowsMember}
-}
-
-// knowsMember says whether a membership event is in memory, or in that of a room in which nobody in memory is.
+// knowsMember says whether a membership event need not be told: it is in memory, or nobody in memory is in the room.
 func (h *Hub) knowsMember(num store.RoomNum, member store.EventNum) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -302,7 +299,7 @@ func (h *Hub) knowsMember(num store.RoomNum, member store.EventNum) bool {
 }
 
 // take sorts a change's payload to its room.
-func (a *applied) take(payload any) {
+func (h *Hub) take(a *applied, payload any) {
 	switch p := payload.(type) {
 	case *room.Committed:
 		for c := p; c != nil; c = c.Next {
@@ -312,9 +309,7 @@ func (a *applied) take(payload any) {
 				a.rooms[c.Room] = r
 			}
 			s, size := newStretch(c)
-			r.stretches = append(r.stretches, s)
-			r.sizes = append(r.sizes, size)
-			r.members = append(r.members, membersOf(c, a.knownMember))
+			r.stretches = append(r.stretches, toldStretch{s, size, membersOf(c, h.knowsMember)})
 			r.redacted = append(r.redacted, c.Redacted...)
 		}
 	case []store.Receipt:
@@ -377,9 +372,9 @@ func (h *Hub) applyRoomRow(a *applied, row store.StreamRow) {
 			h.addStretch(r, row.Pos, s.stretch, s.size)
 		} else if at := a.rooms[r.num]; at != nil {
 			r.id = at.id
-			for i, s := range at.stretches {
-				h.addStretch(r, row.Pos, s, at.sizes[i])
-				for _, e := range at.members[i] {
+			for _, s := range at.stretches {
+				h.addStretch(r, row.Pos, s.stretch, s.size)
+				for _, e := range s.members {
 					h.members.learn(r.num, e)
 				}
 			}

@@ -35,14 +35,13 @@ func (c *Committed) AppendPacked(dst []byte, members bool) ([]byte, bool) {
 		p = packed.AppendText(p, e.Totals.Append(nil))
 		p = packed.AppendText(p, e.Thread.String())
 		p = packed.AppendText(packed.AppendText(packed.AppendText(p, e.Txn.UserID.String()), e.Txn.DeviceID), e.Txn.ID)
-		p = packed.AppendText(packed.AppendText(p, e.PDU.EventID().String()), e.PDU.Bytes())
+		p = appendPDU(p, e.PDU)
 		if !members || e.SenderMember == nil {
 			p = packed.AppendNumber(p, 0)
 			continue
 		}
 		m := e.SenderMember
-		p = packed.AppendNumber(packed.AppendNumber(p, m.Num), m.Slot)
-		p = packed.AppendText(packed.AppendText(p, m.PDU.EventID().String()), m.PDU.Bytes())
+		p = appendPDU(packed.AppendNumber(packed.AppendNumber(p, m.Num), m.Slot), m.PDU)
 	}
 	return p, true
 }
@@ -107,6 +106,10 @@ func (e *TimelineEvent) parse(r *packed.Reader, rules *roomversion.Rules, known 
 	e.SenderMember = m
 	m.PDU, err = parsePDU(r, rules)
 	return err
+}
+
+func appendPDU(p []byte, pdu *event.PDU) []byte {
+	return packed.AppendText(packed.AppendText(p, pdu.EventID().String()), pdu.Bytes())
 }
 
 func parsePDU(r *packed.Reader, rules *roomversion.Rules) (*event.PDU, error) {

@@ -224,14 +224,14 @@ func (t *turn) extend(pdu *event.PDU, nums store.Edges, txn Txn) error {
 		return err
 	}
 	slot := t.row.Slot + 1
-	member := t.senderMember(pdu)
 	err = t.place(arrival{
 		pdu: pdu, num: num, slot: slot, before: store.AfterSlot(slot - 1), edges: nums, txn: txn, current: true,
 	}, []tip{{num: num, pdu: pdu}})
-	if err == nil {
-		t.out.Events[len(t.out.Events)-1].SenderMember = member
+	if err != nil {
+		return err
 	}
-	return err
+	t.out.Events[len(t.out.Events)-1].SenderMember = t.senderMember(pdu)
+	return nil
 }
 
 // senderMember is the membership event of who sends a message now. It was needed
