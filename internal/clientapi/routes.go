@@ -129,9 +129,9 @@ func (a *API) Routes() []httpkit.Route {
 		// Typing, receipts, read markers, presence.
 		// Spec: client-server-api#typing-notifications, client-server-api#receipts, client-server-api#presence
 		unhurried("PUT", client+"/v3/rooms/{roomId}/typing/{userId}", a.setTyping),
-		leisurely("POST", client+"/v3/rooms/{roomId}/receipt/{receiptType}/{eventId}", a.sendReceipt),
-		leisurely("POST", client+"/v3/rooms/{roomId}/read_markers", a.setReadMarkers),
-		leisurely("PUT", client+"/v3/presence/{userId}/status", a.setPresence),
+		unhurried("POST", client+"/v3/rooms/{roomId}/receipt/{receiptType}/{eventId}", a.sendReceipt),
+		unhurried("POST", client+"/v3/rooms/{roomId}/read_markers", a.setReadMarkers),
+		unhurried("PUT", client+"/v3/presence/{userId}/status", a.setPresence),
 		route("GET", client+"/v3/presence/{userId}/status", a.presenceOf),
 
 		// Push rules. Spec: client-server-api#push-rules-api
@@ -197,14 +197,6 @@ func fixed[T any](method, pattern string, f func(*http.Request) (T, error)) http
 func unhurried[T any](method, pattern string, f func(*http.Request) (T, error)) httpkit.Route {
 	r := route(method, pattern, f)
 	r.Patient = true
-	return r
-}
-
-// leisurely is a line of the list for what others are told of late anyway when
-// there is much to do.
-func leisurely[T any](method, pattern string, f func(*http.Request) (T, error)) httpkit.Route {
-	r := unhurried(method, pattern, f)
-	r.Leisurely = true
 	return r
 }
 

@@ -61,9 +61,6 @@ func (h *Hub) KnowsPresence(viewer store.UserNum, after store.Position) bool {
 // HandPatience is how long the store is not looked into for what will be handed over.
 func (h *Hub) HandPatience() time.Duration { return h.handPatience() }
 
-// LagTicks is how many ticks a lag counts.
-const LagTicks = lagTicks
-
 // TickBehind is Tick when somebody who was woken has waited for the machine for so long.
 func (h *Hub) TickBehind(now time.Time, lag time.Duration) { h.tickBehind(now, lag) }
 

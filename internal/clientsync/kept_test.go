@@ -230,13 +230,7 @@ func TestTyping_that_can_wait(t *testing.T) {
 // Those who can wait are woken few at a time while those who were woken wait for the machine, and after a time anyway.
 func TestHeld_are_woken_as_the_machine_keeps_up(t *testing.T) {
 	t.Parallel()
-	var told, again atomic.Bool // that it does not, and that it does again
-	h := newHouse(t, storetest.SQLite(t), withAll, func(o *clientsync.Options) {
-		o.Paced = func(keepsUp bool) {
-			told.Store(told.Load() || !keepsUp)
-			again.Store(keepsUp)
-		}
-	})
+	h := newHouse(t, storetest.SQLite(t), withAll)
 	alice, bob := h.person("alice"), h.person("bob")
 	r := alice.create()
 	eventID := bob.join(r).say(r, "x")
@@ -252,9 +246,6 @@ func TestHeld_are_woken_as_the_machine_keeps_up(t *testing.T) {
 	before := h.hub.Wakeups()
 	began := time.UnixMilli(h.clock.Load())
 	h.hub.TickBehind(began.Add(time.Second), 50*time.Millisecond) // 2.5 times as long as would be prompt
-	if !told.Load() {
-		t.Error("nobody was told that the machine does not keep up")
-	}
 	if patience := h.hub.HandPatience(); patience < 50*time.Millisecond {
 		t.Errorf("what is handed over is read after %v though the machine does not keep up", patience)
 	}
@@ -266,12 +257,6 @@ func TestHeld_are_woken_as_the_machine_keeps_up(t *testing.T) {
 		if a := <-a; len(a.join(r).Ephemeral.Events) != 1 {
 			t.Fatalf("answer %d: %s", i, a.Raw)
 		}
-	}
-	for ticks := 0; !again.Load(); ticks++ { // the hub's own come between
-		if ticks == 1000*clientsync.LagTicks {
-			t.Fatal("nobody is told that the machine keeps up again")
-		}
-		h.hub.TickBehind(began.Add(12*time.Second), 0)
 	}
 }
 

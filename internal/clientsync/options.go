@@ -54,10 +54,6 @@ type Options struct {
 	// there are none. If there is nobody to send to it does nothing.
 	Hand func(append func([]byte) []byte)
 
-	// Paced is told some times a second whether those who were woken in the last half second went on at once; nil = nobody wants
-	// to know.
-	Paced func(keepsUp bool)
-
 	// Followers are told what other instances wrote, in this order, before anybody finds it applied; see Follower.
 	Followers []Follower
 }

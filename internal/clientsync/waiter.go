@@ -189,9 +189,6 @@ func (h *Hub) tickBehind(now time.Time, lag time.Duration) {
 	h.mu.Unlock()
 	behind := longest > promptly
 	h.behind.Store(behind)
-	if h.opt.Paced != nil {
-		h.opt.Paced(!behind)
-	}
 	messages, others := share(crowdPart, lag), share(share(heldPart, longest), longest)
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -105,9 +105,6 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer flight.now.Add(-1)
-	if m.lull != nil && x.route.Leisurely {
-		m.lull.wait(r.Context())
-	}
 	if m.forwarded(x, r) || m.behind(x, r) {
 		return
 	}

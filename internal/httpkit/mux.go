@@ -74,9 +74,6 @@ type Route struct {
 	// Patient says that nobody minds if the answer comes some ms later, as with
 	// LimitLongPoll; see Options.Barrier.
 	Patient bool
-	// Leisurely says that nobody minds if the request is begun some seconds later
-	// while there is more to do than the instance can; see Options.Lull.
-	Leisurely bool
 }
 
 // Options are what a Mux needs. The zero value works.
@@ -112,8 +109,6 @@ type Options struct {
 	//
 	// A patient caller can wait a little for others to ask too; see Route.Patient.
 	Barrier func(ctx context.Context, patient bool) error
-	// Lull is when requests of routes that are Leisurely begin; nil = at once.
-	Lull *Lull
 }
 
 // defaultInFlight is how many requests of a class are served at the same time;
@@ -137,7 +132,6 @@ type Mux struct {
 	times     Times
 	forward   Forwarder
 	barrier   func(ctx context.Context, patient bool) error
-	lull      *Lull
 	limiters  [limitClasses]*Limiter
 	inFlight  [limitClasses]struct{ now, max atomic.Int64 }
 	requestID requestIDs
@@ -167,7 +161,7 @@ type node struct {
 // NewMux makes a Mux of routes. An error names the route that is malformed or
 // stands twice.
 func NewMux(opts Options, routes ...[]Route) (*Mux, error) {
-	m := &Mux{log: opts.Log, trusted: opts.TrustedProxies, clock: opts.Clock, translate: opts.Translate, forward: opts.Forward, barrier: opts.Barrier, lull: opts.Lull}
+	m := &Mux{log: opts.Log, trusted: opts.TrustedProxies, clock: opts.Clock, translate: opts.Translate, forward: opts.Forward, barrier: opts.Barrier}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}

@@ -41,7 +41,6 @@ func (srv *server) readiness() []httpkit.Route {
 // waits is answered, what is under way is finished, and is cut off after drainTime.
 func (srv *server) stop(log *slog.Logger) error {
 	srv.draining.Store(true)
-	srv.lull.End()
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
 	for _, s := range srv.servers {

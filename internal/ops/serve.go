@@ -122,7 +122,6 @@ type server struct {
 	failed   <-chan error // gets the first failure of what runs
 
 	client, federation, control http.Handler
-	lull                        httpkit.Lull
 
 	hub        *clientsync.Hub
 	bus        *bus.Bus                      // nil on SQLite: nobody else is there
@@ -164,7 +163,6 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 		Filters:     syncFilters{s.data},
 		Unread:      newSyncUnread(s.store, s.data),
 		Hand:        s.cluster.Hand,
-		Paced:       srv.lull.Tick,
 		Followers:   append(s.followers(), followPresence{presence}),
 	})
 	srv.hearHeads()
@@ -218,7 +216,6 @@ func newServer(cfg *config.Config, log *slog.Logger, s *services) (*server, erro
 	}
 	opts.Registerer = srv.registry
 	opts.Forward = s.cluster
-	opts.Lull = &srv.lull
 	if s.store.IsPostgres() {
 		opts.Barrier = srv.hub.Barrier
 	}
