@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -54,14 +55,42 @@ type task struct {
 
 // callees are the connections of peers.
 type callees struct {
-	mu       sync.Mutex // guards what follows; locks of outboxes are taken after it
-	open     map[*callee]struct{}
+	runs sync.WaitGroup // one for each connection
+
+	mu       sync.Mutex            // guards what follows; locks of outboxes are taken after it
+	shaking  map[net.Conn]struct{} // before the end of the handshake
+	open     map[*callee]struct{}  // after it
 	draining bool
+}
+
+// serve has f serve a connection, unless all drain. f closes it.
+func (a *callees) serve(conn net.Conn, f func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.draining {
+		_ = conn.Close() // nothing was sent on it
+		return
+	}
+	if a.shaking == nil {
+		a.shaking = map[net.Conn]struct{}{}
+	}
+	a.shaking[conn] = struct{}{}
+	a.runs.Go(func() {
+		defer a.shook(conn)
+		f()
+	})
+}
+
+func (a *callees) shook(conn net.Conn) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.shaking, conn)
 }
 
 func (a *callees) add(e *callee) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	delete(a.shaking, e.conn.NetConn())
 	if a.open == nil {
 		a.open = map[*callee]struct{}{}
 	}
@@ -77,11 +106,24 @@ func (a *callees) remove(e *callee) {
 	delete(a.open, e)
 }
 
+// close ends all of them at once.
+func (a *callees) close() {
+	a.drain()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for e := range a.open {
+		e.close()
+	}
+}
+
 // drain has all of them finish what is under way and refuse what comes after.
 func (a *callees) drain() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.draining = true
+	for conn := range a.shaking {
+		_ = conn.Close() // nothing was asked on it
+	}
 	for e := range a.open {
 		e.drain()
 	}
@@ -176,7 +218,7 @@ func (e *callee) begin(ctx context.Context, f frame) error {
 	e.out.unlock()
 	r := (&http.Request{
 		Method: q.method, URL: target, RequestURI: q.uri, Host: q.host, Header: q.header,
-		Proto: "HTTP/2.0", ProtoMajor: 2, Body: http.NoBody, ContentLength: int64(len(q.body)),
+		Proto: protocolName, Body: http.NoBody, ContentLength: int64(len(q.body)),
 	}).WithContext(ctx)
 	if len(q.body) > 0 {
 		r.Body = io.NopCloser(bytes.NewReader(q.body))

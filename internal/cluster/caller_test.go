@@ -494,39 +494,3 @@ func TestCallee_drains_though_the_peer_is_frozen(t *testing.T) {
 		t.Error("the connection goes on")
 	}
 }
-
-// TestRelease_before: an instance that knows only HTTP/2 serves others and is
-// served by them.
-func TestRelease_before(t *testing.T) {
-	t.Parallel()
-	f := newFleet(t)
-	a, b := f.start("a"), f.start("b", func(o *Options) { o.before = true })
-	see(t, a, b)
-	for _, in := range []*instance{a, b} {
-		for _, home := range []*instance{a, b} {
-			if got := in.send(in.roomOf(home)); got != home.name {
-				t.Errorf("%s sends to %s instead of %s", in.name, got, home.name)
-			}
-		}
-	}
-	if p := a.view.Load().peers[b.Lease()]; !p.before.Load() || p.line.Load() != nil {
-		t.Error("a does not know that b is of the release before")
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-	defer cancel()
-	roomID := a.roomOf(b)
-	if err := b.Leave(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if got := a.send(roomID); got != "a" {
-		t.Errorf("when b has stopped a sends to %s", got)
-	}
-	again := f.start("b")
-	see(t, a, again)
-	if got := a.send(a.roomOf(again)); got != "b" {
-		t.Errorf("when b is of this release a sends to %s", got)
-	}
-	if p := a.view.Load().peers[again.Lease()]; p.before.Load() || p.line.Load() == nil {
-		t.Error("b is of this release, and is not asked in its protocol")
-	}
-}

@@ -55,8 +55,6 @@ type Options struct {
 	Times Times
 	// Dial connects to another instance; nil = by TCP.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
-
-	before bool // speak protocolBefore only, as the release before
 }
 
 // Report is what an instance tells of itself with each renewal.
@@ -88,7 +86,6 @@ type Cluster struct {
 	warned  bool // of another instance of the same name
 
 	listener net.Listener
-	server   *http.Server
 	callees  callees
 	runs     sync.WaitGroup     // what serves and what watches peers
 	ctx      context.Context    // of what watches peers
@@ -328,9 +325,9 @@ func (c *Cluster) Leave(ctx context.Context) error {
 	if c.leases == nil || c.halt == nil {
 		return nil
 	}
-	err := c.server.Shutdown(ctx)
+	err := c.stopServing(ctx)
 	if err != nil {
-		err = errors.Join(fmt.Errorf("drain %s: %w", c.listener.Addr(), err), c.server.Close())
+		err = fmt.Errorf("drain %s: %w", c.listener.Addr(), err)
 	}
 	c.beating.Lock()
 	defer c.beating.Unlock()

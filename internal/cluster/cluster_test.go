@@ -195,7 +195,7 @@ func TestStrangers_are_not_let_in(t *testing.T) {
 	}
 	all := func(string) bool { return true }
 	for name, config := range map[string]*tls.Config{
-		"no certificate":         {InsecureSkipVerify: true, NextProtos: []string{"h2"}},
+		"no certificate":         {InsecureSkipVerify: true, NextProtos: []string{protocolName}},
 		"an unknown certificate": stranger.config(all),
 		"an old version of TLS":  {InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12, Certificates: []tls.Certificate{stranger.certificate}},
 	} {
@@ -211,7 +211,6 @@ func TestStrangers_are_not_let_in(t *testing.T) {
 	// And this side refuses a server that is not the one of the row.
 	imposter := httptest.NewUnstartedServer(http.NotFoundHandler())
 	imposter.TLS = stranger.config(all)
-	imposter.EnableHTTP2 = true
 	imposter.StartTLS()
 	defer imposter.Close()
 	row := *a.own.Load()

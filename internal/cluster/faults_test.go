@@ -223,9 +223,10 @@ func TestRestarted_instance(t *testing.T) {
 	see(t, a, b)
 	roomID := a.roomOf(b)
 	b.halt()
-	if err := b.server.Close(); err != nil { // as a process that was killed
+	if err := b.listener.Close(); err != nil { // as a process that was killed
 		t.Fatal(err)
 	}
+	b.callees.close()
 	if got := a.send(roomID); got != "a" {
 		t.Errorf("the room of an instance that is gone is served by %s", got)
 	}

@@ -92,7 +92,7 @@ type answer struct {
 
 // send asks a peer, until the link to it ends.
 func (p *peer) send(l *link, r *http.Request, body []byte) (*answer, error) {
-	return p.ask(r.Context(), l, &question{
+	return p.ask(r.Context(), l.ctx.Done(), &question{
 		method: r.Method, uri: r.URL.RequestURI(), host: r.Host, header: r.Header, address: r.RemoteAddr, body: body,
 	})
 }
@@ -101,10 +101,9 @@ func (p *peer) send(l *link, r *http.Request, body []byte) (*answer, error) {
 // on one of them at most.
 const attempts = 3
 
-// ask asks a peer, until ctx or the link ends; a ping has none. What did not leave this
+// ask asks a peer, until ctx or gone ends; a ping has no gone. What did not leave this
 // instance is a dialError, what was not begun otherwise errRefused.
-func (p *peer) ask(ctx context.Context, l *link, q *question) (*answer, error) {
-	gone := l.gone()
+func (p *peer) ask(ctx context.Context, gone <-chan struct{}, q *question) (*answer, error) {
 	for range attempts {
 		if ended(gone) {
 			return nil, errRefused
@@ -112,9 +111,6 @@ func (p *peer) ask(ctx context.Context, l *link, q *question) (*answer, error) {
 		line, err := p.connect(ctx, gone)
 		if err != nil {
 			return nil, err
-		}
-		if line == nil {
-			return p.overHTTP2(ctx, l, q)
 		}
 		a, err := line.ask(ctx, gone, q)
 		if !errors.Is(err, errUnsent) {
@@ -124,50 +120,10 @@ func (p *peer) ask(ctx context.Context, l *link, q *question) (*answer, error) {
 	return nil, &dialError{errUnsent}
 }
 
-// overHTTP2 asks a peer of the release before.
-func (p *peer) overHTTP2(ctx context.Context, l *link, q *question) (*answer, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	if l != nil {
-		defer context.AfterFunc(l.ctx, func() { cancel(errSilent) })()
-	}
-	req, err := http.NewRequestWithContext(ctx, q.method, "https://"+p.Address+q.uri, bytes.NewReader(q.body))
-	if err != nil {
-		return nil, errors.Join(errRefused, err)
-	}
-	req.Host, req.Header, req.GetBody = q.host, outgoing(q), nil
-	res, err := p.transport.RoundTrip(req)
-	if err != nil {
-		return nil, err
-	}
-	defer res.Body.Close()
-	a := &answer{status: res.StatusCode, header: res.Header}
-	if a.body, err = io.ReadAll(io.LimitReader(res.Body, maxAnswer+1)); err != nil {
-		return nil, err
-	}
-	if len(a.body) > maxAnswer {
-		return nil, errAnswerTooLarge
-	}
-	return a, nil
-}
-
 // hopHeaders belong to one connection, or were read here.
 var hopHeaders = []string{
 	"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Expect",
 	"Content-Length", "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", addressHeader,
-}
-
-// outgoing are the headers of a request as it is forwarded.
-func outgoing(q *question) http.Header {
-	h := make(http.Header, len(q.header)+1)
-	for name, values := range q.header {
-		h[name] = values
-	}
-	for _, name := range hopHeaders {
-		delete(h, name)
-	}
-	h[addressHeader] = []string{q.address}
-	return h
 }
 
 // write passes the answer on. The headers that every answer has are there already.

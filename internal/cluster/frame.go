@@ -14,19 +14,11 @@ import (
 )
 
 // protocolName is what two instances agree on in the handshake of TLS (ALPN). What
-// follows is the protocol of frames below. An instance of the release before knows
-// only protocolBefore, HTTP/2, in which the same requests are sent.
+// follows is the protocol of frames below.
 //
 // Kinds of frames and their bounds are part of the protocol: another kind, or a smaller
 // bound, needs another name.
-//
-// protocolBefore can go one release after the first that has protocolName: with it go
-// peer.transport, peer.overHTTP2 and peer.before, outgoing, Options.before, and what
-// Cluster.serve says of HTTP/2.
-const (
-	protocolName   = "stoa/1"
-	protocolBefore = "h2"
-)
+const protocolName = "stoa/1"
 
 // kind says what a frame is.
 type kind uint8

@@ -54,7 +54,7 @@ func (c *Cluster) Hand(f func([]byte) []byte) {
 	var piece []byte
 	now := c.opt.Clock()
 	for _, p := range v.peers {
-		if p.link.Load() == nil || p.before.Load() || now.UnixMilli() < p.outgo.rests.Load() {
+		if p.link.Load() == nil || now.UnixMilli() < p.outgo.rests.Load() {
 			continue
 		}
 		if piece == nil {
@@ -113,7 +113,7 @@ func (p *peer) handPiece(ctx context.Context, piece []byte) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.cluster.opt.Times.Silence)
 	defer cancel()
-	a, err := p.ask(ctx, l, &question{method: http.MethodPost, host: p.Address, uri: handPath, body: piece})
+	a, err := p.ask(ctx, l.ctx.Done(), &question{method: http.MethodPost, host: p.Address, uri: handPath, body: piece})
 	if err != nil || a.status >= http.StatusBadRequest { // refused by another release, it may be
 		p.cluster.log.Debug("what was committed was not handed over", "instance", p.Name, "err", err)
 		m.handLost.Add(uint64(len(piece)))

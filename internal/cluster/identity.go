@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
@@ -42,6 +43,17 @@ func fingerprintOf(certificate []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// handshake ends when both sides have shown their certificates and agreed on the protocol.
+func handshake(ctx context.Context, conn *tls.Conn) error {
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return err
+	}
+	if p := conn.ConnectionState().NegotiatedProtocol; p != protocolName {
+		return fmt.Errorf("the other side speaks %q instead of %s", p, protocolName)
+	}
+	return nil
+}
+
 var errStranger = errors.New("the certificate is not that of a live instance")
 
 // config is the TLS configuration of both sides. allowed decides about the other
@@ -53,7 +65,7 @@ func (i *identity) config(allowed func(fingerprint string) bool) *tls.Config {
 		InsecureSkipVerify:     true, // VerifyConnection does it: there is no authority, but a list
 		SessionTicketsDisabled: true,
 		MinVersion:             tls.VersionTLS13,
-		NextProtos:             []string{protocolName, protocolBefore},
+		NextProtos:             []string{protocolName},
 		// What gathers is to go in one record.
 		DynamicRecordSizingDisabled: true,
 		VerifyConnection: func(s tls.ConnectionState) error {

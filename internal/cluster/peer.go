@@ -24,9 +24,6 @@ type peer struct {
 	config         *tls.Config
 	// line is the connection on which the peer is asked; nil: the next who asks dials.
 	line atomic.Pointer[caller]
-	// before says that the peer is of the release before, and is asked by transport.
-	before    atomic.Bool
-	transport *http.Transport
 	// link is there while the peer answers.
 	link atomic.Pointer[link]
 	poke chan struct{} // capacity 1: ask now
@@ -66,23 +63,20 @@ func (p *peer) track(c net.Conn) *tracked {
 // dialing is an attempt to connect, which all who would ask wait for.
 type dialing struct {
 	done chan struct{} // closed at the end, and guards what follows
-	line *caller       // nil without an error: the peer is of the release before
+	line *caller
 	err  error
 }
 
-// connect gives the connection on which the peer is asked, nil if it is of the release
-// before. It dials if there is none, and then waits until ctx or gone ends.
+// connect gives the connection on which the peer is asked. It dials if there is none,
+// and then waits until ctx or gone ends.
 func (p *peer) connect(ctx context.Context, gone <-chan struct{}) (*caller, error) {
 	if l := p.line.Load(); l != nil {
 		return l, nil
 	}
-	if p.before.Load() {
-		return nil, nil
-	}
 	p.mu.Lock()
 	d := p.dialing
 	if d == nil {
-		if l := p.line.Load(); l != nil || p.before.Load() || p.ended {
+		if l := p.line.Load(); l != nil || p.ended {
 			ended := p.ended
 			p.mu.Unlock()
 			if ended {
@@ -107,7 +101,7 @@ func (p *peer) connect(ctx context.Context, gone <-chan struct{}) (*caller, erro
 
 // open connects, and serves the connection until it ends.
 func (p *peer) open(d *dialing) {
-	conn, raw, err := p.dial(p.cluster.ctx, p.config)
+	conn, raw, err := p.dial(p.cluster.ctx)
 	p.mu.Lock()
 	p.dialing = nil
 	switch {
@@ -115,8 +109,6 @@ func (p *peer) open(d *dialing) {
 		d.err = err
 	case p.ended:
 		d.err = &dialError{errHungUp}
-	case conn.ConnectionState().NegotiatedProtocol != protocolName:
-		p.before.Store(true) // as long as it lives: the row is that of one process
 	default:
 		d.line = newCaller(p, conn, raw)
 		p.line.Store(d.line)
@@ -132,7 +124,7 @@ func (p *peer) open(d *dialing) {
 }
 
 // dial connects. Any error is a dialError.
-func (p *peer) dial(ctx context.Context, config *tls.Config) (*tls.Conn, *tracked, error) {
+func (p *peer) dial(ctx context.Context) (*tls.Conn, *tracked, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.cluster.opt.Times.Dial)
 	defer cancel()
 	plain, err := p.cluster.opt.Dial(ctx, p.Address)
@@ -140,8 +132,8 @@ func (p *peer) dial(ctx context.Context, config *tls.Config) (*tls.Conn, *tracke
 		return nil, nil, &dialError{err}
 	}
 	raw := p.track(plain)
-	conn := tls.Client(raw, config)
-	if err := conn.HandshakeContext(ctx); err != nil {
+	conn := tls.Client(raw, p.config)
+	if err := handshake(ctx, conn); err != nil {
 		_ = raw.Close() // nothing was sent on it
 		return nil, nil, &dialError{err}
 	}
@@ -160,21 +152,12 @@ func (p *peer) hangUp() {
 	for _, t := range open {
 		_ = t.Close() // whether it was open makes no difference
 	}
-	p.transport.CloseIdleConnections()
 }
 
 // link ends when the peer stops answering, and with it the requests on their way.
 type link struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-}
-
-// gone is closed when the link has ended; it is nil of none.
-func (l *link) gone() <-chan struct{} {
-	if l == nil {
-		return nil
-	}
-	return l.ctx.Done()
 }
 
 // errSilent says that a peer stopped answering while a request was on its way.
@@ -189,23 +172,7 @@ func (e *dialError) Unwrap() error { return e.err }
 func (c *Cluster) newPeer(i store.Instance) *peer {
 	p := &peer{
 		Instance: i, cluster: c, poke: make(chan struct{}, 1), conns: map[*tracked]struct{}{},
-		config: c.tlsConfig(func(fingerprint string) bool { return fingerprint == i.Fingerprint }),
-	}
-	config := p.config.Clone()
-	config.NextProtos = []string{protocolBefore}
-	protocols := new(http.Protocols)
-	protocols.SetHTTP2(true)
-	p.transport = &http.Transport{
-		Protocols:          protocols,
-		HTTP2:              &http.HTTP2Config{StrictMaxConcurrentRequests: true},
-		DisableCompression: true,
-		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			conn, _, err := p.dial(ctx, config)
-			if err != nil {
-				return nil, err // and no conn that is not nil
-			}
-			return conn, nil
-		},
+		config: c.identity.config(func(fingerprint string) bool { return fingerprint == i.Fingerprint }),
 	}
 	ctx, stop := context.WithCancel(c.ctx)
 	p.stop = stop

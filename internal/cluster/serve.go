@@ -1,13 +1,14 @@
 package cluster
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 
 	"stoa/internal/httpkit"
@@ -55,39 +56,77 @@ func (c *Cluster) listen() (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
-// serve serves handler to other instances.
+// serve serves handler to other instances until stopServing.
 func (c *Cluster) serve(handler http.Handler) {
 	handler = c.forPeers(handler)
-	protocols := new(http.Protocols)
-	protocols.SetHTTP2(true)
-	c.server = &http.Server{
-		Handler:   handler,
-		TLSConfig: c.tlsConfig(c.isKnown),
-		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){
-			protocolName: func(_ *http.Server, conn *tls.Conn, _ http.Handler) { c.answer(conn, handler) },
-		},
-		Protocols:         protocols,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: streams},
-		ReadHeaderTimeout: httpkit.DefaultTimes.Header,
-		IdleTimeout:       httpkit.DefaultTimes.Idle,
-		ErrorLog:          slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
-	}
-	c.server.RegisterOnShutdown(c.callees.drain)
 	c.runs.Go(func() {
-		err := c.server.Serve(tls.NewListener(c.listener, c.server.TLSConfig))
-		if !errors.Is(err, http.ErrServerClosed) {
-			c.failed <- fmt.Errorf("serve other instances on %s: %w", c.listener.Addr(), err)
+		for {
+			conn, err := c.accept()
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if err != nil {
+				c.failed <- fmt.Errorf("serve other instances on %s: %w", c.listener.Addr(), err)
+				return
+			}
+			c.callees.serve(conn, func() { c.serveConn(conn, handler) })
 		}
 	})
 }
 
-// tlsConfig is the TLS configuration of both sides.
-func (c *Cluster) tlsConfig(allowed func(fingerprint string) bool) *tls.Config {
-	config := c.identity.config(allowed)
-	if c.opt.before {
-		config.NextProtos = []string{protocolBefore}
+// acceptPause is the wait for open files when the process has too many of them.
+const acceptPause = 100 * time.Millisecond
+
+// accept takes the next connection.
+func (c *Cluster) accept() (net.Conn, error) {
+	for {
+		conn, err := c.listener.Accept()
+		if !errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE) && !errors.Is(err, syscall.ECONNABORTED) {
+			return conn, err
+		}
+		c.log.Warn("accept the connection of an instance", "err", err)
+		select {
+		case <-c.ctx.Done():
+			return nil, net.ErrClosed
+		case <-time.After(acceptPause):
+		}
 	}
-	return config
+}
+
+// serveConn serves one connection until it ends.
+func (c *Cluster) serveConn(raw net.Conn, handler http.Handler) {
+	defer raw.Close() // whether it was open makes no difference
+	conn := tls.Server(raw, c.identity.config(c.isKnown))
+	ctx, cancel := context.WithTimeout(c.ctx, httpkit.DefaultTimes.Header)
+	err := handshake(ctx, conn)
+	cancel()
+	if err != nil {
+		c.log.Debug("the connection of an instance was refused", "addr", raw.RemoteAddr().String(), "err", err)
+		return
+	}
+	c.answer(conn, handler)
+}
+
+// stopServing takes no more connections and waits until what is under way on those
+// that are open is answered. When ctx ends it closes them.
+func (c *Cluster) stopServing(ctx context.Context) error {
+	err := c.listener.Close()
+	if errors.Is(err, net.ErrClosed) {
+		err = nil // it may be called again
+	}
+	c.callees.drain()
+	ended := make(chan struct{})
+	go func() {
+		c.callees.runs.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return err
+	case <-ctx.Done():
+		c.callees.close()
+		return errors.Join(err, ctx.Err())
+	}
 }
 
 // forPeers answers pings, takes what is handed over, and marks all else as forwarded.
