@@ -170,16 +170,8 @@ func (c *committer) run() {
 		for c.waiting() > 0 {
 			c.linger()
 			c.begun = time.Now()
-			waited := c.store.engine.await() // what comes meanwhile shares the group
-			batch = c.take(batch[:0])
-			if len(batch) == 0 { // all have been withdrawn
-				if waited {
-					c.store.engine.abort()
-				}
-				break
-			}
-			if waited {
-				c.store.metrics.turns.Add(1)
+			if batch = c.take(batch[:0]); len(batch) == 0 {
+				break // all have been withdrawn
 			}
 			c.commit(batch)
 			clear(batch)

@@ -70,9 +70,6 @@ func (s *Store) WriteBare(ctx context.Context, changes []*Change, pos Position) 
 	})
 }
 
-// Turns counts the groups that waited for their turn.
-func (s *Store) Turns() uint64 { return s.metrics.turns.Load() }
-
 // Plans returns SQLite's plan of each statement, by its text.
 func (s *Store) Plans(ctx context.Context) (map[string][]string, error) {
 	plans := map[string][]string{}

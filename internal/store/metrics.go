@@ -12,7 +12,7 @@ var groupBounds = [...]float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 
 
 // storeMetrics are moved by one atomic add each.
 type storeMetrics struct {
-	changes, conflicts, retried, unknown, lostBatches, barriers, turns atomic.Uint64
+	changes, conflicts, retried, unknown, lostBatches, barriers atomic.Uint64
 
 	buckets     [len(groupBounds) + 1]atomic.Uint64
 	nanoseconds atomic.Int64
@@ -38,14 +38,13 @@ var (
 	descQueue     = prometheus.NewDesc("stoa_store_queue_changes", "Changes that wait for the committer.", nil, nil)
 	descSnapshots = prometheus.NewDesc("stoa_store_snapshots", "Snapshots that are open.", nil, nil)
 	descBarriers  = prometheus.NewDesc("stoa_store_barriers_total", "Queries of the head of the stream for requests of clients.", nil, nil)
-	descTurns     = prometheus.NewDesc("stoa_store_turns_total", "Groups that waited for their turn among those of other instances.", nil, nil)
 	descHead      = prometheus.NewDesc("stoa_store_head_position", "Newest position known.", nil, nil)
 )
 
 // Describe implements [prometheus.Collector].
 func (s *Store) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descGroups, descChanges, descConflicts, descRetried, descUnknown, descLost,
-		descBarriers, descTurns, descQueue, descSnapshots, descHead} {
+		descBarriers, descQueue, descSnapshots, descHead} {
 		ch <- d
 	}
 }
@@ -62,7 +61,7 @@ func (s *Store) Collect(ch chan<- prometheus.Metric) {
 	}
 	ch <- prometheus.MustNewConstHistogram(descGroups, n, time.Duration(m.nanoseconds.Load()).Seconds(), buckets)
 	for desc, counter := range map[*prometheus.Desc]*atomic.Uint64{descChanges: &m.changes, descConflicts: &m.conflicts,
-		descRetried: &m.retried, descUnknown: &m.unknown, descLost: &m.lostBatches, descBarriers: &m.barriers, descTurns: &m.turns} {
+		descRetried: &m.retried, descUnknown: &m.unknown, descLost: &m.lostBatches, descBarriers: &m.barriers} {
 		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(counter.Load()))
 	}
 	ch <- prometheus.MustNewConstMetric(descQueue, prometheus.GaugeValue, float64(s.committer.waiting()))

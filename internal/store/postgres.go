@@ -22,7 +22,7 @@ const (
 	lockSpace   = 0x570a
 	lockStream  = 1 // held from the giving of positions to the commit
 	lockMigrate = 2
-	lockTurn    = 3 // held from the cutting of a group to its positions, if its instance has patience
+	// 3 is taken: instances of earlier releases wait for one another with it.
 )
 
 // groupTimeout ends a group whose database does not answer.
@@ -43,7 +43,6 @@ type postgresEngine struct {
 	cancel context.CancelFunc
 	xid    string
 	own    ownXIDs
-	turns  turns
 
 	asking    apart // for barriers
 	following apart // for the one who follows the stream
@@ -265,7 +264,6 @@ func (e *postgresEngine) connect() error {
 func (e *postgresEngine) drop() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	e.turns.taken, e.turns.open = false, false
 	if err := e.c.pc.Close(ctx); err != nil {
 		e.opt.Log.Debug("close connection", "err", err)
 	}
@@ -281,10 +279,8 @@ var (
 // begin is the first round trip of a group: the owners' rows, locked in a fixed
 // order, users before rooms, each by number.
 func (e *postgresEngine) begin(users, rooms []*owner) error {
-	if !e.turns.open {
-		if err := e.ready(); err != nil {
-			return err
-		}
+	if err := e.ready(); err != nil {
+		return err
 	}
 	err := e.load(users, rooms)
 	if err != nil {
@@ -310,10 +306,7 @@ func (e *postgresEngine) load(users, rooms []*owner) error {
 		return err
 	}
 	p := c.pipe()
-	if !e.turns.open {
-		p.call(beginTx, nil)
-	}
-	e.turns.open = false
+	p.call(beginTx, nil)
 	p.call(selectXID, func(row *Row) error { e.xid = row.Text(); return nil })
 	if len(users) > 0 {
 		p.call(lockUsers, loadOwner(users), ownerNums(users))
@@ -353,7 +346,6 @@ func loadOwner(list []*owner) func(*Row) error {
 // abort ends the open transaction. A connection that does not take it is dropped.
 func (e *postgresEngine) abort() {
 	defer e.cancel()
-	e.turns.open = false
 	if e.c == nil || e.c.pc.IsClosed() {
 		e.c = nil
 		return
@@ -361,10 +353,8 @@ func (e *postgresEngine) abort() {
 	if e.c.pc.TxStatus() != 'I' {
 		if _, err := e.c.exec(rollback, e.c.scratch()); err != nil {
 			e.drop()
-			return
 		}
 	}
-	e.leaveTurn()
 }
 
 var (
@@ -385,7 +375,6 @@ func (e *postgresEngine) finish(g *group) error {
 	blame, failed, err := e.send(g)
 	if err == nil {
 		g.settle()
-		e.turns.made(g)
 		e.cancel()
 		return nil
 	}
@@ -425,7 +414,7 @@ func (e *postgresEngine) send(g *group) (blame []blamed, failed int, err error) 
 			}
 		}
 	}
-	if err := c.prepare(updateUserOwner, updateRoomOwner, updateRoom, lockPositions, selectHead, insertGroup, notifyHead, unlockAll, commitTx); err != nil {
+	if err := c.prepare(updateUserOwner, updateRoomOwner, updateRoom, lockPositions, selectHead, insertGroup, notifyHead, commitTx); err != nil {
 		return nil, 0, err
 	}
 	p := c.pipe()
@@ -439,10 +428,6 @@ func (e *postgresEngine) send(g *group) (blame []blamed, failed int, err error) 
 	_ = g.writeOwners(func(s *Stmt, list ...any) error { p.call(s, nil, list...); return nil })
 	if len(g.stream) > 0 {
 		e.sendStream(p, g)
-	}
-	if e.turns.taken {
-		p.call(unlockAll, nil) // the next group is made while this one becomes durable
-		e.turns.long = time.Since(e.turns.since) > turnMost
 	}
 	p.call(commitTx, nil)
 	failed, err = p.run()

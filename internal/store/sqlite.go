@@ -369,9 +369,6 @@ func (e *sqliteEngine) migrate(ctx context.Context, f func(migrator) error) erro
 }
 
 // begin takes the writing connection; finish and abort give it back.
-// await never waits: nobody else writes.
-func (e *sqliteEngine) await() bool { return false }
-
 func (e *sqliteEngine) begin(users, rooms []*owner) error {
 	e.mu.Lock()
 	l := e.writer

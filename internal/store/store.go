@@ -110,9 +110,6 @@ type engine interface {
 	// write runs f in a transaction of its own, which commits if f returns nil. If
 	// lazy, it may become durable only with the next group.
 	write(ctx context.Context, lazy bool, f func(conn) error) error
-	// await returns when it is this instance's turn to make a group, and says
-	// whether it waited: then begin or abort must follow.
-	await() bool
 	// begin starts a group: it opens a transaction and loads the owners, rows
 	// locked, in the order given (ascending by number).
 	begin(users, rooms []*owner) error

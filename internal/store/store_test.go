@@ -67,6 +67,32 @@ func TestCommit(t *testing.T) {
 	})
 }
 
+// line is a room to which one store writes one event after the other.
+type line struct {
+	t     *testing.T
+	store *store.Store
+	room  store.RoomNum
+	head  store.Head
+	slot  store.Slot
+}
+
+func (l *line) next() (c *store.Change) {
+	l.t.Helper()
+	l.slot++
+	c, l.head = slotChange(l.t, l.store, l.room, l.head, l.slot)
+	return c
+}
+
+func (l *line) commit() {
+	l.t.Helper()
+	if _, err := l.store.Commit(l.t.Context(), l.next()); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// TestTurns: instances that commit in turn wait for one another before they cut a
+// group; the turn is given back whatever becomes of the group, and nobody relies on
+
 // TestPatientChanges: what may wait waits for company after a group, and goes with the
 // next change that may not wait, or when the gap is over.
 func TestPatientChanges(t *testing.T) {
