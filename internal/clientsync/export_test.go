@@ -58,12 +58,6 @@ func (h *Hub) KnowsPresence(viewer store.UserNum, after store.Position) bool {
 	return known && len(ask) == 0
 }
 
-// HandPatience is how long the store is not looked into for what will be handed over.
-func (h *Hub) HandPatience() time.Duration { return h.handPatience() }
-
-// TickBehind is Tick when somebody who was woken has waited for the machine for so long.
-func (h *Hub) TickBehind(now time.Time, lag time.Duration) { h.tickBehind(now, lag) }
-
 // SetTypingAtOnce changes in how large a room who types is seen at once.
 func (h *Hub) SetTypingAtOnce(n int) {
 	h.mu.Lock()

@@ -21,10 +21,7 @@ import (
 
 const (
 	// handPatience is how long after an announcement the store is not looked into for groups that will be handed over.
-	handPatience = 10 * time.Millisecond
-	// handPatienceBehind is the same while this instance does not keep up: then all takes longer, and reading what is on its
-	// way anyway would make it worse.
-	handPatienceBehind = 100 * time.Millisecond
+	handPatience = 50 * time.Millisecond
 	// handingFor is how long an instance counts on being handed more since it was last.
 	handingFor = time.Second
 	// wantedFor is how long it wants more since somebody last waited for news.
@@ -270,14 +267,6 @@ func (d *handed) clear() {
 	d.bytes = 0
 }
 
-// handPatience is how long the store is not looked into for what will be handed over.
-func (h *Hub) handPatience() time.Duration {
-	if h.behind.Load() {
-		return handPatienceBehind
-	}
-	return handPatience
-}
-
 // expected says whether what others have announced is likely to be handed over soon.
 func (d *handed) expected() bool { return time.Now().UnixMilli() < d.until.Load() }
 
@@ -343,7 +332,7 @@ func (h *Hub) followUpTo(ctx context.Context, upTo store.Position) error {
 var errNotHanded = errors.New("not handed over")
 
 func (h *Hub) awaitHanded(ctx context.Context, upTo store.Position) error {
-	timer := time.NewTimer(h.handPatience())
+	timer := time.NewTimer(handPatience)
 	defer timer.Stop()
 	for {
 		hole, err := h.applyHanded(ctx)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	lru2 "github.com/hashicorp/golang-lru/v2"
@@ -30,11 +29,6 @@ type Hub struct {
 	filters *filterCache
 	rules   *lru2.Cache[store.RoomNum, *roomversion.Rules]
 
-	// lag is the longest that somebody who was woken has waited for the machine since the last tick, in ns. behind says that one
-	// of the last ticks had a long one.
-	lag    atomic.Int64
-	behind atomic.Bool
-
 	follow sync.Mutex // held by whoever moves the ring on; mu is taken under it
 	mu     sync.Mutex // guards all below; under it nothing is locked but what a Line locks to be woken
 
@@ -53,7 +47,6 @@ type Hub struct {
 	barriers []barrier
 	looks    uint64
 	closed   bool
-	lags     lags // those of the newest ticks
 	// crowd and those beside it are the constants of these names; tests have smaller ones.
 	crowd, crowdLead, typingAtOnce, typingWakes int
 
@@ -534,7 +527,7 @@ func (h *Hub) WakeTyping(num store.RoomNum, began bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if r := h.rooms[num]; r != nil && len(r.members) <= h.typingWakes {
-		h.wakeRoom(r, !began || len(r.members) > h.typingAtOnce || h.behind.Load())
+		h.wakeRoom(r, !began || len(r.members) > h.typingAtOnce)
 	}
 }
 

@@ -227,39 +227,6 @@ func TestTyping_that_can_wait(t *testing.T) {
 	}
 }
 
-// Those who can wait are woken few at a time while those who were woken wait for the machine, and after a time anyway.
-func TestHeld_are_woken_as_the_machine_keeps_up(t *testing.T) {
-	t.Parallel()
-	h := newHouse(t, storetest.SQLite(t), withAll)
-	alice, bob := h.person("alice"), h.person("bob")
-	r := alice.create()
-	eventID := bob.join(r).say(r, "x")
-	alice.sync("")
-	const waiting = 60
-	var got []<-chan answer
-	for range waiting {
-		got = append(got, alice.in(h).wait()) // another device
-	}
-	h.hub.AwaitWaiting(t, waiting)
-	bob.receipt(r, eventID, store.ReceiptRead, "")
-	alice.must(h.hub.Await(t.Context(), h.store.Head()))
-	before := h.hub.Wakeups()
-	began := time.UnixMilli(h.clock.Load())
-	h.hub.TickBehind(began.Add(time.Second), 50*time.Millisecond) // 2.5 times as long as would be prompt
-	if patience := h.hub.HandPatience(); patience < 50*time.Millisecond {
-		t.Errorf("what is handed over is read after %v though the machine does not keep up", patience)
-	}
-	if n := h.hub.Wakeups() - before; n == 0 || n > 100/2.5/2.5 {
-		t.Errorf("%d of %d are woken while the machine does not keep up", n, waiting)
-	}
-	h.hub.TickBehind(began.Add(11*time.Second), time.Hour)
-	for i, a := range got {
-		if a := <-a; len(a.join(r).Ephemeral.Events) != 1 {
-			t.Fatalf("answer %d: %s", i, a.Raw)
-		}
-	}
-}
-
 func (h *house) roomNum(roomID id.RoomID) (num store.RoomNum, err error) {
 	err = h.store.Read(h.t.Context(), func(r *store.Read) error {
 		num, err = r.RoomNum(roomID.String())

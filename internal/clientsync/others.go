@@ -194,7 +194,7 @@ func (h *Hub) untilLook(l *looking, now time.Time) time.Duration {
 		l.behind = now
 	}
 	if behind && !hurried && !l.hole && h.handed.expected() {
-		wait = max(wait, h.handPatience()-now.Sub(l.behind))
+		wait = max(wait, handPatience-now.Sub(l.behind))
 	}
 	return wait
 }

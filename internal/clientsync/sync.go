@@ -199,7 +199,6 @@ func (h *Hub) wait(ctx context.Context, w *waiter) (why, error) {
 	select {
 	case <-w.wake:
 		reason := w.why
-		h.goesOn(w)
 		waiters.Put(w)
 		return reason, nil
 	case <-ctx.Done():
@@ -221,9 +220,6 @@ func (h *Hub) hangUp(w *waiter, here bool) why {
 	reason := w.why
 	h.detach(w)
 	h.mu.Unlock()
-	if reason != stillWaiting {
-		h.goesOn(w)
-	}
 	switch {
 	case !here:
 		reason = hungUp

@@ -33,13 +33,7 @@ func tickOf(t time.Time) int64 { return t.UnixNano() / int64(wheelTick) }
 func (w *wheel) add(x *waiter, deadline time.Time) {
 	tick := tickOf(deadline.Add(wheelTick - 1))
 	tick = max(tick, w.tick+1)
-	w.addAt(x, min(tick, w.tick+wheelSlots-1))
-}
-
-// again puts a waiter whose time has come into the next slot.
-func (w *wheel) again(x *waiter) { w.addAt(x, w.tick+1) }
-
-func (w *wheel) addAt(x *waiter, tick int64) {
+	tick = min(tick, w.tick+wheelSlots-1)
 	x.tick = tick
 	slot := &w.slots[tick%wheelSlots]
 	x.next, x.prev = *slot, nil
