@@ -8,26 +8,15 @@ import (
 	"slices"
 	"strings"
 
+	"stoa/internal/server"
+
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// The names by which a socket unit (FileDescriptorName=) says what its socket is
-// for; they are those of the settings without _listen.
-const (
-	socketClient     = "client"
-	socketFederation = "federation"
-	socketAdmin      = "admin"
-)
-
-// inherited are listeners that whoever started this process has opened, by what
-// they are for. They stay open there when this process ends, so that a restart
-// refuses no connection.
-type inherited map[string]net.Listener
-
 // inherit takes the sockets that this process was given (LISTEN_FDS). One alone may
 // have any name: it is for clients.
-func inherit() (inherited, error) {
+func inherit() (server.Sockets, error) {
 	named, err := activation.ListenersWithNames()
 	if err != nil {
 		return nil, fmt.Errorf("take the sockets that the service manager opened: %w", err)
@@ -35,15 +24,15 @@ func inherit() (inherited, error) {
 	return assign(named)
 }
 
-func assign(named map[string][]net.Listener) (inherited, error) {
-	known := []string{socketClient, socketFederation, socketAdmin}
-	sockets, all := inherited{}, 0
+func assign(named map[string][]net.Listener) (server.Sockets, error) {
+	known := []string{server.SocketClient, server.SocketFederation, server.SocketAdmin}
+	sockets, all := server.Sockets{}, 0
 	for _, list := range named {
 		all += len(list)
 	}
 	for name, list := range named {
 		if all == 1 && !slices.Contains(known, name) {
-			name = socketClient
+			name = server.SocketClient
 		}
 		if !slices.Contains(known, name) || len(list) != 1 {
 			return nil, errors.Join(fmt.Errorf("%d sockets named %q were opened for this server: it takes one of each of the names %s (FileDescriptorName= of the socket unit)",

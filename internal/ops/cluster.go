@@ -4,24 +4,18 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"stoa/internal/cluster"
-	"stoa/internal/httpkit"
+	"stoa/internal/server"
 )
 
-var clusterStatus = action[struct{}, cluster.Status]{"/cluster/status", func(ctx context.Context, s *services, _ struct{}) (cluster.Status, error) {
-	return cluster.ReadStatus(ctx, s.store)
+var clusterStatus = action[struct{}, cluster.Status]{"/cluster/status", func(ctx context.Context, s *server.Services, _ struct{}) (cluster.Status, error) {
+	return cluster.ReadStatus(ctx, s.Store)
 }}
-
-// clusterPage is GET /cluster on the admin listener.
-func clusterPage(s *services) http.Handler {
-	return httpkit.Adapt(func(r *http.Request) (cluster.Status, error) { return cluster.ReadStatus(r.Context(), s.store) })
-}
 
 func (t *terminal) clusterCommand() *cobra.Command {
 	c := group(&cobra.Command{

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -16,6 +15,7 @@ import (
 
 	"stoa/internal/config"
 	"stoa/internal/httpkit"
+	"stoa/internal/server"
 	"stoa/matrix/mxerr"
 )
 
@@ -23,11 +23,11 @@ import (
 // one, else here. In and Out travel as JSON.
 type action[In, Out any] struct {
 	path string
-	do   func(ctx context.Context, s *services, in In) (Out, error)
+	do   func(ctx context.Context, s *server.Services, in In) (Out, error)
 }
 
 // controlRoutes lists what the socket in the data directory serves.
-func controlRoutes(s *services) []httpkit.Route {
+func controlRoutes(s *server.Services) []httpkit.Route {
 	return []httpkit.Route{
 		userCreate.route(s),
 		userList.route(s),
@@ -42,7 +42,7 @@ func controlRoutes(s *services) []httpkit.Route {
 	}
 }
 
-func (a action[In, Out]) route(s *services) httpkit.Route {
+func (a action[In, Out]) route(s *server.Services) httpkit.Route {
 	return httpkit.Route{Method: http.MethodPost, Pattern: a.path, Handler: httpkit.Adapt(func(r *http.Request) (Out, error) {
 		var in In
 		if err := httpkit.ReadJSON(r, &in); err != nil {
@@ -62,12 +62,12 @@ func (a action[In, Out]) ask(ctx context.Context, cfg *config.Config, in In) (ou
 	if err := isThere(cfg); err != nil {
 		return out, err
 	}
-	s, err := openServices(ctx, cfg, slog.New(slog.DiscardHandler))
+	s, err := server.OpenServices(ctx, server.Options{Config: cfg, Version: Version()})
 	if err != nil {
 		return out, err
 	}
 	out, err = a.do(ctx, s, in)
-	return out, errors.Join(err, s.close())
+	return out, errors.Join(err, s.Close())
 }
 
 // isThere refuses to make a new database by a command that was typed in the
@@ -130,16 +130,4 @@ func (a action[In, Out]) askServer(ctx context.Context, cfg *config.Config, in I
 		return true, fmt.Errorf("read the running server's answer: %w", err)
 	}
 	return true, nil
-}
-
-// listenControl opens the socket for the user that the server runs as alone.
-func listenControl(cfg *config.Config) (net.Listener, error) {
-	l, err := httpkit.Listen("unix:" + cfg.ControlSocket())
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(cfg.ControlSocket(), 0o600); err != nil {
-		return nil, errors.Join(err, l.Close())
-	}
-	return l, nil
 }

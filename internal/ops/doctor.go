@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"stoa/internal/room"
+	"stoa/internal/server"
 	"stoa/internal/store"
 )
 
@@ -23,8 +24,8 @@ type (
 	}
 )
 
-var doctorStore = action[storeCheck, storeFindings]{"/doctor/store", func(ctx context.Context, s *services, in storeCheck) (storeFindings, error) {
-	found, err := s.store.Findings(ctx, store.CheckOptions{Room: in.Room, Totals: room.CheckTotals}, findingsShown)
+var doctorStore = action[storeCheck, storeFindings]{"/doctor/store", func(ctx context.Context, s *server.Services, in storeCheck) (storeFindings, error) {
+	found, err := s.Store.Findings(ctx, store.CheckOptions{Room: in.Room, Totals: room.CheckTotals}, findingsShown)
 	return storeFindings{found}, err
 }}
 

@@ -1,9 +1,9 @@
 // Package ops is what operators run: the commands of the program stoa.
 //
-// It owns the command line, the start and the stop of a server (serve.go has
-// the one place where its packages are put together), and the socket in the
-// data directory by which commands reach a running server. It never contains
-// what a command does to users or rooms: that is a function of a domain package.
+// It owns the command line, and what commands ask of a running server through the
+// socket in its data directory. It never contains what a command does to users or
+// rooms: that is a function of a domain package. Package server puts a server
+// together.
 //
 // The invariant that matters: a command does the same whether a server runs or
 // not, and never opens a SQLite file beside a server that has it open.

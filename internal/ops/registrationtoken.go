@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"stoa/internal/account"
+	"stoa/internal/server"
 )
 
 type (
@@ -37,24 +38,24 @@ type (
 )
 
 var (
-	tokenCreate = action[newToken, madeToken]{"/registration-token/create", func(ctx context.Context, s *services, in newToken) (madeToken, error) {
+	tokenCreate = action[newToken, madeToken]{"/registration-token/create", func(ctx context.Context, s *server.Services, in newToken) (madeToken, error) {
 		t := account.RegistrationToken{Name: in.Name, UsesAllowed: in.Uses}
 		if in.ValidNS > 0 {
 			t.Expires = time.Now().Add(in.ValidNS)
 		}
-		token, err := s.accounts.CreateRegistrationToken(ctx, t, "")
+		token, err := s.Accounts.CreateRegistrationToken(ctx, t, "")
 		return madeToken{token}, err
 	}}
-	tokenList = action[nothing, tokens]{"/registration-token/list", func(ctx context.Context, s *services, _ nothing) (tokens, error) {
-		all, err := s.accounts.RegistrationTokens(ctx)
+	tokenList = action[nothing, tokens]{"/registration-token/list", func(ctx context.Context, s *server.Services, _ nothing) (tokens, error) {
+		all, err := s.Accounts.RegistrationTokens(ctx)
 		out := tokens{Tokens: make([]shownToken, len(all))}
 		for i, t := range all {
 			out.Tokens[i] = shownToken{t.Name, t.UsesAllowed, t.Used, t.Expires}
 		}
 		return out, err
 	}}
-	tokenRevoke = action[tokenName, nothing]{"/registration-token/revoke", func(ctx context.Context, s *services, in tokenName) (nothing, error) {
-		return nothing{}, s.accounts.RevokeRegistrationToken(ctx, in.Name)
+	tokenRevoke = action[tokenName, nothing]{"/registration-token/revoke", func(ctx context.Context, s *server.Services, in tokenName) (nothing, error) {
+		return nothing{}, s.Accounts.RevokeRegistrationToken(ctx, in.Name)
 	}}
 )
 

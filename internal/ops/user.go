@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"stoa/internal/account"
+	"stoa/internal/server"
 	"stoa/internal/store"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
@@ -60,50 +61,50 @@ type (
 )
 
 var (
-	userCreate = action[newUser, whom]{"/user/create", func(ctx context.Context, s *services, in newUser) (whom, error) {
-		user, err := s.accounts.UserID(in.Name)
+	userCreate = action[newUser, whom]{"/user/create", func(ctx context.Context, s *server.Services, in newUser) (whom, error) {
+		user, err := s.Accounts.UserID(in.Name)
 		if err != nil {
 			return whom{}, err
 		}
-		user, err = s.accounts.Register(ctx, account.Registration{Username: user.Localpart(), Password: in.Password, Admin: in.Admin})
-		return s.whom(user), err
+		user, err = s.Accounts.Register(ctx, account.Registration{Username: user.Localpart(), Password: in.Password, Admin: in.Admin})
+		return whomIn(s, user), err
 	}}
-	userList = action[userPage, users]{"/user/list", func(ctx context.Context, s *services, in userPage) (users, error) {
-		page, err := s.accounts.List(ctx, store.UserNum(in.After), 1000)
+	userList = action[userPage, users]{"/user/list", func(ctx context.Context, s *server.Services, in userPage) (users, error) {
+		page, err := s.Accounts.List(ctx, store.UserNum(in.After), 1000)
 		out := users{Users: make([]shownUser, len(page))}
 		for i, a := range page {
 			out.Users[i] = shownUser{int64(a.Num), a.UserID.String(), a.Created, a.Admin, a.Deactivated, a.Locked}
 		}
 		return out, err
 	}}
-	userPassword = action[passwordChange, whom]{"/user/password", func(ctx context.Context, s *services, in passwordChange) (whom, error) {
-		a, err := s.named(ctx, in.Name)
+	userPassword = action[passwordChange, whom]{"/user/password", func(ctx context.Context, s *server.Services, in passwordChange) (whom, error) {
+		a, err := named(ctx, s, in.Name)
 		if err != nil {
 			return whom{}, err
 		}
-		return s.whom(a.UserID), s.accounts.SetPassword(ctx, a.Num, in.Password, in.Logout, "")
+		return whomIn(s, a.UserID), s.Accounts.SetPassword(ctx, a.Num, in.Password, in.Logout, "")
 	}}
-	userAdmin = action[adminChange, whom]{"/user/admin", func(ctx context.Context, s *services, in adminChange) (whom, error) {
-		a, err := s.named(ctx, in.Name)
+	userAdmin = action[adminChange, whom]{"/user/admin", func(ctx context.Context, s *server.Services, in adminChange) (whom, error) {
+		a, err := named(ctx, s, in.Name)
 		if err != nil {
 			return whom{}, err
 		}
-		return s.whom(a.UserID), s.accounts.SetAdmin(ctx, a.Num, in.Admin)
+		return whomIn(s, a.UserID), s.Accounts.SetAdmin(ctx, a.Num, in.Admin)
 	}}
-	userDeactivate = action[userEnd, whom]{"/user/deactivate", func(ctx context.Context, s *services, in userEnd) (whom, error) {
-		a, err := s.named(ctx, in.Name)
+	userDeactivate = action[userEnd, whom]{"/user/deactivate", func(ctx context.Context, s *server.Services, in userEnd) (whom, error) {
+		a, err := named(ctx, s, in.Name)
 		if err != nil {
 			return whom{}, err
 		}
-		return s.whom(a.UserID), s.accounts.Deactivate(ctx, a.UserID, in.Erase)
+		return whomIn(s, a.UserID), s.Accounts.Deactivate(ctx, a.UserID, in.Erase)
 	}}
 )
 
-func (s *services) whom(user id.UserID) whom { return whom{user.String(), s.publicURL} }
+func whomIn(s *server.Services, user id.UserID) whom { return whom{user.String(), s.Config.PublicURL} }
 
 // named finds an account by localpart or user ID.
-func (s *services) named(ctx context.Context, name string) (account.Account, error) {
-	a, err := s.accounts.Named(ctx, name)
+func named(ctx context.Context, s *server.Services, name string) (account.Account, error) {
+	a, err := s.Accounts.Named(ctx, name)
 	if errors.Is(err, store.ErrNotFound) {
 		return a, mxerr.NotFound("There is no user %s; 'stoa user list' shows all", name)
 	}

@@ -85,6 +85,10 @@ func TestLayerTable(t *testing.T) {
 		{"stoa/internal/e2ee", "stoa/internal/e2ee/backup", true},
 		{"stoa/internal/room", "stoa/internal/ops", false},
 		{"stoa/cmd/stoa", "stoa/internal/ops", true},
+		{"stoa/internal/ops", "stoa/internal/server", true},
+		{"stoa/internal/server", "stoa/internal/clientapi", true},
+		{"stoa/internal/server", "stoa/internal/ops", false},
+		{"stoa/internal/clientapi", "stoa/internal/server", false},
 		{"stoa/internal/ops", "stoa/internal/devtools/spec", false},
 		{"stoa/elsewhere", "stoa/matrix/id", false},
 	} {

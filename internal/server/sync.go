@@ -1,4 +1,4 @@
-package ops
+package server
 
 import (
 	"context"
@@ -11,6 +11,25 @@ import (
 	"stoa/internal/userdata"
 	"stoa/matrix/id"
 )
+
+// newHub makes what answers /sync.
+func (srv *Server) newHub(p parts) *clientsync.Hub {
+	s := srv.services
+	return clientsync.New(clientsync.Options{
+		Store: s.Store, Clock: srv.opt.Clock, Log: srv.opt.Log, Registerer: srv.registry,
+		Sections: []clientsync.Section{
+			clientsync.DeviceLists{}, clientsync.KeyCounts{}, clientsync.FallbackTypes{}, clientsync.PresenceEvents{Clock: srv.opt.Clock},
+		},
+		ToDevice:    syncToDevice{p.keys},
+		Typing:      p.typing,
+		Presence:    syncPresence{p.presence},
+		AccountData: syncAccountData{s.Data},
+		Filters:     syncFilters{s.Data},
+		Unread:      newSyncUnread(s.Store, s.Data),
+		Hand:        s.Cluster.Hand,
+		Followers:   append(s.followers(), followPresence{p.presence}),
+	})
+}
 
 // The packages behind /sync don't know it; these types give each the form that
 // package clientsync asks for.

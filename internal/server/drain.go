@@ -1,8 +1,8 @@
-package ops
+package server
 
 import (
 	"context"
-	"log/slog"
+	"errors"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -25,21 +25,23 @@ const (
 
 // readiness is for balancers: GET /ready says 200, or 503 once the server drains or
 // while it can't reach its database, which others may.
-func (srv *server) readiness() []httpkit.Route {
+func (srv *Server) readiness() []httpkit.Route {
 	return []httpkit.Route{{Method: http.MethodGet, Pattern: "/ready", NoBarrier: true,
 		Handler: httpkit.Adapt(func(r *http.Request) (httpkit.Answer, error) {
 			srv.asked.note(time.Now(), httpkit.ClientAddress(r))
-			if srv.draining.Load() || srv.services.cluster.Healthy() != nil {
+			if srv.draining.Load() || srv.services.Cluster.Healthy() != nil {
 				return httpkit.Answer{Status: http.StatusServiceUnavailable}, nil
 			}
 			return httpkit.Answer{Status: http.StatusOK}, nil
 		})}}
 }
 
-// stop drains. Balancers are told and get the time to notice, in which everything
+// Stop drains. Balancers are told and get the time to notice, in which everything
 // is served and this instance's rooms move to others; then the listeners close, what
-// waits is answered, what is under way is finished, and is cut off after drainTime.
-func (srv *server) stop(log *slog.Logger) error {
+// waits is answered, what is under way is finished, and is cut off after drainTime. The services are
+// closed at last. It may be called whatever Open said.
+func (srv *Server) Stop() error {
+	log := srv.opt.Log
 	srv.draining.Store(true)
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
@@ -47,7 +49,7 @@ func (srv *server) stop(log *slog.Logger) error {
 		s.WindDown()
 	}
 	var moves errorGroup
-	moves.run(func() error { return srv.services.cluster.Drain(ctx) })
+	moves.run(func() error { return srv.services.Cluster.Drain(ctx) })
 	if linger := srv.asked.linger(time.Now()); linger > 0 {
 		log.Info("serving until the balancers have noticed", "took_ms", linger.Milliseconds())
 		select {
@@ -66,13 +68,13 @@ func (srv *server) stop(log *slog.Logger) error {
 	if err := drains.wait(); err != nil {
 		log.Warn("requests were cut off", "err", err)
 	}
-	if err := srv.services.cluster.Leave(ctx); err != nil {
+	if err := srv.services.Cluster.Leave(ctx); err != nil {
 		log.Warn("leave the cluster", "err", err)
 	}
 	if srv.halt != nil {
 		srv.halt()
 	}
-	return srv.runs.wait()
+	return errors.Join(srv.runs.wait(), srv.services.Close())
 }
 
 // Bounds of what is kept of the questions for /ready.

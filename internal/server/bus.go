@@ -1,0 +1,96 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"stoa/internal/bus"
+	"stoa/internal/config"
+	"stoa/internal/ephemeral"
+	"stoa/internal/store"
+)
+
+// busName is a name for this process that no other has: instances may be called
+// alike by mistake, and commands open the store of a server too.
+func busName() string { return rand.Text() }
+
+// notifyChannel is where the store announces what it has committed, unless the
+// instances do so by Redis.
+func notifyChannel(cfg *config.Config) string {
+	if cfg.Redis != "" {
+		return ""
+	}
+	return bus.HeadChannel
+}
+
+// makeBus makes this instance one of several, if others can be there.
+func (srv *Server) makeBus() error {
+	s := srv.services
+	if !s.Store.IsPostgres() {
+		return nil
+	}
+	var err error
+	opt := bus.Options{Log: srv.opt.Log, Registerer: srv.registry}
+	if url := srv.opt.Config.Redis; url != "" {
+		srv.bus, err = bus.NewRedis(url, srv.opt.Config.ServerName.String(), opt)
+	} else {
+		srv.bus, err = bus.NewPostgres(s.Store, s.busName, opt)
+	}
+	if err != nil {
+		return fmt.Errorf("connect the instances: %w", err)
+	}
+	return nil
+}
+
+// others is the bus to the other instances, nil if there can be none.
+func (srv *Server) others() ephemeral.Bus {
+	if srv.bus == nil {
+		return nil
+	}
+	return srv.bus
+}
+
+// hearHeads lets the hub look at what the other instances say they have written.
+func (srv *Server) hearHeads() {
+	if srv.bus == nil {
+		return
+	}
+	srv.bus.Subscribe(bus.TopicHead, func(payload []byte) {
+		if at, err := strconv.ParseInt(string(payload), 10, 64); err == nil {
+			srv.hub.Wake(store.Position(at))
+		}
+	})
+	srv.bus.OnConnect(srv.hub.Doubt)
+}
+
+// busRuns are what the bus needs to run.
+func (srv *Server) busRuns() (runs []func(context.Context) error) {
+	if srv.bus == nil {
+		return nil
+	}
+	if srv.opt.Config.Redis != "" {
+		runs = append(runs, srv.announce)
+	}
+	return append(runs, srv.bus.Run)
+}
+
+// announce tells the other instances what this one has committed.
+func (srv *Server) announce(ctx context.Context) error {
+	tail := srv.services.Store.Tail()
+	defer tail.Close()
+	for {
+		b, err := tail.Next(ctx)
+		if ctx.Err() != nil || errors.Is(err, store.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if len(b.Rows) > 0 {
+			srv.bus.Publish(bus.TopicHead, strconv.AppendInt(nil, int64(b.Last), 10))
+		}
+	}
+}

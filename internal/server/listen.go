@@ -1,0 +1,118 @@
+package server
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+
+	"stoa/internal/cluster"
+	"stoa/internal/config"
+	"stoa/internal/httpkit"
+	"stoa/internal/telemetry"
+)
+
+// The names of the listeners that may be opened before this process starts; they
+// are those of the settings without _listen.
+const (
+	SocketClient     = "client"
+	SocketFederation = "federation"
+	SocketAdmin      = "admin"
+)
+
+// Sockets are listeners that were opened before this process started, by what
+// they are for. They stay open there when this process ends, so that a restart
+// refuses no connection.
+type Sockets map[string]net.Listener
+
+// Listen opens all listeners, so that a server which says that it has started
+// can be reached everywhere. What was opened before it started takes the place of
+// an address.
+func (srv *Server) Listen(sockets Sockets) error {
+	cfg := srv.opt.Config
+	if err := srv.open(sockets[SocketClient], cfg.ClientListen, srv.client, nil); err != nil {
+		return fmt.Errorf("client_listen: %w", err)
+	}
+	if sockets[SocketFederation] != nil && cfg.TLSCert == "" {
+		return errors.New("a socket for federation was opened for this server, and it needs tls_cert and tls_key")
+	}
+	if cfg.FederationListen != "" || sockets[SocketFederation] != nil {
+		pair, err := tls.LoadX509KeyPair(cfg.TLSCert, cfg.TLSKey)
+		if err != nil {
+			return fmt.Errorf("load tls_cert and tls_key: %w", err)
+		}
+		t := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+		if err := srv.open(sockets[SocketFederation], cfg.FederationListen, srv.federation, t); err != nil {
+			return fmt.Errorf("federation_listen: %w", err)
+		}
+	}
+	if cfg.AdminListen != "" || sockets[SocketAdmin] != nil {
+		admin := http.NewServeMux()
+		admin.Handle("/", telemetry.AdminHandler(srv.registry, srv.health))
+		admin.Handle("GET /cluster", srv.clusterPage())
+		if err := srv.open(sockets[SocketAdmin], cfg.AdminListen, named(cfg.Instance, admin), nil); err != nil {
+			return fmt.Errorf("admin_listen: %w", err)
+		}
+	}
+	if srv.control == nil {
+		return nil
+	}
+	l, err := listenControl(cfg)
+	if err != nil {
+		// A path that is too long for a socket, or a second instance on the same
+		// folder: the server works, only commands don't reach it.
+		srv.opt.Log.Warn("commands can't reach this server", "err", err)
+		return nil
+	}
+	srv.servers = append(srv.servers, httpkit.NewServer(l, srv.control, nil, srv.opt.Log))
+	return nil
+}
+
+// named sends the name of the instance with all answers, as a Mux does.
+func named(instance string, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Stoa-Instance", instance)
+		h.ServeHTTP(w, r)
+	})
+}
+
+func (srv *Server) open(l net.Listener, address string, h http.Handler, t *tls.Config) error {
+	if l == nil {
+		var err error
+		if l, err = httpkit.Listen(address); err != nil {
+			return err
+		}
+	}
+	srv.servers = append(srv.servers, httpkit.NewServer(l, h, t, srv.opt.Log))
+	return nil
+}
+
+// ClientAddr is where clients connect, as a port given as 0 turned out.
+func (srv *Server) ClientAddr() string {
+	a := srv.servers[0].Addr()
+	if _, ok := a.(*net.UnixAddr); ok {
+		return "unix:" + a.String()
+	}
+	return a.String()
+}
+
+// clusterPage is GET /cluster on the admin listener.
+func (srv *Server) clusterPage() http.Handler {
+	return httpkit.Adapt(func(r *http.Request) (cluster.Status, error) {
+		return cluster.ReadStatus(r.Context(), srv.services.Store)
+	})
+}
+
+// listenControl opens the socket for the user that the server runs as alone.
+func listenControl(cfg *config.Config) (net.Listener, error) {
+	l, err := httpkit.Listen("unix:" + cfg.ControlSocket())
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(cfg.ControlSocket(), 0o600); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}

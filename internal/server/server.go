@@ -1,0 +1,276 @@
+// Package server puts the packages of a server together, and starts and stops it.
+//
+// It owns the order of construction, the adapters between packages that don't know each other, the listeners, and the
+// drain. Each package gets what it needs in its options, and nothing is set later. It never contains what a request or a
+// command does: that is a function of a domain package.
+//
+// The invariant that matters: nothing is served before the store is open, the schema checked and the cluster joined, and
+// nothing that was acknowledged is lost when it stops.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"stoa/internal/account"
+	"stoa/internal/auth"
+	"stoa/internal/bus"
+	"stoa/internal/clientapi"
+	"stoa/internal/clientsync"
+	"stoa/internal/cluster"
+	"stoa/internal/config"
+	"stoa/internal/directory"
+	"stoa/internal/e2ee"
+	"stoa/internal/ephemeral"
+	"stoa/internal/httpkit"
+	"stoa/internal/store"
+	"stoa/internal/telemetry"
+	"stoa/internal/webui"
+	"stoa/matrix/mxerr"
+)
+
+// Options are what a server is made of. Config is the only one that must be set.
+type Options struct {
+	Config *config.Config
+	// Log is where messages go; nil = nowhere.
+	Log *slog.Logger
+	// Version names the program to operators and to other instances.
+	Version string
+	// Control lists what the socket in the data directory serves to commands; nil = there is no such socket.
+	Control func(*Services) []httpkit.Route
+
+	// Store is opened as Config says if nil, and closed at the end; one that is given is left open.
+	Store *store.Store
+	// Clock is time.Now if nil.
+	Clock func() time.Time
+	// Hasher hashes passwords; nil = the usual one.
+	Hasher *account.Hasher
+}
+
+func (o *Options) setDefaults() {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+}
+
+// Server is what listens and what runs beside requests.
+type Server struct {
+	opt      Options
+	services *Services
+	registry *prometheus.Registry
+	health   *telemetry.Health
+	draining atomic.Bool
+	asked    asked
+	failed   <-chan error // gets the first failure of what runs
+
+	client, federation, control http.Handler // control is nil if Options.Control is
+
+	hub        *clientsync.Hub
+	bus        *bus.Bus                      // nil on SQLite: nobody else is there
+	background []func(context.Context) error // run beside requests, until the last has been answered
+	halt       context.CancelFunc            // ends them
+
+	servers []*httpkit.Server // in the order in which they are opened, the client's first
+	runs    errorGroup
+}
+
+// New opens the store and builds a server. It starts nothing that waits; Open and Start do.
+func New(ctx context.Context, opt Options) (*Server, error) {
+	opt.setDefaults()
+	s, err := OpenServices(ctx, opt)
+	if err != nil {
+		return nil, err
+	}
+	srv := &Server{opt: opt, services: s, registry: telemetry.NewRegistry(), health: &telemetry.Health{}}
+	if err := srv.build(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return srv, nil
+}
+
+// Services are what the server shares with commands.
+func (srv *Server) Services() *Services { return srv.services }
+
+// Handler serves clients, as the client's listener does.
+func (srv *Server) Handler() http.Handler { return srv.client }
+
+// Failed gets the first failure of what Start began.
+func (srv *Server) Failed() <-chan error { return srv.failed }
+
+// parts are the packages that only a server needs, put together.
+type parts struct {
+	callers  *auth.Auth
+	keys     *e2ee.Keys
+	typing   *ephemeral.Typing
+	presence *ephemeral.Presence
+}
+
+func (srv *Server) build() error {
+	s, opt := srv.services, srv.opt
+	if err := srv.makeBus(); err != nil {
+		return err
+	}
+	p := parts{
+		callers: auth.New(auth.Options{
+			Store: s.Store, Accounts: s.Accounts, Sessions: s.Sessions, Clock: opt.Clock, Log: opt.Log, RateLimits: bool(opt.Config.RateLimits),
+		}),
+		keys:     e2ee.New(e2ee.Options{Store: s.Store, ServerName: opt.Config.ServerName, Clock: opt.Clock, Log: opt.Log}),
+		typing:   ephemeral.NewTyping(s.Store, opt.Clock, func(num store.RoomNum, began bool) { srv.hub.WakeTyping(num, began) }, srv.others()),
+		presence: ephemeral.NewPresence(s.Store, opt.Clock, opt.Log, srv.others()),
+	}
+	srv.hub = srv.newHub(p)
+	srv.hearHeads()
+	s.Cluster.OnHanded(srv.hub.TakeHanded)
+	srv.background = srv.backgroundOf(p)
+	for _, c := range []prometheus.Collector{s.Store, s.Accounts, s.Rooms, p.callers, s.Cluster} {
+		if err := srv.registry.Register(c); err != nil {
+			return fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	srv.watchHealth()
+	return srv.buildHandlers(p)
+}
+
+// backgroundOf are what runs beside requests.
+func (srv *Server) backgroundOf(p parts) []func(context.Context) error {
+	s := srv.services
+	chores := housekeeping{every: housekeepingEvery, log: srv.opt.Log, chores: []chore{
+		{"stream and transaction IDs", func(ctx context.Context) error { return s.Store.Maintain(ctx, store.Retention{}) }},
+		{"claimed one-time keys", p.keys.Expire},
+	}}
+	runs := []func(context.Context) error{s.Cluster.Run, srv.hub.Run, p.typing.Run, p.presence.Run, s.Rooms.Run, chores.run, telemetry.ReturnMemory}
+	return append(runs, srv.busRuns()...)
+}
+
+// buildHandlers makes what is served on each kind of listener.
+func (srv *Server) buildHandlers(p parts) (err error) {
+	opt := httpkit.Options{
+		Log: srv.opt.Log, Instance: srv.opt.Config.Instance, TrustedProxies: srv.opt.Config.TrustedProxies, Translate: translate,
+	}
+	if srv.opt.Control != nil {
+		if srv.control, err = httpkit.NewMux(opt, srv.opt.Control(srv.services)); err != nil {
+			return fmt.Errorf("build control routes: %w", err)
+		}
+	}
+	// What the other servers will ask is not served yet: all of it is answered
+	// with 404 M_UNRECOGNIZED.
+	if srv.federation, err = httpkit.NewMux(opt); err != nil {
+		return fmt.Errorf("build federation routes: %w", err)
+	}
+	if srv.client, err = srv.clientMux(opt, p); err != nil {
+		return fmt.Errorf("build client routes: %w", err)
+	}
+	return nil
+}
+
+// clientMux serves the client-server API, the pages, and balancers' questions.
+func (srv *Server) clientMux(opt httpkit.Options, p parts) (http.Handler, error) {
+	cfg := srv.opt.Config
+	pages, err := webui.Routes(webui.Options{
+		ServerName: cfg.ServerName, PublicURL: cfg.PublicURL,
+		MayRegister: cfg.Registration != config.RegistrationClosed, Terms: terms(cfg.Terms), Auth: p.callers,
+	})
+	if err != nil {
+		return nil, err
+	}
+	opt.Registerer = srv.registry
+	opt.Forward = srv.services.Cluster
+	if srv.services.Store.IsPostgres() {
+		opt.Barrier = srv.hub.Barrier
+	}
+	if cfg.RateLimits {
+		opt.AddressLimits = httpkit.DefaultAddressLimits(srv.opt.Clock)
+	}
+	api := srv.newAPI(p).Routes()
+	return httpkit.NewMux(opt, api, clientapi.LegacyRoutes(slices.Concat(api, pages)), pages, srv.readiness())
+}
+
+func (srv *Server) newAPI(p parts) *clientapi.API {
+	s, cfg, clock := srv.services, srv.opt.Config, srv.opt.Clock
+	return clientapi.New(clientapi.Options{
+		ServerName:   cfg.ServerName,
+		PublicURL:    cfg.PublicURL,
+		RoomVersion:  cfg.RoomVersion,
+		Registration: clientapi.Registration(cfg.Registration),
+		SharedSecret: cfg.RegistrationSharedSecret.Reveal(),
+		Terms:        terms(cfg.Terms),
+		Support:      support(cfg),
+		Auth:         p.callers,
+		Accounts:     s.Accounts,
+		Keys:         p.keys,
+		Data:         s.Data,
+		Rooms:        s.Rooms,
+		Directory:    directory.New(directory.Options{Store: s.Store, Rooms: s.Rooms, Clock: clock}),
+		Clock:        clock,
+		Typing:       p.typing,
+		Presence:     p.presence,
+		Receipts:     ephemeral.NewReceipts(s.Store, s.Rooms, readMarks{s.Data}, clock),
+		Hub:          srv.hub,
+	})
+}
+
+// watchHealth lists what must hold for this instance to get requests.
+func (srv *Server) watchHealth() {
+	srv.health.Add("store", func(ctx context.Context) error {
+		return srv.services.Store.Read(ctx, func(*store.Read) error { return nil })
+	})
+	srv.health.Add("cluster", func(context.Context) error { return srv.services.Cluster.Healthy() })
+	srv.health.Add("draining", func(context.Context) error {
+		if srv.draining.Load() {
+			return errors.New("the server is stopping")
+		}
+		return nil
+	})
+}
+
+// translate gives errors of the store the answer that makes a client try again.
+func translate(err error) *mxerr.Error {
+	busy := mxerr.LimitExceeded(time.Second).WithStatus(http.StatusServiceUnavailable)
+	switch {
+	case errors.Is(err, store.ErrBusy), errors.Is(err, store.ErrConflict):
+		return busy
+	case errors.Is(err, store.ErrUnreachable), errors.Is(err, store.ErrSnapshotTooOld):
+		return mxerr.TryAgain("The server can't reach its database; try again")
+	case errors.Is(err, store.ErrClosed), errors.Is(err, store.ErrOutcomeUnknown):
+		return mxerr.TryAgain("The server could not finish this request; try again")
+	}
+	return nil
+}
+
+// report is what the other instances are told of this one.
+func (srv *Server) report() cluster.Report {
+	return cluster.Report{Rooms: srv.services.Rooms.Resident(), Position: srv.hub.Head(), Bus: srv.bus == nil || srv.bus.Healthy()}
+}
+
+// Join makes this instance one of the cluster.
+func (srv *Server) Join(ctx context.Context) error {
+	if err := srv.services.Cluster.Join(ctx, srv.client, srv.report); err != nil {
+		return err
+	}
+	// The schema may have changed before the others knew of this instance.
+	return adviseStore(srv.opt, srv.services.Store.CheckSchema(ctx))
+}
+
+// Start runs what runs beside requests, and serves what Listen opened.
+func (srv *Server) Start() {
+	ctx, halt := context.WithCancel(context.Background()) // requests that are drained still need what runs
+	srv.halt = halt
+	for _, f := range srv.background {
+		srv.runs.run(func() error { return f(ctx) })
+	}
+	for _, s := range srv.servers {
+		srv.runs.run(s.Serve)
+	}
+	srv.failed = srv.runs.failed()
+}
