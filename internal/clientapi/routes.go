@@ -128,10 +128,10 @@ func (a *API) Routes() []httpkit.Route {
 
 		// Typing, receipts, read markers, presence.
 		// Spec: client-server-api#typing-notifications, client-server-api#receipts, client-server-api#presence
-		unhurried("PUT", client+"/v3/rooms/{roomId}/typing/{userId}", a.setTyping),
-		unhurried("POST", client+"/v3/rooms/{roomId}/receipt/{receiptType}/{eventId}", a.sendReceipt),
-		unhurried("POST", client+"/v3/rooms/{roomId}/read_markers", a.setReadMarkers),
-		unhurried("PUT", client+"/v3/presence/{userId}/status", a.setPresence),
+		route("PUT", client+"/v3/rooms/{roomId}/typing/{userId}", a.setTyping),
+		route("POST", client+"/v3/rooms/{roomId}/receipt/{receiptType}/{eventId}", a.sendReceipt),
+		route("POST", client+"/v3/rooms/{roomId}/read_markers", a.setReadMarkers),
+		route("PUT", client+"/v3/presence/{userId}/status", a.setPresence),
 		route("GET", client+"/v3/presence/{userId}/status", a.presenceOf),
 
 		// Push rules. Spec: client-server-api#push-rules-api
@@ -190,13 +190,6 @@ func limited[T any](limit httpkit.Limit, method, pattern string, f func(*http.Re
 func fixed[T any](method, pattern string, f func(*http.Request) (T, error)) httpkit.Route {
 	r := route(method, pattern, f)
 	r.NoBarrier = true
-	return r
-}
-
-// unhurried is a line of the list for what is said in passing.
-func unhurried[T any](method, pattern string, f func(*http.Request) (T, error)) httpkit.Route {
-	r := route(method, pattern, f)
-	r.Patient = true
 	return r
 }
 

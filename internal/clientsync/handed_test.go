@@ -421,7 +421,7 @@ func TestHanded_toEachOther(t *testing.T) {
 	ready.Done()
 	alice, bob := houses[0].person("alice"), houses[1].person("bob")
 	roomID := alice.create()
-	must(t, houses[1].hub.Barrier(t.Context(), false))
+	must(t, houses[1].hub.Barrier(t.Context()))
 	bob.join(roomID)
 	alice.after("")
 	bob.after("")
@@ -447,7 +447,7 @@ func TestTakeHanded_malformed(t *testing.T) {
 	writer, here, _, courier := threeHouses(t)
 	alice := writer.person("alice")
 	roomID := alice.create()
-	must(t, here.hub.Barrier(t.Context(), false))
+	must(t, here.hub.Barrier(t.Context()))
 	courier.forget(writer)
 	alice.say(roomID, "hello")
 	group := courier.take(t, 1)[0]

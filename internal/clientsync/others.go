@@ -237,13 +237,12 @@ func (h *Hub) CatchUp(ctx context.Context) error {
 const barrierPatience = 3 * time.Second
 
 // Barrier waits until all that is kept in memory is as new as whatever was acknowledged anywhere before the call, but for
-// the ring, whose readers wait with Await. After some seconds it fails. With one instance on SQLite it costs nothing. patient
-// says that the caller can wait a little for others who call it.
-func (h *Hub) Barrier(ctx context.Context, patient bool) error {
+// the ring, whose readers wait with Await. After some seconds it fails. With one instance on SQLite it costs nothing.
+func (h *Hub) Barrier(ctx context.Context) error {
 	if !h.store.IsPostgres() {
 		return nil
 	}
-	at, err := h.store.Barrier(ctx, glance{h}, patient)
+	at, err := h.store.Barrier(ctx, glance{h})
 	if err != nil || store.Position(h.known.Load()) >= at {
 		return err
 	}

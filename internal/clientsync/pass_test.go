@@ -23,7 +23,7 @@ func (p *person) in(h *house) *person {
 // after is sync, as a request does it: behind the barrier.
 func (p *person) after(filter string) answer {
 	p.h.t.Helper()
-	p.must(p.h.hub.Barrier(p.h.t.Context(), false))
+	p.must(p.h.hub.Barrier(p.h.t.Context()))
 	return p.sync(filter)
 }
 
@@ -84,7 +84,7 @@ func TestBarrier_passes(t *testing.T) {
 	must(t, here.hub.CatchUp(t.Context()))
 	for range 50 { // a look may come in between, and is waited for by nobody
 		alice.say(roomID, "one")
-		must(t, here.hub.Barrier(t.Context(), false))
+		must(t, here.hub.Barrier(t.Context()))
 		if here.hub.Head() == there.store.Head() {
 			return
 		}

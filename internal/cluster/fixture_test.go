@@ -78,7 +78,7 @@ func (f *fleet) start(name string, change ...func(*Options)) *instance {
 	}
 	in.mux, err = httpkit.NewMux(httpkit.Options{
 		Instance: name, Forward: in.Cluster, Log: opt.Log,
-		Barrier: func(context.Context, bool) error {
+		Barrier: func(context.Context) error {
 			if f.barrier == nil {
 				return nil
 			}

@@ -17,7 +17,7 @@ func (m *Mux) behind(x *exchange, r *http.Request) bool {
 	if m.barrier == nil || x.route.NoBarrier {
 		return false
 	}
-	err := m.barrier(r.Context(), x.route.Patient || x.route.Limit == LimitLongPoll)
+	err := m.barrier(r.Context())
 	switch {
 	case err == nil:
 		return false

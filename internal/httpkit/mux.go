@@ -71,9 +71,6 @@ type Route struct {
 	// NoBarrier says that the answer depends on nothing that another instance may
 	// have changed; see Options.Barrier.
 	NoBarrier bool
-	// Patient says that nobody minds if the answer comes some ms later, as with
-	// LimitLongPoll; see Options.Barrier.
-	Patient bool
 }
 
 // Options are what a Mux needs. The zero value works.
@@ -106,9 +103,7 @@ type Options struct {
 	// Barrier returns when this instance has whatever was acknowledged before the
 	// call, or after at most 10 s an error. It is called before the handler of each route without NoBarrier; nil =
 	// there is no other instance.
-	//
-	// A patient caller can wait a little for others to ask too; see Route.Patient.
-	Barrier func(ctx context.Context, patient bool) error
+	Barrier func(ctx context.Context) error
 }
 
 // defaultInFlight is how many requests of a class are served at the same time;
@@ -131,7 +126,7 @@ type Mux struct {
 	translate func(error) *mxerr.Error
 	times     Times
 	forward   Forwarder
-	barrier   func(ctx context.Context, patient bool) error
+	barrier   func(ctx context.Context) error
 	limiters  [limitClasses]*Limiter
 	inFlight  [limitClasses]struct{ now, max atomic.Int64 }
 	requestID requestIDs

@@ -8,29 +8,13 @@ import (
 )
 
 const (
-	// barrierGap is how far apart the queries of barriers begin when several
-	// callers want one.
-	barrierGap = time.Millisecond
-	// gapTaken is how many times as long as the last query took the gap is, if that
-	// is more, up to gapMost: on a busy machine there are fewer, which more share. As
-	// long as fewHurried at most of those who share one are not patient it would keep
-	// those waiting and spare next to nothing.
-	gapTaken   = 4
-	fewHurried = 2
-	gapMost    = 10 * time.Millisecond
-	// patientGap is the same as long as nobody waits who is not patient.
-	patientGap = 5 * time.Millisecond
-	// crowdedGap is that if patientCrowd callers have shared the last query.
-	crowdedGap   = 15 * time.Millisecond
-	patientCrowd = 10
-	// barrierLoad is how long after two callers have shared a query the gap is
-	// kept. Callers that come one after another need not wait for it.
-	barrierLoad = 100 * time.Millisecond
-	// barrierPatience ends a query that the database does not answer, and
-	// roundPatience the wait of those who share one, whatever it is that it or the
-	// one before it waits for.
-	barrierPatience = 3 * time.Second
-	roundPatience   = 5 * time.Second
+	// barrierGap is how far apart queries of barriers begin while callers share them: an instance that is asked by
+	// many makes 500 a second at most. A caller who comes when nobody else does never waits for it.
+	barrierGap = 2 * time.Millisecond
+	// barrierQuery ends a query that the database does not answer, barrierWait the wait of those who share one,
+	// whatever it is that it or the one before it waits for.
+	barrierQuery = 3 * time.Second
+	barrierWait  = 5 * time.Second
 )
 
 // glanceRows is how many rows of the stream the query of a barrier takes along.
@@ -49,48 +33,43 @@ type Glance interface {
 
 // Barrier returns a head of the stream that was read after the call: whatever was
 // acknowledged anywhere before it lies at or below. On SQLite that is Head, and
-// costs nothing. On PostgreSQL all who wait share one query, on a connection of
-// its own, and under load at most one begins in a millisecond. The query takes the
-// rows along that the glance does not know; nil = none does. For patient callers
-// alone it begins less often. After 5 s it fails.
-func (s *Store) Barrier(ctx context.Context, glance Glance, patient bool) (Position, error) {
+// costs nothing. On PostgreSQL there is one query at a time, on a connection of
+// its own, and who comes while it is under way shares the next; see barrierGap. The
+// query takes the rows along that the glance does not know; nil = none does. After
+// 5 s it fails.
+func (s *Store) Barrier(ctx context.Context, glance Glance) (Position, error) {
 	if !s.IsPostgres() {
 		return s.Head(), nil
 	}
-	return s.barriers.wait(ctx, glance, patient)
+	return s.barriers.wait(ctx, glance)
 }
 
 // barriers merges the calls of Barrier.
 type barriers struct {
 	store *Store
 
-	mu       sync.Mutex    // guards what follows; nothing is locked under it
-	next     *barrierRound // has not begun; nil if nobody waits
-	running  bool
-	closed   bool
-	began    time.Time     // of the last query
-	took     time.Duration // by the last query
-	shared   time.Time     // when callers shared one last
-	crowded  bool          // patientCrowd callers shared the last
-	hurried  int           // how many of those who did were not patient
-	hurry    chan struct{} // capacity 1: somebody has come who is not patient
-	done     sync.WaitGroup
-	patience time.Duration // roundPatience
+	mu      sync.Mutex    // guards what follows; nothing is locked under it
+	next    *barrierRound // has not begun; nil if nobody waits
+	running bool
+	closed  bool
+	began   time.Time // of the last query
+	shared  bool      // several waited for it, or somebody has come while it was under way
+	limit   time.Duration
+	done    sync.WaitGroup
 }
 
 // barrierRound is one query and those who wait for it.
 type barrierRound struct {
 	callers int
-	hurried int // how many of them are not patient
 	glance  Glance
-	done    chan struct{}
-	late    *time.Timer // ends it after roundPatience
+	late    *time.Timer // ends it after barrierWait
 	end     func(Position, error)
+	done    chan struct{} // is closed by end, and guards what follows
 	pos     Position
 	err     error
 }
 
-func newBarrierRound(glance Glance, patience time.Duration) *barrierRound {
+func newBarrierRound(glance Glance, limit time.Duration) *barrierRound {
 	r := &barrierRound{glance: glance, done: make(chan struct{})}
 	var once sync.Once
 	r.end = func(pos Position, err error) {
@@ -99,7 +78,7 @@ func newBarrierRound(glance Glance, patience time.Duration) *barrierRound {
 			close(r.done)
 		})
 	}
-	r.late = time.AfterFunc(patience, func() { r.end(0, fmt.Errorf("read the head of the stream: %w", context.DeadlineExceeded)) })
+	r.late = time.AfterFunc(limit, func() { r.end(0, fmt.Errorf("read the head of the stream: %w", context.DeadlineExceeded)) })
 	return r
 }
 
@@ -113,7 +92,7 @@ func (r *barrierRound) isLate() bool {
 	}
 }
 
-func (b *barriers) wait(ctx context.Context, glance Glance, patient bool) (Position, error) {
+func (b *barriers) wait(ctx context.Context, glance Glance) (Position, error) {
 	b.mu.Lock()
 	if b.closed {
 		b.mu.Unlock()
@@ -121,19 +100,10 @@ func (b *barriers) wait(ctx context.Context, glance Glance, patient bool) (Posit
 	}
 	r := b.next
 	if r == nil || r.isLate() {
-		r = newBarrierRound(glance, b.patience)
+		r = newBarrierRound(glance, b.limit)
 		b.next = r
 	}
 	r.callers++
-	if !patient {
-		r.hurried++
-	}
-	if !patient && r.hurried == 1 {
-		select {
-		case b.hurry <- struct{}{}:
-		default:
-		}
-	}
 	if !b.running {
 		b.running = true
 		b.done.Go(b.run)
@@ -149,60 +119,36 @@ func (b *barriers) wait(ctx context.Context, glance Glance, patient bool) (Posit
 
 // run makes queries as long as somebody waits for one.
 func (b *barriers) run() {
-	for b.await() {
-		b.mu.Lock()
-		r := b.next
-		b.next, b.began = nil, time.Now()
-		if r.callers > 1 {
-			b.shared = b.began
-		}
-		b.crowded, b.hurried = r.callers >= patientCrowd, r.hurried
-		b.mu.Unlock()
+	for r := b.take(); r != nil; r = b.take() {
 		r.end(b.ask(r.glance))
 		r.late.Stop()
-		b.took = time.Since(b.began) // nobody else changes the two
+		b.mu.Lock()
+		b.shared = b.shared || b.next != nil
+		b.mu.Unlock()
 	}
 }
 
-// await waits until the next query should begin: those who come meanwhile share it.
-// It is false if nobody waits for one.
-func (b *barriers) await() bool {
-	for {
-		b.mu.Lock()
-		if b.next == nil {
-			b.running = false
-			b.mu.Unlock()
-			return false
-		}
-		now, gap := time.Now(), time.Duration(0)
-		if b.next.callers > 1 || now.Sub(b.shared) < barrierLoad {
-			switch {
-			case b.next.hurried > 0 && max(b.next.hurried, b.hurried) <= fewHurried:
-				gap = barrierGap
-			case b.next.hurried > 0:
-				gap = max(barrierGap, min(gapTaken*b.took, gapMost))
-			case b.crowded:
-				gap = crowdedGap
-			default:
-				gap = patientGap
-			}
-		}
-		pause := b.began.Add(gap).Sub(now)
-		b.mu.Unlock()
-		if pause <= 0 {
-			return true
-		}
-		t := time.NewTimer(pause)
-		select {
-		case <-t.C:
-		case <-b.hurry:
-			t.Stop()
-		}
+// take waits until the next query may begin, and gives those who share it; nil if nobody
+// waits for one.
+func (b *barriers) take() *barrierRound {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.next == nil {
+		b.running = false
+		return nil
 	}
+	if rest := barrierGap - time.Since(b.began); b.shared && rest > 0 {
+		b.mu.Unlock()
+		time.Sleep(rest)
+		b.mu.Lock()
+	}
+	r := b.next // there still is one: nobody else takes it
+	b.next, b.began, b.shared = nil, time.Now(), r.callers > 1
+	return r
 }
 
 func (b *barriers) ask(glance Glance) (head Position, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), barrierPatience) // of all who wait, whoever goes
+	ctx, cancel := context.WithTimeout(context.Background(), barrierQuery) // of all who wait, whoever goes
 	defer cancel()
 	b.store.metrics.barriers.Add(1)
 	var rows []StreamRow

@@ -30,7 +30,7 @@ func TestBarrier(t *testing.T) {
 			if a.Committed() != pos {
 				t.Errorf("committed %d, want %d", a.Committed(), pos)
 			}
-			got, err := b.Barrier(t.Context(), nil, false)
+			got, err := b.Barrier(t.Context(), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -50,35 +50,26 @@ func TestBarrier(t *testing.T) {
 	})
 }
 
-// TestBarrierSharesQueries: callers who come together are answered by few queries, at most one in a millisecond, and one in
-// five if all are patient.
+// TestBarrierSharesQueries: callers who come together are answered by few queries, at most one in 2 ms.
 func TestBarrierSharesQueries(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct {
-		patient bool
-		gap     time.Duration
-	}{"in a hurry": {false, time.Millisecond}, "patient": {true, 5 * time.Millisecond}} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := storetest.Open(t, "postgres")
-			began := time.Now()
-			var all sync.WaitGroup
-			const callers, rounds = 50, 20
-			for range callers {
-				all.Go(func() {
-					for range rounds {
-						if _, err := s.Barrier(t.Context(), nil, c.patient); err != nil {
-							t.Error(err)
-						}
-					}
-				})
-			}
-			all.Wait()
-			limit := uint64(time.Since(began)/c.gap) + 3 // the first ones wait for nobody
-			if n := store.Barriers(s); n > limit {
-				t.Errorf("%d queries, want at most %d", n, limit)
+	s := storetest.Open(t, "postgres")
+	began := time.Now()
+	var all sync.WaitGroup
+	const callers, rounds, gap = 50, 20, 2 * time.Millisecond
+	for range callers {
+		all.Go(func() {
+			for range rounds {
+				if _, err := s.Barrier(t.Context(), nil); err != nil {
+					t.Error(err)
+				}
 			}
 		})
+	}
+	all.Wait()
+	limit := uint64(time.Since(began)/gap) + 3 // the first ones wait for nobody
+	if n := store.Barriers(s); n > limit {
+		t.Errorf("%d queries, want at most %d", n, limit)
 	}
 }
 
@@ -88,10 +79,10 @@ func TestBarrierOfACallerWhoGoes(t *testing.T) {
 	s := storetest.Open(t, "postgres")
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := s.Barrier(gone, nil, false); err != nil && err != context.Canceled {
+	if _, err := s.Barrier(gone, nil); err != nil && err != context.Canceled {
 		t.Error(err)
 	}
-	if _, err := s.Barrier(t.Context(), nil, false); err != nil {
+	if _, err := s.Barrier(t.Context(), nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -99,7 +90,7 @@ func TestBarrierOfACallerWhoGoes(t *testing.T) {
 func BenchmarkBarrier(b *testing.B) {
 	s := storetest.Open(b, "postgres")
 	for b.Loop() {
-		if _, err := s.Barrier(b.Context(), nil, false); err != nil {
+		if _, err := s.Barrier(b.Context(), nil); err != nil {
 			b.Fatal(err)
 		}
 	}

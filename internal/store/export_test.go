@@ -108,7 +108,7 @@ func (r *Read) PanicInRow() error {
 }
 
 // HurryBarriers sets how long callers wait who share a query. Nobody may wait yet.
-func HurryBarriers(s *Store, patience time.Duration) { s.barriers.patience = patience }
+func LimitBarriers(s *Store, limit time.Duration) { s.barriers.limit = limit }
 
 // Barriers counts the queries of barriers.
 func Barriers(s *Store) uint64 { return s.metrics.barriers.Load() }

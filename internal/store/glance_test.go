@@ -41,7 +41,7 @@ func (s *stuck) Take(context.Context, store.Position, store.Position, []store.St
 func TestBarrierOfAStuckGlance(t *testing.T) {
 	t.Parallel()
 	s := storetest.Open(t, "postgres")
-	store.HurryBarriers(s, 50*time.Millisecond)
+	store.LimitBarriers(s, 50*time.Millisecond)
 	room, head := newRoom(t, s, "!a:stoa.test")
 	g := &stuck{taking: make(chan struct{}, 1), free: make(chan struct{})}
 	for slot := range store.Slot(2) {
@@ -56,7 +56,7 @@ func TestBarrierOfAStuckGlance(t *testing.T) {
 	}
 	failed := make(chan error)
 	ask := func() {
-		_, err := s.Barrier(t.Context(), g, false)
+		_, err := s.Barrier(t.Context(), g)
 		failed <- err
 	}
 	go ask()
@@ -68,7 +68,7 @@ func TestBarrierOfAStuckGlance(t *testing.T) {
 		}
 	}
 	close(g.free)
-	if _, err := s.Barrier(t.Context(), nil, false); err != nil {
+	if _, err := s.Barrier(t.Context(), nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -93,15 +93,15 @@ func TestGlance(t *testing.T) {
 	first := write(there)
 
 	g := &glance{}
-	if at, err := here.Barrier(ctx, g, false); err != nil || at < first || g.calls != 0 {
+	if at, err := here.Barrier(ctx, g); err != nil || at < first || g.calls != 0 {
 		t.Fatalf("without a known position: %d after %d, %d calls, %v", at, first, g.calls, err)
 	}
 	g.known = first
-	if at, err := here.Barrier(ctx, g, false); err != nil || at != first || g.calls != 0 {
+	if at, err := here.Barrier(ctx, g); err != nil || at != first || g.calls != 0 {
 		t.Fatalf("without news: %d after %d, %d calls, %v", at, first, g.calls, err)
 	}
 	want := map[store.Position]bool{write(there): false, write(here): true, write(there): false}
-	at, err := here.Barrier(ctx, g, false)
+	at, err := here.Barrier(ctx, g)
 	if err != nil || at != g.known || len(g.rows) != len(want) {
 		t.Fatalf("the barrier at %d brings %+v, %v", at, g.rows, err)
 	}
@@ -113,7 +113,7 @@ func TestGlance(t *testing.T) {
 
 	// A position that is not in the stream brings nothing but the head.
 	g.known, g.calls = first-1, 0
-	if again, err := here.Barrier(ctx, g, false); err != nil || again != at || g.calls != 0 {
+	if again, err := here.Barrier(ctx, g); err != nil || again != at || g.calls != 0 {
 		t.Errorf("from a position that is not there: %d, %d calls, %v", again, g.calls, err)
 	}
 }

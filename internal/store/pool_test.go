@@ -32,7 +32,7 @@ func TestOpen_takes_the_size_of_the_pool_from_the_address(t *testing.T) {
 		t.Error(err)
 	}
 	// What the stream and commits need is beside the pool.
-	if _, err := s.Barrier(t.Context(), nil, false); err != nil {
+	if _, err := s.Barrier(t.Context(), nil); err != nil {
 		t.Error(err)
 	}
 }

@@ -181,7 +181,7 @@ func (s *Store) start(ctx context.Context) error {
 		lite.last = s.Head()
 	}
 	s.interned.init()
-	s.barriers.store, s.barriers.hurry, s.barriers.patience = s, make(chan struct{}, 1), roundPatience
+	s.barriers.store, s.barriers.limit = s, barrierWait
 	s.committer.start(s)
 	return nil
 }
