@@ -58,19 +58,20 @@ func (h *Hub) KnowsPresence(viewer store.UserNum, after store.Position) bool {
 	return known && len(ask) == 0
 }
 
-// SetTypingAtOnce changes in how large a room who types is seen at once.
-func (h *Hub) SetTypingAtOnce(n int) {
+// NextTick is the tick after the last.
+func (h *Hub) NextTick() {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.typingAtOnce = n
+	next := time.Unix(0, (h.wheel.tick+1)*int64(wheelTick))
+	h.mu.Unlock()
+	h.Tick(next)
 }
 
-// SetCrowd changes in how large a room members are woken at once, and by typing. Of larger ones half as many are woken at once.
-func (h *Hub) SetCrowd(n int) {
+// SetFanOut changes how many waiting requests of a room are woken at a time, and up to how many of them typing is told at once
+// and merged news wakes.
+func (h *Hub) SetFanOut(batch, promptRoom, mergeRoom int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.crowd, h.crowdLead = n, n/2
-	h.typingWakes = n
+	h.limits = fanOutLimits{batch, promptRoom, mergeRoom}
 }
 
 // FollowedHanded counts the groups of others that were applied as they were handed over.

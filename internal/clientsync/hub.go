@@ -47,8 +47,7 @@ type Hub struct {
 	barriers []barrier
 	looks    uint64
 	closed   bool
-	// crowd and those beside it are the constants of these names; tests have smaller ones.
-	crowd, crowdLead, typingAtOnce, typingWakes int
+	limits   fanOutLimits
 
 	others
 }
@@ -375,7 +374,7 @@ func (h *Hub) applyRoomRow(a *applied, row store.StreamRow) {
 		} else {
 			r.timeline.last = row.Pos // a slot with nothing to show
 		}
-		h.wakeRoom(r, false)
+		h.wakeRoom(r)
 	case store.KindReceipts:
 		list := a.receipts[r.num]
 		if read, ok := a.readReceipts[row.Pos]; ok {
@@ -385,7 +384,7 @@ func (h *Hub) applyRoomRow(a *applied, row store.StreamRow) {
 		}
 		h.ring.add(&r.receipts, record{pos: row.Pos, size: 200 + 250*len(list), receipts: list})
 		h.moveReceipts(r, row.Pos, list)
-		h.wakeReceipts(r, list)
+		h.mergeReceipts(r, list)
 	case store.KindRoomUpdate:
 		r.updated = row.Pos
 		h.tails.drop(r.num)
@@ -447,12 +446,15 @@ func (h *Hub) move(u *user, m membershipChange) {
 // applyUserRow takes over a row of a user. Called with the lock held.
 func (h *Hub) applyUserRow(a *applied, row store.StreamRow) {
 	u := h.users[row.User()]
-	lazily := row.Kind == store.KindDeviceList || row.Kind == store.KindPresence || row.Kind == store.KindProfile
+	shared := sharedIndex(row.Kind)
 	if u != nil && int(row.Kind) < ownKinds {
 		u.last[row.Kind] = row.Pos
-		h.wakeUser(u, lazily)
+		if shared >= 0 {
+			h.mergeUser(u)
+		} else {
+			h.wakeUser(u)
+		}
 	}
-	shared := sharedIndex(row.Kind)
 	if shared < 0 {
 		return
 	}
@@ -461,74 +463,24 @@ func (h *Hub) applyUserRow(a *applied, row store.StreamRow) {
 	}
 	if u != nil && !u.loading {
 		for i := range u.rooms {
-			h.wakeSharers(u.rooms[i].room, shared, row.Pos)
+			h.share(u.rooms[i].room, shared, row.Pos)
 		}
 		return
 	}
 	for _, num := range a.sharers[row.User()] {
 		if r := h.rooms[num]; r != nil {
-			h.wakeSharers(r, shared, row.Pos)
+			h.share(r, shared, row.Pos)
 		}
 	}
 }
 
-func (h *Hub) wakeSharers(r *hubRoom, shared int, pos store.Position) {
+// share notes that a member of a room has changed something that the others see. Called with the lock held.
+func (h *Hub) share(r *hubRoom, shared int, pos store.Position) {
 	if shared == sharedIndex(store.KindPresence) && !r.small() {
 		return
 	}
 	r.shared[shared] = pos
-	h.wakeRoom(r, true)
-}
-
-// wakeRoom wakes the members of a room.
-func (h *Hub) wakeRoom(r *hubRoom, lazily bool) {
-	if !lazily && len(r.members) > h.crowd {
-		h.wakeCrowd(r)
-		return
-	}
-	for _, u := range r.members {
-		if len(u.waiters) > 0 {
-			h.wakeUser(u, lazily)
-		}
-	}
-}
-
-// wakeReceipts wakes those who see receipts: of a private one, nobody but its owner.
-func (h *Hub) wakeReceipts(r *hubRoom, list []store.Receipt) {
-	if len(list) == 0 {
-		h.wakeRoom(r, true)
-		return
-	}
-	for _, x := range list {
-		if x.Kind == store.ReceiptRead {
-			h.wakeRoom(r, true)
-			return
-		}
-	}
-	for _, x := range list {
-		if u := h.users[x.User]; u != nil {
-			h.wakeUser(u, true)
-		}
-	}
-}
-
-const (
-	// typingAtOnce is up to how many members who sync a room has in which they see at once that somebody types. In larger
-	// rooms it may come a little later.
-	typingAtOnce = 100
-	// typingWakes is up to how many members who sync a room has in which typing wakes them at all. It would have everybody
-	// answered three times for one message; in larger rooms they hear of it with the next thing that happens.
-	typingWakes = 1000
-)
-
-// WakeTyping wakes the members of a room in which somebody began or stopped to type, unless they are very many. That
-// somebody stopped is mostly followed by what they typed, so it waits a little for that.
-func (h *Hub) WakeTyping(num store.RoomNum, began bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if r := h.rooms[num]; r != nil && len(r.members) <= h.typingWakes {
-		h.wakeRoom(r, !began || len(r.members) > h.typingAtOnce)
-	}
+	h.mergeRoom(r)
 }
 
 // room is what the hub knows of a room; made if there is nothing yet. Called with the lock held.

@@ -144,19 +144,17 @@ func TestSections_are_asked_for_their_own_kinds(t *testing.T) {
 	})
 }
 
-// Who types in a very large room wakes nobody, and is told with the next thing that happens.
-func TestTyping_wakes_no_crowd(t *testing.T) {
+// Who types or reads in a room in which very many wait wakes nobody else, and is told with the next answer.
+func TestMerged_news_wakes_no_crowd(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, storetest.SQLite(t), withAll)
 	alice, bob := h.person("alice"), h.person("bob")
 	small := alice.create()
 	bob.join(small)
+	bob.sync("")
 	const crowd = 21
-	h.hub.SetCrowd(crowd - 1)
+	h.hub.SetFanOut(100, 5, crowd-1)
 	h.fill(alice, 1, crowd)
-	for i := range crowd {
-		h.person(fmt.Sprint("member", i)).sync("")
-	}
 	first := alice.sync("")
 	var large id.RoomID
 	for name := range first.Rooms.Join {
@@ -164,8 +162,19 @@ func TestTyping_wakes_no_crowd(t *testing.T) {
 			large = r
 		}
 	}
+	said := alice.say(large, "x")
+	alice.sync("")
 	got := alice.wait()
-	h.hub.AwaitWaiting(t, 1)
+	var others []<-chan answer
+	for i := range crowd {
+		p := h.person(fmt.Sprint("member", i))
+		p.sync("")
+		others = append(others, p.wait())
+	}
+	other := h.person("member0").in(h) // another device
+	other.sync("")
+	device := other.wait()
+	h.hub.AwaitWaiting(t, crowd+2)
 	before := h.hub.Wakeups()
 	num, err := h.roomNum(large)
 	if err != nil {
@@ -173,13 +182,27 @@ func TestTyping_wakes_no_crowd(t *testing.T) {
 	}
 	h.typing.set(num, bob.UserID)
 	h.hub.WakeTyping(num, true)
+	h.hub.Tick(time.UnixMilli(h.clock.Load()).Add(2 * time.Second))
 	if n := h.hub.Wakeups() - before; n != 0 {
 		t.Errorf("typing in a room of %d woke %d", crowd, n)
 	}
+	other.receipt(large, said, store.ReceiptRead, "")
+	alice.must(h.hub.Await(t.Context(), h.store.Head()))
+	h.hub.Tick(time.UnixMilli(h.clock.Load()).Add(4 * time.Second))
+	if n := h.hub.Wakeups() - before; n > 2 {
+		t.Errorf("a receipt in a room of %d woke %d", crowd, n)
+	}
+	if a := <-device; len(a.join(large).Ephemeral.Events) != 2 {
+		t.Errorf("another device of who read is told %s", a.Raw)
+	}
 	bob.say(small, "x")
 	a := <-got
-	if len(a.join(large).Ephemeral.Events) != 1 {
-		t.Errorf("the next answer does not tell who types: %s", a.Raw)
+	if len(a.join(large).Ephemeral.Events) != 2 {
+		t.Errorf("the next answer does not tell who types and who has read: %s", a.Raw)
+	}
+	h.hub.Stop()
+	for _, a := range others {
+		<-a
 	}
 }
 
@@ -212,7 +235,7 @@ func TestTyping_that_can_wait(t *testing.T) {
 	if a := <-got; len(a.join(r).Timeline.Events) != 1 || len(a.join(r).Ephemeral.Events) != 1 {
 		t.Errorf("what was typed is told by %s", a.Raw)
 	}
-	h.hub.SetTypingAtOnce(0)
+	h.hub.SetFanOut(500, 0, 1000)
 	got = alice.wait()
 	h.hub.AwaitWaiting(t, 1)
 	before = h.hub.Wakeups()
@@ -235,13 +258,14 @@ func (h *house) roomNum(roomID id.RoomID) (num store.RoomNum, err error) {
 	return num, err
 }
 
-// The members of a very large room are woken one part after the other, all of them soon.
-func TestCrowds_are_woken_in_parts(t *testing.T) {
+// The members of a very large room are woken one batch after the other.
+func TestCrowds_are_woken_in_batches(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, storetest.SQLite(t), withAll)
 	alice := h.person("alice")
 	const people = 101
-	h.hub.SetCrowd(50)
+	const batch = 25
+	h.hub.SetFanOut(batch, 100, 1000)
 	h.fill(alice, 1, people)
 	var large id.RoomID
 	for name := range alice.sync("").Rooms.Join {
@@ -258,12 +282,19 @@ func TestCrowds_are_woken_in_parts(t *testing.T) {
 		got = append(got, p.wait())
 	}
 	h.hub.AwaitWaiting(t, people)
+	h.hub.Tick(time.UnixMilli(h.clock.Load()).Add(20 * time.Second)) // the hub's own ticks are earlier
 	alice.say(large, "x")
 	alice.must(h.hub.Await(t.Context(), h.store.Head()))
-	if n := h.hub.Wakeups(); n == 0 || n > 25 {
-		t.Errorf("%d were woken at once", n)
+	for woken, ticks := 0, 0; woken < people; ticks++ {
+		n := h.hub.Wakeups()
+		if n-woken > batch {
+			t.Errorf("%d were woken at once", n-woken)
+		}
+		if woken = n; ticks > 2*people/batch {
+			t.Fatalf("%d of %d are woken after %d ticks", n, people, ticks)
+		}
+		h.hub.NextTick()
 	}
-	h.hub.Tick(time.UnixMilli(h.clock.Load()).Add(3 * time.Second))
 	for i, a := range got {
 		if bodies := (<-a).join(large).Timeline.bodies(); len(bodies) != 1 {
 			t.Fatalf("member %d is told %v", i, bodies)

@@ -85,7 +85,7 @@ func New(opt Options) *Hub {
 		users:   map[store.UserNum]*user{},
 		wheel:   newWheel(opt.Clock()),
 		others:  others{nudge: make(chan struct{}, 1), handed: handed{after: map[store.Position]*handedGroup{}, came: make(chan struct{}, 1)}},
-		crowd:   crowd, crowdLead: crowdLead, typingAtOnce: typingAtOnce, typingWakes: typingWakes,
+		limits:  fanOutLimits{batch: fanOutBatch, promptRoom: promptRoom, mergeRoom: mergeRoom},
 	}
 	h.known.Store(int64(h.ring.head))
 	return h

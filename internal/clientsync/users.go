@@ -98,6 +98,8 @@ type hubRoom struct {
 	// members are the joined users who are in memory, joined is how many there are in all, 0 if that is not known.
 	members []*user
 	joined  int64
+	// fanOut is how the requests that wait here are woken.
+	fanOut fanOut
 	// newest is the last stretch of the timeline that was applied, nil for none since the start.
 	newest *stretch
 	// roster is who may stand for the room, nil if it is not known.

@@ -6,9 +6,6 @@ import (
 	"stoa/internal/store"
 )
 
-// holdTime is how long a waiter that only receipts, device lists, presence or typing have woken is held for more.
-const holdTime = 500 * time.Millisecond
-
 // why says what ended a wait.
 type why uint8
 
@@ -26,7 +23,7 @@ type waiter struct {
 	line       Line          // woken instead of wake, if not nil
 	user       *user
 	why        why
-	held       bool  // in the wheel for the end of its hold, not of its wait
+	held       bool  // in the wheel for news, not for the end of its wait
 	tick       int64 // its slot of the wheel, 0 = not in it
 	next, prev *waiter
 }
@@ -61,51 +58,12 @@ func (h *Hub) detach(w *waiter) {
 	h.metrics.waiting.Dec()
 }
 
-// wakeUser ends the waits of a user, or if lazily, lets them end soon. Called with the hub's lock held.
-func (h *Hub) wakeUser(u *user, lazily bool) {
-	for i := len(u.waiters) - 1; i >= 0; i-- {
-		w := u.waiters[i]
-		if !lazily {
-			h.end(w, news)
-			continue
-		}
-		if !w.held {
-			h.hold(w)
-		}
-	}
-}
-
-// hold moves the end of a wait forward to the end of the hold, if it is not nearer anyway.
-func (h *Hub) hold(w *waiter) {
-	h.holdUntil(w, h.clock().Add(holdTime))
-}
-
-func (h *Hub) holdUntil(w *waiter, at time.Time) {
+// hold has a wait end at a tick, if its end is not nearer anyway. Called with the hub's lock held.
+func (h *Hub) hold(w *waiter, tick int64) {
 	w.held = true
-	if tickOf(at) < w.tick {
+	if tick < w.tick {
 		h.wheel.remove(w)
-		h.wheel.add(w, at)
-	}
-}
-
-const (
-	// crowd is how many members of a room are woken at once. Of a larger one crowdLead are; of several instances each wakes as many.
-	crowd, crowdLead = 2000, 500
-)
-
-// wakeCrowd ends the waits of the members of a very large room, from some number on in parts. All at once would not be
-// answered sooner, but whatever happens elsewhere would be answered after them. Called with the hub's lock held.
-func (h *Hub) wakeCrowd(r *hubRoom) {
-	woken, now := 0, h.clock()
-	for _, u := range r.members {
-		for i := len(u.waiters) - 1; i >= 0; i-- {
-			if w := u.waiters[i]; woken < h.crowdLead {
-				h.end(w, news)
-			} else {
-				h.holdUntil(w, now.Add(wheelTick))
-			}
-			woken++
-		}
+		h.wheel.addAt(w, tick)
 	}
 }
 

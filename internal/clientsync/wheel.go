@@ -31,9 +31,12 @@ func tickOf(t time.Time) int64 { return t.UnixNano() / int64(wheelTick) }
 // add puts a waiter into the slot of its deadline, rounded up, and at least one tick ahead. A waiter is in the wheel at
 // most once.
 func (w *wheel) add(x *waiter, deadline time.Time) {
-	tick := tickOf(deadline.Add(wheelTick - 1))
-	tick = max(tick, w.tick+1)
-	tick = min(tick, w.tick+wheelSlots-1)
+	w.addAt(x, tickOf(deadline.Add(wheelTick-1)))
+}
+
+// addAt puts a waiter into the slot of a tick, as add does.
+func (w *wheel) addAt(x *waiter, tick int64) {
+	tick = min(max(tick, w.tick+1), w.tick+wheelSlots-1)
 	x.tick = tick
 	slot := &w.slots[tick%wheelSlots]
 	x.next, x.prev = *slot, nil
