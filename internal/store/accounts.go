@@ -34,52 +34,52 @@ func scanAccount(row *Row) (a Account) {
 }
 
 var (
-	selectAccount    = stmt(`SELECT ` + accountColumns + ` FROM users WHERE user_id = $1 AND account = 1`)
-	selectAccountNum = stmt(`SELECT ` + accountColumns + ` FROM users WHERE num = $1 AND account = 1`)
-	selectAccounts   = stmt(`SELECT ` + accountColumns + ` FROM users WHERE num > $1 AND account = 1 ORDER BY num LIMIT $2`)
-	selectAnyAccount = stmt(`SELECT num FROM users WHERE account = 1 LIMIT 1`)
-	selectErased     = stmt(`SELECT user_id FROM users WHERE erased = 1 AND {{intext user_id $1}}`)
+	selectAccount    = Prepare(`SELECT ` + accountColumns + ` FROM users WHERE user_id = $1 AND account = 1`)
+	selectAccountNum = Prepare(`SELECT ` + accountColumns + ` FROM users WHERE num = $1 AND account = 1`)
+	selectAccounts   = Prepare(`SELECT ` + accountColumns + ` FROM users WHERE num > $1 AND account = 1 ORDER BY num LIMIT $2`)
+	selectAnyAccount = Prepare(`SELECT num FROM users WHERE account = 1 LIMIT 1`)
+	selectErased     = Prepare(`SELECT user_id FROM users WHERE erased = 1 AND {{intext user_id $1}}`)
 
-	makeAccount = stmt(`UPDATE users SET account = 1, password_hash = $2, admin = $3, created_ts = $4
+	makeAccount = Prepare(`UPDATE users SET account = 1, password_hash = $2, admin = $3, created_ts = $4
 		WHERE num = $1 AND local = 1 AND account = 0`)
-	updatePassword  = stmt(`UPDATE users SET password_hash = $2 WHERE num = $1 AND account = 1 AND deactivated = 0`)
-	replaceHash     = stmt(`UPDATE users SET password_hash = $3 WHERE num = $1 AND password_hash = $2`)
-	updateAdmin     = stmt(`UPDATE users SET admin = $2 WHERE num = $1 AND account = 1 AND deactivated = 0`)
-	updateLocked    = stmt(`UPDATE users SET locked = $2 WHERE num = $1 AND account = 1 AND deactivated = 0`)
-	updateSuspended = stmt(`UPDATE users SET suspended = $2 WHERE num = $1 AND account = 1 AND deactivated = 0`)
-	endAccount      = stmt(`UPDATE users SET deactivated = 1, password_hash = NULL, admin = 0
+	updatePassword  = Prepare(`UPDATE users SET password_hash = $2 WHERE num = $1 AND account = 1 AND deactivated = 0`)
+	replaceHash     = Prepare(`UPDATE users SET password_hash = $3 WHERE num = $1 AND password_hash = $2`)
+	updateAdmin     = Prepare(`UPDATE users SET admin = $2 WHERE num = $1 AND account = 1 AND deactivated = 0`)
+	updateLocked    = Prepare(`UPDATE users SET locked = $2 WHERE num = $1 AND account = 1 AND deactivated = 0`)
+	updateSuspended = Prepare(`UPDATE users SET suspended = $2 WHERE num = $1 AND account = 1 AND deactivated = 0`)
+	endAccount      = Prepare(`UPDATE users SET deactivated = 1, password_hash = NULL, admin = 0
 		WHERE num = $1 AND account = 1 AND deactivated = 0`)
-	updateErased = stmt(`UPDATE users SET erased = 1 WHERE num = $1`)
+	updateErased = Prepare(`UPDATE users SET erased = 1 WHERE num = $1`)
 
-	selectUserHead     = stmt(`SELECT head FROM users WHERE num = $1`)
-	selectProfile      = stmt(`SELECT field, value FROM profiles WHERE user_num = $1 ORDER BY field`)
-	selectProfileField = stmt(`SELECT value FROM profiles WHERE user_num = $1 AND field = $2`)
-	upsertProfileField = stmt(`INSERT INTO profiles (user_num, field, value) VALUES ($1, $2, $3)
+	selectUserHead     = Prepare(`SELECT head FROM users WHERE num = $1`)
+	selectProfile      = Prepare(`SELECT field, value FROM profiles WHERE user_num = $1 ORDER BY field`)
+	selectProfileField = Prepare(`SELECT value FROM profiles WHERE user_num = $1 AND field = $2`)
+	upsertProfileField = Prepare(`INSERT INTO profiles (user_num, field, value) VALUES ($1, $2, $3)
 		ON CONFLICT (user_num, field) DO UPDATE SET value = excluded.value`)
-	deleteProfileField = stmt(`DELETE FROM profiles WHERE user_num = $1 AND field = $2`)
-	deleteProfile      = stmt(`DELETE FROM profiles WHERE user_num = $1`)
+	deleteProfileField = Prepare(`DELETE FROM profiles WHERE user_num = $1 AND field = $2`)
+	deleteProfile      = Prepare(`DELETE FROM profiles WHERE user_num = $1`)
 )
 
 // Account returns the account of a user ID, deactivated ones too; ErrNotFound
 // if there never was one.
 func (r *Read) Account(userID string) (Account, error) {
-	return queryOne(r, selectAccount, scanAccount, userID)
+	return QueryOne(r, selectAccount, scanAccount, userID)
 }
 
 // AccountByNum is Account by number.
 func (r *Read) AccountByNum(user UserNum) (Account, error) {
-	return queryOne(r, selectAccountNum, scanAccount, user)
+	return QueryOne(r, selectAccountNum, scanAccount, user)
 }
 
 // Accounts returns accounts in the order of their numbers, from the one after
 // a number (0 = the first).
 func (r *Read) Accounts(after UserNum, limit int) ([]Account, error) {
-	return query(r, selectAccounts, scanAccount, after, limit)
+	return Query(r, selectAccounts, scanAccount, after, limit)
 }
 
 // HasAccounts says whether anyone was ever registered.
 func (r *Read) HasAccounts() (bool, error) {
-	_, err := queryOne(r, selectAnyAccount, (*Row).Int)
+	_, err := QueryOne(r, selectAnyAccount, (*Row).Int)
 	if errors.Is(err, ErrNotFound) {
 		return false, nil
 	}
@@ -89,12 +89,12 @@ func (r *Read) HasAccounts() (bool, error) {
 // Erased returns those of the users whose events are shown redacted to who was
 // not in the room when they were sent.
 func (r *Read) Erased(userIDs []string) ([]string, error) {
-	return query(r, selectErased, (*Row).Text, userIDs)
+	return Query(r, selectErased, (*Row).Text, userIDs)
 }
 
 // UserHead returns the head of a user, for a change that is built on it.
 func (r *Read) UserHead(user UserNum) (Head, error) {
-	return queryOne(r, selectUserHead, num[Head], user)
+	return QueryOne(r, selectUserHead, Num[Head], user)
 }
 
 // AddAccount makes an account of a local user who has a row (see
@@ -105,51 +105,51 @@ func (c *Change) AddAccount(user UserNum, passwordHash string, admin bool, creat
 	if passwordHash != "" {
 		hash = &passwordHash
 	}
-	c.execOne(makeAccount, ErrUserInUse, user, hash, admin, createdTS)
+	c.ExecOne(makeAccount, ErrUserInUse, user, hash, admin, createdTS)
 	c.UserSlot(user, KindAccount)
 }
 
 // SetPassword replaces the password hash of an active account, else the change
 // fails with ErrNotFound.
 func (c *Change) SetPassword(user UserNum, passwordHash string) {
-	c.execOne(updatePassword, ErrNotFound, user, passwordHash)
+	c.ExecOne(updatePassword, ErrNotFound, user, passwordHash)
 }
 
 // ReplacePasswordHash replaces one hash of a password by another of the same
 // password, unless the password was changed meanwhile.
 func (c *Change) ReplacePasswordHash(user UserNum, old, hash string) {
-	c.exec(replaceHash, user, old, hash)
+	c.Exec(replaceHash, user, old, hash)
 }
 
 // SetAdmin makes an active account an admin or an ordinary one.
 func (c *Change) SetAdmin(user UserNum, admin bool) {
-	c.execOne(updateAdmin, ErrNotFound, user, admin)
+	c.ExecOne(updateAdmin, ErrNotFound, user, admin)
 	c.UserSlot(user, KindAccount)
 }
 
 // SetLocked locks or unlocks an active account.
 func (c *Change) SetLocked(user UserNum, locked bool) {
-	c.execOne(updateLocked, ErrNotFound, user, locked)
+	c.ExecOne(updateLocked, ErrNotFound, user, locked)
 	c.UserSlot(user, KindAccount)
 }
 
 // SetSuspended suspends an active account, or ends that.
 func (c *Change) SetSuspended(user UserNum, suspended bool) {
-	c.execOne(updateSuspended, ErrNotFound, user, suspended)
+	c.ExecOne(updateSuspended, ErrNotFound, user, suspended)
 	c.UserSlot(user, KindAccount)
 }
 
 // Deactivate ends an active account for good: no password, no admin. What
 // hangs on it is deleted beside it, see [Change.DeleteBelongings].
 func (c *Change) Deactivate(user UserNum) {
-	c.execOne(endAccount, ErrNotFound, user)
+	c.ExecOne(endAccount, ErrNotFound, user)
 	c.UserSlot(user, KindAccount)
 }
 
 // Erase marks an account as erased and deletes its profile.
 func (c *Change) Erase(user UserNum) {
-	c.exec(updateErased, user)
-	c.exec(deleteProfile, user)
+	c.Exec(updateErased, user)
+	c.Exec(deleteProfile, user)
 	c.UserSlot(user, KindProfile)
 }
 
@@ -167,23 +167,23 @@ func scanProfileField(row *Row) (f ProfileField) {
 // Profile returns all fields of a user's profile, by name. Their number is
 // bounded by the limit on a profile's size.
 func (r *Read) Profile(user UserNum) ([]ProfileField, error) {
-	return query(r, selectProfile, scanProfileField, user)
+	return Query(r, selectProfile, scanProfileField, user)
 }
 
 // ProfileField returns the JSON of one field, or ErrNotFound.
 func (r *Read) ProfileField(user UserNum, field string) (string, error) {
-	return queryOne(r, selectProfileField, (*Row).Text, user, field)
+	return QueryOne(r, selectProfileField, (*Row).Text, user, field)
 }
 
 // SetProfileField sets one field to a JSON value.
 func (c *Change) SetProfileField(user UserNum, field, value string) {
-	c.exec(upsertProfileField, user, field, value)
+	c.Exec(upsertProfileField, user, field, value)
 	c.UserSlot(user, KindProfile)
 }
 
 // DeleteProfileField deletes one field, if it is there.
 func (c *Change) DeleteProfileField(user UserNum, field string) {
-	c.exec(deleteProfileField, user, field)
+	c.Exec(deleteProfileField, user, field)
 	c.UserSlot(user, KindProfile)
 }
 
@@ -198,12 +198,12 @@ type RegistrationToken struct {
 }
 
 var (
-	selectRegistrationToken = stmt(`SELECT hash, name, uses_allowed, used, created_ts, expires_ts FROM registration_tokens WHERE hash = $1`)
-	selectRegistrationList  = stmt(`SELECT hash, name, uses_allowed, used, created_ts, expires_ts FROM registration_tokens ORDER BY name LIMIT $1`)
-	insertRegistrationToken = stmt(`INSERT INTO registration_tokens (hash, name, uses_allowed, used, created_ts, expires_ts) VALUES ($1, $2, $3, 0, $4, $5)`)
-	useRegistrationToken    = stmt(`UPDATE registration_tokens SET used = used + 1
+	selectRegistrationToken = Prepare(`SELECT hash, name, uses_allowed, used, created_ts, expires_ts FROM registration_tokens WHERE hash = $1`)
+	selectRegistrationList  = Prepare(`SELECT hash, name, uses_allowed, used, created_ts, expires_ts FROM registration_tokens ORDER BY name LIMIT $1`)
+	insertRegistrationToken = Prepare(`INSERT INTO registration_tokens (hash, name, uses_allowed, used, created_ts, expires_ts) VALUES ($1, $2, $3, 0, $4, $5)`)
+	useRegistrationToken    = Prepare(`UPDATE registration_tokens SET used = used + 1
 		WHERE hash = $1 AND (uses_allowed = 0 OR used < uses_allowed) AND (expires_ts = 0 OR expires_ts > $2)`)
-	deleteRegistrationToken = stmt(`DELETE FROM registration_tokens WHERE name = $1`)
+	deleteRegistrationToken = Prepare(`DELETE FROM registration_tokens WHERE name = $1`)
 )
 
 func scanRegistrationToken(row *Row) (t RegistrationToken) {
@@ -213,27 +213,27 @@ func scanRegistrationToken(row *Row) (t RegistrationToken) {
 
 // RegistrationToken returns a token by its hash, used up and expired ones too.
 func (r *Read) RegistrationToken(hash string) (RegistrationToken, error) {
-	return queryOne(r, selectRegistrationToken, scanRegistrationToken, hash)
+	return QueryOne(r, selectRegistrationToken, scanRegistrationToken, hash)
 }
 
 // RegistrationTokens returns tokens by name.
 func (r *Read) RegistrationTokens(limit int) ([]RegistrationToken, error) {
-	return query(r, selectRegistrationList, scanRegistrationToken, limit)
+	return Query(r, selectRegistrationList, scanRegistrationToken, limit)
 }
 
 // AddRegistrationToken adds a token; ErrDuplicate if its name or hash exists.
 func (tx *Tx) AddRegistrationToken(t RegistrationToken) error {
-	_, err := tx.exec(insertRegistrationToken, t.Hash, t.Name, t.UsesAllowed, t.CreatedTS, t.ExpiresTS)
+	_, err := tx.Exec(insertRegistrationToken, t.Hash, t.Name, t.UsesAllowed, t.CreatedTS, t.ExpiresTS)
 	return err
 }
 
 // RevokeRegistrationToken deletes a token by name, or gives ErrNotFound.
 func (tx *Tx) RevokeRegistrationToken(name string) error {
-	return tx.execOne(deleteRegistrationToken, ErrNotFound, name)
+	return tx.ExecOne(deleteRegistrationToken, ErrNotFound, name)
 }
 
 // UseRegistrationToken counts one use of a token. The change fails with
 // ErrTokenUsed if none is left at the time now (ms since 1970).
 func (c *Change) UseRegistrationToken(hash string, now int64) {
-	c.execOne(useRegistrationToken, ErrTokenUsed, hash, now)
+	c.ExecOne(useRegistrationToken, ErrTokenUsed, hash, now)
 }

@@ -106,7 +106,7 @@ func (c *pgConn) beginSnapshot() (head Position, err error) {
 	}
 	p := c.pipe()
 	p.call(beginRead, nil)
-	p.call(selectHead, func(row *Row) error { head = num[Position](row); return nil })
+	p.call(selectHead, func(row *Row) error { head = Num[Position](row); return nil })
 	_, err = p.run()
 	return head, err
 }

@@ -23,28 +23,28 @@ type BackedUpKey struct {
 }
 
 var (
-	insertBackup = stmt(`INSERT INTO key_backups (user_num, version, algorithm, auth_data, etag, sessions, deleted) VALUES ($1, $2, $3, $4, 0, 0, 0)`)
-	selectBackup = stmt(`SELECT version, algorithm, auth_data, etag, sessions, deleted FROM key_backups WHERE user_num = $1 AND version = $2`)
-	latestBackup = stmt(`SELECT version, algorithm, auth_data, etag, sessions, deleted FROM key_backups
+	insertBackup = Prepare(`INSERT INTO key_backups (user_num, version, algorithm, auth_data, etag, sessions, deleted) VALUES ($1, $2, $3, $4, 0, 0, 0)`)
+	selectBackup = Prepare(`SELECT version, algorithm, auth_data, etag, sessions, deleted FROM key_backups WHERE user_num = $1 AND version = $2`)
+	latestBackup = Prepare(`SELECT version, algorithm, auth_data, etag, sessions, deleted FROM key_backups
 		WHERE user_num = $1 AND deleted = 0 ORDER BY version DESC LIMIT 1`)
-	lastBackupVersion  = stmt(`SELECT COALESCE(MAX(version), 0) FROM key_backups WHERE user_num = $1`)
-	updateBackupAuth   = stmt(`UPDATE key_backups SET auth_data = $3 WHERE user_num = $1 AND version = $2`)
-	updateBackupCounts = stmt(`UPDATE key_backups SET etag = $3, sessions = $4 WHERE user_num = $1 AND version = $2`)
-	markBackupDeleted  = stmt(`UPDATE key_backups SET deleted = 1, auth_data = '{}', sessions = 0 WHERE user_num = $1 AND version = $2`)
+	lastBackupVersion  = Prepare(`SELECT COALESCE(MAX(version), 0) FROM key_backups WHERE user_num = $1`)
+	updateBackupAuth   = Prepare(`UPDATE key_backups SET auth_data = $3 WHERE user_num = $1 AND version = $2`)
+	updateBackupCounts = Prepare(`UPDATE key_backups SET etag = $3, sessions = $4 WHERE user_num = $1 AND version = $2`)
+	markBackupDeleted  = Prepare(`UPDATE key_backups SET deleted = 1, auth_data = '{}', sessions = 0 WHERE user_num = $1 AND version = $2`)
 
-	upsertBackedUpKey = stmt(`INSERT INTO key_backup_sessions
+	upsertBackedUpKey = Prepare(`INSERT INTO key_backup_sessions
 		(user_num, version, room_id, session_id, first_message_index, forwarded_count, is_verified, session_data)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 		ON CONFLICT (user_num, version, room_id, session_id) DO UPDATE SET first_message_index = excluded.first_message_index,
 		forwarded_count = excluded.forwarded_count, is_verified = excluded.is_verified, session_data = excluded.session_data`)
-	selectBackedUpKeys = stmt(`SELECT room_id, session_id, first_message_index, forwarded_count, is_verified, session_data
+	selectBackedUpKeys = Prepare(`SELECT room_id, session_id, first_message_index, forwarded_count, is_verified, session_data
 		FROM key_backup_sessions WHERE user_num = $1 AND version = $2
 		AND ($3 = '' OR room_id = $3) AND ($4 = '' OR session_id = $4) ORDER BY room_id, session_id`)
-	selectSessions = stmt(`SELECT room_id, session_id, first_message_index, forwarded_count, is_verified, ''
+	selectSessions = Prepare(`SELECT room_id, session_id, first_message_index, forwarded_count, is_verified, ''
 		FROM key_backup_sessions WHERE user_num = $1 AND version = $2 AND {{intext room_id $3}} AND {{intext session_id $4}}`)
-	countBackedUpKeys = stmt(`SELECT COUNT(*) FROM key_backup_sessions WHERE user_num = $1 AND version = $2
+	countBackedUpKeys = Prepare(`SELECT COUNT(*) FROM key_backup_sessions WHERE user_num = $1 AND version = $2
 		AND ($3 = '' OR room_id = $3) AND ($4 = '' OR session_id = $4)`)
-	deleteBackedUpKeys = stmt(`DELETE FROM key_backup_sessions WHERE user_num = $1 AND version = $2
+	deleteBackedUpKeys = Prepare(`DELETE FROM key_backup_sessions WHERE user_num = $1 AND version = $2
 		AND ($3 = '' OR room_id = $3) AND ($4 = '' OR session_id = $4)`)
 )
 
@@ -62,64 +62,64 @@ func scanBackedUpKey(row *Row) (k BackedUpKey) {
 
 // AddBackup makes a version of the user's key backup, with no sessions.
 func (c *Change) AddBackup(user UserNum, b KeyBackup) {
-	c.exec(insertBackup, user, b.Version, b.Algorithm, b.AuthData)
+	c.Exec(insertBackup, user, b.Version, b.Algorithm, b.AuthData)
 }
 
 // SetBackupAuth replaces the auth data of a version.
 func (c *Change) SetBackupAuth(user UserNum, version int64, authData string) {
-	c.exec(updateBackupAuth, user, version, authData)
+	c.Exec(updateBackupAuth, user, version, authData)
 }
 
 // SetBackupCounts writes what changed with the sessions of a version.
 func (c *Change) SetBackupCounts(user UserNum, version, etag, count int64) {
-	c.exec(updateBackupCounts, user, version, etag, count)
+	c.Exec(updateBackupCounts, user, version, etag, count)
 }
 
 // DeleteBackup deletes a version's sessions and marks it deleted.
 func (c *Change) DeleteBackup(user UserNum, version int64) {
-	c.exec(deleteBackedUpKeys, user, version, "", "")
-	c.exec(markBackupDeleted, user, version)
+	c.Exec(deleteBackedUpKeys, user, version, "", "")
+	c.Exec(markBackupDeleted, user, version)
 }
 
 // PutBackedUpKey writes a session, over an older one.
 func (c *Change) PutBackedUpKey(user UserNum, version int64, k BackedUpKey) {
-	c.exec(upsertBackedUpKey, user, version, k.RoomID, k.SessionID, k.FirstMessageIndex, k.ForwardedCount, k.IsVerified, k.SessionData)
+	c.Exec(upsertBackedUpKey, user, version, k.RoomID, k.SessionID, k.FirstMessageIndex, k.ForwardedCount, k.IsVerified, k.SessionData)
 }
 
 // DeleteBackedUpKeys deletes sessions; roomID "" = of all rooms, sessionID "" =
 // all of the room.
 func (c *Change) DeleteBackedUpKeys(user UserNum, version int64, roomID, sessionID string) {
-	c.exec(deleteBackedUpKeys, user, version, roomID, sessionID)
+	c.Exec(deleteBackedUpKeys, user, version, roomID, sessionID)
 }
 
 // Backup returns a version, a deleted one too; ErrNotFound.
 func (r *Read) Backup(user UserNum, version int64) (KeyBackup, error) {
-	return queryOne(r, selectBackup, scanBackup, user, version)
+	return QueryOne(r, selectBackup, scanBackup, user, version)
 }
 
 // LatestBackup returns the newest version that is not deleted; ErrNotFound.
 func (r *Read) LatestBackup(user UserNum) (KeyBackup, error) {
-	return queryOne(r, latestBackup, scanBackup, user)
+	return QueryOne(r, latestBackup, scanBackup, user)
 }
 
 // LastBackupVersion is the newest version, deleted or not; 0 = none yet.
 func (r *Read) LastBackupVersion(user UserNum) (int64, error) {
-	return queryOne(r, lastBackupVersion, (*Row).Int, user)
+	return QueryOne(r, lastBackupVersion, (*Row).Int, user)
 }
 
 // BackedUpKeys calls f for each session of the version; roomID "" = of all
 // rooms, sessionID "" = all of the room. Ordered by room, then session.
 func (r *Read) BackedUpKeys(user UserNum, version int64, roomID, sessionID string, f func(BackedUpKey) error) error {
-	return queryEach(r, selectBackedUpKeys, func(row *Row) error { return f(scanBackedUpKey(row)) }, user, version, roomID, sessionID)
+	return QueryEach(r, selectBackedUpKeys, func(row *Row) error { return f(scanBackedUpKey(row)) }, user, version, roomID, sessionID)
 }
 
 // BackedUpSessions returns the sessions among the given rooms and session IDs,
 // without their data.
 func (r *Read) BackedUpSessions(user UserNum, version int64, roomIDs, sessionIDs []string) ([]BackedUpKey, error) {
-	return query(r, selectSessions, scanBackedUpKey, user, version, roomIDs, sessionIDs)
+	return Query(r, selectSessions, scanBackedUpKey, user, version, roomIDs, sessionIDs)
 }
 
 // CountBackedUpKeys counts sessions, chosen as by BackedUpKeys.
 func (r *Read) CountBackedUpKeys(user UserNum, version int64, roomID, sessionID string) (int64, error) {
-	return queryOne(r, countBackedUpKeys, (*Row).Int, user, version, roomID, sessionID)
+	return QueryOne(r, countBackedUpKeys, (*Row).Int, user, version, roomID, sessionID)
 }

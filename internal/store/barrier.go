@@ -161,7 +161,7 @@ func (b *barriers) ask(glance Glance) (head Position, err error) {
 		r := &Read{ctx: ctx, conn: c}
 		if known > 0 {
 			// The row at the known position comes first: it shows that nothing is missing.
-			if rows, err = query(r, selectGlance, e.scanNews, known, glanceRows+1); err != nil {
+			if rows, err = Query(r, selectGlance, e.scanNews, known, glanceRows+1); err != nil {
 				return err
 			}
 			if len(rows) > 0 && len(rows) <= glanceRows && rows[0].Pos == known {
@@ -170,7 +170,7 @@ func (b *barriers) ask(glance Glance) (head Position, err error) {
 			}
 			rows = nil
 		}
-		head, err = queryOne(r, selectHead, num[Position])
+		head, err = QueryOne(r, selectHead, Num[Position])
 		return err
 	})
 	if err == nil && len(rows) > 1 {

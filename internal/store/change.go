@@ -1,20 +1,20 @@
 package store
 
-// A subject file writes its tables by functions on *Change, made of three helpers:
+// A table package writes its tables by functions on *Change, made of three helpers:
 //
-//	var insertTag = stmt(`INSERT INTO tags (user_num, room, tag, slot) VALUES ($1, $2, $3, $4)`)
+//	var insertTag = store.Prepare(`INSERT INTO tags (user_num, room, tag, slot) VALUES ($1, $2, $3, $4)`)
 //
 //	// AddTag writes a tag of a room. The user's streams wake up.
-//	func (c *Change) AddTag(user UserNum, room RoomNum, tag string) {
-//		slot := c.UserSlot(user, KindAccountData)  // the user's next slot, known only at commit
-//		c.exec(insertTag, user, room, tag, slot)   // used like any other argument
+//	func AddTag(c *store.Change, user store.UserNum, room store.RoomNum, tag string) {
+//		slot := c.UserSlot(user, store.KindAccountData)  // the user's next slot, known only at commit
+//		c.Exec(insertTag, user, room, tag, slot)         // used like any other argument
 //	}
 //
-// exec runs in order of the calls. execOne is for a write that decides: it must
+// Exec runs in order of the calls. ExecOne is for a write that decides: it must
 // touch exactly one row (an INSERT … ON CONFLICT DO NOTHING, an UPDATE … WHERE it
 // is still free), otherwise this change alone fails with the given error:
 //
-//	c.execOne(claimKey, ErrKeyTaken, user, device, keyID)
+//	c.ExecOne(claimKey, ErrKeyTaken, user, device, keyID)
 //
 // Statements may not have a RETURNING clause. Arguments are integers, bool (for
 // BIGINT), string and *string (for TEXT, JSON too), []byte (for a blob; not changed
@@ -140,9 +140,16 @@ func (c *Change) Slot(a SlotArg) Slot { return c.args.slots[a].slot }
 // Empty reports whether the change writes nothing.
 func (c *Change) Empty() bool { return len(c.ops) == 0 && len(c.rooms) == 0 && len(c.users) == 0 }
 
-func (c *Change) exec(s *Stmt, list ...any) { c.op(s, nil, list) }
+// NoteRoomUpdate tells the readers of the stream that old events of a room changed
+// their standing: they were redacted, or purged.
+func (c *Change) NoteRoomUpdate(room RoomNum) { c.Room(room, NoFence).updates = true }
 
-func (c *Change) execOne(s *Stmt, conflict error, list ...any) { c.op(s, conflict, list) }
+// Exec adds a write. It runs in the order of the calls.
+func (c *Change) Exec(s *Stmt, list ...any) { c.op(s, nil, list) }
+
+// ExecOne adds a write that must touch exactly one row; else this change alone
+// fails with conflict.
+func (c *Change) ExecOne(s *Stmt, conflict error, list ...any) { c.op(s, conflict, list) }
 
 func (c *Change) op(s *Stmt, conflict error, list []any) {
 	from := len(c.args.vals)

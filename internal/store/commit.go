@@ -561,8 +561,8 @@ func (s *Store) published(g *group) {
 }
 
 var (
-	updateUserOwner = stmt(`UPDATE users SET head = $2, slot = $3 WHERE num = $1`)
-	updateRoomOwner = stmt(`UPDATE rooms SET head = $2, slot = $3, receipt_slot = $4 WHERE num = $1`)
-	selectUserOwner = stmt(`SELECT head, slot FROM users WHERE num = $1`)
-	selectRoomOwner = stmt(`SELECT head, slot, receipt_slot FROM rooms WHERE num = $1`)
+	updateUserOwner = Prepare(`UPDATE users SET head = $2, slot = $3 WHERE num = $1`)
+	updateRoomOwner = Prepare(`UPDATE rooms SET head = $2, slot = $3, receipt_slot = $4 WHERE num = $1`)
+	selectUserOwner = Prepare(`SELECT head, slot FROM users WHERE num = $1`)
+	selectRoomOwner = Prepare(`SELECT head, slot, receipt_slot FROM rooms WHERE num = $1`)
 )

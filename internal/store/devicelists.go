@@ -6,22 +6,22 @@ package store
 const memberType = `k.type = 'm.room.member'`
 
 var (
-	selectListsChanged = stmt(`SELECT u.user_id FROM users u WHERE u.num IN
+	selectListsChanged = Prepare(`SELECT u.user_id FROM users u WHERE u.num IN
 		(SELECT owner FROM stream WHERE kind = 5 AND pos > $2 AND pos <= $3)
 		AND (u.num = $1 OR EXISTS (SELECT 1 FROM memberships m
 			JOIN state_keys k ON ` + memberType + ` AND k.state_key = u.user_id
 			JOIN current_state c ON c.room = m.room AND c.key = k.num AND c.membership = 1
 			WHERE m.user_num = $1 AND m.membership = 1)) ORDER BY u.user_id`)
-	selectMemberIDs = stmt(`SELECT DISTINCT k.state_key FROM current_state c JOIN state_keys k ON k.num = c.key
+	selectMemberIDs = Prepare(`SELECT DISTINCT k.state_key FROM current_state c JOIN state_keys k ON k.num = c.key
 		WHERE {{in c.room $1}} AND c.membership = 1 LIMIT $2`)
-	selectStillSharing = stmt(`SELECT DISTINCT k.state_key FROM state_keys k
+	selectStillSharing = Prepare(`SELECT DISTINCT k.state_key FROM state_keys k
 		JOIN current_state c ON c.key = k.num AND c.membership = 1
 		JOIN memberships m ON m.room = c.room AND m.user_num = $1 AND m.membership = 1
 		WHERE ` + memberType + ` AND {{intext k.state_key $2}}`)
-	selectMoved = stmt(`SELECT DISTINCT k.state_key, c.membership FROM state_log l JOIN state_keys k ON k.num = l.key
+	selectMoved = Prepare(`SELECT DISTINCT k.state_key, c.membership FROM state_log l JOIN state_keys k ON k.num = l.key
 		JOIN current_state c ON c.room = l.room AND c.key = l.key
 		WHERE l.room = $1 AND l.slot > $2 AND ` + memberType + ` ORDER BY k.state_key LIMIT $3`)
-	selectTracked = stmt(`SELECT r.num FROM rooms r WHERE {{in r.num $1}} AND (r.joined <= $2 OR EXISTS
+	selectTracked = Prepare(`SELECT r.num FROM rooms r WHERE {{in r.num $1}} AND (r.joined <= $2 OR EXISTS
 		(SELECT 1 FROM current_state c JOIN state_keys k ON k.num = c.key
 		WHERE c.room = r.num AND k.type = 'm.room.encryption' AND k.state_key = ''))`)
 )
@@ -29,7 +29,7 @@ var (
 // DeviceListsChanged returns the users whose device lists changed after one
 // position up to another and who share a room with the viewer, the viewer too.
 func (r *Read) DeviceListsChanged(viewer UserNum, after, upTo Position) ([]string, error) {
-	return query(r, selectListsChanged, (*Row).Text, viewer, after, upTo)
+	return Query(r, selectListsChanged, (*Row).Text, viewer, after, upTo)
 }
 
 // MemberIDs returns the users joined to any of the rooms.
@@ -37,7 +37,7 @@ func (r *Read) MemberIDs(rooms []RoomNum, limit int) ([]string, error) {
 	if len(rooms) == 0 {
 		return nil, nil
 	}
-	return query(r, selectMemberIDs, (*Row).Text, rooms, limit)
+	return Query(r, selectMemberIDs, (*Row).Text, rooms, limit)
 }
 
 // StillSharing returns those of the users who are joined to a room to which the
@@ -46,7 +46,7 @@ func (r *Read) StillSharing(viewer UserNum, userIDs []string) ([]string, error) 
 	if len(userIDs) == 0 {
 		return nil, nil
 	}
-	return query(r, selectStillSharing, (*Row).Text, viewer, userIDs)
+	return Query(r, selectStillSharing, (*Row).Text, viewer, userIDs)
 }
 
 // TrackedRooms returns those of the rooms whose members' devices a client may
@@ -55,7 +55,7 @@ func (r *Read) TrackedRooms(rooms []RoomNum, small int) ([]RoomNum, error) {
 	if len(rooms) == 0 {
 		return nil, nil
 	}
-	return query(r, selectTracked, num[RoomNum], rooms, small)
+	return Query(r, selectTracked, Num[RoomNum], rooms, small)
 }
 
 // MovedMember is a user whose membership in a room changed, and what it is now.
@@ -67,7 +67,7 @@ type MovedMember struct {
 // MovedMembers returns the users whose member events in a room changed after a
 // slot.
 func (r *Read) MovedMembers(room RoomNum, after Slot, limit int) ([]MovedMember, error) {
-	return query(r, selectMoved, func(row *Row) MovedMember {
+	return Query(r, selectMoved, func(row *Row) MovedMember {
 		return MovedMember{UserID: row.Text(), Membership: Membership(row.Int())}
 	}, room, after, limit)
 }

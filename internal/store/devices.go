@@ -13,17 +13,17 @@ type Device struct {
 }
 
 var (
-	selectDevices = stmt(`SELECT device_id, display_name, created_ts, seen_ts, seen_ip FROM devices
+	selectDevices = Prepare(`SELECT device_id, display_name, created_ts, seen_ts, seen_ip FROM devices
 		WHERE user_num = $1 ORDER BY device_id LIMIT $2`)
-	selectDevice = stmt(`SELECT device_id, display_name, created_ts, seen_ts, seen_ip FROM devices
+	selectDevice = Prepare(`SELECT device_id, display_name, created_ts, seen_ts, seen_ip FROM devices
 		WHERE user_num = $1 AND device_id = $2`)
-	countDevices = stmt(`SELECT COUNT(*) FROM devices WHERE user_num = $1`)
+	countDevices = Prepare(`SELECT COUNT(*) FROM devices WHERE user_num = $1`)
 
-	upsertDevice = stmt(`INSERT INTO devices (user_num, device_id, display_name, created_ts, seen_ts, seen_ip, generation)
+	upsertDevice = Prepare(`INSERT INTO devices (user_num, device_id, display_name, created_ts, seen_ts, seen_ip, generation)
 		VALUES ($1, $2, $3, $4, $4, $5, 0)
 		ON CONFLICT (user_num, device_id) DO UPDATE SET seen_ts = excluded.seen_ts, seen_ip = excluded.seen_ip, generation = 0`)
-	updateDeviceName = stmt(`UPDATE devices SET display_name = $3 WHERE user_num = $1 AND device_id = $2`)
-	updateDeviceSeen = stmt(`UPDATE devices SET seen_ts = $3, seen_ip = $4 WHERE user_num = $1 AND device_id = $2 AND seen_ts < $3`)
+	updateDeviceName = Prepare(`UPDATE devices SET display_name = $3 WHERE user_num = $1 AND device_id = $2`)
+	updateDeviceSeen = Prepare(`UPDATE devices SET seen_ts = $3, seen_ip = $4 WHERE user_num = $1 AND device_id = $2 AND seen_ts < $3`)
 )
 
 func scanDevice(row *Row) (d Device) {
@@ -33,37 +33,37 @@ func scanDevice(row *Row) (d Device) {
 
 // Devices returns the devices of a user by ID.
 func (r *Read) Devices(user UserNum, limit int) ([]Device, error) {
-	return query(r, selectDevices, scanDevice, user, limit)
+	return Query(r, selectDevices, scanDevice, user, limit)
 }
 
 // Device returns one device, or ErrNotFound.
 func (r *Read) Device(user UserNum, deviceID string) (Device, error) {
-	return queryOne(r, selectDevice, scanDevice, user, deviceID)
+	return QueryOne(r, selectDevice, scanDevice, user, deviceID)
 }
 
 // CountDevices returns how many devices a user has.
 func (r *Read) CountDevices(user UserNum) (int64, error) {
-	return queryOne(r, countDevices, (*Row).Int, user)
+	return QueryOne(r, countDevices, (*Row).Int, user)
 }
 
 // PutDevice makes a device, or takes an existing one over: its tokens are
 // deleted, its name and keys stay.
 func (c *Change) PutDevice(user UserNum, d Device) {
-	c.exec(deleteAccessTokensOfDevice, user, d.ID)
-	c.exec(deleteRefreshTokensOfDevice, user, d.ID)
+	c.Exec(deleteAccessTokensOfDevice, user, d.ID)
+	c.Exec(deleteRefreshTokensOfDevice, user, d.ID)
 	c.noteSessions(user)
-	c.exec(upsertDevice, user, d.ID, d.DisplayName, d.CreatedTS, d.SeenIP)
+	c.Exec(upsertDevice, user, d.ID, d.DisplayName, d.CreatedTS, d.SeenIP)
 }
 
 // SetDeviceName renames a device, else the change fails with ErrNotFound.
 // Others see the name with the device's keys: see NoteDeviceList.
 func (c *Change) SetDeviceName(user UserNum, deviceID string, name *string) {
-	c.execOne(updateDeviceName, ErrNotFound, user, deviceID, name)
+	c.ExecOne(updateDeviceName, ErrNotFound, user, deviceID, name)
 }
 
 // SawDevice notes when and from where a device was used.
 func (c *Change) SawDevice(user UserNum, deviceID string, ts int64, ip string) {
-	c.exec(updateDeviceSeen, user, deviceID, ts, ip)
+	c.Exec(updateDeviceSeen, user, deviceID, ts, ip)
 }
 
 // deviceBelongings are deleted with a device: one line for each table whose
@@ -76,27 +76,27 @@ var deviceBelongings = []*Stmt{
 	deleteDeviceFallback,
 	deleteTargetSignatures,
 	deleteDeviceMessages,
-	stmt(`DELETE FROM devices WHERE user_num = $1 AND device_id = $2`),
+	Prepare(`DELETE FROM devices WHERE user_num = $1 AND device_id = $2`),
 }
 
 // userBelongings are deleted, beside those of all devices, when an account is
 // deactivated. $1 = user number.
 var userBelongings = []*Stmt{
-	stmt(`DELETE FROM access_tokens WHERE user_num = $1`),
-	stmt(`DELETE FROM refresh_tokens WHERE user_num = $1`),
-	stmt(`DELETE FROM login_tokens WHERE user_num = $1`),
-	stmt(`DELETE FROM account_data WHERE user_num = $1`),
-	stmt(`DELETE FROM filters WHERE user_num = $1`),
-	stmt(`DELETE FROM device_keys WHERE user_num = $1`),
-	stmt(`DELETE FROM one_time_keys WHERE user_num = $1`),
-	stmt(`DELETE FROM fallback_keys WHERE user_num = $1`),
-	stmt(`DELETE FROM cross_signing_keys WHERE user_num = $1`),
-	stmt(`DELETE FROM key_signatures WHERE user_num = $1`),
-	stmt(`DELETE FROM key_backup_sessions WHERE user_num = $1`),
-	stmt(`DELETE FROM to_device WHERE user_num = $1`),
-	stmt(`DELETE FROM presence WHERE user_num = $1`),
-	stmt(`UPDATE key_backups SET deleted = 1, auth_data = '{}', sessions = 0 WHERE user_num = $1`),
-	stmt(`DELETE FROM devices WHERE user_num = $1`),
+	Prepare(`DELETE FROM access_tokens WHERE user_num = $1`),
+	Prepare(`DELETE FROM refresh_tokens WHERE user_num = $1`),
+	Prepare(`DELETE FROM login_tokens WHERE user_num = $1`),
+	Prepare(`DELETE FROM account_data WHERE user_num = $1`),
+	Prepare(`DELETE FROM filters WHERE user_num = $1`),
+	Prepare(`DELETE FROM device_keys WHERE user_num = $1`),
+	Prepare(`DELETE FROM one_time_keys WHERE user_num = $1`),
+	Prepare(`DELETE FROM fallback_keys WHERE user_num = $1`),
+	Prepare(`DELETE FROM cross_signing_keys WHERE user_num = $1`),
+	Prepare(`DELETE FROM key_signatures WHERE user_num = $1`),
+	Prepare(`DELETE FROM key_backup_sessions WHERE user_num = $1`),
+	Prepare(`DELETE FROM to_device WHERE user_num = $1`),
+	Prepare(`DELETE FROM presence WHERE user_num = $1`),
+	Prepare(`UPDATE key_backups SET deleted = 1, auth_data = '{}', sessions = 0 WHERE user_num = $1`),
+	Prepare(`DELETE FROM devices WHERE user_num = $1`),
 }
 
 // DeleteDevice deletes a device with all that hangs on it. The caller names the
@@ -104,7 +104,7 @@ var userBelongings = []*Stmt{
 // adds NoteDeviceList if others have seen its keys.
 func (c *Change) DeleteDevice(user UserNum, deviceID string) {
 	for _, s := range deviceBelongings {
-		c.exec(s, user, deviceID)
+		c.Exec(s, user, deviceID)
 	}
 	c.noteSessions(user)
 }
@@ -113,7 +113,7 @@ func (c *Change) DeleteDevice(user UserNum, deviceID string) {
 // devices, keys, push rules and other account data.
 func (c *Change) DeleteBelongings(user UserNum) {
 	for _, s := range userBelongings {
-		c.exec(s, user)
+		c.Exec(s, user)
 	}
 	c.NoteDeviceList(user)
 }

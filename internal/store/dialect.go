@@ -35,10 +35,10 @@ type Stmt struct {
 // initialized and never changes afterwards.
 var registry []*Stmt
 
-// stmt registers a statement. Call it for a package variable only:
+// Prepare registers a statement. Call it for a package variable only:
 //
-//	var selectRoom = stmt(`SELECT num FROM rooms WHERE room_id = $1`)
-func stmt(sql string) *Stmt {
+//	var selectRoom = store.Prepare(`SELECT num FROM rooms WHERE room_id = $1`)
+func Prepare(sql string) *Stmt {
 	s := &Stmt{id: len(registry), text: sql, lite: dialectSQLite.render(sql), pg: dialectPostgres.render(sql)}
 	registry = append(registry, s)
 	return s

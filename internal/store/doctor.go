@@ -115,15 +115,15 @@ func (c *checker) snapshot(ctx context.Context, f func(*Read) error) error {
 }
 
 var (
-	selectNumbers  = stmt(`SELECT name, next FROM numbers ORDER BY name`)
-	countRooms     = stmt(`SELECT COUNT(*) FROM rooms`)
-	selectRoomNums = stmt(`SELECT num FROM rooms WHERE num > $1 ORDER BY num LIMIT $2`)
+	selectNumbers  = Prepare(`SELECT name, next FROM numbers ORDER BY name`)
+	countRooms     = Prepare(`SELECT COUNT(*) FROM rooms`)
+	selectRoomNums = Prepare(`SELECT num FROM rooms WHERE num > $1 ORDER BY num LIMIT $2`)
 )
 
 // loadNumbers reads the blocks. Numbers of what is written later are above.
 func (c *checker) loadNumbers(ctx context.Context) error {
 	return c.snapshot(ctx, func(r *Read) error {
-		return queryEach(r, selectNumbers, func(row *Row) error {
+		return QueryEach(r, selectNumbers, func(row *Row) error {
 			c.numbers[row.Text()] = row.Int()
 			return nil
 		})
@@ -136,7 +136,7 @@ func (c *checker) outOfBlock(r *Read, name string, n int64) (bool, error) {
 	if n < c.numbers[name] {
 		return false, nil
 	}
-	next, err := queryOne(r, selectBlock, (*Row).Int, name)
+	next, err := QueryOne(r, selectBlock, (*Row).Int, name)
 	if errors.Is(err, ErrNotFound) {
 		return n > 0, nil
 	}
@@ -150,10 +150,10 @@ func (c *checker) rooms(ctx context.Context) error {
 	for {
 		var page []RoomNum
 		err := c.snapshot(ctx, func(r *Read) (err error) {
-			if total, err = queryOne(r, countRooms, (*Row).Int); err != nil {
+			if total, err = QueryOne(r, countRooms, (*Row).Int); err != nil {
 				return err
 			}
-			page, err = query(r, selectRoomNums, num[RoomNum], after, checkPage)
+			page, err = Query(r, selectRoomNums, Num[RoomNum], after, checkPage)
 			return err
 		})
 		if err != nil || len(page) == 0 {
@@ -171,14 +171,14 @@ func (c *checker) rooms(ctx context.Context) error {
 }
 
 var (
-	selectStreamOwners = stmt(`SELECT s.pos, s.owner_kind, s.owner, s.kind, s.first_slot, s.last_slot,
+	selectStreamOwners = Prepare(`SELECT s.pos, s.owner_kind, s.owner, s.kind, s.first_slot, s.last_slot,
 			COALESCE(r.num, u.num, 0), COALESCE(r.slot, u.slot, 0), COALESCE(r.receipt_slot, 0), COALESCE(r.room_id, ''), COALESCE(u.user_id, '')
 		FROM stream AS s LEFT JOIN rooms AS r ON s.owner_kind = 1 AND r.num = s.owner
 			LEFT JOIN users AS u ON s.owner_kind = 2 AND u.num = s.owner
 		WHERE s.pos > $1 ORDER BY s.pos LIMIT $2`)
-	selectStreamBefore = stmt(`SELECT last_slot FROM stream WHERE owner_kind = $1 AND owner = $2 AND kind = $3 AND pos < $4
+	selectStreamBefore = Prepare(`SELECT last_slot FROM stream WHERE owner_kind = $1 AND owner = $2 AND kind = $3 AND pos < $4
 		ORDER BY pos DESC LIMIT 1`)
-	countStream = stmt(`SELECT COUNT(*) FROM stream`)
+	countStream = Prepare(`SELECT COUNT(*) FROM stream`)
 )
 
 // streamOwner is a stream row with what it refers to.
@@ -204,10 +204,10 @@ func (c *checker) stream(ctx context.Context) error {
 	for {
 		var page []streamOwner
 		err := c.snapshot(ctx, func(r *Read) (err error) {
-			if total, err = queryOne(r, countStream, (*Row).Int); err != nil {
+			if total, err = QueryOne(r, countStream, (*Row).Int); err != nil {
 				return err
 			}
-			if page, err = query(r, selectStreamOwners, scanStreamOwner, after, checkPage); err != nil {
+			if page, err = Query(r, selectStreamOwners, scanStreamOwner, after, checkPage); err != nil {
 				return err
 			}
 			for _, s := range page {
@@ -249,7 +249,7 @@ func (c *checker) streamRow(r *Read, s streamOwner) (string, error) {
 	case s.Kind != KindTimeline && s.Kind != KindReceipts:
 		return "", nil
 	}
-	before, err := queryOne(r, selectStreamBefore, num[Slot], s.OwnerKind, s.Owner, s.Kind, s.Pos)
+	before, err := QueryOne(r, selectStreamBefore, Num[Slot], s.OwnerKind, s.Owner, s.Kind, s.Pos)
 	if errors.Is(err, ErrNotFound) { // the first, or the ones before were trimmed
 		return "", nil
 	}
@@ -260,8 +260,8 @@ func (c *checker) streamRow(r *Read, s streamOwner) (string, error) {
 }
 
 var (
-	countUsers     = stmt(`SELECT COUNT(*) FROM users`)
-	selectUserPage = stmt(`SELECT num, user_id, head, slot FROM users WHERE num > $1 ORDER BY num LIMIT $2`)
+	countUsers     = Prepare(`SELECT COUNT(*) FROM users`)
+	selectUserPage = Prepare(`SELECT num, user_id, head, slot FROM users WHERE num > $1 ORDER BY num LIMIT $2`)
 )
 
 // users checks the numbers and heads of users.
@@ -277,10 +277,10 @@ func (c *checker) users(ctx context.Context) error {
 	for {
 		var page []user
 		err := c.snapshot(ctx, func(r *Read) (err error) {
-			if total, err = queryOne(r, countUsers, (*Row).Int); err != nil {
+			if total, err = QueryOne(r, countUsers, (*Row).Int); err != nil {
 				return err
 			}
-			page, err = query(r, selectUserPage, func(row *Row) (u user) {
+			page, err = Query(r, selectUserPage, func(row *Row) (u user) {
 				row.Scan(&u.num, &u.id, &u.head, &u.slot)
 				return u
 			}, after, checkPage)
@@ -309,7 +309,7 @@ func (c *checker) users(ctx context.Context) error {
 	}
 }
 
-var selectTxnEvents = stmt(`SELECT t.user_num, t.device, t.path, t.txn_id, t.event_id, COALESCE(e.num, 0) + COALESCE(r.purged, 0)
+var selectTxnEvents = Prepare(`SELECT t.user_num, t.device, t.path, t.txn_id, t.event_id, COALESCE(e.num, 0) + COALESCE(r.purged, 0)
 	FROM transactions AS t LEFT JOIN events AS e ON e.event_id = t.event_id LEFT JOIN rooms AS r ON r.num = t.room
 	WHERE (t.user_num, t.device, t.path, t.txn_id) > ($1, $2, $3, $4) ORDER BY t.user_num, t.device, t.path, t.txn_id LIMIT $5`)
 
@@ -325,7 +325,7 @@ func (c *checker) transactions(ctx context.Context) error {
 	for {
 		var page []txn
 		err := c.snapshot(ctx, func(r *Read) (err error) {
-			page, err = query(r, selectTxnEvents, func(row *Row) (t txn) {
+			page, err = Query(r, selectTxnEvents, func(row *Row) (t txn) {
 				row.Scan(&t.User, &t.Device, &t.Path, &t.ID, &t.EventID, &t.event)
 				return t
 			}, last.User, last.Device, last.Path, last.ID, checkPage)

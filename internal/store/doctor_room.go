@@ -68,11 +68,11 @@ func (c *roomCheck) ownRow() error {
 }
 
 var (
-	selectEventPage = stmt(`SELECT slot, off, num, event_id, type, state_key_num, flags, state_before, redacted_by, totals, edges, bytes
+	selectEventPage = Prepare(`SELECT slot, off, num, event_id, type, state_key_num, flags, state_before, redacted_by, totals, edges, bytes
 		FROM events WHERE room = $1 AND (slot, off) > ($2, $3) ORDER BY slot, off LIMIT $4`)
-	countLogSlots = stmt(`SELECT COUNT(DISTINCT slot) FROM state_log WHERE room = $1 AND slot > $2 AND slot < $3`)
-	hasVersion    = stmt(`SELECT COUNT(*) FROM state_versions WHERE room = $1 AND num = $2`)
-	hasEvent      = stmt(`SELECT COUNT(*) FROM events WHERE num = $1`)
+	countLogSlots = Prepare(`SELECT COUNT(DISTINCT slot) FROM state_log WHERE room = $1 AND slot > $2 AND slot < $3`)
+	hasVersion    = Prepare(`SELECT COUNT(*) FROM state_versions WHERE room = $1 AND num = $2`)
+	hasEvent      = Prepare(`SELECT COUNT(*) FROM events WHERE num = $1`)
 )
 
 // checkedEvent is what the check of an event reads.
@@ -104,7 +104,7 @@ func (c *roomCheck) events() error {
 	var live Slot // slot of the last live event
 	var totals []byte
 	for {
-		page, err := query(c.r, selectEventPage, scanCheckedEvent, c.row.Num, at.Slot, at.Off, checkPage)
+		page, err := Query(c.r, selectEventPage, scanCheckedEvent, c.row.Num, at.Slot, at.Off, checkPage)
 		if err != nil {
 			return err
 		}
@@ -146,7 +146,7 @@ func (c *roomCheck) gap(before, next Slot) error {
 	if next <= before+1 {
 		return nil
 	}
-	n, err := queryOne(c.r, countLogSlots, (*Row).Int, c.row.Num, before, next)
+	n, err := QueryOne(c.r, countLogSlots, (*Row).Int, c.row.Num, before, next)
 	if err == nil && n != int64(next-before-1) {
 		err = c.finding("slots", "between slots %d and %d there are %d state deltas, and no events", before, next, n)
 	}
@@ -212,7 +212,7 @@ func (c *roomCheck) eventBytes(e checkedEvent) error {
 
 // mustHave asks a counting query for what is referred to.
 func (c *roomCheck) mustHave(s *Stmt, check, refers string, list ...any) error {
-	n, err := queryOne(c.r, s, (*Row).Int, list...)
+	n, err := QueryOne(c.r, s, (*Row).Int, list...)
 	if err == nil && n == 0 {
 		err = c.finding(check, "%s, which is not there", refers)
 	}
@@ -220,9 +220,9 @@ func (c *roomCheck) mustHave(s *Stmt, check, refers string, list ...any) error {
 }
 
 var (
-	selectLogPage = stmt(`SELECT key, slot, event, prev_event FROM state_log
+	selectLogPage = Prepare(`SELECT key, slot, event, prev_event FROM state_log
 		WHERE room = $1 AND (key, slot) > ($2, $3) ORDER BY key, slot LIMIT $4`)
-	selectCurrentPage = stmt(`SELECT key, slot, event, membership FROM current_state WHERE room = $1 AND key > $2 ORDER BY key LIMIT $3`)
+	selectCurrentPage = Prepare(`SELECT key, slot, event, membership FROM current_state WHERE room = $1 AND key > $2 ORDER BY key LIMIT $3`)
 )
 
 // logRow is a row of state_log, or of current_state.
@@ -244,7 +244,7 @@ func (c *roomCheck) replay() error {
 		return c.isCurrent(last, current)
 	}
 	for at := (logRow{}); ; {
-		page, err := query(c.r, selectLogPage, func(row *Row) (l logRow) {
+		page, err := Query(c.r, selectLogPage, func(row *Row) (l logRow) {
 			row.Scan(&l.key, &l.slot, &l.event, &l.prev)
 			return l
 		}, c.row.Num, at.key, at.slot, checkPage)
@@ -320,7 +320,7 @@ func (c *roomCheck) currentRows() func(upTo KeyNum) (logRow, bool, error) {
 	return func(upTo KeyNum) (logRow, bool, error) {
 		if len(page) == 0 && !done {
 			var err error
-			page, err = query(c.r, selectCurrentPage, func(row *Row) (l logRow) {
+			page, err = Query(c.r, selectCurrentPage, func(row *Row) (l logRow) {
 				row.Scan(&l.key, &l.slot, &l.event)
 				return l
 			}, c.row.Num, after, checkPage)
@@ -340,7 +340,7 @@ func (c *roomCheck) currentRows() func(upTo KeyNum) (logRow, bool, error) {
 	}
 }
 
-var selectBadCurrent = stmt(`SELECT c.key, c.event, COALESCE(e.room, 0), COALESCE(e.state_key_num, 0), COALESCE(e.flags, 0)
+var selectBadCurrent = Prepare(`SELECT c.key, c.event, COALESCE(e.room, 0), COALESCE(e.state_key_num, 0), COALESCE(e.flags, 0)
 	FROM current_state AS c LEFT JOIN events AS e ON e.num = c.event
 	WHERE c.room = $1 AND (e.num IS NULL OR e.room <> c.room OR e.state_key_num <> c.key OR (e.flags / 2) % 2 = 1)
 	ORDER BY c.key LIMIT $2`)
@@ -355,7 +355,7 @@ func (c *roomCheck) currentState() error {
 		has   KeyNum
 		flags int64
 	}
-	list, err := query(c.r, selectBadCurrent, func(row *Row) (b bad) {
+	list, err := Query(c.r, selectBadCurrent, func(row *Row) (b bad) {
 		row.Scan(&b.key, &b.event, &b.room, &b.has, &b.flags)
 		return b
 	}, c.row.Num, findingsPerCheck)
@@ -367,7 +367,7 @@ func (c *roomCheck) currentState() error {
 	return err
 }
 
-var selectMemberPage = stmt(`SELECT c.key, c.membership, k.type, k.state_key, e.bytes
+var selectMemberPage = Prepare(`SELECT c.key, c.membership, k.type, k.state_key, e.bytes
 	FROM current_state AS c JOIN state_keys AS k ON k.num = c.key LEFT JOIN events AS e ON e.num = c.event
 	WHERE c.room = $1 AND c.key > $2 AND (c.membership <> 0 OR k.type = 'm.room.member') ORDER BY c.key LIMIT $3`)
 
@@ -387,7 +387,7 @@ func (c *roomCheck) members() error {
 			evType, user string
 			bytes        []byte
 		}
-		page, err := query(c.r, selectMemberPage, func(row *Row) (m member) {
+		page, err := Query(c.r, selectMemberPage, func(row *Row) (m member) {
 			row.Scan(&m.key, &m.membership, &m.evType, &m.user, &m.bytes)
 			return m
 		}, c.row.Num, after, checkPage)
@@ -429,14 +429,14 @@ func (c *roomCheck) members() error {
 	return c.serverCounts(servers)
 }
 
-var selectServerCounts = stmt(`SELECT server, joined FROM room_servers WHERE room = $1`)
+var selectServerCounts = Prepare(`SELECT server, joined FROM room_servers WHERE room = $1`)
 
 func (c *roomCheck) serverCounts(want map[string]int64) error {
 	type server struct {
 		name   string
 		joined int64
 	}
-	list, err := query(c.r, selectServerCounts, func(row *Row) (s server) { row.Scan(&s.name, &s.joined); return s }, c.row.Num)
+	list, err := Query(c.r, selectServerCounts, func(row *Row) (s server) { row.Scan(&s.name, &s.joined); return s }, c.row.Num)
 	if err != nil {
 		return err
 	}
@@ -457,16 +457,16 @@ func (c *roomCheck) serverCounts(want map[string]int64) error {
 }
 
 var (
-	selectBadMemberships = stmt(`SELECT u.user_id, m.membership, COALESCE(c.membership, 0)
+	selectBadMemberships = Prepare(`SELECT u.user_id, m.membership, COALESCE(c.membership, 0)
 		FROM memberships AS m JOIN users AS u ON u.num = m.user_num
 			LEFT JOIN state_keys AS k ON k.type = 'm.room.member' AND k.state_key = u.user_id
 			LEFT JOIN current_state AS c ON c.room = m.room AND c.key = k.num
 		WHERE m.room = $1 AND m.membership <> COALESCE(c.membership, 3) LIMIT $2`)
-	selectNoMemberships = stmt(`SELECT u.user_id, 0, c.membership
+	selectNoMemberships = Prepare(`SELECT u.user_id, 0, c.membership
 		FROM current_state AS c JOIN state_keys AS k ON k.num = c.key JOIN users AS u ON u.user_id = k.state_key AND u.local = 1
 			LEFT JOIN memberships AS m ON m.user_num = u.num AND m.room = c.room
 		WHERE c.room = $1 AND c.membership <> 0 AND m.user_num IS NULL LIMIT $2`)
-	countLocalJoined = stmt(`SELECT COUNT(*) FROM memberships WHERE room = $1 AND membership = 1`)
+	countLocalJoined = Prepare(`SELECT COUNT(*) FROM memberships WHERE room = $1 AND membership = 1`)
 )
 
 // memberships compares local users' rows with the current state. In a room that
@@ -480,7 +480,7 @@ func (c *roomCheck) memberships() error {
 		row, now int64
 	}
 	for _, s := range []*Stmt{selectBadMemberships, selectNoMemberships} {
-		list, err := query(c.r, s, func(row *Row) (b bad) { row.Scan(&b.user, &b.row, &b.now); return b }, c.row.Num, findingsPerCheck)
+		list, err := Query(c.r, s, func(row *Row) (b bad) { row.Scan(&b.user, &b.row, &b.now); return b }, c.row.Num, findingsPerCheck)
 		if err != nil {
 			return err
 		}
@@ -490,7 +490,7 @@ func (c *roomCheck) memberships() error {
 			}
 		}
 	}
-	n, err := queryOne(c.r, countLocalJoined, (*Row).Int, c.row.Num)
+	n, err := QueryOne(c.r, countLocalJoined, (*Row).Int, c.row.Num)
 	if err == nil && n != c.row.LocalJoined {
 		err = c.finding("counts", "%d local users joined, the room's row says %d", n, c.row.LocalJoined)
 	}
@@ -519,7 +519,7 @@ func (c *roomCheck) extremities() error {
 	return nil
 }
 
-var selectVersionPage = stmt(`SELECT v.num, v.base_slot, v.base_version, v.depth, v.delta, COALESCE(w.base_slot, -1), COALESCE(w.depth, 0)
+var selectVersionPage = Prepare(`SELECT v.num, v.base_slot, v.base_version, v.depth, v.delta, COALESCE(w.base_slot, -1), COALESCE(w.depth, 0)
 	FROM state_versions AS v LEFT JOIN state_versions AS w ON w.room = v.room AND w.num = v.base_version
 	WHERE v.room = $1 AND v.num > $2 ORDER BY v.num LIMIT $3`)
 
@@ -533,7 +533,7 @@ func (c *roomCheck) versions() error {
 	}
 	var after VersionNum
 	for {
-		page, err := query(c.r, selectVersionPage, func(row *Row) (v version) {
+		page, err := Query(c.r, selectVersionPage, func(row *Row) (v version) {
 			row.Scan(&v.num, &v.root, &v.base, &v.depth, &v.delta, &v.baseRoot, &v.depthOfBase)
 			return v
 		}, c.row.Num, after, checkPage)
@@ -563,7 +563,7 @@ func (c *roomCheck) versions() error {
 	}
 }
 
-var selectBadReceipts = stmt(`SELECT x.event_id, x.slot, x.off, x.seq, COALESCE(e.num, 0) FROM receipts AS x
+var selectBadReceipts = Prepare(`SELECT x.event_id, x.slot, x.off, x.seq, COALESCE(e.num, 0) FROM receipts AS x
 	LEFT JOIN events AS e ON e.room = x.room AND e.slot = x.slot AND e.off = x.off AND e.event_id = x.event_id
 	WHERE x.room = $1 AND (x.seq > $2 OR x.slot > $3 AND e.num IS NULL) LIMIT $4`)
 
@@ -576,7 +576,7 @@ func (c *roomCheck) receipts() error {
 		seq   Slot
 		num   EventNum
 	}
-	list, err := query(c.r, selectBadReceipts, func(row *Row) (b bad) {
+	list, err := Query(c.r, selectBadReceipts, func(row *Row) (b bad) {
 		row.Scan(&b.event, &b.place.Slot, &b.place.Off, &b.seq, &b.num)
 		return b
 	}, c.row.Num, c.row.ReceiptSlot, c.row.Purged, findingsPerCheck)
@@ -591,10 +591,10 @@ func (c *roomCheck) receipts() error {
 }
 
 var (
-	selectBadRelations = stmt(`SELECT x.event, x.slot, x.off FROM relations AS x
+	selectBadRelations = Prepare(`SELECT x.event, x.slot, x.off FROM relations AS x
 		LEFT JOIN events AS e ON e.num = x.event AND e.slot = x.slot AND e.off = x.off
 		WHERE x.room = $1 AND e.num IS NULL LIMIT $2`)
-	selectBadHighlights = stmt(`SELECT x.event, x.slot, 0 FROM highlights AS x
+	selectBadHighlights = Prepare(`SELECT x.event, x.slot, 0 FROM highlights AS x
 		LEFT JOIN events AS e ON e.num = x.event AND e.slot = x.slot
 		WHERE x.room = $1 AND e.num IS NULL LIMIT $2`)
 )
@@ -606,7 +606,7 @@ func (c *roomCheck) relations() error {
 		place Place
 	}
 	for check, s := range map[string]*Stmt{"relations": selectBadRelations, "highlights": selectBadHighlights} {
-		list, err := query(c.r, s, func(row *Row) (b bad) {
+		list, err := Query(c.r, s, func(row *Row) (b bad) {
 			row.Scan(&b.event, &b.place.Slot, &b.place.Off)
 			return b
 		}, c.row.Num, findingsPerCheck)

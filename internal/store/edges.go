@@ -2,13 +2,13 @@
 
 package store
 
-var selectEdges = stmt(`SELECT e.num, e.edges FROM events AS e WHERE {{in e.num $1}}`)
+var selectEdges = Prepare(`SELECT e.num, e.edges FROM events AS e WHERE {{in e.num $1}}`)
 
 // EdgesOf returns what the edges of some events are, by number, in one query;
 // events that are not there are left out.
 func (r *Read) EdgesOf(events []EventNum) (map[EventNum]Edges, error) {
 	out := make(map[EventNum]Edges, len(events))
-	return out, queryEach(r, selectEdges, func(row *Row) error {
+	return out, QueryEach(r, selectEdges, func(row *Row) error {
 		var event EventNum
 		var stored []byte
 		row.Scan(&event, &stored)

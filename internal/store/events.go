@@ -73,25 +73,25 @@ const eventColumns = `room, slot, off, num, event_id, type, state_key_num, sende
 	received_ts, flags, state_before, redacted_by, totals, edges, txn_device, txn_id, bytes`
 
 var (
-	insertEvent = stmt(`INSERT INTO events (` + eventColumns + `)
+	insertEvent = Prepare(`INSERT INTO events (` + eventColumns + `)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)`)
-	placeEvent = stmt(`UPDATE events SET slot = $2, off = $3, flags = $4, state_before = $5, totals = $6, edges = $7
+	placeEvent = Prepare(`UPDATE events SET slot = $2, off = $3, flags = $4, state_before = $5, totals = $6, edges = $7
 		WHERE num = $1`)
-	updateStanding   = stmt(`UPDATE events SET flags = $2, state_before = $3 WHERE num = $1`)
-	updateRedactedBy = stmt(`UPDATE events SET redacted_by = $2 WHERE num = $1`)
-	updateBytes      = stmt(`UPDATE events SET bytes = $2, flags = flags | 8 WHERE num = $1`)
-	deleteEvent      = stmt(`DELETE FROM events WHERE num = $1`)
+	updateStanding   = Prepare(`UPDATE events SET flags = $2, state_before = $3 WHERE num = $1`)
+	updateRedactedBy = Prepare(`UPDATE events SET redacted_by = $2 WHERE num = $1`)
+	updateBytes      = Prepare(`UPDATE events SET bytes = $2, flags = flags | 8 WHERE num = $1`)
+	deleteEvent      = Prepare(`DELETE FROM events WHERE num = $1`)
 
-	selectEventByID  = stmt(`SELECT ` + eventColumns + ` FROM events WHERE event_id = $1`)
-	selectEventByNum = stmt(`SELECT ` + eventColumns + ` FROM events WHERE num = $1`)
-	selectEventNum   = stmt(`SELECT num FROM events WHERE event_id = $1`)
-	selectEventID    = stmt(`SELECT event_id FROM events WHERE num = $1`)
-	selectTimelineUp = stmt(`SELECT ` + eventColumns + ` FROM events
+	selectEventByID  = Prepare(`SELECT ` + eventColumns + ` FROM events WHERE event_id = $1`)
+	selectEventByNum = Prepare(`SELECT ` + eventColumns + ` FROM events WHERE num = $1`)
+	selectEventNum   = Prepare(`SELECT num FROM events WHERE event_id = $1`)
+	selectEventID    = Prepare(`SELECT event_id FROM events WHERE num = $1`)
+	selectTimelineUp = Prepare(`SELECT ` + eventColumns + ` FROM events
 		WHERE room = $1 AND (slot, off) > ($2, $3) AND (slot, off) <= ($4, $5) ORDER BY slot, off LIMIT $6`)
-	selectTimelineDown = stmt(`SELECT ` + eventColumns + ` FROM events
+	selectTimelineDown = Prepare(`SELECT ` + eventColumns + ` FROM events
 		WHERE room = $1 AND (slot, off) < ($2, $3) AND (slot, off) >= ($4, $5) ORDER BY slot DESC, off DESC LIMIT $6`)
-	selectFirstOff = stmt(`SELECT COALESCE(MIN(off), 0) FROM events WHERE room = $1 AND slot = $2 AND off < 0`)
-	selectUnplaced = stmt(`SELECT ` + eventColumns + ` FROM events
+	selectFirstOff = Prepare(`SELECT COALESCE(MIN(off), 0) FROM events WHERE room = $1 AND slot = $2 AND off < 0`)
+	selectUnplaced = Prepare(`SELECT ` + eventColumns + ` FROM events
 		WHERE room = $1 AND slot = 0 AND off > $2 ORDER BY off LIMIT $3`)
 )
 
@@ -114,7 +114,7 @@ func scanEvent(row *Row) (e Event) {
 	}
 	var err error
 	e.Edges, err = decodeEdges(edges)
-	row.fail(err)
+	row.Fail(err)
 	return e
 }
 
@@ -144,7 +144,7 @@ func orNull(s string) *string {
 // ErrDuplicate.
 func (c *Change) AddEvent(e Event) {
 	at := e.place()
-	c.exec(insertEvent, e.Room, at.Slot, at.Off, e.Num, e.EventID, e.Type, e.Key, e.Sender, e.Depth, e.OriginServerTS,
+	c.Exec(insertEvent, e.Room, at.Slot, at.Off, e.Num, e.EventID, e.Type, e.Key, e.Sender, e.Depth, e.OriginServerTS,
 		e.ReceivedTS, int64(e.Standing), e.storedBefore(), e.RedactedBy, e.Totals, e.Edges.encode(),
 		orNull(e.TxnDevice), orNull(e.TxnID), e.Bytes)
 }
@@ -153,38 +153,38 @@ func (c *Change) AddEvent(e Event) {
 // of e it takes Num, Place, Standing, StateBefore, Totals and Edges.
 func (c *Change) PlaceEvent(e Event) {
 	at := e.place()
-	c.execOne(placeEvent, ErrNotFound, e.Num, at.Slot, at.Off, int64(e.Standing), e.storedBefore(), e.Totals, e.Edges.encode())
+	c.ExecOne(placeEvent, ErrNotFound, e.Num, at.Slot, at.Off, int64(e.Standing), e.storedBefore(), e.Totals, e.Edges.encode())
 }
 
 // SetStanding changes what the server thinks of an event, without moving it: of
 // e it takes Num, Place, Standing and StateBefore.
 func (c *Change) SetStanding(e Event) {
-	c.execOne(updateStanding, ErrNotFound, e.Num, int64(e.Standing), e.storedBefore())
+	c.ExecOne(updateStanding, ErrNotFound, e.Num, int64(e.Standing), e.storedBefore())
 }
 
 // SetRedactedBy marks an event as redacted by another. Readers of the stream see
 // an update of the room.
 func (c *Change) SetRedactedBy(room RoomNum, event, by EventNum) {
-	c.execOne(updateRedactedBy, ErrNotFound, event, by)
-	c.Room(room, NoFence).updates = true
+	c.ExecOne(updateRedactedBy, ErrNotFound, event, by)
+	c.NoteRoomUpdate(room)
 }
 
 // ReplaceBytes puts the redacted form in the place of an event's bytes.
 func (c *Change) ReplaceBytes(event EventNum, redacted []byte) {
-	c.execOne(updateBytes, ErrNotFound, event, redacted)
+	c.ExecOne(updateBytes, ErrNotFound, event, redacted)
 }
 
 // DropEvent forgets an event: purge of history, deletion of a room.
-func (c *Change) DropEvent(event EventNum) { c.exec(deleteEvent, event) }
+func (c *Change) DropEvent(event EventNum) { c.Exec(deleteEvent, event) }
 
 // EventByID returns an event, whatever its standing.
 func (r *Read) EventByID(eventID string) (Event, error) {
-	return queryOne(r, selectEventByID, scanEvent, eventID)
+	return QueryOne(r, selectEventByID, scanEvent, eventID)
 }
 
 // EventByNum returns an event by its number.
 func (r *Read) EventByNum(event EventNum) (Event, error) {
-	return queryOne(r, selectEventByNum, scanEvent, event)
+	return QueryOne(r, selectEventByNum, scanEvent, event)
 }
 
 // EventsByNum returns events by their numbers, in the order asked; those that
@@ -202,7 +202,7 @@ func (r *Read) EventsByID(eventIDs []string) ([]Event, error) {
 // eachOne asks for one row per key, in order, leaving out the missing.
 func eachOne[K, T any](r *Read, s *Stmt, scan func(*Row) T, keys []K) ([]T, error) {
 	out := make([]T, 0, len(keys))
-	err := forKeys(r, s, keys, func(_ int, row *Row) error {
+	err := QueryKeys(r, s, keys, func(_ int, row *Row) error {
 		out = append(out, scan(row))
 		return nil
 	})
@@ -213,8 +213,8 @@ func eachOne[K, T any](r *Read, s *Stmt, scan func(*Row) T, keys []K) ([]T, erro
 // those that are not there.
 func (r *Read) EventNums(eventIDs []string) ([]EventNum, error) {
 	out := make([]EventNum, len(eventIDs))
-	err := forKeys(r, selectEventNum, eventIDs, func(i int, row *Row) error {
-		out[i] = num[EventNum](row)
+	err := QueryKeys(r, selectEventNum, eventIDs, func(i int, row *Row) error {
+		out[i] = Num[EventNum](row)
 		return nil
 	})
 	return out, err
@@ -224,7 +224,7 @@ func (r *Read) EventNums(eventIDs []string) ([]EventNum, error) {
 // those that are not there.
 func (r *Read) EventIDs(events []EventNum) ([]string, error) {
 	out := make([]string, len(events))
-	err := forKeys(r, selectEventID, events, func(i int, row *Row) error {
+	err := QueryKeys(r, selectEventID, events, func(i int, row *Row) error {
 		out[i] = row.Text()
 		return nil
 	})
@@ -234,24 +234,24 @@ func (r *Read) EventIDs(events []EventNum) ([]string, error) {
 // Timeline returns up to limit events of a room with from < place ≤ to, oldest
 // first.
 func (r *Read) Timeline(room RoomNum, from, to Place, limit int) ([]Event, error) {
-	return query(r, selectTimelineUp, scanEvent, room, from.Slot, from.Off, to.Slot, to.Off, limit)
+	return Query(r, selectTimelineUp, scanEvent, room, from.Slot, from.Off, to.Slot, to.Off, limit)
 }
 
 // TimelineBack returns up to limit events of a room with to ≤ place < from,
 // newest first. Start goes back to the beginning, without unplaced events.
 func (r *Read) TimelineBack(room RoomNum, from, to Place, limit int) ([]Event, error) {
-	return query(r, selectTimelineDown, scanEvent, room, from.Slot, from.Off, to.Slot, to.Off, limit)
+	return Query(r, selectTimelineDown, scanEvent, room, from.Slot, from.Off, to.Slot, to.Off, limit)
 }
 
 // FirstOff is the lowest offset taken before a live event, 0 if none: what is
 // backfilled next gets the ones below.
 func (r *Read) FirstOff(room RoomNum, slot Slot) (int64, error) {
-	return queryOne(r, selectFirstOff, (*Row).Int, room, slot)
+	return QueryOne(r, selectFirstOff, (*Row).Int, room, slot)
 }
 
 // UnplacedEvents returns events of a room that have no place, by number.
 func (r *Read) UnplacedEvents(room RoomNum, after EventNum, limit int) ([]Event, error) {
-	return query(r, selectUnplaced, scanEvent, room, after, limit)
+	return Query(r, selectUnplaced, scanEvent, room, after, limit)
 }
 
 // Relation says that an event relates to another. Its target is an ID, as it may
@@ -269,18 +269,18 @@ type Relation struct {
 const relationColumns = `room, target, rel_type, slot, off, event, type, sender`
 
 var (
-	insertRelation = stmt(`INSERT INTO relations (` + relationColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+	insertRelation = Prepare(`INSERT INTO relations (` + relationColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 		ON CONFLICT (room, target, rel_type, slot, off) DO NOTHING`)
-	deleteRelation    = stmt(`DELETE FROM relations WHERE room = $1 AND target = $2 AND rel_type = $3 AND slot = $4 AND off = $5`)
-	selectRelationsUp = stmt(`SELECT ` + relationColumns + ` FROM relations
+	deleteRelation    = Prepare(`DELETE FROM relations WHERE room = $1 AND target = $2 AND rel_type = $3 AND slot = $4 AND off = $5`)
+	selectRelationsUp = Prepare(`SELECT ` + relationColumns + ` FROM relations
 		WHERE room = $1 AND target = $2 AND rel_type = $3 AND (type = $4 OR $4 = '')
 		AND (slot, off) > ($5, $6) AND (slot, off) <= ($7, $8) ORDER BY slot, off LIMIT $9`)
-	selectRelationsDown = stmt(`SELECT ` + relationColumns + ` FROM relations
+	selectRelationsDown = Prepare(`SELECT ` + relationColumns + ` FROM relations
 		WHERE room = $1 AND target = $2 AND rel_type = $3 AND (type = $4 OR $4 = '')
 		AND (slot, off) < ($5, $6) AND (slot, off) >= ($7, $8) ORDER BY slot DESC, off DESC LIMIT $9`)
-	selectRelTypes = stmt(`SELECT DISTINCT rel_type FROM relations WHERE room = $1 AND target = $2`)
-	countRelations = stmt(`SELECT COUNT(*) FROM relations WHERE room = $1 AND target = $2 AND rel_type = $3`)
-	relatedBy      = stmt(`SELECT COUNT(*) FROM (SELECT 1 FROM relations
+	selectRelTypes = Prepare(`SELECT DISTINCT rel_type FROM relations WHERE room = $1 AND target = $2`)
+	countRelations = Prepare(`SELECT COUNT(*) FROM relations WHERE room = $1 AND target = $2 AND rel_type = $3`)
+	relatedBy      = Prepare(`SELECT COUNT(*) FROM (SELECT 1 FROM relations
 		WHERE room = $1 AND target = $2 AND rel_type = $3 AND sender = $4 LIMIT 1) AS own`)
 )
 
@@ -291,12 +291,12 @@ func scanRelation(row *Row) (r Relation) {
 
 // AddRelation writes a relation of an event with a place.
 func (c *Change) AddRelation(r Relation) {
-	c.exec(insertRelation, r.Room, r.Target, r.RelType, r.Place.Slot, r.Place.Off, r.Event, r.Type, r.Sender)
+	c.Exec(insertRelation, r.Room, r.Target, r.RelType, r.Place.Slot, r.Place.Off, r.Event, r.Type, r.Sender)
 }
 
 // DropRelation takes a relation away: its event was redacted.
 func (c *Change) DropRelation(r Relation) {
-	c.exec(deleteRelation, r.Room, r.Target, r.RelType, r.Place.Slot, r.Place.Off)
+	c.Exec(deleteRelation, r.Room, r.Target, r.RelType, r.Place.Slot, r.Place.Off)
 }
 
 // Relations returns what relates to an event with from < place ≤ to, oldest
@@ -318,13 +318,13 @@ func (r *Read) relations(s *Stmt, order func(p, q Place) int, room RoomNum, targ
 	types := []string{relType}
 	if relType == "" {
 		var err error
-		if types, err = query(r, selectRelTypes, (*Row).Text, room, target); err != nil {
+		if types, err = Query(r, selectRelTypes, (*Row).Text, room, target); err != nil {
 			return nil, err
 		}
 	}
 	var all []Relation
 	for _, t := range types {
-		list, err := query(r, s, scanRelation, room, target, t, evType, from.Slot, from.Off, to.Slot, to.Off, limit)
+		list, err := Query(r, s, scanRelation, room, target, t, evType, from.Slot, from.Off, to.Slot, to.Off, limit)
 		if err != nil {
 			return nil, err
 		}
@@ -338,13 +338,13 @@ func (r *Read) relations(s *Stmt, order func(p, q Place) int, room RoomNum, targ
 
 // CountRelations counts the relations of one type to an event.
 func (r *Read) CountRelations(room RoomNum, target, relType string) (int64, error) {
-	return queryOne(r, countRelations, (*Row).Int, room, target, relType)
+	return QueryOne(r, countRelations, (*Row).Int, room, target, relType)
 }
 
 // IsRelatedBy reports whether a user has related to an event with a type, such
 // as taken part in a thread.
 func (r *Read) IsRelatedBy(room RoomNum, target, relType, sender string) (bool, error) {
-	return queryOne(r, relatedBy, (*Row).Bool, room, target, relType, sender)
+	return QueryOne(r, relatedBy, (*Row).Bool, room, target, relType, sender)
 }
 
 // ErrTxnTaken says that the transaction ID has an event already: look it up.
@@ -362,23 +362,23 @@ type Txn struct {
 }
 
 var (
-	insertTxn = stmt(`INSERT INTO transactions (user_num, device, path, txn_id, event_id, room, at)
+	insertTxn = Prepare(`INSERT INTO transactions (user_num, device, path, txn_id, event_id, room, at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (user_num, device, path, txn_id) DO NOTHING`)
-	selectTxn = stmt(`SELECT user_num, device, path, txn_id, event_id, room, at FROM transactions
+	selectTxn = Prepare(`SELECT user_num, device, path, txn_id, event_id, room, at FROM transactions
 		WHERE user_num = $1 AND device = $2 AND path = $3 AND txn_id = $4`)
-	selectTxnPage = stmt(`SELECT user_num, device, path, txn_id, event_id, room, at FROM transactions
+	selectTxnPage = Prepare(`SELECT user_num, device, path, txn_id, event_id, room, at FROM transactions
 		WHERE (user_num, device, path, txn_id) > ($1, $2, $3, $4) ORDER BY user_num, device, path, txn_id LIMIT $5`)
 )
 
 // AddTxn writes a transaction ID beside its event. If it is there already, the
 // change fails with ErrTxnTaken.
 func (c *Change) AddTxn(t Txn) {
-	c.execOne(insertTxn, ErrTxnTaken, t.User, t.Device, t.Path, t.ID, t.EventID, t.Room, t.At)
+	c.ExecOne(insertTxn, ErrTxnTaken, t.User, t.Device, t.Path, t.ID, t.EventID, t.Room, t.At)
 }
 
 // Txn looks a transaction ID up.
 func (r *Read) Txn(user UserNum, device, path, txnID string) (Txn, error) {
-	return queryOne(r, selectTxn, scanTxn, user, device, path, txnID)
+	return QueryOne(r, selectTxn, scanTxn, user, device, path, txnID)
 }
 
 func scanTxn(row *Row) (t Txn) {
@@ -394,26 +394,26 @@ type MissingEvent struct {
 }
 
 var (
-	insertMissing = stmt(`INSERT INTO backward_extremities (room, event_id, slot, off) VALUES ($1, $2, $3, $4)
+	insertMissing = Prepare(`INSERT INTO backward_extremities (room, event_id, slot, off) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (room, event_id) DO NOTHING`)
-	deleteMissing = stmt(`DELETE FROM backward_extremities WHERE room = $1 AND event_id = $2`)
-	selectMissing = stmt(`SELECT event_id, slot, off FROM backward_extremities WHERE room = $1 AND (slot, off) <= ($2, $3)
+	deleteMissing = Prepare(`DELETE FROM backward_extremities WHERE room = $1 AND event_id = $2`)
+	selectMissing = Prepare(`SELECT event_id, slot, off FROM backward_extremities WHERE room = $1 AND (slot, off) <= ($2, $3)
 		ORDER BY slot DESC, off DESC LIMIT $4`)
 )
 
 // AddMissing notes that an event at a place refers to one that is not here.
 func (c *Change) AddMissing(room RoomNum, m MissingEvent) {
-	c.exec(insertMissing, room, m.EventID, m.Before.Slot, m.Before.Off)
+	c.Exec(insertMissing, room, m.EventID, m.Before.Slot, m.Before.Off)
 }
 
 // DropMissing forgets a backward extremity: the event has come.
 func (c *Change) DropMissing(room RoomNum, eventID string) {
-	c.exec(deleteMissing, room, eventID)
+	c.Exec(deleteMissing, room, eventID)
 }
 
 // Missing returns the backward extremities at or before a place, nearest first.
 func (r *Read) Missing(room RoomNum, at Place, limit int) ([]MissingEvent, error) {
-	return query(r, selectMissing, func(row *Row) (m MissingEvent) {
+	return Query(r, selectMissing, func(row *Row) (m MissingEvent) {
 		row.Scan(&m.EventID, &m.Before.Slot, &m.Before.Off)
 		return m
 	}, room, at.Slot, at.Off, limit)

@@ -49,7 +49,7 @@ func (s *Store) WriteBare(ctx context.Context, changes []*Change, pos Position) 
 					}
 				}
 			}
-			return rows(func(s *Stmt, list ...any) error { _, err := tx.exec(s, list...); return err })
+			return rows(func(s *Stmt, list ...any) error { _, err := tx.Exec(s, list...); return err })
 		case *pgConn:
 			for _, o := range changes[0].ops {
 				if err := c.prepare(o.stmt, updateRoom, insertStream); err != nil {
@@ -104,7 +104,7 @@ func (s *Store) Plans(ctx context.Context) (map[string][]string, error) {
 
 // PanicInRow panics while an answer is being read.
 func (r *Read) PanicInRow() error {
-	return queryEach(r, selectHead, func(*Row) error { panic("caller") })
+	return QueryEach(r, selectHead, func(*Row) error { panic("caller") })
 }
 
 // HurryBarriers sets how long callers wait who share a query. Nobody may wait yet.

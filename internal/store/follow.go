@@ -4,18 +4,18 @@
 package store
 
 var (
-	selectPosition  = stmt(`SELECT pos FROM stream WHERE pos = $1`)
-	selectRoomHeads = stmt(`SELECT num, room_id, version, joined, invited FROM rooms WHERE {{in num $1}}`)
-	selectAtSlots   = stmt(`SELECT e.totals, (CASE WHEN EXISTS (SELECT 1 FROM highlights AS h WHERE h.room = e.room AND h.slot = e.slot)
+	selectPosition  = Prepare(`SELECT pos FROM stream WHERE pos = $1`)
+	selectRoomHeads = Prepare(`SELECT num, room_id, version, joined, invited FROM rooms WHERE {{in num $1}}`)
+	selectAtSlots   = Prepare(`SELECT e.totals, (CASE WHEN EXISTS (SELECT 1 FROM highlights AS h WHERE h.room = e.room AND h.slot = e.slot)
 			THEN 1 ELSE 0 END), ` + syncEventColumns + `
 		FROM {{each $1}} AS v JOIN events AS e ON e.room = (v.v >> 32) AND e.slot = (v.v & 4294967295) AND e.off = 0
 		ORDER BY e.room, e.slot`)
-	selectLogAtSlots = stmt(`SELECT l.room, l.slot, l.key, l.event, l.prev_event FROM {{each $1}} AS v
+	selectLogAtSlots = Prepare(`SELECT l.room, l.slot, l.key, l.event, l.prev_event FROM {{each $1}} AS v
 		JOIN state_log AS l ON l.room = (v.v >> 32) AND l.slot = (v.v & 4294967295) ORDER BY l.room, l.slot, l.key`)
-	selectReceiptsAt = stmt(`SELECT ` + receiptColumns + ` FROM {{each $1}} AS v
+	selectReceiptsAt = Prepare(`SELECT ` + receiptColumns + ` FROM {{each $1}} AS v
 		JOIN receipts AS r ON r.room = (v.v >> 32) AND r.seq = (v.v & 4294967295) JOIN users AS u ON u.num = r.user_num
 		ORDER BY r.room, r.seq`)
-	selectRulesChanged = stmt(`SELECT DISTINCT u.num, u.user_id FROM {{each $1}} AS v
+	selectRulesChanged = Prepare(`SELECT DISTINCT u.num, u.user_id FROM {{each $1}} AS v
 		JOIN account_data AS a ON a.user_num = (v.v >> 32) AND a.slot >= (v.v & 4294967295)
 			AND a.room_id = '' AND a.type IN ('m.push_rules', 'm.ignored_user_list')
 		JOIN users AS u ON u.num = a.user_num`)
@@ -23,7 +23,7 @@ var (
 
 // Has reports whether a position is still in the stream.
 func (r *Read) Has(pos Position) (bool, error) {
-	_, err := queryOne(r, selectPosition, num[Position], pos)
+	_, err := QueryOne(r, selectPosition, Num[Position], pos)
 	if err == ErrNotFound {
 		return false, nil
 	}
@@ -41,7 +41,7 @@ type RoomHead struct {
 // RoomHeads returns rooms by their numbers, in no order; those that are not there
 // are left out.
 func (r *Read) RoomHeads(rooms []RoomNum) ([]RoomHead, error) {
-	return query(r, selectRoomHeads, func(row *Row) (h RoomHead) {
+	return Query(r, selectRoomHeads, func(row *Row) (h RoomHead) {
 		row.Scan(&h.Num, &h.RoomID, &h.Version, &h.Joined, &h.Invited)
 		return h
 	}, rooms)
@@ -58,7 +58,7 @@ type SlotEvent struct {
 // EventsAt returns the live events at slots of several rooms, by room and slot.
 func (r *Read) EventsAt(slots []RoomSlot, known Known) ([]SlotEvent, error) {
 	scan := scanSyncEvent(known)
-	return query(r, selectAtSlots, func(row *Row) (e SlotEvent) {
+	return Query(r, selectAtSlots, func(row *Row) (e SlotEvent) {
 		e.Totals, e.Raised = row.Bytes(), row.Bool()
 		e.SyncEvent = scan(row)
 		return e
@@ -67,14 +67,14 @@ func (r *Read) EventsAt(slots []RoomSlot, known Known) ([]SlotEvent, error) {
 
 // LogAt returns the changes of state at slots of several rooms, by room and slot.
 func (r *Read) LogAt(slots []RoomSlot) ([]StateChange, error) {
-	return query(r, selectLogAtSlots, scanStateChange, packSlots(slots))
+	return Query(r, selectLogAtSlots, scanStateChange, packSlots(slots))
 }
 
 // ReceiptsAt returns the receipts that were written at receipt slots of several
 // rooms, private ones too, by room and slot. One that has moved on since is found
 // at its new slot.
 func (r *Read) ReceiptsAt(slots []RoomSlot) ([]Receipt, error) {
-	return query(r, selectReceiptsAt, scanReceipt, packSlots(slots))
+	return Query(r, selectReceiptsAt, scanReceipt, packSlots(slots))
 }
 
 // UserSlot is a slot of a user.
@@ -96,7 +96,7 @@ func (r *Read) RulesChanged(since []UserSlot) ([]Named, error) {
 	for i, s := range since {
 		packed[i] = int64(s.User)<<32 | int64(s.Slot)
 	}
-	return query(r, selectRulesChanged, func(row *Row) (n Named) {
+	return Query(r, selectRulesChanged, func(row *Row) (n Named) {
 		row.Scan(&n.Num, &n.UserID)
 		return n
 	}, packed)

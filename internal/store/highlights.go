@@ -23,10 +23,10 @@ type Highlight struct {
 const highlightColumns = `room, user_num, slot, thread, kind, event`
 
 var (
-	insertHighlight  = stmt(`INSERT INTO highlights (` + highlightColumns + `) VALUES ($1, $2, $3, $4, $5, $6)`)
-	deleteHighlights = stmt(`DELETE FROM highlights WHERE room = $1 AND user_num = $2 AND slot <= $3`)
-	deleteHighlight  = stmt(`DELETE FROM highlights WHERE room = $1 AND user_num = $2 AND slot = $3`)
-	selectHighlights = stmt(`SELECT ` + highlightColumns + ` FROM highlights
+	insertHighlight  = Prepare(`INSERT INTO highlights (` + highlightColumns + `) VALUES ($1, $2, $3, $4, $5, $6)`)
+	deleteHighlights = Prepare(`DELETE FROM highlights WHERE room = $1 AND user_num = $2 AND slot <= $3`)
+	deleteHighlight  = Prepare(`DELETE FROM highlights WHERE room = $1 AND user_num = $2 AND slot = $3`)
+	selectHighlights = Prepare(`SELECT ` + highlightColumns + ` FROM highlights
 		WHERE room = $1 AND user_num = $2 AND slot > $3 AND slot <= $4 ORDER BY slot LIMIT $5`)
 )
 
@@ -39,20 +39,20 @@ func scanHighlight(row *Row) (h Highlight) {
 
 // AddHighlight writes a higher verdict, in the event's own commit.
 func (c *Change) AddHighlight(h Highlight) {
-	c.exec(insertHighlight, h.Room, h.User, h.Slot, h.Thread, int64(h.Kind), h.Event)
+	c.Exec(insertHighlight, h.Room, h.User, h.Slot, h.Thread, int64(h.Kind), h.Event)
 }
 
 // DropHighlights forgets what a member has read, up to a slot.
 func (c *Change) DropHighlights(room RoomNum, user UserNum, upTo Slot) {
-	c.exec(deleteHighlights, room, user, upTo)
+	c.Exec(deleteHighlights, room, user, upTo)
 }
 
 // DropHighlight forgets one: its event was redacted.
 func (c *Change) DropHighlight(room RoomNum, user UserNum, slot Slot) {
-	c.exec(deleteHighlight, room, user, slot)
+	c.Exec(deleteHighlight, room, user, slot)
 }
 
 // Highlights returns a member's highlights after one slot up to another.
 func (r *Read) Highlights(room RoomNum, user UserNum, after, upTo Slot, limit int) ([]Highlight, error) {
-	return query(r, selectHighlights, scanHighlight, room, user, after, upTo, limit)
+	return Query(r, selectHighlights, scanHighlight, room, user, after, upTo, limit)
 }

@@ -51,11 +51,11 @@ const keepInstances = 24 * 60 * 60 * 1000
 const databaseNow = `FLOOR(EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint`
 
 var (
-	insertInstance = stmt(`INSERT INTO instances (lease, name, address, fingerprint, version, schema, started_ts, expires_ts)
+	insertInstance = Prepare(`INSERT INTO instances (lease, name, address, fingerprint, version, schema, started_ts, expires_ts)
 		SELECT $1, $2, $3, $4, $5, $6, now.ms, now.ms + $7 FROM (SELECT ` + databaseNow + ` AS ms) now`)
-	deleteInstances = stmt(`DELETE FROM instances WHERE expires_ts < ` + databaseNow + ` - $1`)
+	deleteInstances = Prepare(`DELETE FROM instances WHERE expires_ts < ` + databaseNow + ` - $1`)
 	// The main query does not see what the first part writes, hence the union.
-	renewInstance = stmt(`WITH now AS MATERIALIZED (SELECT ` + databaseNow + ` AS ms),
+	renewInstance = Prepare(`WITH now AS MATERIALIZED (SELECT ` + databaseNow + ` AS ms),
 		mine AS (UPDATE instances i SET expires_ts = now.ms + $2, draining = $3, position = $4,
 				head = GREATEST($4, (SELECT COALESCE(MAX(pos), 0) FROM stream)), rooms = $5, bus = $6
 			FROM now WHERE i.lease = $1 AND i.expires_ts > now.ms
@@ -65,8 +65,8 @@ var (
 		SELECT i.lease, i.name, i.address, i.fingerprint, i.version, i.schema, i.started_ts, i.expires_ts, i.draining,
 			i.position, i.head, i.rooms, i.bus
 		FROM instances i, now WHERE i.expires_ts > now.ms AND i.lease <> $1`)
-	endInstance     = stmt(`UPDATE instances SET expires_ts = ` + databaseNow + `, draining = 1 WHERE lease = $1`)
-	selectInstances = stmt(`SELECT i.lease, i.name, i.address, i.fingerprint, i.version, i.schema, i.started_ts, i.expires_ts,
+	endInstance     = Prepare(`UPDATE instances SET expires_ts = ` + databaseNow + `, draining = 1 WHERE lease = $1`)
+	selectInstances = Prepare(`SELECT i.lease, i.name, i.address, i.fingerprint, i.version, i.schema, i.started_ts, i.expires_ts,
 			i.draining, i.position, i.head, i.rooms, i.bus, now.ms
 		FROM instances i, (SELECT ` + databaseNow + ` AS ms) now WHERE i.expires_ts > now.ms ORDER BY i.lease LIMIT 1000`)
 )
@@ -74,7 +74,7 @@ var (
 func scanInstance(row *Row) (i Instance) {
 	row.Scan(&i.Lease, &i.Name, &i.Address, &i.Fingerprint, &i.Version, &i.Schema, &i.StartedTS, &i.ExpiresTS)
 	i.Draining = row.Bool()
-	i.Position, i.Head = num[Position](row), num[Position](row)
+	i.Position, i.Head = Num[Position](row), Num[Position](row)
 	i.Rooms = row.Int()
 	i.Bus = row.Bool()
 	return i
@@ -87,7 +87,7 @@ func (s *Store) LiveInstances(ctx context.Context) (live []Instance, now int64, 
 		return nil, 0, errors.ErrUnsupported
 	}
 	err = s.Read(ctx, func(r *Read) error {
-		return queryEach(r, selectInstances, func(row *Row) error {
+		return QueryEach(r, selectInstances, func(row *Row) error {
 			live = append(live, scanInstance(row))
 			now = row.Int()
 			return nil
@@ -119,7 +119,7 @@ func (s *Store) Leases() (*Leases, error) {
 // Take adds a row for an instance and returns its lease.
 func (l *Leases) Take(ctx context.Context, i Instance, term time.Duration) (lease int64, err error) {
 	err = l.store.Write(ctx, func(tx *Tx) error {
-		if _, err := tx.exec(deleteInstances, keepInstances); err != nil {
+		if _, err := tx.Exec(deleteInstances, keepInstances); err != nil {
 			return err
 		}
 		after, err := tx.reserve("lease", 1)
@@ -127,7 +127,7 @@ func (l *Leases) Take(ctx context.Context, i Instance, term time.Duration) (leas
 			return err
 		}
 		lease = after - 1
-		_, err = tx.exec(insertInstance, lease, i.Name, i.Address, i.Fingerprint, i.Version, i.Schema, term.Milliseconds())
+		_, err = tx.Exec(insertInstance, lease, i.Name, i.Address, i.Fingerprint, i.Version, i.Schema, term.Milliseconds())
 		return err
 	})
 	if err != nil {
@@ -155,7 +155,7 @@ func (l *Leases) Renew(ctx context.Context, i Instance, term time.Duration) (liv
 		l.c = newPgConn(c)
 	}
 	l.c.ctx = ctx
-	live, err = query(&Read{ctx: ctx, conn: l.c}, renewInstance, scanInstance,
+	live, err = Query(&Read{ctx: ctx, conn: l.c}, renewInstance, scanInstance,
 		i.Lease, term.Milliseconds(), i.Draining, i.Position, i.Rooms, i.Bus)
 	if err != nil {
 		l.drop()
@@ -172,7 +172,7 @@ func (l *Leases) Renew(ctx context.Context, i Instance, term time.Duration) (liv
 // End ends a lease at once.
 func (l *Leases) End(ctx context.Context, lease int64) error {
 	err := l.store.Write(ctx, func(tx *Tx) error {
-		_, err := tx.exec(endInstance, lease)
+		_, err := tx.Exec(endInstance, lease)
 		return err
 	})
 	if err != nil {

@@ -34,13 +34,13 @@ func (n *interned) init() {
 }
 
 var (
-	selectKey  = stmt(`SELECT num FROM state_keys WHERE type = $1 AND state_key = $2`)
-	insertKey  = stmt(`INSERT INTO state_keys (num, type, state_key) VALUES ($1, $2, $3) ON CONFLICT (type, state_key) DO NOTHING`)
-	selectPair = stmt(`SELECT type, state_key FROM state_keys WHERE num = $1`)
+	selectKey  = Prepare(`SELECT num FROM state_keys WHERE type = $1 AND state_key = $2`)
+	insertKey  = Prepare(`INSERT INTO state_keys (num, type, state_key) VALUES ($1, $2, $3) ON CONFLICT (type, state_key) DO NOTHING`)
+	selectPair = Prepare(`SELECT type, state_key FROM state_keys WHERE num = $1`)
 
-	selectUserNum = stmt(`SELECT num FROM users WHERE user_id = $1`)
-	insertUser    = stmt(`INSERT INTO users (num, user_id, local, created_ts) VALUES ($1, $2, $3, $4) ON CONFLICT (user_id) DO NOTHING`)
-	selectUserID  = stmt(`SELECT user_id FROM users WHERE num = $1`)
+	selectUserNum = Prepare(`SELECT num FROM users WHERE user_id = $1`)
+	insertUser    = Prepare(`INSERT INTO users (num, user_id, local, created_ts) VALUES ($1, $2, $3, $4) ON CONFLICT (user_id) DO NOTHING`)
+	selectUserID  = Prepare(`SELECT user_id FROM users WHERE num = $1`)
 )
 
 // Intern returns the numbers of (type, state key) pairs, in order. New pairs are
@@ -52,10 +52,10 @@ func (s *Store) Intern(ctx context.Context, pairs []Pair) ([]KeyNum, error) {
 			return cmp.Or(strings.Compare(a.Type, b.Type), strings.Compare(a.StateKey, b.StateKey))
 		},
 		find: func(r *Read, p Pair) (int64, error) {
-			return queryOne(r, selectKey, (*Row).Int, p.Type, p.StateKey)
+			return QueryOne(r, selectKey, (*Row).Int, p.Type, p.StateKey)
 		},
 		insert: func(tx *Tx, n int64, p Pair) error {
-			_, err := tx.exec(insertKey, n, p.Type, p.StateKey)
+			_, err := tx.Exec(insertKey, n, p.Type, p.StateKey)
 			return err
 		},
 	}, KeyNum(0))
@@ -64,15 +64,15 @@ func (s *Store) Intern(ctx context.Context, pairs []Pair) ([]KeyNum, error) {
 // InternUsers returns the numbers of users, in order. Users without a row get
 // one, with nothing but their ID; local says which of them belong to this server.
 func (s *Store) InternUsers(ctx context.Context, local func(userID string) bool, userIDs ...string) ([]UserNum, error) {
-	now := millis(s.opt.Clock())
+	now := s.opt.Clock().UnixMilli()
 	return internAll(ctx, s, userIDs, s.interned.users, internSQL[string]{
 		name:  "user",
 		order: strings.Compare,
 		find: func(r *Read, u string) (int64, error) {
-			return queryOne(r, selectUserNum, (*Row).Int, u)
+			return QueryOne(r, selectUserNum, (*Row).Int, u)
 		},
 		insert: func(tx *Tx, n int64, u string) error {
-			_, err := tx.exec(insertUser, n, u, local(u), now)
+			_, err := tx.Exec(insertUser, n, u, local(u), now)
 			return err
 		},
 	}, UserNum(0))
@@ -163,7 +163,7 @@ func (s *Store) KeyNums(r *Read, pairs []Pair) ([]KeyNum, error) {
 			out[i] = n
 			continue
 		}
-		n, err := queryOne(r, selectKey, num[KeyNum], p.Type, p.StateKey)
+		n, err := QueryOne(r, selectKey, Num[KeyNum], p.Type, p.StateKey)
 		if err != nil && err != ErrNotFound {
 			return nil, err
 		}
@@ -181,7 +181,7 @@ func (s *Store) Pairs(r *Read, nums []KeyNum) ([]Pair, error) {
 		p, ok := s.interned.pairs.Get(n)
 		if !ok {
 			var err error
-			p, err = queryOne(r, selectPair, scanPair, n)
+			p, err = QueryOne(r, selectPair, scanPair, n)
 			if err != nil {
 				return nil, err
 			}
@@ -202,7 +202,7 @@ func (s *Store) UserNum(r *Read, userID string) (UserNum, error) {
 	if n, ok := s.interned.users.Get(userID); ok {
 		return n, nil
 	}
-	n, err := queryOne(r, selectUserNum, num[UserNum], userID)
+	n, err := QueryOne(r, selectUserNum, Num[UserNum], userID)
 	if err == nil {
 		s.interned.users.Add(userID, n)
 	}
@@ -219,7 +219,7 @@ func (s *Store) UserIDs(r *Read, nums []UserNum) ([]string, error) {
 		u, ok := s.interned.userIDs.Get(n)
 		if !ok {
 			var err error
-			u, err = queryOne(r, selectUserID, (*Row).Text, n)
+			u, err = QueryOne(r, selectUserID, (*Row).Text, n)
 			if err != nil {
 				return nil, err
 			}

@@ -45,60 +45,60 @@ type CrossSigningKey struct {
 }
 
 var (
-	upsertDeviceKeys = stmt(`INSERT INTO device_keys (user_num, device_id, keys) VALUES ($1, $2, $3)
+	upsertDeviceKeys = Prepare(`INSERT INTO device_keys (user_num, device_id, keys) VALUES ($1, $2, $3)
 		ON CONFLICT (user_num, device_id) DO UPDATE SET keys = excluded.keys`)
-	selectDeviceKeys = stmt(`SELECT k.user_num, k.device_id, COALESCE(d.display_name, ''), k.keys FROM device_keys k
+	selectDeviceKeys = Prepare(`SELECT k.user_num, k.device_id, COALESCE(d.display_name, ''), k.keys FROM device_keys k
 		LEFT JOIN devices d ON d.user_num = k.user_num AND d.device_id = k.device_id
 		WHERE {{in k.user_num $1}} ORDER BY k.user_num, k.device_id`)
-	selectDeviceIDs         = stmt(`SELECT device_id FROM devices WHERE user_num = $1 ORDER BY device_id`)
-	deleteDeviceKeys        = stmt(`DELETE FROM device_keys WHERE user_num = $1 AND device_id = $2`)
-	deleteDeviceOneTimeKeys = stmt(`DELETE FROM one_time_keys WHERE user_num = $1 AND device_id = $2`)
-	deleteDeviceFallback    = stmt(`DELETE FROM fallback_keys WHERE user_num = $1 AND device_id = $2`)
-	deleteTargetSignatures  = stmt(`DELETE FROM key_signatures WHERE user_num = $1 AND target = $2`)
+	selectDeviceIDs         = Prepare(`SELECT device_id FROM devices WHERE user_num = $1 ORDER BY device_id`)
+	deleteDeviceKeys        = Prepare(`DELETE FROM device_keys WHERE user_num = $1 AND device_id = $2`)
+	deleteDeviceOneTimeKeys = Prepare(`DELETE FROM one_time_keys WHERE user_num = $1 AND device_id = $2`)
+	deleteDeviceFallback    = Prepare(`DELETE FROM fallback_keys WHERE user_num = $1 AND device_id = $2`)
+	deleteTargetSignatures  = Prepare(`DELETE FROM key_signatures WHERE user_num = $1 AND target = $2`)
 
-	insertOneTimeKey = stmt(`INSERT INTO one_time_keys (user_num, device_id, algorithm, key_id, key, seq, claimed_ts)
+	insertOneTimeKey = Prepare(`INSERT INTO one_time_keys (user_num, device_id, algorithm, key_id, key, seq, claimed_ts)
 		VALUES ($1, $2, $3, $4, $5, $6, 0) ON CONFLICT (user_num, device_id, algorithm, key_id) DO NOTHING`)
-	selectOneTimeKeys = stmt(`SELECT algorithm, key_id, key, CASE WHEN claimed_ts = 0 THEN 0 ELSE 1 END FROM one_time_keys
+	selectOneTimeKeys = Prepare(`SELECT algorithm, key_id, key, CASE WHEN claimed_ts = 0 THEN 0 ELSE 1 END FROM one_time_keys
 		WHERE user_num = $1 AND device_id = $2 AND {{intext key_id $3}}`)
-	countOneTimeKeys = stmt(`SELECT algorithm, COUNT(*) FROM one_time_keys
+	countOneTimeKeys = Prepare(`SELECT algorithm, COUNT(*) FROM one_time_keys
 		WHERE user_num = $1 AND device_id = $2 AND claimed_ts = 0 GROUP BY algorithm ORDER BY algorithm`)
-	lastOneTimeSeq = stmt(`SELECT COALESCE(MAX(seq), 0) FROM one_time_keys WHERE user_num = $1 AND device_id = $2`)
-	nextOneTimeKey = stmt(`SELECT algorithm, key_id, key, 0 FROM one_time_keys
+	lastOneTimeSeq = Prepare(`SELECT COALESCE(MAX(seq), 0) FROM one_time_keys WHERE user_num = $1 AND device_id = $2`)
+	nextOneTimeKey = Prepare(`SELECT algorithm, key_id, key, 0 FROM one_time_keys
 		WHERE user_num = $1 AND device_id = $2 AND algorithm = $3 AND claimed_ts = 0 ORDER BY seq, key_id LIMIT 1`)
-	claimOneTimeKey = stmt(`UPDATE one_time_keys SET claimed_ts = $5
+	claimOneTimeKey = Prepare(`UPDATE one_time_keys SET claimed_ts = $5
 		WHERE user_num = $1 AND device_id = $2 AND algorithm = $3 AND key_id = $4 AND claimed_ts = 0`)
-	deleteClaimedKeys = stmt(`DELETE FROM one_time_keys WHERE claimed_ts > 0 AND claimed_ts < $1`)
+	deleteClaimedKeys = Prepare(`DELETE FROM one_time_keys WHERE claimed_ts > 0 AND claimed_ts < $1`)
 
-	upsertFallbackKey = stmt(`INSERT INTO fallback_keys (user_num, device_id, algorithm, key_id, key, used) VALUES ($1, $2, $3, $4, $5, 0)
+	upsertFallbackKey = Prepare(`INSERT INTO fallback_keys (user_num, device_id, algorithm, key_id, key, used) VALUES ($1, $2, $3, $4, $5, 0)
 		ON CONFLICT (user_num, device_id, algorithm) DO UPDATE SET key_id = excluded.key_id, key = excluded.key, used = 0`)
-	selectFallbackKeys = stmt(`SELECT algorithm, key_id, key, used FROM fallback_keys WHERE user_num = $1 AND device_id = $2 ORDER BY algorithm`)
-	useFallbackKey     = stmt(`UPDATE fallback_keys SET used = 1 WHERE user_num = $1 AND device_id = $2 AND algorithm = $3 AND key_id = $4`)
+	selectFallbackKeys = Prepare(`SELECT algorithm, key_id, key, used FROM fallback_keys WHERE user_num = $1 AND device_id = $2 ORDER BY algorithm`)
+	useFallbackKey     = Prepare(`UPDATE fallback_keys SET used = 1 WHERE user_num = $1 AND device_id = $2 AND algorithm = $3 AND key_id = $4`)
 
-	upsertCrossSigningKey = stmt(`INSERT INTO cross_signing_keys (user_num, usage, keys) VALUES ($1, $2, $3)
+	upsertCrossSigningKey = Prepare(`INSERT INTO cross_signing_keys (user_num, usage, keys) VALUES ($1, $2, $3)
 		ON CONFLICT (user_num, usage) DO UPDATE SET keys = excluded.keys`)
-	selectCrossSigningKeys = stmt(`SELECT user_num, usage, keys FROM cross_signing_keys WHERE {{in user_num $1}} ORDER BY user_num, usage`)
+	selectCrossSigningKeys = Prepare(`SELECT user_num, usage, keys FROM cross_signing_keys WHERE {{in user_num $1}} ORDER BY user_num, usage`)
 
-	upsertKeySignature = stmt(`INSERT INTO key_signatures (user_num, target, signer_num, signer_key, signature) VALUES ($1, $2, $3, $4, $5)
+	upsertKeySignature = Prepare(`INSERT INTO key_signatures (user_num, target, signer_num, signer_key, signature) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (user_num, target, signer_num, signer_key) DO UPDATE SET signature = excluded.signature`)
-	selectKeySignatures = stmt(`SELECT user_num, target, signer_num, signer_key, signature FROM key_signatures
+	selectKeySignatures = Prepare(`SELECT user_num, target, signer_num, signer_key, signature FROM key_signatures
 		WHERE {{in user_num $1}} AND (signer_num = user_num OR signer_num = $2) ORDER BY user_num, target`)
 )
 
 // PutDeviceKeys writes a device's identity keys; who shares a room with the
 // user is told.
 func (c *Change) PutDeviceKeys(user UserNum, deviceID, keys string) {
-	c.exec(upsertDeviceKeys, user, deviceID, keys)
+	c.Exec(upsertDeviceKeys, user, deviceID, keys)
 	c.UserSlot(user, KindDeviceList)
 }
 
 // DeviceIDs returns the devices of a user, with and without keys.
 func (r *Read) DeviceIDs(user UserNum) ([]string, error) {
-	return query(r, selectDeviceIDs, (*Row).Text, user)
+	return Query(r, selectDeviceIDs, (*Row).Text, user)
 }
 
 // DeviceKeys returns the identity keys of all devices of the users.
 func (r *Read) DeviceKeys(users []UserNum) ([]DeviceKeys, error) {
-	return query(r, selectDeviceKeys, func(row *Row) (k DeviceKeys) {
+	return Query(r, selectDeviceKeys, func(row *Row) (k DeviceKeys) {
 		row.Scan(&k.User, &k.DeviceID, &k.DisplayName, &k.Keys)
 		return k
 	}, users)
@@ -107,7 +107,7 @@ func (r *Read) DeviceKeys(users []UserNum) ([]DeviceKeys, error) {
 // AddOneTimeKey adds a key that is not there yet, else the change fails with
 // ErrKeyTaken. seq orders the keys of a device.
 func (c *Change) AddOneTimeKey(user UserNum, deviceID string, key OneTimeKey, seq int64) {
-	c.execOne(insertOneTimeKey, ErrKeyTaken, user, deviceID, key.Algorithm, key.KeyID, key.Key, seq)
+	c.ExecOne(insertOneTimeKey, ErrKeyTaken, user, deviceID, key.Algorithm, key.KeyID, key.Key, seq)
 }
 
 // NoteKeyCounts tells the user's devices that key counts changed.
@@ -115,17 +115,17 @@ func (c *Change) NoteKeyCounts(user UserNum) { c.UserSlot(user, KindKeys) }
 
 // ClaimOneTimeKey takes a key, or the change fails with ErrKeyTaken.
 func (c *Change) ClaimOneTimeKey(user UserNum, deviceID string, key OneTimeKey, at time.Time) {
-	c.execOne(claimOneTimeKey, ErrKeyTaken, user, deviceID, key.Algorithm, key.KeyID, millis(at))
+	c.ExecOne(claimOneTimeKey, ErrKeyTaken, user, deviceID, key.Algorithm, key.KeyID, at.UnixMilli())
 }
 
 // PutFallbackKey replaces the device's fallback key of the algorithm.
 func (c *Change) PutFallbackKey(user UserNum, deviceID string, key OneTimeKey) {
-	c.exec(upsertFallbackKey, user, deviceID, key.Algorithm, key.KeyID, key.Key)
+	c.Exec(upsertFallbackKey, user, deviceID, key.Algorithm, key.KeyID, key.Key)
 }
 
 // UseFallbackKey notes that a fallback key was given out.
 func (c *Change) UseFallbackKey(user UserNum, deviceID string, key OneTimeKey) {
-	c.exec(useFallbackKey, user, deviceID, key.Algorithm, key.KeyID)
+	c.Exec(useFallbackKey, user, deviceID, key.Algorithm, key.KeyID)
 }
 
 func scanOneTimeKey(row *Row) (k OneTimeKey) {
@@ -136,7 +136,7 @@ func scanOneTimeKey(row *Row) (k OneTimeKey) {
 // OneTimeKeys returns those of the keys with these IDs that are there, claimed
 // or not.
 func (r *Read) OneTimeKeys(user UserNum, deviceID string, keyIDs []string) ([]OneTimeKey, error) {
-	return query(r, selectOneTimeKeys, scanOneTimeKey, user, deviceID, keyIDs)
+	return Query(r, selectOneTimeKeys, scanOneTimeKey, user, deviceID, keyIDs)
 }
 
 // KeyCount is how many unclaimed one-time keys of an algorithm a device has.
@@ -147,44 +147,44 @@ type KeyCount struct {
 
 // OneTimeKeyCounts returns the counts of all algorithms with unclaimed keys.
 func (r *Read) OneTimeKeyCounts(user UserNum, deviceID string) ([]KeyCount, error) {
-	return query(r, countOneTimeKeys, func(row *Row) KeyCount { return KeyCount{row.Text(), row.Int()} }, user, deviceID)
+	return Query(r, countOneTimeKeys, func(row *Row) KeyCount { return KeyCount{row.Text(), row.Int()} }, user, deviceID)
 }
 
 // LastOneTimeKeySeq is the greatest seq of the device's keys, 0 if it has none.
 func (r *Read) LastOneTimeKeySeq(user UserNum, deviceID string) (int64, error) {
-	return queryOne(r, lastOneTimeSeq, (*Row).Int, user, deviceID)
+	return QueryOne(r, lastOneTimeSeq, (*Row).Int, user, deviceID)
 }
 
 // NextOneTimeKey is the key to give out next; ErrNotFound if there is none.
 func (r *Read) NextOneTimeKey(user UserNum, deviceID, algorithm string) (OneTimeKey, error) {
-	return queryOne(r, nextOneTimeKey, scanOneTimeKey, user, deviceID, algorithm)
+	return QueryOne(r, nextOneTimeKey, scanOneTimeKey, user, deviceID, algorithm)
 }
 
 // FallbackKeys returns the device's fallback keys, one an algorithm at most.
 func (r *Read) FallbackKeys(user UserNum, deviceID string) ([]OneTimeKey, error) {
-	return query(r, selectFallbackKeys, scanOneTimeKey, user, deviceID)
+	return Query(r, selectFallbackKeys, scanOneTimeKey, user, deviceID)
 }
 
 // DeleteClaimedKeys forgets keys claimed before a time.
 func (tx *Tx) DeleteClaimedKeys(before time.Time) (int64, error) {
-	return tx.exec(deleteClaimedKeys, millis(before))
+	return tx.Exec(deleteClaimedKeys, before.UnixMilli())
 }
 
 // PutCrossSigningKey writes one of the user's identity keys; who shares a room
 // with the user is told.
 func (c *Change) PutCrossSigningKey(k CrossSigningKey) {
-	c.exec(upsertCrossSigningKey, k.User, k.Usage, k.Keys)
+	c.Exec(upsertCrossSigningKey, k.User, k.Usage, k.Keys)
 	c.UserSlot(k.User, KindDeviceList)
 }
 
 // DropSignatures removes the signatures on a key that is replaced.
 func (c *Change) DropSignatures(user UserNum, target string) {
-	c.exec(deleteTargetSignatures, user, target)
+	c.Exec(deleteTargetSignatures, user, target)
 }
 
 // CrossSigningKeys returns the identity keys of the users.
 func (r *Read) CrossSigningKeys(users []UserNum) ([]CrossSigningKey, error) {
-	return query(r, selectCrossSigningKeys, func(row *Row) (k CrossSigningKey) {
+	return Query(r, selectCrossSigningKeys, func(row *Row) (k CrossSigningKey) {
 		row.Scan(&k.User, &k.Usage, &k.Keys)
 		return k
 	}, users)
@@ -193,14 +193,14 @@ func (r *Read) CrossSigningKeys(users []UserNum) ([]CrossSigningKey, error) {
 // PutKeySignature writes a signature; who shares a room with the owner of the
 // signed key is told.
 func (c *Change) PutKeySignature(k KeySignature) {
-	c.exec(upsertKeySignature, k.User, k.Target, k.Signer, k.SignerKey, k.Signature)
+	c.Exec(upsertKeySignature, k.User, k.Target, k.Signer, k.SignerKey, k.Signature)
 	c.UserSlot(k.User, KindDeviceList)
 }
 
 // KeySignatures returns the signatures on keys of the users which the viewer
 // may see: the users' own and the viewer's.
 func (r *Read) KeySignatures(users []UserNum, viewer UserNum) ([]KeySignature, error) {
-	return query(r, selectKeySignatures, func(row *Row) (k KeySignature) {
+	return Query(r, selectKeySignatures, func(row *Row) (k KeySignature) {
 		row.Scan(&k.User, &k.Target, &k.Signer, &k.SignerKey, &k.Signature)
 		return k
 	}, users, viewer)

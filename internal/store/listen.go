@@ -45,7 +45,7 @@ func (s *Store) Listen(ctx context.Context, channels []string, ready func(), f f
 	}
 }
 
-var notifyAll = stmt(`SELECT pg_notify($1, p.v) FROM unnest($2::text[]) AS p(v)`)
+var notifyAll = Prepare(`SELECT pg_notify($1, p.v) FROM unnest($2::text[]) AS p(v)`)
 
 // Notifier sends notifications over a connection of its own.
 type Notifier struct{ sending apart }

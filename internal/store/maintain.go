@@ -30,7 +30,7 @@ func (s *Store) Maintain(ctx context.Context, keep Retention) error {
 	if err := s.trimStream(ctx, Position(now.Add(-keep.Stream).UnixMicro())); err != nil {
 		return fmt.Errorf("trim the stream: %w", err)
 	}
-	if err := s.expireTxns(ctx, millis(now.Add(-keep.Transactions))); err != nil {
+	if err := s.expireTxns(ctx, now.Add(-keep.Transactions).UnixMilli()); err != nil {
 		return fmt.Errorf("expire transaction IDs: %w", err)
 	}
 	return nil
@@ -42,7 +42,7 @@ func (s *Store) trimStream(ctx context.Context, below Position) error {
 	for {
 		var n int64
 		err := s.Write(ctx, func(tx *Tx) (err error) {
-			n, err = tx.exec(trimStream, below, maintainPage)
+			n, err = tx.Exec(trimStream, below, maintainPage)
 			return err
 		})
 		if err != nil || n < maintainPage {
@@ -51,7 +51,7 @@ func (s *Store) trimStream(ctx context.Context, below Position) error {
 	}
 }
 
-var deleteTxns = stmt(`DELETE FROM transactions WHERE at < $1
+var deleteTxns = Prepare(`DELETE FROM transactions WHERE at < $1
 	AND (user_num, device, path, txn_id) > ($2, $3, $4, $5) AND (user_num, device, path, txn_id) <= ($6, $7, $8, $9)`)
 
 // expireTxns walks the whole table by its key. An index by time would cost
@@ -61,7 +61,7 @@ func (s *Store) expireTxns(ctx context.Context, before int64) error {
 	for {
 		var page []Txn
 		err := s.Read(ctx, func(r *Read) (err error) {
-			page, err = query(r, selectTxnPage, scanTxn, last.User, last.Device, last.Path, last.ID, maintainPage)
+			page, err = Query(r, selectTxnPage, scanTxn, last.User, last.Device, last.Path, last.ID, maintainPage)
 			return err
 		})
 		if err != nil || len(page) == 0 {
@@ -74,7 +74,7 @@ func (s *Store) expireTxns(ctx context.Context, before int64) error {
 		}
 		if old {
 			err = s.Write(ctx, func(tx *Tx) error {
-				_, err := tx.exec(deleteTxns, before, last.User, last.Device, last.Path, last.ID, end.User, end.Device, end.Path, end.ID)
+				_, err := tx.Exec(deleteTxns, before, last.User, last.Device, last.Path, last.ID, end.User, end.Device, end.Path, end.ID)
 				return err
 			})
 			if err != nil {

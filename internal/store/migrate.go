@@ -41,9 +41,9 @@ type migrator interface {
 const createMigrations = `CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, applied_ts BIGINT NOT NULL)`
 
 var (
-	selectMigrations = stmt(`SELECT name FROM migrations`)
-	insertMigration  = stmt(`INSERT INTO migrations (name, applied_ts) VALUES ($1, $2)`)
-	setMeta          = stmt(`INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`)
+	selectMigrations = Prepare(`SELECT name FROM migrations`)
+	insertMigration  = Prepare(`INSERT INTO migrations (name, applied_ts) VALUES ($1, $2)`)
+	setMeta          = Prepare(`INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`)
 )
 
 // Names in meta.
@@ -137,7 +137,7 @@ func readSchema(m migrator, r *Read) (schema, error) {
 	if err := m.script(createMigrations); err != nil {
 		return s, err
 	}
-	err := queryEach(r, selectMigrations, func(row *Row) error {
+	err := QueryEach(r, selectMigrations, func(row *Row) error {
 		name := row.Text()
 		s.applied[name] = true
 		n, err := migrationNumber(name)
@@ -147,7 +147,7 @@ func readSchema(m migrator, r *Read) (schema, error) {
 	if err != nil || s.number == 0 {
 		return s, err
 	}
-	text, err := queryOne(r, selectMeta, (*Row).Text, metaCompatible)
+	text, err := QueryOne(r, selectMeta, (*Row).Text, metaCompatible)
 	if errors.Is(err, ErrNotFound) {
 		return s, nil // from before the contract
 	}
@@ -197,7 +197,7 @@ func (s *Store) migrate(ctx context.Context) error {
 			if err := m.script(next.text); err != nil {
 				return fmt.Errorf("migration %s: %w", next.name, err)
 			}
-			if _, err := tx.exec(insertMigration, next.name, millis(s.opt.Clock())); err != nil {
+			if _, err := tx.Exec(insertMigration, next.name, s.opt.Clock().UnixMilli()); err != nil {
 				return err
 			}
 			is.number, is.compatible = max(is.number, next.number), max(is.compatible, next.compatible)
@@ -205,10 +205,10 @@ func (s *Store) migrate(ctx context.Context) error {
 		if is.number == was.number && is.compatible == was.compatible {
 			return nil
 		}
-		if _, err := tx.exec(setMeta, metaSchema, strconv.FormatInt(is.number, 10)); err != nil {
+		if _, err := tx.Exec(setMeta, metaSchema, strconv.FormatInt(is.number, 10)); err != nil {
 			return err
 		}
-		_, err = tx.exec(setMeta, metaCompatible, strconv.FormatInt(is.compatible, 10))
+		_, err = tx.Exec(setMeta, metaCompatible, strconv.FormatInt(is.compatible, 10))
 		return err
 	})
 }
@@ -221,7 +221,7 @@ func (s *Store) noOlderInstance(tx *Tx, was schema, next migration) error {
 	if !s.IsPostgres() || was.number < firstShared {
 		return nil
 	}
-	old, err := query(&tx.Read, selectOlderInstances, (*Row).Text, next.compatible)
+	old, err := Query(&tx.Read, selectOlderInstances, (*Row).Text, next.compatible)
 	if err != nil || len(old) == 0 {
 		return err
 	}
@@ -229,7 +229,7 @@ func (s *Store) noOlderInstance(tx *Tx, was schema, next migration) error {
 		ErrOldInstances, next.name, next.compatible, strings.Join(old, ", "))
 }
 
-var selectOlderInstances = stmt(`SELECT name FROM instances WHERE expires_ts > ` + databaseNow + ` AND schema < $1 ORDER BY lease LIMIT 100`)
+var selectOlderInstances = Prepare(`SELECT name FROM instances WHERE expires_ts > ` + databaseNow + ` AND schema < $1 ORDER BY lease LIMIT 100`)
 
 // CheckSchema gives ErrTooOld if the database has come to ask for a newer program
 // since it was opened. An instance calls it once it has announced itself: from

@@ -24,9 +24,9 @@ var blockSizes = map[string]int64{"event": 10_000, "head": 10_000}
 
 const defaultBlock = 1_000
 
-var reserveBlock = stmt(`UPDATE numbers SET next = next + $2 WHERE name = $1`)
-var selectBlock = stmt(`SELECT next FROM numbers WHERE name = $1`)
-var insertBlock = stmt(`INSERT INTO numbers (name, next) VALUES ($1, 1) ON CONFLICT (name) DO NOTHING`)
+var reserveBlock = Prepare(`UPDATE numbers SET next = next + $2 WHERE name = $1`)
+var selectBlock = Prepare(`SELECT next FROM numbers WHERE name = $1`)
+var insertBlock = Prepare(`INSERT INTO numbers (name, next) VALUES ($1, 1) ON CONFLICT (name) DO NOTHING`)
 
 // Next returns the next number of a name: each is given once in the life of the
 // database, over all instances. The name is made when first used.
@@ -73,13 +73,13 @@ func (s *Store) reserve(ctx context.Context, name string, size int64) (after int
 
 // reserve takes size numbers; after is the first one that is not taken.
 func (tx *Tx) reserve(name string, size int64) (after int64, err error) {
-	if _, err := tx.exec(insertBlock, name); err != nil {
+	if _, err := tx.Exec(insertBlock, name); err != nil {
 		return 0, err
 	}
-	if _, err := tx.exec(reserveBlock, name, size); err != nil {
+	if _, err := tx.Exec(reserveBlock, name, size); err != nil {
 		return 0, err
 	}
-	return queryOne(&tx.Read, selectBlock, (*Row).Int, name)
+	return QueryOne(&tx.Read, selectBlock, (*Row).Int, name)
 }
 
 // NextEvent returns a new event number.

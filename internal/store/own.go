@@ -55,9 +55,9 @@ func (o *ownXIDs) own(xid uint32) bool {
 }
 
 var (
-	selectNews = stmt(`SELECT pos, owner_kind, owner, kind, first_slot, last_slot, xmin::text FROM stream
+	selectNews = Prepare(`SELECT pos, owner_kind, owner, kind, first_slot, last_slot, xmin::text FROM stream
 		WHERE pos > $1 AND pos <= $2 ORDER BY pos LIMIT $3`)
-	selectGlance = stmt(`SELECT pos, owner_kind, owner, kind, first_slot, last_slot, xmin::text FROM stream
+	selectGlance = Prepare(`SELECT pos, owner_kind, owner, kind, first_slot, last_slot, xmin::text FROM stream
 		WHERE pos >= $1 ORDER BY pos LIMIT $2`)
 )
 
@@ -75,5 +75,5 @@ func (s *Store) News(r *Read, after, upTo Position, limit int) ([]StreamRow, err
 	if !ok {
 		return r.Stream(after, upTo, limit)
 	}
-	return query(r, selectNews, e.scanNews, after, upTo, limit)
+	return Query(r, selectNews, e.scanNews, after, upTo, limit)
 }

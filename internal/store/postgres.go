@@ -125,10 +125,10 @@ func (e *postgresEngine) close() error {
 }
 
 var (
-	beginRead = stmt(`BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`)
-	beginTx   = stmt(`BEGIN`)
-	commitTx  = stmt(`COMMIT`)
-	rollback  = stmt(`ROLLBACK`)
+	beginRead = Prepare(`BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`)
+	beginTx   = Prepare(`BEGIN`)
+	commitTx  = Prepare(`COMMIT`)
+	rollback  = Prepare(`ROLLBACK`)
 )
 
 // acquire borrows a connection. give gives it back; broken ones are closed.
@@ -271,9 +271,9 @@ func (e *postgresEngine) drop() {
 }
 
 var (
-	selectXID = stmt(`SELECT pg_current_xact_id()::text`)
-	lockUsers = stmt(`SELECT num, head, slot, 0 FROM users WHERE num = ANY($1::bigint[]) ORDER BY num FOR UPDATE`)
-	lockRooms = stmt(`SELECT num, head, slot, receipt_slot FROM rooms WHERE num = ANY($1::bigint[]) ORDER BY num FOR UPDATE`)
+	selectXID = Prepare(`SELECT pg_current_xact_id()::text`)
+	lockUsers = Prepare(`SELECT num, head, slot, 0 FROM users WHERE num = ANY($1::bigint[]) ORDER BY num FOR UPDATE`)
+	lockRooms = Prepare(`SELECT num, head, slot, receipt_slot FROM rooms WHERE num = ANY($1::bigint[]) ORDER BY num FOR UPDATE`)
 )
 
 // begin is the first round trip of a group: the owners' rows, locked in a fixed
@@ -358,15 +358,15 @@ func (e *postgresEngine) abort() {
 }
 
 var (
-	lockPositions = stmt(`SELECT pg_advisory_xact_lock($1::int, $2::int)`)
-	insertGroup   = stmt(`WITH base AS MATERIALIZED (SELECT GREATEST((SELECT COALESCE(MAX(pos), 0) + 1 FROM stream),
+	lockPositions = Prepare(`SELECT pg_advisory_xact_lock($1::int, $2::int)`)
+	insertGroup   = Prepare(`WITH base AS MATERIALIZED (SELECT GREATEST((SELECT COALESCE(MAX(pos), 0) + 1 FROM stream),
 			FLOOR(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint) AS pos)
 		INSERT INTO stream (pos, owner_kind, owner, kind, first_slot, last_slot)
 		SELECT base.pos + u.n - 1, u.owner_kind, u.owner, u.kind, u.first_slot, u.last_slot
 		FROM base, unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
 			WITH ORDINALITY AS u(owner_kind, owner, kind, first_slot, last_slot, n)
 		RETURNING pos`)
-	notifyHead = stmt(`SELECT pg_notify($1, MAX(pos)::text || ' ' || $2) FROM stream`)
+	notifyHead = Prepare(`SELECT pg_notify($1, MAX(pos)::text || ' ' || $2) FROM stream`)
 )
 
 // finish is the second round trip: everything that the group writes, the
@@ -448,9 +448,9 @@ func (e *postgresEngine) sendStream(p *pipe, g *group) {
 		}
 	}
 	p.call(lockPositions, nil, lockSpace, lockStream)
-	p.call(selectHead, func(row *Row) error { g.prev = num[Position](row); return nil })
+	p.call(selectHead, func(row *Row) error { g.prev = Num[Position](row); return nil })
 	g.last = 0
-	p.call(insertGroup, func(row *Row) error { g.last = max(g.last, num[Position](row)); return nil },
+	p.call(insertGroup, func(row *Row) error { g.last = max(g.last, Num[Position](row)); return nil },
 		cols[0], cols[1], cols[2], cols[3], cols[4])
 	if e.opt.NotifyChannel != "" {
 		p.call(notifyHead, nil, e.opt.NotifyChannel, e.opt.NotifyName)
@@ -466,9 +466,9 @@ func (g *group) settle() {
 }
 
 var (
-	selectXIDStatus = stmt(`SELECT COALESCE(pg_xact_status($1::text::xid8), '')`)
-	selectLastOfXID = stmt(`SELECT pos FROM stream WHERE xmin::text = $1 ORDER BY pos DESC LIMIT 1`)
-	selectPosBefore = stmt(`SELECT COALESCE(MAX(pos), 0) FROM stream WHERE pos < $1`)
+	selectXIDStatus = Prepare(`SELECT COALESCE(pg_xact_status($1::text::xid8), '')`)
+	selectLastOfXID = Prepare(`SELECT pos FROM stream WHERE xmin::text = $1 ORDER BY pos DESC LIMIT 1`)
+	selectPosBefore = Prepare(`SELECT COALESCE(MAX(pos), 0) FROM stream WHERE pos < $1`)
 )
 
 const (
@@ -512,7 +512,7 @@ func (e *postgresEngine) xidStatus() (string, error) {
 		return "", err
 	}
 	e.c.ctx = e.ctx
-	return queryOne(&Read{ctx: e.ctx, conn: e.c}, selectXIDStatus, (*Row).Text, e.xid)
+	return QueryOne(&Read{ctx: e.ctx, conn: e.c}, selectXIDStatus, (*Row).Text, e.xid)
 }
 
 // found reads the positions of a group that was committed by e.xid.
@@ -526,11 +526,11 @@ func (e *postgresEngine) found(g *group) error {
 	}
 	r := &Read{ctx: e.ctx, conn: e.c}
 	// rows carry the lower 32 bits
-	g.last, err = queryOne(r, selectLastOfXID, num[Position], strconv.FormatUint(xid&0xffffffff, 10))
+	g.last, err = QueryOne(r, selectLastOfXID, Num[Position], strconv.FormatUint(xid&0xffffffff, 10))
 	if err != nil {
 		return err
 	}
 	g.settle()
-	g.prev, err = queryOne(r, selectPosBefore, num[Position], g.stream[0].Pos)
+	g.prev, err = QueryOne(r, selectPosBefore, Num[Position], g.stream[0].Pos)
 	return err
 }

@@ -24,22 +24,22 @@ const sharesRoom = `(p.user_num = $1 OR EXISTS (SELECT 1 FROM memberships o JOIN
 	WHERE m.user_num = $1 AND m.membership = 1 AND o.user_num = p.user_num AND o.membership = 1 AND r.joined <= 100))`
 
 var (
-	upsertPresence = stmt(`INSERT INTO presence (user_num, presence, status_msg, active_ts) VALUES ($1, $2, $3, $4)
+	upsertPresence = Prepare(`INSERT INTO presence (user_num, presence, status_msg, active_ts) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (user_num) DO UPDATE SET presence = excluded.presence, status_msg = excluded.status_msg, active_ts = excluded.active_ts`)
-	selectPresence      = stmt(`SELECT ` + presenceColumns + ` WHERE p.user_num = $1`)
-	selectPresenceSince = stmt(`SELECT owner FROM stream WHERE kind = 6 AND pos > $1 AND pos <= $2 ORDER BY pos DESC LIMIT $3`)
-	selectPresenceFor   = stmt(`SELECT ` + presenceColumns + ` WHERE {{in p.user_num $2}} AND ` + sharesRoom)
-	selectPresenceNow   = stmt(`SELECT ` + presenceColumns + ` WHERE (p.user_num = $1 OR p.user_num IN
+	selectPresence      = Prepare(`SELECT ` + presenceColumns + ` WHERE p.user_num = $1`)
+	selectPresenceSince = Prepare(`SELECT owner FROM stream WHERE kind = 6 AND pos > $1 AND pos <= $2 ORDER BY pos DESC LIMIT $3`)
+	selectPresenceFor   = Prepare(`SELECT ` + presenceColumns + ` WHERE {{in p.user_num $2}} AND ` + sharesRoom)
+	selectPresenceNow   = Prepare(`SELECT ` + presenceColumns + ` WHERE (p.user_num = $1 OR p.user_num IN
 		(SELECT o.user_num FROM memberships m JOIN rooms r ON r.num = m.room JOIN memberships o ON o.room = m.room
 		WHERE m.user_num = $1 AND m.membership = 1 AND r.joined <= 100 AND o.membership = 1)) AND p.presence <> 'offline'
 		ORDER BY p.active_ts DESC LIMIT $2`)
-	selectPresenceIn = stmt(`SELECT ` + presenceColumns + ` WHERE p.user_num IN
+	selectPresenceIn = Prepare(`SELECT ` + presenceColumns + ` WHERE p.user_num IN
 		(SELECT m.user_num FROM memberships m JOIN rooms r ON r.num = m.room WHERE {{in m.room $1}} AND m.membership = 1 AND r.joined <= 100
 		LIMIT $2) AND p.presence <> 'offline'`)
-	selectPresences  = stmt(`SELECT ` + presenceColumns + ` WHERE {{in p.user_num $1}}`)
-	selectPresenceOf = stmt(`SELECT ` + presenceColumns + ` WHERE {{intext u.user_id $1}}`)
-	selectPresent    = stmt(`SELECT ` + presenceColumns + ` WHERE p.user_num > $1 AND p.presence <> 'offline' ORDER BY p.user_num LIMIT $2`)
-	selectSharesRoom = stmt(`SELECT 1 FROM memberships m JOIN memberships o ON o.room = m.room
+	selectPresences  = Prepare(`SELECT ` + presenceColumns + ` WHERE {{in p.user_num $1}}`)
+	selectPresenceOf = Prepare(`SELECT ` + presenceColumns + ` WHERE {{intext u.user_id $1}}`)
+	selectPresent    = Prepare(`SELECT ` + presenceColumns + ` WHERE p.user_num > $1 AND p.presence <> 'offline' ORDER BY p.user_num LIMIT $2`)
+	selectSharesRoom = Prepare(`SELECT 1 FROM memberships m JOIN memberships o ON o.room = m.room
 		WHERE m.user_num = $1 AND m.membership = 1 AND o.user_num = $2 AND o.membership = 1 LIMIT 1`)
 )
 
@@ -50,56 +50,56 @@ func scanPresence(row *Row) (p Presence) {
 
 // SetPresence writes a user's presence; who shares a room with the user is told.
 func (c *Change) SetPresence(p Presence) {
-	c.exec(upsertPresence, p.User, p.Presence, p.StatusMsg, p.ActiveTS)
+	c.Exec(upsertPresence, p.User, p.Presence, p.StatusMsg, p.ActiveTS)
 	c.UserSlot(p.User, KindPresence)
 }
 
 // Presence returns a user's presence; ErrNotFound if the user was never there.
 func (r *Read) Presence(user UserNum) (Presence, error) {
-	return queryOne(r, selectPresence, scanPresence, user)
+	return QueryOne(r, selectPresence, scanPresence, user)
 }
 
 // PresenceChanged returns those whose presence changed after one position up to
 // another; the newest changes come first, and count.
 func (r *Read) PresenceChanged(after, upTo Position, limit int) ([]UserNum, error) {
-	return query(r, selectPresenceSince, num[UserNum], after, upTo, limit)
+	return Query(r, selectPresenceSince, Num[UserNum], after, upTo, limit)
 }
 
 // PresenceFor returns the presence of those users who share a room of at most
 // PresenceRoom members with the viewer, and of the viewer.
 func (r *Read) PresenceFor(viewer UserNum, users []UserNum) ([]Presence, error) {
-	return query(r, selectPresenceFor, scanPresence, viewer, users)
+	return Query(r, selectPresenceFor, scanPresence, viewer, users)
 }
 
 // PresenceNow returns those who are not offline and share a room of at most
 // PresenceRoom members with the viewer; those who were active last.
 func (r *Read) PresenceNow(viewer UserNum, limit int) ([]Presence, error) {
-	return query(r, selectPresenceNow, scanPresence, viewer, limit)
+	return Query(r, selectPresenceNow, scanPresence, viewer, limit)
 }
 
 // PresenceIn returns those who are not offline among the local members of rooms
 // of at most PresenceRoom members.
 func (r *Read) PresenceIn(rooms []RoomNum, limit int) ([]Presence, error) {
-	return query(r, selectPresenceIn, scanPresence, rooms, limit)
+	return Query(r, selectPresenceIn, scanPresence, rooms, limit)
 }
 
 // Presences returns the presence of users by number.
 func (r *Read) Presences(users []UserNum) ([]Presence, error) {
-	return query(r, selectPresences, scanPresence, users)
+	return Query(r, selectPresences, scanPresence, users)
 }
 
 // PresenceOf returns the presence of users by ID.
 func (r *Read) PresenceOf(userIDs []string) ([]Presence, error) {
-	return query(r, selectPresenceOf, scanPresence, userIDs)
+	return Query(r, selectPresenceOf, scanPresence, userIDs)
 }
 
 // Present returns users who are not offline, by number.
 func (r *Read) Present(after UserNum, limit int) ([]Presence, error) {
-	return query(r, selectPresent, scanPresence, after, limit)
+	return Query(r, selectPresent, scanPresence, after, limit)
 }
 
 // SharesRoom reports whether two local users are joined to the same room.
 func (r *Read) SharesRoom(a, b UserNum) (bool, error) {
-	rooms, err := query(r, selectSharesRoom, (*Row).Int, a, b)
+	rooms, err := Query(r, selectSharesRoom, (*Row).Int, a, b)
 	return len(rooms) > 0, err
 }

@@ -1,22 +1,24 @@
 package store
 
-// A subject file reads its tables by methods on *Read, made of three helpers:
+// A table package reads its tables by functions on *Read, made of three helpers:
 //
-//	var selectTags = stmt(`SELECT room, tag FROM tags WHERE user_num = $1 ORDER BY room, tag LIMIT $2`)
+//	var selectTags = store.Prepare(`SELECT room, tag FROM tags WHERE user_num = $1 ORDER BY room, tag LIMIT $2`)
 //
 //	// Tags returns the tags of a user's rooms.
-//	func (r *Read) Tags(user UserNum, limit int) ([]Tag, error) {
-//		return query(r, selectTags, scanTag, user, limit)
+//	func Tags(r *store.Read, user store.UserNum, limit int) ([]Tag, error) {
+//		return store.Query(r, selectTags, scanTag, user, limit)
 //	}
 //
-//	func scanTag(row *Row) (t Tag) {
-//		row.Scan(&t.Room, &t.Name) // or row.Int(), row.Text(), row.Bytes(), num[RoomNum](row)
+//	func scanTag(row *store.Row) (t Tag) {
+//		row.Scan(&t.Room, &t.Name) // or row.Int(), row.Text(), row.Bytes(), store.Num[store.RoomNum](row)
 //		return t
 //	}
 //
-// queryOne gives the first row or ErrNotFound; queryEach calls a function for
-// each row, without keeping them. A method expression does for one column:
-// queryOne(r, selectName, (*Row).Text, user). A *Tx is a Read too: &tx.Read.
+// QueryOne gives the first row or ErrNotFound; QueryEach calls a function for
+// each row, without keeping them; QueryKeys asks once for each key of a list. A
+// method expression does for one column:
+// store.QueryOne(r, selectName, (*store.Row).Text, user). A *Tx is a Read too:
+// &tx.Read. A scanning function reports a broken column with row.Fail.
 
 import (
 	"context"
@@ -103,9 +105,9 @@ func (r *Read) Close() {
 	}
 }
 
-// queryEach runs a query and calls f for each row, as it comes. f runs no other
+// QueryEach runs a query and calls f for each row, as it comes. f runs no other
 // query: the connection is busy.
-func queryEach(r *Read, s *Stmt, f func(*Row) error, list ...any) error {
+func QueryEach(r *Read, s *Stmt, f func(*Row) error, list ...any) error {
 	if r.ctx.Err() != nil {
 		return context.Cause(r.ctx)
 	}
@@ -118,21 +120,21 @@ func queryEach(r *Read, s *Stmt, f func(*Row) error, list ...any) error {
 	return err
 }
 
-// query runs a query and returns all its rows.
-func query[T any](r *Read, s *Stmt, scan func(*Row) T, list ...any) ([]T, error) {
+// Query runs a query and returns all its rows.
+func Query[T any](r *Read, s *Stmt, scan func(*Row) T, list ...any) ([]T, error) {
 	var out []T
-	err := queryEach(r, s, func(row *Row) error {
+	err := QueryEach(r, s, func(row *Row) error {
 		out = append(out, scan(row))
 		return nil
 	}, list...)
 	return out, err
 }
 
-// queryOne runs a query and returns its first row, or ErrNotFound.
-func queryOne[T any](r *Read, s *Stmt, scan func(*Row) T, list ...any) (T, error) {
+// QueryOne runs a query and returns its first row, or ErrNotFound.
+func QueryOne[T any](r *Read, s *Stmt, scan func(*Row) T, list ...any) (T, error) {
 	var out T
 	found := false
-	err := queryEach(r, s, func(row *Row) error {
+	err := QueryEach(r, s, func(row *Row) error {
 		if !found {
 			out, found = scan(row), true
 		}
@@ -144,18 +146,18 @@ func queryOne[T any](r *Read, s *Stmt, scan func(*Row) T, list ...any) (T, error
 	return out, err
 }
 
-// pipedKeys bounds the queries that forKeys sends at once: their texts fit the
+// pipedKeys bounds the queries that QueryKeys sends at once: their texts fit the
 // buffers of a socket, so that neither side waits for the other to read.
 const pipedKeys = 256
 
-// forKeys runs a query once for each key, and calls f for each row with the place
+// QueryKeys runs a query once for each key, and calls f for each row with the place
 // of its key in the list. PostgreSQL, which may be on another machine, is asked
 // without waiting for answers in between.
-func forKeys[K any](r *Read, s *Stmt, keys []K, f func(i int, row *Row) error) error {
+func QueryKeys[K any](r *Read, s *Stmt, keys []K, f func(i int, row *Row) error) error {
 	c, piped := r.conn.(*pgConn)
 	if !piped || len(keys) < 2 {
 		for i, k := range keys {
-			if err := queryEach(r, s, func(row *Row) error { return f(i, row) }, k); err != nil {
+			if err := QueryEach(r, s, func(row *Row) error { return f(i, row) }, k); err != nil {
 				return err
 			}
 		}
@@ -181,6 +183,3 @@ func forKeys[K any](r *Read, s *Stmt, keys []K, f func(i int, row *Row) error) e
 	}
 	return nil
 }
-
-// millis is a time as it is stored: milliseconds since 1970.
-func millis(t time.Time) int64 { return t.UnixMilli() }

@@ -28,27 +28,27 @@ type Receipt struct {
 const receiptColumns = `r.room, r.user_num, u.user_id, r.kind, r.thread, r.slot, r.off, r.event_id, r.ts, r.seq`
 
 var (
-	putReceipt = stmt(`INSERT INTO receipts (room, user_num, kind, thread, slot, off, event_id, ts, seq)
+	putReceipt = Prepare(`INSERT INTO receipts (room, user_num, kind, thread, slot, off, event_id, ts, seq)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 		ON CONFLICT (room, user_num, kind, thread) DO UPDATE SET slot = excluded.slot, off = excluded.off,
 			event_id = excluded.event_id, ts = excluded.ts, seq = excluded.seq
 		WHERE excluded.slot = 0 OR (excluded.slot, excluded.off) > (receipts.slot, receipts.off)`)
-	selectReceiptsSince = stmt(`SELECT ` + receiptColumns + ` FROM receipts r JOIN users u ON u.num = r.user_num
+	selectReceiptsSince = Prepare(`SELECT ` + receiptColumns + ` FROM receipts r JOIN users u ON u.num = r.user_num
 		WHERE r.room = $1 AND r.seq > $2 AND r.seq <= $3 AND (r.kind = 1 OR r.user_num = $4) ORDER BY r.seq DESC LIMIT $5`)
-	selectReading = stmt(`SELECT m.room, m.membership, m.slot, COALESCE(e.slot, 0), COALESCE(e.off, 0),
+	selectReading = Prepare(`SELECT m.room, m.membership, m.slot, COALESCE(e.slot, 0), COALESCE(e.off, 0),
 			COALESCE(x.kind, 0), COALESCE(x.thread, ''), COALESCE(x.slot, 0), COALESCE(x.off, 0)
 		FROM rooms r JOIN memberships m ON m.room = r.num AND m.user_num = $1
 		LEFT JOIN events e ON e.event_id = $3 AND e.room = r.num
 		LEFT JOIN receipts x ON x.room = r.num AND x.user_num = $1
 		WHERE r.room_id = $2`)
-	selectReceiptsOf = stmt(`SELECT ` + receiptColumns + ` FROM receipts r JOIN users u ON u.num = r.user_num
+	selectReceiptsOf = Prepare(`SELECT ` + receiptColumns + ` FROM receipts r JOIN users u ON u.num = r.user_num
 		WHERE {{in r.room $1}} AND r.user_num = $2`)
 )
 
 func scanReceipt(row *Row) (x Receipt) {
-	x.Room, x.User, x.UserID = num[RoomNum](row), num[UserNum](row), row.Text()
+	x.Room, x.User, x.UserID = Num[RoomNum](row), Num[UserNum](row), row.Text()
 	x.Kind, x.Thread = ReceiptKind(row.Int()), row.Text()
-	x.Slot, x.Off, x.EventID, x.TS, x.Seq = num[Slot](row), row.Int(), row.Text(), row.Int(), num[Slot](row)
+	x.Slot, x.Off, x.EventID, x.TS, x.Seq = Num[Slot](row), row.Int(), row.Text(), row.Int(), Num[Slot](row)
 	return x
 }
 
@@ -70,9 +70,9 @@ type ReadTo struct {
 
 // scanReading reads a row for each receipt, or one whose receipt is of no kind.
 func scanReading(row *Row) (x Reading) {
-	x.Room, x.Membership, x.Since = num[RoomNum](row), Membership(row.Int()), num[Slot](row)
-	x.Event = Place{num[Slot](row), row.Int()}
-	if to := (ReadTo{ReceiptKind(row.Int()), row.Text(), Place{num[Slot](row), row.Int()}}); to.Kind != 0 {
+	x.Room, x.Membership, x.Since = Num[RoomNum](row), Membership(row.Int()), Num[Slot](row)
+	x.Event = Place{Num[Slot](row), row.Int()}
+	if to := (ReadTo{ReceiptKind(row.Int()), row.Text(), Place{Num[Slot](row), row.Int()}}); to.Kind != 0 {
 		x.Read = []ReadTo{to}
 	}
 	return x
@@ -88,7 +88,7 @@ func (x Reading) SeenSurely() bool {
 // read there; ErrNotFound if the user never was there. An event without a place, or
 // of another room, is at the zero Place. It is one query.
 func (r *Read) Reading(user UserNum, roomID, eventID string) (Reading, error) {
-	rows, err := query(r, selectReading, scanReading, user, roomID, eventID)
+	rows, err := Query(r, selectReading, scanReading, user, roomID, eventID)
 	if err == nil && len(rows) == 0 {
 		err = ErrNotFound
 	}
@@ -106,17 +106,17 @@ func (r *Read) Reading(user UserNum, roomID, eventID string) (Reading, error) {
 // event is not here) is always written. The room's readers wake up.
 func (c *Change) PutReceipt(x Receipt) {
 	seq := c.ReceiptSlot(x.Room)
-	c.exec(putReceipt, x.Room, x.User, int64(x.Kind), x.Thread, x.Slot, x.Off, x.EventID, x.TS, seq)
+	c.Exec(putReceipt, x.Room, x.User, int64(x.Kind), x.Thread, x.Slot, x.Off, x.EventID, x.TS, seq)
 }
 
 // ReceiptsSince returns receipts of a room that were written after one receipt
 // slot up to another, newest first: public ones, and the viewer's own private
 // ones.
 func (r *Read) ReceiptsSince(room RoomNum, viewer UserNum, after, upTo Slot, limit int) ([]Receipt, error) {
-	return query(r, selectReceiptsSince, scanReceipt, room, after, upTo, viewer, limit)
+	return Query(r, selectReceiptsSince, scanReceipt, room, after, upTo, viewer, limit)
 }
 
 // ReceiptsOf returns all receipts of one user in some rooms.
 func (r *Read) ReceiptsOf(user UserNum, rooms []RoomNum) ([]Receipt, error) {
-	return query(r, selectReceiptsOf, scanReceipt, rooms, user)
+	return Query(r, selectReceiptsOf, scanReceipt, rooms, user)
 }

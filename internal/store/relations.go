@@ -10,12 +10,12 @@ type RelationCount struct {
 }
 
 var (
-	countRelationsOf = stmt(`SELECT target, rel_type, COUNT(*) FROM relations
+	countRelationsOf = Prepare(`SELECT target, rel_type, COUNT(*) FROM relations
 		WHERE room = $1 AND {{intext target $2}} AND rel_type IN ('m.replace', 'm.reference', 'm.thread')
 		GROUP BY target, rel_type ORDER BY target, rel_type`)
-	countRelationsExcept = stmt(`SELECT COUNT(*) FROM relations
+	countRelationsExcept = Prepare(`SELECT COUNT(*) FROM relations
 		WHERE room = $1 AND target = $2 AND rel_type = $3 AND NOT ({{intext sender $4}})`)
-	selectThreadRoots = stmt(`SELECT r.target, r.slot, r.off FROM relations AS r
+	selectThreadRoots = Prepare(`SELECT r.target, r.slot, r.off FROM relations AS r
 		WHERE r.room = $1 AND r.rel_type = 'm.thread' AND (r.slot, r.off) < ($2, $3)
 		AND NOT EXISTS (SELECT 1 FROM relations AS later WHERE later.room = r.room AND later.target = r.target
 			AND later.rel_type = r.rel_type AND (later.slot, later.off) > (r.slot, r.off))
@@ -25,7 +25,7 @@ var (
 // RelationCounts counts the relations to some events of which aggregations are
 // made: replacements, references and threads.
 func (r *Read) RelationCounts(room RoomNum, targets []string) ([]RelationCount, error) {
-	return query(r, countRelationsOf, func(row *Row) (c RelationCount) {
+	return Query(r, countRelationsOf, func(row *Row) (c RelationCount) {
 		row.Scan(&c.Target, &c.RelType, &c.Count)
 		return c
 	}, room, targets)
@@ -37,7 +37,7 @@ func (r *Read) CountRelationsExcept(room RoomNum, target, relType string, sender
 	if senders == nil {
 		senders = []string{}
 	}
-	return queryOne(r, countRelationsExcept, (*Row).Int, room, target, relType, senders)
+	return QueryOne(r, countRelationsExcept, (*Row).Int, room, target, relType, senders)
 }
 
 // ThreadRoot is the root of a thread, and the place of the thread's newest event.
@@ -49,7 +49,7 @@ type ThreadRoot struct {
 // ThreadRoots returns the threads of a room whose newest event comes before a
 // place, newest first.
 func (r *Read) ThreadRoots(room RoomNum, before Place, limit int) ([]ThreadRoot, error) {
-	return query(r, selectThreadRoots, func(row *Row) (t ThreadRoot) {
+	return Query(r, selectThreadRoots, func(row *Row) (t ThreadRoot) {
 		row.Scan(&t.Root, &t.Newest.Slot, &t.Newest.Off)
 		return t
 	}, room, before.Slot, before.Off, limit)

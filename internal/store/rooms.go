@@ -36,16 +36,16 @@ const roomColumns = `num, room_id, version, head, slot, receipt_slot, resident, 
 	joined, invited, local_joined, published, blocked, created_ts, totals, purged`
 
 var (
-	selectRoomByID  = stmt(`SELECT ` + roomColumns + ` FROM rooms WHERE room_id = $1`)
-	selectRoomByNum = stmt(`SELECT ` + roomColumns + ` FROM rooms WHERE num = $1`)
-	selectRoomNum   = stmt(`SELECT num FROM rooms WHERE room_id = $1`)
-	selectRoomID    = stmt(`SELECT room_id FROM rooms WHERE num = $1`)
-	insertRoom      = stmt(`INSERT INTO rooms (num, room_id, version, resident, partial, published, created_ts)
+	selectRoomByID  = Prepare(`SELECT ` + roomColumns + ` FROM rooms WHERE room_id = $1`)
+	selectRoomByNum = Prepare(`SELECT ` + roomColumns + ` FROM rooms WHERE num = $1`)
+	selectRoomNum   = Prepare(`SELECT num FROM rooms WHERE room_id = $1`)
+	selectRoomID    = Prepare(`SELECT room_id FROM rooms WHERE num = $1`)
+	insertRoom      = Prepare(`INSERT INTO rooms (num, room_id, version, resident, partial, published, created_ts)
 		VALUES ($1, $2, $3, $4, $5, $6, $7)`)
-	updateRoom = stmt(`UPDATE rooms SET head = $2, slot = $3, receipt_slot = $4, resident = $5, partial = $6, extremities = $7,
+	updateRoom = Prepare(`UPDATE rooms SET head = $2, slot = $3, receipt_slot = $4, resident = $5, partial = $6, extremities = $7,
 		depth = $8, joined = $9, invited = $10, local_joined = $11, totals = $12 WHERE num = $1`)
-	updatePublished = stmt(`UPDATE rooms SET published = $2 WHERE num = $1`)
-	updateBlocked   = stmt(`UPDATE rooms SET blocked = $2 WHERE num = $1`)
+	updatePublished = Prepare(`UPDATE rooms SET published = $2 WHERE num = $1`)
+	updateBlocked   = Prepare(`UPDATE rooms SET blocked = $2 WHERE num = $1`)
 )
 
 func scanRoom(row *Row) (r Room) {
@@ -53,7 +53,7 @@ func scanRoom(row *Row) (r Room) {
 	row.Scan(&r.Num, &r.RoomID, &r.Version, &r.Head, &r.Slot, &r.ReceiptSlot, &r.Resident, &r.Partial, &extremities,
 		&r.Depth, &r.Joined, &r.Invited, &r.LocalJoined, &r.Published, &r.Blocked, &r.CreatedTS, &r.Totals, &r.Purged)
 	if err := json.Unmarshal([]byte(extremities), &r.Extremities); err != nil {
-		row.fail(fmt.Errorf("extremities of room number %d: %w", r.Num, err))
+		row.Fail(fmt.Errorf("extremities of room number %d: %w", r.Num, err))
 	}
 	return r
 }
@@ -61,7 +61,7 @@ func scanRoom(row *Row) (r Room) {
 // NewRoom makes a room's row and its part in the change, which expects no head.
 // Of r it takes Num, RoomID, Version, Resident, Partial, Published, CreatedTS.
 func (c *Change) NewRoom(r Room) *RoomPart {
-	c.exec(insertRoom, r.Num, r.RoomID, r.Version, r.Resident, r.Partial, r.Published, r.CreatedTS)
+	c.Exec(insertRoom, r.Num, r.RoomID, r.Version, r.Resident, r.Partial, r.Published, r.CreatedTS)
 	p := c.Room(r.Num, 0)
 	p.creates = true
 	return p
@@ -79,30 +79,30 @@ func (c *Change) SetRoom(r Room) {
 
 // SetPublished shows the room in the public directory, or hides it.
 func (c *Change) SetPublished(room RoomNum, published bool) {
-	c.exec(updatePublished, room, published)
+	c.Exec(updatePublished, room, published)
 }
 
 // SetBlocked forbids the room on this server, or allows it again.
 func (c *Change) SetBlocked(room RoomNum, blocked bool) {
-	c.exec(updateBlocked, room, blocked)
+	c.Exec(updateBlocked, room, blocked)
 }
 
 // Room returns a room by its ID.
 func (r *Read) Room(roomID string) (Room, error) {
-	return queryOne(r, selectRoomByID, scanRoom, roomID)
+	return QueryOne(r, selectRoomByID, scanRoom, roomID)
 }
 
 // RoomByNum returns a room by its number.
 func (r *Read) RoomByNum(room RoomNum) (Room, error) {
-	return queryOne(r, selectRoomByNum, scanRoom, room)
+	return QueryOne(r, selectRoomByNum, scanRoom, room)
 }
 
 // RoomNum returns the number of a room.
 func (r *Read) RoomNum(roomID string) (RoomNum, error) {
-	return queryOne(r, selectRoomNum, num[RoomNum], roomID)
+	return QueryOne(r, selectRoomNum, Num[RoomNum], roomID)
 }
 
 // RoomID returns the ID of a room.
 func (r *Read) RoomID(room RoomNum) (string, error) {
-	return queryOne(r, selectRoomID, (*Row).Text, room)
+	return QueryOne(r, selectRoomID, (*Row).Text, room)
 }

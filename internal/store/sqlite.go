@@ -300,7 +300,7 @@ func (e *sqliteEngine) reader(ctx context.Context) (conn, Position, func(), erro
 		e.readers <- l
 		return nil, 0, nil, err
 	}
-	head, err := queryOne(&Read{ctx: ctx, conn: l}, selectHead, num[Position])
+	head, err := QueryOne(&Read{ctx: ctx, conn: l}, selectHead, Num[Position])
 	if err != nil {
 		release()
 		return nil, 0, nil, err
@@ -386,7 +386,7 @@ func (e *sqliteEngine) begin(users, rooms []*owner) error {
 func (e *sqliteEngine) load(users, rooms []*owner) error {
 	r := &Read{ctx: context.Background(), conn: e.writer}
 	for _, o := range users {
-		err := queryEach(r, selectUserOwner, func(row *Row) error {
+		err := QueryEach(r, selectUserOwner, func(row *Row) error {
 			row.Scan(&o.head, &o.slot)
 			o.exists = true
 			return nil
@@ -396,7 +396,7 @@ func (e *sqliteEngine) load(users, rooms []*owner) error {
 		}
 	}
 	for _, o := range rooms {
-		err := queryEach(r, selectRoomOwner, func(row *Row) error {
+		err := QueryEach(r, selectRoomOwner, func(row *Row) error {
 			row.Scan(&o.head, &o.slot, &o.receipt)
 			o.exists = true
 			return nil
@@ -458,7 +458,7 @@ func (e *sqliteEngine) runGroup(g *group) error {
 		}
 	}
 	tx := &Tx{Read{ctx: context.Background(), conn: l}}
-	err := g.writeOwners(func(s *Stmt, list ...any) error { _, err := tx.exec(s, list...); return err })
+	err := g.writeOwners(func(s *Stmt, list ...any) error { _, err := tx.Exec(s, list...); return err })
 	if err != nil {
 		return err
 	}
@@ -468,7 +468,7 @@ func (e *sqliteEngine) runGroup(g *group) error {
 		r := &g.stream[i]
 		r.Pos = pos
 		pos++
-		if _, err := tx.exec(insertStream, r.Pos, r.OwnerKind, r.Owner, r.Kind, r.First, r.Last); err != nil {
+		if _, err := tx.Exec(insertStream, r.Pos, r.OwnerKind, r.Owner, r.Kind, r.First, r.Last); err != nil {
 			return err
 		}
 		g.last = r.Pos

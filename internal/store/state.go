@@ -51,28 +51,28 @@ type StateDelta struct {
 }
 
 var (
-	upsertCurrent = stmt(`INSERT INTO current_state (room, key, event, slot, membership) VALUES ($1, $2, $3, $4, $5)
+	upsertCurrent = Prepare(`INSERT INTO current_state (room, key, event, slot, membership) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (room, key) DO UPDATE SET event = excluded.event, slot = excluded.slot, membership = excluded.membership`)
-	deleteCurrent  = stmt(`DELETE FROM current_state WHERE room = $1 AND key = $2`)
-	insertStateLog = stmt(`INSERT INTO state_log (room, slot, key, event, prev_event) VALUES ($1, $2, $3, $4, $5)`)
+	deleteCurrent  = Prepare(`DELETE FROM current_state WHERE room = $1 AND key = $2`)
+	insertStateLog = Prepare(`INSERT INTO state_log (room, slot, key, event, prev_event) VALUES ($1, $2, $3, $4, $5)`)
 
-	selectCurrentKey = stmt(`SELECT event, slot FROM current_state WHERE room = $1 AND key = $2`)
-	selectCurrent    = stmt(`SELECT key, event FROM current_state WHERE room = $1 ORDER BY key`)
-	countCurrent     = stmt(`SELECT COUNT(*) FROM current_state WHERE room = $1`)
-	selectLogKey     = stmt(`SELECT event FROM state_log WHERE room = $1 AND key = $2 AND slot <= $3 ORDER BY slot DESC LIMIT 1`)
-	selectLogRange   = stmt(`SELECT key, event, prev_event FROM state_log WHERE room = $1 AND slot > $2 AND slot <= $3 ORDER BY slot, key`)
-	countLogRange    = stmt(`SELECT COUNT(*) FROM (SELECT 1 FROM state_log WHERE room = $1 AND slot > $2 AND slot <= $3 LIMIT $4) AS part`)
+	selectCurrentKey = Prepare(`SELECT event, slot FROM current_state WHERE room = $1 AND key = $2`)
+	selectCurrent    = Prepare(`SELECT key, event FROM current_state WHERE room = $1 ORDER BY key`)
+	countCurrent     = Prepare(`SELECT COUNT(*) FROM current_state WHERE room = $1`)
+	selectLogKey     = Prepare(`SELECT event FROM state_log WHERE room = $1 AND key = $2 AND slot <= $3 ORDER BY slot DESC LIMIT 1`)
+	selectLogRange   = Prepare(`SELECT key, event, prev_event FROM state_log WHERE room = $1 AND slot > $2 AND slot <= $3 ORDER BY slot, key`)
+	countLogRange    = Prepare(`SELECT COUNT(*) FROM (SELECT 1 FROM state_log WHERE room = $1 AND slot > $2 AND slot <= $3 LIMIT $4) AS part`)
 )
 
 // SetState changes the current state of a room at a slot that the change takes.
 func (c *Change) SetState(room RoomNum, slot Slot, deltas ...StateDelta) {
 	for _, d := range deltas {
 		if d.Event == 0 {
-			c.exec(deleteCurrent, room, d.Key)
+			c.Exec(deleteCurrent, room, d.Key)
 		} else {
-			c.exec(upsertCurrent, room, d.Key, d.Event, slot, int64(d.Membership))
+			c.Exec(upsertCurrent, room, d.Key, d.Event, slot, int64(d.Membership))
 		}
-		c.exec(insertStateLog, room, slot, d.Key, d.Event, d.Prev)
+		c.Exec(insertStateLog, room, slot, d.Key, d.Event, d.Prev)
 	}
 }
 
@@ -88,7 +88,7 @@ func scanStateDelta(row *Row) (d StateDelta) {
 
 // CurrentKey returns the event of one entry of the current state, 0 = none.
 func (r *Read) CurrentKey(room RoomNum, key KeyNum) (EventNum, error) {
-	event, err := queryOne(r, selectCurrentKey, num[EventNum], room, key)
+	event, err := QueryOne(r, selectCurrentKey, Num[EventNum], room, key)
 	if errors.Is(err, ErrNotFound) {
 		return 0, nil
 	}
@@ -112,7 +112,7 @@ func (r *Read) CurrentKeys(room RoomNum, keys []KeyNum) ([]StateEntry, error) {
 
 // CurrentState returns the whole current state, by key.
 func (r *Read) CurrentState(room RoomNum) ([]StateEntry, error) {
-	return query(r, selectCurrent, scanStateEntry, room)
+	return Query(r, selectCurrent, scanStateEntry, room)
 }
 
 // StateKeyAt returns the event of one entry of the state after a slot, 0 = none.
@@ -121,14 +121,14 @@ func (r *Read) StateKeyAt(room RoomNum, slot Slot, key KeyNum) (EventNum, error)
 		event EventNum
 		slot  Slot
 	}
-	now, err := queryOne(r, selectCurrentKey, func(row *Row) (e entry) { row.Scan(&e.event, &e.slot); return e }, room, key)
+	now, err := QueryOne(r, selectCurrentKey, func(row *Row) (e entry) { row.Scan(&e.event, &e.slot); return e }, room, key)
 	if err == nil && now.slot <= slot {
 		return now.event, nil
 	}
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return 0, err
 	}
-	event, err := queryOne(r, selectLogKey, num[EventNum], room, key, slot)
+	event, err := QueryOne(r, selectLogKey, Num[EventNum], room, key, slot)
 	if errors.Is(err, ErrNotFound) {
 		return 0, nil
 	}
@@ -138,7 +138,7 @@ func (r *Read) StateKeyAt(room RoomNum, slot Slot, key KeyNum) (EventNum, error)
 // StateLog returns the changes of the state after one slot up to another, in
 // order, also those undone within.
 func (r *Read) StateLog(room RoomNum, after, upTo Slot) ([]StateDelta, error) {
-	return query(r, selectLogRange, scanStateDelta, room, after, upTo)
+	return Query(r, selectLogRange, scanStateDelta, room, after, upTo)
 }
 
 // StateBetween returns the entries in which the state after slot from and the
@@ -179,11 +179,11 @@ func netDeltas(log []StateDelta) []StateDelta {
 // the start, or the current state with what came later undone, whichever reads
 // less.
 func (r *Read) StateAt(room RoomNum, slot Slot) ([]StateEntry, error) {
-	size, err := queryOne(r, countCurrent, (*Row).Int, room)
+	size, err := QueryOne(r, countCurrent, (*Row).Int, room)
 	if err != nil {
 		return nil, err
 	}
-	before, err := queryOne(r, countLogRange, (*Row).Int, room, 0, slot, size+1)
+	before, err := QueryOne(r, countLogRange, (*Row).Int, room, 0, slot, size+1)
 	if err != nil {
 		return nil, err
 	}
@@ -288,10 +288,10 @@ func (v *Version) flat() []StateEntry {
 }
 
 var (
-	insertVersion = stmt(`INSERT INTO state_versions (room, num, base_slot, base_version, depth, delta) VALUES ($1, $2, $3, $4, $5, $6)`)
-	selectVersion = stmt(`SELECT base_slot, base_version, depth, delta FROM state_versions WHERE room = $1 AND num = $2`)
-	deleteVersion = stmt(`DELETE FROM state_versions WHERE room = $1 AND num = $2`)
-	selectUnused  = stmt(`SELECT num FROM state_versions AS v WHERE room = $1 AND num < $2
+	insertVersion = Prepare(`INSERT INTO state_versions (room, num, base_slot, base_version, depth, delta) VALUES ($1, $2, $3, $4, $5, $6)`)
+	selectVersion = Prepare(`SELECT base_slot, base_version, depth, delta FROM state_versions WHERE room = $1 AND num = $2`)
+	deleteVersion = Prepare(`DELETE FROM state_versions WHERE room = $1 AND num = $2`)
+	selectUnused  = Prepare(`SELECT num FROM state_versions AS v WHERE room = $1 AND num < $2
 		AND NOT EXISTS (SELECT 1 FROM events WHERE room = v.room AND state_before = v.num AND state_before > 0)
 		AND NOT EXISTS (SELECT 1 FROM state_versions AS w WHERE w.room = v.room AND w.base_version = v.num)
 		ORDER BY num LIMIT $3`)
@@ -304,16 +304,16 @@ func (c *Change) AddVersion(v *Version) {
 	if v.Base != nil {
 		base = v.Base.Num
 	}
-	c.exec(insertVersion, v.Room, v.Num, v.Root, base, v.Depth, encodeEntries(v.Delta))
+	c.Exec(insertVersion, v.Room, v.Num, v.Root, base, v.Depth, encodeEntries(v.Delta))
 }
 
 // DropVersion forgets a version that nothing refers to.
-func (c *Change) DropVersion(room RoomNum, v VersionNum) { c.exec(deleteVersion, room, v) }
+func (c *Change) DropVersion(room RoomNum, v VersionNum) { c.Exec(deleteVersion, room, v) }
 
 // UnusedVersions returns versions below a number to which no event and no other
 // version refers.
 func (r *Read) UnusedVersions(room RoomNum, below VersionNum, limit int) ([]VersionNum, error) {
-	return query(r, selectUnused, num[VersionNum], room, below, limit)
+	return Query(r, selectUnused, Num[VersionNum], room, below, limit)
 }
 
 // Version loads a version with its chain.
@@ -324,13 +324,13 @@ func (r *Read) Version(room RoomNum, n VersionNum) (*Version, error) {
 	}
 	var first, last *Version
 	for n != 0 {
-		s, err := queryOne(r, selectVersion, func(row *Row) (s stored) {
+		s, err := QueryOne(r, selectVersion, func(row *Row) (s stored) {
 			s.Room, s.Num = room, n
 			var delta []byte
 			row.Scan(&s.Root, &s.base, &s.Depth, &delta)
 			var err error
 			s.Delta, err = decodeEntries(delta)
-			row.fail(err)
+			row.Fail(err)
 			return s
 		}, room, n)
 		if err != nil {

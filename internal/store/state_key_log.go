@@ -2,7 +2,7 @@
 
 package store
 
-var selectKeyLog = stmt(`SELECT slot, event FROM state_log WHERE room = $1 AND key = $2 ORDER BY slot DESC LIMIT $3`)
+var selectKeyLog = Prepare(`SELECT slot, event FROM state_log WHERE room = $1 AND key = $2 ORDER BY slot DESC LIMIT $3`)
 
 // KeyChange is one change of one entry of a room's current state.
 type KeyChange struct {
@@ -13,7 +13,7 @@ type KeyChange struct {
 // KeyLog returns the newest changes of one entry of a room's current state,
 // newest first.
 func (r *Read) KeyLog(room RoomNum, key KeyNum, limit int) ([]KeyChange, error) {
-	return query(r, selectKeyLog, func(row *Row) (c KeyChange) {
+	return Query(r, selectKeyLog, func(row *Row) (c KeyChange) {
 		row.Scan(&c.Slot, &c.Event)
 		return c
 	}, room, key, limit)

@@ -221,22 +221,22 @@ func (s *Store) IsPostgres() bool { return s.engine.dialect() == dialectPostgres
 // instance, and makes later ones wait for this one. Its reads after that see what
 // the others wrote.
 func (tx *Tx) Alone(name string) error {
-	_, err := tx.exec(lockMeta, "alone:"+name)
+	_, err := tx.Exec(lockMeta, "alone:"+name)
 	return err
 }
 
 var (
-	lockMeta   = stmt(`INSERT INTO meta (name, value) VALUES ($1, '') ON CONFLICT (name) DO UPDATE SET value = excluded.value`)
-	selectMeta = stmt(`SELECT value FROM meta WHERE name = $1`)
-	insertMeta = stmt(`INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING`)
+	lockMeta   = Prepare(`INSERT INTO meta (name, value) VALUES ($1, '') ON CONFLICT (name) DO UPDATE SET value = excluded.value`)
+	selectMeta = Prepare(`SELECT value FROM meta WHERE name = $1`)
+	insertMeta = Prepare(`INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING`)
 )
 
 func (s *Store) checkServerName(ctx context.Context) error {
 	return s.Write(ctx, func(tx *Tx) error {
-		if _, err := tx.exec(insertMeta, "server_name", s.opt.ServerName); err != nil {
+		if _, err := tx.Exec(insertMeta, "server_name", s.opt.ServerName); err != nil {
 			return err
 		}
-		is, err := queryOne(&tx.Read, selectMeta, (*Row).Text, "server_name")
+		is, err := QueryOne(&tx.Read, selectMeta, (*Row).Text, "server_name")
 		if err != nil {
 			return err
 		}

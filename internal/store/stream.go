@@ -56,17 +56,17 @@ func (r StreamRow) User() UserNum {
 }
 
 var (
-	selectHead      = stmt(`SELECT COALESCE(MAX(pos), 0) FROM stream`)
-	insertStream    = stmt(`INSERT INTO stream (pos, owner_kind, owner, kind, first_slot, last_slot) VALUES ($1, $2, $3, $4, $5, $6)`)
-	selectStream    = stmt(`SELECT pos, owner_kind, owner, kind, first_slot, last_slot FROM stream WHERE pos > $1 AND pos <= $2 ORDER BY pos LIMIT $3`)
-	selectHorizon   = stmt(`SELECT COALESCE(MIN(pos), 0) FROM stream`)
-	selectOwnerRows = stmt(`SELECT pos, owner_kind, owner, kind, first_slot, last_slot FROM stream
+	selectHead      = Prepare(`SELECT COALESCE(MAX(pos), 0) FROM stream`)
+	insertStream    = Prepare(`INSERT INTO stream (pos, owner_kind, owner, kind, first_slot, last_slot) VALUES ($1, $2, $3, $4, $5, $6)`)
+	selectStream    = Prepare(`SELECT pos, owner_kind, owner, kind, first_slot, last_slot FROM stream WHERE pos > $1 AND pos <= $2 ORDER BY pos LIMIT $3`)
+	selectHorizon   = Prepare(`SELECT COALESCE(MIN(pos), 0) FROM stream`)
+	selectOwnerRows = Prepare(`SELECT pos, owner_kind, owner, kind, first_slot, last_slot FROM stream
 		WHERE owner_kind = $1 AND owner = $2 AND pos > $3 AND pos <= $4 ORDER BY pos LIMIT $5`)
-	selectOwnerLast = stmt(`SELECT pos, owner_kind, owner, kind, first_slot, last_slot FROM stream
+	selectOwnerLast = Prepare(`SELECT pos, owner_kind, owner, kind, first_slot, last_slot FROM stream
 		WHERE owner_kind = $1 AND owner = $2 AND pos <= $3 AND kind = $4 ORDER BY pos DESC LIMIT 1`)
-	selectDeviceListRows = stmt(`SELECT pos, owner_kind, owner, kind, first_slot, last_slot FROM stream
+	selectDeviceListRows = Prepare(`SELECT pos, owner_kind, owner, kind, first_slot, last_slot FROM stream
 		WHERE kind = 5 AND pos > $1 AND pos <= $2 ORDER BY pos LIMIT $3`)
-	trimStream = stmt(`DELETE FROM stream WHERE pos IN (
+	trimStream = Prepare(`DELETE FROM stream WHERE pos IN (
 		SELECT pos FROM stream WHERE pos < $1 AND pos < (SELECT MAX(pos) FROM stream) ORDER BY pos LIMIT $2)`)
 )
 
@@ -77,37 +77,37 @@ func scanStreamRow(row *Row) (r StreamRow) {
 
 // Stream returns rows of the stream after one position up to another, in order.
 func (r *Read) Stream(after, upTo Position, limit int) ([]StreamRow, error) {
-	return query(r, selectStream, scanStreamRow, after, upTo, limit)
+	return Query(r, selectStream, scanStreamRow, after, upTo, limit)
 }
 
 // Horizon is the oldest position still in the stream, 0 if it is empty. A token
 // below it is answered like an initial sync.
 func (r *Read) Horizon() (Position, error) {
-	return queryOne(r, selectHorizon, num[Position])
+	return QueryOne(r, selectHorizon, Num[Position])
 }
 
 // RoomStream returns the rows of one room after one position up to another.
 func (r *Read) RoomStream(room RoomNum, after, upTo Position, limit int) ([]StreamRow, error) {
-	return query(r, selectOwnerRows, scanStreamRow, OwnerRoom, room, after, upTo, limit)
+	return Query(r, selectOwnerRows, scanStreamRow, OwnerRoom, room, after, upTo, limit)
 }
 
 // UserStream returns the rows of one user after one position up to another.
 func (r *Read) UserStream(user UserNum, after, upTo Position, limit int) ([]StreamRow, error) {
-	return query(r, selectOwnerRows, scanStreamRow, OwnerUser, user, after, upTo, limit)
+	return Query(r, selectOwnerRows, scanStreamRow, OwnerUser, user, after, upTo, limit)
 }
 
 // LastRoomRow returns the newest row of a room and kind at or before a position.
 // Missing is ErrNotFound: the room had no such change, or it fell off the horizon.
 func (r *Read) LastRoomRow(room RoomNum, kind Kind, at Position) (StreamRow, error) {
-	return queryOne(r, selectOwnerLast, scanStreamRow, OwnerRoom, room, at, kind)
+	return QueryOne(r, selectOwnerLast, scanStreamRow, OwnerRoom, room, at, kind)
 }
 
 // LastUserRow returns the newest row of a user and kind at or before a position.
 func (r *Read) LastUserRow(user UserNum, kind Kind, at Position) (StreamRow, error) {
-	return queryOne(r, selectOwnerLast, scanStreamRow, OwnerUser, user, at, kind)
+	return QueryOne(r, selectOwnerLast, scanStreamRow, OwnerUser, user, at, kind)
 }
 
 // DeviceListRows returns the device-list changes after one position up to another.
 func (r *Read) DeviceListRows(after, upTo Position, limit int) ([]StreamRow, error) {
-	return query(r, selectDeviceListRows, scanStreamRow, after, upTo, limit)
+	return Query(r, selectDeviceListRows, scanStreamRow, after, upTo, limit)
 }

@@ -23,15 +23,15 @@ const syncRoomColumns = `m.user_num, m.room, m.membership, m.slot, m.event, m.fo
 	r.room_id, r.version, r.slot, r.receipt_slot, r.joined, r.invited, r.resident, r.totals`
 
 var (
-	selectSyncRooms = stmt(`SELECT ` + syncRoomColumns + ` FROM memberships AS m JOIN rooms AS r ON r.num = m.room
+	selectSyncRooms = Prepare(`SELECT ` + syncRoomColumns + ` FROM memberships AS m JOIN rooms AS r ON r.num = m.room
 		WHERE m.user_num = $1 AND (m.membership <> 3 AND m.membership <> 4 OR $2 = 1) AND m.forgotten = 0
 		ORDER BY m.room LIMIT $3`)
-	selectSyncLeft = stmt(`SELECT ` + syncRoomColumns + ` FROM memberships AS m JOIN rooms AS r ON r.num = m.room
+	selectSyncLeft = Prepare(`SELECT ` + syncRoomColumns + ` FROM memberships AS m JOIN rooms AS r ON r.num = m.room
 		WHERE m.user_num = $1 AND m.user_slot > $2 AND (m.membership = 3 OR m.membership = 4) AND m.forgotten = 0
 		ORDER BY m.room LIMIT $3`)
-	selectJoined = stmt(`SELECT m.room, r.room_id, m.slot, r.joined FROM memberships AS m JOIN rooms AS r ON r.num = m.room
+	selectJoined = Prepare(`SELECT m.room, r.room_id, m.slot, r.joined FROM memberships AS m JOIN rooms AS r ON r.num = m.room
 		WHERE m.user_num = $1 AND m.membership = 1 ORDER BY m.room LIMIT $2`)
-	selectOwnLast = stmt(`SELECT kind, MAX(pos), MIN(first_slot) FROM stream
+	selectOwnLast = Prepare(`SELECT kind, MAX(pos), MIN(first_slot) FROM stream
 		WHERE owner_kind = 2 AND owner = $1 AND pos > $2 GROUP BY kind`)
 )
 
@@ -44,13 +44,13 @@ func scanSyncRoom(row *Row) (s SyncRoom) {
 // SyncRooms returns the rooms of a user that are not forgotten, by number: those
 // left or banned from only if left is set.
 func (r *Read) SyncRooms(user UserNum, left bool) ([]SyncRoom, error) {
-	return query(r, selectSyncRooms, scanSyncRoom, user, left, SyncRoomLimit)
+	return Query(r, selectSyncRooms, scanSyncRoom, user, left, SyncRoomLimit)
 }
 
 // SyncLeft returns the rooms that a user left, or was banned from, after a slot
 // of the user.
 func (r *Read) SyncLeft(user UserNum, after Slot) ([]SyncRoom, error) {
-	return query(r, selectSyncLeft, scanSyncRoom, user, after, SyncRoomLimit)
+	return Query(r, selectSyncLeft, scanSyncRoom, user, after, SyncRoomLimit)
 }
 
 // JoinedRoom is a room that a user is in.
@@ -63,7 +63,7 @@ type JoinedRoom struct {
 
 // JoinedRooms returns the rooms that a local user is in, by number.
 func (r *Read) JoinedRooms(user UserNum) ([]JoinedRoom, error) {
-	return query(r, selectJoined, func(row *Row) (j JoinedRoom) {
+	return Query(r, selectJoined, func(row *Row) (j JoinedRoom) {
 		row.Scan(&j.Room, &j.RoomID, &j.Slot, &j.Joined)
 		return j
 	}, user, SyncRoomLimit)
@@ -78,7 +78,7 @@ type OwnChange struct {
 
 // OwnChanges sums up a user's changes after a position, one entry per kind.
 func (r *Read) OwnChanges(user UserNum, after Position) ([]OwnChange, error) {
-	return query(r, selectOwnLast, func(row *Row) (o OwnChange) {
+	return Query(r, selectOwnLast, func(row *Row) (o OwnChange) {
 		row.Scan(&o.Kind, &o.Last, &o.First)
 		return o
 	}, user, after)
@@ -91,14 +91,14 @@ type RoomStart struct {
 	Receipts Slot // first receipt slot after it; 0 = nothing came
 }
 
-var selectStarts = stmt(`SELECT v.v,
+var selectStarts = Prepare(`SELECT v.v,
 		COALESCE((SELECT first_slot FROM stream WHERE owner_kind = 1 AND owner = v.v AND pos > $2 AND kind = 1 ORDER BY pos LIMIT 1), 0),
 		COALESCE((SELECT first_slot FROM stream WHERE owner_kind = 1 AND owner = v.v AND pos > $2 AND kind = 2 ORDER BY pos LIMIT 1), 0)
 	FROM {{each $1}} AS v`)
 
 // RoomStarts returns, for each of some rooms, what came first after a position.
 func (r *Read) RoomStarts(rooms []RoomNum, after Position) ([]RoomStart, error) {
-	return query(r, selectStarts, func(row *Row) (s RoomStart) {
+	return Query(r, selectStarts, func(row *Row) (s RoomStart) {
 		row.Scan(&s.Room, &s.Timeline, &s.Receipts)
 		return s
 	}, rooms, after)
@@ -125,18 +125,18 @@ type Known func(event, redactedBy EventNum) bool
 const syncEventColumns = `e.num, e.redacted_by, e.room, e.slot, e.off, e.state_key_num, e.flags, e.event_id, e.txn_device, e.txn_id, e.bytes`
 
 var (
-	selectTails = stmt(`SELECT ` + syncEventColumns + ` FROM {{each $1}} AS v JOIN rooms AS r ON r.num = v.v
+	selectTails = Prepare(`SELECT ` + syncEventColumns + ` FROM {{each $1}} AS v JOIN rooms AS r ON r.num = v.v
 		JOIN events AS e ON e.room = r.num AND e.slot > r.slot - $2 AND e.off = 0 ORDER BY e.room, e.slot`)
-	selectStretch = stmt(`SELECT ` + syncEventColumns + ` FROM events AS e
+	selectStretch = Prepare(`SELECT ` + syncEventColumns + ` FROM events AS e
 		WHERE e.room = $1 AND e.slot > $2 AND e.slot <= $3 AND e.off = 0 ORDER BY e.slot DESC LIMIT $4`)
-	selectSyncEvents = stmt(`SELECT ` + syncEventColumns + ` FROM events AS e WHERE {{in e.num $1}}`)
+	selectSyncEvents = Prepare(`SELECT ` + syncEventColumns + ` FROM events AS e WHERE {{in e.num $1}}`)
 )
 
 func scanSyncEvent(known Known) func(*Row) SyncEvent {
 	return func(row *Row) (e SyncEvent) {
-		e.Num, e.RedactedBy = num[EventNum](row), num[EventNum](row)
-		e.Room, e.Place.Slot, e.Place.Off = num[RoomNum](row), num[Slot](row), row.Int()
-		e.Key, e.Standing = num[KeyNum](row), Standing(row.Int())
+		e.Num, e.RedactedBy = Num[EventNum](row), Num[EventNum](row)
+		e.Room, e.Place.Slot, e.Place.Off = Num[RoomNum](row), Num[Slot](row), row.Int()
+		e.Key, e.Standing = Num[KeyNum](row), Standing(row.Int())
 		if known != nil && known(e.Num, e.RedactedBy) {
 			return e
 		}
@@ -148,19 +148,19 @@ func scanSyncEvent(known Known) func(*Row) SyncEvent {
 // SyncTails returns the live events in the last slots of some rooms, by room and
 // place, oldest first.
 func (r *Read) SyncTails(rooms []RoomNum, slots int, known Known) ([]SyncEvent, error) {
-	return query(r, selectTails, scanSyncEvent(known), rooms, slots)
+	return Query(r, selectTails, scanSyncEvent(known), rooms, slots)
 }
 
 // SyncStretch returns up to limit live events of a room with after < slot ≤ upTo,
 // newest first.
 func (r *Read) SyncStretch(room RoomNum, after, upTo Slot, limit int, known Known) ([]SyncEvent, error) {
-	return query(r, selectStretch, scanSyncEvent(known), room, after, upTo, limit)
+	return Query(r, selectStretch, scanSyncEvent(known), room, after, upTo, limit)
 }
 
 // SyncEvents returns events by their numbers, in no order; those that are not
 // there are left out.
 func (r *Read) SyncEvents(events []EventNum, known Known) ([]SyncEvent, error) {
-	return query(r, selectSyncEvents, scanSyncEvent(known), events)
+	return Query(r, selectSyncEvents, scanSyncEvent(known), events)
 }
 
 // StateSlot is an entry of current state with the slot at which it came in.
@@ -181,20 +181,20 @@ type StateChange struct {
 }
 
 var (
-	selectOtherState = stmt(`SELECT c.room, c.key, c.event, c.slot FROM {{each $1}} AS v
+	selectOtherState = Prepare(`SELECT c.room, c.key, c.event, c.slot FROM {{each $1}} AS v
 		JOIN current_state AS c ON c.room = v.v AND c.membership = 0 ORDER BY c.room, c.key`)
-	selectAllState = stmt(`SELECT c.room, c.key, c.event, c.slot FROM {{each $1}} AS v
+	selectAllState = Prepare(`SELECT c.room, c.key, c.event, c.slot FROM {{each $1}} AS v
 		JOIN current_state AS c ON c.room = v.v ORDER BY c.room, c.key`)
-	selectStatePairs = stmt(`SELECT c.room, c.key, c.event, c.slot FROM {{each $1}} AS v
+	selectStatePairs = Prepare(`SELECT c.room, c.key, c.event, c.slot FROM {{each $1}} AS v
 		JOIN current_state AS c ON c.room = (v.v >> 32) AND c.key = (v.v & 4294967295)`)
-	selectCurrentEntries = stmt(`SELECT (SELECT COALESCE(MAX(pos), 0) FROM stream), c.key, c.slot, ` + syncEventColumns + `
+	selectCurrentEntries = Prepare(`SELECT (SELECT COALESCE(MAX(pos), 0) FROM stream), c.key, c.slot, ` + syncEventColumns + `
 		FROM {{each $1}} AS v JOIN current_state AS c ON c.room = (v.v >> 32) AND c.key = (v.v & 4294967295)
 		JOIN events AS e ON e.num = c.event`)
-	selectLogTails = stmt(`SELECT l.room, l.slot, l.key, l.event, l.prev_event FROM {{each $1}} AS v JOIN rooms AS r ON r.num = v.v
+	selectLogTails = Prepare(`SELECT l.room, l.slot, l.key, l.event, l.prev_event FROM {{each $1}} AS v JOIN rooms AS r ON r.num = v.v
 		JOIN state_log AS l ON l.room = r.num AND l.slot > r.slot - $2 ORDER BY l.room, l.slot, l.key`)
-	selectLogStretch = stmt(`SELECT room, slot, key, event, prev_event FROM state_log
+	selectLogStretch = Prepare(`SELECT room, slot, key, event, prev_event FROM state_log
 		WHERE room = $1 AND slot > $2 AND slot <= $3 ORDER BY slot, key`)
-	selectHeroes = stmt(`SELECT c.room, c.key, c.event, c.slot FROM current_state AS c
+	selectHeroes = Prepare(`SELECT c.room, c.key, c.event, c.slot FROM current_state AS c
 		WHERE c.room = $1 AND c.membership = $2 AND c.membership <> 0 ORDER BY c.slot, c.key LIMIT $3`)
 )
 
@@ -212,9 +212,9 @@ func scanStateChange(row *Row) (c StateChange) {
 // only if asked for.
 func (r *Read) SyncState(rooms []RoomNum, members bool) ([]StateSlot, error) {
 	if members {
-		return query(r, selectAllState, scanStateSlot, rooms)
+		return Query(r, selectAllState, scanStateSlot, rooms)
 	}
-	return query(r, selectOtherState, scanStateSlot, rooms)
+	return Query(r, selectOtherState, scanStateSlot, rooms)
 }
 
 // RoomKey is one entry of one room's state.
@@ -226,7 +226,7 @@ type RoomKey struct {
 // SyncEntries returns single entries of the current state of some rooms, in no
 // order; what is not there is left out.
 func (r *Read) SyncEntries(entries []RoomKey) ([]StateSlot, error) {
-	return query(r, selectStatePairs, scanStateSlot, packKeys(entries))
+	return Query(r, selectStatePairs, scanStateSlot, packKeys(entries))
 }
 
 // CurrentEntry is an entry of current state with its event.
@@ -241,8 +241,8 @@ type CurrentEntry struct {
 // their events, in no order; what is not there is left out. It is one query.
 func (r *Read) CurrentEntries(entries []RoomKey, known Known) ([]CurrentEntry, error) {
 	scan := scanSyncEvent(known)
-	return query(r, selectCurrentEntries, func(row *Row) (e CurrentEntry) {
-		e.Head, e.Key, e.Slot = num[Position](row), num[KeyNum](row), num[Slot](row)
+	return Query(r, selectCurrentEntries, func(row *Row) (e CurrentEntry) {
+		e.Head, e.Key, e.Slot = Num[Position](row), Num[KeyNum](row), Num[Slot](row)
 		e.Event = scan(row)
 		return e
 	}, packKeys(entries))
@@ -260,29 +260,29 @@ func packKeys(list []RoomKey) []int64 {
 // SyncLogTails returns the changes of state in the last slots of some rooms, by
 // room and slot, oldest first.
 func (r *Read) SyncLogTails(rooms []RoomNum, slots int) ([]StateChange, error) {
-	return query(r, selectLogTails, scanStateChange, rooms, slots)
+	return Query(r, selectLogTails, scanStateChange, rooms, slots)
 }
 
 // SyncLog returns the changes of a room's state with after < slot ≤ upTo, oldest
 // first.
 func (r *Read) SyncLog(room RoomNum, after, upTo Slot) ([]StateChange, error) {
-	return query(r, selectLogStretch, scanStateChange, room, after, upTo)
+	return Query(r, selectLogStretch, scanStateChange, room, after, upTo)
 }
 
 // MembersBySlot returns the first members of a room with a membership, in the
 // order in which they came.
 func (r *Read) MembersBySlot(room RoomNum, m Membership, limit int) ([]StateSlot, error) {
-	return query(r, selectHeroes, scanStateSlot, room, int64(m), limit)
+	return Query(r, selectHeroes, scanStateSlot, room, int64(m), limit)
 }
 
-var selectReceiptTails = stmt(`SELECT ` + receiptColumns + ` FROM {{each $1}} AS v JOIN rooms AS o ON o.num = v.v
+var selectReceiptTails = Prepare(`SELECT ` + receiptColumns + ` FROM {{each $1}} AS v JOIN rooms AS o ON o.num = v.v
 	JOIN receipts AS r ON r.room = o.num AND r.seq > o.receipt_slot - $2 JOIN users AS u ON u.num = r.user_num
 	WHERE r.kind = 1 OR r.user_num = $3 ORDER BY r.room, r.seq`)
 
 // SyncReceipts returns the receipts that were written in the last receipt slots
 // of some rooms, by room and slot: public ones, and the viewer's own.
 func (r *Read) SyncReceipts(rooms []RoomNum, viewer UserNum, slots int) ([]Receipt, error) {
-	return query(r, selectReceiptTails, scanReceipt, rooms, slots, viewer)
+	return Query(r, selectReceiptTails, scanReceipt, rooms, slots, viewer)
 }
 
 // RoomSlot is a slot of a room.
@@ -302,12 +302,12 @@ func packSlots(list []RoomSlot) []int64 {
 }
 
 var (
-	selectTotalsOf = stmt(`SELECT v.v >> 32, v.v & 4294967295, (SELECT e.totals FROM events AS e
+	selectTotalsOf = Prepare(`SELECT v.v >> 32, v.v & 4294967295, (SELECT e.totals FROM events AS e
 		WHERE e.room = (v.v >> 32) AND e.slot <= (v.v & 4294967295) AND e.slot > 0 AND e.off = 0 ORDER BY e.slot DESC LIMIT 1)
 		FROM {{each $1}} AS v`)
-	selectHighlightsOf = stmt(`SELECT h.room, h.user_num, h.slot, h.thread, h.kind, h.event FROM {{each $1}} AS v
+	selectHighlightsOf = Prepare(`SELECT h.room, h.user_num, h.slot, h.thread, h.kind, h.event FROM {{each $1}} AS v
 		JOIN highlights AS h ON h.room = (v.v >> 32) AND h.user_num = $2 AND h.slot > (v.v & 4294967295) ORDER BY h.room, h.slot LIMIT $3`)
-	selectThreadSlots = stmt(`SELECT slot, root FROM threads WHERE room = $1 AND slot > $2 ORDER BY slot LIMIT $3`)
+	selectThreadSlots = Prepare(`SELECT slot, root FROM threads WHERE room = $1 AND slot > $2 ORDER BY slot LIMIT $3`)
 )
 
 // SlotTotals are the running totals after the newest live event of a room at or
@@ -319,7 +319,7 @@ type SlotTotals struct {
 
 // TotalsOf returns the running totals at slots of several rooms, in no order.
 func (r *Read) TotalsOf(slots []RoomSlot) ([]SlotTotals, error) {
-	return query(r, selectTotalsOf, func(row *Row) (t SlotTotals) {
+	return Query(r, selectTotalsOf, func(row *Row) (t SlotTotals) {
 		row.Scan(&t.Room, &t.Slot, &t.Totals)
 		return t
 	}, packSlots(slots))
@@ -328,7 +328,7 @@ func (r *Read) TotalsOf(slots []RoomSlot) ([]SlotTotals, error) {
 // HighlightsOf returns a member's highlights after slots of several rooms, by
 // room and slot.
 func (r *Read) HighlightsOf(user UserNum, after []RoomSlot, limit int) ([]Highlight, error) {
-	return query(r, selectHighlightsOf, scanHighlight, packSlots(after), user, limit)
+	return Query(r, selectHighlightsOf, scanHighlight, packSlots(after), user, limit)
 }
 
 // ThreadSlot says that the event of a slot belongs to a thread.
@@ -339,7 +339,7 @@ type ThreadSlot struct {
 
 // ThreadSlots returns the events of threads of a room after a slot, oldest first.
 func (r *Read) ThreadSlots(room RoomNum, after Slot, limit int) ([]ThreadSlot, error) {
-	return query(r, selectThreadSlots, func(row *Row) (t ThreadSlot) {
+	return Query(r, selectThreadSlots, func(row *Row) (t ThreadSlot) {
 		row.Scan(&t.Slot, &t.Root)
 		return t
 	}, room, after, limit)

@@ -3,39 +3,39 @@
 package store
 
 var (
-	insertThread = stmt(`INSERT INTO threads (room, root, slot, totals) VALUES ($1, $2, $3, $4)
+	insertThread = Prepare(`INSERT INTO threads (room, root, slot, totals) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (room, root, slot) DO UPDATE SET totals = excluded.totals`)
-	selectThreadTotals   = stmt(`SELECT totals FROM threads WHERE room = $1 AND root = $2 ORDER BY slot DESC LIMIT 1`)
-	selectThreadTotalsAt = stmt(`SELECT totals FROM threads WHERE room = $1 AND root = $2 AND slot <= $3 ORDER BY slot DESC LIMIT 1`)
-	selectActiveThreads  = stmt(`SELECT root, MAX(slot) FROM threads WHERE room = $1 AND slot > $2 GROUP BY root ORDER BY MAX(slot) DESC LIMIT $3`)
+	selectThreadTotals   = Prepare(`SELECT totals FROM threads WHERE room = $1 AND root = $2 ORDER BY slot DESC LIMIT 1`)
+	selectThreadTotalsAt = Prepare(`SELECT totals FROM threads WHERE room = $1 AND root = $2 AND slot <= $3 ORDER BY slot DESC LIMIT 1`)
+	selectActiveThreads  = Prepare(`SELECT root, MAX(slot) FROM threads WHERE room = $1 AND slot > $2 GROUP BY root ORDER BY MAX(slot) DESC LIMIT $3`)
 
-	upsertOwnEvent = stmt(`INSERT INTO own_events (room, user_num, thread, slot) VALUES ($1, $2, $3, $4)
+	upsertOwnEvent = Prepare(`INSERT INTO own_events (room, user_num, thread, slot) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (room, user_num, thread) DO UPDATE SET slot = excluded.slot`)
-	selectOwnEvents = stmt(`SELECT room, thread, slot FROM own_events WHERE {{in room $1}} AND user_num = $2`)
+	selectOwnEvents = Prepare(`SELECT room, thread, slot FROM own_events WHERE {{in room $1}} AND user_num = $2`)
 )
 
 // SetThread writes the totals of a thread after its newest event, which is at a
 // slot of this change.
 func (c *Change) SetThread(room RoomNum, root string, slot Slot, totals []byte) {
-	c.exec(insertThread, room, root, slot, totals)
+	c.Exec(insertThread, room, root, slot, totals)
 }
 
 // ThreadTotals returns the totals of a thread after its newest event; ErrNotFound
 // if the thread has none.
 func (r *Read) ThreadTotals(room RoomNum, root string) ([]byte, error) {
-	return queryOne(r, selectThreadTotals, (*Row).Bytes, room, root)
+	return QueryOne(r, selectThreadTotals, (*Row).Bytes, room, root)
 }
 
 // ThreadTotalsAt returns the totals of a thread after its newest event at or
 // before a slot; ErrNotFound if the thread had none then.
 func (r *Read) ThreadTotalsAt(room RoomNum, root string, slot Slot) ([]byte, error) {
-	return queryOne(r, selectThreadTotalsAt, (*Row).Bytes, room, root, slot)
+	return QueryOne(r, selectThreadTotalsAt, (*Row).Bytes, room, root, slot)
 }
 
 // ActiveThreads returns the threads of a room with events after a slot, the most
 // recent first.
 func (r *Read) ActiveThreads(room RoomNum, after Slot, limit int) ([]Thread, error) {
-	return query(r, selectActiveThreads, func(row *Row) (t Thread) {
+	return Query(r, selectActiveThreads, func(row *Row) (t Thread) {
 		row.Scan(&t.Root, &t.Newest)
 		return t
 	}, room, after, limit)
@@ -51,24 +51,24 @@ type OwnEvent struct {
 // SetOwnEvent notes the newest event of a local user, which is at a slot of this
 // change.
 func (c *Change) SetOwnEvent(user UserNum, e OwnEvent) {
-	c.exec(upsertOwnEvent, e.Room, user, e.Thread, e.Slot)
+	c.Exec(upsertOwnEvent, e.Room, user, e.Thread, e.Slot)
 }
 
 // OwnEvents returns the newest events of a local user in some rooms, one per
 // thread.
 func (r *Read) OwnEvents(user UserNum, rooms []RoomNum) ([]OwnEvent, error) {
-	return query(r, selectOwnEvents, func(row *Row) (e OwnEvent) {
+	return Query(r, selectOwnEvents, func(row *Row) (e OwnEvent) {
 		row.Scan(&e.Room, &e.Thread, &e.Slot)
 		return e
 	}, rooms, user)
 }
 
-var selectTotalsAt = stmt(`SELECT totals FROM events WHERE room = $1 AND slot <= $2 AND slot > 0 AND off = 0 ORDER BY slot DESC LIMIT $3`)
+var selectTotalsAt = Prepare(`SELECT totals FROM events WHERE room = $1 AND slot <= $2 AND slot > 0 AND off = 0 ORDER BY slot DESC LIMIT $3`)
 
 // TotalsAt returns the running totals after the newest live events of a room at
 // or before a slot, newest first.
 func (r *Read) TotalsAt(room RoomNum, slot Slot, limit int) ([][]byte, error) {
-	return query(r, selectTotalsAt, (*Row).Bytes, room, slot, limit)
+	return Query(r, selectTotalsAt, (*Row).Bytes, room, slot, limit)
 }
 
 // Thread is a thread's root and the slot of its newest reply.

@@ -26,49 +26,49 @@ type Session struct {
 }
 
 var (
-	selectAccessToken = stmt(`SELECT t.user_num, u.user_id, t.device_id, t.expires_ts, d.seen_ts, t.generation, d.generation,
+	selectAccessToken = Prepare(`SELECT t.user_num, u.user_id, t.device_id, t.expires_ts, d.seen_ts, t.generation, d.generation,
 			u.admin, u.locked, u.suspended
 		FROM access_tokens t
 		JOIN devices d ON d.user_num = t.user_num AND d.device_id = t.device_id
 		JOIN users u ON u.num = t.user_num
 		WHERE t.hash = $1`)
-	selectRefreshToken = stmt(`SELECT t.user_num, u.user_id, t.device_id, CAST(0 AS BIGINT), d.seen_ts, t.generation, d.generation,
+	selectRefreshToken = Prepare(`SELECT t.user_num, u.user_id, t.device_id, CAST(0 AS BIGINT), d.seen_ts, t.generation, d.generation,
 			u.admin, u.locked, u.suspended
 		FROM refresh_tokens t
 		JOIN devices d ON d.user_num = t.user_num AND d.device_id = t.device_id
 		JOIN users u ON u.num = t.user_num
 		WHERE t.hash = $1`)
 
-	insertAccessToken  = stmt(`INSERT INTO access_tokens (hash, user_num, device_id, generation, expires_ts) VALUES ($1, $2, $3, $4, $5)`)
-	insertRefreshToken = stmt(`INSERT INTO refresh_tokens (hash, user_num, device_id, generation) VALUES ($1, $2, $3, $4)`)
+	insertAccessToken  = Prepare(`INSERT INTO access_tokens (hash, user_num, device_id, generation, expires_ts) VALUES ($1, $2, $3, $4, $5)`)
+	insertRefreshToken = Prepare(`INSERT INTO refresh_tokens (hash, user_num, device_id, generation) VALUES ($1, $2, $3, $4)`)
 
-	deleteAccessTokensOfDevice  = stmt(`DELETE FROM access_tokens WHERE user_num = $1 AND device_id = $2`)
-	deleteRefreshTokensOfDevice = stmt(`DELETE FROM refresh_tokens WHERE user_num = $1 AND device_id = $2`)
-	deleteLaterAccessTokens     = stmt(`DELETE FROM access_tokens WHERE user_num = $1 AND device_id = $2 AND generation > $3`)
-	deleteLaterRefreshTokens    = stmt(`DELETE FROM refresh_tokens WHERE user_num = $1 AND device_id = $2 AND generation > $3`)
-	deleteEarlierAccessTokens   = stmt(`DELETE FROM access_tokens WHERE user_num = $1 AND device_id = $2 AND generation < $3`)
-	deleteEarlierRefreshTokens  = stmt(`DELETE FROM refresh_tokens WHERE user_num = $1 AND device_id = $2 AND generation < $3`)
-	confirmGeneration           = stmt(`UPDATE devices SET generation = $3 WHERE user_num = $1 AND device_id = $2 AND generation < $3`)
-	requireGeneration           = stmt(`UPDATE devices SET seen_ts = $4 WHERE user_num = $1 AND device_id = $2 AND generation = $3`)
+	deleteAccessTokensOfDevice  = Prepare(`DELETE FROM access_tokens WHERE user_num = $1 AND device_id = $2`)
+	deleteRefreshTokensOfDevice = Prepare(`DELETE FROM refresh_tokens WHERE user_num = $1 AND device_id = $2`)
+	deleteLaterAccessTokens     = Prepare(`DELETE FROM access_tokens WHERE user_num = $1 AND device_id = $2 AND generation > $3`)
+	deleteLaterRefreshTokens    = Prepare(`DELETE FROM refresh_tokens WHERE user_num = $1 AND device_id = $2 AND generation > $3`)
+	deleteEarlierAccessTokens   = Prepare(`DELETE FROM access_tokens WHERE user_num = $1 AND device_id = $2 AND generation < $3`)
+	deleteEarlierRefreshTokens  = Prepare(`DELETE FROM refresh_tokens WHERE user_num = $1 AND device_id = $2 AND generation < $3`)
+	confirmGeneration           = Prepare(`UPDATE devices SET generation = $3 WHERE user_num = $1 AND device_id = $2 AND generation < $3`)
+	requireGeneration           = Prepare(`UPDATE devices SET seen_ts = $4 WHERE user_num = $1 AND device_id = $2 AND generation = $3`)
 
-	selectLoginToken  = stmt(`SELECT user_num FROM login_tokens WHERE hash = $1 AND expires_ts > $2`)
-	insertLoginToken  = stmt(`INSERT INTO login_tokens (hash, user_num, expires_ts) VALUES ($1, $2, $3)`)
-	useLoginToken     = stmt(`DELETE FROM login_tokens WHERE hash = $1 AND expires_ts > $2`)
-	expireLoginTokens = stmt(`DELETE FROM login_tokens WHERE expires_ts <= $1`)
-	selectUIASession  = stmt(`SELECT operation, user_num FROM uia_sessions WHERE hash = $1 AND expires_ts > $2`)
-	selectUIAStages   = stmt(`SELECT stage, result FROM uia_stages WHERE hash = $1 ORDER BY stage`)
-	insertUIASession  = stmt(`INSERT INTO uia_sessions (hash, operation, user_num, expires_ts) VALUES ($1, $2, $3, $4)`)
-	insertUIAStage    = stmt(`INSERT INTO uia_stages (hash, stage, result, expires_ts) VALUES ($1, $2, $3, $4) ON CONFLICT (hash, stage) DO NOTHING`)
-	deleteUIASession  = stmt(`DELETE FROM uia_sessions WHERE hash = $1`)
-	deleteUIAStages   = stmt(`DELETE FROM uia_stages WHERE hash = $1`)
-	expireUIASessions = stmt(`DELETE FROM uia_sessions WHERE expires_ts <= $1`)
-	expireUIAStages   = stmt(`DELETE FROM uia_stages WHERE expires_ts <= $1`)
-	selectLimit       = stmt(`SELECT full_ts FROM limits WHERE name = $1`)
-	takeLimit         = stmt(`INSERT INTO limits (name, full_ts) VALUES ($1, $2)
+	selectLoginToken  = Prepare(`SELECT user_num FROM login_tokens WHERE hash = $1 AND expires_ts > $2`)
+	insertLoginToken  = Prepare(`INSERT INTO login_tokens (hash, user_num, expires_ts) VALUES ($1, $2, $3)`)
+	useLoginToken     = Prepare(`DELETE FROM login_tokens WHERE hash = $1 AND expires_ts > $2`)
+	expireLoginTokens = Prepare(`DELETE FROM login_tokens WHERE expires_ts <= $1`)
+	selectUIASession  = Prepare(`SELECT operation, user_num FROM uia_sessions WHERE hash = $1 AND expires_ts > $2`)
+	selectUIAStages   = Prepare(`SELECT stage, result FROM uia_stages WHERE hash = $1 ORDER BY stage`)
+	insertUIASession  = Prepare(`INSERT INTO uia_sessions (hash, operation, user_num, expires_ts) VALUES ($1, $2, $3, $4)`)
+	insertUIAStage    = Prepare(`INSERT INTO uia_stages (hash, stage, result, expires_ts) VALUES ($1, $2, $3, $4) ON CONFLICT (hash, stage) DO NOTHING`)
+	deleteUIASession  = Prepare(`DELETE FROM uia_sessions WHERE hash = $1`)
+	deleteUIAStages   = Prepare(`DELETE FROM uia_stages WHERE hash = $1`)
+	expireUIASessions = Prepare(`DELETE FROM uia_sessions WHERE expires_ts <= $1`)
+	expireUIAStages   = Prepare(`DELETE FROM uia_stages WHERE expires_ts <= $1`)
+	selectLimit       = Prepare(`SELECT full_ts FROM limits WHERE name = $1`)
+	takeLimit         = Prepare(`INSERT INTO limits (name, full_ts) VALUES ($1, $2)
 		ON CONFLICT (name) DO UPDATE SET full_ts = CASE WHEN limits.full_ts > $3 THEN limits.full_ts ELSE $3 END + $4
 		WHERE CASE WHEN limits.full_ts > $3 THEN limits.full_ts ELSE $3 END + $4 <= $5`)
-	deleteLimit      = stmt(`DELETE FROM limits WHERE name = $1`)
-	deleteFullLimits = stmt(`DELETE FROM limits WHERE full_ts <= $1`)
+	deleteLimit      = Prepare(`DELETE FROM limits WHERE name = $1`)
+	deleteFullLimits = Prepare(`DELETE FROM limits WHERE full_ts <= $1`)
 )
 
 func scanSession(row *Row) (s Session) {
@@ -79,41 +79,41 @@ func scanSession(row *Row) (s Session) {
 // AccessToken returns what an access token stands for, or ErrNotFound. Expired
 // and revoked ones (Generation < Confirmed) are returned too.
 func (r *Read) AccessToken(hash []byte) (Session, error) {
-	return queryOne(r, selectAccessToken, scanSession, hash)
+	return QueryOne(r, selectAccessToken, scanSession, hash)
 }
 
 // RefreshToken is AccessToken for refresh tokens; they don't expire. The last
 // revoked one is kept, so that its use can be told from that of a foreign one.
 func (r *Read) RefreshToken(hash []byte) (Session, error) {
-	return queryOne(r, selectRefreshToken, scanSession, hash)
+	return QueryOne(r, selectRefreshToken, scanSession, hash)
 }
 
 // AddAccessToken adds a token of a device.
 func (c *Change) AddAccessToken(hash []byte, user UserNum, deviceID string, generation, expiresTS int64) {
-	c.exec(insertAccessToken, hash, user, deviceID, generation, expiresTS)
+	c.Exec(insertAccessToken, hash, user, deviceID, generation, expiresTS)
 }
 
 // AddRefreshToken adds a refresh token of a device.
 func (c *Change) AddRefreshToken(hash []byte, user UserNum, deviceID string, generation int64) {
-	c.exec(insertRefreshToken, hash, user, deviceID, generation)
+	c.Exec(insertRefreshToken, hash, user, deviceID, generation)
 }
 
 // BeginGeneration makes room for tokens that follow a generation: those that an
 // earlier refresh of the same generation issued, and nobody used, are deleted.
 // The change fails with ErrTokenUsed if the device has moved on meanwhile.
 func (c *Change) BeginGeneration(user UserNum, deviceID string, from, seenTS int64) {
-	c.execOne(requireGeneration, ErrTokenUsed, user, deviceID, from, seenTS)
-	c.exec(deleteLaterAccessTokens, user, deviceID, from)
-	c.exec(deleteLaterRefreshTokens, user, deviceID, from)
+	c.ExecOne(requireGeneration, ErrTokenUsed, user, deviceID, from, seenTS)
+	c.Exec(deleteLaterAccessTokens, user, deviceID, from)
+	c.Exec(deleteLaterRefreshTokens, user, deviceID, from)
 }
 
 // ConfirmGeneration revokes the tokens of earlier generations, since one of
 // this generation was used.
 func (c *Change) ConfirmGeneration(user UserNum, deviceID string, generation int64) {
-	c.exec(confirmGeneration, user, deviceID, generation)
+	c.Exec(confirmGeneration, user, deviceID, generation)
 	c.noteSessions(user)
-	c.exec(deleteEarlierAccessTokens, user, deviceID, generation)
-	c.exec(deleteEarlierRefreshTokens, user, deviceID, generation-1)
+	c.Exec(deleteEarlierAccessTokens, user, deviceID, generation)
+	c.Exec(deleteEarlierRefreshTokens, user, deviceID, generation-1)
 }
 
 // noteSessions tells all instances to forget what they know of a user's tokens.
@@ -121,22 +121,22 @@ func (c *Change) noteSessions(user UserNum) { c.UserSlot(user, KindAccount) }
 
 // LoginToken returns whom a login token logs in, or ErrNotFound.
 func (r *Read) LoginToken(hash []byte, now int64) (UserNum, error) {
-	return queryOne(r, selectLoginToken, num[UserNum], hash, now)
+	return QueryOne(r, selectLoginToken, Num[UserNum], hash, now)
 }
 
 // AddLoginToken adds a login token, and deletes expired ones.
 func (tx *Tx) AddLoginToken(hash []byte, user UserNum, now, expiresTS int64) error {
-	if _, err := tx.exec(expireLoginTokens, now); err != nil {
+	if _, err := tx.Exec(expireLoginTokens, now); err != nil {
 		return err
 	}
-	_, err := tx.exec(insertLoginToken, hash, user, expiresTS)
+	_, err := tx.Exec(insertLoginToken, hash, user, expiresTS)
 	return err
 }
 
 // UseLoginToken deletes a login token. The change fails with ErrTokenUsed if it
 // is gone.
 func (c *Change) UseLoginToken(hash []byte, now int64) {
-	c.execOne(useLoginToken, ErrTokenUsed, hash, now)
+	c.ExecOne(useLoginToken, ErrTokenUsed, hash, now)
 }
 
 // UIASession is a session of interactive authentication.
@@ -161,11 +161,11 @@ func scanUIAStage(row *Row) (s UIAStage) {
 
 // UIASession returns a session that has not expired, or ErrNotFound.
 func (r *Read) UIASession(hash []byte, now int64) (UIASession, error) {
-	s, err := queryOne(r, selectUIASession, scanUIASession, hash, now)
+	s, err := QueryOne(r, selectUIASession, scanUIASession, hash, now)
 	if err != nil {
 		return s, err
 	}
-	s.Completed, err = query(r, selectUIAStages, scanUIAStage, hash)
+	s.Completed, err = Query(r, selectUIAStages, scanUIAStage, hash)
 	return s, err
 }
 
@@ -173,11 +173,11 @@ func (r *Read) UIASession(hash []byte, now int64) (UIASession, error) {
 // expired ones.
 func (tx *Tx) AddUIASession(hash []byte, s UIASession, now, expiresTS int64) error {
 	for _, expire := range []*Stmt{expireUIASessions, expireUIAStages} {
-		if _, err := tx.exec(expire, now); err != nil {
+		if _, err := tx.Exec(expire, now); err != nil {
 			return err
 		}
 	}
-	if _, err := tx.exec(insertUIASession, hash, s.Operation, s.User, expiresTS); err != nil {
+	if _, err := tx.Exec(insertUIASession, hash, s.Operation, s.User, expiresTS); err != nil {
 		return err
 	}
 	return tx.AddUIAStages(hash, s.Completed, expiresTS)
@@ -186,7 +186,7 @@ func (tx *Tx) AddUIASession(hash []byte, s UIASession, now, expiresTS int64) err
 // AddUIAStages notes stages of a session as completed.
 func (tx *Tx) AddUIAStages(hash []byte, stages []UIAStage, expiresTS int64) error {
 	for _, stage := range stages {
-		if _, err := tx.exec(insertUIAStage, hash, stage.Name, stage.Result, expiresTS); err != nil {
+		if _, err := tx.Exec(insertUIAStage, hash, stage.Name, stage.Result, expiresTS); err != nil {
 			return err
 		}
 	}
@@ -196,8 +196,8 @@ func (tx *Tx) AddUIAStages(hash []byte, stages []UIAStage, expiresTS int64) erro
 // DeleteUIASession ends a session in the same commit as what it was for. The
 // change fails with ErrTokenUsed if it has ended already.
 func (c *Change) DeleteUIASession(hash []byte) {
-	c.execOne(deleteUIASession, ErrTokenUsed, hash)
-	c.exec(deleteUIAStages, hash)
+	c.ExecOne(deleteUIASession, ErrTokenUsed, hash)
+	c.Exec(deleteUIAStages, hash)
 }
 
 // Limit is a bucket of tokens that is exact over all instances.
@@ -222,7 +222,7 @@ func (s *Store) TakeLimits(ctx context.Context, now int64, limits ...Limit) (wai
 	err = s.Write(ctx, func(tx *Tx) error {
 		for _, l := range limits {
 			// Decided by the statement: another instance may be just before us.
-			err := tx.execOne(takeLimit, errLimited, l.Name, now+l.EveryMS, now, l.EveryMS, now+l.EveryMS*l.Burst)
+			err := tx.ExecOne(takeLimit, errLimited, l.Name, now+l.EveryMS, now, l.EveryMS, now+l.EveryMS*l.Burst)
 			if err != nil {
 				waitMS = l.EveryMS
 				return err
@@ -235,7 +235,7 @@ func (s *Store) TakeLimits(ctx context.Context, now int64, limits ...Limit) (wai
 	}
 	if err == nil && now%limitSweep == 0 {
 		err = s.Write(ctx, func(tx *Tx) error {
-			_, err := tx.exec(deleteFullLimits, now)
+			_, err := tx.Exec(deleteFullLimits, now)
 			return err
 		})
 	}
@@ -251,7 +251,7 @@ const limitSweep = 64
 // limitWait says how long to wait until each bucket has a token.
 func (r *Read) limitWait(now int64, limits []Limit) (waitMS int64, err error) {
 	for _, l := range limits {
-		full, err := queryOne(r, selectLimit, (*Row).Int, l.Name)
+		full, err := QueryOne(r, selectLimit, (*Row).Int, l.Name)
 		if err != nil && err != ErrNotFound {
 			return 0, err
 		}
@@ -261,4 +261,4 @@ func (r *Read) limitWait(now int64, limits []Limit) (waitMS int64, err error) {
 }
 
 // ResetLimit fills a bucket.
-func (c *Change) ResetLimit(name string) { c.exec(deleteLimit, name) }
+func (c *Change) ResetLimit(name string) { c.Exec(deleteLimit, name) }

@@ -2,7 +2,7 @@ package store
 
 // What unread events are counted from. Package room writes the table; see rooms.go.
 
-var selectRoomTotals = stmt(`SELECT num, slot, joined, totals FROM rooms WHERE {{in num $1}}`)
+var selectRoomTotals = Prepare(`SELECT num, slot, joined, totals FROM rooms WHERE {{in num $1}}`)
 
 // RoomTotals is how far a room has come.
 type RoomTotals struct {
@@ -18,7 +18,7 @@ func (r *Read) RoomTotals(rooms []RoomNum) (map[RoomNum]RoomTotals, error) {
 	if len(rooms) == 0 {
 		return nil, nil
 	}
-	list, err := query(r, selectRoomTotals, func(row *Row) (t RoomTotals) {
+	list, err := Query(r, selectRoomTotals, func(row *Row) (t RoomTotals) {
 		row.Scan(&t.Num, &t.Slot, &t.Joined, &t.Totals)
 		return t
 	}, rooms)

@@ -154,7 +154,7 @@ type rowSource interface {
 func (r *Row) Int() int64 {
 	v, err := r.cols.int64(r.next)
 	r.next++
-	r.fail(err)
+	r.Fail(err)
 	return v
 }
 
@@ -165,7 +165,7 @@ func (r *Row) Bool() bool { return r.Int() != 0 }
 func (r *Row) Text() string {
 	v, err := r.cols.text(r.next)
 	r.next++
-	r.fail(err)
+	r.Fail(err)
 	return v
 }
 
@@ -173,7 +173,7 @@ func (r *Row) Text() string {
 func (r *Row) Bytes() []byte {
 	v, err := r.cols.bytes(r.next)
 	r.next++
-	r.fail(err)
+	r.Fail(err)
 	return v
 }
 
@@ -181,14 +181,14 @@ func (r *Row) Bytes() []byte {
 func (r *Row) Null() bool { return r.cols.null(r.next) }
 
 // fail makes the query return err.
-func (r *Row) fail(err error) {
+func (r *Row) Fail(err error) {
 	if r.err == nil {
 		r.err = err
 	}
 }
 
-// num reads the next column as one of the store's integer types.
-func num[T ~int64](r *Row) T { return T(r.Int()) }
+// Num reads the next column as one of the store's integer types.
+func Num[T ~int64](r *Row) T { return T(r.Int()) }
 
 // Scan reads the next columns into pointers to int64, int, bool, string,
 // *string, []byte and the store's number types.
@@ -214,21 +214,21 @@ func (r *Row) Scan(dst ...any) {
 		case *[]byte:
 			*d = r.Bytes()
 		case *RoomNum:
-			*d = num[RoomNum](r)
+			*d = Num[RoomNum](r)
 		case *UserNum:
-			*d = num[UserNum](r)
+			*d = Num[UserNum](r)
 		case *EventNum:
-			*d = num[EventNum](r)
+			*d = Num[EventNum](r)
 		case *KeyNum:
-			*d = num[KeyNum](r)
+			*d = Num[KeyNum](r)
 		case *VersionNum:
-			*d = num[VersionNum](r)
+			*d = Num[VersionNum](r)
 		case *Head:
-			*d = num[Head](r)
+			*d = Num[Head](r)
 		case *Slot:
-			*d = num[Slot](r)
+			*d = Num[Slot](r)
 		case *Position:
-			*d = num[Position](r)
+			*d = Num[Position](r)
 		case *Kind:
 			*d = Kind(r.Int())
 		case *OwnerKind:

@@ -30,16 +30,16 @@ func (s *Store) write(ctx context.Context, lazy bool, f func(*Tx) error) error {
 	})
 }
 
-// exec runs a write and returns the number of rows it touched.
-func (tx *Tx) exec(s *Stmt, list ...any) (int64, error) {
+// Exec runs a write and returns the number of rows it touched.
+func (tx *Tx) Exec(s *Stmt, list ...any) (int64, error) {
 	a := tx.conn.scratch()
 	a.add(s, list)
 	return tx.conn.exec(s, a)
 }
 
-// execOne runs a write that must touch exactly one row, else it gives conflict.
-func (tx *Tx) execOne(s *Stmt, conflict error, list ...any) error {
-	n, err := tx.exec(s, list...)
+// ExecOne runs a write that must touch exactly one row, else it gives conflict.
+func (tx *Tx) ExecOne(s *Stmt, conflict error, list ...any) error {
+	n, err := tx.Exec(s, list...)
 	if err == nil && n != 1 {
 		err = conflict
 	}
