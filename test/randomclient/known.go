@@ -1,0 +1,124 @@
+package main
+
+import "slices"
+
+// The faults that are known. Each recogniser says as narrowly as it can of one mismatch, in one room, whether this is it.
+const (
+	// hiddenByVisibility: a state event that the viewer may see stands in the timeline, and the one that replaced it, which the
+	// viewer may not see, in `state`: whoever applies `state` first ends with the older.
+	hiddenByVisibility = "hidden-by-visibility"
+	// lazyWholeState: a whole state with lazy members (full_state, or after a rejoin) leaves out members who changed while the
+	// device was told nothing.
+	lazyWholeState = "lazy-whole-state"
+	// lazyHidden: a whole state with lazy members, and a timeline that does not show a membership event, since a filter (types,
+	// senders) or the visibility hides it: the event is nowhere, though its user is a sender, a hero or was told as of before.
+	lazyHidden = "lazy-hidden-member"
+	// namelessHeroes: a room that loses its name, and no heroes are told.
+	namelessHeroes = "nameless-without-heroes"
+	// receiptsBeforeJoin: somebody joins, and a receipt came after the token: receipts from before the token are not told.
+	receiptsBeforeJoin = "receipts-before-join"
+	// forgottenElsewhere: a room that was left and forgotten is not told to the user's other devices.
+	forgottenElsewhere = "forgotten-elsewhere"
+	// forgottenReturns: a user who left and forgot is banned or unbanned, and the room is there again.
+	forgottenReturns = "forgotten-returns"
+	// prevContentLeftOut: /sync leaves out prev_content, or that and replaces_state, of a state event though /messages shows it to the same user.
+	prevContentLeftOut = "prev-content-left-out"
+	// unbanTellsAnew: an unban tells the whole room again to somebody who knew that they were banned, with an own membership that
+	// /state, as of the ban, does not have.
+	unbanTellsAnew = "unban-tells-anew"
+	// typingAfterRestart: somebody typed when the server ended, and it is never told that they stopped.
+	typingAfterRestart = "typing-after-restart"
+)
+
+// explainState explains an entry of the state that the device has wrong.
+func (d *device) explainState(a *answer, id string, k stateKey, want map[string]any, t *told) string {
+	if k == (stateKey{"m.room.member", d.user.id}) && d.explainTimeline(a, id) != "" {
+		return unbanTellsAnew
+	}
+	entry := a.entry(d.view.rooms[id].membership, id)
+	if entry == nil {
+		return ""
+	}
+	has := func(list []map[string]any, eventID string) bool {
+		return slices.ContainsFunc(list, func(e map[string]any) bool { return text(e, "event_id") == eventID })
+	}
+	state, timeline := append(events(entry, "state"), events(entry, "state_after")...), events(entry, "timeline")
+	got := text(d.view.rooms[id].state[k], "event_id")
+	wanted := text(want, "event_id")
+	whole := a.s.initial || a.s.fullState || d.entered(a, id)
+	switch {
+	case !a.s.stateAfter && has(timeline, got) && has(state, wanted):
+		return hiddenByVisibility
+	case a.s.lazy && whole && k.evType == "m.room.member" && !has(state, wanted) && hides(a, t, want):
+		return lazyHidden
+	case a.s.lazy && whole && k.evType == "m.room.member" && !has(timeline, got) && !has(state, got) && !has(state, wanted):
+		return lazyWholeState
+	}
+	return ""
+}
+
+// explainTimeline explains a timeline that is another than /messages has.
+func (d *device) explainTimeline(a *answer, id string) string {
+	if a.entry("leave", id) != nil && d.w.roomByID(id).unbanned[d.user] {
+		return unbanTellsAnew
+	}
+	return ""
+}
+
+// hides says that the timeline of an answer does not show an event, wherever it begins.
+func hides(a *answer, t *told, e map[string]any) bool {
+	return !a.s.shows(e) || !slices.ContainsFunc(t.visible, func(x map[string]any) bool { return text(x, "event_id") == text(e, "event_id") })
+}
+
+// explainSender explains a member whom the device does not know.
+func (d *device) explainSender(a *answer, id string, member map[string]any, t *told) string {
+	if a.s.lazy && (a.s.initial || a.s.fullState || d.entered(a, id)) && hides(a, t, member) {
+		return lazyHidden
+	}
+	return ""
+}
+
+// explainNameless explains heroes that were not told.
+func (d *device) explainNameless(a *answer, id string, name map[string]any) string {
+	old := a.older.rooms[id]
+	if object(name, "unsigned")["redacted_because"] != nil || old != nil && old.membership == "join" && a.entry("join", id)["summary"] == nil {
+		return namelessHeroes
+	}
+	return ""
+}
+
+// explainReceipts explains receipts that the device does not know.
+func (d *device) explainReceipts(known *room, r, fresh *roomView) string {
+	for k, eventID := range fresh.read {
+		if r.read[k] != eventID && (r.enteredSince == 0 || known.readAt[k] > r.enteredSince) {
+			return ""
+		}
+	}
+	return receiptsBeforeJoin
+}
+
+// explainRoom explains a room in which the device wrongly thinks that it is, or is not.
+func (d *device) explainRoom(a *answer, r *room) string {
+	if r.forgotten[d.user] && a.entry("leave", r.id) == nil {
+		return forgottenElsewhere
+	}
+	return ""
+}
+
+// explainUnsigned explains an event that /sync and /messages show otherwise.
+func explainUnsigned(got, want map[string]any) string {
+	if !sameEvent(got, want) || object(got, "unsigned")["prev_content"] != nil {
+		return ""
+	}
+	filled := shallow(got)
+	unsigned := shallow(object(got, "unsigned"))
+	unsigned["prev_content"] = object(want, "unsigned")["prev_content"]
+	if unsigned["replaces_state"] == nil {
+		unsigned["replaces_state"] = object(want, "unsigned")["replaces_state"]
+	}
+	filled["unsigned"] = unsigned
+	if sameUnsigned(filled, want) {
+		return prevContentLeftOut
+	}
+	return ""
+}
