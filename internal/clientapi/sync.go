@@ -50,7 +50,7 @@ func (s syncing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // wait waits for the answer on a parked connection. The request has ended, so what is done has no deadline but its own.
 func (s syncing) wait(line *httpkit.Parked) {
-	s.waiting.Parked(context.Background(), line, func(answer *clientsync.Answer, err error) {
+	s.waiting.Parked(line, func(answer *clientsync.Answer, err error) {
 		switch {
 		case err != nil:
 			line.Fail(err)

@@ -168,7 +168,7 @@ func (h *Hub) awaitTold(ctx context.Context) error {
 	return err
 }
 
-func (h *Hub) await(ctx context.Context, at store.Position, patient bool) error {
+func (h *Hub) await(ctx context.Context, at store.Position, patient bool) (err error) {
 	h.mu.Lock()
 	if h.ring.head >= at || h.closed {
 		h.mu.Unlock()
@@ -180,6 +180,12 @@ func (h *Hub) await(ctx context.Context, at store.Position, patient bool) error 
 	if at > h.store.Committed() {
 		h.hurry()
 	}
+	h.opt.Blocking(ctx, func() { err = h.awaitBarrier(ctx, b) })
+	return err
+}
+
+// awaitBarrier waits until a barrier is done, and looks into the store if that takes long.
+func (h *Hub) awaitBarrier(ctx context.Context, b barrier) error {
 	patience := time.NewTimer(awaitPatience)
 	defer patience.Stop()
 	for {

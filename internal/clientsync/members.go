@@ -80,10 +80,14 @@ func (k *work) membersAt(wanted []wantedMember) ([]*timeline.Event, error) {
 	events := make([]*timeline.Event, len(wanted))
 	missing, busy := k.keptMembers(wanted, events)
 	if busy != nil && k.snapshot == nil { // with a snapshot it may be the one who keeps the other from reading
-		select {
-		case <-busy:
-		case <-k.ctx.Done():
-			return nil, k.ctx.Err()
+		k.h.opt.Blocking(k.ctx, func() {
+			select {
+			case <-busy:
+			case <-k.ctx.Done():
+			}
+		})
+		if err := k.ctx.Err(); err != nil {
+			return nil, err
 		}
 		missing, _ = k.keptMembers(wanted, events)
 	}

@@ -13,6 +13,7 @@
 package clientsync
 
 import (
+	"context"
 	"log/slog"
 	"time"
 
@@ -54,6 +55,9 @@ type Options struct {
 	// there are none. If there is nobody to send to it does nothing.
 	Hand func(append func([]byte) []byte)
 
+	// Blocking calls wait, which waits for something other than the processor, for somebody who works in a context; nil = just so.
+	Blocking func(ctx context.Context, wait func())
+
 	// Followers are told what other instances wrote, in this order, before anybody finds it applied; see Follower.
 	Followers []Follower
 }
@@ -67,6 +71,9 @@ func New(opt Options) *Hub {
 	setDefault(&opt.Members, 1<<14)
 	if opt.Clock == nil {
 		opt.Clock = time.Now
+	}
+	if opt.Blocking == nil {
+		opt.Blocking = func(_ context.Context, wait func()) { wait() }
 	}
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)

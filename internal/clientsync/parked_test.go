@@ -24,6 +24,8 @@ func (p *phone) Wait(resume func(bool)) {
 	go func() { resume(<-p.woken) }()
 }
 
+func (p *phone) Context() context.Context { return context.Background() }
+
 func (p *phone) Wake() { p.woken <- true }
 
 func TestParked(t *testing.T) {
@@ -38,7 +40,7 @@ func TestParked(t *testing.T) {
 		p.must(err)
 		x, err := h.hub.Begin(h.t.Context(), &clientsync.Request{Viewer: p.Viewer, Since: p.since, Filter: f, Timeout: 30 * time.Second})
 		p.must(err)
-		x.Parked(context.Background(), line, func(a *clientsync.Answer, err error) {
+		x.Parked(line, func(a *clientsync.Answer, err error) {
 			if err != nil || a == nil {
 				got <- result{none: err == nil}
 				return

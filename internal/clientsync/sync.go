@@ -83,6 +83,8 @@ func earlier(a, b time.Time) time.Time {
 
 // Line is a connection on which a client waits.
 type Line interface {
+	// Context is that of the work on the request at the moment.
+	Context() context.Context
 	// Wait has resume called in another goroutine, once: with true after Wake, which may have come before, or if the client
 	// does something; with false if it has gone.
 	Wait(resume func(here bool))
@@ -92,7 +94,8 @@ type Line interface {
 
 // Parked waits for the answer like Wait, on a line instead of in a goroutine, and gives it to done, then or before it
 // returns. The answer is nil if the client has gone.
-func (x *Waiting) Parked(ctx context.Context, line Line, done func(*Answer, error)) {
+func (x *Waiting) Parked(line Line, done func(*Answer, error)) {
+	ctx := line.Context()
 	for {
 		a, w, err := x.look(ctx, x.deadline, line)
 		switch {
@@ -109,7 +112,7 @@ func (x *Waiting) Parked(ctx context.Context, line Line, done func(*Answer, erro
 				return
 			}
 			x.must = x.must || reason != news
-			x.Parked(ctx, line, done)
+			x.Parked(line, done)
 		})
 		return
 	}

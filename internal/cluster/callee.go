@@ -36,7 +36,7 @@ type callee struct {
 	log     *slog.Logger
 	conn    *tls.Conn
 	out     outbox
-	serving *httpkit.Hands[task]
+	serving sync.WaitGroup
 
 	// What follows is guarded by the outbox's lock.
 	streams  map[uint64]context.CancelFunc // under way; nil: given up by the peer
@@ -44,13 +44,6 @@ type callee struct {
 	bytes    int                           // of the bodies under way
 	draining bool
 	grace    *time.Timer // closes the connection; nil: not yet
-}
-
-// task is a request to serve.
-type task struct {
-	r      *http.Request
-	stream uint64
-	cancel context.CancelFunc
 }
 
 // callees are the connections of peers.
@@ -133,8 +126,6 @@ func (a *callees) drain() {
 // on it has.
 func (c *Cluster) answer(conn *tls.Conn, handler http.Handler) {
 	e := &callee{handler: handler, log: c.log, conn: conn, streams: map[uint64]context.CancelFunc{}}
-	ended := make(chan struct{})
-	e.serving = httpkit.NewHands(ended, e.serve)
 	e.out.init(conn, func() int { return len(e.streams) })
 	c.callees.add(e)
 	defer c.callees.remove(e)
@@ -147,7 +138,6 @@ func (c *Cluster) answer(conn *tls.Conn, handler http.Handler) {
 	ctx, cancel := context.WithCancel(context.Background()) // of the connection, as that of HTTP
 	err := e.read(ctx)
 	cancel()
-	close(ended)
 	if !errors.Is(err, io.EOF) {
 		c.log.Debug("the connection of an instance has ended", "addr", conn.RemoteAddr().String(), "err", err)
 	}
@@ -223,7 +213,7 @@ func (e *callee) begin(ctx context.Context, f frame) error {
 	if len(q.body) > 0 {
 		r.Body = io.NopCloser(bytes.NewReader(q.body))
 	}
-	e.serving.Take(task{r, f.stream, cancel})
+	e.serving.Go(func() { e.serve(r, f.stream, cancel) })
 	return nil
 }
 
@@ -247,9 +237,8 @@ func (e *callee) cancel(stream uint64) error {
 }
 
 // serve serves a request and sends the answer.
-func (e *callee) serve(t task) {
-	defer t.cancel()
-	r, stream := t.r, t.stream
+func (e *callee) serve(r *http.Request, stream uint64, cancel context.CancelFunc) {
+	defer cancel()
 	size := int(r.ContentLength)
 	w := writers.Get().(*answerWriter)
 	whole := e.handle(w, r)

@@ -17,7 +17,8 @@ func (m *Mux) behind(x *exchange, r *http.Request) bool {
 	if m.barrier == nil || x.route.NoBarrier {
 		return false
 	}
-	err := m.barrier(r.Context())
+	var err error
+	Blocking(r.Context(), func() { err = m.barrier(r.Context()) })
 	switch {
 	case err == nil:
 		return false

@@ -49,7 +49,7 @@ const (
 func newBay(p *parking, c net.Conn, raw syscall.RawConn, path string) *bay {
 	b := &bay{conn: c, raw: raw, parking: p, path: path, address: c.RemoteAddr().String(), context: p.inBay}
 	if proxy := proxyHeaderOf(c); proxy != nil && proxy.client.IsValid() {
-		b.context = context.WithValue(context.Background(), parkingKey{}, origin{waited: true, proxy: proxy})
+		b.context = context.WithValue(p.working, parkingKey{}, origin{waited: true, proxy: proxy})
 	}
 	b.number = p.watcher.add(b)
 	return b
@@ -87,9 +87,9 @@ func (b *bay) stirred(isGone bool) {
 	b.mu.Unlock()
 	switch state {
 	case waits:
-		b.parking.breather.take(p.stirred)
+		b.parking.workers.take(p.stirred)
 	case rests:
-		b.parking.breather.take(b.serve)
+		b.parking.workers.take(b.serve)
 	}
 }
 
@@ -112,11 +112,12 @@ const onePiece = 64 << 10
 
 var pieces = sync.Pool{New: func() any { return new([]byte) }}
 
-// write writes an answer, or the next part of one. limit is for each piece of it, as for answers of net/http.
+// write writes an answer, or the next part of one. limit is for each piece of it, as for answers of net/http. A worker who has
+// to wait for the client lets another work.
 //
 // A deadline is set only if the kernel does not take all at once: those of thousands of connections, of which none is ever
 // reached, would cost more than a system call.
-func (b *bay) write(limit time.Duration, head, body []byte) error {
+func (b *bay) write(ctx context.Context, limit time.Duration, head, body []byte) (err error) {
 	if len(head)+len(body) <= onePiece {
 		piece := pieces.Get().(*[]byte)
 		defer pieces.Put(piece)
@@ -127,6 +128,12 @@ func (b *bay) write(limit time.Duration, head, body []byte) error {
 		}
 		head, body = (*piece)[n:], nil
 	}
+	Blocking(ctx, func() { err = b.writeSlowly(limit, head, body) })
+	return err
+}
+
+// writeSlowly writes what the kernel does not take at once.
+func (b *bay) writeSlowly(limit time.Duration, head, body []byte) error {
 	parts := net.Buffers{head}
 	for len(body) > answerPiece {
 		parts = append(parts, body[:answerPiece])
@@ -168,7 +175,7 @@ func (b *bay) rest(early []byte) {
 	if rested {
 		b.parking.parked.Done()
 	} else {
-		b.parking.breather.take(b.serve)
+		b.parking.workers.take(b.serve)
 	}
 }
 
@@ -408,7 +415,7 @@ func (w *reply) Write(p []byte) (int, error) {
 		w.failed = http.ErrContentLength
 	case w.begun:
 		w.left -= len(p)
-		w.failed = w.bay.write(w.bay.parking.times.Answer, p, nil)
+		w.failed = w.bay.write(w.bay.context, w.bay.parking.times.Answer, p, nil)
 	case w.header["Content-Length"] == nil:
 		w.body = append(w.body, p...)
 	default:
@@ -450,7 +457,7 @@ func (w *reply) begin(body []byte) {
 	}
 	_ = w.header.Write(&head) // a buffer takes everything
 	head.WriteString("\r\n")
-	w.failed = w.bay.write(w.bay.parking.times.Answer, head.Bytes(), body)
+	w.failed = w.bay.write(w.bay.context, w.bay.parking.times.Answer, head.Bytes(), body)
 }
 
 // finish writes what is left of the answer.

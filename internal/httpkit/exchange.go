@@ -108,9 +108,6 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if m.forwarded(x, r) || m.behind(x, r) {
 		return
 	}
-	if reply, inBay := w.(*reply); inBay && m.barrier != nil && !x.route.NoBarrier {
-		reply.bay.parking.breather.await() // hundreds of them have waited for the same
-	}
 	x.route.handler.ServeHTTP(x, r)
 }
 

@@ -41,10 +41,11 @@ type parking struct {
 	parked   sync.WaitGroup  // counts the bays in which there is a request
 	watcher  *watcher        // nil where connections can't be watched: nothing is parked then
 	over     atomic.Bool     // no bay may be without a request any more
+	workers  *workers        // serve requests in bays
+	working  context.Context // of the workers
 	inBay    context.Context // of requests that are served in bays
 	handler  http.Handler
 	times    Times
-	breather *breather // of requests in bays
 }
 
 type accepted struct {
@@ -55,10 +56,11 @@ type accepted struct {
 func newParking(l net.Listener, log *slog.Logger, times Times) *parking {
 	p := &parking{Listener: l, log: log, times: times, accepted: make(chan accepted), returned: make(chan net.Conn), closed: make(chan struct{}),
 		ended: make(chan struct{}), finished: make(chan struct{}), dropped: make(chan struct{})}
-	p.breather = newBreather(NewHands(p.closed, func(f func()) { f() }))
-	p.inBay = context.WithValue(context.Background(), parkingKey{}, origin{waited: true})
+	p.workers = defaultWorkers()
+	p.working = context.WithValue(context.Background(), workersKey{}, p.workers)
+	p.inBay = context.WithValue(p.working, parkingKey{}, origin{waited: true})
 	p.start = sync.OnceFunc(func() { go p.accept() })
-	p.end = sync.OnceFunc(func() { close(p.closed) })
+	p.end = sync.OnceFunc(func() { close(p.closed); p.workers.end() })
 	p.close = sync.OnceValue(l.Close)
 	p.finish = sync.OnceFunc(func() { close(p.finished) })
 	p.abandon = sync.OnceFunc(func() { close(p.dropped) })
@@ -181,7 +183,9 @@ type Parked struct {
 	early []byte // what the client has sent of its next request
 	ended bool   // answered or closed
 
-	mu     sync.Mutex // guards all below; those of the bay and the breather may be taken under it
+	pooled bool // a worker works on it
+
+	mu     sync.Mutex // guards all below; those of the bay and the workers may be taken under it
 	resume func(here bool)
 	woken  bool
 }
@@ -217,7 +221,7 @@ func take(w http.ResponseWriter, r *http.Request) (*Parked, bool) {
 	if reply, ok := x.w.(*reply); ok {
 		reply.parked = true
 		x.status = http.StatusOK
-		return &Parked{bay: reply.bay, mux: x.mux, route: x.route, since: time.Now()}, true
+		return &Parked{bay: reply.bay, mux: x.mux, route: x.route, since: time.Now(), pooled: true}, true
 	}
 	from, isParkable := r.Context().Value(parkingKey{}).(origin)
 	if !isParkable || from.raw == nil || r.ProtoMajor != 1 || r.ProtoMinor != 1 || r.TLS != nil || r.Close || r.ContentLength != 0 ||
@@ -274,19 +278,36 @@ func (p *Parked) Wait(resume func(here bool)) {
 	defer p.mu.Unlock()
 	if p.woken || len(p.early) > 0 {
 		p.woken = false
-		p.bay.parking.breather.take(func() { p.guard(func() { resume(true) }) })
+		p.goOn(resume)
 		return
 	}
 	p.resume = resume
 	if !p.bay.goOn(waits, p) {
-		p.bay.parking.breather.take(p.stirred)
+		p.bay.parking.workers.take(p.stirred)
 	}
+}
+
+// goOn has a worker call what Wait was given.
+func (p *Parked) goOn(resume func(here bool)) {
+	p.bay.parking.workers.take(func() {
+		p.pooled = true
+		p.guard(func() { resume(true) })
+	})
+}
+
+// Context is what work on the request is done with at the moment: until it waits that of its handler, but never cancelled,
+// then that of a worker; see Blocking.
+func (p *Parked) Context() context.Context {
+	if p.pooled {
+		return p.bay.context
+	}
+	return context.Background()
 }
 
 // Wake ends Wait, now or when it is called. It does not block.
 func (p *Parked) Wake() {
 	if resume := p.end(true); resume != nil {
-		p.bay.parking.breather.take(func() { p.guard(func() { resume(true) }) })
+		p.goOn(resume)
 	}
 }
 
@@ -309,6 +330,7 @@ func (p *Parked) stirred() {
 	if resume == nil {
 		return
 	}
+	p.pooled = true
 	p.guard(func() {
 		var b [256]byte
 		n, open := p.bay.read(b[:])
@@ -344,7 +366,7 @@ func (p *Parked) write(status int, extra string, body []byte) error {
 	head = append(head, "\r\nDate: "...)
 	head = time.Now().UTC().AppendFormat(head, http.TimeFormat)
 	head = append(head, "\r\n\r\n"...)
-	if err := p.bay.write(p.mux.times.Answer, head, body); err != nil {
+	if err := p.bay.write(p.Context(), p.mux.times.Answer, head, body); err != nil {
 		p.Close()
 		return err
 	}

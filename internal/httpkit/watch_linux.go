@@ -1,17 +1,13 @@
 package httpkit
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
-	"runtime"
 	"slices"
 	"sync"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // watcher notices when clients do something on connections that nobody reads. net would need a goroutine for each, whose
@@ -146,50 +142,4 @@ func writeAtOnce(c syscall.RawConn, text []byte) (n int, err error) {
 		return 0, nil
 	}
 	return max(n, 0), err
-}
-
-// breath lets whatever is ready go first, and looks at the network.
-type breath struct {
-	raw  syscall.RawConn // of an eventfd, which is closed when nobody refers to it any more; nil if there is none
-	once [8]byte         // what is written to it: 1
-}
-
-// newBreath makes one. Without an eventfd, of which it needs one, a breath is a place further back in Go's queue.
-func newBreath() *breath {
-	b := &breath{}
-	binary.NativeEndian.PutUint64(b.once[:], 1)
-	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err != nil {
-		return b
-	}
-	raw, err := os.NewFile(uintptr(fd), "eventfd").SyscallConn()
-	if err == nil {
-		b.raw = raw
-	}
-	return b
-}
-
-// take blocks until the network has been looked at. One caller at a time.
-//
-// What is written is told by the network, with everything else that has come by then: when take returns, those who wait for it
-// are in the queue.
-func (b *breath) take() {
-	if b.raw == nil || !b.wait() {
-		runtime.Gosched()
-	}
-}
-
-// wait returns false if the network can't tell of what is written.
-func (b *breath) wait() bool {
-	var failed error
-	written := false
-	err := b.raw.Read(func(fd uintptr) bool {
-		if written {
-			return true // each write is told, whether anybody reads it or not
-		}
-		written = true
-		_, failed = syscall.Write(int(fd), b.once[:])
-		return failed != nil
-	})
-	return err == nil && failed == nil
 }

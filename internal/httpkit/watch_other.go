@@ -2,10 +2,7 @@
 
 package httpkit
 
-import (
-	"runtime"
-	"syscall"
-)
+import "syscall"
 
 // watcher would notice when clients do something on connections that nobody reads. There is none on this system, so nothing
 // is parked.
@@ -22,8 +19,3 @@ func (*watcher) close()          {}
 // Without a watcher there is no bay that could call these.
 func readAtOnce(syscall.RawConn, []byte) (int, bool)   { return 0, false }
 func writeAtOnce(syscall.RawConn, []byte) (int, error) { return 0, nil }
-
-type breath struct{}
-
-func newBreath() *breath { return &breath{} }
-func (*breath) take()    { runtime.Gosched() }

@@ -7,6 +7,7 @@ import (
 	"stoa/internal/clientsync"
 	"stoa/internal/e2ee"
 	"stoa/internal/ephemeral"
+	"stoa/internal/httpkit"
 	"stoa/internal/store"
 	"stoa/internal/userdata"
 	"stoa/matrix/id"
@@ -27,6 +28,7 @@ func (srv *Server) newHub(p parts) *clientsync.Hub {
 		Filters:     syncFilters{s.Data},
 		Unread:      newSyncUnread(s.Store, s.Data),
 		Hand:        s.Cluster.Hand,
+		Blocking:    httpkit.Blocking,
 		Followers:   append(s.followers(), followPresence{p.presence}),
 	})
 }
