@@ -81,7 +81,7 @@ func (h *Hub) Run(outer context.Context) error {
 	if err := h.CatchUp(ctx); err != nil {
 		return unlessEnded(ctx, err)
 	}
-	if h.store.IsPostgres() {
+	if h.store.Shared() {
 		defer h.followOthers(ctx)()
 	}
 	for {
@@ -93,7 +93,7 @@ func (h *Hub) Run(outer context.Context) error {
 			return err
 		}
 		if err := h.apply(ctx, b); err != nil {
-			if !h.store.IsPostgres() || unlessEnded(ctx, err) == nil {
+			if !h.store.Shared() || unlessEnded(ctx, err) == nil {
 				return unlessEnded(ctx, err)
 			}
 			h.log.Warn("follow the stream", "pos", int64(b.Last), "err", err) // the next look finds what is missing

@@ -239,7 +239,7 @@ const barrierPatience = 3 * time.Second
 // Barrier waits until all that is kept in memory is as new as whatever was acknowledged anywhere before the call, but for
 // the ring, whose readers wait with Await. After some seconds it fails. With one instance on SQLite it costs nothing.
 func (h *Hub) Barrier(ctx context.Context) error {
-	if !h.store.IsPostgres() {
+	if !h.store.Shared() {
 		return nil
 	}
 	at, err := h.store.Barrier(ctx, glance{h})

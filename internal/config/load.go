@@ -256,9 +256,9 @@ func (c *Config) complete() (wrong []error) {
 
 const nameCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
-// IsPostgres says whether the database is a PostgreSQL server.
-func (c *Config) IsPostgres() bool {
-	return strings.HasPrefix(c.Database, "postgres://") || strings.HasPrefix(c.Database, "postgresql://")
+// DatabaseIsFile says whether the database is a file on this machine, and not a server.
+func (c *Config) DatabaseIsFile() bool {
+	return !strings.HasPrefix(c.Database, "postgres://") && !strings.HasPrefix(c.Database, "postgresql://")
 }
 
 // ControlSocket is the path of the socket by which commands reach the server.

@@ -73,7 +73,7 @@ func (a action[In, Out]) ask(ctx context.Context, cfg *config.Config, in In) (ou
 // isThere refuses to make a new database by a command that was typed in the
 // wrong folder.
 func isThere(cfg *config.Config) error {
-	if cfg.IsPostgres() {
+	if !cfg.DatabaseIsFile() {
 		return nil
 	}
 	if _, err := os.Stat(cfg.Database); errors.Is(err, fs.ErrNotExist) {

@@ -12,7 +12,7 @@ type heard struct{ rows []store.StreamRow }
 // listen has the rows of the stream kept for a room that is about to be loaded,
 // until unlisten.
 func (rd *residents) listen(r *room) *heard {
-	if !rd.rooms.store.IsPostgres() {
+	if !rd.rooms.store.Shared() {
 		return nil // nobody else writes
 	}
 	h := &heard{}
@@ -23,7 +23,7 @@ func (rd *residents) listen(r *room) *heard {
 }
 
 func (rd *residents) unlisten(r *room) {
-	if !rd.rooms.store.IsPostgres() {
+	if !rd.rooms.store.Shared() {
 		return
 	}
 	rd.mu.Lock()

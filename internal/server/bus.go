@@ -29,7 +29,7 @@ func notifyChannel(cfg *config.Config) string {
 // makeBus makes this instance one of several, if others can be there.
 func (srv *Server) makeBus() error {
 	s := srv.services
-	if !s.Store.IsPostgres() {
+	if !s.Store.Shared() {
 		return nil
 	}
 	var err error

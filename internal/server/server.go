@@ -186,7 +186,7 @@ func (srv *Server) clientMux(opt httpkit.Options, p parts) (http.Handler, error)
 	}
 	opt.Registerer = srv.registry
 	opt.Forward = srv.services.Cluster
-	if srv.services.Store.IsPostgres() {
+	if srv.services.Store.Shared() {
 		opt.Barrier = srv.hub.Barrier
 	}
 	if cfg.RateLimits {

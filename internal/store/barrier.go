@@ -38,7 +38,7 @@ type Glance interface {
 // query takes the rows along that the glance does not know; nil = none does. After
 // 5 s it fails.
 func (s *Store) Barrier(ctx context.Context, glance Glance) (Position, error) {
-	if !s.IsPostgres() {
+	if !s.Shared() {
 		return s.Head(), nil
 	}
 	return s.barriers.wait(ctx, glance)

@@ -16,7 +16,7 @@ func TestBarrier(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		a := open()
 		b := a
-		if a.IsPostgres() {
+		if a.Shared() {
 			b = open()
 		}
 		room, head := newRoom(t, a, "!a:stoa.test")

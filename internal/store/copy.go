@@ -13,7 +13,7 @@ import (
 // file, while the server goes on. On PostgreSQL it gives errors.ErrUnsupported:
 // use pg_dump.
 func (s *Store) Copy(ctx context.Context, path string) error {
-	if s.IsPostgres() {
+	if _, ok := s.engine.(*sqliteEngine); !ok {
 		return errors.ErrUnsupported
 	}
 	c, err := sqlite.OpenConn(s.opt.URL, sqlite.OpenReadWrite)

@@ -83,7 +83,7 @@ func scanInstance(row *Row) (i Instance) {
 // LiveInstances returns the instances whose leases have not run out, and the
 // database's time in ms. On SQLite it gives errors.ErrUnsupported: there is one.
 func (s *Store) LiveInstances(ctx context.Context) (live []Instance, now int64, err error) {
-	if !s.IsPostgres() {
+	if !s.Shared() {
 		return nil, 0, errors.ErrUnsupported
 	}
 	err = s.Read(ctx, func(r *Read) error {

@@ -48,7 +48,7 @@ func TestStream(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		const writers, each = 6, 60
 		stores := []*store.Store{open()}
-		if stores[0].IsPostgres() {
+		if stores[0].Shared() {
 			stores = append(stores, open(), open())
 		}
 		ctx, stop := context.WithCancel(t.Context())
@@ -124,7 +124,7 @@ func TestFence(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		stores := []*store.Store{open()}
-		if stores[0].IsPostgres() {
+		if stores[0].Shared() {
 			stores = append(stores, open())
 		} else {
 			stores = append(stores, stores[0])
@@ -426,7 +426,7 @@ func TestNumbers(t *testing.T) {
 		for range 3 {
 			s := open()
 			take(s)
-			if s.IsPostgres() {
+			if s.Shared() {
 				other := open()
 				take(other)
 				take(s)

@@ -218,7 +218,7 @@ const firstShared = 13
 
 // noOlderInstance refuses a migration that a running instance would not survive.
 func (s *Store) noOlderInstance(tx *Tx, was schema, next migration) error {
-	if !s.IsPostgres() || was.number < firstShared {
+	if !s.Shared() || was.number < firstShared {
 		return nil
 	}
 	old, err := Query(&tx.Read, selectOlderInstances, (*Row).Text, next.compatible)

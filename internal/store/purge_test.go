@@ -136,7 +136,7 @@ func TestListen(t *testing.T) {
 		go func() {
 			ended <- s.Listen(ctx, []string{"other", "stoa_test"}, func() { close(ready) }, func(c, p string) { heard <- c + " " + p })
 		}()
-		if !s.IsPostgres() {
+		if !s.Shared() {
 			if err := <-ended; !errors.Is(err, errors.ErrUnsupported) {
 				t.Errorf("listen on SQLite: %v", err)
 			}

@@ -213,9 +213,9 @@ func (s *Store) sawHead(p Position) {
 	}
 }
 
-// IsPostgres reports whether the store is a PostgreSQL database, which other
-// instances may write too.
-func (s *Store) IsPostgres() bool { return s.engine.dialect() == dialectPostgres }
+// Shared reports whether other instances may write to the database too: it is a
+// PostgreSQL server.
+func (s *Store) Shared() bool { return s.engine.dialect().shared() }
 
 // Alone waits until no other Write that named the same thing is under way, on any
 // instance, and makes later ones wait for this one. Its reads after that see what
