@@ -35,6 +35,7 @@ type Change struct {
 	users []*UserPart
 	ops   []op
 	args  args
+	told  []any
 }
 
 type op struct {
@@ -136,6 +137,9 @@ func (c *Change) wish(w slotWish) SlotArg {
 
 // Slot is the slot that the committer gave. Before the commit it is 0.
 func (c *Change) Slot(a SlotArg) Slot { return c.args.slots[a].slot }
+
+// Tell hands something more to the readers of [Store.Tail], after Payload.
+func (c *Change) Tell(payload any) { c.told = append(c.told, payload) }
 
 // Empty reports whether the change writes nothing.
 func (c *Change) Empty() bool { return len(c.ops) == 0 && len(c.rooms) == 0 && len(c.users) == 0 }

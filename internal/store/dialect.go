@@ -14,9 +14,6 @@ const (
 	dialectPostgres
 )
 
-// shared says that several instances may write to the database at a time.
-func (d dialect) shared() bool { return d == dialectPostgres }
-
 func isPostgres(url string) bool {
 	return strings.HasPrefix(url, "postgres://") || strings.HasPrefix(url, "postgresql://")
 }
@@ -27,6 +24,11 @@ func isPostgres(url string) bool {
 //	{{in e.num $1}}        e.num is one of the integers of list $1
 //	{{intext u.name $1}}   u.name is one of the strings of list $1
 //	{{each $1}}            a table expression with one column v: the integers of list $1
+//
+// and one marker stands for the time of the database in ms since 1970, which is
+// the same for all instances:
+//
+//	{{now}}
 type Stmt struct {
 	id   int
 	text string
@@ -87,12 +89,12 @@ func (d dialect) render(sql string) string {
 
 // schemaMarkers are for migrations: {{blob}}, {{clustered}} after a table whose
 // rows lie in the order of their primary key, {{intkey}} for a table with one
-// integer key.
+// integer key. {{now}} is for statements.
 var schemaMarkers = [...]*strings.Replacer{
 	dialectSQLite: strings.NewReplacer("{{blob}}", "BLOB", "{{clustered}}", "WITHOUT ROWID",
-		"{{intkey}}", "INTEGER PRIMARY KEY"),
+		"{{intkey}}", "INTEGER PRIMARY KEY", "{{now}}", nowFunction+"()"),
 	dialectPostgres: strings.NewReplacer("{{blob}}", "BYTEA", "{{clustered}}", "",
-		"{{intkey}}", "BIGINT PRIMARY KEY"),
+		"{{intkey}}", "BIGINT PRIMARY KEY", "{{now}}", databaseNow),
 }
 
 // appendTexts appends a JSON list of strings.

@@ -58,7 +58,7 @@ func openSQLite(ctx context.Context, opt *Options) (e *sqliteEngine, err error) 
 	}
 	e.readers = make(chan *liteConn, n)
 	for i := range n + 2 {
-		c, err := openLiteConn(opt.URL, i <= 1)
+		c, err := openLiteConn(opt, i <= 1)
 		if err != nil {
 			return nil, errors.Join(err, e.close())
 		}
@@ -110,10 +110,20 @@ type liteConn struct {
 	rollback *sqlite.Stmt
 }
 
-func openLiteConn(path string, writer bool) (*liteConn, error) {
-	c, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate)
+// nowFunction gives the time of Options.Clock, which is the database's as long as
+// this process has it open.
+const nowFunction = "stoa_now"
+
+func openLiteConn(opt *Options, writer bool) (*liteConn, error) {
+	c, err := sqlite.OpenConn(opt.URL, sqlite.OpenReadWrite|sqlite.OpenCreate)
 	if err != nil {
 		return nil, err
+	}
+	now := &sqlite.FunctionImpl{NArgs: 0, Scalar: func(sqlite.Context, []sqlite.Value) (sqlite.Value, error) {
+		return sqlite.IntegerValue(opt.Clock().UnixMilli()), nil
+	}}
+	if err := c.CreateFunction(nowFunction, now); err != nil {
+		return nil, errors.Join(err, c.Close())
 	}
 	l := &liteConn{c: c, prepared: make([]*sqlite.Stmt, len(registry)), kill: make(chan struct{})}
 	begin := "BEGIN"

@@ -19,7 +19,7 @@ type Batch struct {
 	Prev, Last Position
 	Rows       []StreamRow
 	// Payloads are the [Change.Payload] of the group's changes, in their order,
-	// without the nil ones.
+	// without the nil ones, each followed by what was given to [Change.Tell].
 	Payloads []any
 }
 
@@ -117,6 +117,7 @@ func (ts *tails) publish(g *group, lost *atomic.Uint64) {
 		if p.change.Payload != nil {
 			b.Payloads = append(b.Payloads, p.change.Payload)
 		}
+		b.Payloads = append(b.Payloads, p.change.told...)
 	}
 	if len(b.Rows) == 0 && len(b.Payloads) == 0 {
 		return
