@@ -14,6 +14,9 @@ const (
 	dialectPostgres
 )
 
+// shared says that several instances may write to the database at a time.
+func (d dialect) shared() bool { return d == dialectPostgres }
+
 func isPostgres(url string) bool {
 	return strings.HasPrefix(url, "postgres://") || strings.HasPrefix(url, "postgresql://")
 }

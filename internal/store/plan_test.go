@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	_ "stoa/internal/store/readerdb" // its statements are looked at too
 	"stoa/internal/store/storetest"
 )
 
@@ -20,11 +21,16 @@ var scans = map[string]string{
 	"DELETE FROM login_tokens WHERE user_num": "tokens live for minutes",
 	"FROM users WHERE account = 1 LIMIT 1":    "stops at the first",
 	"ORDER BY active_ts DESC LIMIT":           "reads the index up to the limit",
+	"FROM reader_cursors c ORDER BY":          "1 or 64 rows a reader, of a status",
+	"FROM reader_aside WHERE (name, shard":    "a list for an operator, with a limit",
+	"FROM reader_aside GROUP BY":              "what failed for good, of a status",
+	"DELETE FROM reader_aside WHERE aside_ts": "what failed for good, once a day",
+	"FROM jobs j GROUP BY":                    "of a status",
 }
 
 var (
 	scanOf  = regexp.MustCompile(`^SCAN (\w+)`)
-	noTable = regexp.MustCompile(`^(json_each|own|part|v)$`)
+	noTable = regexp.MustCompile(`^(json_each|own|part|v|CONSTANT)$`)
 	// a prefix that says nothing: half of the stream
 	wideSearch = regexp.MustCompile(`stream_owner \(owner_kind=\?\)$`)
 )

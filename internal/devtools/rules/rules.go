@@ -43,8 +43,8 @@ var layers = []layer{
 		name:     "domain",
 		packages: []string{"stoa/internal/"}, // all that no other layer has
 		below:    []string{"ground", "protocol"},
-		siblings: []string{"stoa/internal/room", "stoa/internal/account", "stoa/internal/auth"},
-		why:      "domain packages import sideways only towards room, account and auth: declare the small interface that is needed, and read reactions from the stream",
+		siblings: []string{"stoa/internal/room", "stoa/internal/account", "stoa/internal/auth", "stoa/internal/reader"},
+		why:      "domain packages import sideways only towards room, account, auth and reader: declare the small interface that is needed, and read reactions from the stream",
 	},
 	{
 		name:     "edges",

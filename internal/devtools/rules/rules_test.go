@@ -78,6 +78,8 @@ func TestLayerTable(t *testing.T) {
 		{"stoa/internal/store", "stoa/internal/room", false},
 		{"stoa/internal/clientsync", "stoa/internal/room", true},
 		{"stoa/internal/room", "stoa/internal/clientsync", false},
+		{"stoa/internal/room", "stoa/internal/reader", true},
+		{"stoa/internal/reader", "stoa/internal/clientsync", false},
 		{"stoa/internal/room", "stoa/internal/clientapi", false},
 		{"stoa/internal/clientapi", "stoa/internal/webui", false},
 		{"stoa/internal/clientapi", "stoa/internal/room", true},

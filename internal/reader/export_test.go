@@ -1,0 +1,32 @@
+package reader
+
+import "time"
+
+// Tick changes how often a runner looks by itself.
+func (o *Options) Tick(d time.Duration) { o.tick = d }
+
+// Counts are what tests look at.
+type Counts struct{ Rows, Failures, Aside, Horizon, Fenced, Reads uint64 }
+
+// Counts gives the counts of a reader.
+func (r *Runner) Counts(name string) Counts {
+	for _, f := range r.followers {
+		if f.def.Name == name {
+			m := &f.metrics
+			return Counts{m.rows.Load(), m.failures.Load(), m.aside.Load(), m.horizon.Load(), m.fenced.Load(), m.reads.Load()}
+		}
+	}
+	return Counts{}
+}
+
+// JobCounts are what tests look at.
+type JobCounts struct{ Done, Failed, Aside, Lost uint64 }
+
+// JobCounts gives the counts of a kind of jobs.
+func (r *Runner) JobCounts(kind string) JobCounts {
+	k := r.jobs.kinds[kind]
+	return JobCounts{k.done.Load(), k.failed.Load(), k.aside.Load(), k.lost.Load()}
+}
+
+// ShardOfJob deals a job to a shard.
+func ShardOfJob(kind, key string) int { return shardOfJob(kind, key) }

@@ -1,0 +1,292 @@
+package reader_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"stoa/internal/reader"
+	"stoa/internal/store"
+	"stoa/internal/store/readerdb"
+	"stoa/internal/store/storetest"
+)
+
+// patience is how long a test waits for what must come.
+const patience = 30 * time.Second
+
+// fast are pauses with which a test does not wait for long.
+var fast = reader.Backoff{First: time.Millisecond, Most: 4 * time.Millisecond}
+
+// world is a store with some users, whose account data is what changes.
+type world struct {
+	*testing.T
+	store *store.Store
+	users []store.UserNum
+}
+
+func newWorld(t *testing.T, s *store.Store) *world {
+	t.Helper()
+	w := &world{T: t, store: s}
+	var names []string
+	for i := range 16 {
+		names = append(names, fmt.Sprintf("@user%d:%s", i, storetest.ServerName))
+	}
+	var err error
+	w.users, err = s.InternUsers(t.Context(), func(string) bool { return true }, names...)
+	w.check(err)
+	return w
+}
+
+func (w *world) check(err error) {
+	w.Helper()
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+// each runs a test on both engines.
+func each(t *testing.T, f func(w *world, open func(...storetest.Option) *store.Store)) {
+	t.Helper()
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) { f(newWorld(t, open()), open) })
+}
+
+// change commits one row of the stream for each user, one after the other, and
+// returns their positions.
+func (w *world) change(users ...store.UserNum) (at []store.Position) {
+	w.Helper()
+	for _, u := range users {
+		c := store.NewChange()
+		c.UserSlot(u, store.KindAccountData)
+		pos, err := w.store.Commit(w.Context(), c)
+		w.check(err)
+		at = append(at, pos)
+	}
+	return at
+}
+
+// changes commits n rows of one user.
+func (w *world) changes(n int) []store.Position {
+	w.Helper()
+	list := make([]store.UserNum, n)
+	for i := range list {
+		list[i] = w.users[0]
+	}
+	return w.change(list...)
+}
+
+func (w *world) read(f func(*store.Read) error) {
+	w.Helper()
+	w.check(w.store.Read(w.Context(), f))
+}
+
+// cursor is where the only shard of a reader is.
+func (w *world) cursor(name string) (found readerdb.Cursor) {
+	w.Helper()
+	w.read(func(r *store.Read) error {
+		all, err := readerdb.Cursors(r, 1000)
+		for _, c := range all {
+			if c.Name == name {
+				found = c
+			}
+		}
+		return err
+	})
+	return found
+}
+
+// job is a job without a number, or the zero value.
+func (w *world) job(kind, key string) (j readerdb.Job) {
+	w.Helper()
+	w.read(func(r *store.Read) (err error) {
+		j, err = readerdb.JobByID(r, readerdb.JobID{Kind: kind, Key: key})
+		if errors.Is(err, store.ErrNotFound) {
+			err = nil
+		}
+		return err
+	})
+	return j
+}
+
+func (w *world) enqueue(j reader.Job) {
+	w.Helper()
+	c := store.NewChange()
+	w.check(reader.Enqueue(c, j))
+	_, err := w.store.Commit(w.Context(), c)
+	w.check(err)
+}
+
+// until waits for something that other goroutines bring about.
+func (w *world) until(what string, f func() bool) {
+	w.Helper()
+	end := time.Now().Add(patience)
+	for !f() {
+		if time.Now().After(end) {
+			w.Fatalf("after %s still not: %s", patience, what)
+		}
+		<-time.After(2 * time.Millisecond)
+	}
+}
+
+// instance is a Runner that runs, and its place in the cluster.
+type instance struct {
+	*reader.Runner
+	w    *world
+	log  *logBuffer
+	stop func()
+
+	lease atomic.Int64
+	owns  atomic.Bool
+}
+
+func (in *instance) Owner(string, string) bool { return in.owns.Load() }
+func (in *instance) Lease() int64              { return in.lease.Load() }
+
+// newLease is the lease of another instance: on PostgreSQL a row of the table
+// instances, on SQLite, where only a test has two, a number like that of one that
+// is alone.
+func (w *world) newLease() (lease int64, end func()) {
+	w.Helper()
+	leases, err := w.store.Leases()
+	if errors.Is(err, errors.ErrUnsupported) {
+		return -madeUp.Add(1), func() {}
+	}
+	w.check(err)
+	w.Cleanup(leases.Close)
+	lease, err = leases.Take(w.Context(), store.Instance{Name: fmt.Sprint("i", madeUp.Add(1)), Schema: 9999}, time.Hour)
+	w.check(err)
+	return lease, func() { w.check(leases.End(w.Context(), lease)) }
+}
+
+var madeUp atomic.Int64
+
+// run starts a Runner that owns all, and stops it when the test ends.
+func (w *world) run(change func(*reader.Options)) *instance {
+	w.Helper()
+	lease, _ := w.newLease()
+	in := w.make(lease, change)
+	in.start()
+	return in
+}
+
+// make makes a Runner that does not run yet.
+func (w *world) make(lease int64, change func(*reader.Options)) *instance {
+	w.Helper()
+	in := &instance{w: w, log: &logBuffer{}}
+	in.lease.Store(lease)
+	in.owns.Store(true)
+	opt := reader.Options{
+		Store: w.store, Cluster: in, Log: slog.New(slog.NewTextHandler(in.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	}
+	opt.Tick(20 * time.Millisecond)
+	change(&opt)
+	var err error
+	in.Runner, err = reader.New(opt)
+	w.check(err)
+	return in
+}
+
+func (in *instance) start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	var done sync.WaitGroup
+	done.Go(func() {
+		if err := in.Run(ctx); err != nil {
+			in.w.Errorf("run: %v", err)
+		}
+	})
+	in.stop = sync.OnceFunc(func() { cancel(); done.Wait() })
+	in.w.Cleanup(in.stop)
+}
+
+type logBuffer struct {
+	mu sync.Mutex // guards b
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// record is a handler that notes what it gets.
+type record struct {
+	mu   sync.Mutex // guards what follows
+	seen []store.StreamRow
+	at   map[store.Position]int // how often a row came
+	// fail is asked about each row.
+	fail func(store.StreamRow) error
+}
+
+func newRecord() *record { return &record{at: map[store.Position]int{}} }
+
+func (r *record) handle(_ context.Context, _ *store.Read, b *reader.Batch) (func(context.Context) error, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, row := range b.Rows {
+		if r.fail != nil {
+			if err := r.fail(row); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, row := range b.Rows {
+		r.seen = append(r.seen, row)
+		r.at[row.Pos]++
+	}
+	return nil, nil
+}
+
+func (r *record) positions() (list []store.Position) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, row := range r.seen {
+		list = append(list, row.Pos)
+	}
+	return list
+}
+
+// has says whether all of the positions have come.
+func (r *record) has(all ...store.Position) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, pos := range all {
+		if r.at[pos] == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *record) times(pos store.Position) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.at[pos]
+}
+
+// testEngine is the engine that a run is narrowed to, "" = both.
+func testEngine() string { return os.Getenv("ENGINE") }
+
+func gather(in *instance) ([]*dto.MetricFamily, error) {
+	registry := prometheus.NewRegistry()
+	if err := registry.Register(in.Runner); err != nil {
+		return nil, err
+	}
+	return registry.Gather()
+}

@@ -1,0 +1,161 @@
+package reader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"stoa/internal/store"
+	"stoa/internal/store/readerdb"
+)
+
+const (
+	// MaxPayload bounds the payload and the progress of a job, in bytes.
+	MaxPayload = 64 << 10
+	// MaxKey bounds the key of a job, in bytes.
+	MaxKey = 1024
+)
+
+// Job is work that outlives the request that causes it.
+type Job struct {
+	// Kind names the [Kind] that works it off. Instances that don't know it leave
+	// the job alone.
+	Kind string
+	// Key says what the job is about: a user ID, say. Jobs of one kind and key have
+	// one owner.
+	Key string
+	// Unique says that a job of the same kind and key that has not ended takes over
+	// this one's payload and begins anew, at the earlier of both times.
+	Unique bool
+	// After is how long after the commit the job is due, by the database's clock.
+	After   time.Duration
+	Payload []byte
+}
+
+// enqueued travels with a commit to the runner of the instance that made it.
+type enqueued struct{ shard int }
+
+// Enqueue adds a job to the change that causes it: it is there if the change is.
+func Enqueue(c *store.Change, j Job) error {
+	if len(j.Payload) > MaxPayload || len(j.Key) > MaxKey || j.Kind == "" {
+		return fmt.Errorf("a job of kind %q has a key of %d bytes and a payload of %d: too many", j.Kind, len(j.Key), len(j.Payload))
+	}
+	id := readerdb.JobID{Kind: j.Kind, Key: j.Key}
+	if !j.Unique {
+		id.Seq = 1 + rand.Int64N(1<<62)
+	}
+	shard := shardOfJob(j.Kind, j.Key)
+	readerdb.AddJob(c, id, shard, j.After.Milliseconds(), j.Payload)
+	c.Tell(enqueued{shard})
+	return nil
+}
+
+// Cancel takes back all jobs of a kind and key. One that runs goes on until it
+// saves its progress or ends, and then writes nothing.
+func Cancel(c *store.Change, kind, key string) { readerdb.CancelJobs(c, kind, key) }
+
+// Wait returns when no job of the kind and key waits or runs: all are done or set
+// aside. It looks into the database, for another instance may be the owner.
+func Wait(ctx context.Context, s *store.Store, kind, key string) error {
+	for pause := 4 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
+		var waiting int64
+		err := s.Glimpse(ctx, func(read *store.Read) (err error) {
+			waiting, err = readerdb.Waiting(read, kind, key)
+			return err
+		})
+		if err != nil || waiting == 0 {
+			return err
+		}
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		}
+	}
+}
+
+// Kind says how the jobs of a kind are worked off.
+type Kind struct {
+	Name string
+	// Handle does a job. It may run more than once for the same job, and goes on
+	// from w.Progress. With nil the job ends; an error has it tried again; a panic is
+	// an error. When ctx ends it returns soon, and the job goes on elsewhere.
+	Handle func(ctx context.Context, w *Work) error
+	// AtOnce bounds the jobs of the kind that run on one instance at a time; 0 = 4.
+	AtOnce int
+	// Tries is how many runs may fail in a row, without progress in between, before
+	// the job is set aside; 0 = 12.
+	Tries int
+	// Backoff is the pause between tries; zero = 1 s to 1 h.
+	Backoff Backoff
+	// Limit is how long a run may take; 0 = 10 min. A job that takes longer saves its
+	// progress.
+	Limit time.Duration
+	// Every makes the kind a periodic one: there is one job, with no key, that nobody
+	// enqueues, and it is due again so long after each end. It is never set aside.
+	Every time.Duration
+}
+
+func (k Kind) withDefaults() Kind {
+	if k.AtOnce == 0 {
+		k.AtOnce = 4
+	}
+	if k.Tries == 0 {
+		k.Tries = 12
+	}
+	if k.Backoff == (Backoff{}) {
+		k.Backoff = Backoff{time.Second, time.Hour}
+	}
+	if k.Limit == 0 {
+		k.Limit = 10 * time.Minute
+	}
+	if k.Every > 0 {
+		k.Backoff.Most = min(k.Backoff.Most, k.Every)
+	}
+	return k
+}
+
+// Work is a run of a job, as its handler sees it.
+type Work struct {
+	Kind, Key string
+	Payload   []byte
+	// Progress is what a former run has saved; nil = nothing.
+	Progress []byte
+	// Try is the number of this run since the job last got on, from 1.
+	Try int
+	// Change is committed together with the end of the job, if it ends well.
+	Change *store.Change
+
+	store *store.Store
+	held  readerdb.Held
+	again time.Duration // > 0: not ended
+}
+
+// Save notes how far the job is, so that another run goes on from there, in one
+// commit with c if that is not nil. ErrFenced says that the job was replaced or
+// taken over: the handler returns it.
+func (w *Work) Save(ctx context.Context, progress []byte, c *store.Change) error {
+	if len(progress) > MaxPayload {
+		return fmt.Errorf("the progress of a job of kind %q has %d bytes: too many", w.Kind, len(progress))
+	}
+	if c == nil {
+		c = store.NewChange()
+	}
+	readerdb.SaveJob(c, w.held, progress, ErrFenced)
+	if _, err := w.store.Commit(ctx, c); err != nil {
+		return fmt.Errorf("save the progress of a job: %w", err)
+	}
+	w.held.Version++
+	w.Progress, w.Try = progress, 0
+	return nil
+}
+
+// Again has the job done again so much later, with its payload, in place of its end.
+func (w *Work) Again(after time.Duration) { w.again = max(after, time.Millisecond) }
+
+// isFenced says that a job has become somebody else's.
+func isFenced(err error) bool { return errors.Is(err, ErrFenced) }

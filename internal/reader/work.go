@@ -1,0 +1,354 @@
+package reader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"stoa/internal/store"
+	"stoa/internal/store/readerdb"
+)
+
+const (
+	jobsName = "jobs" // with ownerKind, of the shards of jobs
+	// duePage is how many jobs of a shard are looked at at a time.
+	duePage = 32
+	// giveBackTime bounds the giving back of jobs when the instance stops.
+	giveBackTime = 5 * time.Second
+	// keepAside is how long what was set aside is kept.
+	keepAside = 90 * 24 * time.Hour
+)
+
+// jobRunner works off jobs. One goroutine looks for what is due; each job that runs
+// has a goroutine.
+type jobRunner struct {
+	runner *Runner
+	kinds  map[string]*kindState
+	wake   chan struct{} // capacity 1: a job was enqueued, or one has ended
+
+	mu      sync.Mutex // guards running and the counts in kinds; nothing is locked under it
+	running map[readerdb.JobID]bool
+	all     sync.WaitGroup
+	first   int64 // shard to begin with, so that each comes first once
+	late    atomic.Int64
+}
+
+// kindState is a kind and what this instance does of it.
+type kindState struct {
+	Kind
+	runs                      int // under jobRunner.mu
+	done, failed, aside, lost atomic.Uint64
+}
+
+// trimKind is the runner's own housekeeping.
+const trimKind = "reader.trim"
+
+func newJobRunner(r *Runner, kinds []Kind) (*jobRunner, error) {
+	j := &jobRunner{runner: r, kinds: map[string]*kindState{}, wake: make(chan struct{}, 1), running: map[readerdb.JobID]bool{}}
+	for _, k := range append(slices.Clone(kinds), Kind{Name: trimKind, Every: 24 * time.Hour, Handle: j.trim}) {
+		if j.kinds[k.Name] != nil || k.Name == "" || k.Handle == nil {
+			return nil, fmt.Errorf("jobs of kind %q have no name or handler, or are there twice", k.Name)
+		}
+		j.kinds[k.Name] = &kindState{Kind: k.withDefaults()}
+	}
+	return j, nil
+}
+
+// trim deletes what was set aside long ago.
+func (j *jobRunner) trim(ctx context.Context, _ *Work) error {
+	return j.runner.store.Write(ctx, func(tx *store.Tx) error {
+		now, err := readerdb.Now(&tx.Read)
+		if err != nil {
+			return err
+		}
+		before := now - keepAside.Milliseconds()
+		if _, err := readerdb.TrimAside(tx, before); err != nil {
+			return err
+		}
+		_, err = readerdb.TrimJobs(tx, before)
+		return err
+	})
+}
+
+// enqueued is told of the payloads of own commits.
+func (j *jobRunner) enqueued(payloads []any) {
+	own, others := false, false
+	for _, p := range payloads {
+		if e, ok := p.(enqueued); ok {
+			if j.runner.owns(ownerKind, jobsName, e.shard) {
+				own = true
+			} else {
+				others = true
+			}
+		}
+	}
+	if own {
+		signal(j.wake)
+	}
+	if others && j.runner.opt.Announce != nil {
+		j.runner.opt.Announce()
+	}
+}
+
+// run works until ctx ends, and returns when all handlers have.
+func (j *jobRunner) run(ctx context.Context) {
+	defer j.all.Wait()
+	ensured := false
+	for {
+		if !ensured {
+			ensured = j.ensure(ctx)
+		}
+		pause := j.look(ctx)
+		t := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-j.wake:
+		case <-t.C:
+		}
+		t.Stop()
+	}
+}
+
+// ensure makes the jobs of the periodic kinds.
+func (j *jobRunner) ensure(ctx context.Context) bool {
+	c := store.NewChange()
+	for _, name := range slices.Sorted(maps.Keys(j.kinds)) { // all instances in one order
+		if k := j.kinds[name]; k.Every > 0 {
+			readerdb.EnsureJob(c, name, "", shardOfJob(name, ""), k.Every.Milliseconds())
+		}
+	}
+	if _, err := j.runner.store.Commit(ctx, c); err != nil {
+		if ctx.Err() == nil {
+			j.runner.log.Warn("periodic jobs were not made", "err", err)
+		}
+		return false
+	}
+	return true
+}
+
+// look starts what is due, and says how long to wait until it is looked again.
+func (j *jobRunner) look(ctx context.Context) time.Duration {
+	most := j.runner.opt.tick
+	var shards []int64
+	for n := range Shards {
+		if j.runner.owns(ownerKind, jobsName, n) {
+			shards = append(shards, int64(n))
+		}
+	}
+	kinds := j.free()
+	if len(shards) == 0 || len(kinds) == 0 {
+		return most
+	}
+	lease := j.runner.lease()
+	var due []readerdb.JobID
+	next, now := int64(readerdb.Never), int64(0)
+	err := j.runner.store.Glimpse(ctx, func(read *store.Read) error {
+		first, at, err := readerdb.NextDue(read, shards, kinds, lease)
+		if err != nil {
+			return err
+		}
+		now = at
+		j.first++
+		for i := range shards {
+			shard := shards[(int64(i)+j.first)%int64(len(shards))]
+			next = min(next, first[shard])
+			if first[shard] > now {
+				continue
+			}
+			list, err := readerdb.Due(read, shard, kinds, lease, now, duePage)
+			if err != nil {
+				return err
+			}
+			due = append(due, list...)
+		}
+		return nil
+	})
+	if err != nil {
+		if ctx.Err() == nil {
+			j.runner.log.Warn("jobs were not looked for", "err", err)
+		}
+		return most
+	}
+	j.late.Store(max(0, now-next))
+	started := 0
+	for _, id := range due {
+		if j.start(ctx, id, lease) {
+			started++
+		}
+	}
+	switch {
+	case next > now:
+		return min(most, time.Duration(next-now)*time.Millisecond)
+	case started > 0 && len(due) >= duePage:
+		return 0 // there may be more
+	}
+	return most
+}
+
+// free are the kinds of which another job may run.
+func (j *jobRunner) free() (names []string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for name, k := range j.kinds {
+		if k.runs < k.AtOnce {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// start runs a job in a goroutine, if it does not run and its kind has room.
+func (j *jobRunner) start(ctx context.Context, id readerdb.JobID, lease int64) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	k := j.kinds[id.Kind]
+	if j.running[id] || k.runs >= k.AtOnce {
+		return false
+	}
+	j.running[id] = true
+	k.runs++
+	j.all.Go(func() {
+		j.one(ctx, k, id, lease)
+		j.mu.Lock()
+		delete(j.running, id)
+		k.runs--
+		j.mu.Unlock()
+		signal(j.wake)
+	})
+	return true
+}
+
+// one runs a job once. If it is not known that the row was given back, it is given
+// back until that is known: a row with a live lease is nobody else's.
+func (j *jobRunner) one(ctx context.Context, k *kindState, id readerdb.JobID, lease int64) {
+	err := j.attempt(ctx, k, id, lease)
+	if err == nil {
+		return
+	}
+	if isFenced(err) {
+		k.lost.Add(1)
+	} else if ctx.Err() == nil {
+		j.runner.log.Warn("a job is given back", "job", id.Kind, "key", id.Key, "err", err)
+	}
+	for n := 1; ctx.Err() == nil; n++ {
+		if err := j.giveBack(ctx, id, lease); err == nil || errors.Is(err, store.ErrClosed) {
+			return
+		}
+		t := time.NewTimer((Backoff{10 * time.Millisecond, time.Second}).after(n))
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackTime)
+	defer cancel()
+	if err := j.giveBack(ctx, id, lease); err != nil && !errors.Is(err, store.ErrClosed) {
+		j.runner.log.Debug("a job was not given back: others wait for the end of the lease", "job", id.Kind, "key", id.Key, "err", err)
+	}
+}
+
+func (j *jobRunner) giveBack(ctx context.Context, id readerdb.JobID, lease int64) error {
+	c := store.NewChange()
+	readerdb.ReleaseJob(c, id, lease)
+	_, err := j.runner.store.Commit(ctx, c)
+	return err
+}
+
+// attempt claims a job, runs it, and writes what became of it. An error says that
+// this may not be in the table.
+func (j *jobRunner) attempt(ctx context.Context, k *kindState, id readerdb.JobID, lease int64) error {
+	var row readerdb.Job
+	err := j.runner.store.Glimpse(ctx, func(read *store.Read) (err error) {
+		row, err = readerdb.JobByID(read, id)
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	held := readerdb.Held{JobID: id, Version: row.Version, Lease: lease}
+	c := store.NewChange()
+	readerdb.ClaimJob(c, held, ErrFenced)
+	if _, err := j.runner.store.Commit(ctx, c); err != nil {
+		return err
+	}
+	held.Version++
+	w := &Work{
+		Kind: id.Kind, Key: id.Key, Payload: row.Payload, Progress: row.Progress, Try: row.Tries + 1,
+		Change: store.NewChange(), store: j.runner.store, held: held,
+	}
+	err = j.handle(ctx, k, w)
+	if err == nil {
+		err = j.end(ctx, k, w)
+	}
+	switch {
+	case err == nil:
+		k.done.Add(1)
+		return nil
+	case isFenced(err), errors.Is(err, store.ErrOutcomeUnknown):
+		return err
+	case ctx.Err() != nil:
+		return j.delay(ctx, w, 0, "", max(0, w.Try-1)) // it did not fail
+	case transient(err):
+		return j.delay(ctx, w, k.Backoff.First, reason(err), max(0, w.Try-1))
+	}
+	return j.failed(ctx, k, w, err)
+}
+
+func (j *jobRunner) handle(ctx context.Context, k *kindState, w *Work) error {
+	ctx, cancel := context.WithTimeout(ctx, k.Limit)
+	defer cancel()
+	return panicked(func() error { return k.Handle(ctx, w) })
+}
+
+// end takes a job that is done out of the table, or notes when it is due again.
+func (j *jobRunner) end(ctx context.Context, k *kindState, w *Work) error {
+	again := w.again
+	if again == 0 {
+		again = k.Every
+	}
+	if again > 0 {
+		readerdb.RepeatJob(w.Change, w.held, again.Milliseconds(), ErrFenced)
+	} else {
+		readerdb.EndJob(w.Change, w.held, ErrFenced)
+	}
+	_, err := j.runner.store.Commit(ctx, w.Change)
+	return err
+}
+
+// failed notes a failure: the job is tried again, or set aside.
+func (j *jobRunner) failed(ctx context.Context, k *kindState, w *Work, cause error) error {
+	k.failed.Add(1)
+	if w.Try < k.Tries || k.Every > 0 {
+		j.runner.log.Warn("a job is tried again", "job", w.Kind, "key", w.Key, "attempt", w.Try, "err", cause)
+		return j.delay(ctx, w, k.Backoff.after(max(1, w.Try)), reason(cause), w.Try)
+	}
+	c := store.NewChange()
+	readerdb.SetJobAside(c, w.held, reason(cause), ErrFenced)
+	if _, err := j.runner.store.Commit(ctx, c); err != nil {
+		return err
+	}
+	k.aside.Add(1)
+	j.runner.log.Error("a job was set aside", "job", w.Kind, "key", w.Key, "attempt", w.Try, "err", cause)
+	return nil
+}
+
+// delay gives a job back that is due again after a time.
+func (j *jobRunner) delay(ctx context.Context, w *Work, after time.Duration, text string, tries int) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackTime) // also when the instance stops
+	defer cancel()
+	c := store.NewChange()
+	readerdb.DelayJob(c, w.held, after.Milliseconds(), text, tries, ErrFenced)
+	_, err := j.runner.store.Commit(ctx, c)
+	return err
+}
