@@ -74,7 +74,7 @@ badinput: build ## send malformed requests to every endpoint served
 balancers: build ## use the examples in deploy/ as they are: HAProxy, Caddy, nginx, compose, systemd
 	@scripts/balancers
 
-university: build ## 26,015 accounts, 23,400 connections: latency and memory (ARGS="-minutes 2 -runs one ...")
+university: build ## 26,015 accounts, 23,400 connections: latency and memory (ARGS="-minutes 2 -runs one ...", "-load lecture", "-load flood")
 	@scripts/university $(ARGS)
 
 setup: ## install what the other targets need (Go itself excepted)

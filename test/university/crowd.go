@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,7 +11,10 @@ import (
 	"net/url"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -19,24 +23,34 @@ import (
 // webFilter is what web clients sync with.
 const webFilter = `{"room":{"timeline":{"limit":20,"unread_thread_notifications":true},"state":{"lazy_load_members":true}}}`
 
+// gaplessFilter asks for so many events that what is sent while an answer is on its way leaves no gap in the timeline.
+const gaplessFilter = `{"room":{"timeline":{"limit":1000},"state":{"lazy_load_members":true}}}`
+
 const (
 	pollTimeout = 30 * time.Second
 	// gateWidth is how many devices of one process make their first sync at once.
 	gateWidth = 8
 	// receiptConnections are so many that receipts don't wait for one.
 	receiptConnections = 64
+	// lectureConnections are so many for those of a lecture.
+	lectureConnections = 300
 	// retryAfter is when a device tries again whose request failed.
 	retryAfter = time.Second
 )
 
 // crowdSpec: one process holds the same device of everybody.
 type crowdSpec struct {
-	Address string
-	Device  int
-	People  int
-	Epoch   int64 // ns since 1970, from which records count
-	Rooms   []crowdRoom
-	Records string // file to write at the end
+	Addresses []string // of the devices in turn
+	Device    int
+	People    int
+	Epoch     int64 // ns since 1970, from which records count
+	Rooms     []crowdRoom
+	Filter    string // of syncs
+	Records   string // file to write at the end
+	// ReceiptEvery: one delivery in so many is marked as read, in rooms up to receiptRooms members. 0: none is.
+	ReceiptEvery int
+	// ReceiptPeriod: each device marks what it has seen last in one of its rooms as read once in this time. 0: it does not.
+	ReceiptPeriod time.Duration
 }
 
 type crowdRoom struct {
@@ -49,7 +63,14 @@ type crowdResult struct {
 	Answers, Receipts, ReceiptsLost, ReceiptsFailed int
 	Failures                                        int // requests of devices that were not answered with a 200
 	LastFailure                                     string
+	ReceiptUS                                       []uint32 // how long each answer to a receipt took, from when it was wanted
 }
+
+// Lines that a crowd prints before its result.
+const (
+	lineReady = "ready\n" // everybody waits
+	lineAll   = "all\n"   // everything expected was seen
+)
 
 // record is a delivery: one message in one device's answer.
 type record struct {
@@ -79,31 +100,37 @@ type device struct {
 	filter  string
 	since   []byte
 	partial []byte // of an answer
+	unread  []unread
 }
 
 // crowd is one process full of devices: a single loop over epoll answers to what
 // comes, as a goroutine for each device would take more of the machine than the
 // server may.
 type crowd struct {
-	spec     crowdSpec
-	address  syscall.Sockaddr
-	epoll    int
-	devices  []device
-	in, out  []byte
-	entered  int // devices that were begun
-	inGate   int
-	present  int
-	again    []retry
-	receipts *chorus
-	turn     int // deliveries in rooms with receipts
-	records  []record
-	result   crowdResult
-	lost     atomic.Int64
-	failed   atomic.Int64
-	stopped  atomic.Bool
-	begins   atomic.Bool // the measured time
-	ready    bool
-	told     time.Time
+	spec      crowdSpec
+	addresses []syscall.Sockaddr
+	epoll     int
+	devices   []device
+	in, out   []byte
+	entered   int // devices that were begun
+	inGate    int
+	present   int
+	again     []retry
+	receipts  *chorus
+	turn      int // deliveries in rooms with receipts
+	records   []record
+	result    crowdResult
+	lost      atomic.Int64
+	failed    atomic.Int64
+	stopped   atomic.Bool
+	begins    atomic.Bool  // the measured time
+	expected  atomic.Int64 // records, when that is known
+	reader    int          // the device whose turn it is to mark as read
+	round     int          // how often all have had a turn
+	began     time.Time    // the first round
+	mu        sync.Mutex   // guards result.ReceiptUS
+	ready     bool
+	told      time.Time
 }
 
 type retry struct {
@@ -122,11 +149,13 @@ func runCrowd(file string) error {
 	if err := json.Unmarshal(raw, &c.spec); err != nil {
 		return err
 	}
-	at, err := netip.ParseAddrPort(c.spec.Address)
-	if err != nil {
-		return err
+	for _, address := range c.spec.Addresses {
+		at, err := netip.ParseAddrPort(address)
+		if err != nil {
+			return err
+		}
+		c.addresses = append(c.addresses, &syscall.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()})
 	}
-	c.address = &syscall.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
 	if c.epoll, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC); err != nil {
 		return fmt.Errorf("make an epoll instance: %w", err)
 	}
@@ -134,10 +163,19 @@ func runCrowd(file string) error {
 	for i := range c.devices {
 		c.devices[i] = device{fd: -1, person: i, token: accessToken(i, c.spec.Device)}
 	}
-	c.receipts = newChorus([]string{c.spec.Address}, receiptConnections, 10000)
+	connections := receiptConnections
+	if c.spec.ReceiptPeriod > 0 {
+		connections = lectureConnections
+	}
+	c.receipts = newChorus(c.spec.Addresses, connections, 10000)
 	go func() {
 		lines := bufio.NewScanner(os.Stdin)
 		for lines.Scan() {
+			if n, ok := strings.CutPrefix(lines.Text(), "expect "); ok {
+				expected, _ := strconv.Atoi(n) // the parent wrote it
+				c.expected.Store(int64(expected))
+				continue
+			}
 			c.begins.Store(true)
 		}
 		c.stopped.Store(true) // the parent says so, or is gone
@@ -160,7 +198,17 @@ func (c *crowd) loop() error {
 	for !c.stopped.Load() {
 		if c.begins.CompareAndSwap(true, false) {
 			c.result.Answers, c.result.Receipts = 0, 0
+			c.mu.Lock()
+			c.result.ReceiptUS = nil
+			c.mu.Unlock()
 		}
+		if n := c.expected.Load(); n > 0 && int64(len(c.records)) >= n {
+			c.expected.Store(0)
+			if _, err := fmt.Print(lineAll); err != nil {
+				return err
+			}
+		}
+		c.readSome()
 		if err := c.admit(); err != nil {
 			return err
 		}
@@ -203,7 +251,7 @@ func (c *crowd) admit() error {
 	}
 	if c.present == len(c.devices) && !c.ready {
 		c.ready = true
-		if _, err := fmt.Println("ready"); err != nil {
+		if _, err := fmt.Print(lineReady); err != nil {
 			return err
 		}
 	}
@@ -237,7 +285,7 @@ func (c *crowd) next(d *device) error {
 	}
 	switch d.stage {
 	case filtering:
-		c.out = appendRequest(c.out[:0], "POST", "/_matrix/client/v3/user/"+url.PathEscape(userName(d.person))+"/filter", d.token, []byte(webFilter))
+		c.out = appendRequest(c.out[:0], "POST", "/_matrix/client/v3/user/"+url.PathEscape(userName(d.person))+"/filter", d.token, []byte(c.spec.Filter))
 	case arriving:
 		c.out = appendRequest(c.out[:0], "GET", "/_matrix/client/v3/sync?timeout=0&filter="+d.filter, d.token, nil)
 	default:
@@ -261,7 +309,7 @@ func (c *crowd) connect(d *device) error {
 		return fmt.Errorf("make a socket: %w", err)
 	}
 	d.fd = fd
-	if err := syscall.Connect(fd, c.address); err != nil {
+	if err := syscall.Connect(fd, c.addresses[d.person%len(c.addresses)]); err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
 	e := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLRDHUP, Fd: int32(d.person)}
@@ -341,8 +389,8 @@ func (c *crowd) take(d *device, body []byte) error {
 // lastPart is where the server puts the token.
 func lastPart(body []byte) []byte { return body[max(0, len(body)-256):] }
 
-// receiptRooms have so many members at most, and every tenth delivery there is read.
-const receiptRooms, receiptEvery = 100, 10
+// receiptRooms have so many members at most.
+const receiptRooms = 100
 
 // see notes the messages of an answer and marks some of them as read.
 func (c *crowd) see(d *device, body []byte) {
@@ -354,25 +402,79 @@ func (c *crowd) see(d *device, body []byte) {
 		c.records = append(c.records, record{
 			DueMS: uint32((due - c.spec.Epoch) / 1e6), LatencyUS: uint32(max(now-due, 0) / 1000), Room: uint32(room),
 		})
-		if c.spec.Rooms[room].Members > receiptRooms {
+		if c.spec.ReceiptPeriod > 0 {
+			d.sees(room, field(rest, keyEventID))
+		}
+		if c.spec.ReceiptEvery == 0 || c.spec.Rooms[room].Members > receiptRooms {
 			return
 		}
-		if c.turn++; c.turn%receiptEvery != 0 {
-			return
-		}
-		eventID := field(rest, keyEventID)
-		target := "/_matrix/client/v3/rooms/" + url.PathEscape(c.spec.Rooms[room].ID) + "/receipt/m.read/" + url.PathEscape(string(eventID))
-		select {
-		case c.receipts.jobs <- job{method: "POST", target: target, token: d.token, body: []byte("{}"), done: c.receiptDone}:
-			c.result.Receipts++
-		default:
-			c.lost.Add(1)
+		if c.turn++; c.turn%c.spec.ReceiptEvery == 0 {
+			c.markRead(d, room, field(rest, keyEventID))
 		}
 	})
 }
 
-func (c *crowd) receiptDone(err error) {
-	if err != nil && c.failed.Add(1) <= 5 {
-		fmt.Fprintf(os.Stderr, "receipt: %v\n", err)
+// markRead queues a receipt.
+func (c *crowd) markRead(d *device, room int, eventID []byte) {
+	target := "/_matrix/client/v3/rooms/" + url.PathEscape(c.spec.Rooms[room].ID) + "/receipt/m.read/" + url.PathEscape(string(eventID))
+	begin := time.Now()
+	done := func(err error) {
+		took := time.Since(begin)
+		if err != nil && c.failed.Add(1) <= 5 {
+			fmt.Fprintf(os.Stderr, "receipt: %v\n", err)
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.result.ReceiptUS = append(c.result.ReceiptUS, uint32(took.Microseconds()))
+	}
+	select {
+	case c.receipts.jobs <- job{method: "POST", target: target, token: d.token, body: []byte("{}"), done: done}:
+		c.result.Receipts++
+	default:
+		c.lost.Add(1)
+	}
+}
+
+// unread is the last message that a device has seen in a room and not marked as read.
+type unread struct {
+	room    int
+	eventID []byte
+}
+
+// sees notes what a device has seen last in a room.
+func (d *device) sees(room int, eventID []byte) {
+	for i := range d.unread {
+		if u := &d.unread[i]; u.room == room {
+			u.eventID = append(u.eventID[:0], eventID...)
+			return
+		}
+	}
+	d.unread = append(d.unread, unread{room, bytes.Clone(eventID)})
+}
+
+// readSome lets the devices mark as read whose turn it is: each has one in every period, at a moment of its own. Those who
+// have seen nothing new leave theirs out.
+func (c *crowd) readSome() {
+	if c.spec.ReceiptPeriod == 0 || !c.ready {
+		return
+	}
+	if c.began.IsZero() {
+		c.began = time.Now()
+	}
+	for {
+		turn := c.began.Add(time.Duration(c.round)*c.spec.ReceiptPeriod + c.spec.ReceiptPeriod*time.Duration(c.reader)/time.Duration(len(c.devices)))
+		if time.Now().Before(turn) {
+			return
+		}
+		d := &c.devices[c.reader]
+		if n := len(d.unread); n > 0 {
+			i := c.round % n
+			u := d.unread[i]
+			d.unread = slices.Delete(d.unread, i, i+1)
+			c.markRead(d, u.room, u.eventID)
+		}
+		if c.reader++; c.reader == len(c.devices) {
+			c.reader, c.round = 0, c.round+1
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -16,7 +17,8 @@ import (
 
 // template is the database that each run gets a copy of.
 type template struct {
-	cluster, name string
+	cluster, name string   // of PostgreSQL
+	file          string   // of SQLite
 	rooms         []string // IDs, by their place in the plan
 	took          time.Duration
 	bytes         int64
@@ -26,9 +28,12 @@ type template struct {
 // of the same numbers.
 const planVersion = 2
 
-// prepare writes the template, or finds it.
-func prepare(ctx context.Context, o options, p *plan) (*template, error) {
-	t := &template{cluster: o.postgres, name: fmt.Sprintf("stoa_university_v%d_%d_%d_%d", planVersion, p.people, p.online, p.history)}
+// prepare writes the template, or finds it. One of SQLite is written into dir.
+func prepare(ctx context.Context, o options, p *plan, dir string) (*template, error) {
+	if o.engine == engineSQLite {
+		return prepareFile(ctx, p, filepath.Join(dir, "template.db"))
+	}
+	t := &template{cluster: o.postgres, name: fmt.Sprintf("stoa_%s_v%d_%d_%d_%d", o.load.name, planVersion, p.people, p.online, p.history)}
 	c, err := pgx.Connect(ctx, o.postgres)
 	if err != nil {
 		return nil, err
@@ -57,6 +62,38 @@ func prepare(ctx context.Context, o options, p *plan) (*template, error) {
 		return nil, fmt.Errorf("database %s has %d rooms and not %d: write it anew (-fresh)", t.name, len(t.rooms), len(p.rooms))
 	}
 	return t, c.QueryRow(ctx, "SELECT pg_database_size($1)", t.name).Scan(&t.bytes)
+}
+
+// prepareFile writes the template as a SQLite file.
+func prepareFile(ctx context.Context, p *plan, file string) (t *template, err error) {
+	begin := time.Now()
+	t = &template{file: file}
+	if t.rooms, err = seed(ctx, file, p); err != nil {
+		return nil, err
+	}
+	t.took = time.Since(begin)
+	progress("seed: written in %.0f s", t.took.Seconds())
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, err
+	}
+	t.bytes = info.Size()
+	return t, nil
+}
+
+// copyFile copies a file that nobody has open.
+func copyFile(to, from string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
 }
 
 // find reads what keep wrote, if the database is there and complete.
@@ -110,8 +147,12 @@ func (t *template) keep(ctx context.Context) (err error) {
 	})
 }
 
-// copied makes a database for a run.
-func (t *template) copied(ctx context.Context, run string) (database string, drop func(), err error) {
+// copied makes a database for a run, whose folder is dir.
+func (t *template) copied(ctx context.Context, dir, run string) (database string, drop func(), err error) {
+	if t.file != "" {
+		database = filepath.Join(dir, "stoa.db")
+		return database, func() {}, copyFile(database, t.file)
+	}
 	name := fmt.Sprintf("%s_%s_%d", t.name, run, os.Getpid())
 	exec := func(ctx context.Context, text string) error {
 		c, err := pgx.Connect(ctx, t.cluster)

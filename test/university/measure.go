@@ -19,8 +19,9 @@ import (
 const (
 	// settle is how long the connected are left alone before the first message.
 	settle = 10 * time.Second
-	// tail is how long deliveries are waited for after the last message.
-	tail = 10 * time.Second
+	// tail is how long deliveries are waited for after the last message, maxTail how long if the load is one that ends when
+	// all have come.
+	tail, maxTail = 10 * time.Second, 60 * time.Second
 	// connectWithin bounds the first syncs of everybody.
 	connectWithin = 30 * time.Minute
 	profileLength = 20 * time.Second
@@ -29,9 +30,11 @@ const (
 // result is what one run gave.
 type result struct {
 	name               string
+	number             int // of the runs of this name
 	instances, devices int
 	people             int
 	seconds            float64
+	length             time.Duration // of what CPU is counted in: the measured time and the wait for the last deliveries
 	connected          time.Duration // until everybody waited
 	idle               usage         // of the servers, when everybody waited
 	most               consumption   // memory
@@ -43,6 +46,7 @@ type result struct {
 	latency            quantiles // without the room of all
 	ofKind             [kinds]quantiles
 	inBursts, between  quantiles
+	receipts           quantiles       // from when a device asks for one to its answer
 	lastToAll          []time.Duration // by message to all
 	series             []second
 	options            options
@@ -75,21 +79,22 @@ func quantilesOf(list []time.Duration) quantiles {
 }
 
 // measureRun makes one run on a copy of the data.
-func measureRun(ctx context.Context, o options, p *plan, t *template, dir, name string, devices int) (_ *result, err error) {
-	r := &result{name: name, instances: 1, devices: devices, people: (devices + devicesOfEach - 1) / devicesOfEach, seconds: o.minutes * 60, options: o, seeded: t}
-	if name == runThree {
+func measureRun(ctx context.Context, o options, p *plan, t *template, dir, run string, number, devices int) (_ *result, err error) {
+	r := &result{name: run, number: number, instances: 1, devices: devices, people: (devices + p.devices - 1) / p.devices, seconds: o.minutes * 60, options: o, seeded: t}
+	if run == runThree {
 		r.instances = 3
 	}
+	name := fmt.Sprintf("%s_%d", run, number)
 	dir = filepath.Join(dir, name)
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, err
 	}
-	database, drop, err := t.copied(ctx, name)
+	database, drop, err := t.copied(ctx, dir, name)
 	if err != nil {
 		return nil, err
 	}
 	defer drop()
-	w, err := startWorld(ctx, o, dir, database, r.instances)
+	w, err := startCluster(ctx, o, dir, database, r.instances)
 	if err != nil {
 		return nil, err
 	}
@@ -114,6 +119,7 @@ func measureRun(ctx context.Context, o options, p *plan, t *template, dir, name 
 	}
 	w.joins(speakers.cmd.Process.Pid)
 	time.Sleep(time.Until(begin))
+	started := time.Now()
 	before, err := w.consumption()
 	if err != nil {
 		return nil, err
@@ -124,14 +130,14 @@ func measureRun(ctx context.Context, o options, p *plan, t *template, dir, name 
 		}
 	}
 	clients = append(clients, speakers)
-	if err := r.watch(ctx, w, clients, begin); err != nil {
+	if err := r.watch(ctx, w, p, clients, begin); err != nil {
 		return nil, err
 	}
 	after, err := w.consumption()
 	if err != nil {
 		return nil, err
 	}
-	r.used = after.since(before)
+	r.used, r.length = after.since(before), time.Since(started)
 	if r.most, err = s.end(); err != nil {
 		return nil, err
 	}
@@ -142,8 +148,9 @@ func measureRun(ctx context.Context, o options, p *plan, t *template, dir, name 
 type client struct {
 	*process
 	in    io.WriteCloser
-	out   bytes.Buffer // what it prints after "ready"
+	out   bytes.Buffer // its result
 	ready chan struct{}
+	all   chan struct{} // closed when a crowd has seen all that it was told to expect
 	read  chan struct{} // closed when out is complete
 }
 
@@ -161,7 +168,7 @@ func startClient(kind, name, dir string, spec any) (*client, error) {
 		return nil, err
 	}
 	cmd := exec.Command(self, kind, file)
-	c := &client{ready: make(chan struct{}), read: make(chan struct{})}
+	c := &client{ready: make(chan struct{}), all: make(chan struct{}), read: make(chan struct{})}
 	if c.in, err = cmd.StdinPipe(); err != nil {
 		return nil, err
 	}
@@ -179,9 +186,12 @@ func startClient(kind, name, dir string, spec any) (*client, error) {
 		defer out.Close()
 		for lines := bufio.NewReader(out); ; {
 			line, err := lines.ReadString('\n')
-			if line == "ready\n" {
+			switch line {
+			case lineReady:
 				close(c.ready)
-			} else {
+			case lineAll:
+				close(c.all)
+			default:
 				c.out.WriteString(line)
 			}
 			if err != nil {
@@ -206,16 +216,21 @@ func (c *client) finish(result any) error {
 }
 
 // connect starts the crowds and waits until everybody waits for news.
-func (r *result) connect(ctx context.Context, w *world, p *plan, t *template, dir string, epoch time.Time) ([]*client, error) {
+func (r *result) connect(ctx context.Context, w *cluster, p *plan, t *template, dir string, epoch time.Time) ([]*client, error) {
 	rooms := make([]crowdRoom, len(p.rooms))
 	for i := range rooms {
 		rooms[i] = crowdRoom{t.rooms[i], len(p.rooms[i].members)}
 	}
 	var clients []*client
-	for device := range devicesOfEach {
+	for device := range p.devices {
+		addresses := w.addresses
+		if p.devices > 1 { // each device of a person has its balancer
+			addresses = []string{w.addresses[device%len(w.addresses)]}
+		}
 		c, err := startClient("crowd", fmt.Sprintf("crowd-%d", device), dir, crowdSpec{
-			Address: w.addresses[device%len(w.addresses)], Device: device, People: (r.devices - device + devicesOfEach - 1) / devicesOfEach,
-			Epoch: epoch.UnixNano(), Rooms: rooms, Records: records(dir, device),
+			Addresses: addresses, Device: device, People: (r.devices - device + p.devices - 1) / p.devices,
+			Epoch: epoch.UnixNano(), Rooms: rooms, Filter: r.options.load.filter, Records: records(dir, device),
+			ReceiptEvery: r.options.load.receiptEvery, ReceiptPeriod: r.options.load.receiptPeriod,
 		})
 		if err != nil {
 			return nil, err
@@ -254,30 +269,34 @@ func lastLine(file string) string {
 }
 
 // speak starts those who speak, and says when they begin.
-func (r *result) speak(w *world, p *plan, t *template, dir string) (*client, time.Time, error) {
+func (r *result) speak(w *cluster, p *plan, t *template, dir string) (*client, time.Time, error) {
 	rooms := make([]speakRoom, len(p.rooms))
 	for i := range rooms {
-		people, _ := p.rooms[i].connected(r.devices)
+		people, _ := p.connected(i, r.devices)
 		whole := people[:0] // whose devices are all connected
 		for _, m := range people {
-			if (m+1)*devicesOfEach <= r.devices {
+			if (m+1)*p.devices <= r.devices {
 				whole = append(whole, m)
 			}
 		}
 		rooms[i] = speakRoom{t.rooms[i], p.rooms[i].kind, whole}
 	}
 	begin := time.Now().Add(2*time.Second + r.options.warm)
-	c, err := startClient("speak", "speakers", dir, speakSpec{
+	c, err := startClient(r.options.load.speakers, "speakers", dir, speakSpec{
 		Addresses: w.addresses, Epoch: begin.UnixNano(), Warm: r.options.warm.Seconds(), Seconds: r.seconds, Rate: r.options.rate, Peak: r.options.peak,
-		Burst: r.options.burst.Seconds(), Rooms: rooms,
+		Burst: r.options.burst.Seconds(), Rooms: rooms, Devices: p.devices, TypingEvery: r.options.load.typingEvery, Senders: r.options.load.senders,
 	})
 	return c, begin, err
 }
 
 // watch waits until everything is said and delivered. In the middle it takes
 // profiles, if they are wanted.
-func (r *result) watch(ctx context.Context, w *world, clients []*client, begin time.Time) error {
-	end := time.NewTimer(time.Until(begin.Add(time.Duration(r.seconds*float64(time.Second)) + tail)))
+func (r *result) watch(ctx context.Context, w *cluster, p *plan, clients []*client, begin time.Time) error {
+	wait := tail
+	if r.options.load.untilAll {
+		wait = maxTail
+	}
+	end := time.NewTimer(time.Until(begin.Add(time.Duration(r.seconds*float64(time.Second)) + wait)))
 	defer end.Stop()
 	minute := time.NewTicker(time.Minute)
 	defer minute.Stop()
@@ -302,6 +321,9 @@ func (r *result) watch(ctx context.Context, w *world, clients []*client, begin t
 			if speakers.err != nil {
 				return speakers.ended()
 			}
+			if r.options.load.untilAll {
+				return r.awaitAll(ctx, clients, p, end.C)
+			}
 			select {
 			case <-end.C:
 				return nil
@@ -312,13 +334,41 @@ func (r *result) watch(ctx context.Context, w *world, clients []*client, begin t
 	}
 }
 
+// awaitAll waits until every device has seen all that was acknowledged.
+func (r *result) awaitAll(ctx context.Context, clients []*client, p *plan, end <-chan time.Time) error {
+	speakers := clients[len(clients)-1]
+	if err := speakers.finish(&r.speech); err != nil {
+		return err
+	}
+	expected := 0
+	for room, n := range r.speech.Acked {
+		_, count := p.connected(room, r.devices)
+		expected += n * count
+	}
+	for _, c := range clients[:len(clients)-1] { // there is one: such a load has one device of each
+		if _, err := fmt.Fprintln(c.in, "expect", expected); err != nil {
+			return err
+		}
+		select {
+		case <-c.all:
+		case <-c.gone:
+			return c.ended()
+		case <-end:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
 // collect ends the clients and puts together what they saw.
-func (r *result) collect(w *world, p *plan, clients []*client, dir string, epoch, begin time.Time) error {
+func (r *result) collect(w *cluster, p *plan, clients []*client, dir string, epoch, begin time.Time) error {
 	speakers := clients[len(clients)-1]
 	if err := speakers.finish(&r.speech); err != nil {
 		return err
 	}
 	var seen []record
+	var receipts []time.Duration
 	for device, c := range clients[:len(clients)-1] {
 		var one crowdResult
 		if err := c.finish(&one); err != nil {
@@ -329,6 +379,9 @@ func (r *result) collect(w *world, p *plan, clients []*client, dir string, epoch
 		r.crowd.ReceiptsLost += one.ReceiptsLost
 		r.crowd.ReceiptsFailed += one.ReceiptsFailed
 		r.crowd.Failures += one.Failures
+		for _, us := range one.ReceiptUS {
+			receipts = append(receipts, time.Duration(us)*time.Microsecond)
+		}
 		if one.LastFailure != "" {
 			r.crowd.LastFailure = one.LastFailure
 		}
@@ -339,9 +392,10 @@ func (r *result) collect(w *world, p *plan, clients []*client, dir string, epoch
 		seen = append(seen, list...)
 	}
 	for room, n := range r.speech.Acked {
-		_, count := p.rooms[room].connected(r.devices)
+		_, count := p.connected(room, r.devices)
 		r.expected[p.rooms[room].kind] += n * count
 	}
+	r.receipts = quantilesOf(receipts)
 	r.digest(p, seen, begin.Sub(epoch))
 	for _, in := range w.instances {
 		if line := lastLine(in.log); line != "" {

@@ -87,6 +87,16 @@ func (s *speaker) close() {
 	}
 }
 
+// repeat sends a request up to tries times.
+func (s *speaker) repeat(method, target, token string, body []byte) (err error) {
+	for range tries {
+		if err = s.do(method, target, token, body); err == nil {
+			break
+		}
+	}
+	return err
+}
+
 // job is a request of somebody to say something.
 type job struct {
 	method, target, token string
@@ -111,12 +121,7 @@ func newChorus(addresses []string, size, queue int) *chorus {
 		c.g.Go(func() {
 			defer s.close()
 			for j := range c.jobs {
-				var err error
-				for range tries {
-					if err = s.do(j.method, j.target, j.token, j.body); err == nil {
-						break
-					}
-				}
+				err := s.repeat(j.method, j.target, j.token, j.body)
 				if j.done != nil {
 					j.done(err)
 				}

@@ -106,7 +106,7 @@ func (s *seeder) addPeople(ctx context.Context) error {
 		for i, num := range nums {
 			c := store.NewChange()
 			c.AddAccount(num, "", false, now)
-			for device := range devicesOfEach {
+			for device := range s.plan.devices {
 				if from+i < s.plan.online {
 					hash := auth.HashOf(accessToken(from+i, device))
 					c.PutDevice(num, store.Device{ID: deviceName(device), CreatedTS: now})

@@ -22,6 +22,11 @@ type speakSpec struct {
 	Rate, Peak float64
 	Burst      float64 // s
 	Rooms      []speakRoom
+	Devices    int // of each person
+	// TypingEvery: one message in so many is typed before it is sent.
+	TypingEvery int
+	// Senders is how many send as fast as they are answered (flood).
+	Senders int
 }
 
 type speakRoom struct {
@@ -50,8 +55,6 @@ const (
 	burstAt, allAt = 40, 15
 	// typingAhead is how long somebody types.
 	typingAhead = 2 * time.Second
-	// typingEvery: one message in so many is typed before it is sent.
-	typingEvery = 5
 )
 
 // inBurst says whether a moment of the run, in seconds, is in a burst.
@@ -91,7 +94,7 @@ func (s *speakSpec) schedule() []utterance {
 		room := byKind[k][rnd.IntN(len(byKind[k]))]
 		people := s.Rooms[room].People
 		u := utterance{due: time.Duration(at * float64(time.Second)), room: room, person: people[rnd.IntN(len(people))], number: count}
-		if count++; count%typingEvery == 0 {
+		if count++; count%s.TypingEvery == 0 {
 			typing := u
 			typing.typing, typing.due = true, u.due-typingAhead
 			list = append(list, typing)
@@ -116,6 +119,10 @@ func (s *speakSpec) schedule() []utterance {
 			say(at, all)
 		}
 	}
+	return sorted(list)
+}
+
+func sorted(list []utterance) []utterance {
 	slices.SortStableFunc(list, func(a, b utterance) int { return int(a.due - b.due) })
 	return list
 }
@@ -131,7 +138,7 @@ type voices struct {
 }
 
 // runSpeakers is the process of those who speak.
-func runSpeakers(file string) error {
+func runSpeakers(kind, file string) error {
 	raw, err := os.ReadFile(file)
 	if err != nil {
 		return err
@@ -141,6 +148,9 @@ func runSpeakers(file string) error {
 		return err
 	}
 	list := spec.schedule()
+	if kind == kindLecture {
+		list = spec.lecture()
+	}
 	v := &voices{spec: &spec, chorus: newChorus(spec.Addresses, speakConnections, 2*len(list)+1), result: speakResult{Acked: map[int]int{}}}
 	for _, u := range list {
 		time.Sleep(time.Until(time.Unix(0, spec.Epoch).Add(u.due)))
@@ -154,7 +164,7 @@ func runSpeakers(file string) error {
 // say queues a request; it never waits.
 func (v *voices) say(u utterance) {
 	r := &v.spec.Rooms[u.room]
-	token := accessToken(u.person, u.number%devicesOfEach)
+	token := accessToken(u.person, u.number%v.spec.Devices)
 	room := "/_matrix/client/v3/rooms/" + url.PathEscape(r.ID)
 	typing := room + "/typing/" + url.PathEscape(userName(u.person))
 	if u.typing {
@@ -165,7 +175,7 @@ func (v *voices) say(u utterance) {
 	// The number of the run's beginning makes the transaction ID new for each run.
 	target := room + "/send/m.room.message/" + strconv.FormatInt(v.spec.Epoch, 36) + "." + strconv.Itoa(u.number)
 	v.chorus.jobs <- job{"PUT", target, token, message(due, u.room), func(err error) { v.sent(u, r.Kind, due, err) }}
-	if (u.number+1)%typingEvery == 0 {
+	if (u.number+1)%v.spec.TypingEvery == 0 {
 		v.chorus.jobs <- job{"PUT", typing, token, []byte(`{"typing":false}`), func(err error) { v.typed(u, err) }}
 	}
 }

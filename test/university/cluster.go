@@ -18,12 +18,12 @@ import (
 	"time"
 )
 
-// world is what runs in one run beside the clients.
-type world struct {
+// cluster is what runs in one run beside the clients.
+type cluster struct {
 	dir        string
 	instances  []*instance
 	balancers  []*process
-	postmaster int
+	postmaster int      // 0 without PostgreSQL
 	addresses  []string // where clients connect, by device in turn
 
 	mu      sync.Mutex // guards clients
@@ -31,6 +31,9 @@ type world struct {
 
 	sockets string // the folder in which instances behind balancers listen; "" = one without, on TCP
 }
+
+// balancers is how many HAProxy processes stand before three instances.
+const balancers = 3
 
 // gogc is how much may lie unused in an instance, in percent of what is in use, before that is collected.
 const gogc = "600"
@@ -43,16 +46,18 @@ type instance struct {
 	listen, admin string
 }
 
-// startWorld starts one instance, or three with three balancers before them.
-func startWorld(ctx context.Context, o options, dir, database string, instances int) (w *world, err error) {
-	w = &world{dir: dir}
+// startCluster starts one instance, or three with three balancers before them.
+func startCluster(ctx context.Context, o options, dir, database string, instances int) (w *cluster, err error) {
+	w = &cluster{dir: dir}
 	defer func() {
 		if err != nil {
 			w.stop()
 		}
 	}()
-	if w.postmaster, err = postmaster(ctx, o.postgres); err != nil {
-		return w, err
+	if o.engine == enginePostgres {
+		if w.postmaster, err = postmaster(ctx, o.postgres); err != nil {
+			return w, err
+		}
 	}
 	if instances > 1 {
 		// HAProxy and they are on the same machine. It has another user, who may only pass through.
@@ -72,7 +77,7 @@ func startWorld(ctx context.Context, o options, dir, database string, instances 
 		w.addresses = []string{w.instances[0].listen}
 		return w, nil
 	}
-	for n := range devicesOfEach {
+	for n := range balancers {
 		if err := w.startBalancer(o, n); err != nil {
 			return w, err
 		}
@@ -80,7 +85,7 @@ func startWorld(ctx context.Context, o options, dir, database string, instances 
 	return w, nil
 }
 
-func (w *world) startInstance(o options, n int, database, cores string) error {
+func (w *cluster) startInstance(o options, n int, database, cores string) error {
 	in := &instance{}
 	w.instances = append(w.instances, in)
 	var err1, err2 error
@@ -108,7 +113,7 @@ func (w *world) startInstance(o options, n int, database, cores string) error {
 	return in.await(in.listen)
 }
 
-func (w *world) startBalancer(o options, n int) error {
+func (w *cluster) startBalancer(o options, n int) error {
 	listen, err1 := freeAddress()
 	config, err2 := filepath.Abs(o.haproxy)
 	me, err3 := user.Current()
@@ -116,7 +121,7 @@ func (w *world) startBalancer(o options, n int) error {
 		return err
 	}
 	cores := filepath.Join(w.dir, "cores.cfg")
-	if err := os.WriteFile(cores, []byte("global\n\tnbthread "+coresOf(devicesOfEach)+"\n"), 0o644); err != nil {
+	if err := os.WriteFile(cores, []byte("global\n\tnbthread "+coresOf(balancers)+"\n"), 0o644); err != nil {
 		return err
 	}
 	cmd := exec.Command("haproxy", "-db", "-f", config, "-f", cores)
@@ -135,7 +140,7 @@ func (w *world) startBalancer(o options, n int) error {
 	return p.await(listen)
 }
 
-func (w *world) stop() {
+func (w *cluster) stop() {
 	var g sync.WaitGroup
 	for _, p := range w.processes() {
 		g.Go(p.stop)
@@ -146,7 +151,7 @@ func (w *world) stop() {
 	}
 }
 
-func (w *world) processes() []*process {
+func (w *cluster) processes() []*process {
 	all := append([]*process(nil), w.balancers...)
 	for _, in := range w.instances {
 		if in.process != nil {
@@ -156,7 +161,7 @@ func (w *world) processes() []*process {
 	return all
 }
 
-// consumption is what the parts of a world take of the machine, and what all that
+// consumption is what the parts of a cluster take of the machine, and what all that
 // runs there does (its CPU alone).
 type consumption struct{ servers, balancers, database, clients, machine usage }
 
@@ -176,13 +181,13 @@ func (c consumption) others() time.Duration {
 }
 
 // joins adds a process to the clients.
-func (w *world) joins(pid int) {
+func (w *cluster) joins(pid int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.clients = append(w.clients, pid)
 }
 
-func (w *world) consumption() (c consumption, err error) {
+func (w *cluster) consumption() (c consumption, err error) {
 	add := func(to *usage, pid int) {
 		u, e := usageOf(pid)
 		err = errors.Join(err, e)
@@ -212,7 +217,9 @@ func (w *world) consumption() (c consumption, err error) {
 	if c.machine.cpu, err = machineCPU(); err != nil {
 		return c, err
 	}
-	c.database, err = usageOfCluster(w.postmaster)
+	if w.postmaster != 0 {
+		c.database, err = usageOfCluster(w.postmaster)
+	}
 	return c, err
 }
 
@@ -228,7 +235,7 @@ type sampler struct {
 	err  error
 }
 
-func (w *world) sample() *sampler {
+func (w *cluster) sample() *sampler {
 	s := &sampler{stop: make(chan struct{}), done: make(chan struct{})}
 	go func() {
 		defer close(s.done)
@@ -261,7 +268,7 @@ func (s *sampler) end() (consumption, error) {
 }
 
 // profile writes CPU and heap profiles of all instances.
-func (w *world) profile(folder, run string, length time.Duration) error {
+func (w *cluster) profile(folder, run string, length time.Duration) error {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return err
 	}

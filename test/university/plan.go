@@ -38,14 +38,16 @@ var kindsOfRooms = [kinds]struct{ rooms, smallest, largest int }{
 var share = [kinds]int{course: 900, faculty: 90, campus: 10}
 
 const (
-	institution   = 26015
-	devicesOfEach = 3
-	serverName    = "university.test"
+	institution = 26015
+	serverName  = "university.test"
+	// maxDevices is how many devices a person has at most.
+	maxDevices = 3
 )
 
 // plan is who is where: the same for the same numbers of people and rooms.
 type plan struct {
 	people, online, history int
+	devices                 int // of each person who may be connected
 	rooms                   []roomPlan
 }
 
@@ -55,7 +57,7 @@ type roomPlan struct {
 }
 
 func newPlan(people, online, history int) *plan {
-	p := &plan{people: people, online: online, history: history}
+	p := &plan{people: people, online: online, history: history, devices: maxDevices}
 	rnd := rand.New(rand.NewPCG(1088, 26015)) // any numbers, but always the same
 	for k := range kinds {
 		of := kindsOfRooms[k]
@@ -111,9 +113,9 @@ func (p *plan) events() (n int) {
 
 // connected gives the members of a room who have a device among the first so
 // many, and how many devices that are. The online people are the first ones.
-func (r *roomPlan) connected(devices int) (people []int, count int) {
-	for _, m := range r.members {
-		of := min(max(devices-m*devicesOfEach, 0), devicesOfEach)
+func (p *plan) connected(room, devices int) (people []int, count int) {
+	for _, m := range p.rooms[room].members {
+		of := min(max(devices-m*p.devices, 0), p.devices)
 		if of > 0 {
 			people = append(people, m)
 			count += of
@@ -128,5 +130,5 @@ func deviceName(device int) string { return fmt.Sprintf("DEVICE%d", device) }
 
 // accessToken is that of a person's device.
 func accessToken(person, device int) string {
-	return fmt.Sprintf("%s%032d", auth.AccessTokenStart(userName(person)), person*devicesOfEach+device)
+	return fmt.Sprintf("%s%032d", auth.AccessTokenStart(userName(person)), person*maxDevices+device)
 }
