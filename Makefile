@@ -9,7 +9,7 @@ ARGS    ?=
 export ENGINE ROUNDS
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-fast race differential peers check generate specindex fuzz bench crash chaos chaos-broken rolling random badinput balancers university setup clean
+.PHONY: help build run test test-fast race differential peers check generate specindex fuzz bench crash chaos chaos-broken rolling random mutants badinput balancers university setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ rolling: ## upgrade three instances under load, from deploy/upgrade-from and bac
 
 random: build ## random acts and syncs: what clients compute is what the server knows (ARGS="-seeds 20 -engine sqlite -compare OTHER ...")
 	@scripts/random $(ARGS)
+
+mutants: ## show that tests find a stale read, a lost wake-up and a dropped request (ARGS="-only NAME")
+	@scripts/mutants $(ARGS)
 
 badinput: build ## send malformed requests to every endpoint served
 	@scripts/badinput

@@ -95,3 +95,63 @@ func BenchmarkBarrier(b *testing.B) {
 		}
 	}
 }
+
+// held is a Glance whose Take lasts until it is let go, and with it the query that it is of.
+type held struct {
+	known       store.Position
+	began, over chan struct{}
+}
+
+func (g *held) Known() store.Position { return g.known }
+
+func (g *held) Take(context.Context, store.Position, store.Position, []store.StreamRow) error {
+	close(g.began)
+	<-g.over
+	return nil
+}
+
+// TestBarrierIsNotOlderThanItsCaller: whoever comes while a query is under way is not answered by it, since it may have begun
+// before what they were told of was acknowledged.
+func TestBarrierIsNotOlderThanItsCaller(t *testing.T) {
+	t.Parallel()
+	url := storetest.URL(t, "postgres")
+	a, b := storetest.OpenURL(t, url), storetest.OpenURL(t, url)
+	room, head := newRoom(t, a, "!a:stoa.test")
+	slot := store.Slot(0)
+	commit := func() store.Position {
+		t.Helper()
+		slot++
+		c, next := slotChange(t, a, room, head, slot)
+		head = next
+		pos, err := a.Commit(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pos
+	}
+	g := &held{known: commit(), began: make(chan struct{}), over: make(chan struct{})}
+	commit()
+	var all sync.WaitGroup
+	all.Go(func() {
+		if _, err := b.Barrier(t.Context(), g); err != nil {
+			t.Error(err)
+		}
+	})
+	<-g.began
+	acknowledged := commit()
+	for range 10 {
+		all.Go(func() {
+			if got, err := b.Barrier(t.Context(), nil); err != nil || got < acknowledged {
+				t.Errorf("the barrier gives %d and %v, %d was acknowledged before the call", got, err, acknowledged)
+			}
+		})
+	}
+	// One that gives up: by then the others wait too.
+	soon, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := b.Barrier(soon, nil); err == nil {
+		t.Error("a query under way has answered somebody who came later")
+	}
+	close(g.over)
+	all.Wait()
+}

@@ -1,0 +1,64 @@
+package main
+
+// mutant is a build of the server with one thing broken, and the test that has to find out.
+type mutant struct {
+	name, breaks string
+	edits        []edit
+	pkg, test    string // the folder of the test, and a regular expression for -run
+}
+
+// edit replaces a text of a file. The text has to be there, once.
+type edit struct{ path, was, is string }
+
+// mutants are all builds that have to be caught. Whoever moves or rewrites what an edit names, names the new place here.
+var mutants = []mutant{
+	{
+		name: "stale-barrier-head", breaks: "the read barrier gives the head that this instance knows, without asking the database",
+		edits: []edit{{"internal/store/barrier.go", "if !s.IsPostgres() {\n\t\treturn s.Head(), nil", "if true {\n\t\treturn s.Head(), nil"}},
+		pkg:   "internal/store", test: "^TestBarrier$",
+	},
+	{
+		name: "stale-barrier-round", breaks: "whoever comes while a query of the barrier is under way shares its answer, which is older than they are",
+		edits: []edit{
+			{"internal/store/barrier.go", "\tb.next, b.began, b.shared = nil, time.Now(), r.callers > 1\n", "\tb.began, b.shared = time.Now(), r.callers > 1\n"},
+			{"internal/store/barrier.go", "\t\tr.end(b.ask(r.glance))\n", "\t\tpos, err := b.ask(r.glance)\n\t\tb.mu.Lock()\n\t\tb.next = nil\n\t\tb.mu.Unlock()\n\t\tr.end(pos, err)\n"},
+		},
+		pkg: "internal/store", test: "^TestBarrierIsNotOlderThanItsCaller$",
+	},
+	{
+		name: "stale-memory", breaks: "a request goes on before what is kept in memory has reached the head that the barrier found",
+		edits: []edit{{"internal/clientsync/others.go", "err = h.Await(soon, at)\n\tif errors.Is", "_, _ = soon, at\n\tif errors.Is"}},
+		pkg:   "internal/clientsync", test: "^TestBarrier_tells_followers$",
+	},
+	{
+		name: "lost-wake-up-look", breaks: "a sync looks and attaches in two critical sections: what happens in between wakes nobody",
+		edits: []edit{{"internal/clientsync/plan.go", "\tc.since = max(c.since, p.upto)\n\tif w != nil {\n",
+			"\tc.since = max(c.since, p.upto)\n\th.mu.Unlock()\n\ttime.Sleep(5 * time.Millisecond)\n\th.mu.Lock()\n\tif w != nil {\n"}},
+		pkg: "internal/clientsync", test: "^TestNews_while_a_wait_begins$",
+	},
+	{
+		name: "lost-wake-up-device", breaks: "of the devices of a user that wait, one is woken",
+		edits: []edit{{"internal/clientsync/fanout.go", "for i := len(u.waiters) - 1; i >= 0; i-- {\n\t\t\tw := u.waiters[i]", "for i := min(0, len(u.waiters)-1); i >= 0; i-- {\n\t\t\tw := u.waiters[i]"}},
+		pkg:   "internal/clientsync", test: "^TestNews_wake_every_device$",
+	},
+	{
+		name: "lost-wake-up-early", breaks: "a wake-up that comes before a parked request waits is forgotten",
+		edits: []edit{{"internal/httpkit/park.go", "p.woken = p.woken || wake && resume == nil", "_ = wake"}},
+		pkg:   "internal/httpkit", test: "^TestParkedIsWokenBeforeItWaits$",
+	},
+	{
+		name: "dropped-next-request", breaks: "what a client sent behind a parked request is lost with its answer",
+		edits: []edit{{"internal/httpkit/park.go", "p.bay.rest(p.early)", "p.bay.rest(nil)"}},
+		pkg:   "internal/httpkit", test: "^TestPark$",
+	},
+	{
+		name: "dropped-parked-request", breaks: "a parked request whose client has sent something is closed without an answer",
+		edits: []edit{{"internal/httpkit/park.go", "resume(open)", "resume(false)"}},
+		pkg:   "internal/httpkit", test: "^TestPark$",
+	},
+	{
+		name: "dropped-at-drain", breaks: "a server that stops does not wait for parked requests",
+		edits: []edit{{"internal/httpkit/park.go", "\t\tp.parked.Wait()\n\t\tclose(done)", "\t\tclose(done)"}},
+		pkg:   "internal/httpkit", test: "^TestDrainIsNotOverBeforeAParkedRequest$",
+	},
+}
