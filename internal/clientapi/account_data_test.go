@@ -6,7 +6,7 @@ import (
 )
 
 func TestAccountDataOfAUser(t *testing.T) {
-	wholeOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob := s.signUp("alice"), s.signUp("bob")
 		roomID := s.create(alice, public)
 		since := s.sync(alice, "").str("next_batch")
@@ -48,7 +48,8 @@ func TestAccountDataOfAUser(t *testing.T) {
 }
 
 func TestAccountDataRefuses(t *testing.T) {
-	s := wholeOn(t)
+	t.Parallel()
+	s := onSQLite(t)
 	alice, bob := s.signUp("alice"), s.signUp("bob")
 	roomID := s.create(alice, public)
 	user := v3 + "/user/" + esc(alice.UserID)
@@ -85,7 +86,7 @@ func TestAccountDataRefuses(t *testing.T) {
 }
 
 func TestTags(t *testing.T) {
-	wholeOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob := s.signUp("alice"), s.signUp("bob")
 		roomID := s.create(alice, public)
 		since := s.sync(alice, "").str("next_batch")
@@ -127,7 +128,7 @@ func TestTags(t *testing.T) {
 }
 
 func TestFilters(t *testing.T) {
-	wholeOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob := s.signUp("alice"), s.signUp("bob")
 		post := func(l login, user string, body any) answer {
 			return s.do("POST", v3+"/user/"+esc(user)+"/filter", l.Token, body)

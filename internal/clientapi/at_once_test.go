@@ -8,7 +8,7 @@ import (
 
 // Clients that start do much at once; nothing of it may fail for that.
 func TestManyRequestsAtOnceAllSucceed(t *testing.T) {
-	wholeOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		const each = 10
 		alice, bob := s.signUp("alice"), s.signUp("bob")
 		hall := s.create(alice, public)

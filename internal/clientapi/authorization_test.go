@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"stoa/internal/clientapi"
-	"stoa/internal/store/storetest"
 )
 
 // open are the endpoints that answer people without a token: the specification
@@ -36,7 +35,7 @@ var open = map[string]bool{
 // request, so that who has none learns nothing.
 func TestATokenIsAskedForFirst(t *testing.T) {
 	t.Parallel()
-	s := whole(t, storetest.SQLite(t))
+	s := onSQLite(t)
 	value := regexp.MustCompile(`\{[^}]*\}`)
 	closed := 0
 	for _, route := range clientapi.New(clientapi.Options{}).Routes() {

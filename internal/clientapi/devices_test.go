@@ -83,7 +83,7 @@ func TestADevicesTimeOfUseIsWrittenHourly(t *testing.T) {
 	t.Parallel()
 	s := onSQLite(t)
 	alice := s.signUp("alice")
-	begun := s.clock.now().UnixMilli()
+	begun := s.clock.Now().UnixMilli()
 	seen := func() int64 {
 		// A commit behind the one that nobody waited for.
 		if _, err := s.store.Commit(t.Context(), emptyChange()); err != nil {
@@ -92,12 +92,12 @@ func TestADevicesTimeOfUseIsWrittenHourly(t *testing.T) {
 		a := s.do("GET", devicesPath+"/"+alice.Device, alice.Token, nil).want(200, "")
 		return int64(a.Body["last_seen_ts"].(float64))
 	}
-	s.clock.advance(59 * time.Minute)
+	s.clock.Advance(59 * time.Minute)
 	s.whoami(alice.Token)
 	if got := seen(); got != begun {
 		t.Fatalf("written after %d ms", got-begun)
 	}
-	s.clock.advance(time.Minute)
+	s.clock.Advance(time.Minute)
 	s.address = "198.51.100.7:1"
 	s.whoami(alice.Token)
 	if got := seen(); got != begun+time.Hour.Milliseconds() {

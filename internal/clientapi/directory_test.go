@@ -7,7 +7,7 @@ import (
 )
 
 func TestAliases(t *testing.T) {
-	houseOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob, eve := s.signUp("alice"), s.signUp("bob"), s.signUp("eve")
 		roomID, other := s.create(alice, public), s.create(alice, public)
 		s.join(roomID, bob)
@@ -54,7 +54,7 @@ func TestAliases(t *testing.T) {
 }
 
 func TestPublicRooms(t *testing.T) {
-	houseOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob := s.signUp("alice"), s.signUp("bob")
 		var rooms []string
 		for i := range 5 {
@@ -121,7 +121,8 @@ func TestPublicRooms(t *testing.T) {
 }
 
 func TestRoomSummary(t *testing.T) {
-	s := houseOn(t)
+	t.Parallel()
+	s := onSQLite(t)
 	alice, eve := s.signUp("alice"), s.signUp("eve")
 	open := s.create(alice, object{"preset": "public_chat", "room_alias_name": "open", "name": "Open",
 		"initial_state": []any{object{"type": "m.room.encryption", "content": object{"algorithm": "m.megolm.v1.aes-sha2"}}}})
@@ -148,7 +149,8 @@ func TestRoomSummary(t *testing.T) {
 }
 
 func TestHierarchy(t *testing.T) {
-	s := houseOn(t)
+	t.Parallel()
+	s := onSQLite(t)
 	alice, eve := s.signUp("alice"), s.signUp("eve")
 	space := func(name string) string {
 		return s.create(alice, object{"preset": "public_chat", "name": name, "creation_content": object{"type": "m.space"}})
@@ -199,7 +201,7 @@ func TestHierarchy(t *testing.T) {
 }
 
 func TestSearchUsers(t *testing.T) {
-	houseOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob, hidden, open := s.signUp("alice"), s.signUp("bob"), s.signUp("bobhidden"), s.signUp("zoe")
 		s.do("PUT", v3+"/profile/"+esc(open.UserID)+"/displayname", open.Token, object{"displayname": "Zoë Bobson"}).want(200, "")
 		private := s.create(alice, object{"invite": []string{bob.UserID}})

@@ -7,7 +7,7 @@ import (
 )
 
 func TestTyping(t *testing.T) {
-	wholeOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob, eve := s.signUp("alice"), s.signUp("bob"), s.signUp("eve")
 		roomID := s.create(alice, public)
 		s.join(roomID, bob)
@@ -51,7 +51,7 @@ func receiptsOf(a answer, roomID, eventID, kind string) any {
 }
 
 func TestReceipts(t *testing.T) {
-	wholeOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob, eve := s.signUp("alice"), s.signUp("bob"), s.signUp("eve")
 		roomID := s.create(alice, public)
 		s.join(roomID, bob)
@@ -62,7 +62,7 @@ func TestReceipts(t *testing.T) {
 		post := func(l login, kind, eventID string, body any) answer {
 			return s.do("POST", v3+"/rooms/"+esc(roomID)+"/receipt/"+esc(kind)+"/"+esc(eventID), l.Token, body)
 		}
-		now := s.clock.now().UnixMilli()
+		now := s.clock.Now().UnixMilli()
 		equal(t, "answer", post(bob, "m.read", root, object{}).want(200, "").Body, object{})
 		news := s.sync(alice, since)
 		since = news.str("next_batch")
@@ -112,7 +112,7 @@ func TestReceipts(t *testing.T) {
 }
 
 func TestReadMarkers(t *testing.T) {
-	wholeOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob, eve := s.signUp("alice"), s.signUp("bob"), s.signUp("eve")
 		roomID := s.create(alice, public)
 		s.join(roomID, bob)
@@ -125,7 +125,7 @@ func TestReadMarkers(t *testing.T) {
 		}
 		equal(t, "answer", post(bob, object{"m.fully_read": first, "m.read": second, "m.read.private": third}).want(200, "").Body, object{})
 		equal(t, "m.fully_read", mark(), first)
-		now := s.clock.now().UnixMilli()
+		now := s.clock.Now().UnixMilli()
 		for eventID, kind := range map[string]string{second: "m.read", third: "m.read.private"} {
 			equal(t, kind, receiptsOf(s.sync(bob, ""), roomID, eventID, kind), object{bob.UserID: object{"ts": now}})
 		}
@@ -160,7 +160,7 @@ func TestReadMarkers(t *testing.T) {
 }
 
 func TestPresence(t *testing.T) {
-	wholeOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob, eve := s.signUp("alice"), s.signUp("bob"), s.signUp("eve")
 		roomID := s.create(alice, public)
 		s.join(roomID, bob)
@@ -173,7 +173,7 @@ func TestPresence(t *testing.T) {
 		}
 		equal(t, "presence of who never was there", get(bob, alice.UserID).want(200, "").Body["presence"], "offline")
 		equal(t, "answer", put(alice, alice.UserID, object{"presence": "online", "status_msg": "at work"}).want(200, "").Body, object{})
-		s.clock.advance(3 * time.Second)
+		s.clock.Advance(3 * time.Second)
 		equal(t, "presence", get(bob, alice.UserID).want(200, "").Body,
 			object{"presence": "online", "status_msg": "at work", "currently_active": true, "last_active_ago": 3000})
 		equal(t, "of oneself", get(alice, alice.UserID).want(200, "").Body["presence"], "online")

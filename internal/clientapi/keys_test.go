@@ -84,7 +84,7 @@ func (s *server) queryKeys(l login, users ...string) answer {
 }
 
 func TestUploadKeys(t *testing.T) {
-	wholeOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice := asLogin(s.do("POST", v3+"/register", "", object{"username": "alice", "password": passwordOf("alice"), "device_id": "ALICE",
 			"initial_device_display_name": "Alice's phone", "auth": object{"type": "m.login.dummy"}}).want(200, ""))
 		key := func(n int) object { return object{"key": fmt.Sprint("public", n), "signatures": object{}} }
@@ -128,7 +128,7 @@ func TestUploadKeys(t *testing.T) {
 }
 
 func TestQueryKeys(t *testing.T) {
-	wholeOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob := s.signUp("alice"), s.signUp("bob")
 		phone := asLogin(s.logIn("bob", object{"device_id": "PHONE", "initial_device_display_name": "Bob's phone"}).want(200, ""))
 		for _, l := range []login{alice, bob, phone} {
@@ -164,7 +164,7 @@ func TestQueryKeys(t *testing.T) {
 }
 
 func TestClaimKeys(t *testing.T) {
-	wholeOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob := s.signUp("alice"), s.signUp("bob")
 		since := s.sync(bob, "").str("next_batch")
 		key := func(text string) object { return object{"key": text, "signatures": object{}} }
@@ -206,7 +206,7 @@ func TestClaimKeys(t *testing.T) {
 }
 
 func TestKeyChanges(t *testing.T) {
-	wholeOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob, carol, eve := s.signUp("alice"), s.signUp("bob"), s.signUp("carol"), s.signUp("eve")
 		roomID := s.create(alice, public)
 		s.join(roomID, bob, carol)
@@ -251,7 +251,7 @@ func crossSigning(t *testing.T, userID, seed string) (body object, master, self,
 }
 
 func TestCrossSigningKeys(t *testing.T) {
-	wholeOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob := s.signUp("alice"), s.signUp("bob")
 		s.join(s.create(alice, public), bob)
 		since := s.sync(bob, "").str("next_batch")
@@ -304,7 +304,8 @@ func TestCrossSigningKeys(t *testing.T) {
 
 // A key may not be called like a device: a signature would fit both.
 func TestACrossSigningKeyIsNotCalledLikeADevice(t *testing.T) {
-	s := wholeOn(t)
+	t.Parallel()
+	s := onSQLite(t)
 	alice := s.signUp("alice")
 	keys, master, _, _ := crossSigning(t, alice.UserID, "x")
 	s.logIn("alice", object{"device_id": master.public()}).want(200, "")
@@ -319,7 +320,7 @@ func TestACrossSigningKeyIsNotCalledLikeADevice(t *testing.T) {
 }
 
 func TestUploadSignatures(t *testing.T) {
-	wholeOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob := s.signUp("alice"), s.signUp("bob")
 		s.join(s.create(alice, public), bob)
 		var of [2]struct{ master, self, user keyPair }
@@ -406,7 +407,7 @@ func TestUploadSignatures(t *testing.T) {
 }
 
 func TestSendToDevice(t *testing.T) {
-	wholeOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob, eve := s.signUp("alice"), s.signUp("bob"), s.signUp("eve")
 		phone := asLogin(s.logIn("bob", nil).want(200, ""))
 		since := map[string]string{}
@@ -463,7 +464,7 @@ func TestSendToDevice(t *testing.T) {
 // Of many who bring first keys at once without a password, one succeeds: the others
 // would replace keys.
 func TestFirstCrossSigningKeysAreSetOnce(t *testing.T) {
-	wholeOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice := s.signUp("alice")
 		var bodies [6]object
 		var answers [6]answer
@@ -497,7 +498,7 @@ func TestFirstCrossSigningKeysAreSetOnce(t *testing.T) {
 
 // Whoever shares a room is told of each change of a device that others can see.
 func TestDeviceChangesAreTold(t *testing.T) {
-	wholeOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob := s.signUp("alice"), s.signUp("bob")
 		s.join(s.create(alice, public), bob)
 		phone := asLogin(s.logIn("bob", object{"device_id": "PHONE"}).want(200, ""))

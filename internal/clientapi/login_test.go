@@ -5,8 +5,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"stoa/internal/store/storetest"
 )
 
 func TestLogin(t *testing.T) {
@@ -152,7 +150,7 @@ func TestRefresh(t *testing.T) {
 		t.Run("is_asked_for_by_soft_logout_when_a_token_expires", func(t *testing.T) {
 			old := begin()
 			s.whoami(old.Token).want(200, "")
-			s.clock.advance(61 * time.Minute)
+			s.clock.Advance(61 * time.Minute)
 			a := s.whoami(old.Token).want(401, "M_UNKNOWN_TOKEN")
 			if soft, _ := a.Body["soft_logout"].(bool); !soft {
 				t.Fatalf("no soft logout: %s", a.raw)
@@ -194,7 +192,7 @@ func TestTokensOfClientsThatCannotRefreshDoNotExpire(t *testing.T) {
 	t.Parallel()
 	s := onSQLite(t)
 	alice := s.signUp("alice")
-	s.clock.advance(400 * 24 * time.Hour)
+	s.clock.Advance(400 * 24 * time.Hour)
 	s.whoami(alice.Token).want(200, "")
 	if _, ok := s.logIn("alice", nil).want(200, "").Body["expires_in_ms"]; ok {
 		t.Fatal("an end is announced for a token that has none")
@@ -246,7 +244,7 @@ func TestLoginToken(t *testing.T) {
 		})
 		t.Run("expires", func(t *testing.T) {
 			token := make1()
-			s.clock.advance(2*time.Minute + time.Millisecond)
+			s.clock.Advance(2*time.Minute + time.Millisecond)
 			use(token).want(403, "M_FORBIDDEN")
 		})
 		t.Run("asks_for_the_password_each_time", func(t *testing.T) {
@@ -284,7 +282,7 @@ func TestLogout(t *testing.T) {
 
 func TestNoTokenSurvivesALogoutThatRacesWithItsUse(t *testing.T) {
 	t.Parallel()
-	s := newServer(t, storetest.SQLite(t))
+	s := onSQLite(t)
 	s.signUp("alice")
 	for range 30 {
 		l := asLogin(s.logIn("alice", nil).want(200, ""))
@@ -325,7 +323,6 @@ func TestLockedAccounts(t *testing.T) {
 }
 
 func TestLoginsAreLimited(t *testing.T) {
-	on := func(s *settings) { s.rateLimits = true }
 	onEach(t, func(t *testing.T, s *server) {
 		s.signUp("alice")
 		s.signUp("bob")
@@ -345,10 +342,10 @@ func TestLoginsAreLimited(t *testing.T) {
 		s.logIn("alice", nil).want(200, "")
 		s.address = "192.0.2.1:1"
 		s.logIn("alice", nil).want(429, "M_LIMIT_EXCEEDED")
-		s.clock.advance(20 * time.Second)
+		s.clock.Advance(20 * time.Second)
 		s.logIn("alice", nil).want(200, "") // and forgives
 		for range 10 {
 			s.logIn("alice", nil).want(200, "")
 		}
-	}, on)
+	}, "STOA_RATE_LIMITS=on")
 }

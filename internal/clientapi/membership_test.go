@@ -19,7 +19,7 @@ func (s *server) membershipOf(l login, roomID, user string) string {
 
 // Covers: inviteBy3PID
 func TestInvite(t *testing.T) {
-	wholeOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob, eve := s.signUp("alice"), s.signUp("bob"), s.signUp("eve")
 		roomID := s.create(alice, object{"name": "Hall"})
 		invite := func(l login, room string, body any) answer {
@@ -61,7 +61,7 @@ func TestInvite(t *testing.T) {
 }
 
 func TestBanAndUnban(t *testing.T) {
-	wholeOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob, eve := s.signUp("alice"), s.signUp("bob"), s.signUp("eve")
 		roomID := s.create(alice, public)
 		s.join(roomID, bob)
@@ -119,7 +119,7 @@ func TestBanAndUnban(t *testing.T) {
 }
 
 func TestJoinedMembers(t *testing.T) {
-	wholeOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob, eve := s.signUp("alice"), s.signUp("bob"), s.signUp("eve")
 		s.do("PUT", v3+"/profile/"+esc(bob.UserID)+"/displayname", bob.Token, object{"displayname": "Bob"}).want(200, "")
 		s.do("PUT", v3+"/profile/"+esc(bob.UserID)+"/avatar_url", bob.Token, object{"avatar_url": "mxc://stoa.test/bob"}).want(200, "")
@@ -147,7 +147,8 @@ func TestJoinedMembers(t *testing.T) {
 }
 
 func TestAliasesOfARoom(t *testing.T) {
-	s := wholeOn(t)
+	t.Parallel()
+	s := onSQLite(t)
 	alice, bob, eve := s.signUp("alice"), s.signUp("bob"), s.signUp("eve")
 	roomID := s.create(alice, object{"preset": "public_chat", "room_alias_name": "hall"})
 	other := s.create(alice, object{"room_alias_name": "other"})
@@ -166,7 +167,8 @@ func TestAliasesOfARoom(t *testing.T) {
 }
 
 func TestInvitationsThatSomebodyDoesNotWant(t *testing.T) {
-	s := wholeOn(t)
+	t.Parallel()
+	s := onSQLite(t)
 	alice, bob, eve := s.signUp("alice"), s.signUp("bob"), s.signUp("eve")
 	roomID := s.create(alice, object{})
 	config := func(content object) {
@@ -202,7 +204,7 @@ func TestInvitationsThatSomebodyDoesNotWant(t *testing.T) {
 }
 
 func TestJoiningARestrictedRoom(t *testing.T) {
-	wholeOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob, eve := s.signUp("alice"), s.signUp("bob"), s.signUp("eve")
 		club := s.create(alice, object{"invite": []string{bob.UserID}})
 		s.join(club, bob)

@@ -11,6 +11,7 @@ import (
 func TestProfile(t *testing.T) {
 	onEach(t, func(t *testing.T, s *server) {
 		alice, bob := s.signUp("alice"), s.signUp("bob")
+		roomID := s.create(alice, object{})
 		path := "/_matrix/client/v3/profile/" + alice.UserID
 		set := func(field string, value any) answer {
 			return s.do("PUT", path+"/"+field, alice.Token, object{field: value})
@@ -32,8 +33,14 @@ func TestProfile(t *testing.T) {
 		if a := s.do("GET", path+"/displayname", "", nil).want(200, ""); a.raw != `{"displayname":"Alice"}` {
 			t.Fatalf("got %s", a.raw)
 		}
-		if n := len(s.rooms.profiles); n != 2 { // name and avatar, nothing else
-			t.Fatalf("rooms were told %d times", n)
+		changes := 0
+		for _, e := range s.do("GET", roomPath(roomID, "messages")+"?dir=b&limit=100", alice.Token, nil).want(200, "").objects("chunk") {
+			if e["type"] == "m.room.member" {
+				changes++
+			}
+		}
+		if changes != 3 { // the join, name and avatar, nothing else
+			t.Fatalf("the room has %d events of alice's membership", changes)
 		}
 		s.do("DELETE", path+"/m.tz", alice.Token, nil).want(200, "")
 		s.do("DELETE", path+"/m.tz", alice.Token, nil).want(200, "")

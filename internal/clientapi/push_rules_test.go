@@ -18,7 +18,7 @@ func ruleIDs(v any) (found []string) {
 }
 
 func TestPushRules(t *testing.T) {
-	wholeOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob := s.signUp("alice"), s.signUp("bob")
 		since := s.sync(alice, "").str("next_batch")
 		all := s.do("GET", v3+"/pushrules/", alice.Token, nil).want(200, "")
@@ -71,7 +71,8 @@ func TestPushRules(t *testing.T) {
 }
 
 func TestPushRuleIsEnabledAndActs(t *testing.T) {
-	s := wholeOn(t)
+	t.Parallel()
+	s := onSQLite(t)
 	alice := s.signUp("alice")
 	roomID := "!hall:stoa.test"
 	for _, kind := range []string{"room/" + esc(roomID), "sender/" + esc("@bob:stoa.test"), "override/mine", "underride/mine"} {
@@ -110,7 +111,8 @@ func TestPushRuleIsEnabledAndActs(t *testing.T) {
 }
 
 func TestPushRulesRefuse(t *testing.T) {
-	s := wholeOn(t)
+	t.Parallel()
+	s := onSQLite(t)
 	alice := s.signUp("alice")
 	notify := object{"actions": []string{"notify"}}
 	for name, c := range map[string]struct {

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"stoa/internal/account"
-	"stoa/internal/auth"
-	"stoa/internal/clientapi"
 )
 
 const registerPath = "/_matrix/client/v3/register"
@@ -127,7 +125,7 @@ func TestGuestsAreRefused(t *testing.T) {
 
 func TestClosedRegistration(t *testing.T) {
 	t.Parallel()
-	s := onSQLite(t, func(s *settings) { s.Registration = "" })
+	s := onSQLite(t, "STOA_REGISTRATION=closed")
 	s.do("POST", registerPath, "", object{"username": "alice", "password": "p", "auth": object{"type": "m.login.dummy"}}).want(403, "M_FORBIDDEN")
 	s.do("GET", "/_matrix/client/v1/register/m.login.registration_token/validity?token=x", "", nil).want(403, "M_FORBIDDEN")
 	s.do("GET", "/_synapse/admin/v1/register", "", nil).want(404, "M_UNRECOGNIZED")
@@ -152,7 +150,7 @@ func TestUsernameAvailability(t *testing.T) {
 }
 
 func TestRegistrationByToken(t *testing.T) {
-	token := func(s *settings) { s.Registration = clientapi.RegistrationToken }
+	token := "STOA_REGISTRATION=token"
 	onEach(t, func(t *testing.T, s *server) {
 		ctx := t.Context()
 		secret, err := s.accounts.CreateRegistrationToken(ctx, account.RegistrationToken{Name: "two", UsesAllowed: 2}, "")
@@ -203,24 +201,18 @@ func TestRegistrationByToken(t *testing.T) {
 		if valid(secret) != false {
 			t.Fatal("a used-up token is called valid")
 		}
-		short, err := s.accounts.CreateRegistrationToken(ctx, account.RegistrationToken{Name: "short", Expires: s.clock.now().Add(time.Hour)}, "till-tea")
+		short, err := s.accounts.CreateRegistrationToken(ctx, account.RegistrationToken{Name: "short", Expires: s.clock.Now().Add(time.Hour)}, "till-tea")
 		if err != nil || valid(short) != true {
 			t.Fatal("a fresh token is not valid", err)
 		}
-		s.clock.advance(time.Hour)
+		s.clock.Advance(time.Hour)
 		register("late", short, "").want(401, "M_FORBIDDEN")
 	}, token)
 }
 
 func TestRegistrationWithTerms(t *testing.T) {
-	terms := func(s *settings) {
-		s.Registration = clientapi.RegistrationToken
-		s.Terms = auth.Terms{"privacy": {Version: "1.2", Languages: map[string]auth.PolicyText{
-			"en": {Name: "Privacy", URL: "https://stoa.test/privacy"},
-		}}}
-	}
 	t.Parallel()
-	s := onSQLite(t, terms)
+	s := onSQLite(t, "STOA_REGISTRATION=token", "STOA_TERMS=privacy 1.2 en https://stoa.test/privacy Privacy")
 	secret, err := s.accounts.CreateRegistrationToken(t.Context(), account.RegistrationToken{Name: "any"}, "opensesame")
 	if err != nil {
 		t.Fatal(err)
@@ -246,7 +238,6 @@ func TestRegistrationWithTerms(t *testing.T) {
 
 func TestRegistrationBySharedSecret(t *testing.T) {
 	const path, secret = "/_synapse/admin/v1/register", "correct horse"
-	closed := func(s *settings) { s.Registration, s.SharedSecret = clientapi.RegistrationClosed, secret }
 	onEach(t, func(t *testing.T, s *server) {
 		sign := func(parts ...string) string {
 			mac := hmac.New(sha1.New, []byte(secret))
@@ -276,12 +267,12 @@ func TestRegistrationBySharedSecret(t *testing.T) {
 		s.do("POST", path, "", object{"nonce": n, "username": "eve", "password": "pw"}).want(400, "M_MISSING_PARAM")
 		s.do("POST", path, "", object{"nonce": n, "username": "us,er", "password": "pw", "mac": sign(n, "us,er", "pw", "notadmin")}).want(400, "M_INVALID_USERNAME")
 		s.do("POST", path, "", object{"nonce": n, "username": "plain", "password": "pw", "mac": sign(n, "plain", "pw", "notadmin")}).want(200, "")
-	}, closed)
+	}, "STOA_REGISTRATION=closed", "STOA_REGISTRATION_SHARED_SECRET="+secret)
 }
 
 func TestRegistrationsAreLimited(t *testing.T) {
 	t.Parallel()
-	s := onSQLite(t, func(s *settings) { s.rateLimits = true })
+	s := onSQLite(t, "STOA_RATE_LIMITS=on")
 	for i := range 10 {
 		s.signUp("user" + string(rune('a'+i)))
 	}

@@ -11,7 +11,7 @@ func relates(relType, target string) object {
 }
 
 func TestAggregations(t *testing.T) {
-	houseOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob := s.signUp("alice"), s.signUp("bob")
 		roomID := s.create(alice, public)
 		s.join(roomID, bob)
@@ -63,7 +63,7 @@ func TestAggregations(t *testing.T) {
 }
 
 func TestRelations(t *testing.T) {
-	houseOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice := s.signUp("alice")
 		roomID := s.create(alice, public)
 		root := s.say(alice, roomID, "root")
@@ -111,7 +111,7 @@ func TestRelations(t *testing.T) {
 }
 
 func TestThreads(t *testing.T) {
-	houseOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob := s.signUp("alice"), s.signUp("bob")
 		roomID := s.create(alice, public)
 		s.join(roomID, bob)
@@ -148,7 +148,8 @@ func TestThreads(t *testing.T) {
 }
 
 func TestOneReactionOfAKind(t *testing.T) {
-	s := houseOn(t)
+	t.Parallel()
+	s := onSQLite(t)
 	alice, bob := s.signUp("alice"), s.signUp("bob")
 	roomID := s.create(alice, public)
 	s.join(roomID, bob)

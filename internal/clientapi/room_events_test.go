@@ -8,7 +8,7 @@ import (
 )
 
 func TestSendEvent(t *testing.T) {
-	houseOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice := s.signUp("alice")
 		roomID, other := s.create(alice, public), s.create(alice, public)
 		send := func(l login, room, evType, txn string, body any) answer {
@@ -45,7 +45,8 @@ func TestSendEvent(t *testing.T) {
 }
 
 func TestState(t *testing.T) {
-	s := houseOn(t)
+	t.Parallel()
+	s := onSQLite(t)
 	alice, eve := s.signUp("alice"), s.signUp("eve")
 	roomID := s.create(alice, object{"name": "Hall"})
 	eventID := s.set(alice, roomID, "org.example", "a/b c", object{"x": 1})
@@ -85,7 +86,7 @@ func TestState(t *testing.T) {
 }
 
 func TestMessages(t *testing.T) {
-	houseOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob := s.signUp("alice"), s.signUp("bob")
 		roomID := s.create(alice, public)
 		s.join(roomID, bob)
@@ -141,7 +142,8 @@ func TestMessages(t *testing.T) {
 }
 
 func TestIgnoredSenders(t *testing.T) {
-	s := houseOn(t)
+	t.Parallel()
+	s := onSQLite(t)
 	alice, bob := s.signUp("alice"), s.signUp("bob")
 	roomID := s.create(alice, public)
 	s.join(roomID, bob)
@@ -162,7 +164,8 @@ func TestIgnoredSenders(t *testing.T) {
 }
 
 func TestEventContext(t *testing.T) {
-	s := houseOn(t)
+	t.Parallel()
+	s := onSQLite(t)
 	alice := s.signUp("alice")
 	roomID := s.create(alice, public)
 	var sent []string
@@ -188,7 +191,8 @@ func TestEventContext(t *testing.T) {
 }
 
 func TestTimestampToEvent(t *testing.T) {
-	s := houseOn(t)
+	t.Parallel()
+	s := onSQLite(t)
 	alice := s.signUp("alice")
 	roomID := s.create(alice, public)
 	eventID := s.say(alice, roomID, "here")
@@ -206,7 +210,8 @@ func TestTimestampToEvent(t *testing.T) {
 }
 
 func TestMembers(t *testing.T) {
-	s := houseOn(t)
+	t.Parallel()
+	s := onSQLite(t)
 	alice, bob, carol := s.signUp("alice"), s.signUp("bob"), s.signUp("carol")
 	roomID := s.create(alice, public)
 	s.join(roomID, bob)
@@ -237,7 +242,8 @@ func TestMembers(t *testing.T) {
 }
 
 func TestRedact(t *testing.T) {
-	s := houseOn(t)
+	t.Parallel()
+	s := onSQLite(t)
 	alice, bob := s.signUp("alice"), s.signUp("bob")
 	roomID := s.create(alice, public)
 	s.join(roomID, bob)

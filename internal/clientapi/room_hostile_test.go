@@ -8,7 +8,7 @@ import (
 
 // Whatever stands in a request about rooms, no answer is a fault.
 func TestHostileRoomRequestIsNoFault(t *testing.T) {
-	houseOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob := s.signUp("alice"), s.signUp("bob")
 		roomID := s.create(alice, public)
 		said := s.say(alice, roomID, "said")

@@ -14,7 +14,7 @@ func (s *server) createBackup(l login, publicKey string) string {
 }
 
 func TestKeyBackupVersions(t *testing.T) {
-	wholeOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob := s.signUp("alice"), s.signUp("bob")
 		newest := func(l login) answer { return s.do("GET", v3+"/room_keys/version", l.Token, nil) }
 		version := func(l login, name string) answer {
@@ -88,7 +88,7 @@ func sessionData(index, forwarded int, verified bool, n string) object {
 }
 
 func TestKeyBackupSessions(t *testing.T) {
-	wholeOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice := s.signUp("alice")
 		version := "?version=" + s.createBackup(alice, "one")
 		const hall, yard = "!hall:stoa.test", "!yard/2:stoa.test"
@@ -155,7 +155,8 @@ func TestKeyBackupSessions(t *testing.T) {
 }
 
 func TestKeyBackupSessionsRefuse(t *testing.T) {
-	s := wholeOn(t)
+	t.Parallel()
+	s := onSQLite(t)
 	alice, bob := s.signUp("alice"), s.signUp("bob")
 	old := s.createBackup(alice, "one")
 	current := s.createBackup(alice, "two")

@@ -8,7 +8,6 @@ import (
 
 	"stoa/internal/clientapi"
 	"stoa/internal/httpkit"
-	"stoa/internal/store/storetest"
 )
 
 // rooms are the IDs of the rooms in a section of a /sync.
@@ -23,7 +22,7 @@ func (a answer) rooms(section string) (found []string) {
 }
 
 func TestLeaveAndForget(t *testing.T) {
-	wholeOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob := s.signUp("alice"), s.signUp("bob")
 		roomID := s.create(alice, public)
 		leave := func(room string, body any) answer {
@@ -71,7 +70,7 @@ func TestLeaveAndForget(t *testing.T) {
 }
 
 func TestKick(t *testing.T) {
-	wholeOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob, eve := s.signUp("alice"), s.signUp("bob"), s.signUp("eve")
 		roomID := s.create(alice, public)
 		kick := func(l login, body any) answer {
@@ -100,7 +99,7 @@ func TestKick(t *testing.T) {
 }
 
 func TestKnock(t *testing.T) {
-	wholeOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob, eve := s.signUp("alice"), s.signUp("bob"), s.signUp("eve")
 		roomID := s.create(alice, object{"name": "Hall", "room_alias_name": "hall"})
 		knock := func(l login, room string, body any) answer {
@@ -131,7 +130,7 @@ func TestKnock(t *testing.T) {
 }
 
 func TestSync(t *testing.T) {
-	wholeOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob := s.signUp("alice"), s.signUp("bob")
 		roomID := s.create(alice, object{"preset": "public_chat", "name": "Hall"})
 		get := func(query string) answer { return s.do("GET", v3+"/sync"+query, bob.Token, nil).want(200, "") }
@@ -187,7 +186,8 @@ func TestSync(t *testing.T) {
 }
 
 func TestSyncRefuses(t *testing.T) {
-	s := wholeOn(t)
+	t.Parallel()
+	s := onSQLite(t)
 	alice := s.signUp("alice")
 	for query, errcode := range map[string]string{
 		"?since=x":                     "M_INVALID_PARAM",
@@ -209,7 +209,7 @@ func TestSyncRefuses(t *testing.T) {
 // Clients from before version 1.1 of the specification say r0 for v3.
 func TestOldPathsLeadToTheSameEndpoints(t *testing.T) {
 	t.Parallel()
-	s := whole(t, storetest.SQLite(t))
+	s := onSQLite(t)
 	alice := s.signUp("alice")
 	api := clientapi.New(clientapi.Options{Auth: s.auth, Accounts: s.accounts})
 	mux, err := httpkit.NewMux(httpkit.Options{}, clientapi.LegacyRoutes(api.Routes()))

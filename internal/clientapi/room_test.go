@@ -6,7 +6,8 @@ import (
 )
 
 func TestCreateRoom(t *testing.T) {
-	s := houseOn(t)
+	t.Parallel()
+	s := onSQLite(t)
 	alice := s.signUp("alice")
 	t.Run("refuses", func(t *testing.T) {
 		for name, c := range map[string]struct {
@@ -72,7 +73,7 @@ func stringsOf(a answer, key string) []string {
 }
 
 func TestJoin(t *testing.T) {
-	houseOnEach(t, func(t *testing.T, s *server) {
+	onEach(t, func(t *testing.T, s *server) {
 		alice, bob := s.signUp("alice"), s.signUp("bob")
 		open := s.create(alice, object{"preset": "public_chat", "room_alias_name": "open"})
 		closed := s.create(alice, object{})
@@ -94,7 +95,8 @@ func TestJoin(t *testing.T) {
 }
 
 func TestMembership(t *testing.T) {
-	s := houseOn(t)
+	t.Parallel()
+	s := onSQLite(t)
 	alice, bob := s.signUp("alice"), s.signUp("bob")
 	roomID := s.create(alice, object{})
 	change := func(l login, what string, body object) answer {
@@ -136,7 +138,8 @@ func TestMembership(t *testing.T) {
 }
 
 func TestSuspendedAccount(t *testing.T) {
-	s := houseOn(t)
+	t.Parallel()
+	s := onSQLite(t)
 	admin, bob := s.signUp("admin"), s.signUp("bob")
 	roomID := s.create(admin, public)
 	s.join(roomID, bob)
@@ -172,7 +175,8 @@ func TestSuspendedAccount(t *testing.T) {
 }
 
 func TestUpgradeRoom(t *testing.T) {
-	s := houseOn(t)
+	t.Parallel()
+	s := onSQLite(t)
 	alice, bob := s.signUp("alice"), s.signUp("bob")
 	old := s.create(alice, object{"preset": "public_chat", "room_version": "10", "room_alias_name": "hall"})
 	s.join(old, bob)

@@ -1,32 +1,12 @@
 package clientapi_test
 
 import (
-	"context"
-	"sync"
 	"testing"
+	"time"
 
-	"stoa/internal/clientsync"
 	"stoa/internal/store"
 	"stoa/internal/store/storetest"
 )
-
-// door tells when somebody comes to wait.
-type door struct{ came chan string }
-
-func (d *door) Seen(_ context.Context, v clientsync.Viewer, _ string) { d.came <- v.DeviceID }
-
-func syncingServer(t *testing.T, st *store.Store, d *door) *server {
-	hub := clientsync.New(clientsync.Options{Store: st, Presence: d})
-	ctx, cancel := context.WithCancel(context.Background())
-	var done sync.WaitGroup
-	done.Go(func() {
-		if err := hub.Run(ctx); err != nil {
-			t.Errorf("hub: %v", err)
-		}
-	})
-	t.Cleanup(func() { cancel(); done.Wait() })
-	return newServer(t, st, func(set *settings) { set.Hub = hub })
-}
 
 func TestAWaitEndsWithItsSession(t *testing.T) {
 	t.Parallel()
@@ -57,15 +37,13 @@ func TestAWaitEndsWithItsSession(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
-				d := &door{came: make(chan string, 8)}
-				s := syncingServer(t, open(), d)
+				s := newServer(t, open())
 				waiting := s.signUp("alice")
 				other := asLogin(s.logIn("alice", nil).want(200, ""))
 				since := s.do("GET", v3+"/sync", waiting.Token, nil).want(200, "").str("next_batch")
-				<-d.came
 				got := make(chan answer)
 				go func() { got <- s.do("GET", v3+"/sync?timeout=30000&since="+since, waiting.Token, nil) }()
-				<-d.came
+				s.whole.AwaitWaiting(t, 1)
 				test.end(s, waiting, other)
 				(<-got).want(401, test.errcode)
 			})
@@ -73,16 +51,15 @@ func TestAWaitEndsWithItsSession(t *testing.T) {
 	}
 	t.Run("another device waits on", func(t *testing.T) {
 		t.Parallel()
-		d := &door{came: make(chan string, 8)}
-		s := syncingServer(t, storetest.SQLite(t), d)
+		s := onSQLite(t)
 		waiting := s.signUp("alice")
 		other := asLogin(s.logIn("alice", nil).want(200, ""))
 		since := s.do("GET", v3+"/sync", waiting.Token, nil).want(200, "").str("next_batch")
-		<-d.came
 		got := make(chan answer)
 		go func() { got <- s.do("GET", v3+"/sync?timeout=300&since="+since, waiting.Token, nil) }()
-		<-d.came
+		s.whole.AwaitWaiting(t, 1)
 		s.do("POST", v3+"/logout", other.Token, object{}).want(200, "")
+		s.clock.Advance(time.Second)
 		(<-got).want(200, "")
 	})
 }

@@ -2,125 +2,49 @@ package clientapi_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"stoa/internal/account"
 	"stoa/internal/auth"
-	"stoa/internal/clientapi"
-	"stoa/internal/httpkit"
+	"stoa/internal/server/servertest"
 	"stoa/internal/store"
-	"stoa/internal/store/storetest"
-	"stoa/matrix/id"
 )
 
-// server is the API on a real store, with a log that is kept.
+// server is a whole server, and where its client is.
 type server struct {
 	t        *testing.T
 	handler  http.Handler
 	store    *store.Store
 	accounts *account.Accounts
 	auth     *auth.Auth
-	rooms    *fakeRooms
-	log      *logBuffer
-	clock    *testClock
+	log      *servertest.Log
+	clock    *servertest.Clock
 	address  string // of the client
+	whole    *servertest.Server
 }
 
-// testClock is a clock that tests move.
-type testClock struct{ ms atomic.Int64 }
-
-func newTestClock() *testClock {
-	c := &testClock{}
-	c.ms.Store(time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC).UnixMilli())
-	return c
-}
-
-func (c *testClock) now() time.Time          { return time.UnixMilli(c.ms.Load()) }
-func (c *testClock) advance(d time.Duration) { c.ms.Add(d.Milliseconds()) }
-
-type logBuffer struct {
-	mu sync.Mutex // guards b
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-// fakeRooms notes what rooms are told of accounts.
-type fakeRooms struct {
-	mu       sync.Mutex // guards all below
-	profiles []id.UserID
-	left     []id.UserID
-}
-
-func (f *fakeRooms) SetProfile(_ context.Context, user id.UserID) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.profiles = append(f.profiles, user)
-	return nil
-}
-
-func (f *fakeRooms) LeaveAll(_ context.Context, user id.UserID) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.left = append(f.left, user)
-	return nil
-}
-
-// settings of a server under test.
-type settings struct {
-	clientapi.Options
-	rateLimits bool
-}
-
-func newServer(t *testing.T, st *store.Store, change ...func(*settings)) *server {
+func newServer(t *testing.T, st *store.Store, settings ...string) *server {
 	t.Helper()
-	name, err := id.ParseServerName(storetest.ServerName)
-	if err != nil {
-		t.Fatal(err)
+	return clientOf(t, servertest.Start(t, st, settings...))
+}
+
+func clientOf(t *testing.T, s *servertest.Server) *server {
+	return &server{
+		t: t, handler: s.Handler, store: s.Store, accounts: s.Accounts, auth: s.Auth, log: s.Log, clock: s.Clock,
+		address: "192.0.2.1:5000", whole: s,
 	}
-	s := &server{t: t, store: st, rooms: &fakeRooms{}, log: &logBuffer{}, clock: newTestClock(), address: "192.0.2.1:5000"}
-	log := slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	set := settings{Options: clientapi.Options{
-		ServerName: name, PublicURL: "https://stoa.test", RoomVersion: "12", Registration: clientapi.RegistrationOpen,
-	}}
-	for _, f := range change {
-		f(&set)
-	}
-	sessions := auth.NewSessions()
-	s.accounts = account.New(account.Options{
-		Store: st, ServerName: name, Sessions: sessions, Rooms: s.rooms, Clock: s.clock.now, Log: log,
-		Hasher: account.NewHasher(account.Cost{MemoryKiB: 64, Passes: 1, Threads: 1}, 2),
-	})
-	s.auth = auth.New(auth.Options{
-		Store: st, Accounts: s.accounts, Sessions: sessions, Clock: s.clock.now, Log: log, RateLimits: set.rateLimits,
-	})
-	set.Auth, set.Accounts = s.auth, s.accounts
-	mux, err := httpkit.NewMux(httpkit.Options{Log: log}, clientapi.New(set.Options).Routes())
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.handler = mux
-	return s
+}
+
+// in is the same server for a part of a test.
+func (s *server) in(t *testing.T) *server {
+	part := *s
+	part.t = t
+	return &part
 }
 
 // answer is what came back: the status and the decoded body.
@@ -229,16 +153,14 @@ func (s *server) whoami(token string) answer {
 }
 
 // onEach runs a test on both engines with a server.
-func onEach(t *testing.T, f func(*testing.T, *server), change ...func(*settings)) {
+func onEach(t *testing.T, f func(*testing.T, *server), settings ...string) {
 	t.Helper()
 	t.Parallel()
-	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
-		f(t, newServer(t, open(), change...))
-	})
+	servertest.Each(t, func(t *testing.T, s *servertest.Server) { f(t, clientOf(t, s)) }, settings...)
 }
 
 // onSQLite is onEach for what does not depend on the engine.
-func onSQLite(t *testing.T, change ...func(*settings)) *server {
+func onSQLite(t *testing.T, settings ...string) *server {
 	t.Helper()
-	return newServer(t, storetest.SQLite(t), change...)
+	return clientOf(t, servertest.SQLite(t, settings...))
 }

@@ -113,7 +113,8 @@ func TestTyping(t *testing.T) {
 	onBothEngines(t, func(h *house) {
 		ctx, stop := context.WithCancel(h.t.Context())
 		told := make(chan store.RoomNum, 100)
-		typing := ephemeral.NewTyping(h.store, time.Now, func(num store.RoomNum, _ bool) { told <- num }, nil)
+		typing := ephemeral.NewTyping(h.store, time.Now, nil)
+		typing.OnChange(func(num store.RoomNum, _ bool) { told <- num })
 		var running sync.WaitGroup
 		running.Go(func() {
 			if err := typing.Run(ctx); err != nil {

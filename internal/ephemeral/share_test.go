@@ -95,7 +95,7 @@ func desks(t *testing.T, n int) (*wire, *clock, []*ephemeral.Typing) {
 	w, c := &wire{}, &clock{now: time.Now()}
 	list := make([]*ephemeral.Typing, n)
 	for i := range list {
-		list[i] = ephemeral.NewTyping(nil, c.Now, func(store.RoomNum, bool) {}, w.join())
+		list[i] = ephemeral.NewTyping(nil, c.Now, w.join())
 		t.Cleanup(list[i].Share())
 	}
 	w.settle()
@@ -304,7 +304,8 @@ func TestTyping_tells_what_is_seen(t *testing.T) {
 	t.Parallel()
 	w := &wire{}
 	var told []bool
-	typing := ephemeral.NewTyping(nil, time.Now, func(_ store.RoomNum, began bool) { told = append(told, began) }, w.join())
+	typing := ephemeral.NewTyping(nil, time.Now, w.join())
+	typing.OnChange(func(_ store.RoomNum, began bool) { told = append(told, began) })
 	for _, says := range []bool{true, true, false, false, true, false} {
 		typing.Say(1, person(t, 1), says, time.Minute)
 	}
@@ -322,7 +323,8 @@ func TestTyping_over_a_bus(t *testing.T) {
 	told := make(chan struct{}, 100)
 	join := func() *ephemeral.Typing {
 		b := bus.NewProcess(n, bus.Options{})
-		typing := ephemeral.NewTyping(nil, time.Now, func(store.RoomNum, bool) { told <- struct{}{} }, b)
+		typing := ephemeral.NewTyping(nil, time.Now, b)
+		typing.OnChange(func(store.RoomNum, bool) { told <- struct{}{} })
 		connected := make(chan struct{}, 100)
 		b.OnConnect(func() { connected <- struct{}{} })
 		running.Go(func() { _ = typing.Run(t.Context()) }) // ends with the test
@@ -509,7 +511,7 @@ func TestPresence_follows_what_another_instance_writes(t *testing.T) {
 func BenchmarkTyping(b *testing.B) {
 	const silent = 3000
 	now := time.Unix(1_000_000, 0)
-	typing := ephemeral.NewTyping(nil, func() time.Time { return now }, func(store.RoomNum, bool) {}, nil)
+	typing := ephemeral.NewTyping(nil, func() time.Time { return now }, nil)
 	user := person(b, 1)
 	joined := make([]store.RoomNum, 20)
 	for i := range joined {

@@ -119,12 +119,18 @@ func (p *typist) newer(than *typist) bool {
 	return p.mark > than.mark || p.mark == than.mark && !p.typing && than.typing
 }
 
-// NewTyping makes it. changed is called, without a lock, after the list of a
-// room has changed; began says that somebody began to type, and not only that
-// somebody stopped. bus is nil if there is no other instance. Run must run.
-func NewTyping(s *store.Store, clock func() time.Time, changed func(num store.RoomNum, began bool), bus Bus) *Typing {
-	return &Typing{store: s, clock: clock, changed: changed, bus: bus, rooms: map[store.RoomNum]*typingRoom{}, wake: make(chan struct{}, 1)}
+// NewTyping makes it. bus is nil if there is no other instance. Run must run.
+func NewTyping(s *store.Store, clock func() time.Time, bus Bus) *Typing {
+	return &Typing{
+		store: s, clock: clock, changed: func(store.RoomNum, bool) {}, bus: bus,
+		rooms: map[store.RoomNum]*typingRoom{}, wake: make(chan struct{}, 1),
+	}
 }
+
+// OnChange has changed called, without a lock, after the list of a room has
+// changed; began says that somebody began to type, and not only that somebody
+// stopped. It comes before Run and the first Set.
+func (t *Typing) OnChange(changed func(num store.RoomNum, began bool)) { t.changed = changed }
 
 // Set says that a user types in a room for some time (0 = the usual), or stops.
 // M_FORBIDDEN if the user is not in the room.

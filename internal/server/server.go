@@ -76,6 +76,7 @@ type Server struct {
 
 	client, federation, control http.Handler // control is nil if Options.Control is
 
+	auth       *auth.Auth
 	hub        *clientsync.Hub
 	bus        *bus.Bus                      // nil on SQLite: nobody else is there
 	background []func(context.Context) error // run beside requests, until the last has been answered
@@ -105,6 +106,12 @@ func (srv *Server) Services() *Services { return srv.services }
 // Handler serves clients, as the client's listener does.
 func (srv *Server) Handler() http.Handler { return srv.client }
 
+// Auth knows who calls.
+func (srv *Server) Auth() *auth.Auth { return srv.auth }
+
+// Metrics are those of this server.
+func (srv *Server) Metrics() prometheus.Gatherer { return srv.registry }
+
 // Failed gets the first failure of what Start began.
 func (srv *Server) Failed() <-chan error { return srv.failed }
 
@@ -126,12 +133,11 @@ func (srv *Server) build() error {
 			Store: s.Store, Accounts: s.Accounts, Sessions: s.Sessions, Clock: opt.Clock, Log: opt.Log, RateLimits: bool(opt.Config.RateLimits),
 		}),
 		keys:     e2ee.New(e2ee.Options{Store: s.Store, ServerName: opt.Config.ServerName, Clock: opt.Clock, Log: opt.Log}),
-		typing:   ephemeral.NewTyping(s.Store, opt.Clock, func(num store.RoomNum, began bool) { srv.hub.WakeTyping(num, began) }, srv.others()),
+		typing:   ephemeral.NewTyping(s.Store, opt.Clock, srv.others()),
 		presence: ephemeral.NewPresence(s.Store, opt.Clock, opt.Log, srv.others()),
 	}
-	srv.hub = srv.newHub(p)
-	srv.hearHeads()
-	s.Cluster.OnHanded(srv.hub.TakeHanded)
+	srv.auth, srv.hub = p.callers, srv.newHub(p)
+	srv.subscribe(p)
 	srv.background = srv.backgroundOf(p)
 	for _, c := range []prometheus.Collector{s.Store, s.Accounts, s.Rooms, p.callers, s.Cluster} {
 		if err := srv.registry.Register(c); err != nil {
@@ -140,6 +146,13 @@ func (srv *Server) build() error {
 	}
 	srv.watchHealth()
 	return srv.buildHandlers(p)
+}
+
+// subscribe has the hub told of what it can't read in the store. Nothing runs yet.
+func (srv *Server) subscribe(p parts) {
+	p.typing.OnChange(srv.hub.WakeTyping)
+	srv.services.Cluster.OnHanded(srv.hub.TakeHanded)
+	srv.hearHeads()
 }
 
 // backgroundOf are what runs beside requests.

@@ -25,6 +25,7 @@ type Services struct {
 	Accounts *account.Accounts
 	Rooms    *room.Rooms
 	Data     *userdata.Data
+	Rules    *userdata.Rules  // push rules, compiled
 	Cluster  *cluster.Cluster // joined by a Server only
 
 	busName string // of this process among those on the database
@@ -80,19 +81,16 @@ func (s *Services) build(ctx context.Context, opt Options) error {
 	if err != nil {
 		return err
 	}
-	s.Data = userdata.New(userdata.Options{
-		Store:         s.Store,
-		RulesChanged:  func(user id.UserID) { s.Rooms.PushRulesChanged(user) },
-		RulesFollowed: func(user id.UserID) { s.Rooms.FollowRules(user) },
-	})
+	s.Rules = userdata.NewRules(s.Store)
 	s.Rooms, err = room.New(room.Options{
 		Store: s.Store, Signer: signer, DefaultVersion: cfg.RoomVersion, Clock: opt.Clock, Log: opt.Log,
-		Profiles: account.Directory{Store: s.Store}, PushRules: userdata.ForRooms{Data: s.Data},
+		Profiles: account.Directory{Store: s.Store}, PushRules: s.Rules,
 		IsHome: func(roomID id.RoomID) bool { return s.Cluster.IsHome(roomID.String()) },
 	})
 	if err != nil {
 		return err
 	}
+	s.Data = userdata.New(userdata.Options{Store: s.Store, Rules: s.Rules, Rooms: s.Rooms})
 	s.Accounts = account.New(account.Options{
 		Store: s.Store, ServerName: cfg.ServerName, Sessions: s.Sessions, Rooms: s.Rooms, Hasher: opt.Hasher, Clock: opt.Clock, Log: opt.Log,
 	})

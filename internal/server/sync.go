@@ -26,7 +26,7 @@ func (srv *Server) newHub(p parts) *clientsync.Hub {
 		Presence:    syncPresence{p.presence},
 		AccountData: syncAccountData{s.Data},
 		Filters:     syncFilters{s.Data},
-		Unread:      newSyncUnread(s.Store, s.Data),
+		Unread:      newSyncUnread(s.Store, s.Rules),
 		Hand:        s.Cluster.Hand,
 		Blocking:    httpkit.Blocking,
 		Followers:   append(s.followers(), followPresence{p.presence}),

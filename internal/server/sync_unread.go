@@ -13,8 +13,8 @@ import (
 // syncUnread gives package unread the form that package clientsync asks for.
 type syncUnread struct{ counter *unread.Counter }
 
-func newSyncUnread(s *store.Store, data *userdata.Data) syncUnread {
-	return syncUnread{unread.New(s, unreadRules{data})}
+func newSyncUnread(s *store.Store, rules *userdata.Rules) syncUnread {
+	return syncUnread{unread.New(s, unreadRules{rules})}
 }
 
 func (s syncUnread) Tallies(r *store.Read, v clientsync.Viewer, places []clientsync.Place) ([]clientsync.Tally, error) {
@@ -50,8 +50,8 @@ func (t syncTally) Counts(threads bool) clientsync.Counts {
 	return counts
 }
 
-type unreadRules struct{ data *userdata.Data }
+type unreadRules struct{ rules *userdata.Rules }
 
 func (u unreadRules) Rules(r *store.Read, num store.UserNum, user id.UserID) (*pushrule.Rules, error) {
-	return u.data.Rules(r, userdata.User{ID: user, Num: num})
+	return u.rules.Compiled(r, userdata.User{ID: user, Num: num})
 }

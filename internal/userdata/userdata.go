@@ -53,20 +53,25 @@ const (
 // Options are what the package is made of.
 type Options struct {
 	Store *store.Store
-	// RulesChanged is called after a user's push rules or ignored users have
-	// changed; nil = nobody wants to know.
-	RulesChanged func(user id.UserID)
-	// RulesFollowed is called when another instance has done so. It may not wait;
-	// nil = nobody wants to know.
-	RulesFollowed func(user id.UserID)
+	// Rules are told what a user changes; nil = nobody asks them.
+	Rules *Rules
+	// Rooms are told whose rules have changed; nil = nobody wants to know.
+	Rooms Rooms
+}
+
+// Rooms count for users by their push rules, and hide whom they ignore.
+type Rooms interface {
+	// PushRulesChanged says that a user has changed push rules or ignored users.
+	PushRulesChanged(user id.UserID)
+	// FollowRules says that another instance has done so. It may not wait.
+	FollowRules(user id.UserID)
 }
 
 // Data serves the data of all users.
 type Data struct {
-	store         *store.Store
-	rules         compiledRules
-	rulesChanged  func(user id.UserID)
-	rulesFollowed func(user id.UserID)
+	store *store.Store
+	rules *Rules
+	rooms Rooms // nil = none
 	// turns holds a token for each writer: those of one user take turns, as all but
 	// one of them would lose. What is taken is given back before anything else is.
 	turns [turns]chan struct{}
@@ -74,7 +79,10 @@ type Data struct {
 
 // New makes the package's one object. It starts nothing.
 func New(opt Options) *Data {
-	d := &Data{store: opt.Store, rules: newCompiledRules(), rulesChanged: opt.RulesChanged, rulesFollowed: opt.RulesFollowed}
+	if opt.Rules == nil {
+		opt.Rules = NewRules(opt.Store)
+	}
+	d := &Data{store: opt.Store, rules: opt.Rules, rooms: opt.Rooms}
 	for i := range d.turns {
 		d.turns[i] = make(chan struct{}, 1)
 	}

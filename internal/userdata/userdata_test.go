@@ -20,6 +20,7 @@ type fixture struct {
 	t     *testing.T
 	store *store.Store
 	data  *userdata.Data
+	rules *userdata.Rules
 	alice userdata.User
 	room  id.RoomID
 }
@@ -40,7 +41,8 @@ func onBothEngines(t *testing.T, f func(x *fixture)) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f(&fixture{t: t, store: s, data: userdata.New(userdata.Options{Store: s}), alice: userdata.User{ID: alice, Num: nums[0]}, room: room})
+		rules := userdata.NewRules(s)
+		f(&fixture{t: t, store: s, data: userdata.New(userdata.Options{Store: s, Rules: rules}), rules: rules, alice: userdata.User{ID: alice, Num: nums[0]}, room: room})
 	})
 }
 
@@ -119,7 +121,7 @@ func TestPushRulesAreKeptAndCompiledAnew(t *testing.T) {
 	onBothEngines(t, func(x *fixture) {
 		compiled := func() (rules *pushrule.Rules) {
 			err := x.store.Read(x.t.Context(), func(r *store.Read) (err error) {
-				rules, err = x.data.Rules(r, x.alice)
+				rules, err = x.rules.Compiled(r, x.alice)
 				return err
 			})
 			if err != nil {

@@ -1,7 +1,6 @@
 package clientapi_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http/httptest"
@@ -9,66 +8,9 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"stoa/internal/account"
-	"stoa/internal/directory"
-	"stoa/internal/room"
-	"stoa/internal/store"
-	"stoa/internal/store/storetest"
-	"stoa/internal/userdata"
-	"stoa/matrix/id"
-	"stoa/matrix/signing"
 )
 
 const v3, v1 = "/_matrix/client/v3", "/_matrix/client/v1"
-
-// withRooms gives a server rooms, over the same store.
-func withRooms(t *testing.T, st *store.Store) *server {
-	t.Helper()
-	keyID, err := id.ParseKeyID("ed25519:1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := signing.NewKey(keyID, bytes.Repeat([]byte{7}, 32))
-	if err != nil {
-		t.Fatal(err)
-	}
-	name, err := id.ParseServerName(storetest.ServerName)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data := userdata.New(userdata.Options{Store: st})
-	clock := newTestClock()
-	tick := func() time.Time { // no two events at the same time
-		clock.advance(time.Millisecond)
-		return clock.now()
-	}
-	rooms, err := room.New(room.Options{
-		Store: st, Signer: signing.NewSigner(name, key), Clock: tick,
-		Profiles: account.Directory{Store: st}, PushRules: userdata.ForRooms{Data: data},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return newServer(t, st, func(set *settings) {
-		set.Rooms, set.Data = rooms, data
-		set.Directory = directory.New(directory.Options{Store: st, Rooms: rooms, Clock: clock.now})
-	})
-}
-
-// houseOn is a server with rooms, for what does not depend on the engine.
-func houseOn(t *testing.T) *server {
-	t.Helper()
-	t.Parallel()
-	return withRooms(t, storetest.SQLite(t))
-}
-
-// houseOnEach runs a test on both engines with a server with rooms.
-func houseOnEach(t *testing.T, f func(*testing.T, *server)) {
-	t.Helper()
-	t.Parallel()
-	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) { f(t, withRooms(t, open())) })
-}
 
 // esc escapes a segment of a path.
 func esc(s string) string { return url.PathEscape(s) }
@@ -105,7 +47,7 @@ func (s *server) say(l login, roomID, body string, more ...object) string {
 			content[k] = v
 		}
 	}
-	txn := fmt.Sprintf("%s-%d", body, s.clock.ms.Add(1))
+	txn := fmt.Sprintf("%s-%d", body, s.clock.Advance(time.Millisecond).UnixMilli())
 	return s.do("PUT", roomPath(roomID, "send", "m.room.message", txn), l.Token, content).want(200, "").str("event_id")
 }
 
@@ -184,5 +126,50 @@ func (s *server) makeAdmin(l login) {
 	}
 	if err != nil {
 		s.t.Fatal(err)
+	}
+}
+
+// sync asks what is new since a token; "" is the first time.
+func (s *server) sync(l login, since string) answer {
+	s.t.Helper()
+	path := v3 + "/sync"
+	if since != "" {
+		path += "?since=" + since
+	}
+	return s.do("GET", path, l.Token, nil).want(200, "")
+}
+
+// eventOf finds the event of a type in a list of events below keys; nil for none.
+func (a answer) eventOf(evType string, keys ...string) object {
+	a.t.Helper()
+	list, _ := dig(a.Body, keys...).([]any)
+	for _, v := range list {
+		if e, ok := v.(object); ok && e["type"] == evType {
+			return e
+		}
+	}
+	return nil
+}
+
+// equal compares a value of an answer with one that is written as Go text.
+func equal(t *testing.T, what string, got, want any) {
+	t.Helper()
+	text := func(v any) string {
+		raw, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var plain any
+		if err := json.Unmarshal(raw, &plain); err != nil {
+			t.Fatal(err)
+		}
+		raw, err = json.Marshal(plain)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(raw)
+	}
+	if g, w := text(got), text(want); g != w {
+		t.Fatalf("%s\n got %s\nwant %s", what, g, w)
 	}
 }
