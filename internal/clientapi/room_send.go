@@ -3,6 +3,8 @@ package clientapi
 import (
 	"net/http"
 
+	"stoa/matrix/event"
+
 	"stoa/internal/auth"
 	"stoa/internal/httpkit"
 	"stoa/internal/room"
@@ -54,7 +56,7 @@ func (a *API) sendState(r *http.Request) (sent, error) {
 	stateKey := r.PathValue("stateKey")
 	draft := room.Draft{RoomID: roomID, Sender: caller.UserID, Type: r.PathValue("eventType"), StateKey: &stateKey, Content: content}
 	send := a.rooms.Send
-	if draft.Type == "m.room.canonical_alias" && stateKey == "" {
+	if draft.Type == event.TypeCanonicalAlias && stateKey == "" {
 		send = a.directory.SetCanonicalAlias
 	}
 	eventID, err := send(r.Context(), draft)

@@ -48,8 +48,8 @@ type Child struct {
 // describe tells what is to be told of a room. It does not ask whether the viewer
 // may know it.
 func describe(v *room.Viewer, roomID id.RoomID) (Summary, error) {
-	state, err := v.State(event.TypeCreate, event.TypeJoinRules, typeName, typeTopic, typeAvatar, typeCanonicalAlias,
-		typeGuestAccess, typeEncryption)
+	state, err := v.State(event.TypeCreate, event.TypeJoinRules, event.TypeName, event.TypeTopic, event.TypeAvatar, event.TypeCanonicalAlias,
+		event.TypeGuestAccess, event.TypeEncryption)
 	if err != nil {
 		return Summary{}, err
 	}
@@ -63,12 +63,12 @@ func describe(v *room.Viewer, roomID id.RoomID) (Summary, error) {
 	}
 	s := Summary{
 		Published: Published{
-			RoomID: roomID, Name: text(typeName, "name"), Topic: text(typeTopic, "topic"), AvatarURL: text(typeAvatar, "url"),
-			CanonicalAlias: text(typeCanonicalAlias, "alias"), JoinRule: text(event.TypeJoinRules, "join_rule"),
+			RoomID: roomID, Name: text(event.TypeName, "name"), Topic: text(event.TypeTopic, "topic"), AvatarURL: text(event.TypeAvatar, "url"),
+			CanonicalAlias: text(event.TypeCanonicalAlias, "alias"), JoinRule: text(event.TypeJoinRules, "join_rule"),
 			RoomType: text(event.TypeCreate, "type"), NumJoinedMembers: v.Room.Joined, WorldReadable: v.IsWorldReadable(),
-			GuestCanJoin: text(typeGuestAccess, "guest_access") == "can_join",
+			GuestCanJoin: text(event.TypeGuestAccess, "guest_access") == "can_join",
 		},
-		Encryption: text(typeEncryption, "algorithm"), RoomVersion: v.Room.Version,
+		Encryption: text(event.TypeEncryption, "algorithm"), RoomVersion: v.Room.Version,
 	}
 	if s.JoinRule == event.JoinRuleRestricted || s.JoinRule == event.JoinRuleKnockRestricted {
 		rules, err := state[event.TypeJoinRules].JoinRules()

@@ -25,16 +25,6 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// Event types that the directory looks at.
-const (
-	typeCanonicalAlias = "m.room.canonical_alias"
-	typeName           = "m.room.name"
-	typeTopic          = "m.room.topic"
-	typeAvatar         = "m.room.avatar"
-	typeGuestAccess    = "m.room.guest_access"
-	typeEncryption     = "m.room.encryption"
-)
-
 // maxAliases bounds the aliases of one room.
 const maxAliases = 500
 
@@ -199,7 +189,7 @@ func (d *Directory) DeleteAlias(ctx context.Context, user id.UserID, admin bool,
 	if err != nil {
 		return fmt.Errorf("load %s: %w", alias, err)
 	}
-	mayChange, err := d.maySend(ctx, user, roomID, typeCanonicalAlias)
+	mayChange, err := d.maySend(ctx, user, roomID, event.TypeCanonicalAlias)
 	if err != nil {
 		return err
 	}
@@ -273,11 +263,11 @@ func readCanonical(content []byte) (c canonicalAliases) {
 
 // canonical reads the current m.room.canonical_alias, its content nil for none.
 func (d *Directory) canonical(ctx context.Context, roomID id.RoomID) (content []byte, err error) {
-	summary, err := d.rooms.Summary(ctx, roomID, typeCanonicalAlias)
+	summary, err := d.rooms.Summary(ctx, roomID, event.TypeCanonicalAlias)
 	if err != nil {
 		return nil, err
 	}
-	if pdu := summary.State[typeCanonicalAlias]; pdu != nil {
+	if pdu := summary.State[event.TypeCanonicalAlias]; pdu != nil {
 		content = pdu.Content()
 	}
 	return content, nil
@@ -313,7 +303,7 @@ func (d *Directory) forgetCanonical(ctx context.Context, user id.UserID, roomID 
 	if err != nil {
 		return err
 	}
-	_, err = d.rooms.Send(ctx, room.Draft{RoomID: roomID, Sender: user, Type: typeCanonicalAlias, StateKey: new(string), Content: raw})
+	_, err = d.rooms.Send(ctx, room.Draft{RoomID: roomID, Sender: user, Type: event.TypeCanonicalAlias, StateKey: new(string), Content: raw})
 	if _, refused := mxerr.As(err); refused {
 		return nil // the alias is gone all the same, as the spec recommends
 	}

@@ -177,7 +177,7 @@ func (d *Directory) Publish(ctx context.Context, user id.UserID, admin bool, roo
 	var num store.RoomNum
 	err := d.view(ctx, user, roomID, func(_ *store.Read, v *room.Viewer) error {
 		num = v.Room.Num
-		may, err := v.MaySend(typeCanonicalAlias, true)
+		may, err := v.MaySend(event.TypeCanonicalAlias, true)
 		if err == nil && !may && !admin {
 			err = mxerr.Forbidden("You may not change whether this room is listed")
 		}

@@ -17,9 +17,6 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// typeSpaceChild is the state event by which a space names a room.
-const typeSpaceChild = "m.space.child"
-
 // HierarchyQuery asks for a page of the tree of a space.
 type HierarchyQuery struct {
 	SuggestedOnly bool
@@ -149,7 +146,7 @@ type spaceChild struct {
 //
 // Spec: client-server-api#ordering-of-children-within-a-space
 func spaceChildren(v *room.Viewer, suggestedOnly bool) ([]spaceChild, error) {
-	state, err := v.StateOfType(typeSpaceChild)
+	state, err := v.StateOfType(event.TypeSpaceChild)
 	if err != nil {
 		return nil, err
 	}

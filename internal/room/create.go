@@ -8,6 +8,8 @@ import (
 	"io"
 	"slices"
 
+	"stoa/matrix/event"
+
 	"stoa/internal/store"
 	"stoa/matrix/eventauth"
 	"stoa/matrix/id"
@@ -140,12 +142,12 @@ func (rs *Rooms) planInvites(ctx context.Context, plan *creation, req CreateRequ
 				return err
 			}
 		}
-		content, err := json.Marshal(memberContent(membershipInvite, profile, "", extra))
+		content, err := json.Marshal(memberContent(event.MembershipInvite, profile, "", extra))
 		if err != nil {
 			return err
 		}
 		target := user.String()
-		plan.drafts = append(plan.drafts, Draft{Sender: req.Creator, Type: typeMember, StateKey: &target, Content: content})
+		plan.drafts = append(plan.drafts, Draft{Sender: req.Creator, Type: event.TypeMember, StateKey: &target, Content: content})
 	}
 	return nil
 }
@@ -174,11 +176,11 @@ func (rs *Rooms) newRoom(ctx context.Context, rules *roomversion.Rules, publishe
 
 // internPlan gives numbers to all keys and local users of a new room at once.
 func (rs *Rooms) internPlan(ctx context.Context, plan creation, creator id.UserID) error {
-	pairs := []store.Pair{{Type: typeCreate}}
+	pairs := []store.Pair{{Type: event.TypeCreate}}
 	users := []string{creator.String()}
 	for _, d := range plan.drafts {
 		pairs = append(pairs, store.Pair{Type: d.Type, StateKey: *d.StateKey})
-		if d.Type == typeMember && rs.isLocalID(*d.StateKey) {
+		if d.Type == event.TypeMember && rs.isLocalID(*d.StateKey) {
 			users = append(users, *d.StateKey)
 		}
 	}
@@ -197,9 +199,9 @@ func (t *turn) create(plan creation, creator id.UserID) error {
 		return err
 	}
 	empty := ""
-	first, edges, err := t.build(Draft{Sender: creator, Type: typeCreate, StateKey: &empty, Content: plan.create})
+	first, edges, err := t.build(Draft{Sender: creator, Type: event.TypeCreate, StateKey: &empty, Content: plan.create})
 	if err != nil {
-		return asInvalidState(err, typeCreate)
+		return asInvalidState(err, event.TypeCreate)
 	}
 	t.r.id = first.RoomID().Clone()
 	t.row.RoomID = t.r.id.String()
@@ -286,12 +288,12 @@ func planCreation(req CreateRequest, rules *roomversion.Rules, profile Profile) 
 		content          any
 		skip             bool
 	}{
-		{typeMember, req.Creator.String(), memberContent(membershipJoin, profile, "", nil), false},
-		{typePowerLevels, "", levels, false},
-		{typeCanonicalAlias, "", object{"alias": req.Alias.String()}, req.Alias.IsZero()},
-		{typeJoinRules, "", object{"join_rule": presetJoinRule(preset)}, req.sets(typeJoinRules)},
-		{typeHistoryVisibility, "", object{"history_visibility": visibilityShared}, req.sets(typeHistoryVisibility)},
-		{typeGuestAccess, "", object{"guest_access": presetGuestAccess(preset)}, req.sets(typeGuestAccess)},
+		{event.TypeMember, req.Creator.String(), memberContent(event.MembershipJoin, profile, "", nil), false},
+		{event.TypePowerLevels, "", levels, false},
+		{event.TypeCanonicalAlias, "", object{"alias": req.Alias.String()}, req.Alias.IsZero()},
+		{event.TypeJoinRules, "", object{"join_rule": presetJoinRule(preset)}, req.sets(event.TypeJoinRules)},
+		{event.TypeHistoryVisibility, "", object{"history_visibility": visibilityShared}, req.sets(event.TypeHistoryVisibility)},
+		{event.TypeGuestAccess, "", object{"guest_access": presetGuestAccess(preset)}, req.sets(event.TypeGuestAccess)},
 	}
 	for _, w := range wanted {
 		if !w.skip {
@@ -306,10 +308,10 @@ func planCreation(req CreateRequest, rules *roomversion.Rules, profile Profile) 
 		}
 	}
 	if req.Name != "" {
-		err = add(typeName, "", object{"name": req.Name})
+		err = add(event.TypeName, "", object{"name": req.Name})
 	}
 	if req.Topic != "" && err == nil {
-		err = add(typeTopic, "", object{
+		err = add(event.TypeTopic, "", object{
 			"topic":   req.Topic,
 			"m.topic": object{"m.text": []object{{"body": req.Topic, "mimetype": "text/plain"}}},
 		})
@@ -417,14 +419,14 @@ func initialPowerLevels(req CreateRequest, rules *roomversion.Rules, preset stri
 		"redact":         50,
 		"invite":         inviteLevel,
 		"events": map[string]any{
-			typeName:              50,
-			typeAvatar:            50,
-			typeCanonicalAlias:    50,
-			typePowerLevels:       100,
-			typeHistoryVisibility: 100,
-			typeEncryption:        100,
-			typeServerACL:         100,
-			typeTombstone:         tombstone,
+			event.TypeName:              50,
+			event.TypeAvatar:            50,
+			event.TypeCanonicalAlias:    50,
+			event.TypePowerLevels:       100,
+			event.TypeHistoryVisibility: 100,
+			event.TypeEncryption:        100,
+			event.TypeServerACL:         100,
+			event.TypeTombstone:         tombstone,
 		},
 		"notifications": map[string]any{"room": 50},
 	}
@@ -466,9 +468,9 @@ func refuseCreatorsInUsers(users json.RawMessage, creators []string) error {
 
 func presetJoinRule(preset string) string {
 	if preset == PresetPublicChat {
-		return joinRulePublic
+		return event.JoinRulePublic
 	}
-	return joinRuleInvite
+	return event.JoinRuleInvite
 }
 
 func presetGuestAccess(preset string) string {

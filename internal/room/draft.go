@@ -6,34 +6,6 @@ import (
 	"stoa/matrix/id"
 )
 
-// Event types that the room itself looks at.
-const (
-	typeCreate            = "m.room.create"
-	typeMember            = "m.room.member"
-	typePowerLevels       = "m.room.power_levels"
-	typeJoinRules         = "m.room.join_rules"
-	typeHistoryVisibility = "m.room.history_visibility"
-	typeGuestAccess       = "m.room.guest_access"
-	typeCanonicalAlias    = "m.room.canonical_alias"
-	typeName              = "m.room.name"
-	typeTopic             = "m.room.topic"
-	typeAvatar            = "m.room.avatar"
-	typeEncryption        = "m.room.encryption"
-	typeServerACL         = "m.room.server_acl"
-	typeTombstone         = "m.room.tombstone"
-	typeRedaction         = "m.room.redaction"
-	typeThirdPartyInvite  = "m.room.third_party_invite"
-)
-
-// The values of m.room.join_rules that the room itself looks at.
-const (
-	joinRulePublic          = "public"
-	joinRuleInvite          = "invite"
-	joinRuleKnock           = "knock"
-	joinRuleRestricted      = "restricted"
-	joinRuleKnockRestricted = "knock_restricted"
-)
-
 // Draft is an event that somebody on this server wants in a room.
 type Draft struct {
 	RoomID id.RoomID

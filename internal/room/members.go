@@ -100,7 +100,7 @@ func membershipOf(e *entry) string {
 //
 // Spec: client-server-api#stripped-state
 var strippedTypes = [...]string{
-	event.TypeCreate, typeName, typeAvatar, typeTopic, event.TypeJoinRules, event.TypeCanonicalAlias, event.TypeEncryption,
+	event.TypeCreate, event.TypeName, event.TypeAvatar, event.TypeTopic, event.TypeJoinRules, event.TypeCanonicalAlias, event.TypeEncryption,
 }
 
 // strippedState is what an invited or knocking user sees of the room: a JSON list,

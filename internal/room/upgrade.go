@@ -32,8 +32,8 @@ type UpgradeRequest struct {
 //
 // Spec: client-server-api#room-upgrades
 var transferable = [...]string{
-	typeServerACL, typeEncryption, typeName, typeAvatar, typeTopic, typeGuestAccess, typeHistoryVisibility, typeJoinRules,
-	typeCanonicalAlias, typePowerLevels,
+	event.TypeServerACL, event.TypeEncryption, event.TypeName, event.TypeAvatar, event.TypeTopic, event.TypeGuestAccess, event.TypeHistoryVisibility, event.TypeJoinRules,
+	event.TypeCanonicalAlias, event.TypePowerLevels,
 }
 
 // Upgrade makes a new room that takes over what can be taken over of an old one,
@@ -73,7 +73,7 @@ func (rs *Rooms) Upgrade(ctx context.Context, req UpgradeRequest) (id.RoomID, er
 
 // internUpgrade gives numbers to the keys that an upgrade writes.
 func (rs *Rooms) internUpgrade(ctx context.Context, req UpgradeRequest) error {
-	pairs := []store.Pair{{Type: typeTombstone}, {Type: typeCreate}, {Type: typeMember, StateKey: req.Sender.String()}}
+	pairs := []store.Pair{{Type: event.TypeTombstone}, {Type: event.TypeCreate}, {Type: event.TypeMember, StateKey: req.Sender.String()}}
 	for _, evType := range transferable {
 		pairs = append(pairs, store.Pair{Type: evType})
 	}
@@ -200,12 +200,12 @@ func (t *turn) planUpgrade(rules *roomversion.Rules, req UpgradeRequest, predece
 	if err != nil {
 		return creation{}, err
 	}
-	member, err := json.Marshal(memberContent(membershipJoin, profile, "", nil))
+	member, err := json.Marshal(memberContent(event.MembershipJoin, profile, "", nil))
 	if err != nil {
 		return creation{}, err
 	}
 	sender := req.Sender.String()
-	plan := creation{create: first, drafts: []Draft{{Sender: req.Sender, Type: typeMember, StateKey: &sender, Content: member}}}
+	plan := creation{create: first, drafts: []Draft{{Sender: req.Sender, Type: event.TypeMember, StateKey: &sender, Content: member}}}
 	for _, evType := range transferable {
 		pdu, err := t.Event(evType, "")
 		if err != nil {
@@ -213,7 +213,7 @@ func (t *turn) planUpgrade(rules *roomversion.Rules, req UpgradeRequest, predece
 		}
 		var content json.RawMessage
 		switch {
-		case evType == typePowerLevels:
+		case evType == event.TypePowerLevels:
 			content, err = t.upgradedLevels(pdu, rules, req.Sender, creators)
 		case pdu != nil:
 			content = pdu.Content()
@@ -269,8 +269,8 @@ func (t *turn) upgradedLevels(pdu *event.PDU, rules *roomversion.Rules, sender i
 		for _, creator := range creators {
 			delete(users, creator)
 		}
-		if powers.Event(typeTombstone, true) < tombstoneLevel {
-			events[typeTombstone] = tombstoneLevel
+		if powers.Event(event.TypeTombstone, true) < tombstoneLevel {
+			events[event.TypeTombstone] = tombstoneLevel
 		}
 	} else if powers.User(sender) == eventauth.Infinite || pdu == nil {
 		users[sender.String()] = 100
@@ -291,17 +291,17 @@ func (t *turn) close(sender id.UserID) error {
 		}
 		return err
 	}
-	alias, err := t.Event(typeCanonicalAlias, "")
+	alias, err := t.Event(event.TypeCanonicalAlias, "")
 	if err != nil {
 		return err
 	}
 	if alias != nil {
-		err := try(Draft{RoomID: t.r.id, Sender: sender, Type: typeCanonicalAlias, StateKey: new(string), Content: json.RawMessage(`{}`)})
+		err := try(Draft{RoomID: t.r.id, Sender: sender, Type: event.TypeCanonicalAlias, StateKey: new(string), Content: json.RawMessage(`{}`)})
 		if err != nil {
 			return err
 		}
 	}
-	pdu, err := t.Event(typePowerLevels, "")
+	pdu, err := t.Event(event.TypePowerLevels, "")
 	if err != nil || pdu == nil {
 		return err
 	}
@@ -320,5 +320,5 @@ func (t *turn) close(sender id.UserID) error {
 	if err != nil {
 		return err
 	}
-	return try(Draft{RoomID: t.r.id, Sender: sender, Type: typePowerLevels, StateKey: new(string), Content: raw})
+	return try(Draft{RoomID: t.r.id, Sender: sender, Type: event.TypePowerLevels, StateKey: new(string), Content: raw})
 }

@@ -1,20 +1,13 @@
 package room
 
+import "stoa/matrix/event"
+
 // The values of m.room.history_visibility.
 const (
 	visibilityWorldReadable = "world_readable"
 	visibilityShared        = "shared"
 	visibilityInvited       = "invited"
 	visibilityJoined        = "joined"
-)
-
-// The values of `membership`.
-const (
-	membershipJoin   = "join"
-	membershipInvite = "invite"
-	membershipLeave  = "leave"
-	membershipBan    = "ban"
-	membershipKnock  = "knock"
 )
 
 // sight is all that decides whether a viewer may see one event: the room's
@@ -52,11 +45,11 @@ func visibleAt(visibility, membership string, joinsLater bool) bool {
 	switch {
 	case visibility == visibilityWorldReadable: // 1
 		return true
-	case membership == membershipJoin: // 2
+	case membership == event.MembershipJoin: // 2
 		return true
 	case visibility == visibilityShared && joinsLater: // 3
 		return true
-	case visibility == visibilityInvited && membership == membershipInvite: // 4
+	case visibility == visibilityInvited && membership == event.MembershipInvite: // 4
 		return true
 	}
 	return false // 5

@@ -3,6 +3,8 @@ package timeline
 import (
 	"strconv"
 
+	"stoa/matrix/event"
+
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/id"
 )
@@ -171,5 +173,5 @@ func ValidReplacement(original, edit *Event) bool {
 		return false
 	}
 	// The new content of an encrypted event is inside of what is encrypted.
-	return edit.Type == "m.room.encrypted" || canonicaljson.IsObject(canonicaljson.Get(edit.Content(), "m.new_content"))
+	return edit.Type == event.TypeEncrypted || canonicaljson.IsObject(canonicaljson.Get(edit.Content(), "m.new_content"))
 }

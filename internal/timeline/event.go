@@ -139,8 +139,8 @@ var usual = func() map[string]string {
 	for _, s := range []string{
 		event.TypeAliases, event.TypeCanonicalAlias, event.TypeCreate, event.TypeEncryption, event.TypeGuestAccess,
 		event.TypeHistoryVisibility, event.TypeJoinRules, event.TypeMember, event.TypePowerLevels, event.TypeRedaction,
-		event.TypeServerACL, event.TypeThirdPartyInvite, event.TypeTombstone, "m.room.message", "m.room.encrypted",
-		"m.room.name", "m.room.topic", "m.room.avatar", "m.reaction", "m.space.child", "m.sticker",
+		event.TypeServerACL, event.TypeThirdPartyInvite, event.TypeTombstone, event.TypeMessage, event.TypeEncrypted,
+		event.TypeName, event.TypeTopic, event.TypeAvatar, "m.reaction", event.TypeSpaceChild, "m.sticker",
 	} {
 		m[s] = s
 	}

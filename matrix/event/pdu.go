@@ -29,21 +29,27 @@ const (
 	MaxAuthEvents = 10
 )
 
-// Types of events that the protocol itself looks at.
+// Types of events that the server itself looks at. They are written once, here.
 const (
 	TypeAliases           = "m.room.aliases"
+	TypeAvatar            = "m.room.avatar"
 	TypeCanonicalAlias    = "m.room.canonical_alias"
 	TypeCreate            = "m.room.create"
+	TypeEncrypted         = "m.room.encrypted"
 	TypeEncryption        = "m.room.encryption"
 	TypeGuestAccess       = "m.room.guest_access"
 	TypeHistoryVisibility = "m.room.history_visibility"
 	TypeJoinRules         = "m.room.join_rules"
 	TypeMember            = "m.room.member"
+	TypeMessage           = "m.room.message"
+	TypeName              = "m.room.name"
 	TypePowerLevels       = "m.room.power_levels"
 	TypeRedaction         = "m.room.redaction"
 	TypeServerACL         = "m.room.server_acl"
+	TypeSpaceChild        = "m.space.child"
 	TypeThirdPartyInvite  = "m.room.third_party_invite"
 	TypeTombstone         = "m.room.tombstone"
+	TypeTopic             = "m.room.topic"
 )
 
 // Values of `membership` in m.room.member.
