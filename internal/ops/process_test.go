@@ -509,7 +509,7 @@ func decode(t *testing.T, res *http.Response, into any) {
 	}
 }
 
-// A server leaves room between collections, unless the operator says how much.
+// A server collects garbage less often than the runtime would by itself, unless the operator says how often.
 func TestGOGCDecides(t *testing.T) {
 	t.Parallel()
 	for gogc, wanted := range map[string]func(percent float64) bool{

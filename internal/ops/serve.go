@@ -41,7 +41,9 @@ func (t *terminal) serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			telemetry.CollectLess()
+			if limit := telemetry.TuneMemory(os.DirFS("/")); limit > 0 {
+				log.Info("memory limited by the control group", "bytes", limit)
+			}
 			ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
 			err = t.serve(ctx, stop, cfg, log, sockets)

@@ -2,97 +2,107 @@ package telemetry
 
 import (
 	"context"
+	"io/fs"
 	"os"
-	"runtime"
+	"path"
 	"runtime/debug"
 	"runtime/metrics"
-	"sync"
+	"strconv"
+	"strings"
 	"time"
 )
 
 const (
-	// memoryEvery is how often unused memory is looked for.
-	memoryEvery = 5 * time.Second
-	// unusedBytes, and half of what is in use, may lie unused: less is not worth a collection.
-	unusedBytes = 16 << 20
-	// quietBytes is in use at least when it is asked whether three tenths of that are allocated from look to look: a small server
-	// with a few clients is quiet.
-	quietBytes = 64 << 20
-	// roomBytes is about how much a busy server allocates at least from one collection to the next. The runtime by itself would
-	// collect when as much lies unused as is in use: with 50 MiB in use and 5,000 messages a second, a twelfth of the time of a
-	// server with one core went there. More is what is in use by itself where there is much of it.
-	roomBytes = 128 << 20
-	// usualPercent is what the runtime does if it is told nothing. mostPercent bounds what it is told: the least that it collects
-	// at is 4 MiB times that.
-	usualPercent, mostPercent = 100, 3200
+	// gcPercent is how much garbage, in percent of the memory in use, there may be before the runtime collects it. At 100, which
+	// is what the runtime does if it is told nothing, a server with 50 MiB in use and 5,000 messages a second spends a twelfth of
+	// its time on collections.
+	gcPercent = 200
+	// limitPercent is how much of what the control group allows the runtime tries to stay below: the rest is for what it does not
+	// count, as the page cache of SQLite.
+	limitPercent = 90
+	// returnEvery is how often unused memory is looked for, returnAbove how much of it is worth a collection, in bytes.
+	returnEvery = 10 * time.Second
+	returnAbove = 16 << 20
 )
 
-var collectLessOnce sync.Once
-
-// CollectLess has the runtime collect each time that about roomBytes have been allocated, if it would more often. It does nothing
-// if the operator has said how often (GOGC in the environment). What lies about when the server is quiet is given back by
-// ReturnMemory.
-func CollectLess() {
-	if os.Getenv("GOGC") != "" {
-		return
+// TuneMemory tells the runtime how much memory the process may take: how often it collects garbage, and, if a control group
+// limits the process, how much there is. GOGC and GOMEMLIMIT decide instead where they are set. root is the root of the file
+// system. It gives the limit in bytes, 0 if there is none or the environment has set it.
+func TuneMemory(root fs.FS) (limit int64) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
 	}
-	collectLessOnce.Do(func() {
-		runtime.GC() // what is in use is known from now on
-		(&collections{percent: usualPercent}).ended()
-	})
-}
-
-// collections is found unused by each collection, and used again by what is then called.
-type collections struct {
-	percent int
-	_       *int // an object without pointers might share its place with others, and not be found
-}
-
-// ended is called after each collection, when what is in use is known anew.
-func (c *collections) ended() {
-	s := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}, {Name: "/gc/scan/globals:bytes"}}
-	metrics.Read(s)
-	want := collectPercent(s[0].Value.Uint64() + s[1].Value.Uint64() + s[2].Value.Uint64())
-	if 10*max(want-c.percent, c.percent-want) > c.percent {
-		c.percent = want
-		debug.SetGCPercent(want)
+	if os.Getenv("GOMEMLIMIT") != "" {
+		return 0
 	}
-	runtime.SetFinalizer(c, (*collections).ended)
+	limit = cgroupMemory(root) / 100 * limitPercent
+	if limit > 0 {
+		debug.SetMemoryLimit(limit)
+	}
+	return limit
 }
 
-// collectPercent is how much may be allocated until the next collection, in percent of used: what was found in use on the heap
-// by the last one, and the stacks and globals, as the runtime counts them.
-func collectPercent(used uint64) int {
-	return int(min(max(roomBytes*100/max(used, 1), usualPercent), mostPercent))
+// unlimited is from where on a limit of version 1 means that there is none.
+const unlimited = 1 << 60
+
+// cgroupMemory is the memory that the control groups of this process allow it, in bytes; 0 if they don't limit it, or if there are
+// none. A group is limited by those around it too. In a container the path of the group may not be visible, and what is at the
+// root of the mount then is the group itself.
+func cgroupMemory(root fs.FS) (limit int64) {
+	groups, err := fs.ReadFile(root, "proc/self/cgroup")
+	if err != nil {
+		return 0 // another operating system
+	}
+	for line := range strings.Lines(string(groups)) {
+		// number:controllers:path; version 2 has the number 0 and no controllers
+		_, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
+		controllers, group, ok := strings.Cut(rest, ":")
+		mount, file := "sys/fs/cgroup", "memory.max"
+		if controllers != "" {
+			ok = ok && strings.Contains(","+controllers+",", ",memory,")
+			mount, file = "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+		}
+		if !ok {
+			continue
+		}
+		for group = path.Clean("/" + group); ; group = path.Dir(group) {
+			text, err := fs.ReadFile(root, path.Join(mount, group, file))
+			n, perr := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64) // fails for "max"
+			if err == nil && perr == nil && n > 0 && n < unlimited && (limit == 0 || n < limit) {
+				limit = n
+			}
+			if group == "/" {
+				break
+			}
+		}
+	}
+	return limit
 }
 
-// ReturnMemory gives memory that nobody uses back to the operating system whenever the server is quiet, until ctx ends. When
-// everybody connects at once, after a restart say, the first answers take a multiple of what is needed while all wait
-// afterwards, and the runtime would keep it until as much has been allocated again, which may take hours.
+// ReturnMemory gives unused memory back to the operating system when the server is quiet, until ctx ends. When everybody connects
+// at once, after a restart say, the first answers take a multiple of what is needed while all wait afterwards, and the runtime
+// keeps as much as gcPercent lets it take again: 10,000 waiting clients had 41 KiB each instead of 19.
 func ReturnMemory(ctx context.Context) error {
-	t := time.NewTicker(memoryEvery)
+	t := time.NewTicker(returnEvery)
 	defer t.Stop()
-	last := readMemory()
-	for {
+	for last := readMemory(); ; {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-t.C:
 		}
 		now := readMemory()
-		if now.worthReturning(now.allocated - last.allocated) {
+		if now.isWorthReturning(last) {
 			debug.FreeOSMemory()
-			now = readMemory()
 		}
 		last = now
 	}
 }
 
-// memory is how much memory there is, in bytes.
+// memory is what the runtime says of memory, in bytes.
 type memory struct {
 	allocated uint64 // in all since the start
-	live      uint64 // found in use by the last collection
-	unused    uint64 // allocated since, or free, and not given back
+	unused    uint64 // garbage or free, and not given back
 }
 
 func readMemory() memory {
@@ -101,16 +111,15 @@ func readMemory() memory {
 		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"},
 	}
 	metrics.Read(s)
-	m := memory{allocated: s[0].Value.Uint64(), live: s[1].Value.Uint64(), unused: s[3].Value.Uint64()}
-	if objects := s[2].Value.Uint64(); objects > m.live {
-		m.unused += objects - m.live
+	m := memory{allocated: s[0].Value.Uint64(), unused: s[3].Value.Uint64()}
+	if live, objects := s[1].Value.Uint64(), s[2].Value.Uint64(); objects > live {
+		m.unused += objects - live // what was allocated since the last collection may be garbage
 	}
 	return m
 }
 
-// worthReturning says whether there is much to give back, and it would not be asked for again soon: recent is what was
-// allocated since the last look. To give back is a collection, and taking again costs as much as that: a server that allocates
-// three tenths of what it uses from look to look is not quiet, however much may lie unused.
-func (m memory) worthReturning(recent uint64) bool {
-	return m.unused > unusedBytes+m.live/2 && recent < min(m.unused/2, max(m.live, quietBytes)*3/10)
+// isWorthReturning says whether there is much to give back that will not be taken again soon: four times what was allocated since
+// the last look. A server that is busy collects more often than that by itself.
+func (m memory) isWorthReturning(last memory) bool {
+	return m.unused > returnAbove && m.unused > 4*(m.allocated-last.allocated)
 }

@@ -1,29 +1,74 @@
 package telemetry
 
 import (
-	"runtime"
-	"runtime/metrics"
 	"testing"
-	"time"
+	"testing/fstest"
 )
+
+func TestMemoryOfTheControlGroup(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		files map[string]string
+		want  int64
+	}{
+		"another operating system": {nil, 0},
+		"no limit": {map[string]string{
+			"proc/self/cgroup": "0::/system.slice/stoa.service\n", "sys/fs/cgroup/system.slice/stoa.service/memory.max": "max\n",
+		}, 0},
+		"a unit of systemd": {map[string]string{
+			"proc/self/cgroup": "0::/system.slice/stoa.service\n", "sys/fs/cgroup/system.slice/stoa.service/memory.max": "536870912\n",
+		}, 536870912},
+		"the group around it has less": {map[string]string{
+			"proc/self/cgroup": "0::/system.slice/stoa.service\n",
+			"sys/fs/cgroup/system.slice/stoa.service/memory.max":       "536870912\n",
+			"sys/fs/cgroup/system.slice/memory.max":                    "268435456\n",
+			"sys/fs/cgroup/system.slice/another.service/memory.max":    "1024\n",
+			"sys/fs/cgroup/system.slice/stoa.service/below/memory.max": "1024\n",
+		}, 268435456},
+		"a container of version 2": {map[string]string{
+			"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "1073741824\n",
+		}, 1073741824},
+		"a container of version 1, whose path is that of the machine": {map[string]string{
+			"proc/self/cgroup":                           "12:cpuset:/docker/0123\n5:cpu,memory:/docker/0123\n0::/system.slice/docker\n",
+			"sys/fs/cgroup/memory/memory.limit_in_bytes": "805306368\n",
+		}, 805306368},
+		"version 1 without a limit": {map[string]string{
+			"proc/self/cgroup":                           "5:memory:/\n",
+			"sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
+		}, 0},
+		"another controller": {map[string]string{
+			"proc/self/cgroup":                           "5:memoryless:/\n",
+			"sys/fs/cgroup/memory/memory.limit_in_bytes": "1024\n",
+		}, 0},
+		"something else": {map[string]string{
+			"proc/self/cgroup": "\n0\n0:\n0::../../up\n", "sys/fs/cgroup/memory.max": "-5\n", "sys/fs/cgroup/up/memory.max": "much\n",
+		}, 0},
+	} {
+		root := fstest.MapFS{}
+		for name, text := range c.files {
+			root[name] = &fstest.MapFile{Data: []byte(text)}
+		}
+		if got := cgroupMemory(root); got != c.want {
+			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
+	}
+}
 
 func TestMemoryIsReturnedOnlyWhenItIsMuchAndNobodyWantsItSoon(t *testing.T) {
 	t.Parallel()
 	const mib = 1 << 20
 	for name, c := range map[string]struct {
-		live, unused, recent uint64
-		want                 bool
+		unused, recent uint64
+		want           bool
 	}{
-		"a burst is over":                      {live: 80 * mib, unused: 100 * mib, recent: mib, want: true},
-		"little is unused":                     {live: 8 * mib, unused: 16 * mib, recent: 0, want: false},
-		"little in relation to what is in use": {live: 400 * mib, unused: 100 * mib, recent: 0, want: false},
-		"the server is busy":                   {live: 80 * mib, unused: 100 * mib, recent: 60 * mib, want: false},
-		"much may lie unused":                  {live: 140 * mib, unused: 400 * mib, recent: 54 * mib, want: false},
-		"clients poll and nothing happens":     {live: 80 * mib, unused: 60 * mib, recent: 22 * mib, want: true},
-		"a small server with a few clients":    {live: 10 * mib, unused: 100 * mib, recent: 15 * mib, want: true},
-		"a small server is busy":               {live: 10 * mib, unused: 100 * mib, recent: 25 * mib, want: false},
+		"a burst is over":                  {unused: 100 * mib, recent: mib, want: true},
+		"little is unused":                 {unused: 16 * mib, recent: 0, want: false},
+		"the server is busy":               {unused: 100 * mib, recent: 60 * mib, want: false},
+		"clients poll and nothing happens": {unused: 60 * mib, recent: 14 * mib, want: true},
+		"it was returned a moment ago":     {unused: 20 * mib, recent: 20 * mib, want: false},
 	} {
-		if got := (memory{live: c.live, unused: c.unused}).worthReturning(c.recent); got != c.want {
+		last := memory{allocated: 1000 * mib}
+		if got := (memory{allocated: last.allocated + c.recent, unused: c.unused}).isWorthReturning(last); got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
@@ -42,49 +87,3 @@ func TestMemoryIsReadFromTheRuntime(t *testing.T) {
 }
 
 var kept []byte
-
-func TestCollectionsLeaveRoom(t *testing.T) {
-	t.Parallel()
-	const mib = 1 << 20
-	for name, c := range map[string]struct {
-		used uint64
-		want int
-	}{
-		"nothing is known yet":   {0, 3200},
-		"a server that began":    {4 * mib, 3200},
-		"a small server":         {64 * mib, 200},
-		"as much as the room":    {128 * mib, 100},
-		"more than that":         {1000 * mib, 100},
-		"more than 32 bits hold": {1 << 40, 100},
-	} {
-		if got := collectPercent(c.used); got != c.want {
-			t.Errorf("%s: %d", name, got)
-		}
-	}
-}
-
-func TestCollectLessFollowsEachCollection(t *testing.T) {
-	t.Parallel()
-	(&collections{percent: usualPercent}).ended()
-	collectUntil(t, func(percent uint64) bool { return percent > usualPercent })
-	used := make([]byte, 2*roomBytes) // room enough by itself
-	collectUntil(t, func(percent uint64) bool { return percent == usualPercent })
-	runtime.KeepAlive(used)
-	collectUntil(t, func(percent uint64) bool { return percent > usualPercent })
-}
-
-// collectUntil collects until the next collection is to follow after a wanted percentage.
-func collectUntil(t *testing.T, wanted func(percent uint64) bool) {
-	t.Helper()
-	for end := time.Now().Add(time.Minute); !wanted(gogc()); runtime.GC() {
-		if time.Now().After(end) {
-			t.Fatalf("a collection is to follow after %d %%", gogc())
-		}
-	}
-}
-
-func gogc() uint64 {
-	s := []metrics.Sample{{Name: "/gc/gogc:percent"}}
-	metrics.Read(s)
-	return s[0].Value.Uint64()
-}
