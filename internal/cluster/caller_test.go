@@ -17,7 +17,7 @@ import (
 )
 
 // anyone lets everybody in.
-func anyone(t *testing.T) *tls.Config {
+func anyone(t testing.TB) *tls.Config {
 	t.Helper()
 	id, err := newIdentity(time.Now())
 	if err != nil {
@@ -27,7 +27,7 @@ func anyone(t *testing.T) *tls.Config {
 }
 
 // wires gives both ends of a connection.
-func wires(t *testing.T) (near, far *tls.Conn) {
+func wires(t testing.TB) (near, far *tls.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -45,7 +45,7 @@ func wires(t *testing.T) (near, far *tls.Conn) {
 	return shake(t, a, b)
 }
 
-func shake(t *testing.T, a, b net.Conn) (near, far *tls.Conn) {
+func shake(t testing.TB, a, b net.Conn) (near, far *tls.Conn) {
 	t.Helper()
 	near, far = tls.Client(a, anyone(t)), tls.Server(b, anyone(t))
 	shaken := make(chan error, 1)
@@ -61,7 +61,7 @@ func shake(t *testing.T, a, b net.Conn) (near, far *tls.Conn) {
 }
 
 // calls makes a caller of an end.
-func calls(t *testing.T, near *tls.Conn) *caller {
+func calls(t testing.TB, near *tls.Conn) *caller {
 	t.Helper()
 	p := &peer{conns: map[*tracked]struct{}{}}
 	l := newCaller(p, near, near.NetConn())
@@ -76,7 +76,7 @@ func calls(t *testing.T, near *tls.Conn) *caller {
 }
 
 // answers serves a handler on an end. ended is closed when the connection has.
-func answers(t *testing.T, far *tls.Conn, handler http.HandlerFunc) (c *Cluster, ended chan struct{}) {
+func answers(t testing.TB, far *tls.Conn, handler http.HandlerFunc) (c *Cluster, ended chan struct{}) {
 	t.Helper()
 	c, ended = &Cluster{log: slog.New(slog.NewTextHandler(testLog{t}, nil))}, make(chan struct{})
 	go func() {
@@ -492,5 +492,33 @@ func TestCallee_drains_though_the_peer_is_frozen(t *testing.T) {
 	case <-ended:
 	case <-time.After(5 * goAwayTime):
 		t.Error("the connection goes on")
+	}
+}
+
+// BenchmarkCaller tells what a request and its answer cost on a connection that many use at a time.
+func BenchmarkCaller(b *testing.B) {
+	for _, askers := range []int{4, 16, 64, 256} {
+		b.Run(fmt.Sprint(askers), func(b *testing.B) {
+			near, far := wires(b)
+			answers(b, far, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 60)) })
+			l := calls(b, near)
+			body := strings.Repeat("x", 200)
+			work := make(chan struct{})
+			var all sync.WaitGroup
+			for range askers {
+				all.Go(func() {
+					for range work {
+						if _, err := l.ask(b.Context(), never, put(body)); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			}
+			for b.Loop() {
+				work <- struct{}{}
+			}
+			close(work)
+			all.Wait()
+		})
 	}
 }

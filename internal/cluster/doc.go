@@ -11,4 +11,21 @@
 //
 // The invariant that matters: a request is served at least by somebody who may,
 // and at most twice only where its transaction ID makes the second time harmless.
+//
+// # Constants
+//
+// Each is a bound, or says what it gains; another one needs the same.
+//
+//   - DefaultTimes are what operators see: a silent peer is noticed within 3 s, one that is gone within 6 s.
+//     rereadEvery bounds how often strangers have the table read.
+//   - Requests: streams, spareStreams and maxUnderWay bound what is under way on a connection, maxBlock, maxBody
+//     and maxAnswer a frame, maxGathered what waits for the connection. Beyond them the request is served by the
+//     instance that was asked. attempts bounds the connections on which sending is tried.
+//   - Connections: connections bounds them, goAwayTime the wait for a peer that was told to go, acceptPause is
+//     between attempts when the process has too many files open.
+//   - manyUnderWay has the frames of a busy connection share a write.
+//   - Memory: inbox is read at a time (four records of TLS); keptOutbox and keptAnswer bound the buffers that are
+//     kept for the next use.
+//   - Handing over commits: handLimit and handsAtOnce bound what waits and what is under way for a peer, handRest
+//     is how long a peer that has enough is left alone. What is lost is read from the store.
 package cluster

@@ -16,8 +16,9 @@ const (
 	// keptOutbox is the largest buffer that is kept for the next frames.
 	keptOutbox = 256 << 10
 	// manyUnderWay is from how many requests under way on a connection on its writer
-	// lets others append their frames first. Of fewer next to none would, and in a
-	// busy instance the wait for them is as long as the request itself.
+	// lets others append their frames first: with 64 or 256 a request and its answer
+	// cost a quarter to a third less (BenchmarkCaller). Of fewer next to none would,
+	// and in a busy instance the wait for them is as long as the request itself.
 	manyUnderWay = 16
 )
 
