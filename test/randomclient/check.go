@@ -112,13 +112,17 @@ func (d *device) compare(a *answer) error {
 		return err
 	}
 	d.compareInvites(a)
+	d.compareLists(a)
 	for _, id := range d.sortedRooms() {
 		r := d.view.rooms[id]
 		left := a.entry("leave", id)
 		if r.membership != "join" && left == nil || r.skipped {
 			continue
 		}
-		if known := d.w.roomByID(id); left != nil && (known.forgotten[d.user] || known.joinedAt[d.user] == 0) {
+		if known := d.w.roomByID(id); left != nil && known.forgotten[d.user] {
+			d.compareForgotten(a, known)
+			continue
+		} else if left != nil && known.joinedAt[d.user] == 0 {
 			continue // its state is not for the user to read
 		}
 		t, err := d.w.tell(d.user, id)
@@ -137,6 +141,44 @@ func (d *device) compare(a *answer) error {
 		}
 	}
 	return nil
+}
+
+// compareForgotten looks at a room that the user has left and forgotten, and that is told. Each device may be told of it once.
+func (d *device) compareForgotten(a *answer, known *room) {
+	if old := a.older.rooms[known.id]; old == nil || old.membership == "leave" {
+		cause := ""
+		if known.movedAt[d.user] > known.forgottenAt[d.user] {
+			cause = forgottenReturns
+		}
+		d.w.report(cause, d.name, "%s: is told though the user has left and forgotten it", known.id)
+	}
+}
+
+// compareLists looks for the users of whom device_lists has to tell. It may tell of them in one answer or the next.
+func (d *device) compareLists(a *answer) {
+	if a.s.initial {
+		clear(d.lists)
+		return
+	}
+	lists := object(a.body, "device_lists")
+	told := map[bool][]string{true: texts(lists["changed"]), false: texts(lists["left"])}
+	for _, u := range d.w.users {
+		x, is := d.lists[u.id]
+		if !is {
+			continue
+		}
+		x.answers++
+		x.filtered = x.filtered || a.s.roomsGiven || a.s.notRooms != nil
+		switch {
+		case slices.Contains(told[x.isMember], u.id):
+			delete(d.lists, u.id)
+		case x.answers == 2:
+			delete(d.lists, u.id)
+			d.w.report(d.explainList(u, x), d.name, "two answers, and device_lists has not told of %s, who shares a room: %v", u.id, x.isMember)
+		default:
+			d.lists[u.id] = x
+		}
+	}
 }
 
 func (d *device) sortedRooms() []string {

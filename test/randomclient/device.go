@@ -18,6 +18,15 @@ type device struct {
 	view            *view
 	before          *view // before the newest answer, to use its token again
 	due             []int // numbers of the messages to this device, in order
+	lists           map[string]expected
+}
+
+// expected is what device_lists has to tell of a user: changed for somebody who shares a room now, left for somebody who does not.
+type expected struct {
+	isMember bool
+	since    int  // the step of the token before
+	answers  int  // since then
+	filtered bool // one of them left rooms out
 }
 
 // view is what a client knows.
@@ -234,6 +243,7 @@ func (w *world) syncSomehow(d *device) error {
 	switch {
 	case w.chance(6) && d.before != nil:
 		d.view = d.before.clone()
+		clear(d.lists) // what was told is told again, and what is expected is not known
 	case w.chance(4):
 		s.initial = true
 	}

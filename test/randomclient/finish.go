@@ -71,7 +71,7 @@ func (d *device) compareFresh() error {
 	}
 	s := syncing{initial: true, limit: 1}
 	d.w.transcript.sync(d.name, s, res.body)
-	fresh := &device{w: d.w, user: d.user, id: d.id, name: d.name + " anew", token: d.token, view: newView()}
+	fresh := &device{lists: map[string]expected{}, w: d.w, user: d.user, id: d.id, name: d.name + " anew", token: d.token, view: newView()}
 	a := &answer{s: s, body: res.body, older: newView()}
 	fresh.apply(a)
 	if err := fresh.compare(a); err != nil {

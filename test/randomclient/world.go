@@ -44,14 +44,15 @@ type user struct {
 
 // room is what the program knows of a room from the acts that succeeded.
 type room struct {
-	id         string
-	membership map[*user]string
-	joinedAt   map[*user]int // the step of the newest join, 0 for somebody who has never been in it
-	unbanned   map[*user]bool
-	forgotten  map[*user]bool     // since the last act that makes the room known again
-	events     []string           // that may be redacted, read, related to
-	typed      bool               // somebody typed in it before the last restart
-	readAt     map[receiptKey]int // the steps of the newest receipts
+	id                           string
+	membership                   map[*user]string
+	joinedAt                     map[*user]int // the step of the newest join, 0 for somebody who has never been in it
+	unbanned                     map[*user]bool
+	forgottenAt, movedAt, leftAt map[*user]int      // the steps at which a user forgot it, at which another moved them, and at which they ceased to be in it
+	forgotten                    map[*user]bool     // since the last act that makes the room known again
+	events                       []string           // that may be redacted, read, related to
+	typed                        bool               // somebody typed in it before the last restart
+	readAt                       map[receiptKey]int // the steps of the newest receipts
 }
 
 // fault is a mismatch. known is the name of the fault that it is an example of, "" if it is new.
@@ -111,7 +112,7 @@ func (w *world) settle() error {
 		u := &user{id: "@" + localpart + ":" + serverName}
 		w.users = append(w.users, u)
 		for n := range count {
-			d := &device{w: w, user: u, id: fmt.Sprintf("D%d", n), name: fmt.Sprintf("u%d/D%d", i, n), view: newView()}
+			d := &device{w: w, user: u, id: fmt.Sprintf("D%d", n), name: fmt.Sprintf("u%d/D%d", i, n), view: newView(), lists: map[string]expected{}}
 			var res reply
 			var err error
 			if n == 0 {
@@ -179,6 +180,15 @@ var shares = func() (sum int) {
 func (w *world) step() error {
 	d := pick(w, w.devices)
 	n := w.rnd.IntN(shares)
+	shared, joined := w.sharing(), w.joinedNow()
+	defer func() {
+		for in := range joined {
+			if in.room.membership[in.user] != "join" {
+				in.room.leftAt[in.user] = w.version
+			}
+		}
+		w.expectLists(shared)
+	}()
 	if len(w.rooms) == 0 && !w.chance(20) {
 		return w.createRoom(d)
 	}
@@ -189,6 +199,57 @@ func (w *world) step() error {
 		n -= a.share
 	}
 	return errors.New("no act")
+}
+
+// inRoom is a user in a room.
+type inRoom struct {
+	user *user
+	room *room
+}
+
+func (w *world) joinedNow() map[inRoom]bool {
+	out := map[inRoom]bool{}
+	for _, r := range w.rooms {
+		for _, u := range w.users {
+			if r.membership[u] == "join" {
+				out[inRoom{u, r}] = true
+			}
+		}
+	}
+	return out
+}
+
+type pair struct{ a, b *user }
+
+// sharing are the pairs of users who share a room.
+func (w *world) sharing() map[pair]bool {
+	out := map[pair]bool{}
+	for _, r := range w.rooms {
+		for _, a := range w.users {
+			for _, b := range w.users {
+				if a != b && r.membership[a] == "join" && r.membership[b] == "join" {
+					out[pair{a, b}] = true
+				}
+			}
+		}
+	}
+	return out
+}
+
+// expectLists has the devices of users who have begun or ceased to share a room expect each other in device_lists.
+func (w *world) expectLists(before map[pair]bool) {
+	now := w.sharing()
+	for _, d := range w.devices {
+		for _, other := range w.users {
+			if p := (pair{d.user, other}); d.view.since != "" && now[p] != before[p] {
+				if x, is := d.lists[other.id]; is && x.answers == 0 {
+					delete(d.lists, other.id) // it is again as the device knows it
+				} else {
+					d.lists[other.id] = expected{isMember: now[p], since: d.view.at}
+				}
+			}
+		}
+	}
 }
 
 // roomOf picks a room, mostly one in which the user has one of some memberships; nil if there is no room.
@@ -248,7 +309,7 @@ func (w *world) createRoom(d *device) error {
 	if !res.ok() {
 		return fmt.Errorf("createRoom: %v", res)
 	}
-	r := &room{id: text(res.body, "room_id"), membership: map[*user]string{d.user: "join"}, joinedAt: map[*user]int{d.user: w.version}, forgotten: map[*user]bool{}, unbanned: map[*user]bool{}, readAt: map[receiptKey]int{}}
+	r := &room{id: text(res.body, "room_id"), membership: map[*user]string{d.user: "join"}, joinedAt: map[*user]int{d.user: w.version}, forgotten: map[*user]bool{}, unbanned: map[*user]bool{}, forgottenAt: map[*user]int{}, movedAt: map[*user]int{}, leftAt: map[*user]int{}, readAt: map[receiptKey]int{}}
 	for _, u := range invited {
 		r.membership[u] = "invite"
 	}
@@ -310,6 +371,7 @@ func (w *world) forgetRoom(d *device, r *room) error {
 	res, err := d.ask("POST", path("/v3/rooms/%s/forget", r.id), nil, map[string]any{})
 	if err == nil && res.ok() {
 		r.forgotten[d.user] = true
+		r.forgottenAt[d.user] = w.version
 	}
 	return err
 }
@@ -340,6 +402,7 @@ func (w *world) kickOrBan(d *device) error {
 	if err == nil && res.ok() {
 		r.membership[other] = map[string]string{"kick": "leave", "ban": "ban", "unban": "leave"}[what]
 		r.unbanned[other] = what == "unban"
+		r.movedAt[other] = w.version
 	}
 	return err
 }
