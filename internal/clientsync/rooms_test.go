@@ -8,7 +8,6 @@ import (
 
 	"stoa/internal/clientsync"
 	"stoa/internal/room"
-	"stoa/internal/store"
 	"stoa/internal/token"
 	"stoa/matrix/id"
 )
@@ -438,7 +437,7 @@ func TestForgottenToken(t *testing.T) {
 			alice.say(r, "x")
 		}
 		alice.sync("") // so the hub has seen all of it
-		alice.must(h.store.Maintain(h.t.Context(), store.Retention{Stream: 1}))
+		alice.must(h.store.TrimStream(h.t.Context(), 1))
 		h.hub.Reset()
 		alice.since = &old
 		got := alice.sync("").join(r)

@@ -159,7 +159,8 @@ func (srv *Server) subscribe(p parts) {
 func (srv *Server) backgroundOf(p parts) []func(context.Context) error {
 	s := srv.services
 	chores := housekeeping{every: housekeepingEvery, log: srv.opt.Log, chores: []chore{
-		{"stream and transaction IDs", func(ctx context.Context) error { return s.Store.Maintain(ctx, store.Retention{}) }},
+		{"stream", func(ctx context.Context) error { return s.Store.TrimStream(ctx, 0) }},
+		{"transaction IDs", func(ctx context.Context) error { return s.Store.ExpireTxns(ctx, 0) }},
 		{"claimed one-time keys", p.keys.Expire},
 	}}
 	runs := []func(context.Context) error{s.Cluster.Run, srv.hub.Run, p.typing.Run, p.presence.Run, s.Rooms.Run, chores.run, telemetry.ReturnMemory}

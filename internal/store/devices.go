@@ -66,36 +66,23 @@ func (c *Change) SawDevice(user UserNum, deviceID string, ts int64, ip string) {
 	c.Exec(updateDeviceSeen, user, deviceID, ts, ip)
 }
 
-// deviceBelongings are deleted with a device: one line for each table whose
-// rows hang on one. $1 = user number, $2 = device ID.
+// deviceBelongings are deleted with a device, beside its keys: one line for each
+// table whose rows hang on one. $1 = user number, $2 = device ID.
 var deviceBelongings = []*Stmt{
 	deleteAccessTokensOfDevice,
 	deleteRefreshTokensOfDevice,
-	deleteDeviceKeys,
-	deleteDeviceOneTimeKeys,
-	deleteDeviceFallback,
-	deleteTargetSignatures,
-	deleteDeviceMessages,
-	Prepare(`DELETE FROM devices WHERE user_num = $1 AND device_id = $2`),
 }
 
-// userBelongings are deleted, beside those of all devices, when an account is
-// deactivated. $1 = user number.
+var deleteDevice = Prepare(`DELETE FROM devices WHERE user_num = $1 AND device_id = $2`)
+
+// userBelongings are deleted, beside the keys, when an account is deactivated. $1 = user number.
 var userBelongings = []*Stmt{
 	Prepare(`DELETE FROM access_tokens WHERE user_num = $1`),
 	Prepare(`DELETE FROM refresh_tokens WHERE user_num = $1`),
 	Prepare(`DELETE FROM login_tokens WHERE user_num = $1`),
 	Prepare(`DELETE FROM account_data WHERE user_num = $1`),
 	Prepare(`DELETE FROM filters WHERE user_num = $1`),
-	Prepare(`DELETE FROM device_keys WHERE user_num = $1`),
-	Prepare(`DELETE FROM one_time_keys WHERE user_num = $1`),
-	Prepare(`DELETE FROM fallback_keys WHERE user_num = $1`),
-	Prepare(`DELETE FROM cross_signing_keys WHERE user_num = $1`),
-	Prepare(`DELETE FROM key_signatures WHERE user_num = $1`),
-	Prepare(`DELETE FROM key_backup_sessions WHERE user_num = $1`),
-	Prepare(`DELETE FROM to_device WHERE user_num = $1`),
 	Prepare(`DELETE FROM presence WHERE user_num = $1`),
-	Prepare(`UPDATE key_backups SET deleted = 1, auth_data = '{}', sessions = 0 WHERE user_num = $1`),
 	Prepare(`DELETE FROM devices WHERE user_num = $1`),
 }
 
@@ -106,6 +93,8 @@ func (c *Change) DeleteDevice(user UserNum, deviceID string) {
 	for _, s := range deviceBelongings {
 		c.Exec(s, user, deviceID)
 	}
+	c.DeleteKeysOfDevice(user, deviceID)
+	c.Exec(deleteDevice, user, deviceID)
 	c.noteSessions(user)
 }
 
@@ -115,6 +104,7 @@ func (c *Change) DeleteBelongings(user UserNum) {
 	for _, s := range userBelongings {
 		c.Exec(s, user)
 	}
+	c.DeleteKeysOfUser(user)
 	c.NoteDeviceList(user)
 }
 

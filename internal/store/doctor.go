@@ -106,7 +106,7 @@ func (c *checker) progress(part string, done, total int64) {
 
 // snapshot is [Store.Read] with a longer life.
 func (c *checker) snapshot(ctx context.Context, f func(*Read) error) error {
-	r, err := c.s.snapshot(ctx, checkSnapshotLimit)
+	r, err := c.s.LongSnapshot(ctx, checkSnapshotLimit)
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func (c *checker) outOfBlock(r *Read, name string, n int64) (bool, error) {
 	if n < c.numbers[name] {
 		return false, nil
 	}
-	next, err := QueryOne(r, selectBlock, (*Row).Int, name)
+	next, err := r.NextNumber(name)
 	if errors.Is(err, ErrNotFound) {
 		return n > 0, nil
 	}

@@ -321,13 +321,13 @@ func TestMaintain(t *testing.T) {
 			}
 			return rows, txns
 		}
-		if err := s.Maintain(t.Context(), store.Retention{}); err != nil {
+		if err := errors.Join(s.TrimStream(t.Context(), 0), s.ExpireTxns(t.Context(), 0)); err != nil {
 			t.Fatal(err)
 		}
 		if rows, txns := count(); rows != 3 || txns != "ab" {
 			t.Errorf("%d stream rows and transaction IDs %q, want 3 and those of 7 days", rows, txns)
 		}
-		if err := s.Maintain(t.Context(), store.Retention{Stream: time.Nanosecond, Transactions: time.Nanosecond}); err != nil {
+		if err := errors.Join(s.TrimStream(t.Context(), time.Nanosecond), s.ExpireTxns(t.Context(), time.Nanosecond)); err != nil {
 			t.Fatal(err)
 		}
 		if rows, txns := count(); rows != 1 || txns != "" {

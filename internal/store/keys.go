@@ -84,6 +84,44 @@ var (
 		WHERE {{in user_num $1}} AND (signer_num = user_num OR signer_num = $2) ORDER BY user_num, target`)
 )
 
+// deviceKeyTables are deleted with a device: one line for each table whose rows
+// hang on one. $1 = user number, $2 = device ID.
+var deviceKeyTables = []*Stmt{
+	deleteDeviceKeys,
+	deleteDeviceOneTimeKeys,
+	deleteDeviceFallback,
+	deleteTargetSignatures,
+	deleteDeviceMessages,
+}
+
+// userKeyTables are deleted when an account is deactivated. $1 = user number.
+var userKeyTables = []*Stmt{
+	Prepare(`DELETE FROM device_keys WHERE user_num = $1`),
+	Prepare(`DELETE FROM one_time_keys WHERE user_num = $1`),
+	Prepare(`DELETE FROM fallback_keys WHERE user_num = $1`),
+	Prepare(`DELETE FROM cross_signing_keys WHERE user_num = $1`),
+	Prepare(`DELETE FROM key_signatures WHERE user_num = $1`),
+	Prepare(`DELETE FROM key_backup_sessions WHERE user_num = $1`),
+	Prepare(`DELETE FROM to_device WHERE user_num = $1`),
+	Prepare(`UPDATE key_backups SET deleted = 1, auth_data = '{}', sessions = 0 WHERE user_num = $1`),
+}
+
+// DeleteKeysOfDevice deletes the keys of a device, the signatures on them, and the
+// messages that wait for it. It is part of deleting the device.
+func (c *Change) DeleteKeysOfDevice(user UserNum, deviceID string) {
+	for _, s := range deviceKeyTables {
+		c.Exec(s, user, deviceID)
+	}
+}
+
+// DeleteKeysOfUser deletes all keys, key backups and waiting messages of a user
+// whose account is deactivated.
+func (c *Change) DeleteKeysOfUser(user UserNum) {
+	for _, s := range userKeyTables {
+		c.Exec(s, user)
+	}
+}
+
 // PutDeviceKeys writes a device's identity keys; who shares a room with the
 // user is told.
 func (c *Change) PutDeviceKeys(user UserNum, deviceID, keys string) {

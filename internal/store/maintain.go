@@ -1,5 +1,3 @@
-// Deletes what is too old from the tables stream and transactions.
-
 package store
 
 import (
@@ -8,30 +6,17 @@ import (
 	"time"
 )
 
-// Retention says how long the store keeps what is kept for a time only.
-type Retention struct {
-	Stream       time.Duration // positions; 0 = 30 days
-	Transactions time.Duration // transaction IDs; 0 = 7 days
-}
+// trimPage bounds the rows of the stream that are deleted in one transaction.
+const trimPage = 1000
 
-// maintainPage bounds the rows deleted in one transaction.
-const maintainPage = 1000
-
-// Maintain deletes what has outlived its retention, in bounded pieces between
-// groups. Every instance may call it, now and then.
-func (s *Store) Maintain(ctx context.Context, keep Retention) error {
-	if keep.Stream == 0 {
-		keep.Stream = 30 * 24 * time.Hour
+// TrimStream deletes positions that are older than keep (0 = 30 days), in bounded
+// pieces between groups. Every instance may call it, now and then.
+func (s *Store) TrimStream(ctx context.Context, keep time.Duration) error {
+	if keep == 0 {
+		keep = 30 * 24 * time.Hour
 	}
-	if keep.Transactions == 0 {
-		keep.Transactions = 7 * 24 * time.Hour
-	}
-	now := s.opt.Clock()
-	if err := s.trimStream(ctx, Position(now.Add(-keep.Stream).UnixMicro())); err != nil {
+	if err := s.trimStream(ctx, Position(s.Now().Add(-keep).UnixMicro())); err != nil {
 		return fmt.Errorf("trim the stream: %w", err)
-	}
-	if err := s.expireTxns(ctx, now.Add(-keep.Transactions).UnixMilli()); err != nil {
-		return fmt.Errorf("expire transaction IDs: %w", err)
 	}
 	return nil
 }
@@ -42,17 +27,32 @@ func (s *Store) trimStream(ctx context.Context, below Position) error {
 	for {
 		var n int64
 		err := s.Write(ctx, func(tx *Tx) (err error) {
-			n, err = tx.Exec(trimStream, below, maintainPage)
+			n, err = tx.Exec(trimStream, below, trimPage)
 			return err
 		})
-		if err != nil || n < maintainPage {
+		if err != nil || n < trimPage {
 			return err
 		}
 	}
 }
 
+// txnPage bounds the transaction IDs that are looked at, and deleted, at once.
+const txnPage = 1000
+
 var deleteTxns = Prepare(`DELETE FROM transactions WHERE at < $1
 	AND (user_num, device, path, txn_id) > ($2, $3, $4, $5) AND (user_num, device, path, txn_id) <= ($6, $7, $8, $9)`)
+
+// ExpireTxns deletes transaction IDs that are older than keep (0 = 7 days), in
+// bounded pieces between groups. Every instance may call it, now and then.
+func (s *Store) ExpireTxns(ctx context.Context, keep time.Duration) error {
+	if keep == 0 {
+		keep = 7 * 24 * time.Hour
+	}
+	if err := s.expireTxns(ctx, s.Now().Add(-keep).UnixMilli()); err != nil {
+		return fmt.Errorf("expire transaction IDs: %w", err)
+	}
+	return nil
+}
 
 // expireTxns walks the whole table by its key. An index by time would cost
 // every message a write, to save one walk a day.
@@ -61,7 +61,7 @@ func (s *Store) expireTxns(ctx context.Context, before int64) error {
 	for {
 		var page []Txn
 		err := s.Read(ctx, func(r *Read) (err error) {
-			page, err = Query(r, selectTxnPage, scanTxn, last.User, last.Device, last.Path, last.ID, maintainPage)
+			page, err = Query(r, selectTxnPage, scanTxn, last.User, last.Device, last.Path, last.ID, txnPage)
 			return err
 		})
 		if err != nil || len(page) == 0 {

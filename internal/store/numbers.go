@@ -71,6 +71,12 @@ func (s *Store) reserve(ctx context.Context, name string, size int64) (after int
 	return after, nil
 }
 
+// NextNumber is the first number of a name that no instance has reserved yet;
+// ErrNotFound if the name was never used.
+func (r *Read) NextNumber(name string) (int64, error) {
+	return QueryOne(r, selectBlock, (*Row).Int, name)
+}
+
 // reserve takes size numbers; after is the first one that is not taken.
 func (tx *Tx) reserve(name string, size int64) (after int64, err error) {
 	if _, err := tx.Exec(insertBlock, name); err != nil {
@@ -79,7 +85,7 @@ func (tx *Tx) reserve(name string, size int64) (after int64, err error) {
 	if _, err := tx.Exec(reserveBlock, name, size); err != nil {
 		return 0, err
 	}
-	return QueryOne(&tx.Read, selectBlock, (*Row).Int, name)
+	return tx.NextNumber(name)
 }
 
 // NextEvent returns a new event number.

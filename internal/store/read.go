@@ -38,10 +38,13 @@ type Read struct {
 
 // Snapshot opens a snapshot. Close it. A request never holds two.
 func (s *Store) Snapshot(ctx context.Context) (*Read, error) {
-	return s.snapshot(ctx, s.opt.SnapshotLimit)
+	return s.LongSnapshot(ctx, s.opt.SnapshotLimit)
 }
 
-func (s *Store) snapshot(ctx context.Context, limit time.Duration) (*Read, error) {
+// LongSnapshot is Snapshot with a life of its own instead of
+// Options.SnapshotLimit. Long ones keep the database from cleaning up: they are
+// for commands, not for requests.
+func (s *Store) LongSnapshot(ctx context.Context, limit time.Duration) (*Read, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, ErrSnapshotTooOld)
 	c, head, release, err := s.engine.reader(ctx)
 	if err != nil {

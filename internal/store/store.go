@@ -203,6 +203,9 @@ func (s *Store) Head() Position { return Position(s.head.Load()) }
 // none. Readers of a [Tail] get what it stands for without asking.
 func (s *Store) Committed() Position { return Position(s.committed.Load()) }
 
+// Now is the time by the clock of the store, Options.Clock.
+func (s *Store) Now() time.Time { return s.opt.Clock() }
+
 // sawHead moves the known head forward.
 func (s *Store) sawHead(p Position) {
 	for {
