@@ -95,12 +95,12 @@ func (d *Directory) PublishedRooms(ctx context.Context, q PublishedQuery) (page 
 // takePublished fills a page with what comes after a place, or before it, the
 // nearest first, and gives the place of each room. More says whether there is more.
 func (d *Directory) takePublished(r *store.Read, page *PublishedPage, q PublishedQuery, at token.Published) (places []token.Published, more bool, err error) {
-	list := r.Published
+	list := (*store.Read).Published
 	if at.Back {
-		list = r.PublishedBack
+		list = (*store.Read).PublishedBack
 	}
 	for looked := 0; looked < lookLimit; {
-		rows, err := list(at.Joined, store.RoomNum(at.Room), lookBatch)
+		rows, err := list(r, at.Joined, store.RoomNum(at.Room), lookBatch)
 		if err != nil {
 			return nil, false, err
 		}

@@ -323,11 +323,11 @@ func TestTimeline(t *testing.T) {
 				{"back to between", store.Place{Slot: 3}, store.Place{Slot: 1, Off: -1}, true, 99, "[8 3 2 6]"},
 				{"limited", store.End, store.Start, true, 3, "[5 4 8]"},
 			} {
-				read := r.Timeline
+				read := (*store.Read).Timeline
 				if tc.back {
-					read = r.TimelineBack
+					read = (*store.Read).TimelineBack
 				}
-				events, err := read(room, tc.from, tc.to, tc.limit)
+				events, err := read(r, room, tc.from, tc.to, tc.limit)
 				if err != nil {
 					return err
 				}
