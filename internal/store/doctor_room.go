@@ -100,7 +100,7 @@ func scanCheckedEvent(row *Row) (e checkedEvent) {
 // events walks all events of the room: those without a place, then the timeline,
 // in which every slot is taken by a live event or a state delta.
 func (c *roomCheck) events() error {
-	at := Place{-1, 0}
+	at := Place{Slot: -1}
 	var live Slot // slot of the last live event
 	var totals []byte
 	for {

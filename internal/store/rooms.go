@@ -1,5 +1,4 @@
-// Tables rooms, backward_extremities. Written by package room; published by
-// package directory through it.
+// Table rooms: a room's row, which is written with the room's head.
 
 package store
 
