@@ -379,7 +379,7 @@ func TestReader_below_the_horizon_begins_there(t *testing.T) {
 // trim deletes all of the stream but its newest row.
 func (w *world) trim() {
 	w.Helper()
-	w.check(w.store.Maintain(w.Context(), store.Retention{Stream: -time.Hour}))
+	w.check(w.store.TrimStream(w.Context(), -time.Hour))
 }
 
 // A row with which the handler fails each time is set aside, and the reader goes on.
