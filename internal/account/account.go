@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"stoa/internal/store"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -96,7 +97,7 @@ type Account struct {
 	passwordHash string
 }
 
-func fromRow(row store.Account) (Account, error) {
+func fromRow(row userdb.Account) (Account, error) {
 	userID, err := id.ParseUserID(row.UserID)
 	if err != nil {
 		return Account{}, fmt.Errorf("account %d: %w", row.User, err)
@@ -114,9 +115,9 @@ func (a *Accounts) IsLocal(user id.UserID) bool { return user.ServerName() == a.
 // Account returns the account of a local user, deactivated ones too, or
 // store.ErrNotFound.
 func (a *Accounts) Account(ctx context.Context, user id.UserID) (Account, error) {
-	var row store.Account
+	var row userdb.Account
 	err := a.store.Read(ctx, func(r *store.Read) (err error) {
-		row, err = r.Account(user.String())
+		row, err = userdb.AccountByID(r, user.String())
 		return err
 	})
 	if err != nil {
@@ -127,9 +128,9 @@ func (a *Accounts) Account(ctx context.Context, user id.UserID) (Account, error)
 
 // AccountByNum is Account by the user's number.
 func (a *Accounts) AccountByNum(ctx context.Context, user store.UserNum) (Account, error) {
-	var row store.Account
+	var row userdb.Account
 	err := a.store.Read(ctx, func(r *store.Read) (err error) {
-		row, err = r.AccountByNum(user)
+		row, err = userdb.AccountByNum(r, user)
 		return err
 	})
 	if err != nil {
@@ -169,7 +170,7 @@ const accountsPage = 1000
 func (a *Accounts) List(ctx context.Context, after store.UserNum, limit int) ([]Account, error) {
 	var out []Account
 	err := a.store.Read(ctx, func(r *store.Read) error {
-		rows, err := r.Accounts(after, min(limit, accountsPage))
+		rows, err := userdb.Accounts(r, after, min(limit, accountsPage))
 		if err != nil {
 			return err
 		}
@@ -188,7 +189,7 @@ func (a *Accounts) List(ctx context.Context, after store.UserNum, limit int) ([]
 // Any says whether anyone was ever registered.
 func (a *Accounts) Any(ctx context.Context) (any bool, err error) {
 	err = a.store.Read(ctx, func(r *store.Read) error {
-		any, err = r.HasAccounts()
+		any, err = userdb.HasAccounts(r)
 		return err
 	})
 	return any, err
@@ -196,7 +197,7 @@ func (a *Accounts) Any(ctx context.Context) (any bool, err error) {
 
 // SetAdmin makes an account an admin or an ordinary one.
 func (a *Accounts) SetAdmin(ctx context.Context, user store.UserNum, admin bool) error {
-	return a.mark(ctx, user, func(c *store.Change) { c.SetAdmin(user, admin) })
+	return a.mark(ctx, user, func(c *store.Change) { userdb.SetAdmin(c, user, admin) })
 }
 
 // SetLocked locks or unlocks an account: a locked one keeps its tokens and can
@@ -204,7 +205,7 @@ func (a *Accounts) SetAdmin(ctx context.Context, user store.UserNum, admin bool)
 //
 // Spec: client-server-api#account-locking
 func (a *Accounts) SetLocked(ctx context.Context, user store.UserNum, locked bool) error {
-	return a.mark(ctx, user, func(c *store.Change) { c.SetLocked(user, locked) })
+	return a.mark(ctx, user, func(c *store.Change) { userdb.SetLocked(c, user, locked) })
 }
 
 // SetSuspended suspends an account or ends that: a suspended one can read, but
@@ -212,7 +213,7 @@ func (a *Accounts) SetLocked(ctx context.Context, user store.UserNum, locked boo
 //
 // Spec: client-server-api#account-suspension
 func (a *Accounts) SetSuspended(ctx context.Context, user store.UserNum, suspended bool) error {
-	return a.mark(ctx, user, func(c *store.Change) { c.SetSuspended(user, suspended) })
+	return a.mark(ctx, user, func(c *store.Change) { userdb.SetSuspended(c, user, suspended) })
 }
 
 func (a *Accounts) mark(ctx context.Context, user store.UserNum, fill func(*store.Change)) error {

@@ -12,6 +12,7 @@ import (
 	"stoa/internal/account"
 	"stoa/internal/store"
 	"stoa/internal/store/storetest"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -94,7 +95,7 @@ func TestImportedPasswordsAreHashedAnewAtLogin(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := store.NewChange()
-		c.SetPassword(alice.Num, string(imported))
+		userdb.SetPassword(c, alice.Num, string(imported))
 		if _, err := st.Commit(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
@@ -104,7 +105,7 @@ func TestImportedPasswordsAreHashedAnewAtLogin(t *testing.T) {
 			}
 		}
 		err = st.Read(t.Context(), func(r *store.Read) error {
-			row, err := r.Account("@alice:stoa.test")
+			row, err := userdb.AccountByID(r, "@alice:stoa.test")
 			if !strings.HasPrefix(row.PasswordHash, "$argon2id$") {
 				t.Errorf("kept %.10s…", row.PasswordHash)
 			}

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"stoa/internal/store"
+	"stoa/internal/store/keydb"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -22,20 +24,20 @@ const (
 // Devices returns all devices of a user.
 //
 // Spec: client-server-api#device-management
-func (a *Accounts) Devices(ctx context.Context, user store.UserNum) ([]store.Device, error) {
-	var out []store.Device
+func (a *Accounts) Devices(ctx context.Context, user store.UserNum) ([]userdb.Device, error) {
+	var out []userdb.Device
 	err := a.store.Read(ctx, func(r *store.Read) (err error) {
-		out, err = r.Devices(user, MaxDevices)
+		out, err = userdb.Devices(r, user, MaxDevices)
 		return err
 	})
 	return out, err
 }
 
 // Device returns one device; M_NOT_FOUND if the user has none of this ID.
-func (a *Accounts) Device(ctx context.Context, user store.UserNum, device id.DeviceID) (store.Device, error) {
-	var out store.Device
+func (a *Accounts) Device(ctx context.Context, user store.UserNum, device id.DeviceID) (userdb.Device, error) {
+	var out userdb.Device
 	err := a.store.Read(ctx, func(r *store.Read) (err error) {
-		out, err = r.Device(user, device.String())
+		out, err = userdb.DeviceByID(r, user, device.String())
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {
@@ -64,9 +66,9 @@ func (a *Accounts) RenameDevice(ctx context.Context, user store.UserNum, device 
 	}
 	err := a.change(ctx, user, func(r *store.Read, c *store.Change) error {
 		if name == "" {
-			c.SetDeviceName(user, device.String(), nil)
+			userdb.SetDeviceName(c, user, device.String(), nil)
 		} else {
-			c.SetDeviceName(user, device.String(), &name)
+			userdb.SetDeviceName(c, user, device.String(), &name)
 		}
 		return noteIfSeen(r, c, user, device.String())
 	})
@@ -79,13 +81,13 @@ func (a *Accounts) RenameDevice(ctx context.Context, user store.UserNum, device 
 // noteIfSeen makes a change known to those who follow the user's devices, if
 // one of the devices has keys that they may have seen.
 func noteIfSeen(r *store.Read, c *store.Change, user store.UserNum, devices ...string) error {
-	known, err := r.DeviceKeys([]store.UserNum{user})
+	known, err := keydb.DeviceKeysOf(r, []store.UserNum{user})
 	if err != nil {
 		return err
 	}
 	for _, d := range known {
 		if slices.Contains(devices, d.DeviceID) {
-			c.NoteDeviceList(user)
+			userdb.NoteDeviceList(c, user)
 			return nil
 		}
 	}
@@ -94,14 +96,14 @@ func noteIfSeen(r *store.Read, c *store.Change, user store.UserNum, devices ...s
 
 // deleteDevices puts the deletion of some of a user's devices into a change.
 func deleteDevices(r *store.Read, c *store.Change, user store.UserNum, which func(deviceID string) bool) error {
-	devices, err := r.Devices(user, MaxDevices)
+	devices, err := userdb.Devices(r, user, MaxDevices)
 	if err != nil {
 		return err
 	}
 	var gone []string
 	for _, d := range devices {
 		if which(d.ID) {
-			c.DeleteDevice(user, d.ID)
+			userdb.DeleteDevice(c, user, d.ID)
 			gone = append(gone, d.ID)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"stoa/internal/store"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -52,7 +53,7 @@ func (a *Accounts) rehash(ctx context.Context, found Account, password string) {
 	hash, err := a.hasher.Hash(ctx, password)
 	if err == nil {
 		c := store.NewChange()
-		c.ReplacePasswordHash(found.Num, found.passwordHash, hash)
+		userdb.ReplacePasswordHash(c, found.Num, found.passwordHash, hash)
 		_, err = a.store.Commit(ctx, c)
 	}
 	if err != nil {
@@ -73,7 +74,7 @@ func (a *Accounts) SetPassword(ctx context.Context, user store.UserNum, password
 		return err
 	}
 	err = a.change(ctx, user, func(r *store.Read, c *store.Change) error {
-		c.SetPassword(user, hash)
+		userdb.SetPassword(c, user, hash)
 		if !logout {
 			return nil
 		}
@@ -106,16 +107,16 @@ func (a *Accounts) Deactivate(ctx context.Context, user id.UserID, erase bool) e
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTime)
 	defer cancel()
 	err = a.change(ctx, account.Num, func(r *store.Read, c *store.Change) error {
-		now, err := r.AccountByNum(account.Num)
+		now, err := userdb.AccountByNum(r, account.Num)
 		if err != nil {
 			return err
 		}
 		if !now.Deactivated {
-			c.Deactivate(account.Num)
-			c.DeleteBelongings(account.Num)
+			userdb.Deactivate(c, account.Num)
+			userdb.DeleteBelongings(c, account.Num)
 		}
 		if erase && !now.Erased {
-			c.Erase(account.Num)
+			userdb.Erase(c, account.Num)
 		}
 		return nil
 	})

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"stoa/internal/store"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -58,11 +59,11 @@ func (a *Accounts) CreateRegistrationToken(ctx context.Context, t RegistrationTo
 	if t.Name == "" || len(t.Name) > 255 || strings.Contains(t.Name, "\x00") || t.UsesAllowed < 0 {
 		return "", mxerr.InvalidParam("A registration token needs a name of at most 255 bytes, and no negative number of uses")
 	}
-	row := store.RegistrationToken{Hash: string(HashRegistrationToken(token)), Name: t.Name, UsesAllowed: t.UsesAllowed, CreatedTS: a.clock().UnixMilli()}
+	row := userdb.RegistrationToken{Hash: string(HashRegistrationToken(token)), Name: t.Name, UsesAllowed: t.UsesAllowed, CreatedTS: a.clock().UnixMilli()}
 	if !t.Expires.IsZero() {
 		row.ExpiresTS = t.Expires.UnixMilli()
 	}
-	err := a.store.Write(ctx, func(tx *store.Tx) error { return tx.AddRegistrationToken(row) })
+	err := a.store.Write(ctx, func(tx *store.Tx) error { return userdb.AddRegistrationToken(tx, row) })
 	if errors.Is(err, store.ErrDuplicate) {
 		return "", mxerr.InvalidParam("There is a registration token of this name, or the same token under another")
 	}
@@ -76,7 +77,7 @@ func (a *Accounts) CreateRegistrationToken(ctx context.Context, t RegistrationTo
 func (a *Accounts) RegistrationTokens(ctx context.Context) ([]RegistrationToken, error) {
 	var out []RegistrationToken
 	err := a.store.Read(ctx, func(r *store.Read) error {
-		rows, err := r.RegistrationTokens(registrationTokensListed)
+		rows, err := userdb.RegistrationTokens(r, registrationTokensListed)
 		for _, row := range rows {
 			t := RegistrationToken{Name: row.Name, UsesAllowed: row.UsesAllowed, Used: row.Used, Created: time.UnixMilli(row.CreatedTS)}
 			if row.ExpiresTS != 0 {
@@ -92,7 +93,7 @@ func (a *Accounts) RegistrationTokens(ctx context.Context) ([]RegistrationToken,
 // RevokeRegistrationToken deletes a token by its name; store.ErrNotFound if
 // there is none.
 func (a *Accounts) RevokeRegistrationToken(ctx context.Context, name string) error {
-	err := a.store.Write(ctx, func(tx *store.Tx) error { return tx.RevokeRegistrationToken(name) })
+	err := a.store.Write(ctx, func(tx *store.Tx) error { return userdb.RevokeRegistrationToken(tx, name) })
 	if err != nil {
 		return fmt.Errorf("revoke registration token: %w", err)
 	}
@@ -106,9 +107,9 @@ func (a *Accounts) RegistrationTokenValid(ctx context.Context, token string) (bo
 	if len(token) > MaxRegistrationToken || !id.IsOpaque(token) {
 		return false, nil
 	}
-	var t store.RegistrationToken
+	var t userdb.RegistrationToken
 	err := a.store.Read(ctx, func(r *store.Read) (err error) {
-		t, err = r.RegistrationToken(string(HashRegistrationToken(token)))
+		t, err = userdb.RegistrationTokenByHash(r, string(HashRegistrationToken(token)))
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {

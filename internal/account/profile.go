@@ -9,6 +9,7 @@ import (
 
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -53,11 +54,11 @@ func (d Directory) Profile(ctx context.Context, user id.UserID) (room.Profile, e
 func (d Directory) fields(ctx context.Context, user id.UserID) (Profile, error) {
 	out := Profile{}
 	err := d.Store.Read(ctx, func(r *store.Read) error {
-		account, err := r.Account(user.String())
+		account, err := userdb.AccountByID(r, user.String())
 		if err != nil {
 			return err
 		}
-		fields, err := r.Profile(account.User)
+		fields, err := userdb.Profile(r, account.User)
 		for _, f := range fields {
 			out[f.Name] = json.RawMessage(f.Value)
 		}
@@ -84,9 +85,9 @@ func (a *Accounts) ProfileField(ctx context.Context, user id.UserID, field strin
 	}
 	var value string
 	err := a.store.Read(ctx, func(r *store.Read) error {
-		account, err := r.Account(user.String())
+		account, err := userdb.AccountByID(r, user.String())
 		if err == nil {
-			value, err = r.ProfileField(account.User, field)
+			value, err = userdb.ProfileFieldOf(r, account.User, field)
 		}
 		return err
 	})
@@ -160,7 +161,7 @@ func (a *Accounts) SetProfileField(ctx context.Context, user id.UserID, num stor
 		if p.size() >= MaxProfileBytes {
 			return mxerr.ProfileTooLarge("A profile must be smaller than %d bytes", MaxProfileBytes)
 		}
-		c.SetProfileField(num, field, string(value))
+		userdb.SetProfileField(c, num, field, string(value))
 		return nil
 	})
 }
@@ -184,7 +185,7 @@ func (a *Accounts) DeleteProfileField(ctx context.Context, user id.UserID, num s
 	return a.changeProfile(ctx, user, num, field, func(p Profile, c *store.Change) error {
 		if _, ok := p[field]; ok {
 			delete(p, field)
-			c.DeleteProfileField(num, field)
+			userdb.DeleteProfileField(c, num, field)
 		}
 		return nil
 	})
@@ -194,7 +195,7 @@ func (a *Accounts) DeleteProfileField(ctx context.Context, user id.UserID, num s
 // head fences it, so that two fields set at once can't grow past the limit.
 func (a *Accounts) changeProfile(ctx context.Context, user id.UserID, num store.UserNum, field string, fill func(Profile, *store.Change) error) error {
 	err := a.change(ctx, num, func(r *store.Read, c *store.Change) error {
-		fields, err := r.Profile(num)
+		fields, err := userdb.Profile(r, num)
 		if err != nil {
 			return err
 		}

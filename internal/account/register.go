@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"stoa/internal/store"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -104,9 +105,9 @@ func (a *Accounts) Begin(ctx context.Context, reg Registration) (*Begun, error) 
 	}
 	b := &Begun{UserID: user, Num: nums[0], Change: store.NewChange()}
 	now := a.clock().UnixMilli()
-	b.Change.AddAccount(b.Num, hash, reg.Admin, now)
+	userdb.AddAccount(b.Change, b.Num, hash, reg.Admin, now)
 	if reg.Token != "" {
-		b.Change.UseRegistrationToken(string(reg.Token), now)
+		userdb.UseRegistrationToken(b.Change, string(reg.Token), now)
 	}
 	return b, nil
 }
@@ -118,9 +119,9 @@ func (a *Accounts) Begin(ctx context.Context, reg Registration) (*Begun, error) 
 func (a *Accounts) Complete(ctx context.Context, b *Begun) error {
 	_, err := a.store.Commit(ctx, b.Change)
 	switch {
-	case errors.Is(err, store.ErrUserInUse):
+	case errors.Is(err, userdb.ErrUserInUse):
 		return errInUse()
-	case errors.Is(err, store.ErrTokenUsed):
+	case errors.Is(err, userdb.ErrTokenUsed):
 		return mxerr.Forbidden("The registration token can't be used any more")
 	case err != nil:
 		return fmt.Errorf("register %s: %w", b.UserID, err)

@@ -13,6 +13,7 @@ import (
 	"stoa/internal/account"
 	"stoa/internal/httpkit"
 	"stoa/internal/store"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -168,9 +169,9 @@ func (a *Auth) session(r *http.Request) (*session, error) {
 func (a *Auth) load(ctx context.Context, hash Hash, now int64) (*session, error) {
 	a.looked.Add(1)
 	generation := a.sessions.begin()
-	var row store.Session
+	var row userdb.Session
 	err := a.store.Glimpse(ctx, func(r *store.Read) (err error) {
-		row, err = r.AccessToken(hash[:])
+		row, err = userdb.AccessToken(r, hash[:])
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {
@@ -208,9 +209,9 @@ func (a *Auth) load(ctx context.Context, hash Hash, now int64) (*session, error)
 
 // confirm revokes the tokens that a refresh replaced, now that one of the new
 // ones is used.
-func (a *Auth) confirm(ctx context.Context, row store.Session) error {
+func (a *Auth) confirm(ctx context.Context, row userdb.Session) error {
 	c := store.NewChange()
-	c.ConfirmGeneration(row.User, row.DeviceID, row.Generation)
+	userdb.ConfirmGeneration(c, row.User, row.DeviceID, row.Generation)
 	if _, err := a.store.Commit(ctx, c); err != nil {
 		return fmt.Errorf("revoke refreshed tokens: %w", err)
 	}
@@ -226,7 +227,7 @@ const seenEvery = time.Hour
 func (a *Auth) noteSeen(s *session, r *http.Request, now int64) {
 	c := store.NewChange()
 	c.Patient = true
-	c.SawDevice(s.UserNum, s.DeviceID.String(), now, address(r))
+	userdb.SawDevice(c, s.UserNum, s.DeviceID.String(), now, address(r))
 	a.store.CommitAsync(c)
 }
 

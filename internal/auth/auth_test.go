@@ -9,6 +9,7 @@ import (
 	"stoa/internal/account"
 	"stoa/internal/store"
 	"stoa/internal/store/storetest"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/id"
 )
 
@@ -79,12 +80,12 @@ func TestLimitsAreExactUnderManyAtOnce(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		st := open()
 		now := time.Now().UnixMilli()
-		buckets := []store.Limit{{Name: "b", EveryMS: 1000, Burst: 10}, {Name: "a", EveryMS: 1000, Burst: 20}}
+		buckets := []userdb.Limit{{Name: "b", EveryMS: 1000, Burst: 10}, {Name: "a", EveryMS: 1000, Burst: 20}}
 		var all sync.WaitGroup
 		waits := make([]int64, 30)
 		for i := range waits {
 			all.Go(func() {
-				wait, err := st.TakeLimits(t.Context(), now, buckets...)
+				wait, err := userdb.TakeLimits(t.Context(), st, now, buckets...)
 				if err != nil {
 					t.Error(err)
 				}
@@ -105,14 +106,14 @@ func TestLimitsAreExactUnderManyAtOnce(t *testing.T) {
 		}
 		// Of the wider bucket only those were taken that passed the narrow one.
 		for i := range 10 {
-			if wait, err := st.TakeLimits(t.Context(), now, buckets[1]); err != nil || wait != 0 {
+			if wait, err := userdb.TakeLimits(t.Context(), st, now, buckets[1]); err != nil || wait != 0 {
 				t.Fatalf("the wide bucket was empty after %d: %d, %v", i, wait, err)
 			}
 		}
-		if wait, err := st.TakeLimits(t.Context(), now, buckets[1]); err != nil || wait != 1000 {
+		if wait, err := userdb.TakeLimits(t.Context(), st, now, buckets[1]); err != nil || wait != 1000 {
 			t.Errorf("the wide bucket is not empty: %d, %v", wait, err)
 		}
-		if wait, err := st.TakeLimits(t.Context(), now+1000, buckets...); err != nil || wait != 0 {
+		if wait, err := userdb.TakeLimits(t.Context(), st, now+1000, buckets...); err != nil || wait != 0 {
 			t.Errorf("no token came back: %d, %v", wait, err)
 		}
 	})

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"stoa/internal/store"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -41,7 +42,7 @@ func (a *Auth) Fallback(ctx context.Context, session, stage string) (*Fallback, 
 		return nil, err
 	}
 	f := &Fallback{Stage: stage, user: row.User, session: uiaSession{id: session, hash: hash, stages: row.Completed}}
-	f.Done = slices.ContainsFunc(row.Completed, func(s store.UIAStage) bool { return s.Name == stage })
+	f.Done = slices.ContainsFunc(row.Completed, func(s userdb.UIAStage) bool { return s.Name == stage })
 	switch stage {
 	case StageDummy, StageTerms, StageRegistrationToken:
 		return f, nil
@@ -74,5 +75,5 @@ func (a *Auth) CompleteFallback(r *http.Request, f *Fallback, terms Terms, form 
 	if err != nil {
 		return fmt.Errorf("complete %s on a page: %w", f.Stage, err)
 	}
-	return a.complete(r.Context(), &f.session, store.UIAStage{Name: f.Stage, Result: result})
+	return a.complete(r.Context(), &f.session, userdb.UIAStage{Name: f.Stage, Result: result})
 }

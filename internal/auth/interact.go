@@ -14,6 +14,7 @@ import (
 	"stoa/internal/account"
 	"stoa/internal/httpkit"
 	"stoa/internal/store"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/mxerr"
 )
 
@@ -95,7 +96,7 @@ func (a *Auth) Interact(r *http.Request, in Interaction) (*Proof, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := a.complete(ctx, &session, store.UIAStage{Name: *try.Type, Result: result}); err != nil {
+		if err := a.complete(ctx, &session, userdb.UIAStage{Name: *try.Type, Result: result}); err != nil {
 			return nil, err
 		}
 	}
@@ -111,7 +112,7 @@ type uiaSession struct {
 	hash      Hash
 	operation string
 	user      store.UserNum
-	stages    []store.UIAStage
+	stages    []userdb.UIAStage
 }
 
 func (s *uiaSession) completed() []string {
@@ -130,13 +131,13 @@ func digest(text string) string {
 
 // uiaSession loads a session by what the client has of it; store.ErrNotFound if
 // there is none, or it has ended.
-func (a *Auth) uiaSession(ctx context.Context, session string) (row store.UIASession, hash Hash, err error) {
+func (a *Auth) uiaSession(ctx context.Context, session string) (row userdb.UIASession, hash Hash, err error) {
 	if len(session) > maxTokenBytes {
 		return row, hash, store.ErrNotFound
 	}
 	hash = HashOf(session)
 	err = a.store.Read(ctx, func(r *store.Read) (err error) {
-		row, err = r.UIASession(hash[:], a.clock().UnixMilli())
+		row, err = userdb.UIASessionByHash(r, hash[:], a.clock().UnixMilli())
 		return err
 	})
 	return row, hash, err
@@ -163,9 +164,9 @@ func (a *Auth) challenge(ctx context.Context, s *uiaSession, in Interaction, fai
 		s.id = newToken(sessionPrefix)
 		s.hash = HashOf(s.id)
 		now := a.clock()
-		row := store.UIASession{Operation: s.operation, User: s.user, Completed: s.stages}
+		row := userdb.UIASession{Operation: s.operation, User: s.user, Completed: s.stages}
 		err := a.store.Write(ctx, func(tx *store.Tx) error {
-			return tx.AddUIASession(s.hash[:], row, now.UnixMilli(), now.Add(uiaLifetime).UnixMilli())
+			return userdb.AddUIASession(tx, s.hash[:], row, now.UnixMilli(), now.Add(uiaLifetime).UnixMilli())
 		})
 		if err != nil {
 			return fmt.Errorf("begin interactive authentication: %w", err)
@@ -181,14 +182,14 @@ func (a *Auth) challenge(ctx context.Context, s *uiaSession, in Interaction, fai
 }
 
 // complete notes a stage as completed.
-func (a *Auth) complete(ctx context.Context, s *uiaSession, stage store.UIAStage) error {
+func (a *Auth) complete(ctx context.Context, s *uiaSession, stage userdb.UIAStage) error {
 	s.stages = append(s.stages, stage)
 	if s.id == "" {
 		return nil // all that is proved is in this request, until a challenge keeps it
 	}
 	expires := a.clock().Add(uiaLifetime).UnixMilli()
 	err := a.store.Write(ctx, func(tx *store.Tx) error {
-		return tx.AddUIAStages(s.hash[:], []store.UIAStage{stage}, expires)
+		return userdb.AddUIAStages(tx, s.hash[:], []userdb.UIAStage{stage}, expires)
 	})
 	if err != nil {
 		return fmt.Errorf("note completed stage: %w", err)
@@ -218,10 +219,10 @@ func (a *Auth) proof(ctx context.Context, s *uiaSession) (*Proof, error) {
 }
 
 // End ends the session of a proof in the commit of what it was for, so that it
-// can't serve twice: the change fails with store.ErrTokenUsed then.
+// can't serve twice: the change fails with userdb.ErrTokenUsed then.
 func (p *Proof) End(c *store.Change) {
 	if p.session != nil {
-		c.DeleteUIASession(p.session[:])
+		userdb.DeleteUIASession(c, p.session[:])
 	}
 }
 
@@ -234,7 +235,7 @@ func (a *Auth) End(ctx context.Context, p *Proof) error {
 	c := store.NewChange()
 	p.End(c)
 	_, err := a.store.Commit(ctx, c)
-	if errors.Is(err, store.ErrTokenUsed) {
+	if errors.Is(err, userdb.ErrTokenUsed) {
 		return mxerr.Forbidden("This authentication session has ended")
 	}
 	return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"stoa/internal/store"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/mxerr"
 )
 
@@ -18,12 +19,12 @@ import (
 func (a *Auth) Lasts(ctx context.Context, user store.UserNum, deviceID string) error {
 	var locked bool
 	err := a.store.Read(ctx, func(r *store.Read) error {
-		account, err := r.AccountByNum(user)
+		account, err := userdb.AccountByNum(r, user)
 		if err != nil {
 			return err
 		}
 		locked = account.Locked
-		_, err = r.Device(user, deviceID)
+		_, err = userdb.DeviceByID(r, user, deviceID)
 		return err
 	})
 	switch {

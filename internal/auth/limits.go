@@ -8,6 +8,7 @@ import (
 
 	"stoa/internal/httpkit"
 	"stoa/internal/store"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/mxerr"
 )
 
@@ -26,18 +27,18 @@ const (
 	sharedSecretEvery, sharedSecretBurst = 50 * time.Millisecond, 200 // from one address: scripts make many
 )
 
-func limit(name string, every time.Duration, burst int64) store.Limit {
-	return store.Limit{Name: name, EveryMS: every.Milliseconds(), Burst: burst}
+func limit(name string, every time.Duration, burst int64) userdb.Limit {
+	return userdb.Limit{Name: name, EveryMS: every.Milliseconds(), Burst: burst}
 }
 
 // fromAddress is a limit that counts where requests come from; none where that
 // is not known (a proxy on a unix socket that does not tell).
-func fromAddress(r *http.Request, what string, every time.Duration, burst int64) []store.Limit {
+func fromAddress(r *http.Request, what string, every time.Duration, burst int64) []userdb.Limit {
 	a := httpkit.ClientAddress(r)
 	if !a.IsValid() {
 		return nil
 	}
-	return []store.Limit{limit(what+" "+httpkit.AddressKey(a), every, burst)}
+	return []userdb.Limit{limit(what+" "+httpkit.AddressKey(a), every, burst)}
 }
 
 // takePassword counts an attempt to prove to be a user by a password.
@@ -48,7 +49,7 @@ func (a *Auth) takePassword(r *http.Request, user string) error {
 
 // userLimits are those of the attempts on one user, or on a name that no user
 // has: to tell them apart would tell who is there.
-func userLimits(r *http.Request, user string) []store.Limit {
+func userLimits(r *http.Request, user string) []userdb.Limit {
 	list := fromAddress(r, "login "+user, loginUserEvery, loginUserBurst)
 	return append(list, limit("login "+user, loginAnyEvery, loginAnyBurst))
 }
@@ -61,7 +62,7 @@ func (a *Auth) forgive(r *http.Request, user string) {
 	}
 	c := store.NewChange()
 	for _, l := range userLimits(r, user) {
-		c.ResetLimit(l.Name)
+		userdb.ResetLimit(c, l.Name)
 	}
 	a.store.CommitAsync(c)
 }
@@ -69,11 +70,11 @@ func (a *Auth) forgive(r *http.Request, user string) {
 // take counts one request against limits, or answers M_LIMIT_EXCEEDED.
 //
 // Spec: client-server-api#rate-limiting
-func (a *Auth) take(ctx context.Context, limits []store.Limit) error {
+func (a *Auth) take(ctx context.Context, limits []userdb.Limit) error {
 	if !a.limits || len(limits) == 0 {
 		return nil
 	}
-	wait, err := a.store.TakeLimits(ctx, a.clock().UnixMilli(), limits...)
+	wait, err := userdb.TakeLimits(ctx, a.store, a.clock().UnixMilli(), limits...)
 	if err != nil {
 		return fmt.Errorf("count against limits: %w", err)
 	}

@@ -11,6 +11,8 @@ import (
 
 	"stoa/internal/account"
 	"stoa/internal/store"
+	"stoa/internal/store/keydb"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -84,7 +86,7 @@ func (a *Auth) Login(r *http.Request, l Login) (Issued, error) {
 		return Issued{}, err
 	}
 	_, err = a.store.Commit(r.Context(), c)
-	if errors.Is(err, store.ErrTokenUsed) {
+	if errors.Is(err, userdb.ErrTokenUsed) {
 		return Issued{}, errLoginToken()
 	}
 	if err != nil {
@@ -134,7 +136,7 @@ func (a *Auth) checkLoginToken(ctx context.Context, l Login, c *store.Change) (a
 	now := a.clock().UnixMilli()
 	var user store.UserNum
 	err := a.store.Read(ctx, func(r *store.Read) (err error) {
-		user, err = r.LoginToken(hash[:], now)
+		user, err = userdb.LoginToken(r, hash[:], now)
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {
@@ -143,7 +145,7 @@ func (a *Auth) checkLoginToken(ctx context.Context, l Login, c *store.Change) (a
 	if err != nil {
 		return account.Account{}, fmt.Errorf("look up login token: %w", err)
 	}
-	c.UseLoginToken(hash[:], now)
+	userdb.UseLoginToken(c, hash[:], now)
 	return a.accounts.AccountByNum(ctx, user)
 }
 
@@ -160,7 +162,7 @@ func (a *Auth) Open(r *http.Request, c *store.Change, userID id.UserID, user sto
 			return out, mxerr.InvalidParam("The device ID is not allowed: %s", err).Because(err)
 		}
 	}
-	device := store.Device{ID: out.DeviceID.String(), CreatedTS: a.clock().UnixMilli(), SeenIP: address(r)}
+	device := userdb.Device{ID: out.DeviceID.String(), CreatedTS: a.clock().UnixMilli(), SeenIP: address(r)}
 	if want.InitialName != nil && *want.InitialName != "" {
 		if err := account.CheckDeviceName(*want.InitialName); err != nil {
 			return out, err
@@ -170,17 +172,17 @@ func (a *Auth) Open(r *http.Request, c *store.Change, userID id.UserID, user sto
 	if err := a.checkNewDevice(r.Context(), user, device.ID); err != nil {
 		return out, err
 	}
-	c.PutDevice(user, device)
+	userdb.PutDevice(c, user, device)
 	var expires int64
 	if want.RefreshToken {
 		out.RefreshToken = newToken(refreshPrefix)
 		out.ExpiresInMS = a.lifetime.Milliseconds()
 		expires = a.clock().Add(a.lifetime).UnixMilli()
 		hash := HashOf(out.RefreshToken)
-		c.AddRefreshToken(hash[:], user, device.ID, 0)
+		userdb.AddRefreshToken(c, hash[:], user, device.ID, 0)
 	}
 	hash := HashOf(out.AccessToken)
-	c.AddAccessToken(hash[:], user, device.ID, 0, expires)
+	userdb.AddAccessToken(c, hash[:], user, device.ID, 0, expires)
 	return out, nil
 }
 
@@ -188,11 +190,11 @@ func (a *Auth) Open(r *http.Request, c *store.Change, userID id.UserID, user sto
 // identity key of the user, which would make signatures ambiguous.
 func (a *Auth) checkNewDevice(ctx context.Context, user store.UserNum, device string) error {
 	return a.store.Read(ctx, func(r *store.Read) error {
-		_, err := r.Device(user, device)
+		_, err := userdb.DeviceByID(r, user, device)
 		if !errors.Is(err, store.ErrNotFound) {
 			return err // it is there and is taken over, or can't be read
 		}
-		identity, err := r.CrossSigningKeys([]store.UserNum{user})
+		identity, err := keydb.CrossSigningKeys(r, []store.UserNum{user})
 		if err != nil {
 			return err
 		}
@@ -209,7 +211,7 @@ func (a *Auth) checkNewDevice(ctx context.Context, user store.UserNum, device st
 				}
 			}
 		}
-		n, err := r.CountDevices(user)
+		n, err := userdb.CountDevices(r, user)
 		if err == nil && n >= account.MaxDevices {
 			return mxerr.UserLimitExceeded("You have %d devices: log out of one of them first", n).
 				With("info_uri", "https://spec.matrix.org/latest/client-server-api/#device-management")
@@ -229,9 +231,9 @@ func (a *Auth) Refresh(ctx context.Context, token string) (Issued, error) {
 		return Issued{}, mxerr.UnknownToken(false)
 	}
 	hash := HashOf(token)
-	var row store.Session
+	var row userdb.Session
 	err := a.store.Read(ctx, func(r *store.Read) (err error) {
-		row, err = r.RefreshToken(hash[:])
+		row, err = userdb.RefreshToken(r, hash[:])
 		return err
 	})
 	switch {
@@ -251,14 +253,14 @@ func (a *Auth) Refresh(ctx context.Context, token string) (Issued, error) {
 	now := a.clock()
 	c := store.NewChange()
 	if row.Generation > row.Confirmed { // this token is new and is used now
-		c.ConfirmGeneration(row.User, row.DeviceID, row.Generation)
+		userdb.ConfirmGeneration(c, row.User, row.DeviceID, row.Generation)
 	}
-	c.BeginGeneration(row.User, row.DeviceID, row.Generation, now.UnixMilli())
+	userdb.BeginGeneration(c, row.User, row.DeviceID, row.Generation, now.UnixMilli())
 	access, refresh := HashOf(out.AccessToken), HashOf(out.RefreshToken)
-	c.AddAccessToken(access[:], row.User, row.DeviceID, row.Generation+1, now.Add(a.lifetime).UnixMilli())
-	c.AddRefreshToken(refresh[:], row.User, row.DeviceID, row.Generation+1)
+	userdb.AddAccessToken(c, access[:], row.User, row.DeviceID, row.Generation+1, now.Add(a.lifetime).UnixMilli())
+	userdb.AddRefreshToken(c, refresh[:], row.User, row.DeviceID, row.Generation+1)
 	_, err = a.store.Commit(ctx, c)
-	if errors.Is(err, store.ErrTokenUsed) {
+	if errors.Is(err, userdb.ErrTokenUsed) {
 		return Issued{}, mxerr.UnknownToken(true)
 	}
 	if err != nil {
@@ -279,14 +281,14 @@ func (a *Auth) MakeLoginToken(ctx context.Context, caller Caller, proof *Proof) 
 	if err := a.End(ctx, proof); err != nil {
 		return "", 0, err
 	}
-	if err := a.take(ctx, []store.Limit{limit("login token "+caller.UserID.String(), loginTokenEvery, loginTokenBurst)}); err != nil {
+	if err := a.take(ctx, []userdb.Limit{limit("login token "+caller.UserID.String(), loginTokenEvery, loginTokenBurst)}); err != nil {
 		return "", 0, err
 	}
 	token = newToken(loginPrefix)
 	hash := HashOf(token)
 	now := a.clock()
 	err = a.store.Write(ctx, func(tx *store.Tx) error {
-		return tx.AddLoginToken(hash[:], caller.UserNum, now.UnixMilli(), now.Add(loginTokenLifetime).UnixMilli())
+		return userdb.AddLoginToken(tx, hash[:], caller.UserNum, now.UnixMilli(), now.Add(loginTokenLifetime).UnixMilli())
 	})
 	if err != nil {
 		return "", 0, fmt.Errorf("keep login token: %w", err)

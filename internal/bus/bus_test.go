@@ -17,6 +17,7 @@ import (
 	"stoa/internal/bus/bustest"
 	"stoa/internal/store"
 	"stoa/internal/store/storetest"
+	"stoa/internal/store/userdb"
 )
 
 // patience is how long a test waits for what has to come.
@@ -276,7 +277,7 @@ func TestPostgres_tells_what_others_commit(t *testing.T) {
 		users, err := s.InternUsers(t.Context(), func(string) bool { return true }, "@alice:stoa.test")
 		check(t, err)
 		c := store.NewChange()
-		c.SetPresence(store.Presence{User: users[0], Presence: "online"})
+		userdb.SetPresence(c, userdb.Presence{User: users[0], Presence: "online"})
 		at, err := s.Commit(t.Context(), c)
 		check(t, err)
 		return fmt.Sprint(bus.TopicHead, " ", at)

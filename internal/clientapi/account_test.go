@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"stoa/internal/store"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/roomversion"
 )
 
@@ -192,7 +193,7 @@ func TestDeactivate(t *testing.T) {
 			t.Fatalf("got %+v, %v", account, err)
 		}
 		err = s.store.Read(t.Context(), func(r *store.Read) error {
-			erased, err := r.Erased([]string{alice.UserID, "@nobody:stoa.test"})
+			erased, err := userdb.Erased(r, []string{alice.UserID, "@nobody:stoa.test"})
 			if len(erased) != 1 {
 				t.Errorf("erased: %v", erased)
 			}

@@ -6,7 +6,7 @@ import (
 
 	"stoa/internal/auth"
 	"stoa/internal/httpkit"
-	"stoa/internal/store"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -19,7 +19,7 @@ type clientDevice struct {
 	LastSeenTS  int64   `json:"last_seen_ts,omitempty"`
 }
 
-func showDevice(d store.Device) clientDevice {
+func showDevice(d userdb.Device) clientDevice {
 	return clientDevice{DeviceID: d.ID, DisplayName: d.DisplayName, LastSeenIP: d.SeenIP, LastSeenTS: d.SeenTS}
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"stoa/internal/store"
+	"stoa/internal/store/userdb"
 )
 
 const devicesPath = "/_matrix/client/v3/devices"
@@ -108,6 +109,6 @@ func TestADevicesTimeOfUseIsWrittenHourly(t *testing.T) {
 // emptyChange is a change that can be waited for.
 func emptyChange() *store.Change {
 	c := store.NewChange()
-	c.ResetLimit("none")
+	userdb.ResetLimit(c, "none")
 	return c
 }

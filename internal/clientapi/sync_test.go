@@ -6,6 +6,7 @@ import (
 
 	"stoa/internal/store"
 	"stoa/internal/store/storetest"
+	"stoa/internal/store/userdb"
 )
 
 func TestAWaitEndsWithItsSession(t *testing.T) {
@@ -21,9 +22,9 @@ func TestAWaitEndsWithItsSession(t *testing.T) {
 			s.do("POST", v3+"/logout/all", other.Token, object{}).want(200, "")
 		}, "M_UNKNOWN_TOKEN"},
 		"a locked account": {func(s *server, waiting, _ login) {
-			var account store.Account
+			var account userdb.Account
 			err := s.store.Read(t.Context(), func(r *store.Read) (err error) {
-				account, err = r.Account(waiting.UserID)
+				account, err = userdb.AccountByID(r, waiting.UserID)
 				return err
 			})
 			if err == nil {

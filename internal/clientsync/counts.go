@@ -6,6 +6,7 @@ import (
 
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 )
 
 // missedLimit bounds the stretches that a tally may lag behind.
@@ -15,7 +16,7 @@ const missedLimit = 256
 const movedLimit = 8
 
 // moveReceipts notes the receipts of users in memory for their tallies. Called with the hub's lock held.
-func (h *Hub) moveReceipts(r *hubRoom, pos store.Position, list []store.Receipt) {
+func (h *Hub) moveReceipts(r *hubRoom, pos store.Position, list []roomdb.Receipt) {
 	if len(list) == 0 { // whose they are is not known
 		for _, u := range r.members {
 			j := u.find(r.num)
@@ -85,7 +86,7 @@ func (h *Hub) keepUp(j *joinedRoom) bool {
 }
 
 // readSlot is the slot up to which a receipt reads.
-func readSlot(x store.Receipt) store.Slot {
+func readSlot(x roomdb.Receipt) store.Slot {
 	if x.Off < 0 {
 		return x.Slot - 1
 	}
@@ -93,7 +94,7 @@ func readSlot(x store.Receipt) store.Slot {
 }
 
 // totalsAt are the totals at a receipt's event, if the ring holds it, and if it is in the thread of the receipt.
-func (h *Hub) totalsAt(r *hubRoom, x store.Receipt) (totals *room.Totals) {
+func (h *Hub) totalsAt(r *hubRoom, x roomdb.Receipt) (totals *room.Totals) {
 	steps := 0
 	h.ring.since(&r.timeline, 0, func(rec *record) bool {
 		if steps++; x.Slot > rec.timeline.last || steps > missedLimit {
@@ -197,7 +198,7 @@ func readPlaces(r *store.Read, entries []*entry, wanted int) ([]*entry, []Place,
 			unknown = append(unknown, e.num)
 		}
 	}
-	rows, err := r.RoomTotals(unknown)
+	rows, err := roomdb.TotalsOfRooms(r, unknown)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the totals of rooms: %w", err)
 	}

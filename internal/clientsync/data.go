@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/eventfilter"
 	"stoa/matrix/id"
 )
@@ -85,7 +86,7 @@ func (k *work) quietEntry(roomID string) *entry {
 		if err != nil || !k.req.Filter.Room.AllowsRoom(parsed) {
 			return nil
 		}
-		e := &entry{joinedRoom: true, membership: store.Join}
+		e := &entry{joinedRoom: true, membership: roomdb.Join}
 		e.span = span{num: j.room.num, id: parsed, joined: j.joined}
 		if j.room.newest != nil {
 			e.since, e.upto = j.room.newest.last, j.room.newest.last

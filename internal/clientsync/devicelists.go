@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"stoa/internal/store"
+	"stoa/internal/store/keydb"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/canonicaljson"
 )
 
@@ -54,14 +56,14 @@ func (DeviceLists) Changes(r *store.Read, q *Query) (changed, left []string, err
 	entered := q.Entered
 	if q.Forgotten {
 		entered = q.Rooms
-	} else if changed, err = r.DeviceListsChanged(q.UserNum, q.Since, q.Upto); err != nil {
+	} else if changed, err = roomdb.DeviceListsChanged(r, q.UserNum, q.Since, q.Upto); err != nil {
 		return nil, nil, err
 	}
-	tracked, err := r.TrackedRooms(entered, smallRoom)
+	tracked, err := roomdb.TrackedRooms(r, entered, smallRoom)
 	if err != nil {
 		return nil, nil, err
 	}
-	members, err := r.MemberIDs(tracked, deviceListLimit)
+	members, err := roomdb.MemberIDs(r, tracked, deviceListLimit)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -69,7 +71,7 @@ func (DeviceLists) Changes(r *store.Read, q *Query) (changed, left []string, err
 	for _, p := range q.Grew {
 		changed = append(changed, p.UserID.String())
 	}
-	if changed, err = r.StillSharing(q.UserNum, changed); err != nil {
+	if changed, err = roomdb.StillSharing(r, q.UserNum, changed); err != nil {
 		return nil, nil, err
 	}
 	if left, err = gone(r, q); err != nil {
@@ -77,7 +79,7 @@ func (DeviceLists) Changes(r *store.Read, q *Query) (changed, left []string, err
 	}
 	own := q.UserID.String()
 	if !slices.Contains(changed, own) {
-		if lists, err := r.DeviceListsChanged(q.UserNum, q.Since, q.Upto); err != nil {
+		if lists, err := roomdb.DeviceListsChanged(r, q.UserNum, q.Since, q.Upto); err != nil {
 			return nil, nil, err
 		} else if slices.Contains(lists, own) {
 			changed = append(changed, own)
@@ -89,14 +91,14 @@ func (DeviceLists) Changes(r *store.Read, q *Query) (changed, left []string, err
 
 // gone are the users who shared a room with the viewer and no longer do.
 func gone(r *store.Read, q *Query) ([]string, error) {
-	left, err := r.MemberIDs(q.Left, deviceListLimit)
+	left, err := roomdb.MemberIDs(r, q.Left, deviceListLimit)
 	if err != nil {
 		return nil, err
 	}
 	for _, p := range q.Shrank {
 		left = append(left, p.UserID.String())
 	}
-	still, err := r.StillSharing(q.UserNum, left)
+	still, err := roomdb.StillSharing(r, q.UserNum, left)
 	if err != nil {
 		return nil, err
 	}
@@ -133,13 +135,13 @@ func (KeyCounts) Append(ctx context.Context, dst []byte, q *Query) ([]byte, erro
 	if err != nil {
 		return dst, err
 	}
-	counts, err := r.OneTimeKeyCounts(q.UserNum, q.DeviceID)
+	counts, err := keydb.OneTimeKeyCounts(r, q.UserNum, q.DeviceID)
 	if err != nil {
 		return dst, err
 	}
 	const usual = "signed_curve25519"
-	if !slices.ContainsFunc(counts, func(c store.KeyCount) bool { return c.Algorithm == usual }) {
-		counts = append(counts, store.KeyCount{Algorithm: usual})
+	if !slices.ContainsFunc(counts, func(c keydb.KeyCount) bool { return c.Algorithm == usual }) {
+		counts = append(counts, keydb.KeyCount{Algorithm: usual})
 	}
 	dst = append(dst, '{')
 	for i, c := range counts {
@@ -169,7 +171,7 @@ func (FallbackTypes) Append(ctx context.Context, dst []byte, q *Query) ([]byte, 
 	if err != nil {
 		return dst, err
 	}
-	keys, err := r.FallbackKeys(q.UserNum, q.DeviceID)
+	keys, err := keydb.FallbackKeys(r, q.UserNum, q.DeviceID)
 	if err != nil {
 		return dst, err
 	}

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/canonicaljson"
 )
 
@@ -52,11 +53,11 @@ func (k *work) firstReceipts() error {
 	if !k.req.Filter.Room.Ephemeral.AllowsType("m.receipt") {
 		return nil
 	}
-	own, err := k.read.ReceiptsOf(k.req.UserNum, nums)
+	own, err := roomdb.ReceiptsOf(k.read, k.req.UserNum, nums)
 	if err != nil {
 		return fmt.Errorf("read own receipts: %w", err)
 	}
-	list, err := k.read.SyncReceipts(nums, k.req.UserNum, firstReceiptSlots)
+	list, err := roomdb.SyncReceipts(k.read, nums, k.req.UserNum, firstReceiptSlots)
 	if err != nil {
 		return fmt.Errorf("read receipts: %w", err)
 	}
@@ -83,7 +84,7 @@ func (k *work) readReceipts(e *entry) error {
 		}
 		e.receiptsAfter = starts[0].Receipts - 1
 	}
-	list, err := r.ReceiptsSince(e.num, k.req.UserNum, e.receiptsAfter, 1<<62, receiptLimit)
+	list, err := roomdb.ReceiptsSince(r, e.num, k.req.UserNum, e.receiptsAfter, 1<<62, receiptLimit)
 	if err != nil {
 		return fmt.Errorf("read receipts: %w", err)
 	}
@@ -131,7 +132,7 @@ func (k *work) appendTyping(t *typingRoom) {
 // do not stand in the place of one another.
 //
 // Spec: client-server-api#receipts
-func (k *work) appendReceipts(list []store.Receipt) {
+func (k *work) appendReceipts(list []roomdb.Receipt) {
 	list = k.newestReceipts(list)
 	for from := 0; from < len(list); {
 		to := from
@@ -145,15 +146,15 @@ func (k *work) appendReceipts(list []store.Receipt) {
 
 // newestReceipts leaves out what is not for the viewer, and of several receipts of one user, kind and thread all but the
 // newest. The rest is sorted by thread, event and kind.
-func (k *work) newestReceipts(list []store.Receipt) []store.Receipt {
+func (k *work) newestReceipts(list []roomdb.Receipt) []roomdb.Receipt {
 	type mark struct {
 		user   store.UserNum
-		kind   store.ReceiptKind
+		kind   roomdb.ReceiptKind
 		thread string
 	}
-	newest := make(map[mark]store.Receipt, len(list))
+	newest := make(map[mark]roomdb.Receipt, len(list))
 	for _, x := range list {
-		if x.Kind != store.ReceiptRead && x.User != k.req.UserNum || x.Kind > store.ReceiptPrivate {
+		if x.Kind != roomdb.ReceiptRead && x.User != k.req.UserNum || x.Kind > roomdb.ReceiptPrivate {
 			continue
 		}
 		m := mark{x.User, x.Kind, x.Thread}
@@ -161,11 +162,11 @@ func (k *work) newestReceipts(list []store.Receipt) []store.Receipt {
 			newest[m] = x
 		}
 	}
-	out := make([]store.Receipt, 0, len(newest))
+	out := make([]roomdb.Receipt, 0, len(newest))
 	for _, x := range newest {
 		out = append(out, x)
 	}
-	slices.SortFunc(out, func(a, b store.Receipt) int {
+	slices.SortFunc(out, func(a, b roomdb.Receipt) int {
 		return cmp.Or(cmp.Compare(a.Thread, b.Thread), cmp.Compare(a.EventID, b.EventID), cmp.Compare(a.Kind, b.Kind),
 			cmp.Compare(a.UserID, b.UserID))
 	})
@@ -173,7 +174,7 @@ func (k *work) newestReceipts(list []store.Receipt) []store.Receipt {
 }
 
 // appendThread appends one m.receipt of receipts that are sorted by event and kind.
-func (k *work) appendThread(list []store.Receipt) {
+func (k *work) appendThread(list []roomdb.Receipt) {
 	k.out = append(separate(k.out), `{"content":{`...)
 	for i, x := range list {
 		newEvent := i == 0 || list[i-1].EventID != x.EventID
@@ -200,8 +201,8 @@ func (k *work) appendThread(list []store.Receipt) {
 	k.out = append(k.out, `}}},"type":"m.receipt"}`...)
 }
 
-func receiptType(kind store.ReceiptKind) string {
-	if kind == store.ReceiptPrivate {
+func receiptType(kind roomdb.ReceiptKind) string {
+	if kind == roomdb.ReceiptPrivate {
 		return "m.read.private"
 	}
 	return "m.read"

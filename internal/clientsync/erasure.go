@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"stoa/internal/store/userdb"
 	"stoa/internal/timeline"
 )
 
@@ -28,7 +29,7 @@ func (k *work) redactErased(e *entry) error {
 	if len(senders) == 0 {
 		return nil
 	}
-	erased, err := k.read.Erased(senders)
+	erased, err := userdb.Erased(k.read, senders)
 	if err != nil {
 		return fmt.Errorf("look for erased senders: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"stoa/internal/store"
+	"stoa/internal/store/userdb"
 )
 
 func TestSync_redacts_erased_users_for_who_was_not_there(t *testing.T) {
@@ -15,7 +16,7 @@ func TestSync_redacts_erased_users_for_who_was_not_there(t *testing.T) {
 		alice.say(r, "secret")
 		alice.leave(r)
 		c := store.NewChange()
-		c.Erase(alice.UserNum)
+		userdb.Erase(c, alice.UserNum)
 		if _, err := h.store.Commit(h.t.Context(), c); err != nil {
 			h.t.Fatal(err)
 		}

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 )
 
 // What happens in a room wakes the requests that wait in it at one of two ranks. Messages, and whatever is addressed to one
@@ -112,14 +113,14 @@ func (r *hubRoom) waiting(limit int) int {
 
 // mergeReceipts has those answered who see receipts: of a private one, nobody but its owner, whose other devices are told in
 // rooms of any size. An empty list stands for receipts that are not known. Called with the lock held.
-func (h *Hub) mergeReceipts(r *hubRoom, list []store.Receipt) {
+func (h *Hub) mergeReceipts(r *hubRoom, list []roomdb.Receipt) {
 	if len(list) == 0 {
 		h.mergeRoom(r)
 		return
 	}
 	public := false
 	for _, x := range list {
-		public = public || x.Kind == store.ReceiptRead
+		public = public || x.Kind == roomdb.ReceiptRead
 		if u := h.users[x.User]; u != nil {
 			h.mergeUser(u)
 		}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
+	"stoa/internal/store/userdb"
 )
 
 // catchUpRows is how far behind the hub may be to read what it missed. If it is further behind it forgets everything and
@@ -119,7 +121,7 @@ func (h *Hub) completeFrom(r *store.Read, a *applied) error {
 		return fmt.Errorf("read receipts: %w", err)
 	}
 	if len(missing.presence) > 0 {
-		rows, err := r.Presences(missing.presence)
+		rows, err := userdb.Presences(r, missing.presence)
 		if err != nil {
 			return fmt.Errorf("read presence: %w", err)
 		}
@@ -246,7 +248,7 @@ func (h *Hub) readSharers(r *store.Read, a *applied, users []store.UserNum) erro
 		if keys[0] == 0 {
 			continue
 		}
-		rooms, err := r.RoomsOfKey(keys[0], store.Join, 0, sharedRoomLimit)
+		rooms, err := roomdb.RoomsOfKey(r, keys[0], roomdb.Join, 0, sharedRoomLimit)
 		if err != nil {
 			return fmt.Errorf("read the rooms of %s: %w", userIDs[i], err)
 		}
@@ -256,7 +258,7 @@ func (h *Hub) readSharers(r *store.Read, a *applied, users []store.UserNum) erro
 }
 
 // changes makes the changes of state that rows of the log tell of. The loader holds their events.
-func (l *loader) changes(log []store.StateChange) ([]change, error) {
+func (l *loader) changes(log []roomdb.StateChange) ([]change, error) {
 	nums := make([]store.KeyNum, len(log))
 	for i, c := range log {
 		nums[i] = c.Key

@@ -12,6 +12,7 @@ import (
 	"stoa/internal/packed"
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 )
 
 // An instance hands what it has committed to the others (Options.Hand), as far as it is messages, receipts and what is for
@@ -58,7 +59,7 @@ type handedGroup struct {
 	rows  []store.StreamRow
 	// rooms are packed Committeds, receipts those of all rooms.
 	rooms    []handedRoom
-	receipts []store.Receipt
+	receipts []roomdb.Receipt
 	size     int
 }
 
@@ -92,12 +93,12 @@ func appendWhole(dst []byte, b *store.Batch) ([]byte, bool) {
 		dst = packed.AppendNumber(packed.AppendNumber(dst, row.First), row.Last)
 	}
 	var rooms []*room.Committed
-	var receipts []store.Receipt
+	var receipts []roomdb.Receipt
 	for _, p := range b.Payloads {
 		switch p := p.(type) {
 		case *room.Committed:
 			rooms = append(rooms, p)
-		case []store.Receipt:
+		case []roomdb.Receipt:
 			receipts = append(receipts, p...)
 		default:
 			return dst, false
@@ -160,12 +161,12 @@ func parseGroup(text string) (*handedGroup, error) {
 	for i := range g.rooms {
 		g.rooms[i] = handedRoom{store.RoomNum(r.Number()), r.Text()}
 	}
-	g.receipts = make([]store.Receipt, r.Count(8))
+	g.receipts = make([]roomdb.Receipt, r.Count(8))
 	for i := range g.receipts {
 		x := &g.receipts[i]
 		x.Room, x.User = store.RoomNum(r.Number()), store.UserNum(r.Number())
 		// They outlive the group, whose text would stay with them.
-		x.UserID, x.Kind, x.Thread = strings.Clone(r.Text()), store.ReceiptKind(r.Number()), strings.Clone(r.Text())
+		x.UserID, x.Kind, x.Thread = strings.Clone(r.Text()), roomdb.ReceiptKind(r.Number()), strings.Clone(r.Text())
 		x.Slot, x.EventID, x.TS = store.Slot(r.Number()), strings.Clone(r.Text()), int64(r.Number())
 	}
 	return g, r.Done()

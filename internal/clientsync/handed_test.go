@@ -16,6 +16,7 @@ import (
 	"stoa/internal/packed"
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
 	"stoa/matrix/id"
 )
@@ -116,18 +117,18 @@ func (p *person) readUpTo(roomID id.RoomID, eventID id.EventID) {
 // reading is the change that moves somebody's receipt to an event.
 func (p *person) reading(roomID id.RoomID, eventID id.EventID) *store.Change {
 	p.h.t.Helper()
-	var row store.Receipt
+	var row roomdb.Receipt
 	p.must(p.h.store.Read(p.h.t.Context(), func(r *store.Read) error {
-		e, err := r.EventByID(eventID.String())
-		row = store.Receipt{
-			Room: e.Room, User: p.UserNum, UserID: p.UserID.String(), Kind: store.ReceiptRead, Slot: e.Place.Slot,
+		e, err := roomdb.EventByID(r, eventID.String())
+		row = roomdb.Receipt{
+			Room: e.Room, User: p.UserNum, UserID: p.UserID.String(), Kind: roomdb.ReceiptRead, Slot: e.Place.Slot,
 			EventID: eventID.String(), TS: 1_700_000_000_000,
 		}
 		return err
 	}))
 	c := store.NewChange()
-	c.PutReceipt(row)
-	c.Payload = []store.Receipt{row}
+	roomdb.PutReceipt(c, row)
+	c.Payload = []roomdb.Receipt{row}
 	return c
 }
 

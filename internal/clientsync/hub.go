@@ -11,6 +11,8 @@ import (
 
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
+	"stoa/internal/store/userdb"
 	"stoa/internal/timeline"
 	"stoa/matrix/id"
 	"stoa/matrix/roomversion"
@@ -239,10 +241,10 @@ type applied struct {
 	rows     []store.StreamRow
 	last     store.Position
 	rooms    map[store.RoomNum]*appliedRoom
-	receipts map[store.RoomNum][]store.Receipt
+	receipts map[store.RoomNum][]roomdb.Receipt
 	// read are the timelines that were read, by the position of their row, readReceipts the receipts.
 	read         map[store.Position]readStretch
-	readReceipts map[store.Position][]store.Receipt
+	readReceipts map[store.Position][]roomdb.Receipt
 	redacted     []readRedaction
 	// vague are the rooms of which something old has changed that is not known.
 	vague map[store.Position]bool
@@ -251,7 +253,7 @@ type applied struct {
 	// sharers are the rooms of users who are not in memory and whose shared things changed.
 	sharers map[store.UserNum][]store.RoomNum
 	// presence is what users show of being there.
-	presence map[store.UserNum]store.Presence
+	presence map[store.UserNum]userdb.Presence
 }
 
 // appliedRoom is what a group did to one room.
@@ -310,21 +312,21 @@ func (h *Hub) take(a *applied, payload any) {
 			r.stretches = append(r.stretches, toldStretch{s, size, membersOf(c, h.knowsMember)})
 			r.redacted = append(r.redacted, c.Redacted...)
 		}
-	case []store.Receipt:
+	case []roomdb.Receipt:
 		if a.receipts == nil {
-			a.receipts = map[store.RoomNum][]store.Receipt{}
+			a.receipts = map[store.RoomNum][]roomdb.Receipt{}
 		}
 		for _, x := range p {
 			a.receipts[x.Room] = append(a.receipts[x.Room], x)
 		}
-	case []store.Presence:
+	case []userdb.Presence:
 		a.takePresence(p)
 	}
 }
 
-func (a *applied) takePresence(rows []store.Presence) {
+func (a *applied) takePresence(rows []userdb.Presence) {
 	if a.presence == nil {
-		a.presence = make(map[store.UserNum]store.Presence, len(rows))
+		a.presence = make(map[store.UserNum]userdb.Presence, len(rows))
 	}
 	for _, x := range rows {
 		a.presence[x.User] = x

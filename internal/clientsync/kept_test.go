@@ -10,7 +10,9 @@ import (
 	"stoa/internal/clientsync"
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/id"
 )
 
@@ -135,7 +137,7 @@ func TestSections_are_asked_for_their_own_kinds(t *testing.T) {
 		presence.asked.Store(0)
 		devices.asked.Store(0)
 		bob.commit(func(c *store.Change) {
-			c.SetPresence(store.Presence{User: bob.UserNum, UserID: bob.UserID.String(), Presence: "online", ActiveTS: 1})
+			userdb.SetPresence(c, userdb.Presence{User: bob.UserNum, UserID: bob.UserID.String(), Presence: "online", ActiveTS: 1})
 		})
 		alice.sync("")
 		if presence.asked.Load() != 1 || devices.asked.Load() != 0 {
@@ -186,7 +188,7 @@ func TestMerged_news_wakes_no_crowd(t *testing.T) {
 	if n := h.hub.Wakeups() - before; n != 0 {
 		t.Errorf("typing in a room of %d woke %d", crowd, n)
 	}
-	other.receipt(large, said, store.ReceiptRead, "")
+	other.receipt(large, said, roomdb.ReceiptRead, "")
 	alice.must(h.hub.Await(t.Context(), h.store.Head()))
 	h.hub.Tick(time.UnixMilli(h.clock.Load()).Add(4 * time.Second))
 	if n := h.hub.Wakeups() - before; n > 2 {
@@ -252,7 +254,7 @@ func TestTyping_that_can_wait(t *testing.T) {
 
 func (h *house) roomNum(roomID id.RoomID) (num store.RoomNum, err error) {
 	err = h.store.Read(h.t.Context(), func(r *store.Read) error {
-		num, err = r.RoomNum(roomID.String())
+		num, err = roomdb.RoomNum(r, roomID.String())
 		return err
 	})
 	return num, err

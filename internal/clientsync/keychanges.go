@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/token"
 	"stoa/matrix/eventfilter"
 	"stoa/matrix/id"
@@ -43,17 +44,17 @@ func (q *Query) collectMoves(r *store.Read) error {
 			firstMove = o.First
 		}
 	}
-	rooms, err := r.SyncRooms(q.UserNum, true)
+	rooms, err := roomdb.SyncRooms(r, q.UserNum, true)
 	if err != nil {
 		return err
 	}
 	for _, row := range rooms {
 		moved := firstMove != 0 && row.UserSlot >= firstMove
 		switch {
-		case row.Membership == store.Join && moved:
+		case row.Membership == roomdb.Join && moved:
 			q.Entered = append(q.Entered, row.Room)
 			q.Rooms = append(q.Rooms, row.Room)
-		case row.Membership == store.Join:
+		case row.Membership == roomdb.Join:
 			q.Rooms = append(q.Rooms, row.Room)
 		case moved:
 			q.Left = append(q.Left, row.Room)
@@ -67,7 +68,7 @@ func (q *Query) collectMoves(r *store.Read) error {
 		if start.Timeline == 0 {
 			continue
 		}
-		moves, err := r.MovedMembers(start.Room, start.Timeline-1, deviceListLimit)
+		moves, err := roomdb.MovedMembers(r, start.Room, start.Timeline-1, deviceListLimit)
 		if err != nil {
 			return err
 		}
@@ -76,7 +77,7 @@ func (q *Query) collectMoves(r *store.Read) error {
 			if err != nil {
 				continue // a member event of an old room whose state key is no user
 			}
-			if m.Membership == store.Join {
+			if m.Membership == roomdb.Join {
 				q.Grew = append(q.Grew, Passage{start.Room, user})
 			} else {
 				q.Shrank = append(q.Shrank, Passage{start.Room, user})

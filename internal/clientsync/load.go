@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/id"
 )
 
@@ -37,12 +38,12 @@ func (h *Hub) load(ctx context.Context, v Viewer) (*user, error) {
 	h.arriving++
 	h.mu.Unlock()
 
-	var rooms []store.JoinedRoom
+	var rooms []roomdb.JoinedRoom
 	var own []store.OwnChange
 	var at store.Position
 	err := h.store.Read(ctx, func(r *store.Read) (err error) {
 		at = r.Head()
-		if rooms, err = r.JoinedRooms(v.UserNum); err != nil {
+		if rooms, err = roomdb.JoinedRooms(r, v.UserNum); err != nil {
 			return err
 		}
 		own, err = r.OwnChanges(v.UserNum, floor)
@@ -68,7 +69,7 @@ func (h *Hub) load(ctx context.Context, v Viewer) (*user, error) {
 }
 
 // settleUser fills in what was read in a snapshot, and what the stream has told since. Called with the lock held.
-func (h *Hub) settleUser(u *user, at store.Position, rooms []store.JoinedRoom, own []store.OwnChange) {
+func (h *Hub) settleUser(u *user, at store.Position, rooms []roomdb.JoinedRoom, own []store.OwnChange) {
 	u.loading, u.from = false, at
 	u.rooms = make([]joinedRoom, 0, len(rooms))
 	for _, j := range rooms {

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/timeline"
 	"stoa/matrix/event"
 	"stoa/matrix/id"
@@ -21,8 +22,8 @@ type loader struct {
 	rules map[store.RoomNum]*roomversion.Rules
 	// strange are the rooms of rows whose version was not told.
 	strange map[store.RoomNum]struct{}
-	rows    map[store.EventNum]store.SyncEvent // read, not made into events yet
-	made    map[store.EventNum]*timeline.Event // made ahead, without what they replaced
+	rows    map[store.EventNum]roomdb.SyncEvent // read, not made into events yet
+	made    map[store.EventNum]*timeline.Event  // made ahead, without what they replaced
 	events  map[store.EventNum]*timeline.Event
 	prev    map[store.EventNum]store.EventNum // what a state event replaced
 	wanted  map[store.EventNum]struct{}
@@ -33,7 +34,7 @@ func (h *Hub) loader(r *store.Read) *loader {
 		hub: h, read: r, head: r.Head(),
 		rules:   map[store.RoomNum]*roomversion.Rules{},
 		strange: map[store.RoomNum]struct{}{},
-		rows:    map[store.EventNum]store.SyncEvent{},
+		rows:    map[store.EventNum]roomdb.SyncEvent{},
 		made:    map[store.EventNum]*timeline.Event{},
 		events:  map[store.EventNum]*timeline.Event{},
 		prev:    map[store.EventNum]store.EventNum{},
@@ -47,7 +48,7 @@ func (l *loader) version(num store.RoomNum, version string) {
 	l.rules[num] = rules // nil for a version that this release does not know: its events are left out
 }
 
-// known is store.Known: an event that is in memory is taken from there, and not read.
+// known is roomdb.Known: an event that is in memory is taken from there, and not read.
 func (l *loader) known(num, redactedBy store.EventNum) bool {
 	if e := l.events[num]; e != nil {
 		return true
@@ -61,7 +62,7 @@ func (l *loader) known(num, redactedBy store.EventNum) bool {
 }
 
 // wantEvents takes over rows that were read with known.
-func (l *loader) wantEvents(rows []store.SyncEvent) {
+func (l *loader) wantEvents(rows []roomdb.SyncEvent) {
 	for _, row := range rows {
 		if row.Bytes == nil {
 			continue
@@ -86,7 +87,7 @@ func (l *loader) want(num store.EventNum) {
 }
 
 // wantLog names what the events of a log replaced, for their prev_content.
-func (l *loader) wantLog(log []store.StateChange) {
+func (l *loader) wantLog(log []roomdb.StateChange) {
 	for _, c := range log {
 		if c.Event == 0 || c.Prev == 0 {
 			continue
@@ -99,7 +100,7 @@ func (l *loader) wantLog(log []store.StateChange) {
 }
 
 // wantChanged names the events that a log put into the state.
-func (l *loader) wantChanged(log []store.StateChange) {
+func (l *loader) wantChanged(log []roomdb.StateChange) {
 	for _, c := range log {
 		l.want(c.Event)
 	}
@@ -120,7 +121,7 @@ func (l *loader) load() error {
 		if len(nums) == 0 {
 			break
 		}
-		rows, err := l.read.SyncEvents(nums, l.known)
+		rows, err := roomdb.SyncEvents(l.read, nums, l.known)
 		if err != nil {
 			return fmt.Errorf("read events: %w", err)
 		}
@@ -144,7 +145,7 @@ func (l *loader) makeAhead() {
 	if len(l.rows) < many {
 		return
 	}
-	rows := make([]store.SyncEvent, 0, len(l.rows))
+	rows := make([]roomdb.SyncEvent, 0, len(l.rows))
 	for _, row := range l.rows {
 		if row.RedactedBy == 0 && l.rules[row.Room] != nil {
 			rows = append(rows, row)
@@ -216,7 +217,7 @@ func (l *loader) make(num store.EventNum) *timeline.Event {
 	return timeline.New(s)
 }
 
-func source(row store.SyncEvent, pdu *event.PDU) timeline.Source {
+func source(row roomdb.SyncEvent, pdu *event.PDU) timeline.Source {
 	s := timeline.Source{
 		Num: row.Num, Slot: row.Place.Slot, Off: row.Place.Off, PDU: pdu, TxnDevice: row.TxnDevice, TxnID: row.TxnID,
 	}
@@ -250,7 +251,7 @@ func (l *loader) redaction(num store.EventNum) *timeline.Event {
 
 // stored reads the PDU of an event again, of which only the client form is kept.
 func (l *loader) stored(num store.EventNum) (*event.PDU, error) {
-	rows, err := l.read.SyncEvents([]store.EventNum{num}, nil)
+	rows, err := roomdb.SyncEvents(l.read, []store.EventNum{num}, nil)
 	if err != nil {
 		return nil, fmt.Errorf("read event number %d: %w", num, err)
 	}
@@ -281,7 +282,7 @@ func (l *loader) learn(num store.RoomNum) error {
 		l.rules[num] = rules
 		return nil
 	}
-	r, err := l.read.RoomByNum(num)
+	r, err := roomdb.RoomByNum(l.read, num)
 	if err != nil {
 		return fmt.Errorf("read room number %d: %w", num, err)
 	}
@@ -291,7 +292,7 @@ func (l *loader) learn(num store.RoomNum) error {
 }
 
 // parse reads the stored bytes of an event of a room whose rules are known; nil if they can't be read.
-func (l *loader) parse(row store.SyncEvent) *event.PDU {
+func (l *loader) parse(row roomdb.SyncEvent) *event.PDU {
 	eventID, err := id.ParseEventID(row.EventID)
 	if err != nil {
 		l.unreadable(row, err)
@@ -306,6 +307,6 @@ func (l *loader) parse(row store.SyncEvent) *event.PDU {
 }
 
 // unreadable tells of a stored event that can't be parsed: a fault of the store, which must not keep anybody from syncing.
-func (l *loader) unreadable(row store.SyncEvent, err error) {
+func (l *loader) unreadable(row roomdb.SyncEvent, err error) {
 	l.hub.log.Error("stored event can't be read", "event_id", row.EventID, "err", err)
 }

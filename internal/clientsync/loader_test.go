@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
 )
 
@@ -17,7 +18,7 @@ func TestLoader_tells_what_it_can_not_read(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	err := s.Read(ctx, func(r *store.Read) error {
 		l := h.loader(r)
-		l.wantEvents([]store.SyncEvent{{Num: 1, Room: 1, Bytes: []byte("{}")}})
+		l.wantEvents([]roomdb.SyncEvent{{Num: 1, Room: 1, Bytes: []byte("{}")}})
 		cancel()
 		return l.load()
 	})

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/timeline"
 )
 
@@ -112,21 +113,21 @@ func (k *work) glimpseMembers(wanted []wantedMember, missing []int, events []*ti
 		if err != nil {
 			return err
 		}
-		ask := make([]store.RoomKey, 0, len(missing))
+		ask := make([]roomdb.RoomKey, 0, len(missing))
 		for i, m := range missing {
-			ask = append(ask, store.RoomKey{Room: wanted[m].e.num, Key: keys[i]})
+			ask = append(ask, roomdb.RoomKey{Room: wanted[m].e.num, Key: keys[i]})
 		}
 		l := k.h.loader(r)
-		rows, err := r.CurrentEntries(ask, l.known)
+		rows, err := roomdb.CurrentEntries(r, ask, l.known)
 		if err != nil {
 			return fmt.Errorf("read members: %w", err)
 		}
-		found := make(map[store.RoomKey]store.CurrentEntry, len(rows))
+		found := make(map[roomdb.RoomKey]roomdb.CurrentEntry, len(rows))
 		for _, row := range rows {
-			found[store.RoomKey{Room: row.Event.Room, Key: row.Key}] = row
+			found[roomdb.RoomKey{Room: row.Event.Room, Key: row.Key}] = row
 			l.head = row.Head
 			if row.Event.RedactedBy == 0 {
-				l.wantEvents([]store.SyncEvent{row.Event})
+				l.wantEvents([]roomdb.SyncEvent{row.Event})
 			}
 		}
 		if err := l.load(); err != nil {
@@ -216,11 +217,11 @@ func (k *work) readMembers(wanted []wantedMember, missing []int, events []*timel
 	}
 	nums := make([]store.EventNum, len(missing))
 	told := make([]bool, len(missing)) // by the entry's log
-	ask := make([]store.RoomKey, 0, len(missing))
+	ask := make([]roomdb.RoomKey, 0, len(missing))
 	for i, m := range missing {
 		e := wanted[m].e
 		if nums[i], told[i] = e.before(keys[i], k.statePoint(e)); !told[i] {
-			ask = append(ask, store.RoomKey{Room: e.num, Key: keys[i]})
+			ask = append(ask, roomdb.RoomKey{Room: e.num, Key: keys[i]})
 		}
 	}
 	now, err := k.currentEntries(ask)
@@ -229,12 +230,12 @@ func (k *work) readMembers(wanted []wantedMember, missing []int, events []*timel
 	}
 	for i, m := range missing {
 		e := wanted[m].e
-		s, point := now[store.RoomKey{Room: e.num, Key: keys[i]}], k.statePoint(e)
+		s, point := now[roomdb.RoomKey{Room: e.num, Key: keys[i]}], k.statePoint(e)
 		if !told[i] {
 			nums[i] = s.Event
 		}
 		if !told[i] && s.Slot > point {
-			if nums[i], err = r.StateKeyAt(e.num, point, keys[i]); err != nil {
+			if nums[i], err = roomdb.StateKeyAt(r, e.num, point, keys[i]); err != nil {
 				return fmt.Errorf("read a member: %w", err)
 			}
 		}
@@ -247,7 +248,7 @@ func (k *work) readMembers(wanted []wantedMember, missing []int, events []*timel
 		if nums[i] == 0 {
 			continue
 		}
-		isNow := now[store.RoomKey{Room: wanted[m].e.num, Key: keys[i]}].Event == nums[i]
+		isNow := now[roomdb.RoomKey{Room: wanted[m].e.num, Key: keys[i]}].Event == nums[i]
 		if events[m] = k.l.event(nums[i]); events[m] != nil && isNow {
 			k.h.keepMember(wanted[m].e.num, wanted[m].userID, events[m], r.Head())
 		}
@@ -266,17 +267,17 @@ func (e *entry) before(key store.KeyNum, point store.Slot) (num store.EventNum, 
 }
 
 // currentEntries reads entries of the current state.
-func (k *work) currentEntries(ask []store.RoomKey) (map[store.RoomKey]store.StateSlot, error) {
+func (k *work) currentEntries(ask []roomdb.RoomKey) (map[roomdb.RoomKey]roomdb.StateSlot, error) {
 	if len(ask) == 0 {
 		return nil, nil
 	}
-	slots, err := k.read.SyncEntries(ask)
+	slots, err := roomdb.SyncEntries(k.read, ask)
 	if err != nil {
 		return nil, fmt.Errorf("read members: %w", err)
 	}
-	now := make(map[store.RoomKey]store.StateSlot, len(slots))
+	now := make(map[roomdb.RoomKey]roomdb.StateSlot, len(slots))
 	for _, s := range slots {
-		now[store.RoomKey{Room: s.Room, Key: s.Key}] = s
+		now[roomdb.RoomKey{Room: s.Room, Key: s.Key}] = s
 	}
 	return now, nil
 }

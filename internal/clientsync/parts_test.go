@@ -12,6 +12,9 @@ import (
 	"stoa/internal/clientsync"
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/keydb"
+	"stoa/internal/store/roomdb"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/id"
 )
 
@@ -19,7 +22,7 @@ import (
 type mail struct{ store *store.Store }
 
 func (m mail) Append(dst []byte, r *store.Read, v clientsync.Viewer, after store.Slot, limit int) ([]byte, store.Slot, bool, error) {
-	rows, err := r.ToDevice(v.UserNum, v.DeviceID, after, limit+1)
+	rows, err := keydb.ToDeviceAfter(r, v.UserNum, v.DeviceID, after, limit+1)
 	for i, row := range rows[:min(len(rows), limit)] {
 		if i > 0 {
 			dst = append(dst, ',')
@@ -31,7 +34,7 @@ func (m mail) Append(dst []byte, r *store.Read, v clientsync.Viewer, after store
 
 func (m mail) Acknowledge(ctx context.Context, v clientsync.Viewer, upTo store.Slot) error {
 	c := store.NewChange()
-	c.DeleteToDevice(v.UserNum, v.DeviceID, upTo)
+	keydb.DeleteToDevice(c, v.UserNum, v.DeviceID, upTo)
 	_, err := m.store.Commit(ctx, c)
 	return err
 }
@@ -40,7 +43,7 @@ func (m mail) Acknowledge(ctx context.Context, v clientsync.Viewer, upTo store.S
 type notes struct{}
 
 func (notes) Changed(r *store.Read, v clientsync.Viewer, after store.Slot) ([]clientsync.Datum, error) {
-	rows, err := r.AccountDataAfter(v.UserNum, after, 1000)
+	rows, err := userdb.AccountDataAfter(r, v.UserNum, after, 1000)
 	var out []clientsync.Datum
 	for _, d := range rows {
 		out = append(out, clientsync.Datum{RoomID: d.RoomID, Type: d.Type, Content: []byte(d.Content)})
@@ -49,7 +52,7 @@ func (notes) Changed(r *store.Read, v clientsync.Viewer, after store.Slot) ([]cl
 }
 
 func (notes) Ignored(r *store.Read, v clientsync.Viewer) ([]id.UserID, error) {
-	d, err := r.AccountData(v.UserNum, "", "m.ignored_user_list")
+	d, err := userdb.AccountDataOf(r, v.UserNum, "", "m.ignored_user_list")
 	if err == store.ErrNotFound {
 		return nil, nil
 	}
@@ -131,23 +134,23 @@ func (p *person) commit(f func(c *store.Change)) {
 
 func (p *person) note(roomID, dataType, content string) {
 	p.h.t.Helper()
-	p.commit(func(c *store.Change) { c.PutAccountData(p.UserNum, roomID, dataType, content) })
+	p.commit(func(c *store.Change) { userdb.PutAccountData(c, p.UserNum, roomID, dataType, content) })
 }
 
-func (p *person) receipt(r id.RoomID, eventID id.EventID, kind store.ReceiptKind, thread string) {
+func (p *person) receipt(r id.RoomID, eventID id.EventID, kind roomdb.ReceiptKind, thread string) {
 	p.h.t.Helper()
-	x := store.Receipt{User: p.UserNum, UserID: p.UserID.String(), Kind: kind, Thread: thread, EventID: eventID.String(), TS: 7}
+	x := roomdb.Receipt{User: p.UserNum, UserID: p.UserID.String(), Kind: kind, Thread: thread, EventID: eventID.String(), TS: 7}
 	p.h.read(func(read *store.Read) (err error) {
-		if x.Room, err = read.RoomNum(r.String()); err != nil {
+		if x.Room, err = roomdb.RoomNum(read, r.String()); err != nil {
 			return err
 		}
-		e, err := read.EventByID(eventID.String())
+		e, err := roomdb.EventByID(read, eventID.String())
 		x.Slot, x.Off = e.Place.Slot, e.Place.Off
 		return err
 	})
 	p.commit(func(c *store.Change) {
-		c.PutReceipt(x)
-		c.Payload = []store.Receipt{x}
+		roomdb.PutReceipt(c, x)
+		c.Payload = []roomdb.Receipt{x}
 	})
 }
 
@@ -170,8 +173,8 @@ func TestParts(t *testing.T) {
 			eventID := bob.join(r).say(r, "x")
 			alice.sync("")
 			bob.sync("")
-			bob.receipt(r, eventID, store.ReceiptRead, "")
-			bob.receipt(r, eventID, store.ReceiptPrivate, "main")
+			bob.receipt(r, eventID, roomdb.ReceiptRead, "")
+			bob.receipt(r, eventID, roomdb.ReceiptPrivate, "main")
 			public := fmt.Sprintf(`"content":{"%s":{"m.read":{"%s":{"ts":7}}}}`, eventID, bob.UserID)
 			private := fmt.Sprintf(`"content":{"%s":{"m.read.private":{"%s":{"ts":7,"thread_id":"main"}}}}`, eventID, bob.UserID)
 			for _, start := range []func(*clientsync.Request){func(*clientsync.Request) {}, fromStart} {
@@ -191,9 +194,9 @@ func TestParts(t *testing.T) {
 			r := alice.create()
 			first, second := bob.join(r).say(r, "x"), bob.say(r, "y")
 			alice.sync("")
-			bob.receipt(r, first, store.ReceiptRead, "")
-			bob.receipt(r, second, store.ReceiptRead, "")
-			bob.receipt(r, second, store.ReceiptRead, "main")
+			bob.receipt(r, first, roomdb.ReceiptRead, "")
+			bob.receipt(r, second, roomdb.ReceiptRead, "")
+			bob.receipt(r, second, roomdb.ReceiptRead, "main")
 			a := alice.sync("")
 			if got := a.join(r).Ephemeral.Events; len(got) != 2 || strings.Contains(a.Raw, first.String()) {
 				h.t.Errorf("got %s", a.Raw)
@@ -205,7 +208,7 @@ func TestParts(t *testing.T) {
 			bob.join(r)
 			alice.sync("")
 			var num store.RoomNum
-			h.read(func(read *store.Read) (err error) { num, err = read.RoomNum(r.String()); return err })
+			h.read(func(read *store.Read) (err error) { num, err = roomdb.RoomNum(read, r.String()); return err })
 			h.typing.set(num, bob.UserID)
 			typing := `{"content":{"user_ids":["` + bob.UserID.String() + `"]},"type":"m.typing"}`
 			if a := alice.sync(""); !strings.Contains(a.Raw, typing) {
@@ -248,7 +251,7 @@ func TestParts(t *testing.T) {
 			alice.sync("")
 			for i := range 150 {
 				alice.commit(func(c *store.Change) {
-					c.AddToDevice(alice.UserNum, alice.DeviceID, fmt.Sprintf(`{"content":{"body":"%d"},"sender":"@x:y","type":"t"}`, i))
+					keydb.AddToDevice(c, alice.UserNum, alice.DeviceID, fmt.Sprintf(`{"content":{"body":"%d"},"sender":"@x:y","type":"t"}`, i))
 				})
 			}
 			before := *alice.since
@@ -263,7 +266,7 @@ func TestParts(t *testing.T) {
 			equal(h.t, "all", append(first, second...), want)
 			equal(h.t, "afterwards", alice.sync("").ToDevice.bodies(), nil)
 			h.read(func(read *store.Read) error {
-				left, err := read.ToDevice(alice.UserNum, alice.DeviceID, 0, 10)
+				left, err := keydb.ToDeviceAfter(read, alice.UserNum, alice.DeviceID, 0, 10)
 				if len(left) > 0 {
 					h.t.Errorf("%d acknowledged messages are kept", len(left))
 				}
@@ -296,7 +299,7 @@ func TestParts(t *testing.T) {
 				h.t.Errorf("%d after %d", got, first)
 			}
 			kept := alice.sync("").Counts["position"]
-			alice.commit(func(c *store.Change) { c.AddToDevice(alice.UserNum, alice.DeviceID, `{"type":"t"}`) })
+			alice.commit(func(c *store.Change) { keydb.AddToDevice(c, alice.UserNum, alice.DeviceID, `{"type":"t"}`) })
 			if got := alice.sync("").Counts["position"]; h.memory && got != kept {
 				h.t.Errorf("asked again without need: %d, not %d", got, kept)
 			}
@@ -360,7 +363,7 @@ func TestWaiting(t *testing.T) {
 			alice.sync("")
 			got := alice.wait()
 			h.hub.AwaitWaiting(h.t, 1)
-			bob.receipt(r, eventID, store.ReceiptRead, "")
+			bob.receipt(r, eventID, roomdb.ReceiptRead, "")
 			alice.must(h.hub.Await(h.t.Context(), h.store.Head()))
 			if n := h.hub.Wakeups(); n != 0 {
 				h.t.Errorf("the receipt woke %d at once", n)
@@ -371,7 +374,7 @@ func TestWaiting(t *testing.T) {
 			}
 			got = alice.wait()
 			h.hub.AwaitWaiting(h.t, 1)
-			bob.receipt(r, eventID, store.ReceiptRead, "main")
+			bob.receipt(r, eventID, roomdb.ReceiptRead, "main")
 			bob.say(r, "y")
 			if a := <-got; len(a.join(r).Timeline.Events) != 1 || len(a.join(r).Ephemeral.Events) != 1 {
 				h.t.Errorf("got %s", a.Raw)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/token"
 	"stoa/matrix/id"
 )
@@ -61,7 +62,7 @@ type planRoom struct {
 	id        id.RoomID
 	joined    store.Slot
 	stretches []*stretch // oldest first
-	receipts  []store.Receipt
+	receipts  []roomdb.Receipt
 	// receiptsUnread says that receipts were written which memory does not hold.
 	receiptsUnread bool
 	typing         *typingRoom

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"stoa/internal/store"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/eventfilter"
 )
@@ -49,7 +50,7 @@ func (p PresenceEvents) Append(ctx context.Context, dst []byte, q *Query) ([]byt
 	if err != nil {
 		return dst, err
 	}
-	rows = slices.DeleteFunc(rows, func(x store.Presence) bool {
+	rows = slices.DeleteFunc(rows, func(x userdb.Presence) bool {
 		return !q.Filter.Presence.Allows(eventfilter.Event{Type: "m.presence", Sender: x.UserID})
 	})
 	if len(rows) == 0 {
@@ -71,13 +72,13 @@ func (p PresenceEvents) Append(ctx context.Context, dst []byte, q *Query) ([]byt
 }
 
 // presenceRows are those who changed, and those whom the viewer sees for the first time; each once.
-func presenceRows(ctx context.Context, q *Query) ([]store.Presence, error) {
+func presenceRows(ctx context.Context, q *Query) ([]userdb.Presence, error) {
 	if q.Since == 0 || q.Forgotten {
 		r, err := q.Read(ctx)
 		if err != nil {
 			return nil, err
 		}
-		return r.PresenceNow(q.UserNum, presenceLimit)
+		return userdb.PresenceNow(r, q.UserNum, presenceLimit)
 	}
 	rows, err := presenceChanged(ctx, q)
 	if err != nil || len(q.Entered)+len(q.Grew) == 0 {
@@ -87,9 +88,9 @@ func presenceRows(ctx context.Context, q *Query) ([]store.Presence, error) {
 	if err != nil {
 		return nil, err
 	}
-	var more []store.Presence
+	var more []userdb.Presence
 	if len(q.Entered) > 0 {
-		if more, err = r.PresenceIn(q.Entered, presenceLimit); err != nil {
+		if more, err = userdb.PresenceIn(r, q.Entered, presenceLimit); err != nil {
 			return nil, err
 		}
 	}
@@ -98,14 +99,14 @@ func presenceRows(ctx context.Context, q *Query) ([]store.Presence, error) {
 		for _, g := range q.Grew[:cap(names)] {
 			names = append(names, g.UserID.String())
 		}
-		others, err := r.PresenceOf(names)
+		others, err := userdb.PresenceOf(r, names)
 		if err != nil {
 			return nil, err
 		}
 		more = append(more, others...)
 	}
 	for _, m := range more {
-		if !slices.ContainsFunc(rows, func(x store.Presence) bool { return x.User == m.User }) {
+		if !slices.ContainsFunc(rows, func(x userdb.Presence) bool { return x.User == m.User }) {
 			rows = append(rows, m)
 		}
 	}
@@ -114,7 +115,7 @@ func presenceRows(ctx context.Context, q *Query) ([]store.Presence, error) {
 
 // presenceChanged are those who changed and whom the viewer may see: from memory, and from the store as far as memory does
 // not know.
-func presenceChanged(ctx context.Context, q *Query) ([]store.Presence, error) {
+func presenceChanged(ctx context.Context, q *Query) ([]userdb.Presence, error) {
 	rows, ask, known := q.hub.presence(q.UserNum, q.Since, q.Upto)
 	if known && len(ask) == 0 {
 		return rows, nil
@@ -124,7 +125,7 @@ func presenceChanged(ctx context.Context, q *Query) ([]store.Presence, error) {
 		return nil, err
 	}
 	if !known {
-		if ask, err = r.PresenceChanged(q.Since, q.Upto, presenceLook); err != nil {
+		if ask, err = userdb.PresenceChanged(r, q.Since, q.Upto, presenceLook); err != nil {
 			return nil, err
 		}
 		ask = q.hub.mayShare(q.UserNum, ask)
@@ -132,13 +133,13 @@ func presenceChanged(ctx context.Context, q *Query) ([]store.Presence, error) {
 	if len(ask) == 0 {
 		return rows, nil
 	}
-	others, err := r.PresenceFor(q.UserNum, ask[:min(len(ask), presenceLimit)])
+	others, err := userdb.PresenceFor(r, q.UserNum, ask[:min(len(ask), presenceLimit)])
 	return append(rows, others...), err
 }
 
 // presenceChange is what a user showed at a position of the stream.
 type presenceChange struct {
-	store.Presence
+	userdb.Presence
 	// rooms are those of a user who was not in memory then, else nil.
 	rooms []store.RoomNum
 }
@@ -159,7 +160,7 @@ func (h *Hub) addPresence(a *applied, row store.StreamRow) {
 // presence is what memory knows of those whose presence changed after one position up to another, and who share a small room
 // with the viewer, or are the viewer; each once. ask are those of whom that is not known. It is not known at all if memory
 // does not reach back, or lacks one of them.
-func (h *Hub) presence(viewer store.UserNum, after, upTo store.Position) (rows []store.Presence, ask []store.UserNum, known bool) {
+func (h *Hub) presence(viewer store.UserNum, after, upTo store.Position) (rows []userdb.Presence, ask []store.UserNum, known bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	u := h.users[viewer]
@@ -242,7 +243,7 @@ func (u *user) meets(other *user) bool {
 // AppendPresence appends the content of m.presence as of a time.
 //
 // Spec: client-server-api#mpresence
-func AppendPresence(dst []byte, p store.Presence, now time.Time) []byte {
+func AppendPresence(dst []byte, p userdb.Presence, now time.Time) []byte {
 	dst = append(dst, '{')
 	if p.ActiveTS > 0 {
 		ago := max(0, now.UnixMilli()-p.ActiveTS)

@@ -8,16 +8,17 @@ import (
 
 	"stoa/internal/clientsync"
 	"stoa/internal/store"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/id"
 )
 
 // show sets a person's presence, with a status. payload says that the change carries it, so that it need not be read.
 func (p *person) show(status string, payload bool) {
-	row := store.Presence{User: p.UserNum, UserID: p.UserID.String(), Presence: "online", StatusMsg: &status, ActiveTS: 1}
+	row := userdb.Presence{User: p.UserNum, UserID: p.UserID.String(), Presence: "online", StatusMsg: &status, ActiveTS: 1}
 	p.commit(func(c *store.Change) {
-		c.SetPresence(row)
+		userdb.SetPresence(c, row)
 		if payload {
-			c.Payload = []store.Presence{row}
+			c.Payload = []userdb.Presence{row}
 		}
 	})
 }
@@ -80,7 +81,7 @@ func TestPresence_is_told_in_rooms_that_are_not_too_large(t *testing.T) {
 func testLargeRooms(t *testing.T, payload bool) {
 	onBothEngines(t, func(h *house) {
 		alice, bob, late := h.person("alice"), h.person("member0"), h.person("late")
-		h.fill(alice, 1, store.PresenceRoom-1)
+		h.fill(alice, 1, userdb.PresenceRoom-1)
 		told := func(what string, got, want int) {
 			t.Helper()
 			if got != want {

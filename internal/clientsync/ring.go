@@ -3,6 +3,7 @@ package clientsync
 import (
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/timeline"
 )
 
@@ -20,9 +21,9 @@ type record struct {
 	prev uint64 // the record before in the same chain, 0 = none in the ring
 	size int
 
-	timeline *stretch        // of a room's KindTimeline
-	receipts []store.Receipt // of a room's KindReceipts
-	presence *presenceChange // of a user's KindPresence; nil if it has to be read
+	timeline *stretch         // of a room's KindTimeline
+	receipts []roomdb.Receipt // of a room's KindReceipts
+	presence *presenceChange  // of a user's KindPresence; nil if it has to be read
 }
 
 // stretch is what one group did to the timeline and the state of one room.

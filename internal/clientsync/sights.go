@@ -6,6 +6,7 @@ import (
 
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/timeline"
 	"stoa/matrix/canonicaljson"
 )
@@ -57,7 +58,7 @@ func (k *work) readSights(num store.RoomNum) (*sights, error) {
 		if keys[i] == 0 {
 			continue
 		}
-		log, err := k.read.KeyLog(num, keys[i], sightsLimit)
+		log, err := roomdb.KeyLog(k.read, num, keys[i], sightsLimit)
 		if err != nil {
 			return nil, fmt.Errorf("read the history of a state key: %w", err)
 		}

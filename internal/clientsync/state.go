@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/timeline"
 )
 
@@ -29,7 +30,7 @@ func (k *work) readStates() error {
 			return err
 		}
 	}
-	slots, err := k.read.SyncState(whole, !k.req.Filter.Room.State.LazyLoadMembers)
+	slots, err := roomdb.SyncState(k.read, whole, !k.req.Filter.Room.State.LazyLoadMembers)
 	if err != nil {
 		return fmt.Errorf("read the state of rooms: %w", err)
 	}
@@ -73,13 +74,13 @@ func (k *work) readLog(e *entry) error {
 		}
 	}
 	if from < e.logFrom {
-		older, err := k.read.SyncLog(e.num, from, e.logFrom)
+		older, err := roomdb.SyncLog(k.read, e.num, from, e.logFrom)
 		if err != nil {
 			return fmt.Errorf("read changes of state: %w", err)
 		}
 		e.log = append(older, e.log...)
 	}
-	var span []store.StateChange
+	var span []roomdb.StateChange
 	for _, c := range e.log {
 		if c.Slot > from && c.Slot <= e.upto {
 			span = append(span, c)
@@ -110,7 +111,7 @@ func (k *work) readLog(e *entry) error {
 }
 
 // withoutMembers leaves memberships out of a log.
-func (k *work) withoutMembers(log []store.StateChange) ([]store.StateChange, error) {
+func (k *work) withoutMembers(log []roomdb.StateChange) ([]roomdb.StateChange, error) {
 	nums := make([]store.KeyNum, len(log))
 	for i, c := range log {
 		nums[i] = c.Key
@@ -134,7 +135,7 @@ func (k *work) readOldState(e *entry) error {
 	if at < 1 {
 		return nil
 	}
-	state, err := k.read.StateAt(e.num, at)
+	state, err := roomdb.StateAt(k.read, e.num, at)
 	if err != nil {
 		return fmt.Errorf("read the state of a left room: %w", err)
 	}
@@ -149,7 +150,7 @@ func (k *work) readOldState(e *entry) error {
 	}
 	for i, s := range state {
 		if !lazily || pairs[i].Type != "m.room.member" || pairs[i].StateKey == k.req.UserID.String() {
-			e.base = append(e.base, store.StateSlot{Room: e.num, Key: s.Key, Event: s.Event, Slot: at})
+			e.base = append(e.base, roomdb.StateSlot{Room: e.num, Key: s.Key, Event: s.Event, Slot: at})
 		}
 	}
 	return nil

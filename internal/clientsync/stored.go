@@ -6,6 +6,7 @@ import (
 
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/timeline"
 	"stoa/matrix/id"
 )
@@ -19,7 +20,7 @@ const (
 
 // storedRooms are the rooms of an answer that show nothing but stripped state.
 type storedRooms struct {
-	invited, knocked []store.SyncRoom
+	invited, knocked []roomdb.SyncRoom
 }
 
 // collectStored makes the entries of what one snapshot of the store holds.
@@ -56,10 +57,10 @@ func (k *work) collectStored() (*storedRooms, error) {
 		k.plan.toDevice = true
 	}
 	left := k.req.Filter.Room.IncludeLeave && (k.initial || k.req.FullState)
-	rows, err := r.SyncRooms(k.req.UserNum, left)
+	rows, err := roomdb.SyncRooms(r, k.req.UserNum, left)
 	if err == nil && !left && first != 0 {
-		var gone []store.SyncRoom
-		gone, err = r.SyncLeft(k.req.UserNum, first-1)
+		var gone []roomdb.SyncRoom
+		gone, err = roomdb.SyncLeft(r, k.req.UserNum, first-1)
 		rows = append(rows, gone...)
 	}
 	if err != nil {
@@ -90,12 +91,12 @@ func (k *work) checkHorizon() error {
 }
 
 // sortRooms makes the entries of the user's rooms. first is the first slot of the user's own changes after the token.
-func (k *work) sortRooms(rows []store.SyncRoom, first store.Slot) (*storedRooms, error) {
+func (k *work) sortRooms(rows []roomdb.SyncRoom, first store.Slot) (*storedRooms, error) {
 	out := &storedRooms{}
-	var active []store.SyncRoom
+	var active []roomdb.SyncRoom
 	k.plan.joined = k.plan.joined[:0] // by number, as the rows are
 	for _, row := range rows {
-		if row.Membership == store.Join {
+		if row.Membership == roomdb.Join {
 			k.plan.joined = append(k.plan.joined, row.Room)
 		}
 		roomID, err := id.ParseRoomID(row.RoomID)
@@ -107,17 +108,17 @@ func (k *work) sortRooms(rows []store.SyncRoom, first store.Slot) (*storedRooms,
 		}
 		changed := k.initial || k.req.FullState || first != 0 && row.UserSlot >= first
 		switch row.Membership {
-		case store.Invite:
+		case roomdb.Invite:
 			if changed {
 				out.invited = append(out.invited, row)
 			}
-		case store.Knock:
+		case roomdb.Knock:
 			if changed {
 				out.knocked = append(out.knocked, row)
 			}
-		case store.Join:
+		case roomdb.Join:
 			active = append(active, row)
-		case store.Leave, store.Ban:
+		case roomdb.Leave, roomdb.Ban:
 			if changed {
 				active = append(active, row)
 			}
@@ -159,7 +160,7 @@ func (k *work) storedTyping() {
 }
 
 // collectActive makes the entries of joined and left rooms.
-func (k *work) collectActive(rows []store.SyncRoom, first store.Slot) error {
+func (k *work) collectActive(rows []roomdb.SyncRoom, first store.Slot) error {
 	nums := make([]store.RoomNum, len(rows))
 	for i, row := range rows {
 		nums[i] = row.Room
@@ -191,12 +192,12 @@ func (k *work) collectActive(rows []store.SyncRoom, first store.Slot) error {
 }
 
 // storedEntry makes the entry of a room; nil if nothing happened there.
-func (k *work) storedEntry(row *store.SyncRoom, start store.RoomStart, first store.Slot) (*entry, error) {
+func (k *work) storedEntry(row *roomdb.SyncRoom, start store.RoomStart, first store.Slot) (*entry, error) {
 	roomID, err := id.ParseRoomID(row.RoomID)
 	if err != nil {
 		return nil, err
 	}
-	e := &entry{joinedRoom: row.Membership == store.Join, membership: row.Membership}
+	e := &entry{joinedRoom: row.Membership == roomdb.Join, membership: row.Membership}
 	e.span = span{num: row.Room, id: roomID, upto: row.RoomSlot, wholeState: k.req.FullState}
 	e.summary.joined, e.summary.invited = row.Joined, row.Invited
 	e.slotNow, e.member, e.totals = row.RoomSlot, row.Event, row.Totals
@@ -248,7 +249,7 @@ func (k *work) leftSince(e *entry) error {
 	if err != nil {
 		return fmt.Errorf("look up the member %s: %w", k.req.UserID, err)
 	}
-	num, err := k.read.StateKeyAt(e.num, e.since, keys[0])
+	num, err := roomdb.StateKeyAt(k.read, e.num, e.since, keys[0])
 	if err != nil {
 		return fmt.Errorf("read a membership: %w", err)
 	}
@@ -276,11 +277,11 @@ func (k *work) readTimelines() error {
 		}
 	}
 	nums = k.recent(byRoom, nums, depth)
-	rows, err := k.read.SyncTails(nums, depth, k.l.known)
+	rows, err := roomdb.SyncTails(k.read, nums, depth, k.l.known)
 	if err != nil {
 		return fmt.Errorf("read timelines: %w", err)
 	}
-	logs, err := k.read.SyncLogTails(nums, depth)
+	logs, err := roomdb.SyncLogTails(k.read, nums, depth)
 	if err != nil {
 		return fmt.Errorf("read changes of state: %w", err)
 	}
@@ -329,7 +330,7 @@ func (k *work) deepen(e *entry, depth int) error {
 			break
 		}
 		page := min(scanPage, scanLimit-scanned)
-		rows, err := k.read.SyncStretch(e.num, e.since, e.read, page, k.l.known)
+		rows, err := roomdb.SyncStretch(k.read, e.num, e.since, e.read, page, k.l.known)
 		if err != nil {
 			return fmt.Errorf("read a timeline: %w", err)
 		}

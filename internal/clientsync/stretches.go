@@ -6,6 +6,7 @@ import (
 
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/timeline"
 	"stoa/matrix/event"
 	"stoa/matrix/id"
@@ -29,12 +30,12 @@ type readRedaction struct {
 const readSlots = 2000
 
 // pieces cuts rows into pieces of about readSlots slots, and calls f with each and its slots.
-func pieces(rows []store.StreamRow, f func([]store.StreamRow, []store.RoomSlot) error) error {
-	var slots []store.RoomSlot
+func pieces(rows []store.StreamRow, f func([]store.StreamRow, []roomdb.RoomSlot) error) error {
+	var slots []roomdb.RoomSlot
 	from := 0
 	for i, row := range rows {
 		for slot := row.First; slot <= row.Last; slot++ {
-			slots = append(slots, store.RoomSlot{Room: row.Room(), Slot: slot})
+			slots = append(slots, roomdb.RoomSlot{Room: row.Room(), Slot: slot})
 		}
 		if len(slots) >= readSlots || i == len(rows)-1 {
 			if err := f(rows[from:i+1], slots); err != nil {
@@ -58,22 +59,22 @@ func (h *Hub) readStretches(r *store.Read, a *applied, rows []store.StreamRow) e
 	if err != nil {
 		return err
 	}
-	return pieces(rows, func(rows []store.StreamRow, slots []store.RoomSlot) error {
+	return pieces(rows, func(rows []store.StreamRow, slots []roomdb.RoomSlot) error {
 		l := h.loader(r)
 		for num, head := range heads {
 			l.version(num, head.Version)
 		}
-		found, err := r.EventsAt(slots, l.known)
+		found, err := roomdb.EventsAt(r, slots, l.known)
 		if err != nil {
 			return err
 		}
-		log, err := r.LogAt(slots)
+		log, err := roomdb.LogAt(r, slots)
 		if err != nil {
 			return err
 		}
 		for i := range found {
 			if found[i].Bytes != nil {
-				l.wantEvents([]store.SyncEvent{found[i].SyncEvent})
+				l.wantEvents([]roomdb.SyncEvent{found[i].SyncEvent})
 			}
 		}
 		l.wantLog(log)
@@ -96,17 +97,17 @@ func (h *Hub) readStretches(r *store.Read, a *applied, rows []store.StreamRow) e
 }
 
 // roomHeads reads the rooms of rows.
-func roomHeads(r *store.Read, rows []store.StreamRow) (map[store.RoomNum]store.RoomHead, error) {
-	heads := make(map[store.RoomNum]store.RoomHead, len(rows))
+func roomHeads(r *store.Read, rows []store.StreamRow) (map[store.RoomNum]roomdb.RoomHead, error) {
+	heads := make(map[store.RoomNum]roomdb.RoomHead, len(rows))
 	nums := make([]store.RoomNum, 0, len(rows))
 	for _, row := range rows {
 		if _, ok := heads[row.Room()]; !ok {
-			heads[row.Room()] = store.RoomHead{}
+			heads[row.Room()] = roomdb.RoomHead{}
 			nums = append(nums, row.Room())
 		}
 	}
 	clear(heads)
-	list, err := r.RoomHeads(nums)
+	list, err := roomdb.RoomHeads(r, nums)
 	for _, head := range list {
 		heads[head.Num] = head
 	}
@@ -114,32 +115,32 @@ func roomHeads(r *store.Read, rows []store.StreamRow) (map[store.RoomNum]store.R
 }
 
 // bySlot sorts what was read to its slots.
-func bySlot(found []store.SlotEvent, log []store.StateChange) (map[store.RoomSlot]store.SlotEvent, map[store.RoomSlot][]store.StateChange) {
-	events := make(map[store.RoomSlot]store.SlotEvent, len(found))
+func bySlot(found []roomdb.SlotEvent, log []roomdb.StateChange) (map[roomdb.RoomSlot]roomdb.SlotEvent, map[roomdb.RoomSlot][]roomdb.StateChange) {
+	events := make(map[roomdb.RoomSlot]roomdb.SlotEvent, len(found))
 	for _, e := range found {
 		e.Bytes = nil
-		events[store.RoomSlot{Room: e.Room, Slot: e.Place.Slot}] = e
+		events[roomdb.RoomSlot{Room: e.Room, Slot: e.Place.Slot}] = e
 	}
-	changes := map[store.RoomSlot][]store.StateChange{}
+	changes := map[roomdb.RoomSlot][]roomdb.StateChange{}
 	for _, c := range log {
-		at := store.RoomSlot{Room: c.Room, Slot: c.Slot}
+		at := roomdb.RoomSlot{Room: c.Room, Slot: c.Slot}
 		changes[at] = append(changes[at], c)
 	}
 	return events, changes
 }
 
 // readStretch makes the stretch of one row.
-func (l *loader) readStretch(a *applied, row store.StreamRow, head store.RoomHead,
-	events map[store.RoomSlot]store.SlotEvent, changes map[store.RoomSlot][]store.StateChange) error {
+func (l *loader) readStretch(a *applied, row store.StreamRow, head roomdb.RoomHead,
+	events map[roomdb.RoomSlot]roomdb.SlotEvent, changes map[roomdb.RoomSlot][]roomdb.StateChange) error {
 	roomID, err := id.ParseRoomID(head.RoomID)
 	if err != nil {
 		return err
 	}
 	s := &stretch{first: row.First, last: row.Last, joined: head.Joined, invited: head.Invited, counted: []room.Counted{}}
 	size := 200
-	var log []store.StateChange
+	var log []roomdb.StateChange
 	for slot := row.First; slot <= row.Last; slot++ {
-		at := store.RoomSlot{Room: row.Room(), Slot: slot}
+		at := roomdb.RoomSlot{Room: row.Room(), Slot: slot}
 		log = append(log, changes[at]...)
 		found, ok := events[at]
 		if !ok {
@@ -169,7 +170,7 @@ func (l *loader) readStretch(a *applied, row store.StreamRow, head store.RoomHea
 
 // appendCounted adds what an event is for the counts of unread ones. It returns nil if that can't be told from what was
 // read: the class of an event that counts more for somebody, or begins a thread, is not stored.
-func appendCounted(list []room.Counted, found store.SlotEvent, e *timeline.Event) []room.Counted {
+func appendCounted(list []room.Counted, found roomdb.SlotEvent, e *timeline.Event) []room.Counted {
 	totals, err := room.ParseTotals(found.Totals)
 	if err != nil || found.Raised || !totals.Thread.IsZero() {
 		return nil
@@ -190,7 +191,7 @@ func (l *loader) readRedactions(a *applied, row store.StreamRow, s *stretch) err
 		if because.Redacts().IsZero() {
 			continue
 		}
-		target, err := l.read.EventByID(because.Redacts().String())
+		target, err := roomdb.EventByID(l.read, because.Redacts().String())
 		if errors.Is(err, store.ErrNotFound) || err == nil && (target.Room != row.Room() || target.RedactedBy == 0) {
 			continue
 		}
@@ -247,21 +248,21 @@ func readReceipts(r *store.Read, a *applied, rows []store.StreamRow) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	a.readReceipts = make(map[store.Position][]store.Receipt, len(rows))
-	return pieces(rows, func(rows []store.StreamRow, slots []store.RoomSlot) error {
-		list, err := r.ReceiptsAt(slots)
+	a.readReceipts = make(map[store.Position][]roomdb.Receipt, len(rows))
+	return pieces(rows, func(rows []store.StreamRow, slots []roomdb.RoomSlot) error {
+		list, err := roomdb.ReceiptsAt(r, slots)
 		if err != nil {
 			return err
 		}
-		at := make(map[store.RoomSlot][]store.Receipt, len(list))
+		at := make(map[roomdb.RoomSlot][]roomdb.Receipt, len(list))
 		for _, x := range list {
-			k := store.RoomSlot{Room: x.Room, Slot: x.Seq}
+			k := roomdb.RoomSlot{Room: x.Room, Slot: x.Seq}
 			at[k] = append(at[k], x)
 		}
 		for _, row := range rows {
-			var of []store.Receipt
+			var of []roomdb.Receipt
 			for slot := row.First; slot <= row.Last; slot++ {
-				of = append(of, at[store.RoomSlot{Room: row.Room(), Slot: slot}]...)
+				of = append(of, at[roomdb.RoomSlot{Room: row.Room(), Slot: slot}]...)
 			}
 			a.readReceipts[row.Pos] = of
 		}

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/canonicaljson"
 )
 
@@ -93,9 +94,9 @@ func (k *work) readRoster(num store.RoomNum) (roster, error) {
 		return roster{}, err
 	}
 	if !out.named {
-		var present []store.StateSlot
-		for _, m := range []store.Membership{store.Join, store.Invite} {
-			list, err := read.MembersBySlot(num, m, heroCount+1)
+		var present []roomdb.StateSlot
+		for _, m := range []roomdb.Membership{roomdb.Join, roomdb.Invite} {
+			list, err := roomdb.MembersBySlot(read, num, m, heroCount+1)
 			if err != nil {
 				return roster{}, fmt.Errorf("read members: %w", err)
 			}
@@ -105,9 +106,9 @@ func (k *work) readRoster(num store.RoomNum) (roster, error) {
 			return roster{}, err
 		}
 		if len(out.present) < 2 {
-			var gone []store.StateSlot
-			for _, m := range []store.Membership{store.Leave, store.Ban} {
-				list, err := read.MembersBySlot(num, m, heroCount+1)
+			var gone []roomdb.StateSlot
+			for _, m := range []roomdb.Membership{roomdb.Leave, roomdb.Ban} {
+				list, err := roomdb.MembersBySlot(read, num, m, heroCount+1)
 				if err != nil {
 					return roster{}, fmt.Errorf("read members: %w", err)
 				}
@@ -127,8 +128,8 @@ func (k *work) readRoster(num store.RoomNum) (roster, error) {
 }
 
 // firstMembers are the user IDs of the first of some members, in the order in which they came.
-func (k *work) firstMembers(list []store.StateSlot) ([]string, error) {
-	slices.SortFunc(list, func(a, b store.StateSlot) int { return int(a.Slot - b.Slot) })
+func (k *work) firstMembers(list []roomdb.StateSlot) ([]string, error) {
+	slices.SortFunc(list, func(a, b roomdb.StateSlot) int { return int(a.Slot - b.Slot) })
 	list = list[:min(len(list), heroCount+1)]
 	keys := make([]store.KeyNum, len(list))
 	for i, s := range list {
@@ -152,13 +153,13 @@ func (k *work) isNamed(num store.RoomNum) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("look up state keys: %w", err)
 	}
-	var ask []store.RoomKey
+	var ask []roomdb.RoomKey
 	for _, key := range keys {
 		if key != 0 {
-			ask = append(ask, store.RoomKey{Room: num, Key: key})
+			ask = append(ask, roomdb.RoomKey{Room: num, Key: key})
 		}
 	}
-	slots, err := k.read.SyncEntries(ask)
+	slots, err := roomdb.SyncEntries(k.read, ask)
 	if err != nil {
 		return false, fmt.Errorf("read a room's name: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/timeline"
 )
 
@@ -11,8 +12,8 @@ import (
 // slot upto. It never changes; a newer one takes its place.
 type tail struct {
 	from, upto store.Slot
-	events     []*timeline.Event   // oldest first
-	log        []store.StateChange // the changes of state
+	events     []*timeline.Event    // oldest first
+	log        []roomdb.StateChange // the changes of state
 	size       int
 }
 

@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/id"
 )
 
@@ -72,7 +74,7 @@ type joinedRoom struct {
 type keptTally struct {
 	Tally
 	at    store.Position
-	moved []store.Receipt
+	moved []roomdb.Receipt
 }
 
 // membershipChange is what a change of a room says about one local user.
@@ -110,7 +112,7 @@ type hubRoom struct {
 
 // small says whether the room may be one in which presence is told.
 func (r *hubRoom) small() bool {
-	return r.joined <= store.PresenceRoom && len(r.members) <= store.PresenceRoom
+	return r.joined <= userdb.PresenceRoom && len(r.members) <= userdb.PresenceRoom
 }
 
 // find is the user's place in a room, nil if the user has not joined it.

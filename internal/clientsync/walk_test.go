@@ -10,6 +10,7 @@ import (
 
 	"stoa/internal/clientsync"
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/token"
 	"stoa/matrix/id"
 )
@@ -59,7 +60,7 @@ func (m *mirror) take(roomID string, got roomAnswer) {
 	if r == nil {
 		r = &mirrored{state: map[string]string{}}
 		m.h.read(func(read *store.Read) (err error) {
-			r.num, err = read.RoomNum(roomID)
+			r.num, err = roomdb.RoomNum(read, roomID)
 			return err
 		})
 		m.rooms[roomID] = r
@@ -68,8 +69,8 @@ func (m *mirror) take(roomID string, got roomAnswer) {
 		prev, err := token.ParseTimeline(got.Timeline.PrevBatch)
 		m.must(err)
 		m.h.read(func(read *store.Read) error {
-			gap, err := read.Timeline(r.num, store.Place{Slot: store.Slot(r.last.Slot), Off: r.last.Offset},
-				store.Place{Slot: store.Slot(prev.Slot), Off: prev.Offset}, 100_000)
+			gap, err := roomdb.Timeline(read, r.num, roomdb.Place{Slot: store.Slot(r.last.Slot), Off: r.last.Offset},
+				roomdb.Place{Slot: store.Slot(prev.Slot), Off: prev.Offset}, 100_000)
 			for _, e := range gap {
 				r.timeline = append(r.timeline, e.EventID)
 			}
@@ -95,7 +96,7 @@ func (m *mirror) take(roomID string, got roomAnswer) {
 	}
 	if n := len(r.timeline); n > 0 {
 		m.h.read(func(read *store.Read) error {
-			e, err := read.EventByID(r.timeline[n-1])
+			e, err := roomdb.EventByID(read, r.timeline[n-1])
 			r.last = token.Timeline{Slot: int64(e.Place.Slot), Offset: e.Place.Off}
 			return err
 		})
@@ -126,14 +127,14 @@ func (h *house) truth(num store.RoomNum) (timeline []string, state map[string]st
 	h.t.Helper()
 	state = map[string]string{}
 	h.read(func(read *store.Read) error {
-		events, err := read.Timeline(num, store.Place{}, store.End, 100_000)
+		events, err := roomdb.Timeline(read, num, roomdb.Place{}, roomdb.End, 100_000)
 		if err != nil {
 			return err
 		}
 		for _, e := range events {
 			timeline = append(timeline, e.EventID)
 		}
-		entries, err := read.CurrentState(num)
+		entries, err := roomdb.CurrentState(read, num)
 		if err != nil {
 			return err
 		}
@@ -142,7 +143,7 @@ func (h *house) truth(num store.RoomNum) (timeline []string, state map[string]st
 			if err != nil {
 				return err
 			}
-			e, err := read.EventByNum(entry.Event)
+			e, err := roomdb.EventByNum(read, entry.Event)
 			if err != nil {
 				return err
 			}

@@ -7,6 +7,7 @@ import (
 
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/timeline"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/event"
@@ -46,19 +47,19 @@ type work struct {
 type entry struct {
 	span
 	joinedRoom bool // else left
-	membership store.Membership
+	membership roomdb.Membership
 	cut        cut
 	state      []*timeline.Event
 	// base is the room's current state, log its newest changes, oldest first: what a whole state is made of.
-	base []store.StateSlot
-	log  []store.StateChange
+	base []roomdb.StateSlot
+	log  []roomdb.StateChange
 	// slotNow is the room's last slot in the snapshot. Events are read down to the slot read, the log from logFrom on.
 	slotNow, read, logFrom store.Slot
 	totals                 []byte // of the room, as of slotNow
 	// member is the viewer's membership event.
 	member store.EventNum
 
-	receipts       []store.Receipt
+	receipts       []roomdb.Receipt
 	receiptsUnread bool
 	receiptsAfter  store.Slot
 	ownReceipt     bool
@@ -178,7 +179,7 @@ func (k *work) collectPlanned() {
 		if !k.req.Filter.Room.AllowsRoom(p.id) {
 			continue
 		}
-		e := &entry{joinedRoom: true, membership: store.Join, receipts: p.receipts, receiptsUnread: p.receiptsUnread, typing: p.typing}
+		e := &entry{joinedRoom: true, membership: roomdb.Join, receipts: p.receipts, receiptsUnread: p.receiptsUnread, typing: p.typing}
 		e.span = span{num: p.num, id: p.id, joined: p.joined}
 		if n := len(p.stretches); n > 0 {
 			e.since, e.upto = p.stretches[0].first-1, p.stretches[n-1].last

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/timeline"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/eventfilter"
@@ -169,10 +170,10 @@ func (k *work) appendDatum(d *Datum) {
 // appendStripped appends rooms that the viewer is invited to or knocks on. Invites by ignored users are left out.
 //
 // Spec: client-server-api#stripped-state, client-server-api#ignoring-users
-func (k *work) appendStripped(rows []store.SyncRoom, key string) {
+func (k *work) appendStripped(rows []roomdb.SyncRoom, key string) {
 	for i := range rows {
 		row := &rows[i]
-		if row.Membership == store.Invite && k.ignoresInviter(row.Stripped) {
+		if row.Membership == roomdb.Invite && k.ignoresInviter(row.Stripped) {
 			continue
 		}
 		k.out = append(appendKey(k.out, row.RoomID), '{')

@@ -9,6 +9,7 @@ import (
 
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -110,7 +111,7 @@ func TestARoomHasABoundedNumberOfAliases(t *testing.T) {
 	hall := h.create(alice)
 	c := store.NewChange()
 	for i := range 499 {
-		c.AddAlias(store.Alias{Alias: h.alias(fmt.Sprintf("a%d", i)).String(), Room: h.roomNum(hall), Creator: alice.String()})
+		roomdb.AddAlias(c, roomdb.Alias{Alias: h.alias(fmt.Sprintf("a%d", i)).String(), Room: h.roomNum(hall), Creator: alice.String()})
 	}
 	h.commit(c)
 	h.must(h.SetAlias(t.Context(), alice, h.alias("last"), hall))
@@ -230,7 +231,7 @@ func TestSetCanonicalAlias(t *testing.T) {
 		// What was named before may stay, though it no longer points anywhere.
 		h.must(h.DeleteAlias(ctx, alice, false, h.alias("yard")))
 		c := store.NewChange()
-		c.DropAlias("#hall:stoa.test", h.roomNum(hall))
+		roomdb.DropAlias(c, "#hall:stoa.test", h.roomNum(hall))
 		h.commit(c)
 		h.must(send(alice, `{"alias":"#hall:stoa.test","alt_aliases":["#other:stoa.test"]}`))
 		h.must(send(alice, `{"alias":""}`))
@@ -272,7 +273,7 @@ func TestARoomOfATakenAliasIsNotMade(t *testing.T) {
 		hall := h.create(alice, h.called("hall"))
 		_, err := h.CreateRoom(h.t.Context(), room.CreateRequest{Creator: alice, Alias: h.alias("hall")})
 		h.refused(err, mxerr.CodeRoomInUse)
-		if !errors.Is(err, store.ErrAliasTaken) {
+		if !errors.Is(err, roomdb.ErrAliasTaken) {
 			h.t.Errorf("the cause is lost: %v", err)
 		}
 		joined, err := h.rooms.JoinedRooms(h.t.Context(), alice)

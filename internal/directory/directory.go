@@ -19,6 +19,7 @@ import (
 
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/event"
 	"stoa/matrix/id"
@@ -62,18 +63,18 @@ func (d *Directory) Resolve(ctx context.Context, alias id.RoomAlias) (roomID id.
 		return id.RoomID{}, nil, mxerr.NotFound("The server %s can't be asked for %s", alias.ServerName(), alias)
 	}
 	err = d.store.Read(ctx, func(r *store.Read) error {
-		row, err := r.Alias(alias.String())
+		row, err := roomdb.AliasByName(r, alias.String())
 		if err != nil {
 			return err
 		}
-		text, err := r.RoomID(row.Room)
+		text, err := roomdb.RoomID(r, row.Room)
 		if err != nil {
 			return err
 		}
 		if roomID, err = id.ParseRoomID(text); err != nil {
 			return err
 		}
-		names, err := r.RoomServers(row.Room, "", someServers)
+		names, err := roomdb.RoomServers(r, row.Room, "", someServers)
 		if err != nil {
 			return err
 		}
@@ -108,11 +109,11 @@ func (d *Directory) CreateRoom(ctx context.Context, req room.CreateRequest) (id.
 	if !req.Alias.IsZero() {
 		now := d.clock().UnixMilli()
 		req.With = func(change *store.Change, num store.RoomNum, _ id.RoomID) {
-			change.AddAlias(store.Alias{Alias: req.Alias.String(), Room: num, Creator: req.Creator.String(), CreatedTS: now})
+			roomdb.AddAlias(change, roomdb.Alias{Alias: req.Alias.String(), Room: num, Creator: req.Creator.String(), CreatedTS: now})
 		}
 	}
 	roomID, err := d.rooms.Create(ctx, req)
-	if errors.Is(err, store.ErrAliasTaken) {
+	if errors.Is(err, roomdb.ErrAliasTaken) {
 		return id.RoomID{}, mxerr.RoomInUse("The alias %s is taken", req.Alias).Because(err)
 	}
 	return roomID, err
@@ -123,7 +124,7 @@ func (d *Directory) CreateRoom(ctx context.Context, req room.CreateRequest) (id.
 //
 // Spec: client-server-api#room-upgrades
 func (d *Directory) UpgradeRoom(ctx context.Context, req room.UpgradeRequest) (id.RoomID, error) {
-	req.With = func(change *store.Change, from, to store.RoomNum, _ id.RoomID) { change.MoveAliases(from, to) }
+	req.With = func(change *store.Change, from, to store.RoomNum, _ id.RoomID) { roomdb.MoveAliases(change, from, to) }
 	return d.rooms.Upgrade(ctx, req)
 }
 
@@ -143,7 +144,7 @@ func (d *Directory) SetAlias(ctx context.Context, user id.UserID, alias id.RoomA
 			return mxerr.Forbidden("You are not in this room")
 		}
 		num = v.Room.Num
-		aliases, err := r.AliasesOf(num, maxAliases)
+		aliases, err := roomdb.AliasesOf(r, num, maxAliases)
 		if err == nil && len(aliases) == maxAliases {
 			err = mxerr.Forbidden("The room has %d aliases already", maxAliases)
 		}
@@ -153,9 +154,9 @@ func (d *Directory) SetAlias(ctx context.Context, user id.UserID, alias id.RoomA
 		return err
 	}
 	change := store.NewChange()
-	change.AddAlias(store.Alias{Alias: alias.String(), Room: num, Creator: user.String(), CreatedTS: d.clock().UnixMilli()})
+	roomdb.AddAlias(change, roomdb.Alias{Alias: alias.String(), Room: num, Creator: user.String(), CreatedTS: d.clock().UnixMilli()})
 	_, err = d.store.Commit(ctx, change)
-	if errors.Is(err, store.ErrAliasTaken) {
+	if errors.Is(err, roomdb.ErrAliasTaken) {
 		return mxerr.Unknown("The alias %s is taken", alias).WithStatus(409).Because(err)
 	}
 	return err
@@ -170,13 +171,13 @@ func (d *Directory) SetAlias(ctx context.Context, user id.UserID, alias id.RoomA
 //
 // Spec: client-server-api#room-aliases
 func (d *Directory) DeleteAlias(ctx context.Context, user id.UserID, admin bool, alias id.RoomAlias) error {
-	var row store.Alias
+	var row roomdb.Alias
 	var roomID id.RoomID
 	err := d.store.Read(ctx, func(r *store.Read) (err error) {
-		if row, err = r.Alias(alias.String()); err != nil {
+		if row, err = roomdb.AliasByName(r, alias.String()); err != nil {
 			return err
 		}
-		text, err := r.RoomID(row.Room)
+		text, err := roomdb.RoomID(r, row.Room)
 		if err != nil {
 			return err
 		}
@@ -197,7 +198,7 @@ func (d *Directory) DeleteAlias(ctx context.Context, user id.UserID, admin bool,
 		return mxerr.Forbidden("You may not delete the alias %s", alias)
 	}
 	change := store.NewChange()
-	change.DropAlias(alias.String(), row.Room)
+	roomdb.DropAlias(change, alias.String(), row.Room)
 	if _, err := d.store.Commit(ctx, change); err != nil {
 		if errors.Is(err, store.ErrNotFound) { // somebody else deleted it meanwhile
 			return mxerr.NotFound("There is no room %s", alias)
@@ -377,7 +378,7 @@ func (d *Directory) Aliases(ctx context.Context, user id.UserID, roomID id.RoomI
 		if v.Membership() != event.MembershipJoin && !v.IsWorldReadable() {
 			return mxerr.Forbidden("You are not in this room")
 		}
-		rows, err := r.AliasesOf(v.Room.Num, maxAliases)
+		rows, err := roomdb.AliasesOf(r, v.Room.Num, maxAliases)
 		for _, row := range rows {
 			aliases = append(aliases, row.Alias)
 		}

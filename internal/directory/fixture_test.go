@@ -11,7 +11,9 @@ import (
 	"stoa/internal/directory"
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 	"stoa/matrix/signing"
@@ -80,7 +82,7 @@ func (h *house) person(localpart string) id.UserID {
 	nums, err := h.store.InternUsers(h.t.Context(), func(string) bool { return true }, user.String())
 	h.must(err)
 	c := store.NewChange()
-	c.AddAccount(nums[0], "", false, h.clock.Add(1))
+	userdb.AddAccount(c, nums[0], "", false, h.clock.Add(1))
 	h.commit(c)
 	return user
 }
@@ -91,7 +93,7 @@ func (h *house) call(user id.UserID, name string) {
 	text, err := json.Marshal(name)
 	h.must(err)
 	c := store.NewChange()
-	c.SetProfileField(h.num(user), "displayname", string(text))
+	userdb.SetProfileField(c, h.num(user), "displayname", string(text))
 	h.commit(c)
 }
 
@@ -107,7 +109,7 @@ func (h *house) num(user id.UserID) (num store.UserNum) {
 func (h *house) roomNum(roomID id.RoomID) (num store.RoomNum) {
 	h.t.Helper()
 	h.must(h.store.Read(h.t.Context(), func(r *store.Read) (err error) {
-		num, err = r.RoomNum(roomID.String())
+		num, err = roomdb.RoomNum(r, roomID.String())
 		return err
 	}))
 	return num

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/event"
 	"stoa/matrix/id"
 )
@@ -73,7 +75,7 @@ func (d *Directory) SearchPeople(ctx context.Context, searcher id.UserID, term s
 // matching gives the users whose ID or name contains a term, the best first.
 func matching(r *store.Read, self store.UserNum, term string) (matches []Person, err error) {
 	for after := store.UserNum(0); ; {
-		rows, err := r.People(after, peopleBatch)
+		rows, err := userdb.People(r, after, peopleBatch)
 		if err != nil {
 			return nil, err
 		}
@@ -128,10 +130,10 @@ func text(raw string) (s string) {
 // isVisible says whether one local user may find another. open remembers which
 // rooms are open to everybody.
 func (d *Directory) isVisible(r *store.Read, searcher, other store.UserNum, open map[store.RoomNum]bool) (bool, error) {
-	if shares, err := r.SharesRoom(searcher, other); err != nil || shares {
+	if shares, err := userdb.SharesRoom(r, searcher, other); err != nil || shares {
 		return shares, err
 	}
-	rooms, err := r.JoinedRooms(other)
+	rooms, err := roomdb.JoinedRooms(r, other)
 	if err != nil {
 		return false, err
 	}

@@ -5,6 +5,7 @@ import (
 
 	"stoa/internal/directory"
 	"stoa/internal/store"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/id"
 )
 
@@ -18,7 +19,7 @@ func TestSearchPeople(t *testing.T) {
 		h.create(joann) // open to everybody, though alice is not there
 		h.create(hidden, private)
 		c := store.NewChange()
-		c.Deactivate(h.num(gone))
+		userdb.Deactivate(c, h.num(gone))
 		h.commit(c)
 		search := func(user id.UserID, term string, limit int) ([]id.UserID, bool) {
 			h.t.Helper()

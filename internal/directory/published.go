@@ -10,6 +10,7 @@ import (
 
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/token"
 	"stoa/matrix/event"
 	"stoa/matrix/id"
@@ -60,7 +61,7 @@ func (d *Directory) PublishedRooms(ctx context.Context, q PublishedQuery) (page 
 	q.Term = strings.ToLower(q.Term)
 	page.Rooms = []Published{}
 	err = d.store.Read(ctx, func(r *store.Read) error {
-		if page.Total, err = r.CountPublished(); err != nil {
+		if page.Total, err = roomdb.CountPublished(r); err != nil {
 			return err
 		}
 		at := listStart
@@ -95,9 +96,9 @@ func (d *Directory) PublishedRooms(ctx context.Context, q PublishedQuery) (page 
 // takePublished fills a page with what comes after a place, or before it, the
 // nearest first, and gives the place of each room. More says whether there is more.
 func (d *Directory) takePublished(r *store.Read, page *PublishedPage, q PublishedQuery, at token.Published) (places []token.Published, more bool, err error) {
-	list := (*store.Read).Published
+	list := roomdb.Published
 	if at.Back {
-		list = (*store.Read).PublishedBack
+		list = roomdb.PublishedBack
 	}
 	for looked := 0; looked < lookLimit; {
 		rows, err := list(r, at.Joined, store.RoomNum(at.Room), lookBatch)
@@ -187,7 +188,7 @@ func (d *Directory) Publish(ctx context.Context, user id.UserID, admin bool, roo
 		return err
 	}
 	change := store.NewChange()
-	change.SetPublished(num, published)
+	roomdb.SetPublished(change, num, published)
 	_, err = d.store.Commit(ctx, change)
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"stoa/internal/directory"
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -172,7 +173,7 @@ func TestPublishedRoomsAreFound(t *testing.T) {
 			same(h.t, name, roomsOf(h.page(directory.PublishedQuery{Term: c.term, RoomTypes: c.types})), c.want)
 		}
 		c := store.NewChange()
-		c.SetBlocked(h.roomNum(garden), true)
+		roomdb.SetBlocked(c, h.roomNum(garden), true)
 		h.commit(c)
 		same(h.t, "what is left when a room is blocked", roomsOf(h.page(directory.PublishedQuery{})), []id.RoomID{odd, plain, lane})
 		h.leave(plain, alice)

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"stoa/internal/store"
+	"stoa/internal/store/keydb"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/mxerr"
 )
@@ -55,12 +56,12 @@ func (k *Keys) CreateBackup(ctx context.Context, d Device, algorithm string, aut
 	}
 	var version int64
 	err := k.backupChange(ctx, "create a key backup", d, func(r *store.Read, c *store.Change) error {
-		last, err := r.LastBackupVersion(d.User)
+		last, err := keydb.LastBackupVersion(r, d.User)
 		if err != nil {
 			return err
 		}
 		version = last + 1
-		c.AddBackup(d.User, store.KeyBackup{Version: version, Algorithm: algorithm, AuthData: string(authData)})
+		keydb.AddBackup(c, d.User, keydb.KeyBackup{Version: version, Algorithm: algorithm, AuthData: string(authData)})
 		return nil
 	})
 	return strconv.FormatInt(version, 10), err
@@ -98,10 +99,10 @@ func (k *Keys) backupChange(ctx context.Context, what string, d Device, build fu
 //
 // Spec: client-server-api#get_matrixclientv3room_keysversion
 func (k *Keys) Backup(ctx context.Context, d Device, version string) (BackupVersion, error) {
-	var b store.KeyBackup
+	var b keydb.KeyBackup
 	err := k.store.Read(ctx, func(r *store.Read) (err error) {
 		if version == "" {
-			b, err = r.LatestBackup(d.User)
+			b, err = keydb.LatestBackup(r, d.User)
 			if errors.Is(err, store.ErrNotFound) {
 				return noBackup()
 			}
@@ -120,14 +121,14 @@ func (k *Keys) Backup(ctx context.Context, d Device, version string) (BackupVers
 func noBackup() *mxerr.Error { return mxerr.NotFound("Unknown backup version") }
 
 // existing is a version that is there and not deleted.
-func existing(r *store.Read, d Device, version string) (store.KeyBackup, error) {
+func existing(r *store.Read, d Device, version string) (keydb.KeyBackup, error) {
 	number, err := strconv.ParseInt(version, 10, 64)
 	if err != nil {
-		return store.KeyBackup{}, noBackup()
+		return keydb.KeyBackup{}, noBackup()
 	}
-	b, err := r.Backup(d.User, number)
+	b, err := keydb.Backup(r, d.User, number)
 	if errors.Is(err, store.ErrNotFound) || (err == nil && b.Deleted) {
-		return store.KeyBackup{}, noBackup()
+		return keydb.KeyBackup{}, noBackup()
 	}
 	return b, err
 }
@@ -151,7 +152,7 @@ func (k *Keys) UpdateBackup(ctx context.Context, d Device, version, bodyVersion,
 		if b.Algorithm != algorithm {
 			return mxerr.InvalidParam("The algorithm of the backup is %s", b.Algorithm)
 		}
-		c.SetBackupAuth(d.User, b.Version, string(authData))
+		keydb.SetBackupAuth(c, d.User, b.Version, string(authData))
 		return nil
 	})
 }
@@ -165,12 +166,12 @@ func (k *Keys) DeleteBackup(ctx context.Context, d Device, version string) error
 		if err != nil {
 			return noBackup()
 		}
-		if _, err := r.Backup(d.User, number); errors.Is(err, store.ErrNotFound) {
+		if _, err := keydb.Backup(r, d.User, number); errors.Is(err, store.ErrNotFound) {
 			return noBackup()
 		} else if err != nil {
 			return err
 		}
-		c.DeleteBackup(d.User, number)
+		keydb.DeleteBackup(c, d.User, number)
 		return nil
 	})
 }
@@ -201,7 +202,7 @@ func (k *Keys) PutBackup(ctx context.Context, d Device, version string, rooms ma
 			if there && !better(key, old) {
 				continue
 			}
-			c.PutBackedUpKey(d.User, b.Version, key)
+			keydb.PutBackedUpKey(c, d.User, b.Version, key)
 			changed = true
 			if !there {
 				b.Count++
@@ -209,7 +210,7 @@ func (k *Keys) PutBackup(ctx context.Context, d Device, version string, rooms ma
 		}
 		if changed {
 			b.ETag++
-			c.SetBackupCounts(d.User, b.Version, b.ETag, b.Count)
+			keydb.SetBackupCounts(c, d.User, b.Version, b.ETag, b.Count)
 		}
 		state = BackupState{Count: b.Count, ETag: strconv.FormatInt(b.ETag, 10)}
 		return nil
@@ -218,8 +219,8 @@ func (k *Keys) PutBackup(ctx context.Context, d Device, version string, rooms ma
 }
 
 // newest wants the version to be the newest one.
-func newest(r *store.Read, d Device, version string) (store.KeyBackup, error) {
-	b, err := r.LatestBackup(d.User)
+func newest(r *store.Read, d Device, version string) (keydb.KeyBackup, error) {
+	b, err := keydb.LatestBackup(r, d.User)
 	if errors.Is(err, store.ErrNotFound) {
 		return b, noBackup()
 	}
@@ -229,20 +230,20 @@ func newest(r *store.Read, d Device, version string) (store.KeyBackup, error) {
 	return b, err
 }
 
-func backedUp(r *store.Read, d Device, b store.KeyBackup, keys []store.BackedUpKey) (map[[2]string]store.BackedUpKey, error) {
+func backedUp(r *store.Read, d Device, b keydb.KeyBackup, keys []keydb.BackedUpKey) (map[[2]string]keydb.BackedUpKey, error) {
 	var rooms, sessions []string
 	for _, key := range keys {
 		rooms, sessions = append(rooms, key.RoomID), append(sessions, key.SessionID)
 	}
-	rows, err := r.BackedUpSessions(d.User, b.Version, rooms, sessions)
-	have := make(map[[2]string]store.BackedUpKey, len(rows))
+	rows, err := keydb.BackedUpSessions(r, d.User, b.Version, rooms, sessions)
+	have := make(map[[2]string]keydb.BackedUpKey, len(rows))
 	for _, row := range rows {
 		have[[2]string{row.RoomID, row.SessionID}] = row
 	}
 	return have, err
 }
 
-func better(fresh, old store.BackedUpKey) bool {
+func better(fresh, old keydb.BackedUpKey) bool {
 	if fresh.IsVerified != old.IsVerified {
 		return fresh.IsVerified
 	}
@@ -252,8 +253,8 @@ func better(fresh, old store.BackedUpKey) bool {
 	return fresh.ForwardedCount < old.ForwardedCount
 }
 
-func flatten(rooms map[string]RoomKeyBackup) ([]store.BackedUpKey, error) {
-	var keys []store.BackedUpKey
+func flatten(rooms map[string]RoomKeyBackup) ([]keydb.BackedUpKey, error) {
+	var keys []keydb.BackedUpKey
 	for roomID, room := range rooms {
 		for sessionID, data := range room.Sessions {
 			if data.FirstMessageIndex == nil || data.ForwardedCount == nil || data.IsVerified == nil || !canonicaljson.IsObject(data.SessionData) {
@@ -262,7 +263,7 @@ func flatten(rooms map[string]RoomKeyBackup) ([]store.BackedUpKey, error) {
 			if len(roomID) > 255 || len(sessionID) > 255 || len(data.SessionData) > maxBackupAuth {
 				return nil, mxerr.InvalidParam("A session's room, name or data is too long")
 			}
-			keys = append(keys, store.BackedUpKey{RoomID: roomID, SessionID: sessionID, FirstMessageIndex: *data.FirstMessageIndex,
+			keys = append(keys, keydb.BackedUpKey{RoomID: roomID, SessionID: sessionID, FirstMessageIndex: *data.FirstMessageIndex,
 				ForwardedCount: *data.ForwardedCount, IsVerified: *data.IsVerified, SessionData: string(data.SessionData)})
 			if len(keys) > maxBackedUpKeys {
 				return nil, mxerr.TooLarge("More than %d sessions at once", maxBackedUpKeys)
@@ -283,7 +284,7 @@ func (k *Keys) BackedUp(ctx context.Context, d Device, version, roomID, sessionI
 		if err != nil {
 			return err
 		}
-		return r.BackedUpKeys(d.User, b.Version, roomID, sessionID, func(key store.BackedUpKey) error {
+		return keydb.BackedUpKeys(r, d.User, b.Version, roomID, sessionID, func(key keydb.BackedUpKey) error {
 			if rooms[key.RoomID].Sessions == nil {
 				rooms[key.RoomID] = RoomKeyBackup{Sessions: map[string]KeyBackupData{}}
 			}
@@ -305,15 +306,15 @@ func (k *Keys) DeleteBackedUp(ctx context.Context, d Device, version, roomID, se
 		if err != nil {
 			return err
 		}
-		gone, err := r.CountBackedUpKeys(d.User, b.Version, roomID, sessionID)
+		gone, err := keydb.CountBackedUpKeys(r, d.User, b.Version, roomID, sessionID)
 		if err != nil {
 			return err
 		}
 		if gone > 0 {
 			b.Count -= gone
 			b.ETag++
-			c.DeleteBackedUpKeys(d.User, b.Version, roomID, sessionID)
-			c.SetBackupCounts(d.User, b.Version, b.ETag, b.Count)
+			keydb.DeleteBackedUpKeys(c, d.User, b.Version, roomID, sessionID)
+			keydb.SetBackupCounts(c, d.User, b.Version, b.ETag, b.Count)
 		}
 		state = BackupState{Count: b.Count, ETag: strconv.FormatInt(b.ETag, 10)}
 		return nil

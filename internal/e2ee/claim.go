@@ -7,6 +7,7 @@ import (
 	"hash/maphash"
 
 	"stoa/internal/store"
+	"stoa/internal/store/keydb"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -83,17 +84,17 @@ func (k *Keys) claimUser(ctx context.Context, user id.UserID, devices map[string
 }
 
 // claimDevice gives ErrNotFound if the device has no key of the algorithm.
-func (k *Keys) claimDevice(ctx context.Context, user store.UserNum, deviceID, algorithm string) (store.OneTimeKey, error) {
+func (k *Keys) claimDevice(ctx context.Context, user store.UserNum, deviceID, algorithm string) (keydb.OneTimeKey, error) {
 	turn := k.turnOf(user, deviceID)
 	turn.Lock()
 	defer turn.Unlock()
-	var key store.OneTimeKey
+	var key keydb.OneTimeKey
 	err := k.retry(ctx, "claim a key", func(r *store.Read) (c *store.Change, err error) {
 		c = store.NewChange()
-		key, err = r.NextOneTimeKey(user, deviceID, algorithm)
+		key, err = keydb.NextOneTimeKey(r, user, deviceID, algorithm)
 		if err == nil {
-			c.ClaimOneTimeKey(user, deviceID, key, k.clock())
-			c.NoteKeyCounts(user)
+			keydb.ClaimOneTimeKey(c, user, deviceID, key, k.clock())
+			keydb.NoteKeyCounts(c, user)
 			return c, nil
 		}
 		if !errors.Is(err, store.ErrNotFound) {
@@ -103,24 +104,24 @@ func (k *Keys) claimDevice(ctx context.Context, user store.UserNum, deviceID, al
 		if err != nil || key.Claimed {
 			return nil, err
 		}
-		c.UseFallbackKey(user, deviceID, key)
-		c.NoteKeyCounts(user)
+		keydb.UseFallbackKey(c, user, deviceID, key)
+		keydb.NoteKeyCounts(c, user)
 		return c, nil
 	})
 	return key, err
 }
 
-func fallbackKey(r *store.Read, user store.UserNum, deviceID, algorithm string) (store.OneTimeKey, error) {
-	keys, err := r.FallbackKeys(user, deviceID)
+func fallbackKey(r *store.Read, user store.UserNum, deviceID, algorithm string) (keydb.OneTimeKey, error) {
+	keys, err := keydb.FallbackKeys(r, user, deviceID)
 	if err != nil {
-		return store.OneTimeKey{}, err
+		return keydb.OneTimeKey{}, err
 	}
 	for _, key := range keys {
 		if key.Algorithm == algorithm {
 			return key, nil
 		}
 	}
-	return store.OneTimeKey{}, store.ErrNotFound
+	return keydb.OneTimeKey{}, store.ErrNotFound
 }
 
 func (k *Keys) turnOf(user store.UserNum, deviceID string) interface {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"stoa/internal/store"
+	"stoa/internal/store/keydb"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 	"stoa/matrix/signing"
@@ -89,7 +90,7 @@ func (k *Keys) UploadCrossSigning(ctx context.Context, d Device, up CrossSigning
 		if err != nil {
 			return nil, err
 		}
-		rows, err := r.CrossSigningKeys([]store.UserNum{d.User})
+		rows, err := keydb.CrossSigningKeys(r, []store.UserNum{d.User})
 		if err != nil {
 			return nil, err
 		}
@@ -110,7 +111,7 @@ func (k *Keys) UploadCrossSigning(ctx context.Context, d Device, up CrossSigning
 }
 
 func (k *Keys) crossSigningChange(r *store.Read, c *store.Change, d Device, up CrossSigning, have map[string]string) error {
-	deviceIDs, err := r.DeviceIDs(d.User)
+	deviceIDs, err := keydb.DeviceIDs(r, d.User)
 	if err != nil {
 		return err
 	}
@@ -139,14 +140,14 @@ func (k *Keys) crossSigningChange(r *store.Read, c *store.Change, d Device, up C
 		}
 		if old := have[usage]; old != "" {
 			if before, err := publicKey([]byte(old)); err == nil && before.encoded != key.encoded {
-				c.DropSignatures(d.User, before.encoded)
+				keydb.DropSignatures(c, d.User, before.encoded)
 			}
 		}
 		stored, err := withoutUnsigned(raw)
 		if err != nil {
 			return mxerr.BadJSON("The %s key is not canonical JSON", usage).Because(err)
 		}
-		c.PutCrossSigningKey(store.CrossSigningKey{User: d.User, Usage: usage, Keys: stored})
+		keydb.PutCrossSigningKey(c, keydb.CrossSigningKey{User: d.User, Usage: usage, Keys: stored})
 	}
 	return nil
 }

@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"stoa/internal/store"
+	"stoa/internal/store/keydb"
 	"stoa/matrix/id"
 )
 
@@ -102,7 +103,7 @@ func (k *Keys) retry(ctx context.Context, what string, build func(*store.Read) (
 			return nil
 		}
 		_, err = k.store.Commit(ctx, change)
-		if !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrKeyTaken) {
+		if !errors.Is(err, store.ErrConflict) && !errors.Is(err, keydb.ErrKeyTaken) {
 			break
 		}
 	}
@@ -116,7 +117,7 @@ func (k *Keys) retry(ctx context.Context, what string, build func(*store.Read) (
 // then by the server's housekeeping.
 func (k *Keys) Expire(ctx context.Context) error {
 	return k.store.Write(ctx, func(tx *store.Tx) error {
-		_, err := tx.DeleteClaimedKeys(k.clock().Add(-claimedKept))
+		_, err := keydb.DeleteClaimedKeys(tx, k.clock().Add(-claimedKept))
 		return err
 	})
 }

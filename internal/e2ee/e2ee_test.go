@@ -15,6 +15,7 @@ import (
 	"stoa/internal/e2ee"
 	"stoa/internal/store"
 	"stoa/internal/store/storetest"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
@@ -55,7 +56,7 @@ func (h *house) device(userID, deviceID string) e2ee.Device {
 		h.t.Fatal(err)
 	}
 	c := store.NewChange()
-	c.PutDevice(nums[0], store.Device{ID: deviceID, CreatedTS: 1})
+	userdb.PutDevice(c, nums[0], userdb.Device{ID: deviceID, CreatedTS: 1})
 	h.commit(c)
 	return e2ee.Device{UserID: user, User: nums[0], DeviceID: deviceID}
 }

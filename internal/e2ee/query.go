@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"stoa/internal/store"
+	"stoa/internal/store/keydb"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -66,7 +67,7 @@ func (k *Keys) queryLocal(r *store.Read, caller Device, names []string, want map
 	if err != nil {
 		return err
 	}
-	devices, err := r.DeviceKeys(nums)
+	devices, err := keydb.DeviceKeysOf(r, nums)
 	if err != nil {
 		return err
 	}
@@ -81,7 +82,7 @@ func (k *Keys) queryLocal(r *store.Read, caller Device, names []string, want map
 		}
 		q.DeviceKeys[name][d.DeviceID] = keys
 	}
-	identities, err := r.CrossSigningKeys(nums)
+	identities, err := keydb.CrossSigningKeys(r, nums)
 	if err != nil {
 		return err
 	}
@@ -117,7 +118,7 @@ type target struct {
 
 // laterSignatures are those that came after the keys and that the caller may see.
 func (k *Keys) laterSignatures(r *store.Read, users []store.UserNum, caller Device) (map[target]signatureMap, error) {
-	rows, err := r.KeySignatures(users, caller.User)
+	rows, err := keydb.KeySignatures(r, users, caller.User)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 
 	"stoa/internal/store"
+	"stoa/internal/store/keydb"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
@@ -64,7 +65,7 @@ func (k *Keys) UploadSignatures(ctx context.Context, d Device, objects map[strin
 					return nil, err
 				}
 				for _, s := range signatures {
-					c.PutKeySignature(s)
+					keydb.PutKeySignature(c, s)
 				}
 			}
 		}
@@ -82,7 +83,7 @@ type signer struct {
 
 func (k *Keys) signerOf(r *store.Read, d Device) (*signer, error) {
 	s := &signer{Device: d, identity: map[string]public{}, devices: map[string]ed25519.PublicKey{}}
-	keys, err := r.CrossSigningKeys([]store.UserNum{d.User})
+	keys, err := keydb.CrossSigningKeys(r, []store.UserNum{d.User})
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +92,7 @@ func (k *Keys) signerOf(r *store.Read, d Device) (*signer, error) {
 			return nil, err
 		}
 	}
-	devices, err := r.DeviceKeys([]store.UserNum{d.User})
+	devices, err := keydb.DeviceKeysOf(r, []store.UserNum{d.User})
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +110,7 @@ func (k *Keys) signerOf(r *store.Read, d Device) (*signer, error) {
 
 // acceptSignatures gives the rows for one signed object. An *mxerr.Error says
 // why it is refused.
-func (k *Keys) acceptSignatures(r *store.Read, s *signer, userName, keyName string, object json.RawMessage) ([]store.KeySignature, error) {
+func (k *Keys) acceptSignatures(r *store.Read, s *signer, userName, keyName string, object json.RawMessage) ([]keydb.KeySignature, error) {
 	num, err := k.store.UserNum(r, userName)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, mxerr.NotFound("User %s has no keys here", userName)
@@ -136,7 +137,7 @@ func (k *Keys) acceptSignatures(r *store.Read, s *signer, userName, keyName stri
 	if err != nil {
 		return nil, err
 	}
-	var accepted []store.KeySignature
+	var accepted []keydb.KeySignature
 	for name, signature := range signatures[s.UserID.String()] {
 		if before[s.UserID.String()][name] == signature {
 			continue // comes along since the object is sent back whole
@@ -148,7 +149,7 @@ func (k *Keys) acceptSignatures(r *store.Read, s *signer, userName, keyName stri
 		if err := signing.Verify(key, []byte(want), signature); err != nil {
 			return nil, mxerr.InvalidSignature("The signature by %s is not right", name).Because(err)
 		}
-		accepted = append(accepted, store.KeySignature{User: num, Target: keyName, Signer: s.User, SignerKey: name, Signature: signature})
+		accepted = append(accepted, keydb.KeySignature{User: num, Target: keyName, Signer: s.User, SignerKey: name, Signature: signature})
 	}
 	return accepted, nil
 }
@@ -156,7 +157,7 @@ func (k *Keys) acceptSignatures(r *store.Read, s *signer, userName, keyName stri
 // findKey finds what a key ID of the request stands for: a device ID, or the
 // public key of the master key.
 func findKey(r *store.Read, user store.UserNum, keyName string) (stored string, master bool, err error) {
-	identities, err := r.CrossSigningKeys([]store.UserNum{user})
+	identities, err := keydb.CrossSigningKeys(r, []store.UserNum{user})
 	if err != nil {
 		return "", false, err
 	}
@@ -165,7 +166,7 @@ func findKey(r *store.Read, user store.UserNum, keyName string) (stored string, 
 			return key.Keys, true, nil
 		}
 	}
-	devices, err := r.DeviceKeys([]store.UserNum{user})
+	devices, err := keydb.DeviceKeysOf(r, []store.UserNum{user})
 	if err != nil {
 		return "", false, err
 	}

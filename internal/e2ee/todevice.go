@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"stoa/internal/store"
+	"stoa/internal/store/keydb"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
@@ -37,7 +39,7 @@ func (k *Keys) SendToDevice(ctx context.Context, from Device, eventType, txnID s
 	err = k.retry(ctx, "send to devices", func(r *store.Read) (*store.Change, error) {
 		return k.toDeviceChange(r, from, eventType, txnID, userIDs, plan)
 	})
-	if errors.Is(err, store.ErrTxnTaken) {
+	if errors.Is(err, roomdb.ErrTxnTaken) {
 		return nil // sent before
 	}
 	return err
@@ -86,7 +88,7 @@ func toDeviceMessage(sender id.UserID, eventType string, content json.RawMessage
 
 func (k *Keys) toDeviceChange(r *store.Read, from Device, eventType, txnID string, userIDs []string, plan map[string]map[string]string) (*store.Change, error) {
 	c := store.NewChange()
-	c.AddTxn(store.Txn{User: from.User, Device: from.DeviceID, Path: "sendToDevice/" + eventType, ID: txnID, At: k.clock().UnixMilli()})
+	roomdb.AddTxn(c, roomdb.Txn{User: from.User, Device: from.DeviceID, Path: "sendToDevice/" + eventType, ID: txnID, At: k.clock().UnixMilli()})
 	for _, name := range userIDs {
 		user, err := k.store.UserNum(r, name)
 		if errors.Is(err, store.ErrNotFound) {
@@ -95,7 +97,7 @@ func (k *Keys) toDeviceChange(r *store.Read, from Device, eventType, txnID strin
 		if err != nil {
 			return nil, err
 		}
-		devices, err := r.DeviceIDs(user)
+		devices, err := keydb.DeviceIDs(r, user)
 		if err != nil {
 			return nil, err
 		}
@@ -105,7 +107,7 @@ func (k *Keys) toDeviceChange(r *store.Read, from Device, eventType, txnID strin
 				message, ok = plan[name]["*"]
 			}
 			if ok {
-				c.AddToDevice(user, deviceID, message)
+				keydb.AddToDevice(c, user, deviceID, message)
 			}
 		}
 	}
@@ -116,7 +118,7 @@ func (k *Keys) toDeviceChange(r *store.Read, from Device, eventType, txnID strin
 // which they go (after itself if there are none), and whether more wait. Asked
 // again with the same slot it gives the same messages again.
 func (k *Keys) ToDevice(r *store.Read, d Device, after store.Slot, limit int) ([]json.RawMessage, store.Slot, bool, error) {
-	rows, err := r.ToDevice(d.User, d.DeviceID, after, limit+1)
+	rows, err := keydb.ToDeviceAfter(r, d.User, d.DeviceID, after, limit+1)
 	if err != nil {
 		return nil, after, false, fmt.Errorf("read messages to %s %s: %w", d.UserID, d.DeviceID, err)
 	}
@@ -138,7 +140,7 @@ func (k *Keys) Acknowledge(ctx context.Context, d Device, upTo store.Slot) error
 		return nil
 	}
 	c := store.NewChange()
-	c.DeleteToDevice(d.User, d.DeviceID, upTo)
+	keydb.DeleteToDevice(c, d.User, d.DeviceID, upTo)
 	if _, err := k.store.Commit(ctx, c); err != nil {
 		k.acknowledged.forget(d)
 		return fmt.Errorf("delete messages to %s %s: %w", d.UserID, d.DeviceID, err)

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"stoa/internal/store"
+	"stoa/internal/store/keydb"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/mxerr"
 )
@@ -67,7 +68,7 @@ func (k *Keys) Upload(ctx context.Context, d Device, up Upload) (Counts, error) 
 	return counts, err
 }
 
-func (k *Keys) uploadChange(r *store.Read, d Device, deviceKeys string, oneTime, fallback []store.OneTimeKey) (*store.Change, error) {
+func (k *Keys) uploadChange(r *store.Read, d Device, deviceKeys string, oneTime, fallback []keydb.OneTimeKey) (*store.Change, error) {
 	c := store.NewChange()
 	if deviceKeys != "" {
 		same, err := sameDeviceKeys(r, d, deviceKeys)
@@ -75,7 +76,7 @@ func (k *Keys) uploadChange(r *store.Read, d Device, deviceKeys string, oneTime,
 			return nil, err
 		}
 		if !same {
-			c.PutDeviceKeys(d.User, d.DeviceID, deviceKeys)
+			keydb.PutDeviceKeys(c, d.User, d.DeviceID, deviceKeys)
 		}
 	}
 	fresh, err := freshOneTimeKeys(r, d, oneTime)
@@ -86,26 +87,26 @@ func (k *Keys) uploadChange(r *store.Read, d Device, deviceKeys string, oneTime,
 		if err := checkRoomForKeys(r, d, len(fresh)); err != nil {
 			return nil, err
 		}
-		seq, err := r.LastOneTimeKeySeq(d.User, d.DeviceID)
+		seq, err := keydb.LastOneTimeKeySeq(r, d.User, d.DeviceID)
 		if err != nil {
 			return nil, err
 		}
 		for _, key := range fresh {
 			seq++
-			c.AddOneTimeKey(d.User, d.DeviceID, key, seq)
+			keydb.AddOneTimeKey(c, d.User, d.DeviceID, key, seq)
 		}
 	}
 	for _, key := range fallback {
-		c.PutFallbackKey(d.User, d.DeviceID, key)
+		keydb.PutFallbackKey(c, d.User, d.DeviceID, key)
 	}
 	if len(fresh)+len(fallback) > 0 {
-		c.NoteKeyCounts(d.User)
+		keydb.NoteKeyCounts(c, d.User)
 	}
 	return c, nil
 }
 
 func checkRoomForKeys(r *store.Read, d Device, more int) error {
-	counts, err := r.OneTimeKeyCounts(d.User, d.DeviceID)
+	counts, err := keydb.OneTimeKeyCounts(r, d.User, d.DeviceID)
 	if err != nil {
 		return err
 	}
@@ -120,7 +121,7 @@ func checkRoomForKeys(r *store.Read, d Device, more int) error {
 }
 
 func sameDeviceKeys(r *store.Read, d Device, keys string) (bool, error) {
-	have, err := r.DeviceKeys([]store.UserNum{d.User})
+	have, err := keydb.DeviceKeysOf(r, []store.UserNum{d.User})
 	if err != nil {
 		return false, err
 	}
@@ -133,7 +134,7 @@ func sameDeviceKeys(r *store.Read, d Device, keys string) (bool, error) {
 }
 
 // freshOneTimeKeys leaves out the keys that are there, claimed ones too.
-func freshOneTimeKeys(r *store.Read, d Device, keys []store.OneTimeKey) ([]store.OneTimeKey, error) {
+func freshOneTimeKeys(r *store.Read, d Device, keys []keydb.OneTimeKey) ([]keydb.OneTimeKey, error) {
 	if len(keys) == 0 {
 		return nil, nil
 	}
@@ -141,13 +142,13 @@ func freshOneTimeKeys(r *store.Read, d Device, keys []store.OneTimeKey) ([]store
 	for i, key := range keys {
 		ids[i] = key.KeyID
 	}
-	have, err := r.OneTimeKeys(d.User, d.DeviceID, ids)
+	have, err := keydb.OneTimeKeys(r, d.User, d.DeviceID, ids)
 	if err != nil {
 		return nil, err
 	}
-	var fresh []store.OneTimeKey
+	var fresh []keydb.OneTimeKey
 	for _, key := range keys {
-		i := slices.IndexFunc(have, func(h store.OneTimeKey) bool { return h.Algorithm == key.Algorithm && h.KeyID == key.KeyID })
+		i := slices.IndexFunc(have, func(h keydb.OneTimeKey) bool { return h.Algorithm == key.Algorithm && h.KeyID == key.KeyID })
 		switch {
 		case i < 0:
 			fresh = append(fresh, key)
@@ -160,7 +161,7 @@ func freshOneTimeKeys(r *store.Read, d Device, keys []store.OneTimeKey) ([]store
 
 // Counts returns how many unclaimed one-time keys the device has.
 func (k *Keys) Counts(r *store.Read, d Device) (Counts, error) {
-	rows, err := r.OneTimeKeyCounts(d.User, d.DeviceID)
+	rows, err := keydb.OneTimeKeyCounts(r, d.User, d.DeviceID)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +175,7 @@ func (k *Keys) Counts(r *store.Read, d Device) (Counts, error) {
 // UnusedFallbackAlgorithms names the algorithms whose fallback key was not
 // given out yet. Never nil.
 func (k *Keys) UnusedFallbackAlgorithms(r *store.Read, d Device) ([]string, error) {
-	keys, err := r.FallbackKeys(d.User, d.DeviceID)
+	keys, err := keydb.FallbackKeys(r, d.User, d.DeviceID)
 	unused := []string{}
 	for _, key := range keys {
 		if !key.Claimed {
@@ -218,11 +219,11 @@ func checkDeviceKeys(d Device, raw json.RawMessage) (string, error) {
 }
 
 // parseKeys takes {"algorithm:id": key} apart, ordered by ID.
-func parseKeys(what string, keys Object) ([]store.OneTimeKey, error) {
+func parseKeys(what string, keys Object) ([]keydb.OneTimeKey, error) {
 	if len(keys) > maxOneTimeKeys {
 		return nil, mxerr.InvalidParam("%s has %d keys, more than %d", what, len(keys), maxOneTimeKeys)
 	}
-	var parsed []store.OneTimeKey
+	var parsed []keydb.OneTimeKey
 	for _, name := range slices.Sorted(maps.Keys(keys)) {
 		algorithm, keyID, ok := strings.Cut(name, ":")
 		if !ok || algorithm == "" || keyID == "" || len(name) > 255 {
@@ -231,7 +232,7 @@ func parseKeys(what string, keys Object) ([]store.OneTimeKey, error) {
 		if err := checkKey(what, name, keys[name]); err != nil {
 			return nil, err
 		}
-		parsed = append(parsed, store.OneTimeKey{Algorithm: algorithm, KeyID: keyID, Key: string(keys[name])})
+		parsed = append(parsed, keydb.OneTimeKey{Algorithm: algorithm, KeyID: keyID, Key: string(keys[name])})
 	}
 	return parsed, nil
 }

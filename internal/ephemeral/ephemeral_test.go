@@ -12,7 +12,9 @@ import (
 	"stoa/internal/ephemeral"
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
+	"stoa/internal/store/userdb"
 	"stoa/internal/userdata"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
@@ -68,7 +70,7 @@ func newHouse(t *testing.T, s *store.Store) *house {
 	h.room, err = h.rooms.Create(t.Context(), room.CreateRequest{Creator: h.alice.ID, Preset: "public_chat"})
 	check(t, err)
 	check(t, h.rooms.Join(t.Context(), room.MembershipRequest{RoomID: h.room, Sender: h.bob.ID, Target: h.bob.ID}))
-	h.read(func(r *store.Read) (err error) { h.num, err = r.RoomNum(h.room.String()); return err })
+	h.read(func(r *store.Read) (err error) { h.num, err = roomdb.RoomNum(r, h.room.String()); return err })
 	return h
 }
 
@@ -164,9 +166,9 @@ func TestReceiptsOnlyMoveForward(t *testing.T) {
 		data := userdata.New(userdata.Options{Store: h.store})
 		receipts := ephemeral.NewReceipts(h.store, h.rooms, marks{data}, h.clock.Now)
 		first, second := h.say("one"), h.say("two")
-		at := func(kind store.ReceiptKind) (eventID string) {
+		at := func(kind roomdb.ReceiptKind) (eventID string) {
 			h.read(func(r *store.Read) error {
-				all, err := r.ReceiptsOf(h.bob.Num, []store.RoomNum{h.num})
+				all, err := roomdb.ReceiptsOf(r, h.bob.Num, []store.RoomNum{h.num})
 				for _, x := range all {
 					if x.Kind == kind && x.Thread == "" {
 						eventID = x.EventID
@@ -182,17 +184,17 @@ func TestReceiptsOnlyMoveForward(t *testing.T) {
 
 		check(h.t, send(h.bob, ephemeral.Receipt{Type: "m.read", EventID: second}))
 		check(h.t, send(h.bob, ephemeral.Receipt{Type: "m.read", EventID: first}))
-		if got := at(store.ReceiptRead); got != second.String() {
+		if got := at(roomdb.ReceiptRead); got != second.String() {
 			h.t.Errorf("the receipt went back to %s", got)
 		}
 		check(h.t, send(h.bob, ephemeral.Receipt{Type: "m.read.private", EventID: first}))
-		if got := at(store.ReceiptPrivate); got != first.String() {
+		if got := at(roomdb.ReceiptPrivate); got != first.String() {
 			h.t.Errorf("the private receipt is at %s", got)
 		}
 		h.read(func(r *store.Read) error {
-			seen, err := r.ReceiptsSince(h.num, h.alice.Num, 0, 1<<40, 100)
+			seen, err := roomdb.ReceiptsSince(r, h.num, h.alice.Num, 0, 1<<40, 100)
 			for _, x := range seen {
-				if x.Kind == store.ReceiptPrivate {
+				if x.Kind == roomdb.ReceiptPrivate {
 					h.t.Errorf("alice sees bob's private receipt: %+v", x)
 				}
 			}
@@ -219,7 +221,7 @@ func TestPresence(t *testing.T) {
 	onBothEngines(t, func(h *house) {
 		ctx := h.t.Context()
 		presence := ephemeral.NewPresence(h.store, h.clock.Now, slog.New(slog.DiscardHandler), nil)
-		of := func(user ephemeral.User) store.Presence {
+		of := func(user ephemeral.User) userdb.Presence {
 			p, err := presence.Of(ctx, h.alice, user.ID)
 			check(h.t, err)
 			return p

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"stoa/internal/store"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -114,14 +115,14 @@ func (p *Presence) Set(ctx context.Context, user User, state string, status *str
 	return p.write(ctx, row)
 }
 
-func (u *presentUser) row(num store.UserNum) store.Presence {
-	return store.Presence{User: num, UserID: u.id.String(), Presence: u.state, StatusMsg: u.status, ActiveTS: u.active.UnixMilli()}
+func (u *presentUser) row(num store.UserNum) userdb.Presence {
+	return userdb.Presence{User: num, UserID: u.id.String(), Presence: u.state, StatusMsg: u.status, ActiveTS: u.active.UnixMilli()}
 }
 
-func (p *Presence) write(ctx context.Context, rows ...store.Presence) error {
+func (p *Presence) write(ctx context.Context, rows ...userdb.Presence) error {
 	c := store.NewChange()
 	for _, row := range rows {
-		c.SetPresence(row)
+		userdb.SetPresence(c, row)
 	}
 	c.Payload = rows
 	_, err := p.store.Commit(ctx, c)
@@ -149,7 +150,7 @@ func (p *Presence) Seen(ctx context.Context, user User, wish string) {
 	}
 }
 
-func (p *Presence) note(ctx context.Context, user User, wish string, now time.Time) (store.Presence, bool) {
+func (p *Presence) note(ctx context.Context, user User, wish string, now time.Time) (userdb.Presence, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	u := p.users[user.Num]
@@ -160,10 +161,10 @@ func (p *Presence) note(ctx context.Context, user User, wish string, now time.Ti
 	u.seen = now
 	p.share(user.Num, u)
 	if u.stale && !p.refresh(ctx, user, u) {
-		return store.Presence{}, false // the next request says it again
+		return userdb.Presence{}, false // the next request says it again
 	}
 	if u.state == wish && u.stored {
-		return store.Presence{}, false
+		return userdb.Presence{}, false
 	}
 	u.state = wish
 	if wish == online {
@@ -179,9 +180,9 @@ func (p *Presence) note(ctx context.Context, user User, wish string, now time.Ti
 func (p *Presence) refresh(ctx context.Context, user User, u *presentUser) bool {
 	changes := u.changes
 	p.mu.Unlock()
-	row := store.Presence{Presence: offline}
+	row := userdb.Presence{Presence: offline}
 	err := p.store.Read(ctx, func(r *store.Read) error {
-		found, err := r.Presence(user.Num)
+		found, err := userdb.PresenceByNum(r, user.Num)
 		if err == nil {
 			row = found
 		}
@@ -222,8 +223,8 @@ func (u *presentUser) spend(now time.Time) bool {
 // M_FORBIDDEN for others, and for users who are not there.
 //
 // Spec: client-server-api#get_matrixclientv3presenceuseridstatus
-func (p *Presence) Of(ctx context.Context, viewer User, of id.UserID) (store.Presence, error) {
-	row := store.Presence{UserID: of.String(), Presence: offline}
+func (p *Presence) Of(ctx context.Context, viewer User, of id.UserID) (userdb.Presence, error) {
+	row := userdb.Presence{UserID: of.String(), Presence: offline}
 	err := p.store.Read(ctx, func(r *store.Read) error {
 		num, err := p.store.UserNum(r, of.String())
 		if errors.Is(err, store.ErrNotFound) {
@@ -233,7 +234,7 @@ func (p *Presence) Of(ctx context.Context, viewer User, of id.UserID) (store.Pre
 			return err
 		}
 		if num != viewer.Num {
-			shares, err := r.SharesRoom(viewer.Num, num)
+			shares, err := userdb.SharesRoom(r, viewer.Num, num)
 			if err != nil {
 				return err
 			}
@@ -241,7 +242,7 @@ func (p *Presence) Of(ctx context.Context, viewer User, of id.UserID) (store.Pre
 				return mxerr.Forbidden("You may not see this user's presence")
 			}
 		}
-		found, err := r.Presence(num)
+		found, err := userdb.PresenceByNum(r, num)
 		if errors.Is(err, store.ErrNotFound) {
 			return nil
 		}
@@ -307,7 +308,7 @@ func (p *Presence) Sweep(ctx context.Context) error {
 
 // due are the users who have gone, and those with something unwritten; unsure are
 // at most sweepPage users who have gone, of whom the store knows more.
-func (p *Presence) due(now time.Time) (rows []store.Presence, unsure []store.UserNum) {
+func (p *Presence) due(now time.Time) (rows []userdb.Presence, unsure []store.UserNum) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for num, at := range p.elsewhere {
@@ -349,7 +350,7 @@ func (p *Presence) isDeaf(now time.Time) bool {
 
 // leftOver are users who are online in the store and not here: those of a list, and
 // a page of all. Each is looked at again only after all others were.
-func (p *Presence) leftOver(ctx context.Context, unsure []store.UserNum, now time.Time) (rows []store.Presence, err error) {
+func (p *Presence) leftOver(ctx context.Context, unsure []store.UserNum, now time.Time) (rows []userdb.Presence, err error) {
 	p.mu.Lock()
 	after := p.checked
 	all := now.Sub(p.began) > absentAfter && !p.isDeaf(now)
@@ -357,15 +358,15 @@ func (p *Presence) leftOver(ctx context.Context, unsure []store.UserNum, now tim
 	if !all && len(unsure) == 0 {
 		return nil, nil
 	}
-	var page, more []store.Presence
+	var page, more []userdb.Presence
 	err = p.store.Read(ctx, func(r *store.Read) (err error) {
 		if len(unsure) > 0 {
-			if more, err = r.Presences(unsure); err != nil {
+			if more, err = userdb.Presences(r, unsure); err != nil {
 				return err
 			}
 		}
 		if all {
-			page, err = r.Present(after, sweepPage)
+			page, err = userdb.Present(r, after, sweepPage)
 		}
 		return err
 	})

@@ -7,6 +7,7 @@ import (
 
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
@@ -63,7 +64,7 @@ func (x *Receipts) Send(ctx context.Context, user User, roomID id.RoomID, receip
 	if err != nil {
 		return err
 	}
-	var rows []store.Receipt
+	var rows []roomdb.Receipt
 	var fullyRead []id.EventID
 	for i, receipt := range receipts { // all are checked before the first is written
 		row, err := x.row(ctx, user, roomID, readings[i], receipt)
@@ -87,7 +88,7 @@ func (x *Receipts) Send(ctx context.Context, user User, roomID id.RoomID, receip
 	c := store.NewChange()
 	c.Patient = true // who sees the receipts is in no hurry either
 	for _, row := range rows {
-		c.PutReceipt(row)
+		roomdb.PutReceipt(c, row)
 	}
 	c.Payload = rows
 	_, err = x.store.Commit(ctx, c)
@@ -95,13 +96,13 @@ func (x *Receipts) Send(ctx context.Context, user User, roomID id.RoomID, receip
 }
 
 // look reads where the events of receipts are, and how far the user has read.
-func (x *Receipts) look(ctx context.Context, user User, roomID id.RoomID, receipts []Receipt) ([]store.Reading, error) {
-	readings := make([]store.Reading, len(receipts))
+func (x *Receipts) look(ctx context.Context, user User, roomID id.RoomID, receipts []Receipt) ([]roomdb.Reading, error) {
+	readings := make([]roomdb.Reading, len(receipts))
 	// What is read twice may differ: a receipt that is not ahead any more when it is written changes nothing.
 	err := x.store.Glimpse(ctx, func(r *store.Read) (err error) {
 		for i := range receipts {
-			readings[i], err = r.Reading(user.Num, roomID.String(), receipts[i].EventID.String())
-			if errors.Is(err, store.ErrNotFound) || err == nil && readings[i].Membership != store.Join {
+			readings[i], err = roomdb.ReadingOf(r, user.Num, roomID.String(), receipts[i].EventID.String())
+			if errors.Is(err, store.ErrNotFound) || err == nil && readings[i].Membership != roomdb.Join {
 				return errNotJoined
 			}
 			if err != nil {
@@ -117,13 +118,13 @@ func (x *Receipts) look(ctx context.Context, user User, roomID id.RoomID, receip
 }
 
 // row checks a receipt and finds the place of its event.
-func (x *Receipts) row(ctx context.Context, user User, roomID id.RoomID, at store.Reading, receipt Receipt) (store.Receipt, error) {
-	row := store.Receipt{Room: at.Room, User: user.Num, UserID: user.ID.String(), Thread: receipt.Thread, EventID: receipt.EventID.String(), TS: x.clock().UnixMilli()}
+func (x *Receipts) row(ctx context.Context, user User, roomID id.RoomID, at roomdb.Reading, receipt Receipt) (roomdb.Receipt, error) {
+	row := roomdb.Receipt{Room: at.Room, User: user.Num, UserID: user.ID.String(), Thread: receipt.Thread, EventID: receipt.EventID.String(), TS: x.clock().UnixMilli()}
 	switch receipt.Type {
 	case TypeRead:
-		row.Kind = store.ReceiptRead
+		row.Kind = roomdb.ReceiptRead
 	case TypeReadPrivate:
-		row.Kind = store.ReceiptPrivate
+		row.Kind = roomdb.ReceiptPrivate
 	case TypeFullyRead:
 		if receipt.Thread != "" {
 			return row, mxerr.InvalidParam("m.fully_read is not for threads")
@@ -166,10 +167,10 @@ func belongs(view room.View, thread string) bool {
 
 // ahead reports whether a receipt is in front of the stored one of its kind and
 // thread.
-func ahead(row store.Receipt, read []store.ReadTo) bool {
+func ahead(row roomdb.Receipt, read []roomdb.ReadTo) bool {
 	for _, to := range read {
 		if to.Kind == row.Kind && to.Thread == row.Thread {
-			return store.Place{Slot: row.Slot, Off: row.Off}.Compare(to.Place) > 0
+			return roomdb.Place{Slot: row.Slot, Off: row.Off}.Compare(to.Place) > 0
 		}
 	}
 	return true

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -159,7 +160,7 @@ var errNotJoined = mxerr.Forbidden("You are not in this room")
 
 // joinedRoom gives the number of a room in which the user is.
 func joinedRoom(r *store.Read, user User, roomID id.RoomID) (store.RoomNum, error) {
-	num, err := r.JoinedRoomNum(user.Num, roomID.String())
+	num, err := roomdb.JoinedRoomNum(r, user.Num, roomID.String())
 	if errors.Is(err, store.ErrNotFound) {
 		err = errNotJoined
 	}

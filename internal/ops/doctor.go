@@ -10,6 +10,7 @@ import (
 	"stoa/internal/room"
 	"stoa/internal/server"
 	"stoa/internal/store"
+	"stoa/internal/store/doctor"
 )
 
 // findingsShown bounds what one run of the doctor tells.
@@ -20,12 +21,12 @@ type (
 		Room string `json:"room"` // the only room to check; all of the store if empty
 	}
 	storeFindings struct {
-		Findings []store.Finding `json:"findings"`
+		Findings []doctor.Finding `json:"findings"`
 	}
 )
 
 var doctorStore = action[storeCheck, storeFindings]{"/doctor/store", func(ctx context.Context, s *server.Services, in storeCheck) (storeFindings, error) {
-	found, err := s.Store.Findings(ctx, store.CheckOptions{Room: in.Room, Totals: room.CheckTotals}, findingsShown)
+	found, err := doctor.Findings(ctx, s.Store, doctor.Options{Room: in.Room, Totals: room.CheckTotals}, findingsShown)
 	return storeFindings{found}, err
 }}
 

@@ -26,6 +26,7 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"stoa/internal/store"
+	"stoa/internal/store/keydb"
 	"stoa/internal/store/storetest"
 )
 
@@ -464,7 +465,7 @@ func TestStartTogether(t *testing.T) {
 		}
 	}()
 	err = st.Read(t.Context(), func(r *store.Read) error {
-		keys, err := r.SigningKeys()
+		keys, err := keydb.SigningKeys(r)
 		if len(keys) != 1 {
 			t.Errorf("%d signing keys", len(keys))
 		}

@@ -15,6 +15,7 @@ import (
 	"stoa/internal/serverkey"
 	"stoa/internal/store"
 	"stoa/internal/store/storetest"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/event"
 	"stoa/matrix/id"
 )
@@ -50,10 +51,10 @@ func crowd(t *testing.T, address string, many int) (roomID id.RoomID, people []i
 	var pending []*store.Pending
 	for i, num := range nums {
 		c := store.NewChange()
-		c.AddAccount(num, "", false, now)
-		c.PutDevice(num, store.Device{ID: "PHONE", CreatedTS: now})
+		userdb.AddAccount(c, num, "", false, now)
+		userdb.PutDevice(c, num, userdb.Device{ID: "PHONE", CreatedTS: now})
 		hash := auth.HashOf(names[i])
-		c.AddAccessToken(hash[:], num, "PHONE", 0, 0)
+		userdb.AddAccessToken(c, hash[:], num, "PHONE", 0, 0)
 		pending = append(pending, s.CommitAsync(c))
 	}
 	for _, p := range pending {

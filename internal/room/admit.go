@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/event"
 	"stoa/matrix/eventauth"
 	"stoa/matrix/id"
@@ -14,7 +15,7 @@ import (
 
 // admit puts an accepted event into the timeline, and brings the current state up
 // to date.
-func (t *turn) admit(g *graph, in incoming, a arrival, before snapshot, prev []store.Event) error {
+func (t *turn) admit(g *graph, in incoming, a arrival, before snapshot, prev []roomdb.Event) error {
 	linear := t.covers(in.pdu) && !in.gap
 	ended, err := g.ended(prev)
 	if err != nil {
@@ -71,15 +72,15 @@ func (t *turn) admit(g *graph, in incoming, a arrival, before snapshot, prev []s
 // noteGap writes the backward extremities of an event whose history is not here,
 // and strikes the event off those of others.
 func (t *turn) noteGap(in incoming, a arrival) error {
-	t.change.DropMissing(t.row.Num, a.pdu.EventID().String())
+	roomdb.DropMissing(t.change, t.row.Num, a.pdu.EventID().String())
 	if !in.gap {
 		return nil
 	}
 	for _, prev := range in.pdu.PrevEvents() {
-		e, err := t.read.EventByID(prev.String())
+		e, err := roomdb.EventByID(t.read, prev.String())
 		switch {
-		case errors.Is(err, store.ErrNotFound) || err == nil && e.Standing&store.Outlier != 0:
-			t.change.AddMissing(t.row.Num, store.MissingEvent{EventID: prev.String(), Before: store.Place{Slot: a.slot}})
+		case errors.Is(err, store.ErrNotFound) || err == nil && e.Standing&roomdb.Outlier != 0:
+			roomdb.AddMissing(t.change, t.row.Num, roomdb.MissingEvent{EventID: prev.String(), Before: roomdb.Place{Slot: a.slot}})
 		case err != nil:
 			return err
 		}
@@ -89,7 +90,7 @@ func (t *turn) noteGap(in incoming, a arrival) error {
 
 // ended are the events that are no forward extremities once an event is built on
 // some: these, and what lies below those of them that are rejected or soft-failed.
-func (g *graph) ended(prev []store.Event) ([]id.EventID, error) {
+func (g *graph) ended(prev []roomdb.Event) ([]id.EventID, error) {
 	const limit = 1000
 	var ended []id.EventID
 	queue := slices.Clone(prev)
@@ -104,10 +105,10 @@ func (g *graph) ended(prev []store.Event) ([]id.EventID, error) {
 			continue
 		}
 		ended = append(ended, eventID)
-		if e.Standing&(store.Rejected|store.SoftFailed) == 0 {
+		if e.Standing&(roomdb.Rejected|roomdb.SoftFailed) == 0 {
 			continue
 		}
-		below, err := g.read.EventsByNum(e.Edges.Prev)
+		below, err := roomdb.EventsByNum(g.read, e.Edges.Prev)
 		if err != nil {
 			return nil, err
 		}
@@ -129,14 +130,14 @@ func (g *graph) current(a arrival, before snapshot, tips []tip) (snapshot, error
 				if err != nil {
 					return snapshot{}, err
 				}
-				if after, err = g.derive(before, []store.StateEntry{{Key: key, Event: a.num}}); err != nil {
+				if after, err = g.derive(before, []roomdb.StateEntry{{Key: key, Event: a.num}}); err != nil {
 					return snapshot{}, err
 				}
 			}
 			states = append(states, after)
 			continue
 		}
-		e, err := g.read.EventByNum(tip.num)
+		e, err := roomdb.EventByNum(g.read, tip.num)
 		if err != nil {
 			return snapshot{}, fmt.Errorf("forward extremity number %d: %w", tip.num, err)
 		}
@@ -152,11 +153,11 @@ func (g *graph) current(a arrival, before snapshot, tips []tip) (snapshot, error
 // moveState brings the current state from one state to another, at a slot of its
 // own, but for an entry that has been moved already.
 func (t *turn) moveState(g *graph, from, to snapshot, moved store.KeyNum) error {
-	diff, err := t.read.DiffStates(t.row.Num, from.version, from.slot, to.version, to.slot)
+	diff, err := roomdb.DiffStates(t.read, t.row.Num, from.version, from.slot, to.version, to.slot)
 	if err != nil {
 		return err
 	}
-	diff = slices.DeleteFunc(diff, func(d store.StateDelta) bool { return d.Key == moved })
+	diff = slices.DeleteFunc(diff, func(d roomdb.StateDelta) bool { return d.Key == moved })
 	if len(diff) == 0 {
 		return nil
 	}
@@ -192,16 +193,16 @@ func (t *turn) moveState(g *graph, from, to snapshot, moved store.KeyNum) error 
 // is here and the redaction is to be applied.
 //
 // Spec: rooms/v3#handling-redactions
-func (t *turn) redactionOf(pdu *event.PDU) (target store.Event, applies bool, err error) {
+func (t *turn) redactionOf(pdu *event.PDU) (target roomdb.Event, applies bool, err error) {
 	if pdu.Redacts().IsZero() {
-		return store.Event{}, false, nil
+		return roomdb.Event{}, false, nil
 	}
 	target, err = t.stored(pdu.Redacts())
 	if errors.Is(err, store.ErrNotFound) {
-		return store.Event{}, false, nil
+		return roomdb.Event{}, false, nil
 	}
 	if err != nil || target.Room != t.row.Num {
-		return store.Event{}, false, err
+		return roomdb.Event{}, false, err
 	}
 	applies, err = t.mayRedact(pdu.Sender(), target)
 	return target, applies, err
@@ -212,9 +213,9 @@ func (t *turn) redactionOf(pdu *event.PDU) (target store.Event, applies bool, er
 // Spec: rooms/v3#handling-redactions
 func (t *turn) withhold(g *graph, a arrival, before snapshot) error {
 	if redacts := a.pdu.Redacts(); !redacts.IsZero() {
-		t.change.AddWaitingRedaction(t.row.Num, redacts.String(), a.num)
+		roomdb.AddWaitingRedaction(t.change, t.row.Num, redacts.String(), a.num)
 	}
-	return t.setAside(g, a, before, store.SoftFailed)
+	return t.setAside(g, a, before, roomdb.SoftFailed)
 }
 
 // waitingLimit bounds the redactions that are tried on an event that has come.
@@ -222,17 +223,17 @@ const waitingLimit = 100
 
 // applyWaiting applies a redaction that came before its target, and shows it.
 func (t *turn) applyWaiting(g *graph, a arrival) error {
-	waiting, err := t.read.WaitingRedactions(t.row.Num, a.pdu.EventID().String(), waitingLimit)
+	waiting, err := roomdb.WaitingRedactions(t.read, t.row.Num, a.pdu.EventID().String(), waitingLimit)
 	if err != nil || len(waiting) == 0 {
 		return err
 	}
 	shown := &t.out.Events[len(t.out.Events)-1]
-	target := store.Event{
+	target := roomdb.Event{
 		Num: a.num, EventID: a.pdu.EventID().String(), Sender: a.pdu.Sender().String(), Key: shown.Key,
-		Place: store.Place{Slot: a.slot}, Bytes: a.pdu.Bytes(),
+		Place: roomdb.Place{Slot: a.slot}, Bytes: a.pdu.Bytes(),
 	}
 	for _, num := range waiting {
-		e, err := t.read.EventByNum(num)
+		e, err := roomdb.EventByNum(t.read, num)
 		if err != nil {
 			return fmt.Errorf("waiting redaction number %d: %w", num, err)
 		}
@@ -247,7 +248,7 @@ func (t *turn) applyWaiting(g *graph, a arrival) error {
 		if !applies {
 			continue
 		}
-		t.change.DropWaitingRedactions(t.row.Num, target.EventID)
+		roomdb.DropWaitingRedactions(t.change, t.row.Num, target.EventID)
 		t.out.Events[len(t.out.Events)-1].RedactedBy = pdu
 		late := arrival{pdu: pdu, num: num, slot: t.row.Slot + 1, before: e.StateBefore, edges: e.Edges, known: true}
 		if err := t.place(late, t.tips); err != nil {

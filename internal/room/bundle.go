@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/timeline"
 	"stoa/matrix/id"
 )
@@ -48,7 +49,7 @@ func (v *Viewer) bundle(threads bool, views ...*View) error {
 	if len(targets) == 0 {
 		return nil
 	}
-	counts, err := v.read.RelationCounts(v.Room.Num, targets)
+	counts, err := roomdb.RelationCounts(v.read, v.Room.Num, targets)
 	if err != nil {
 		return fmt.Errorf("count relations in %s: %w", v.roomID, err)
 	}
@@ -82,7 +83,7 @@ func (v *Viewer) bundle(threads bool, views ...*View) error {
 //
 // Spec: client-server-api#server-side-aggregation-of-mreplace-relationships
 func (v *Viewer) replacement(parent *View, target string) (best *timeline.Event, err error) {
-	rows, err := v.read.RelationsBack(v.Room.Num, target, relReplace, "", store.End, store.Start, replacementLimit)
+	rows, err := roomdb.RelationsBack(v.read, v.Room.Num, target, relReplace, "", roomdb.End, roomdb.Start, replacementLimit)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +110,7 @@ func (v *Viewer) replacement(parent *View, target string) (best *timeline.Event,
 //
 // Spec: client-server-api#server-side-aggregation-of-mreference
 func (v *Viewer) references(target string) (events []id.EventID, err error) {
-	rows, err := v.read.Relations(v.Room.Num, target, relReference, "", store.Start, store.End, timeline.MaxReferences)
+	rows, err := roomdb.Relations(v.read, v.Room.Num, target, relReference, "", roomdb.Start, roomdb.End, timeline.MaxReferences)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +133,7 @@ func (v *Viewer) thread(root *View, target string) (*timeline.Thread, error) {
 	if root.Event().Relation != nil { // threads don't nest
 		return nil, nil
 	}
-	rows, err := v.read.RelationsBack(v.Room.Num, target, relThread, "", store.End, store.Start, latestLimit)
+	rows, err := roomdb.RelationsBack(v.read, v.Room.Num, target, relThread, "", roomdb.End, roomdb.Start, latestLimit)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +163,7 @@ func (v *Viewer) thread(root *View, target string) (*timeline.Thread, error) {
 	for user := range ignored {
 		senders = append(senders, user)
 	}
-	if t.Count, err = v.read.CountRelationsExcept(v.Room.Num, target, relThread, senders); err != nil {
+	if t.Count, err = roomdb.CountRelationsExcept(v.read, v.Room.Num, target, relThread, senders); err != nil {
 		return nil, err
 	}
 	t.Participated, err = v.takesPart(root, target)
@@ -174,16 +175,16 @@ func (v *Viewer) takesPart(root *View, target string) (bool, error) {
 	if root.PDU.Sender() == v.User {
 		return true, nil
 	}
-	return v.read.IsRelatedBy(v.Room.Num, target, relThread, v.User.String())
+	return roomdb.IsRelatedBy(v.read, v.Room.Num, target, relThread, v.User.String())
 }
 
 // child is the event of a relation, if the viewer may see it and wants to.
-func (v *Viewer) child(row store.Relation) (View, bool, error) {
+func (v *Viewer) child(row roomdb.Relation) (View, bool, error) {
 	ignored, err := v.ignoredUsers()
 	if err != nil || ignored[row.Sender] {
 		return View{}, false, err
 	}
-	e, err := v.read.EventByNum(row.Event)
+	e, err := roomdb.EventByNum(v.read, row.Event)
 	if errors.Is(err, store.ErrNotFound) {
 		return View{}, false, nil
 	}

@@ -7,7 +7,7 @@ import (
 
 // CheckTotals says what is wrong with the stored totals of two events of a room,
 // the former before the latter: counts never go down. It is for
-// [store.CheckOptions].
+// [doctor.Options].
 func CheckTotals(before, after []byte) error {
 	earlier, err := ParseTotals(before)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
 	"stoa/matrix/event"
 	"stoa/matrix/id"
@@ -142,12 +143,12 @@ func TestState_of_a_large_room_stays_small(t *testing.T) {
 	roomID := fullRoom(t, testRooms(t, s), 9_999)
 	events := 0
 	err = s.Read(t.Context(), func(read *store.Read) error {
-		row, err := read.Room(roomID.String())
+		row, err := roomdb.RoomByID(read, roomID.String())
 		if err != nil {
 			return err
 		}
-		for from := (store.Place{}); ; {
-			page, err := read.Timeline(row.Num, from, store.End, 1000)
+		for from := (roomdb.Place{}); ; {
+			page, err := roomdb.Timeline(read, row.Num, from, roomdb.End, 1000)
 			if err != nil || len(page) == 0 {
 				return err
 			}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/event"
 	"stoa/matrix/eventauth"
@@ -50,9 +51,9 @@ func (t *turn) relate(out *TimelineEvent) error {
 	if !ok {
 		return nil
 	}
-	t.change.AddRelation(store.Relation{
+	roomdb.AddRelation(t.change, roomdb.Relation{
 		Room: t.row.Num, Target: rel.target.String(), RelType: rel.relType,
-		Place: store.Place{Slot: out.Slot, Off: out.Off}, Event: out.Num,
+		Place: roomdb.Place{Slot: out.Slot, Off: out.Off}, Event: out.Num,
 		Type: out.PDU.Type(), Sender: out.PDU.Sender().String(),
 	})
 	return nil
@@ -90,9 +91,9 @@ func (t *turn) parent(eventID id.EventID) (*event.PDU, error) {
 			return t.out.Events[i].PDU, nil
 		}
 	}
-	var stored store.Event
+	var stored roomdb.Event
 	err := t.reading(func(read *store.Read) (err error) {
-		stored, err = read.EventByID(eventID.String())
+		stored, err = roomdb.EventByID(read, eventID.String())
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) || err == nil && stored.Room != t.row.Num {
@@ -159,7 +160,7 @@ func (t *turn) addTotals(out *TimelineEvent) error {
 			t.threads = map[id.EventID]pushrule.Totals{}
 		}
 		t.threads[out.Thread.Clone()] = totals.Thread
-		t.change.SetThread(t.row.Num, out.Thread.String(), out.Slot, totals.Thread.Append(nil))
+		roomdb.SetThread(t.change, t.row.Num, out.Thread.String(), out.Slot, totals.Thread.Append(nil))
 	}
 	t.totals = totals
 	t.totals.Thread = pushrule.Totals{}
@@ -179,7 +180,7 @@ func (t *turn) threadTotals(root id.EventID) (pushrule.Totals, error) {
 	}
 	var stored []byte
 	err := t.reading(func(read *store.Read) (err error) {
-		stored, err = read.ThreadTotals(t.row.Num, root.String())
+		stored, err = roomdb.ThreadTotals(read, t.row.Num, root.String())
 		return err
 	})
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
@@ -209,11 +210,11 @@ func (t *turn) highlight(out *TimelineEvent, view *pushrule.Event) error {
 		if err != nil {
 			return err
 		}
-		kind := store.CountsAsNotify
+		kind := roomdb.CountsAsNotify
 		if r.Verdict >= pushrule.Highlights {
-			kind = store.CountsAsHighlight
+			kind = roomdb.CountsAsHighlight
 		}
-		t.change.AddHighlight(store.Highlight{
+		roomdb.AddHighlight(t.change, roomdb.Highlight{
 			Room: t.row.Num, User: user, Slot: out.Slot, Thread: out.Thread.String(), Kind: kind, Event: out.Num,
 		})
 		out.Highlights = append(out.Highlights, Highlight{User: user, Verdict: r.Verdict})

@@ -8,6 +8,7 @@ import (
 
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
 	"stoa/matrix/id"
 	"stoa/matrix/pushrule"
@@ -107,8 +108,8 @@ func TestSend_writes_a_row_for_each_member_whom_it_concerns_more(t *testing.T) {
 							return err
 						}
 						got = append(got, names[0]+" "+bodyOf(t, e.PDU.Content()))
-						rows, err := read.Highlights(c.Room, hl.User, e.Slot-1, e.Slot, 10)
-						if err == nil && (len(rows) != 1 || rows[0].Event != e.Num || rows[0].Kind != store.CountsAsHighlight) {
+						rows, err := roomdb.Highlights(read, c.Room, hl.User, e.Slot-1, e.Slot, 10)
+						if err == nil && (len(rows) != 1 || rows[0].Event != e.Num || rows[0].Kind != roomdb.CountsAsHighlight) {
 							t.Errorf("rows of %s are %+v", names[0], rows)
 						}
 						return err
@@ -192,7 +193,7 @@ func TestSend_keeps_running_totals_of_room_and_threads(t *testing.T) {
 func checkStoredTotals(t *testing.T, h *house, e room.TimelineEvent) {
 	t.Helper()
 	h.read(func(read *store.Read) error {
-		stored, err := read.EventByNum(e.Num)
+		stored, err := roomdb.EventByNum(read, e.Num)
 		if err != nil {
 			return err
 		}

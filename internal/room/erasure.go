@@ -3,6 +3,7 @@ package room
 import (
 	"fmt"
 
+	"stoa/internal/store/userdb"
 	"stoa/matrix/event"
 	"stoa/matrix/id"
 )
@@ -19,7 +20,7 @@ func (v *Viewer) withoutErased(pdu *event.PDU) (*event.PDU, error) {
 	}
 	gone, known := v.erased[sender]
 	if !known {
-		list, err := v.read.Erased([]string{sender.String()})
+		list, err := userdb.Erased(v.read, []string{sender.String()})
 		if err != nil {
 			return nil, fmt.Errorf("look for the erasure of %s: %w", sender, err)
 		}

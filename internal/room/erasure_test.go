@@ -6,6 +6,7 @@ import (
 	"stoa/internal/account"
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
 	"stoa/matrix/id"
 )
@@ -54,12 +55,12 @@ func TestErasure_hides_events_from_who_was_not_there_and_leaves_all_rooms(t *tes
 			if err != nil {
 				return err
 			}
-			rows, err := r.Memberships(num, 0, 10)
+			rows, err := roomdb.Memberships(r, num, 0, 10)
 			if len(rows) != 2 {
 				t.Errorf("%d memberships", len(rows))
 			}
 			for _, m := range rows {
-				if m.Membership != store.Leave {
+				if m.Membership != roomdb.Leave {
 					t.Errorf("alice is still %v in a room", m.Membership)
 				}
 			}

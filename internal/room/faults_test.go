@@ -9,6 +9,7 @@ import (
 
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
@@ -131,7 +132,7 @@ func TestTwo_writers_of_one_room_do_not_fork_it(t *testing.T) {
 			t.Errorf("%d messages are there, want 40", got)
 		}
 		first.read(func(read *store.Read) error {
-			row, err := read.Room(roomID.String())
+			row, err := roomdb.RoomByID(read, roomID.String())
 			if err == nil && len(row.Extremities) != 1 {
 				t.Errorf("forward extremities are %v", row.Extremities)
 			}

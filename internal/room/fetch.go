@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/event"
 	"stoa/matrix/eventauth"
 	"stoa/matrix/id"
@@ -101,7 +102,7 @@ func (rc *receiver) receive(in incoming, depth int) (Received, error) {
 	if err != nil {
 		return Received{}, err
 	}
-	if e, ok := known[in.pdu.EventID()]; ok && e.Standing&store.Outlier == 0 {
+	if e, ok := known[in.pdu.EventID()]; ok && e.Standing&roomdb.Outlier == 0 {
 		return Received{EventID: in.pdu.EventID(), Standing: e.Standing, Known: true}, nil
 	}
 	if err := rc.needAuth(in.pdu); err != nil {
@@ -125,8 +126,8 @@ func (rc *receiver) receive(in incoming, depth int) (Received, error) {
 }
 
 // known returns those of some events that are here.
-func (rc *receiver) known(eventIDs []id.EventID) (map[id.EventID]store.Event, error) {
-	known := make(map[id.EventID]store.Event, len(eventIDs))
+func (rc *receiver) known(eventIDs []id.EventID) (map[id.EventID]roomdb.Event, error) {
+	known := make(map[id.EventID]roomdb.Event, len(eventIDs))
 	texts := make([]string, len(eventIDs))
 	byText := make(map[string]id.EventID, len(eventIDs))
 	for i, eventID := range eventIDs {
@@ -134,7 +135,7 @@ func (rc *receiver) known(eventIDs []id.EventID) (map[id.EventID]store.Event, er
 		byText[texts[i]] = eventID
 	}
 	err := rc.rs.store.Read(rc.ctx, func(read *store.Read) error {
-		events, err := read.EventsByID(texts)
+		events, err := roomdb.EventsByID(read, texts)
 		for _, e := range events {
 			known[byText[e.EventID]] = e
 		}
@@ -151,7 +152,7 @@ func (rc *receiver) unplaced(eventIDs []id.EventID) ([]id.EventID, error) {
 	}
 	return slices.DeleteFunc(slices.Clone(eventIDs), func(eventID id.EventID) bool {
 		e, ok := known[eventID]
-		return ok && e.Standing&store.Outlier == 0
+		return ok && e.Standing&roomdb.Outlier == 0
 	}), nil
 }
 
@@ -232,7 +233,7 @@ func (rc *receiver) addOutlier(in incoming) error {
 
 // receiveOutlier judges an outlier and writes it.
 func (t *turn) receiveOutlier(in incoming) error {
-	switch _, err := t.read.EventByID(in.pdu.EventID().String()); {
+	switch _, err := roomdb.EventByID(t.read, in.pdu.EventID().String()); {
 	case err == nil:
 		return errNothing
 	case !errors.Is(err, store.ErrNotFound):
@@ -243,7 +244,7 @@ func (t *turn) receiveOutlier(in incoming) error {
 	if err != nil {
 		return err
 	}
-	standing := store.Outlier
+	standing := roomdb.Outlier
 	reason := in.unsigned
 	if reason == nil {
 		if reason, err = t.judgeAuth(in.pdu, auth); err != nil {
@@ -251,7 +252,7 @@ func (t *turn) receiveOutlier(in incoming) error {
 		}
 	}
 	if reason != nil {
-		standing |= store.Rejected
+		standing |= roomdb.Rejected
 	}
 	if a.num, err = t.rs.store.NextEvent(t.ctx); err != nil {
 		return err
@@ -298,11 +299,11 @@ func (rc *receiver) fillGap(pdu *event.PDU, depth int) (missing []id.EventID, er
 // tips are the forward extremities of the room.
 func (rc *receiver) tips() (tips []id.EventID, err error) {
 	err = rc.rs.store.Read(rc.ctx, func(read *store.Read) error {
-		row, err := read.RoomByNum(rc.room)
+		row, err := roomdb.RoomByNum(read, rc.room)
 		if err != nil {
 			return err
 		}
-		texts, err := read.EventIDs(row.Extremities)
+		texts, err := roomdb.EventIDs(read, row.Extremities)
 		if err != nil {
 			return err
 		}

@@ -11,6 +11,7 @@ import (
 
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/doctor"
 	"stoa/internal/store/storetest"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
@@ -58,7 +59,7 @@ func (h *house) examine() {
 	if h.t.Failed() {
 		return
 	}
-	findings, err := h.store.Findings(context.Background(), store.CheckOptions{Totals: room.CheckTotals}, 20)
+	findings, err := doctor.Findings(context.Background(), h.store, doctor.Options{Totals: room.CheckTotals}, 20)
 	if err != nil {
 		h.t.Error(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/event"
 	"stoa/matrix/eventauth"
 	"stoa/matrix/id"
@@ -18,7 +19,7 @@ type graph struct {
 	t    *turn
 	read *store.Read
 	// fresh are versions that are not in the store yet.
-	fresh map[*store.Version]bool
+	fresh map[*roomdb.Version]bool
 	// coming are events of this change, which are not in the store yet.
 	coming map[store.EventNum]coming
 }
@@ -26,27 +27,27 @@ type graph struct {
 // coming is an event that is about to be stored.
 type coming struct {
 	pdu      *event.PDU
-	edges    store.Edges
+	edges    roomdb.Edges
 	rejected bool
 }
 
 func newGraph(t *turn, read *store.Read) *graph {
-	return &graph{t: t, read: read, fresh: map[*store.Version]bool{}, coming: map[store.EventNum]coming{}}
+	return &graph{t: t, read: read, fresh: map[*roomdb.Version]bool{}, coming: map[store.EventNum]coming{}}
 }
 
 // snapshot is one immutable state of the room: a version, or, if that is nil, the
 // current state after a slot.
 type snapshot struct {
-	version *store.Version
+	version *roomdb.Version
 	slot    store.Slot
 }
 
 // ref is how an event's row names the state. A version must be stored before.
-func (s snapshot) ref() store.StateRef {
+func (s snapshot) ref() roomdb.StateRef {
 	if s.version != nil {
-		return store.OfVersion(s.version.Num)
+		return roomdb.OfVersion(s.version.Num)
 	}
-	return store.AfterSlot(s.slot)
+	return roomdb.AfterSlot(s.slot)
 }
 
 // root is the slot on which the state rests.
@@ -65,7 +66,7 @@ func (s snapshot) same(other snapshot) bool {
 }
 
 // load returns the state that a row names.
-func (g *graph) load(ref store.StateRef) (snapshot, error) {
+func (g *graph) load(ref roomdb.StateRef) (snapshot, error) {
 	if slot, ok := ref.Slot(); ok {
 		return snapshot{slot: slot}, nil
 	}
@@ -73,12 +74,12 @@ func (g *graph) load(ref store.StateRef) (snapshot, error) {
 	if !ok {
 		return snapshot{}, fmt.Errorf("an event's state is not known")
 	}
-	v, err := g.read.Version(g.t.row.Num, num)
+	v, err := roomdb.LoadVersion(g.read, g.t.row.Num, num)
 	return snapshot{version: v}, err
 }
 
 // derive is a state with some entries changed.
-func (g *graph) derive(s snapshot, delta []store.StateEntry) (snapshot, error) {
+func (g *graph) derive(s snapshot, delta []roomdb.StateEntry) (snapshot, error) {
 	if len(delta) == 0 {
 		return s, nil
 	}
@@ -86,20 +87,20 @@ func (g *graph) derive(s snapshot, delta []store.StateEntry) (snapshot, error) {
 	if err != nil {
 		return snapshot{}, err
 	}
-	v := store.Derive(g.t.row.Num, num, s.version, s.slot, delta)
+	v := roomdb.Derive(g.t.row.Num, num, s.version, s.slot, delta)
 	g.fresh[v] = true
 	return snapshot{version: v}, nil
 }
 
 // keep writes a state's versions, as far as they are new, so that an event's row
 // may name it.
-func (g *graph) keep(s snapshot) store.StateRef {
-	var unsaved []*store.Version
+func (g *graph) keep(s snapshot) roomdb.StateRef {
+	var unsaved []*roomdb.Version
 	for v := s.version; v != nil && g.fresh[v]; v = v.Base {
 		unsaved = append(unsaved, v)
 	}
 	for _, v := range slices.Backward(unsaved) {
-		g.t.change.AddVersion(v)
+		roomdb.AddVersion(g.t.change, v)
 		delete(g.fresh, v)
 	}
 	return s.ref()
@@ -116,25 +117,25 @@ func (g *graph) entry(s snapshot, key eventauth.Key) (store.EventNum, error) {
 
 func (g *graph) at(s snapshot, key store.KeyNum) (store.EventNum, error) {
 	if s.version != nil {
-		return g.read.VersionKey(s.version, key)
+		return roomdb.VersionKey(g.read, s.version, key)
 	}
-	return g.read.StateKeyAt(g.t.row.Num, s.slot, key)
+	return roomdb.StateKeyAt(g.read, g.t.row.Num, s.slot, key)
 }
 
 // after is the state after a stored event. A rejected event changes nothing; a
 // soft-failed one counts as any other.
 //
 // Spec: server-server-api#rejection, server-server-api#soft-failure
-func (g *graph) after(e store.Event) (snapshot, error) {
+func (g *graph) after(e roomdb.Event) (snapshot, error) {
 	before, err := g.load(e.StateBefore)
 	if err != nil {
 		return snapshot{}, fmt.Errorf("state before %s: %w", e.EventID, err)
 	}
-	if e.Key == 0 || e.Standing&store.Rejected != 0 {
+	if e.Key == 0 || e.Standing&roomdb.Rejected != 0 {
 		return before, nil
 	}
 	if before.version == nil && e.Place.Off == 0 && before.slot == e.Place.Slot-1 {
-		now, err := g.read.StateKeyAt(g.t.row.Num, e.Place.Slot, e.Key)
+		now, err := roomdb.StateKeyAt(g.read, g.t.row.Num, e.Place.Slot, e.Key)
 		if err != nil {
 			return snapshot{}, err
 		}
@@ -142,7 +143,7 @@ func (g *graph) after(e store.Event) (snapshot, error) {
 			return snapshot{slot: e.Place.Slot}, nil
 		}
 	}
-	return g.derive(before, []store.StateEntry{{Key: e.Key, Event: e.Num}})
+	return g.derive(before, []roomdb.StateEntry{{Key: e.Key, Event: e.Num}})
 }
 
 // resolve makes one state of several. Its cost follows their differences.
@@ -159,7 +160,7 @@ func (g *graph) resolve(states []snapshot) (snapshot, error) {
 	branches := map[store.KeyNum][]store.EventNum{}
 	var order []store.KeyNum
 	for i, other := range states[1:] {
-		diff, err := g.read.DiffStates(g.t.row.Num, base.version, base.slot, other.version, other.slot)
+		diff, err := roomdb.DiffStates(g.read, g.t.row.Num, base.version, base.slot, other.version, other.slot)
 		if err != nil {
 			return snapshot{}, err
 		}
@@ -233,7 +234,7 @@ func (g *graph) input(base snapshot, count int, order []store.KeyNum, branches m
 
 // withResolved is the base with the resolved entries that differ from it.
 func (g *graph) withResolved(base snapshot, resolved map[stateres.Key]stateres.Ref) (snapshot, error) {
-	var delta []store.StateEntry
+	var delta []roomdb.StateEntry
 	for key, ref := range resolved {
 		nums, err := g.t.rs.store.KeyNums(g.read, []store.Pair{{Type: key.Type, StateKey: key.StateKey}})
 		if err != nil {
@@ -248,18 +249,18 @@ func (g *graph) withResolved(base snapshot, resolved map[stateres.Key]stateres.R
 			return snapshot{}, err
 		}
 		if was != store.EventNum(ref) {
-			delta = append(delta, store.StateEntry{Key: num, Event: store.EventNum(ref)})
+			delta = append(delta, roomdb.StateEntry{Key: num, Event: store.EventNum(ref)})
 		}
 	}
 	return g.derive(base, delta)
 }
 
 // whole is a whole state.
-func (g *graph) whole(s snapshot) ([]store.StateEntry, error) {
+func (g *graph) whole(s snapshot) ([]roomdb.StateEntry, error) {
 	if s.version != nil {
-		return g.read.VersionState(s.version)
+		return roomdb.VersionState(g.read, s.version)
 	}
-	return g.read.StateAt(g.t.row.Num, s.slot)
+	return roomdb.StateAt(g.read, g.t.row.Num, s.slot)
 }
 
 func distinctStates(states []snapshot) []snapshot {
@@ -286,7 +287,7 @@ var _ stateres.Bulk = (*graph)(nil)
 func (g *graph) AuthEvents(ref stateres.Ref) ([]stateres.Ref, error) {
 	nums := g.coming[store.EventNum(ref)].edges.Auth
 	if _, ok := g.coming[store.EventNum(ref)]; !ok {
-		e, err := g.read.EventByNum(store.EventNum(ref))
+		e, err := roomdb.EventByNum(g.read, store.EventNum(ref))
 		if err != nil {
 			return nil, fmt.Errorf("event number %d: %w", ref, err)
 		}
@@ -303,7 +304,7 @@ func (g *graph) ManyAuthEvents(refs []stateres.Ref) ([][]stateres.Ref, error) {
 			nums = append(nums, store.EventNum(ref))
 		}
 	}
-	stored, err := g.read.EdgesOf(nums)
+	stored, err := roomdb.EdgesOf(g.read, nums)
 	if err != nil {
 		return nil, fmt.Errorf("auth events of %d events: %w", len(nums), err)
 	}
@@ -333,11 +334,11 @@ func (g *graph) Rejected(ref stateres.Ref) (bool, error) {
 	if c, ok := g.coming[store.EventNum(ref)]; ok {
 		return c.rejected, nil
 	}
-	e, err := g.read.EventByNum(store.EventNum(ref))
+	e, err := roomdb.EventByNum(g.read, store.EventNum(ref))
 	if err != nil {
 		return false, fmt.Errorf("event number %d: %w", ref, err)
 	}
-	return e.Standing&store.Rejected != 0, nil
+	return e.Standing&roomdb.Rejected != 0, nil
 }
 
 // view is a state as the auth rules read it.
@@ -356,12 +357,12 @@ func (v view) Event(evType, stateKey string) (*event.PDU, error) {
 }
 
 // stored returns the rows of some events, which must all be there.
-func (g *graph) stored(eventIDs []id.EventID) ([]store.Event, error) {
+func (g *graph) stored(eventIDs []id.EventID) ([]roomdb.Event, error) {
 	texts := make([]string, len(eventIDs))
 	for i, eventID := range eventIDs {
 		texts[i] = eventID.String()
 	}
-	events, err := g.read.EventsByID(texts)
+	events, err := roomdb.EventsByID(g.read, texts)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
 	"stoa/matrix/event"
 	"stoa/matrix/stateres"
@@ -89,7 +90,7 @@ func TestGraph_gives_many_auth_events_as_it_gives_those_of_one(t *testing.T) {
 				return err
 			}
 			const next = 1 << 40
-			g.coming[next] = coming{edges: store.Edges{Auth: []store.EventNum{entries[0].Event, entries[1].Event}}}
+			g.coming[next] = coming{edges: roomdb.Edges{Auth: []store.EventNum{entries[0].Event, entries[1].Event}}}
 			refs := []stateres.Ref{next}
 			for _, e := range slices.Backward(entries) {
 				refs = append(refs, stateres.Ref(e.Event))
@@ -120,7 +121,7 @@ func TestGraph_gives_many_auth_events_as_it_gives_those_of_one(t *testing.T) {
 func withGraph(t *testing.T, rs *Rooms, f func(*graph) error, roomID string) {
 	t.Helper()
 	err := rs.store.Read(t.Context(), func(read *store.Read) error {
-		row, err := read.Room(roomID)
+		row, err := roomdb.RoomByID(read, roomID)
 		if err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/timeline"
 	"stoa/internal/token"
 	"stoa/matrix/canonicaljson"
@@ -129,9 +130,9 @@ type walk struct {
 	filter *eventfilter.RoomEventFilter
 	// at is where the walk is: behind all events at or before it. Backwards,
 	// these come next; forwards, those after it.
-	at store.Place
+	at roomdb.Place
 	// stop is the place at which it ends.
-	stop store.Place
+	stop roomdb.Place
 	done bool
 }
 
@@ -139,8 +140,8 @@ type walk struct {
 func (v *Viewer) walk(q HistoryQuery) (*walk, error) {
 	w := &walk{v: v, dir: q.Dir, filter: q.Filter}
 	first, last := v.span()
-	oldest, newest := store.Place{Slot: max(first, store.Start.Slot), Off: store.Start.Off}, store.Place{Slot: last}
-	place := func(t *token.Token, otherwise store.Place) (store.Place, error) {
+	oldest, newest := roomdb.Place{Slot: max(first, roomdb.Start.Slot), Off: roomdb.Start.Off}, roomdb.Place{Slot: last}
+	place := func(t *token.Token, otherwise roomdb.Place) (roomdb.Place, error) {
 		if t == nil {
 			return otherwise, nil
 		}
@@ -173,12 +174,12 @@ func (v *Viewer) walk(q HistoryQuery) (*walk, error) {
 }
 
 // place is the place in the room's timeline for which a token stands.
-func (v *Viewer) place(t token.Token) (store.Place, error) {
+func (v *Viewer) place(t token.Token) (roomdb.Place, error) {
 	if t.IsTimeline {
-		return store.Place{Slot: store.Slot(t.Timeline.Slot), Off: t.Timeline.Offset}, nil
+		return roomdb.Place{Slot: store.Slot(t.Timeline.Slot), Off: t.Timeline.Offset}, nil
 	}
 	slot, err := v.slotAt(store.Position(t.Stream.Position))
-	return store.Place{Slot: slot}, err
+	return roomdb.Place{Slot: slot}, err
 }
 
 // slotAt is the last slot of the room at a position of the stream.
@@ -197,7 +198,7 @@ func (v *Viewer) slotAt(pos store.Position) (store.Slot, error) {
 
 // token is where the walk is.
 func (w *walk) token() token.Timeline {
-	if w.at.Off == store.Start.Off {
+	if w.at.Off == roomdb.Start.Off {
 		return token.Timeline{Slot: int64(w.at.Slot - 1)}
 	}
 	return token.Timeline{Slot: int64(w.at.Slot), Offset: w.at.Off}
@@ -239,19 +240,19 @@ func (w *walk) take(limit int) ([]View, error) {
 
 // batch reads the next events, at most limit; done is set if there are no more
 // after them.
-func (w *walk) batch(limit int) (batch []store.Event, err error) {
+func (w *walk) batch(limit int) (batch []roomdb.Event, err error) {
 	if w.dir == Backwards {
-		from := store.Place{Slot: w.at.Slot, Off: w.at.Off + 1}
-		batch, err = w.v.read.TimelineBack(w.v.Room.Num, from, w.stop, limit)
+		from := roomdb.Place{Slot: w.at.Slot, Off: w.at.Off + 1}
+		batch, err = roomdb.TimelineBack(w.v.read, w.v.Room.Num, from, w.stop, limit)
 	} else {
-		batch, err = w.v.read.Timeline(w.v.Room.Num, w.at, w.stop, limit)
+		batch, err = roomdb.Timeline(w.v.read, w.v.Room.Num, w.at, w.stop, limit)
 	}
 	w.done = len(batch) < limit
 	return batch, err
 }
 
 // look makes a view of an event if it is wanted and the viewer may see it.
-func (w *walk) look(e store.Event) (View, bool, error) {
+func (w *walk) look(e roomdb.Event) (View, bool, error) {
 	pdu, err := w.v.rs.parse(w.v.Rules, e)
 	if err != nil {
 		return View{}, false, err
@@ -269,14 +270,14 @@ func (w *walk) look(e store.Event) (View, bool, error) {
 }
 
 // wants says whether a filter lets an event through.
-func (v *Viewer) wants(filter *eventfilter.RoomEventFilter, e store.Event, pdu *event.PDU) (bool, error) {
+func (v *Viewer) wants(filter *eventfilter.RoomEventFilter, e roomdb.Event, pdu *event.PDU) (bool, error) {
 	if !filter.Allows(eventfilter.Event{Type: e.Type, Sender: e.Sender, RoomID: v.roomID.String(), Content: pdu.Content()}) {
 		return false, nil
 	}
 	if !filter.AsksForRelations() {
 		return true, nil
 	}
-	related, err := v.read.Relations(v.Room.Num, e.EventID, "", "", store.Start, store.End, pageLimit)
+	related, err := roomdb.Relations(v.read, v.Room.Num, e.EventID, "", "", roomdb.Start, roomdb.End, pageLimit)
 	if err != nil {
 		return false, err
 	}
@@ -288,7 +289,7 @@ func (v *Viewer) wants(filter *eventfilter.RoomEventFilter, e store.Event, pdu *
 }
 
 // view is the event as the viewer may see it; false if they may not.
-func (v *Viewer) view(e store.Event, pdu *event.PDU) (View, bool, error) {
+func (v *Viewer) view(e roomdb.Event, pdu *event.PDU) (View, bool, error) {
 	sees, membership, err := v.Sees(e.Place, e.StateBefore, pdu)
 	if err != nil || !sees {
 		return View{}, false, err
@@ -314,16 +315,16 @@ func (v *Viewer) view(e store.Event, pdu *event.PDU) (View, bool, error) {
 }
 
 // replaced finds the state event that an event replaced.
-func (v *Viewer) replaced(e store.Event, out *View) error {
+func (v *Viewer) replaced(e roomdb.Event, out *View) error {
 	before := e.StateBefore
 	if before == 0 {
 		return nil
 	}
-	num, err := v.read.StateKeyOf(v.Room.Num, before, e.Key)
+	num, err := roomdb.StateKeyOf(v.read, v.Room.Num, before, e.Key)
 	if err != nil || num == 0 {
 		return err
 	}
-	old, err := v.read.EventByNum(num)
+	old, err := roomdb.EventByNum(v.read, num)
 	if err != nil {
 		return fmt.Errorf("event number %d: %w", num, err)
 	}
@@ -356,7 +357,7 @@ func (v *Viewer) sendersAt(events []View, slot store.Slot) ([]View, error) {
 		if key == 0 {
 			continue
 		}
-		num, err := v.read.StateKeyAt(v.Room.Num, slot, key)
+		num, err := roomdb.StateKeyAt(v.read, v.Room.Num, slot, key)
 		if err != nil {
 			return nil, err
 		}
@@ -391,7 +392,7 @@ func (v *Viewer) event(eventID id.EventID) (View, error) {
 	if err := v.MayLook(); err != nil {
 		return View{}, hidden.Because(err)
 	}
-	e, err := v.read.EventByID(eventID.String())
+	e, err := roomdb.EventByID(v.read, eventID.String())
 	if errors.Is(err, store.ErrNotFound) || err == nil && (e.Room != v.Room.Num || e.Place.Slot == 0) {
 		return View{}, hidden
 	}
@@ -552,7 +553,7 @@ func (v *Viewer) slotReceivedAt(ts int64) (store.Slot, error) {
 	low, high := store.Slot(0), v.Room.Slot+1 // low is at or before, high after it
 	for high-low > 1 {
 		middle := low + (high-low)/2
-		events, err := v.read.Timeline(v.Room.Num, store.Place{Slot: middle, Off: -1}, store.Place{Slot: high}, 1)
+		events, err := roomdb.Timeline(v.read, v.Room.Num, roomdb.Place{Slot: middle, Off: -1}, roomdb.Place{Slot: high}, 1)
 		if err != nil {
 			return 0, err
 		}

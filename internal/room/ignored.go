@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"stoa/internal/store"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/event"
 	"stoa/matrix/id"
 )
@@ -31,7 +32,7 @@ func (v *Viewer) ignoredUsers() (map[string]bool, error) {
 	}
 	ignored := map[string]bool{}
 	if v.Num != 0 {
-		row, err := v.read.AccountData(v.Num, "", typeIgnoredUserList)
+		row, err := userdb.AccountDataOf(v.read, v.Num, "", typeIgnoredUserList)
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return nil, err
 		}

@@ -8,6 +8,7 @@ import (
 
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
@@ -112,7 +113,7 @@ func writeFromBoth(t *testing.T, isHome bool) {
 		}
 	}
 	first.read(func(read *store.Read) error {
-		row, err := read.Room(roomID.String())
+		row, err := roomdb.RoomByID(read, roomID.String())
 		if err == nil && len(row.Extremities) != 1 {
 			t.Errorf("forward extremities are %v", row.Extremities)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"stoa/internal/store"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/event"
 	"stoa/matrix/mxerr"
@@ -48,7 +49,7 @@ func (t *turn) refuseBlockedInvite(d Draft) error {
 //
 // Spec: client-server-api#invite-permission
 func BlocksInvites(read *store.Read, user store.UserNum) (bool, error) {
-	data, err := read.AccountData(user, "", typeInvitePermission)
+	data, err := userdb.AccountDataOf(read, user, "", typeInvitePermission)
 	if errors.Is(err, store.ErrNotFound) {
 		return false, nil
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -27,7 +28,7 @@ func (rs *Rooms) LeaveAll(ctx context.Context, user id.UserID) error {
 		}
 		for i, m := range page {
 			after = m.Room
-			if m.Membership != store.Join && m.Membership != store.Invite && m.Membership != store.Knock {
+			if m.Membership != roomdb.Join && m.Membership != roomdb.Invite && m.Membership != roomdb.Knock {
 				continue
 			}
 			err := rs.Leave(ctx, MembershipRequest{RoomID: ids[i], Sender: user})
@@ -42,7 +43,7 @@ func (rs *Rooms) LeaveAll(ctx context.Context, user id.UserID) error {
 }
 
 // membershipPage returns some memberships of a user with the rooms' IDs.
-func (rs *Rooms) membershipPage(ctx context.Context, user id.UserID, after store.RoomNum) (page []store.RoomMembership, ids []id.RoomID, err error) {
+func (rs *Rooms) membershipPage(ctx context.Context, user id.UserID, after store.RoomNum) (page []roomdb.RoomMembership, ids []id.RoomID, err error) {
 	err = rs.store.Read(ctx, func(read *store.Read) error {
 		num, err := rs.store.UserNum(read, user.String())
 		if errors.Is(err, store.ErrNotFound) {
@@ -51,11 +52,11 @@ func (rs *Rooms) membershipPage(ctx context.Context, user id.UserID, after store
 		if err != nil {
 			return err
 		}
-		if page, err = read.Memberships(num, after, leavePage); err != nil {
+		if page, err = roomdb.Memberships(read, num, after, leavePage); err != nil {
 			return err
 		}
 		for _, m := range page {
-			text, err := read.RoomID(m.Room)
+			text, err := roomdb.RoomID(read, m.Room)
 			if err != nil {
 				return err
 			}

@@ -4,23 +4,24 @@ import (
 	"errors"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/event"
 	"stoa/matrix/id"
 )
 
 // storedMembership is the number of a membership; 0 for what is none.
-func storedMembership(membership string) store.Membership {
+func storedMembership(membership string) roomdb.Membership {
 	switch membership {
 	case event.MembershipJoin:
-		return store.Join
+		return roomdb.Join
 	case event.MembershipInvite:
-		return store.Invite
+		return roomdb.Invite
 	case event.MembershipLeave:
-		return store.Leave
+		return roomdb.Leave
 	case event.MembershipBan:
-		return store.Ban
+		return roomdb.Ban
 	case event.MembershipKnock:
-		return store.Knock
+		return roomdb.Knock
 	}
 	return 0
 }
@@ -49,19 +50,19 @@ func (t *turn) moveMember(stateKey string, before, after *entry, change *StateCh
 	if was == event.MembershipJoin && is == event.MembershipJoin {
 		return nil // a name or avatar changed, which is no news of the membership
 	}
-	row := store.RoomMembership{
+	row := roomdb.RoomMembership{
 		User: num, Room: t.row.Num, Membership: storedMembership(is), Slot: change.Slot, Event: after.num,
 		Forgotten: t.rs.opt.ForgetUponLeave && (is == event.MembershipLeave || is == event.MembershipBan),
 	}
 	if after.pdu == nil { // resolution took the membership away
-		row.Membership = store.Leave
+		row.Membership = roomdb.Leave
 	}
 	if is == event.MembershipInvite || is == event.MembershipKnock {
 		if row.Stripped, err = t.strippedState(after.pdu); err != nil {
 			return err
 		}
 	}
-	t.change.SetMembership(row)
+	roomdb.SetMembership(t.change, row)
 	return nil
 }
 
@@ -83,7 +84,7 @@ func (t *turn) countMember(user id.UserID, membership string, by int64, local bo
 		if local {
 			t.row.LocalJoined += by
 		}
-		t.change.CountServer(t.row.Num, user.ServerName().String(), int(by))
+		roomdb.CountServer(t.change, t.row.Num, user.ServerName().String(), int(by))
 	case event.MembershipInvite:
 		t.row.Invited += by
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/event"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
@@ -104,17 +105,17 @@ func (rs *Rooms) Knock(ctx context.Context, req MembershipRequest) error {
 //
 // Spec: client-server-api#leaving-rooms
 func (rs *Rooms) Forget(ctx context.Context, roomID id.RoomID, user id.UserID) error {
-	var row store.RoomMembership
+	var row roomdb.RoomMembership
 	err := rs.store.Read(ctx, func(read *store.Read) error {
 		num, err := rs.store.UserNum(read, user.String())
 		if err != nil {
 			return err
 		}
-		room, err := read.RoomNum(roomID.String())
+		room, err := roomdb.RoomNum(read, roomID.String())
 		if err != nil {
 			return err
 		}
-		row, err = read.Membership(num, room)
+		row, err = roomdb.MembershipOf(read, num, room)
 		return err
 	})
 	switch {
@@ -122,13 +123,13 @@ func (rs *Rooms) Forget(ctx context.Context, roomID id.RoomID, user id.UserID) e
 		return mxerr.NotFound("You were never in %s", roomID)
 	case err != nil:
 		return fmt.Errorf("load membership in %s: %w", roomID, err)
-	case row.Membership != store.Leave && row.Membership != store.Ban:
+	case row.Membership != roomdb.Leave && row.Membership != roomdb.Ban:
 		return mxerr.Unknown("User %s is in room %s", user, roomID).WithStatus(400)
 	case row.Forgotten:
 		return nil
 	}
 	change := store.NewChange()
-	change.ForgetRoom(row.User, row.Room)
+	roomdb.ForgetRoom(change, row.User, row.Room)
 	_, err = rs.store.Commit(ctx, change)
 	return refused(err)
 }
@@ -267,7 +268,7 @@ func (rs *Rooms) JoinedRooms(ctx context.Context, user id.UserID) (rooms []id.Ro
 		if err != nil {
 			return err
 		}
-		joined, err := read.JoinedRooms(num)
+		joined, err := roomdb.JoinedRooms(read, num)
 		if err != nil {
 			return err
 		}

@@ -5,7 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 )
 
 // metrics are moved by one atomic add each.
@@ -43,11 +43,11 @@ func (rs *Rooms) Collect(ch chan<- prometheus.Metric) {
 }
 
 // refusedEvent counts an event that was not accepted.
-func (m *metrics) refusedEvent(standing store.Standing) {
+func (m *metrics) refusedEvent(standing roomdb.Standing) {
 	switch {
-	case standing&store.Rejected != 0:
+	case standing&roomdb.Rejected != 0:
 		m.rejected.Add(1)
-	case standing&store.SoftFailed != 0:
+	case standing&roomdb.SoftFailed != 0:
 		m.softFailed.Add(1)
 	}
 }

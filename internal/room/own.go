@@ -1,6 +1,8 @@
 package room
 
-import "stoa/internal/store"
+import (
+	"stoa/internal/store/roomdb"
+)
 
 // markOwn notes the newest event of a local sender in its thread: who sends has
 // read what came before.
@@ -15,6 +17,6 @@ func (t *turn) markOwn(out *TimelineEvent) error {
 	if err != nil {
 		return err
 	}
-	t.change.SetOwnEvent(user, store.OwnEvent{Room: t.row.Num, Thread: out.Thread.String(), Slot: out.Slot})
+	roomdb.SetOwnEvent(t.change, user, roomdb.OwnEvent{Room: t.row.Num, Thread: out.Thread.String(), Slot: out.Slot})
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/event"
 	"stoa/matrix/id"
@@ -37,7 +38,7 @@ func (t *turn) judgePolicy(pdu *event.PDU) (reason, fault error) {
 	if errVia != nil || !ok || errKey != nil || len(public) != ed25519.PublicKeySize {
 		return nil, nil // such an event names no policy server
 	}
-	rooms, fault := t.read.ServerRooms(via.String(), t.row.Num-1, 1)
+	rooms, fault := roomdb.ServerRooms(t.read, via.String(), t.row.Num-1, 1)
 	if fault != nil || len(rooms) == 0 || rooms[0] != t.row.Num {
 		return nil, fault
 	}

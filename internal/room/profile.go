@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/event"
 	"stoa/matrix/eventauth"
 	"stoa/matrix/id"
@@ -26,13 +27,13 @@ func (rs *Rooms) SetProfile(ctx context.Context, user id.UserID) error {
 	if err != nil {
 		return err
 	}
-	var joined []store.JoinedRoom
+	var joined []roomdb.JoinedRoom
 	err = rs.store.Read(ctx, func(read *store.Read) error {
 		num, err := rs.store.UserNum(read, user.String())
 		if err != nil {
 			return err
 		}
-		joined, err = read.JoinedRooms(num)
+		joined, err = roomdb.JoinedRooms(read, num)
 		return err
 	})
 	if err != nil {

@@ -8,7 +8,9 @@ import (
 
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
+	"stoa/internal/store/userdb"
 	"stoa/internal/token"
 	"stoa/matrix/eventfilter"
 	"stoa/matrix/id"
@@ -256,11 +258,11 @@ func TestInvite_tells_what_room_it_is(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			row, err := read.Room(roomID.String())
+			row, err := roomdb.RoomByID(read, roomID.String())
 			if err != nil {
 				return err
 			}
-			m, err := read.Membership(num, row.Num)
+			m, err := roomdb.MembershipOf(read, num, row.Num)
 			if err != nil {
 				return err
 			}
@@ -276,7 +278,7 @@ func TestInvite_tells_what_room_it_is(t *testing.T) {
 				}
 			}
 			want := []string{"m.room.create|", "m.room.name|", "m.room.join_rules|", "m.room.member|" + alice.String(), "m.room.member|" + bob.String()}
-			if m.Membership != store.Invite || !slices.Equal(types, want) {
+			if m.Membership != roomdb.Invite || !slices.Equal(types, want) {
 				t.Errorf("membership %d with %v, want %v", m.Membership, types, want)
 			}
 			return nil
@@ -294,7 +296,7 @@ func TestInvite_is_refused_for_those_who_block_invites(t *testing.T) {
 		t.Fatal(err)
 	}
 	change := store.NewChange()
-	change.PutAccountData(nums[0], "", "m.invite_permission_config", `{"default_action":"block"}`)
+	userdb.PutAccountData(change, nums[0], "", "m.invite_permission_config", `{"default_action":"block"}`)
 	if _, err := h.store.Commit(t.Context(), change); err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/event"
 	"stoa/matrix/eventauth"
@@ -17,7 +18,7 @@ import (
 type Received struct {
 	EventID id.EventID
 	// Standing is 0 for an accepted event.
-	Standing store.Standing
+	Standing roomdb.Standing
 	// Known says that the event was here before.
 	Known bool
 	// Reason says why the event was rejected or soft-failed; nil if it was not.
@@ -97,7 +98,7 @@ func roomIDOf(raw []byte) (id.RoomID, error) {
 // row is a room's row as the store has it.
 func (rs *Rooms) row(ctx context.Context, roomID id.RoomID) (row store.Room, err error) {
 	err = rs.store.Read(ctx, func(read *store.Read) error {
-		row, err = read.Room(roomID.String())
+		row, err = roomdb.RoomByID(read, roomID.String())
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {
@@ -118,7 +119,7 @@ type incoming struct {
 	// gap says that the prev events are missing for good.
 	gap bool
 	// target is what a redaction redacts, the zero value for other events.
-	target store.Event
+	target roomdb.Event
 }
 
 // accept puts an event into the graph, in the room's turn.
@@ -176,9 +177,9 @@ func (rc *receiver) intern(pdu *event.PDU) error {
 func (t *turn) receive(in incoming) (Received, error) {
 	got := Received{EventID: in.pdu.EventID()}
 	a := arrival{pdu: in.pdu}
-	old, err := t.read.EventByID(got.EventID.String())
+	old, err := roomdb.EventByID(t.read, got.EventID.String())
 	switch {
-	case err == nil && old.Standing&store.Outlier == 0:
+	case err == nil && old.Standing&roomdb.Outlier == 0:
 		got.Standing, got.Known = old.Standing, true
 		return got, errNothing
 	case err == nil:
@@ -206,15 +207,15 @@ func (t *turn) receive(in incoming) (Received, error) {
 		}
 	}
 	if got.Reason != nil {
-		got.Standing = store.Rejected
-		return got, t.setAside(g, a, before, store.Rejected)
+		got.Standing = roomdb.Rejected
+		return got, t.setAside(g, a, before, roomdb.Rejected)
 	}
 	if got.Reason, err = t.judgeNow(in.pdu); err != nil {
 		return got, err
 	}
 	if got.Reason != nil {
-		got.Standing = store.SoftFailed
-		return got, t.setAside(g, a, before, store.SoftFailed)
+		got.Standing = roomdb.SoftFailed
+		return got, t.setAside(g, a, before, roomdb.SoftFailed)
 	}
 	if in.pdu.Type() == event.TypeRedaction && !in.pdu.IsState() {
 		var applies bool
@@ -222,7 +223,7 @@ func (t *turn) receive(in incoming) (Received, error) {
 			return got, err
 		}
 		if !applies {
-			got.Standing, got.Reason = store.SoftFailed, errWithheld
+			got.Standing, got.Reason = roomdb.SoftFailed, errWithheld
 			return got, t.withhold(g, a, before)
 		}
 	}
@@ -246,7 +247,7 @@ func (t *turn) authEvents(g *graph, a *arrival) ([]eventauth.AuthEvent, error) {
 		if err != nil {
 			return nil, err
 		}
-		auth[i] = eventauth.AuthEvent{PDU: pdu, Rejected: row.Standing&store.Rejected != 0}
+		auth[i] = eventauth.AuthEvent{PDU: pdu, Rejected: row.Standing&roomdb.Rejected != 0}
 		a.edges.Auth = append(a.edges.Auth, row.Num)
 	}
 	return auth, nil
@@ -256,7 +257,7 @@ func (t *turn) authEvents(g *graph, a *arrival) ([]eventauth.AuthEvent, error) {
 // resolved states after its prev events, whose rows are returned too.
 //
 // Spec: server-server-api#room-state-resolution
-func (t *turn) stateBefore(g *graph, in incoming, a *arrival) (snapshot, []store.Event, error) {
+func (t *turn) stateBefore(g *graph, in incoming, a *arrival) (snapshot, []roomdb.Event, error) {
 	if in.gap {
 		before, err := g.given(in.state)
 		return before, nil, err
@@ -294,13 +295,13 @@ func (t *turn) covers(pdu *event.PDU) bool {
 // given is the state that another server gave.
 func (g *graph) given(events []store.EventNum) (snapshot, error) {
 	base := snapshot{slot: g.t.row.Slot}
-	rows, err := g.read.EventsByNum(events)
+	rows, err := roomdb.EventsByNum(g.read, events)
 	if err != nil {
 		return snapshot{}, err
 	}
 	wanted := make(map[store.KeyNum]store.EventNum, len(rows))
 	for _, row := range rows {
-		if row.Key != 0 && row.Standing&store.Rejected == 0 {
+		if row.Key != 0 && row.Standing&roomdb.Rejected == 0 {
 			wanted[row.Key] = row.Num
 		}
 	}
@@ -308,15 +309,15 @@ func (g *graph) given(events []store.EventNum) (snapshot, error) {
 	if err != nil {
 		return snapshot{}, err
 	}
-	var delta []store.StateEntry
+	var delta []roomdb.StateEntry
 	for _, e := range current {
 		if num := wanted[e.Key]; num != e.Event {
-			delta = append(delta, store.StateEntry{Key: e.Key, Event: num})
+			delta = append(delta, roomdb.StateEntry{Key: e.Key, Event: num})
 		}
 		delete(wanted, e.Key)
 	}
 	for key, num := range wanted {
-		delta = append(delta, store.StateEntry{Key: key, Event: num})
+		delta = append(delta, roomdb.StateEntry{Key: key, Event: num})
 	}
 	return g.derive(base, delta)
 }
@@ -355,26 +356,26 @@ func (t *turn) judgeNow(pdu *event.PDU) (reason, fault error) {
 }
 
 // setAside stores an event without a place: it was rejected or soft-failed.
-func (t *turn) setAside(g *graph, a arrival, before snapshot, standing store.Standing) error {
+func (t *turn) setAside(g *graph, a arrival, before snapshot, standing roomdb.Standing) error {
 	return t.storeUnplaced(a, g.keep(before), standing)
 }
 
-func (t *turn) storeUnplaced(a arrival, before store.StateRef, standing store.Standing) error {
+func (t *turn) storeUnplaced(a arrival, before roomdb.StateRef, standing roomdb.Standing) error {
 	e, err := t.storedForm(a, before, standing)
 	if err != nil {
 		return err
 	}
 	if a.known {
-		t.change.PlaceEvent(e)
+		roomdb.PlaceEvent(t.change, e)
 	} else {
-		t.change.AddEvent(e)
+		roomdb.AddEvent(t.change, e)
 	}
 	return nil
 }
 
 // storedForm is the row of an event without a place.
-func (t *turn) storedForm(a arrival, before store.StateRef, standing store.Standing) (store.Event, error) {
-	e := store.Event{
+func (t *turn) storedForm(a arrival, before roomdb.StateRef, standing roomdb.Standing) (roomdb.Event, error) {
+	e := roomdb.Event{
 		Room: t.row.Num, Num: a.num, EventID: a.pdu.EventID().String(), Type: a.pdu.Type(),
 		Sender: a.pdu.Sender().String(), Depth: a.pdu.Depth(), OriginServerTS: a.pdu.OriginServerTS(), ReceivedTS: t.now,
 		Standing: standing, StateBefore: before, Edges: a.edges, Bytes: a.pdu.Bytes(),
@@ -382,7 +383,7 @@ func (t *turn) storedForm(a arrival, before store.StateRef, standing store.Stand
 	if stateKey, ok := a.pdu.StateKey(); ok {
 		var err error
 		if e.Key, err = t.keyNum(eventauth.Key{Type: a.pdu.Type(), StateKey: stateKey}); err != nil {
-			return store.Event{}, err
+			return roomdb.Event{}, err
 		}
 	}
 	return e, nil

@@ -12,6 +12,7 @@ import (
 
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
 	"stoa/matrix/event"
 	"stoa/matrix/id"
@@ -48,11 +49,11 @@ func ptr(s string) *string { return &s }
 func (f *far) catchUp(h *house) {
 	f.t.Helper()
 	h.read(func(read *store.Read) error {
-		num, err := read.RoomNum(f.roomID.String())
+		num, err := roomdb.RoomNum(read, f.roomID.String())
 		if err != nil {
 			return err
 		}
-		events, err := read.Timeline(num, store.Place{}, store.End, 100_000)
+		events, err := roomdb.Timeline(read, num, roomdb.Place{}, roomdb.End, 100_000)
 		if err != nil {
 			return err
 		}
@@ -75,7 +76,7 @@ func (f *far) catchUp(h *house) {
 }
 
 // deliver sends an event to the house and checks what becomes of it.
-func (f *far) deliver(h *house, e *farEvent, want store.Standing) room.Received {
+func (f *far) deliver(h *house, e *farEvent, want roomdb.Standing) room.Received {
 	f.t.Helper()
 	got, err := h.Receive(f.t.Context(), f.signer.ServerName(), e.pdu.Bytes())
 	if err != nil {
@@ -92,11 +93,11 @@ func (h *house) state(roomID id.RoomID) map[string]string {
 	h.t.Helper()
 	state := map[string]string{}
 	h.read(func(read *store.Read) error {
-		num, err := read.RoomNum(roomID.String())
+		num, err := roomdb.RoomNum(read, roomID.String())
 		if err != nil {
 			return err
 		}
-		entries, err := read.CurrentState(num)
+		entries, err := roomdb.CurrentState(read, num)
 		if err != nil {
 			return err
 		}
@@ -105,7 +106,7 @@ func (h *house) state(roomID id.RoomID) map[string]string {
 			if err != nil {
 				return err
 			}
-			ids, err := read.EventIDs([]store.EventNum{e.Event})
+			ids, err := roomdb.EventIDs(read, []store.EventNum{e.Event})
 			if err != nil {
 				return err
 			}
@@ -223,14 +224,14 @@ func (f *far) checkStandings(h *house) {
 	f.t.Helper()
 	h.read(func(read *store.Read) error {
 		for _, e := range f.list {
-			stored, err := read.EventByID(e.pdu.EventID().String())
+			stored, err := roomdb.EventByID(read, e.pdu.EventID().String())
 			if err != nil {
 				return fmt.Errorf("%s: %w", e.pdu.EventID(), err)
 			}
-			if got := stored.Standing&store.Rejected != 0; got != e.rejected {
+			if got := stored.Standing&roomdb.Rejected != 0; got != e.rejected {
 				f.t.Errorf("%s %s by %s: rejected is %v, want %v", e.pdu.Type(), e.pdu.EventID(), e.pdu.Sender(), got, e.rejected)
 			}
-			if stored.Standing&store.Outlier != 0 {
+			if stored.Standing&roomdb.Outlier != 0 {
 				f.t.Errorf("%s is still an outlier", e.pdu.EventID())
 			}
 		}
@@ -275,13 +276,13 @@ func TestReceive_soft_fails_what_evades_a_ban(t *testing.T) {
 		before := f.heads()
 		f.deliver(h, f.make(bob, before, "m.room.member", ptr(eve.String()), `{"membership":"ban"}`), 0)
 		evading := f.make(eve, before, "m.room.message", nil, `{"body":"still here"}`)
-		f.deliver(h, evading, store.SoftFailed)
+		f.deliver(h, evading, roomdb.SoftFailed)
 		h.read(func(read *store.Read) error {
-			row, err := read.Room(f.roomID.String())
+			row, err := roomdb.RoomByID(read, f.roomID.String())
 			if err != nil {
 				return err
 			}
-			stored, err := read.EventByID(evading.pdu.EventID().String())
+			stored, err := roomdb.EventByID(read, evading.pdu.EventID().String())
 			if err == nil && (stored.Place.Slot != 0 || slices.Contains(row.Extremities, stored.Num)) {
 				t.Errorf("the event is at %+v among extremities %v", stored.Place, row.Extremities)
 			}
@@ -310,11 +311,11 @@ func TestReceive_takes_the_state_from_the_sender_if_history_is_missing(t *testin
 			t.Errorf("topic is %v, want 4", got)
 		}
 		h.read(func(read *store.Read) error {
-			row, err := read.Room(f.roomID.String())
+			row, err := roomdb.RoomByID(read, f.roomID.String())
 			if err != nil {
 				return err
 			}
-			missing, err := read.Missing(row.Num, store.End, 10)
+			missing, err := roomdb.Missing(read, row.Num, roomdb.End, 10)
 			if err == nil && len(missing) != 1 {
 				t.Errorf("backward extremities are %v", missing)
 			}
@@ -336,7 +337,7 @@ func TestReceive_withholds_a_redaction_until_its_target_comes(t *testing.T) {
 		base := f.heads()
 		target := f.make(bob, base, "m.room.message", nil, `{"body":"secret"}`)
 		redaction := f.make(bob, base, "m.room.redaction", nil, fmt.Sprintf(`{"redacts":%q}`, target.pdu.EventID()))
-		f.deliver(h, redaction, store.SoftFailed)
+		f.deliver(h, redaction, roomdb.SoftFailed)
 		if _, err := h.Event(t.Context(), alice, f.roomID, redaction.pdu.EventID()); err == nil {
 			t.Error("the redaction is shown before its target")
 		}
@@ -355,7 +356,7 @@ func TestReceive_withholds_a_redaction_until_its_target_comes(t *testing.T) {
 		f.deliver(h, f.list[len(f.list)-1], 0)
 		eve := userOf(t, "eve", farName)
 		f.deliver(h, f.make(eve, f.heads(), "m.room.member", ptr(eve.String()), `{"membership":"join"}`), 0)
-		f.deliver(h, f.make(eve, f.heads(), "m.room.redaction", nil, fmt.Sprintf(`{"redacts":%q}`, mine)), store.SoftFailed)
+		f.deliver(h, f.make(eve, f.heads(), "m.room.redaction", nil, fmt.Sprintf(`{"redacts":%q}`, mine)), roomdb.SoftFailed)
 		if view, err = h.Event(t.Context(), alice, f.roomID, mine); err != nil || view.RedactedBy != nil {
 			t.Errorf("alice's message is %+v, %v", view, err)
 		}
@@ -391,7 +392,7 @@ func TestReceive_takes_the_same_events_from_many_at_once(t *testing.T) {
 		wg.Wait()
 		for _, e := range f.list {
 			h.read(func(read *store.Read) error {
-				_, err := read.EventByID(e.pdu.EventID().String())
+				_, err := roomdb.EventByID(read, e.pdu.EventID().String())
 				return err
 			})
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/event"
 	"stoa/matrix/eventauth"
@@ -102,31 +103,31 @@ func takeRedacts(d *Draft) error {
 // may.
 //
 // Spec: rooms/v3#handling-redactions
-func (t *turn) redactable(d Draft) (store.Event, error) {
+func (t *turn) redactable(d Draft) (roomdb.Event, error) {
 	target, err := t.stored(d.Redacts)
 	if errors.Is(err, store.ErrNotFound) || err == nil && target.Room != t.row.Num {
-		return store.Event{}, mxerr.NotFound("There is no event %s in the room", d.Redacts)
+		return roomdb.Event{}, mxerr.NotFound("There is no event %s in the room", d.Redacts)
 	}
 	if err != nil {
-		return store.Event{}, fmt.Errorf("load %s: %w", d.Redacts, err)
+		return roomdb.Event{}, fmt.Errorf("load %s: %w", d.Redacts, err)
 	}
 	if target.Type == event.TypeCreate {
-		return store.Event{}, mxerr.Forbidden("The beginning of a room can't be redacted")
+		return roomdb.Event{}, mxerr.Forbidden("The beginning of a room can't be redacted")
 	}
 	allowed, err := t.mayRedact(d.Sender, target)
 	if err != nil {
-		return store.Event{}, err
+		return roomdb.Event{}, err
 	}
 	if !allowed {
-		return store.Event{}, mxerr.Forbidden("You may not redact events of others here")
+		return roomdb.Event{}, mxerr.Forbidden("You may not redact events of others here")
 	}
 	return target, nil
 }
 
 // stored returns an event of the store, or store.ErrNotFound.
-func (t *turn) stored(eventID id.EventID) (e store.Event, err error) {
+func (t *turn) stored(eventID id.EventID) (e roomdb.Event, err error) {
 	err = t.reading(func(read *store.Read) error {
-		e, err = read.EventByID(eventID.String())
+		e, err = roomdb.EventByID(read, eventID.String())
 		return err
 	})
 	return e, err
@@ -136,7 +137,7 @@ func (t *turn) stored(eventID id.EventID) (e store.Event, err error) {
 // redact events of others only with the redact level, whatever their server.
 //
 // Spec: rooms/v3#handling-redactions
-func (t *turn) mayRedact(sender id.UserID, target store.Event) (bool, error) {
+func (t *turn) mayRedact(sender id.UserID, target roomdb.Event) (bool, error) {
 	if target.Sender == sender.String() {
 		return true, nil
 	}
@@ -156,12 +157,12 @@ func (t *turn) mayRedact(sender id.UserID, target store.Event) (bool, error) {
 
 // redact marks an event as redacted by a redaction of this turn. The first
 // redaction stays the one that is shown.
-func (t *turn) redact(target store.Event, by TimelineEvent) error {
+func (t *turn) redact(target roomdb.Event, by TimelineEvent) error {
 	if target.RedactedBy != 0 {
 		return nil
 	}
-	t.change.SetRedactedBy(t.row.Num, target.Num, by.Num)
-	t.change.AddRedacted(store.RedactedEvent{
+	roomdb.SetRedactedBy(t.change, t.row.Num, target.Num, by.Num)
+	roomdb.AddRedacted(t.change, roomdb.RedactedEvent{
 		Due: t.now + t.rs.opt.KeepRedacted.Milliseconds(), Event: target.Num, Room: t.row.Num,
 	})
 	targetID, err := id.ParseEventID(target.EventID)
@@ -180,7 +181,7 @@ func (t *turn) redact(target store.Event, by TimelineEvent) error {
 		return nil
 	}
 	if rel, ok := relationOf(pdu.Content()); ok {
-		t.change.DropRelation(store.Relation{
+		roomdb.DropRelation(t.change, roomdb.Relation{
 			Room: t.row.Num, Target: rel.target.String(), RelType: rel.relType, Place: target.Place,
 		})
 	}

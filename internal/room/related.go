@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/token"
 	"stoa/matrix/id"
 )
@@ -78,7 +79,7 @@ func (rs *Rooms) Relations(ctx context.Context, viewer id.UserID, roomID id.Room
 }
 
 // takeRelated fills a page with what next gives, batch by batch.
-func (v *Viewer) takeRelated(page *RelationsPage, w *walk, next func(limit int) ([]store.Relation, error), limit int) error {
+func (v *Viewer) takeRelated(page *RelationsPage, w *walk, next func(limit int) ([]roomdb.Relation, error), limit int) error {
 	for looked := 0; looked < lookLimit; {
 		rows, err := next(lookBatch)
 		if err != nil {
@@ -108,7 +109,7 @@ func (v *Viewer) takeRelated(page *RelationsPage, w *walk, next func(limit int) 
 }
 
 // pass moves the walk beyond an event.
-func (w *walk) pass(at store.Place) {
+func (w *walk) pass(at roomdb.Place) {
 	w.at = at
 	if w.dir == Backwards {
 		w.at.Off--
@@ -116,26 +117,26 @@ func (w *walk) pass(at store.Place) {
 }
 
 // related reads direct relations, on from where the walk is.
-func (v *Viewer) related(w *walk, q RelationsQuery) func(int) ([]store.Relation, error) {
+func (v *Viewer) related(w *walk, q RelationsQuery) func(int) ([]roomdb.Relation, error) {
 	target := q.EventID.String()
-	return func(limit int) ([]store.Relation, error) {
+	return func(limit int) ([]roomdb.Relation, error) {
 		if w.dir == Backwards {
-			from := store.Place{Slot: w.at.Slot, Off: w.at.Off + 1}
-			return v.read.RelationsBack(v.Room.Num, target, q.RelType, q.EventType, from, w.stop, limit)
+			from := roomdb.Place{Slot: w.at.Slot, Off: w.at.Off + 1}
+			return roomdb.RelationsBack(v.read, v.Room.Num, target, q.RelType, q.EventType, from, w.stop, limit)
 		}
-		return v.read.Relations(v.Room.Num, target, q.RelType, q.EventType, w.at, w.stop, limit)
+		return roomdb.Relations(v.read, v.Room.Num, target, q.RelType, q.EventType, w.at, w.stop, limit)
 	}
 }
 
 // descendants reads direct and indirect relations of an event, oldest first, and
 // tells how deep they go. Types narrow the result, not the way there.
-func (v *Viewer) descendants(q RelationsQuery) (all []store.Relation, depth int, err error) {
+func (v *Viewer) descendants(q RelationsQuery) (all []roomdb.Relation, depth int, err error) {
 	seen := map[store.EventNum]bool{}
 	targets := []string{q.EventID.String()}
 	for depth < relationDepth && len(targets) > 0 && len(seen) < recursionLimit {
 		var found []store.EventNum
 		for _, target := range targets {
-			rows, err := v.read.Relations(v.Room.Num, target, "", "", store.Start, store.End, recursionLimit-len(seen))
+			rows, err := roomdb.Relations(v.read, v.Room.Num, target, "", "", roomdb.Start, roomdb.End, recursionLimit-len(seen))
 			if err != nil {
 				return nil, depth, err
 			}
@@ -153,19 +154,19 @@ func (v *Viewer) descendants(q RelationsQuery) (all []store.Relation, depth int,
 				break
 			}
 		}
-		if targets, err = v.read.EventIDs(found); err != nil {
+		if targets, err = roomdb.EventIDs(v.read, found); err != nil {
 			return nil, depth, err
 		}
 		depth++
 	}
-	slices.SortFunc(all, func(a, b store.Relation) int { return a.Place.Compare(b.Place) })
+	slices.SortFunc(all, func(a, b roomdb.Relation) int { return a.Place.Compare(b.Place) })
 	return all, depth, nil
 }
 
 // among reads of a list of relations, oldest first, on from where the walk is.
-func among(all []store.Relation, w *walk) func(int) ([]store.Relation, error) {
-	return func(limit int) ([]store.Relation, error) {
-		var rows []store.Relation
+func among(all []roomdb.Relation, w *walk) func(int) ([]roomdb.Relation, error) {
+	return func(limit int) ([]roomdb.Relation, error) {
+		var rows []roomdb.Relation
 		if w.dir == Forwards {
 			for _, row := range all {
 				if row.Place.Compare(w.at) > 0 && row.Place.Compare(w.stop) <= 0 && len(rows) < limit {
@@ -205,8 +206,8 @@ func (rs *Rooms) Threads(ctx context.Context, viewer id.UserID, roomID id.RoomID
 		}
 		limit := min(max(q.Limit, 1), threadPageLimit)
 		for looked := 0; looked < lookLimit; {
-			before := store.Place{Slot: w.at.Slot, Off: w.at.Off + 1}
-			threads, err := v.read.ThreadRoots(v.Room.Num, before, lookBatch)
+			before := roomdb.Place{Slot: w.at.Slot, Off: w.at.Off + 1}
+			threads, err := roomdb.ThreadRoots(v.read, v.Room.Num, before, lookBatch)
 			if err != nil {
 				return fmt.Errorf("load threads of %s: %w", roomID, err)
 			}
@@ -238,8 +239,8 @@ func (rs *Rooms) Threads(ctx context.Context, viewer id.UserID, roomID id.RoomID
 // root is the root of a thread with its aggregations, if the viewer may see it and
 // there is something in the thread that they see. That of an ignored user is shown
 // redacted.
-func (v *Viewer) root(t store.ThreadRoot, participated bool) (View, bool, error) {
-	e, err := v.read.EventByID(t.Root)
+func (v *Viewer) root(t roomdb.ThreadRoot, participated bool) (View, bool, error) {
+	e, err := roomdb.EventByID(v.read, t.Root)
 	if errors.Is(err, store.ErrNotFound) || err == nil && (e.Room != v.Room.Num || e.Place.Slot == 0) {
 		return View{}, false, nil
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
@@ -51,9 +52,9 @@ func (t *turn) checkAnnotation(d Draft, target id.EventID) error {
 		key, _ := canonicaljson.String(canonicaljson.Get(canonicaljson.Get(content, "m.relates_to"), "key"))
 		return key
 	}
-	var made []store.Event
+	var made []roomdb.Event
 	err := t.reading(func(read *store.Read) error {
-		rows, err := read.RelationsBy(t.row.Num, target.String(), relAnnotation, d.Sender.String(), annotationLimit)
+		rows, err := roomdb.RelationsBy(read, t.row.Num, target.String(), relAnnotation, d.Sender.String(), annotationLimit)
 		if err != nil {
 			return err
 		}
@@ -63,7 +64,7 @@ func (t *turn) checkAnnotation(d Draft, target id.EventID) error {
 				nums = append(nums, row.Event)
 			}
 		}
-		made, err = read.EventsByNum(nums)
+		made, err = roomdb.EventsByNum(read, nums)
 		return err
 	})
 	if err != nil && !errors.Is(err, store.ErrNotFound) {

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/event"
 	"stoa/matrix/eventauth"
 	"stoa/matrix/id"
@@ -261,14 +262,14 @@ var errUnknownRoom = mxerr.NotFound("This server does not know the room")
 // load reads the room's row and its forward extremities.
 func (r *room) load(ctx context.Context) error {
 	var row store.Room
-	var tips []store.Event
+	var tips []roomdb.Event
 	news := r.rooms.resident.listen(r)
 	defer r.rooms.resident.unlisten(r)
 	err := r.rooms.store.Read(ctx, func(read *store.Read) (err error) {
-		if row, err = read.Room(r.id.String()); err != nil {
+		if row, err = roomdb.RoomByID(read, r.id.String()); err != nil {
 			return err
 		}
-		tips, err = read.EventsByNum(row.Extremities)
+		tips, err = roomdb.EventsByNum(read, row.Extremities)
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {
@@ -304,7 +305,7 @@ func (r *room) load(ctx context.Context) error {
 }
 
 // parse reads a stored event.
-func (rs *Rooms) parse(rules *roomversion.Rules, e store.Event) (*event.PDU, error) {
+func (rs *Rooms) parse(rules *roomversion.Rules, e roomdb.Event) (*event.PDU, error) {
 	if pdu, ok := rs.pdus.Get(e.Num); ok {
 		return pdu, nil
 	}
@@ -327,7 +328,7 @@ func (rs *Rooms) load1(read *store.Read, rules *roomversion.Rules, num store.Eve
 	if pdu, ok := rs.pdus.Get(num); ok {
 		return pdu, nil
 	}
-	e, err := read.EventByNum(num)
+	e, err := roomdb.EventByNum(read, num)
 	if err != nil {
 		return nil, fmt.Errorf("event number %d: %w", num, err)
 	}
@@ -346,18 +347,18 @@ func (rs *Rooms) entries(read *store.Read, room store.RoomNum, rules *roomversio
 		return nil, err
 	}
 	out := make([]*entry, len(keys))
-	var ask []store.RoomKey
+	var ask []roomdb.RoomKey
 	for i, key := range nums {
 		out[i] = &entry{key: key}
 		if key != 0 {
-			ask = append(ask, store.RoomKey{Room: room, Key: key})
+			ask = append(ask, roomdb.RoomKey{Room: room, Key: key})
 		}
 	}
 	if len(ask) == 0 {
 		return out, nil
 	}
 	held := map[store.EventNum]*event.PDU{}
-	rows, err := read.CurrentEntries(ask, func(num, _ store.EventNum) bool {
+	rows, err := roomdb.CurrentEntries(read, ask, func(num, _ store.EventNum) bool {
 		pdu, ok := rs.pdus.Get(num)
 		if ok {
 			held[num] = pdu
@@ -370,7 +371,7 @@ func (rs *Rooms) entries(read *store.Read, room store.RoomNum, rules *roomversio
 	for _, row := range rows {
 		pdu := held[row.Event.Num]
 		if pdu == nil {
-			stored := store.Event{Num: row.Event.Num, EventID: row.Event.EventID, Key: row.Event.Key, Bytes: row.Event.Bytes}
+			stored := roomdb.Event{Num: row.Event.Num, EventID: row.Event.EventID, Key: row.Event.Key, Bytes: row.Event.Bytes}
 			if pdu, err = rs.parse(rules, stored); err != nil {
 				return nil, err
 			}

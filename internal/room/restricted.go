@@ -6,6 +6,7 @@ import (
 	"errors"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/event"
 	"stoa/matrix/eventauth"
@@ -94,7 +95,7 @@ func (rs *Rooms) authorise(ctx context.Context, req MembershipRequest, check *jo
 		if !fulfilled {
 			return mxerr.Forbidden("You are in none of the rooms whose members may join")
 		}
-		room, err := read.RoomNum(req.RoomID.String())
+		room, err := roomdb.RoomNum(read, req.RoomID.String())
 		if err != nil {
 			return err
 		}
@@ -117,18 +118,18 @@ func (rs *Rooms) isMemberOfAny(read *store.Read, user id.UserID, rooms []id.Room
 		return false, err
 	}
 	for _, roomID := range rooms {
-		room, err := read.RoomNum(roomID.String())
+		room, err := roomdb.RoomNum(read, roomID.String())
 		if errors.Is(err, store.ErrNotFound) {
 			continue
 		}
 		if err != nil {
 			return false, err
 		}
-		member, err := read.Member(room, keys[0])
+		member, err := roomdb.MemberByKey(read, room, keys[0])
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return false, err
 		}
-		if err == nil && member.Membership == store.Join {
+		if err == nil && member.Membership == roomdb.Join {
 			return true, nil
 		}
 	}
@@ -141,7 +142,7 @@ func (rs *Rooms) isMemberOfAny(read *store.Read, user id.UserID, rooms []id.Room
 func (rs *Rooms) inviter(read *store.Read, room store.RoomNum, powers *eventauth.Powers) (id.UserID, error) {
 	const page = 200
 	for after := store.UserNum(0); ; {
-		members, err := read.LocalMembers(room, store.Join, after, page)
+		members, err := roomdb.LocalMembers(read, room, roomdb.Join, after, page)
 		if err != nil {
 			return id.UserID{}, err
 		}

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/event"
 	"stoa/matrix/eventauth"
@@ -158,7 +159,7 @@ func (rs *Rooms) once(ctx context.Context, txn Txn, send func() (id.EventID, err
 	}
 	defer rs.sending.end(txn)
 	eventID, err := send()
-	if errors.Is(err, store.ErrTxnTaken) || errors.Is(err, store.ErrOutcomeUnknown) {
+	if errors.Is(err, roomdb.ErrTxnTaken) || errors.Is(err, store.ErrOutcomeUnknown) {
 		done, lookup := rs.txnEvent(ctx, txn)
 		switch {
 		case lookup == nil:
@@ -209,7 +210,7 @@ func (rs *Rooms) txnEvent(ctx context.Context, txn Txn) (eventID id.EventID, err
 		if err != nil {
 			return err
 		}
-		stored, err := read.Txn(user, txn.DeviceID, txn.Path, txn.ID)
+		stored, err := roomdb.FindTxn(read, user, txn.DeviceID, txn.Path, txn.ID)
 		if err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
@@ -23,11 +24,11 @@ func TestCreate_join_and_send_in_every_version(t *testing.T) {
 			h.join(roomID, bob)
 			eventID := h.say(roomID, bob, "hello")
 			h.read(func(read *store.Read) error {
-				stored, err := read.EventByID(eventID.String())
+				stored, err := roomdb.EventByID(read, eventID.String())
 				if err != nil {
 					return err
 				}
-				row, err := read.Room(roomID.String())
+				row, err := roomdb.RoomByID(read, roomID.String())
 				if err != nil {
 					return err
 				}
@@ -117,11 +118,11 @@ func TestSend_by_many_at_once_makes_one_line(t *testing.T) {
 		}
 		wg.Wait()
 		h.read(func(read *store.Read) error {
-			row, err := read.Room(roomID.String())
+			row, err := roomdb.RoomByID(read, roomID.String())
 			if err != nil {
 				return err
 			}
-			events, err := read.Timeline(row.Num, store.Place{}, store.End, 1000)
+			events, err := roomdb.Timeline(read, row.Num, roomdb.Place{}, roomdb.End, 1000)
 			if err != nil {
 				return err
 			}

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/token"
 	"stoa/matrix/event"
 	"stoa/matrix/id"
@@ -41,7 +42,7 @@ func (rs *Rooms) StateEvent(ctx context.Context, viewer id.UserID, roomID id.Roo
 		if keys[0] == 0 {
 			return none
 		}
-		num, err := v.read.StateKeyAt(v.Room.Num, v.StateSlot(), keys[0])
+		num, err := roomdb.StateKeyAt(v.read, v.Room.Num, v.StateSlot(), keys[0])
 		if err != nil {
 			return err
 		}
@@ -109,7 +110,7 @@ func (rs *Rooms) Members(ctx context.Context, viewer id.UserID, roomID id.RoomID
 const firstMember store.Slot = 2
 
 // slotBefore is the slot of the last live event at or before a place.
-func slotBefore(at store.Place) store.Slot {
+func slotBefore(at roomdb.Place) store.Slot {
 	if at.Off < 0 {
 		return at.Slot - 1
 	}
@@ -117,7 +118,7 @@ func slotBefore(at store.Place) store.Slot {
 }
 
 // memberships are all memberships that a member event can say.
-var memberships = [...]store.Membership{store.Join, store.Invite, store.Leave, store.Ban, store.Knock}
+var memberships = [...]roomdb.Membership{roomdb.Join, roomdb.Invite, roomdb.Leave, roomdb.Ban, roomdb.Knock}
 
 // memberNums are the numbers of all member events in the state after a slot.
 func (v *Viewer) memberNums(slot store.Slot) ([]store.EventNum, error) {
@@ -125,8 +126,8 @@ func (v *Viewer) memberNums(slot store.Slot) ([]store.EventNum, error) {
 	if slot >= v.Room.Slot {
 		const page = 5000
 		for _, membership := range memberships {
-			for after := (store.Member{}); ; {
-				members, err := v.read.Members(v.Room.Num, membership, after, page)
+			for after := (roomdb.Member{}); ; {
+				members, err := roomdb.Members(v.read, v.Room.Num, membership, after, page)
 				if err != nil {
 					return nil, err
 				}
@@ -141,7 +142,7 @@ func (v *Viewer) memberNums(slot store.Slot) ([]store.EventNum, error) {
 		}
 		return nums, nil
 	}
-	state, err := v.read.StateAt(v.Room.Num, slot)
+	state, err := roomdb.StateAt(v.read, v.Room.Num, slot)
 	if err != nil {
 		return nil, err
 	}
@@ -201,7 +202,7 @@ func (v *Viewer) stateAt(slot store.Slot, withoutMembers bool) ([]View, error) {
 	var nums []store.EventNum
 	switch {
 	case slot >= v.Room.Slot:
-		entries, err := v.read.SyncState([]store.RoomNum{v.Room.Num}, !withoutMembers)
+		entries, err := roomdb.SyncState(v.read, []store.RoomNum{v.Room.Num}, !withoutMembers)
 		if err != nil {
 			return nil, err
 		}
@@ -210,7 +211,7 @@ func (v *Viewer) stateAt(slot store.Slot, withoutMembers bool) ([]View, error) {
 		}
 		return v.stateViews(nums)
 	default:
-		entries, err := v.read.StateAt(v.Room.Num, slot)
+		entries, err := roomdb.StateAt(v.read, v.Room.Num, slot)
 		if err != nil {
 			return nil, err
 		}
@@ -237,7 +238,7 @@ func (v *Viewer) stateViews(nums []store.EventNum) ([]View, error) {
 	}
 	for from := 0; from < len(nums); from += batch {
 		part := nums[from:min(from+batch, len(nums))]
-		events, err := v.read.SyncEvents(part, nil)
+		events, err := roomdb.SyncEvents(v.read, part, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -257,8 +258,8 @@ func (v *Viewer) stateViews(nums []store.EventNum) ([]View, error) {
 	return views, nil
 }
 
-func (v *Viewer) stateView(e store.SyncEvent) (View, error) {
-	pdu, err := v.rs.parse(v.Rules, store.Event{Num: e.Num, EventID: e.EventID, Key: e.Key, Bytes: e.Bytes})
+func (v *Viewer) stateView(e roomdb.SyncEvent) (View, error) {
+	pdu, err := v.rs.parse(v.Rules, roomdb.Event{Num: e.Num, EventID: e.EventID, Key: e.Key, Bytes: e.Bytes})
 	if err != nil {
 		return View{}, err
 	}
@@ -312,11 +313,11 @@ func (v *Viewer) currentPDU(evType, stateKey string) (*event.PDU, error) {
 	if err != nil || keys[0] == 0 {
 		return nil, err
 	}
-	num, err := v.read.CurrentKey(v.Room.Num, keys[0])
+	num, err := roomdb.CurrentKey(v.read, v.Room.Num, keys[0])
 	if err != nil || num == 0 {
 		return nil, err
 	}
-	e, err := v.read.EventByNum(num)
+	e, err := roomdb.EventByNum(v.read, num)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, fmt.Errorf("state of %s: event number %d: %w", v.roomID, num, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/event"
 	"stoa/matrix/eventauth"
 	"stoa/matrix/id"
@@ -124,7 +125,7 @@ func (t *turn) keyNum(key eventauth.Key) (store.KeyNum, error) {
 // edges are the numbers of the prev and auth events that an event is built with.
 type edges struct {
 	prev, auth []id.EventID
-	nums       store.Edges
+	nums       roomdb.Edges
 }
 
 // edgesFor selects the edges of an event that is to be built on the tips.
@@ -153,21 +154,21 @@ func (t *turn) edgesFor(s eventauth.Subject) (edges, error) {
 
 // build makes the event of a draft, on top of all that the room has, and checks
 // it by the current state. A refusal gives M_FORBIDDEN with the rule as its cause.
-func (t *turn) build(d Draft) (*event.PDU, store.Edges, error) {
+func (t *turn) build(d Draft) (*event.PDU, roomdb.Edges, error) {
 	e, err := t.edgesFor(eventauth.Subject{Type: d.Type, StateKey: d.StateKey, Sender: d.Sender, Content: d.Content})
 	if err != nil {
-		return nil, store.Edges{}, err
+		return nil, roomdb.Edges{}, err
 	}
 	pdu, err := t.sign(d, e)
 	if err != nil {
-		return nil, store.Edges{}, err
+		return nil, roomdb.Edges{}, err
 	}
 	verdict, err := eventauth.Check(pdu, t)
 	if err != nil {
-		return nil, store.Edges{}, fmt.Errorf("check %s in %s: %w", d.Type, t.r.id, err)
+		return nil, roomdb.Edges{}, fmt.Errorf("check %s in %s: %w", d.Type, t.r.id, err)
 	}
 	if err := verdict.Err(); err != nil {
-		return nil, store.Edges{}, mxerr.Forbidden("You can't do this here: %s", verdict.Reason).Because(err)
+		return nil, roomdb.Edges{}, mxerr.Forbidden("You can't do this here: %s", verdict.Reason).Because(err)
 	}
 	return pdu, e.nums, nil
 }
@@ -218,14 +219,14 @@ func (t *turn) referenceHash(eventID id.EventID) (hash [32]byte, known bool) {
 
 // extend adds an event that was built on all tips, so that the state before it is
 // the current one.
-func (t *turn) extend(pdu *event.PDU, nums store.Edges, txn Txn) error {
+func (t *turn) extend(pdu *event.PDU, nums roomdb.Edges, txn Txn) error {
 	num, err := t.rs.store.NextEvent(t.ctx)
 	if err != nil {
 		return err
 	}
 	slot := t.row.Slot + 1
 	err = t.place(arrival{
-		pdu: pdu, num: num, slot: slot, before: store.AfterSlot(slot - 1), edges: nums, txn: txn, current: true,
+		pdu: pdu, num: num, slot: slot, before: roomdb.AfterSlot(slot - 1), edges: nums, txn: txn, current: true,
 	}, []tip{{num: num, pdu: pdu}})
 	if err != nil {
 		return err
@@ -252,8 +253,8 @@ type arrival struct {
 	pdu    *event.PDU
 	num    store.EventNum
 	slot   store.Slot
-	before store.StateRef
-	edges  store.Edges
+	before roomdb.StateRef
+	edges  roomdb.Edges
 	txn    Txn
 	// known says that the store has the event already, without a place.
 	known bool
@@ -293,17 +294,17 @@ func (t *turn) place(a arrival, tips []tip) error {
 	if err := t.relate(&out); err != nil {
 		return err
 	}
-	stored := store.Event{
-		Room: t.row.Num, Place: store.Place{Slot: a.slot}, Num: a.num, EventID: a.pdu.EventID().String(),
+	stored := roomdb.Event{
+		Room: t.row.Num, Place: roomdb.Place{Slot: a.slot}, Num: a.num, EventID: a.pdu.EventID().String(),
 		Type: a.pdu.Type(), Key: out.Key, Sender: a.pdu.Sender().String(), Depth: a.pdu.Depth(),
 		OriginServerTS: a.pdu.OriginServerTS(), ReceivedTS: t.now, StateBefore: a.before,
 		Totals: out.Totals.Append(nil), Edges: a.edges,
 		TxnDevice: a.txn.DeviceID, TxnID: a.txn.ID, Bytes: a.pdu.Bytes(),
 	}
 	if a.known {
-		t.change.PlaceEvent(stored)
+		roomdb.PlaceEvent(t.change, stored)
 	} else {
-		t.change.AddEvent(stored)
+		roomdb.AddEvent(t.change, stored)
 	}
 	if err := t.addTxn(a.txn, a.pdu.EventID()); err != nil {
 		return err
@@ -329,7 +330,7 @@ func (t *turn) addTxn(txn Txn, eventID id.EventID) error {
 	if err != nil {
 		return err
 	}
-	t.change.AddTxn(store.Txn{
+	roomdb.AddTxn(t.change, roomdb.Txn{
 		User: user, Device: txn.DeviceID, Path: txn.Path, ID: txn.ID,
 		EventID: eventID.String(), Room: t.row.Num, At: t.now,
 	})
@@ -339,11 +340,11 @@ func (t *turn) addTxn(txn Txn, eventID id.EventID) error {
 // setState changes one entry of the current state at a slot of this change, with
 // all that follows from a membership.
 func (t *turn) setState(slot store.Slot, key eventauth.Key, before, after *entry, inTimeline bool) error {
-	membership := store.Membership(0)
+	membership := roomdb.Membership(0)
 	if key.Type == event.TypeMember && after.pdu != nil {
 		membership = storedMembership(after.pdu.Membership())
 	}
-	t.change.SetState(t.row.Num, slot, store.StateDelta{
+	roomdb.SetState(t.change, t.row.Num, slot, roomdb.StateDelta{
 		Key: after.key, Event: after.num, Prev: before.num, Membership: membership,
 	})
 	t.replace(key, after)

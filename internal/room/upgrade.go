@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/event"
 	"stoa/matrix/eventauth"
 	"stoa/matrix/id"
@@ -108,7 +109,7 @@ func (r *room) upgrade(ctx context.Context, req UpgradeRequest, rules *roomversi
 		return id.RoomID{}, nil, err
 	}
 	if from.row.Published {
-		from.change.SetPublished(from.row.Num, false)
+		roomdb.SetPublished(from.change, from.row.Num, false)
 	}
 	if req.With != nil {
 		req.With(from.change, from.row.Num, to.row.Num, to.r.id)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/roomversion"
 )
 
@@ -57,13 +58,13 @@ func (rs *Rooms) replacePage(ctx context.Context) (int, error) {
 	change := store.NewChange()
 	var replaced []store.EventNum
 	err := rs.store.Read(ctx, func(read *store.Read) error {
-		due, err := read.RedactedDue(rs.now(), upkeepPage)
+		due, err := roomdb.RedactedDue(read, rs.now(), upkeepPage)
 		if err != nil {
 			return err
 		}
 		for _, d := range due {
 			replaced = append(replaced, d.Event)
-			change.DropRedacted(d)
+			roomdb.DropRedacted(change, d)
 			bytes, err := rs.redactedBytes(read, d)
 			if errors.Is(err, store.ErrNotFound) {
 				continue // purged
@@ -71,7 +72,7 @@ func (rs *Rooms) replacePage(ctx context.Context) (int, error) {
 			if err != nil {
 				return err
 			}
-			change.ReplaceBytes(d.Event, bytes)
+			roomdb.ReplaceBytes(change, d.Event, bytes)
 		}
 		return nil
 	})
@@ -91,8 +92,8 @@ func (rs *Rooms) replacePage(ctx context.Context) (int, error) {
 }
 
 // redactedBytes is the redacted form of an event.
-func (rs *Rooms) redactedBytes(read *store.Read, d store.RedactedEvent) ([]byte, error) {
-	row, err := read.RoomByNum(d.Room)
+func (rs *Rooms) redactedBytes(read *store.Read, d roomdb.RedactedEvent) ([]byte, error) {
+	row, err := roomdb.RoomByNum(read, d.Room)
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +101,7 @@ func (rs *Rooms) redactedBytes(read *store.Read, d store.RedactedEvent) ([]byte,
 	if !ok {
 		return nil, fmt.Errorf("%s has the unknown version %q", row.RoomID, row.Version)
 	}
-	e, err := read.EventByNum(d.Event)
+	e, err := roomdb.EventByNum(read, d.Event)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
 )
 
@@ -23,7 +24,7 @@ func TestReplaceRedacted_drops_the_bytes_when_they_are_due(t *testing.T) {
 		keepsSecret := func() bool {
 			var kept bool
 			h.read(func(read *store.Read) error {
-				e, err := read.EventByID(secret.String())
+				e, err := roomdb.EventByID(read, secret.String())
 				kept = strings.Contains(string(e.Bytes), "secret")
 				return err
 			})

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/event"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
@@ -25,7 +26,7 @@ type Viewer struct {
 	// Num is the number of a local user, 0 for none.
 	Num store.UserNum
 	// Row is the membership of a local user, the zero value for none.
-	Row store.RoomMembership
+	Row roomdb.RoomMembership
 
 	roomID                id.RoomID
 	memberKey, visibleKey store.KeyNum
@@ -51,7 +52,7 @@ const keyLogLimit = 2000
 //
 // Spec: client-server-api#room-history-visibility
 func (rs *Rooms) Viewer(read *store.Read, roomID id.RoomID, user id.UserID) (*Viewer, error) {
-	row, err := read.Room(roomID.String())
+	row, err := roomdb.RoomByID(read, roomID.String())
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, errUnknownRoom
 	}
@@ -87,7 +88,7 @@ func (rs *Rooms) Viewer(read *store.Read, roomID id.RoomID, user id.UserID) (*Vi
 		return nil, err
 	}
 	v.Num = num
-	if v.Row, err = read.Membership(num, row.Num); errors.Is(err, store.ErrNotFound) {
+	if v.Row, err = roomdb.MembershipOf(read, num, row.Num); errors.Is(err, store.ErrNotFound) {
 		return v, nil
 	}
 	return v, err
@@ -98,7 +99,7 @@ func (v *Viewer) values(key store.KeyNum) ([]valueFrom, error) {
 	if key == 0 {
 		return nil, nil
 	}
-	log, err := v.read.KeyLog(v.Room.Num, key, keyLogLimit)
+	log, err := roomdb.KeyLog(v.read, v.Room.Num, key, keyLogLimit)
 	if err != nil {
 		return nil, err
 	}
@@ -200,7 +201,7 @@ func (v *Viewer) joinsAfter(slot store.Slot) bool {
 // viewer's membership at the event, its own effect included ("leave" for none).
 //
 // Spec: client-server-api#room-history-visibility
-func (v *Viewer) Sees(at store.Place, before store.StateRef, pdu *event.PDU) (sees bool, membership string, err error) {
+func (v *Viewer) Sees(at roomdb.Place, before roomdb.StateRef, pdu *event.PDU) (sees bool, membership string, err error) {
 	var s sight
 	slot, isSlot := before.Slot()
 	if before == 0 {
@@ -230,12 +231,12 @@ func (v *Viewer) Sees(at store.Place, before store.StateRef, pdu *event.PDU) (se
 }
 
 // atVersion gives membership and visibility in a stored version of the state.
-func (v *Viewer) atVersion(ref store.StateRef) (membership, visibility string, err error) {
+func (v *Viewer) atVersion(ref roomdb.StateRef) (membership, visibility string, err error) {
 	for key, value := range map[store.KeyNum]*string{v.memberKey: &membership, v.visibleKey: &visibility} {
 		if key == 0 {
 			continue
 		}
-		num, err := v.read.StateKeyOf(v.Room.Num, ref, key)
+		num, err := roomdb.StateKeyOf(v.read, v.Room.Num, ref, key)
 		if err != nil {
 			return "", "", err
 		}

@@ -32,6 +32,7 @@ import (
 	"stoa/internal/ephemeral"
 	"stoa/internal/httpkit"
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/telemetry"
 	"stoa/internal/webui"
 	"stoa/matrix/mxerr"
@@ -160,7 +161,7 @@ func (srv *Server) backgroundOf(p parts) []func(context.Context) error {
 	s := srv.services
 	chores := housekeeping{every: housekeepingEvery, log: srv.opt.Log, chores: []chore{
 		{"stream", func(ctx context.Context) error { return s.Store.TrimStream(ctx, 0) }},
-		{"transaction IDs", func(ctx context.Context) error { return s.Store.ExpireTxns(ctx, 0) }},
+		{"transaction IDs", func(ctx context.Context) error { return roomdb.ExpireTxns(ctx, s.Store, 0) }},
 		{"claimed one-time keys", p.keys.Expire},
 	}}
 	runs := []func(context.Context) error{s.Cluster.Run, srv.hub.Run, p.typing.Run, p.presence.Run, s.Rooms.Run, chores.run, telemetry.ReturnMemory}

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"stoa/internal/store"
+	"stoa/internal/store/keydb"
 	"stoa/matrix/id"
 	"stoa/matrix/signing"
 )
@@ -42,7 +43,7 @@ func Load(ctx context.Context, s *store.Store, server id.ServerName, secret stri
 		if err := tx.Alone("signing_keys"); err != nil {
 			return err
 		}
-		rows, err := tx.SigningKeys()
+		rows, err := keydb.SigningKeys(&tx.Read)
 		if err != nil {
 			return err
 		}
@@ -51,7 +52,7 @@ func Load(ctx context.Context, s *store.Store, server id.ServerName, secret stri
 			if err != nil {
 				return err
 			}
-			if err := tx.AddSigningKey(row); err != nil {
+			if err := keydb.AddSigningKey(tx, row); err != nil {
 				return err
 			}
 			rows = append(rows, row)
@@ -66,7 +67,7 @@ func Load(ctx context.Context, s *store.Store, server id.ServerName, secret stri
 				if err != nil {
 					return err
 				}
-				if err := tx.ResealSigningKey(row.KeyID, sealed); err != nil {
+				if err := keydb.ResealSigningKey(tx, row.KeyID, sealed); err != nil {
 					return err
 				}
 			}
@@ -100,7 +101,7 @@ const (
 const saltBytes = 16
 
 // generate makes a key with an ID of 6 random letters and digits.
-func generate(secret string, now time.Time) (store.SigningKey, error) {
+func generate(secret string, now time.Time) (keydb.SigningKey, error) {
 	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_" // 63: a byte modulo 63 is even enough for a name
 	var b [6]byte
 	rand.Read(b[:]) // never fails
@@ -109,7 +110,7 @@ func generate(secret string, now time.Time) (store.SigningKey, error) {
 	}
 	seed := make([]byte, ed25519.SeedSize)
 	rand.Read(seed)
-	row := store.SigningKey{KeyID: "ed25519:" + string(b[:]), CreatedTS: now.UnixMilli()}
+	row := keydb.SigningKey{KeyID: "ed25519:" + string(b[:]), CreatedTS: now.UnixMilli()}
 	var err error
 	row.Seed, err = seal(row.KeyID, seed, secret)
 	return row, err
@@ -128,7 +129,7 @@ func seal(keyID string, seed []byte, secret string) ([]byte, error) {
 	return aead.Seal(append([]byte{formatSealed}, salt...), nil, seed, []byte(keyID)), nil
 }
 
-func open(row store.SigningKey, secret string) ([]byte, error) {
+func open(row keydb.SigningKey, secret string) ([]byte, error) {
 	switch {
 	case len(row.Seed) == 1+ed25519.SeedSize && row.Seed[0] == formatPlain:
 		return row.Seed[1:], nil

@@ -98,15 +98,3 @@ func (s *Store) ReadApart(ctx context.Context, f func(*Read) error) error {
 	}
 	return nil
 }
-
-// beginSnapshot opens a snapshot, whose first query is the head of the stream.
-func (c *pgConn) beginSnapshot() (head Position, err error) {
-	if err := c.prepare(beginRead, selectHead, rollback); err != nil {
-		return 0, err
-	}
-	p := c.pipe()
-	p.call(beginRead, nil)
-	p.call(selectHead, func(row *Row) error { head = Num[Position](row); return nil })
-	_, err = p.run()
-	return head, err
-}

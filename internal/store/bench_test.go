@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
 )
 
@@ -64,11 +65,11 @@ func (b *benchRoom) message(ctx context.Context, s *store.Store) (*store.Change,
 	slot := b.room.Slot + 1
 	part.NewHead, part.First, part.Last = head, slot, slot
 	eventID := fmt.Sprintf("$%020d-hash-of-the-event", uint64(num)*0x9e3779b97f4a7c15)
-	c.AddEvent(store.Event{Room: b.room.Num, Place: store.Place{Slot: slot}, Num: num, EventID: eventID,
+	roomdb.AddEvent(c, roomdb.Event{Room: b.room.Num, Place: roomdb.Place{Slot: slot}, Num: num, EventID: eventID,
 		Type: "m.room.message", Sender: "@bench:stoa.test", Depth: int64(slot), OriginServerTS: 1, ReceivedTS: 1,
-		StateBefore: store.AfterSlot(slot - 1), Totals: []byte("t\x01\x02"), Edges: store.Edges{Prev: []store.EventNum{num - 1}},
+		StateBefore: roomdb.AfterSlot(slot - 1), Totals: []byte("t\x01\x02"), Edges: roomdb.Edges{Prev: []store.EventNum{num - 1}},
 		TxnDevice: "DEVICE", TxnID: fmt.Sprint("m", num), Bytes: benchBytes})
-	c.AddTxn(store.Txn{User: b.user, Device: "DEVICE", Path: "send", ID: fmt.Sprint("m", num), EventID: eventID, Room: b.room.Num, At: 1})
+	roomdb.AddTxn(c, roomdb.Txn{User: b.user, Device: "DEVICE", Path: "send", ID: fmt.Sprint("m", num), EventID: eventID, Room: b.room.Num, At: 1})
 	b.room.Extremities = append(b.room.Extremities[:0], num)
 	b.room.Depth++
 	c.SetRoom(b.room)
@@ -187,10 +188,13 @@ func BenchmarkRead(b *testing.B) {
 			read func(*store.Read, int) error
 		}{
 			{"nothing", func(*store.Read, int) error { return nil }},
-			{"room", func(r *store.Read, i int) error { _, err := r.RoomByNum(rooms[i%64].room.Num); return err }},
-			{"event", func(r *store.Read, i int) error { _, err := r.EventByNum(rooms[i%64].room.Extremities[0]); return err }},
+			{"room", func(r *store.Read, i int) error { _, err := roomdb.RoomByNum(r, rooms[i%64].room.Num); return err }},
+			{"event", func(r *store.Read, i int) error {
+				_, err := roomdb.EventByNum(r, rooms[i%64].room.Extremities[0])
+				return err
+			}},
 			{"latest 20", func(r *store.Read, i int) error {
-				list, err := r.TimelineBack(rooms[i%64].room.Num, store.End, store.Start, 20)
+				list, err := roomdb.TimelineBack(r, rooms[i%64].room.Num, roomdb.End, roomdb.Start, 20)
 				if len(list) != 20 {
 					return fmt.Errorf("%d events", len(list))
 				}

@@ -260,6 +260,7 @@ func (c *committer) oneByOne(batch []*Pending) {
 type unavailableError struct{ err error }
 
 func (e *unavailableError) Error() string { return e.err.Error() }
+
 func (e *unavailableError) Unwrap() error { return e.err }
 
 func (p *Pending) finish(pos Position, err error) {
@@ -320,6 +321,7 @@ type opError struct {
 }
 
 func (e *opError) Error() string { return e.err.Error() }
+
 func (e *opError) Unwrap() error { return e.err }
 
 // owner is a room or a user during one group.
@@ -566,3 +568,11 @@ var (
 	selectUserOwner = Prepare(`SELECT head, slot FROM users WHERE num = $1`)
 	selectRoomOwner = Prepare(`SELECT head, slot, receipt_slot FROM rooms WHERE num = $1`)
 )
+
+// settle numbers the rows of a committed group.
+func (g *group) settle() {
+	first := g.last - Position(len(g.stream)) + 1
+	for i := range g.stream {
+		g.stream[i].Pos = first + Position(i)
+	}
+}

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"stoa/internal/store"
+	"stoa/internal/store/doctor"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
 )
 
@@ -33,24 +35,24 @@ func soundRoom(t *testing.T, s *store.Store) {
 	room, head := newRoom(t, s, "!sound:stoa.test")
 	var last store.EventNum
 	row := store.Room{Num: room, Resident: true, Joined: 2, Invited: 1, LocalJoined: 1}
-	add := func(c *store.Change, slot store.Slot, key int, membership store.Membership, more func(*store.Event)) {
+	add := func(c *store.Change, slot store.Slot, key int, membership roomdb.Membership, more func(*roomdb.Event)) {
 		n, err := s.NextEvent(ctx)
 		must(err)
 		last = n
-		e := store.Event{Room: room, Place: store.Place{Slot: slot}, Num: n, EventID: fmt.Sprintf("$%d", n), Type: "m.room.message",
-			Depth: int64(slot), StateBefore: store.AfterSlot(slot - 1), Totals: fmt.Appendf(nil, "%03d", slot), Bytes: []byte(`{"type":"m.room.message"}`)}
+		e := roomdb.Event{Room: room, Place: roomdb.Place{Slot: slot}, Num: n, EventID: fmt.Sprintf("$%d", n), Type: "m.room.message",
+			Depth: int64(slot), StateBefore: roomdb.AfterSlot(slot - 1), Totals: fmt.Appendf(nil, "%03d", slot), Bytes: []byte(`{"type":"m.room.message"}`)}
 		if key >= 0 {
 			e.Type, e.Key = pairs[key].Type, keys[key]
-			word := map[store.Membership]string{store.Join: "join", store.Invite: "invite", store.Leave: "leave"}[membership]
+			word := map[roomdb.Membership]string{roomdb.Join: "join", roomdb.Invite: "invite", roomdb.Leave: "leave"}[membership]
 			e.Bytes = fmt.Appendf(nil, `{"type":%q,"state_key":%q,"content":{"membership":%q}}`, e.Type, pairs[key].StateKey, word)
 			if slot != 0 {
-				c.SetState(room, slot, store.StateDelta{Key: keys[key], Event: n, Membership: membership})
+				roomdb.SetState(c, room, slot, roomdb.StateDelta{Key: keys[key], Event: n, Membership: membership})
 			}
 		}
 		if more != nil {
 			more(&e)
 		}
-		c.AddEvent(e)
+		roomdb.AddEvent(c, e)
 	}
 	var outlier store.EventNum
 	for slot := store.Slot(1); slot <= 8; slot++ {
@@ -60,33 +62,33 @@ func soundRoom(t *testing.T, s *store.Store) {
 		case 1:
 			add(c, 1, 0, 0, nil)
 		case 2:
-			add(c, 2, 1, store.Join, nil)
-			c.SetMembership(store.RoomMembership{User: users[0], Room: room, Membership: store.Join, Slot: 2, Event: last})
-			c.CountServer(room, "stoa.test", 1)
+			add(c, 2, 1, roomdb.Join, nil)
+			roomdb.SetMembership(c, roomdb.RoomMembership{User: users[0], Room: room, Membership: roomdb.Join, Slot: 2, Event: last})
+			roomdb.CountServer(c, room, "stoa.test", 1)
 		case 3:
-			add(c, 3, 2, store.Invite, nil)
-			c.SetMembership(store.RoomMembership{User: users[1], Room: room, Membership: store.Invite, Slot: 3, Event: last})
+			add(c, 3, 2, roomdb.Invite, nil)
+			roomdb.SetMembership(c, roomdb.RoomMembership{User: users[1], Room: room, Membership: roomdb.Invite, Slot: 3, Event: last})
 		case 4:
-			add(c, 4, 3, store.Join, nil)
-			c.CountServer(room, "other.test", 1)
+			add(c, 4, 3, roomdb.Join, nil)
+			roomdb.CountServer(c, room, "other.test", 1)
 		case 5:
-			add(c, 5, -1, 0, func(e *store.Event) { e.TxnID = "t" })
-			c.AddTxn(store.Txn{User: users[0], Device: "D", Path: "send", ID: "t", EventID: fmt.Sprintf("$%d", last), Room: room})
-			c.PutReceipt(store.Receipt{Room: room, User: users[0], Kind: store.ReceiptRead, Slot: 5, EventID: fmt.Sprintf("$%d", last)})
-			c.AddHighlight(store.Highlight{Room: room, User: users[1], Slot: 5, Kind: store.CountsAsHighlight, Event: last})
-			c.AddRelation(store.Relation{Room: room, Target: "$1", RelType: "m.thread", Place: store.Place{Slot: 5}, Event: last})
+			add(c, 5, -1, 0, func(e *roomdb.Event) { e.TxnID = "t" })
+			roomdb.AddTxn(c, roomdb.Txn{User: users[0], Device: "D", Path: "send", ID: "t", EventID: fmt.Sprintf("$%d", last), Room: room})
+			roomdb.PutReceipt(c, roomdb.Receipt{Room: room, User: users[0], Kind: roomdb.ReceiptRead, Slot: 5, EventID: fmt.Sprintf("$%d", last)})
+			roomdb.AddHighlight(c, roomdb.Highlight{Room: room, User: users[1], Slot: 5, Kind: roomdb.CountsAsHighlight, Event: last})
+			roomdb.AddRelation(c, roomdb.Relation{Room: room, Target: "$1", RelType: "m.thread", Place: roomdb.Place{Slot: 5}, Event: last})
 		case 6: // a delta that no event carries, from an outlier
-			add(c, 0, 4, 0, func(e *store.Event) { e.Standing = store.Outlier; e.StateBefore = 0 })
+			add(c, 0, 4, 0, func(e *roomdb.Event) { e.Standing = roomdb.Outlier; e.StateBefore = 0 })
 			outlier = last
-			c.SetState(room, 6, store.StateDelta{Key: keys[4], Event: outlier})
+			roomdb.SetState(c, room, 6, roomdb.StateDelta{Key: keys[4], Event: outlier})
 		case 7:
 			v, err := s.NextVersion(ctx)
 			must(err)
-			c.AddVersion(store.Derive(room, v, nil, 3, []store.StateEntry{{Key: keys[4], Event: outlier}}))
-			add(c, 7, -1, 0, func(e *store.Event) { e.StateBefore = store.OfVersion(v) })
+			roomdb.AddVersion(c, roomdb.Derive(room, v, nil, 3, []roomdb.StateEntry{{Key: keys[4], Event: outlier}}))
+			add(c, 7, -1, 0, func(e *roomdb.Event) { e.StateBefore = roomdb.OfVersion(v) })
 		case 8:
 			add(c, 8, -1, 0, nil)
-			c.SetRedactedBy(room, last-1, last)
+			roomdb.SetRedactedBy(c, room, last-1, last)
 		}
 		row.Extremities, row.Depth = []store.EventNum{last}, int64(slot)
 		if slot == 6 {
@@ -103,8 +105,8 @@ var errShrunk = errors.New("totals shrank")
 func findings(t *testing.T, s *store.Store) []string {
 	t.Helper()
 	progress := 0
-	list, err := s.Findings(t.Context(), store.CheckOptions{
-		Progress: func(store.CheckProgress) { progress++ },
+	list, err := doctor.Findings(t.Context(), s, doctor.Options{
+		Progress: func(doctor.Progress) { progress++ },
 		Totals: func(before, after []byte) error {
 			if string(after) < string(before) {
 				return errShrunk

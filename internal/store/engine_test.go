@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
 )
 
@@ -72,7 +73,7 @@ func TestSnapshot(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		old, err := r.RoomByNum(room)
+		old, err := roomdb.RoomByNum(r, room)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -85,11 +86,11 @@ func TestSnapshot(t *testing.T) {
 			t.Fatal(err)
 		}
 		cancel()
-		if _, err := r2.RoomByNum(room); !errors.Is(err, context.Canceled) {
+		if _, err := roomdb.RoomByNum(r2, room); !errors.Is(err, context.Canceled) {
 			t.Errorf("query after the end of the context: got %v", err)
 		}
 		r2.Close()
-		if err := s.Read(t.Context(), func(r *store.Read) error { _, err := r.RoomByNum(room); return err }); err != nil {
+		if err := s.Read(t.Context(), func(r *store.Read) error { _, err := roomdb.RoomByNum(r, room); return err }); err != nil {
 			t.Errorf("query after a snapshot was interrupted: %v", err)
 		}
 	})
@@ -156,7 +157,7 @@ func TestQueue(t *testing.T) {
 		}
 		s = open()
 		err := s.Read(t.Context(), func(r *store.Read) error {
-			now, err := r.RoomByNum(room)
+			now, err := roomdb.RoomByNum(r, room)
 			if now.Slot != 1 {
 				t.Errorf("room is at slot %d, want 1: one change was kept, one withdrawn", now.Slot)
 			}
@@ -300,7 +301,7 @@ func TestMaintain(t *testing.T) {
 			c, next := slotChange(t, s, room.room.Num, room.room.Head, room.room.Slot+1)
 			room.room.Head, room.room.Slot = next, room.room.Slot+1
 			at := now.Add(-time.Duration(i) * 6 * 24 * time.Hour)
-			c.AddTxn(store.Txn{User: room.user, Device: "D", Path: "send", ID: string(rune('a' + i)), At: at.UnixMilli()})
+			roomdb.AddTxn(c, roomdb.Txn{User: room.user, Device: "D", Path: "send", ID: string(rune('a' + i)), At: at.UnixMilli()})
 			if _, err := s.Commit(t.Context(), c); err != nil {
 				t.Fatal(err)
 			}
@@ -310,7 +311,7 @@ func TestMaintain(t *testing.T) {
 				list, err := r.Stream(0, r.Head(), 10)
 				rows = len(list)
 				for _, id := range []string{"a", "b", "c"} {
-					if _, err := r.Txn(room.user, "D", "send", id); err == nil {
+					if _, err := roomdb.FindTxn(r, room.user, "D", "send", id); err == nil {
 						txns += id
 					}
 				}
@@ -321,13 +322,13 @@ func TestMaintain(t *testing.T) {
 			}
 			return rows, txns
 		}
-		if err := errors.Join(s.TrimStream(t.Context(), 0), s.ExpireTxns(t.Context(), 0)); err != nil {
+		if err := errors.Join(s.TrimStream(t.Context(), 0), roomdb.ExpireTxns(t.Context(), s, 0)); err != nil {
 			t.Fatal(err)
 		}
 		if rows, txns := count(); rows != 3 || txns != "ab" {
 			t.Errorf("%d stream rows and transaction IDs %q, want 3 and those of 7 days", rows, txns)
 		}
-		if err := errors.Join(s.TrimStream(t.Context(), time.Nanosecond), s.ExpireTxns(t.Context(), time.Nanosecond)); err != nil {
+		if err := errors.Join(s.TrimStream(t.Context(), time.Nanosecond), roomdb.ExpireTxns(t.Context(), s, time.Nanosecond)); err != nil {
 			t.Fatal(err)
 		}
 		if rows, txns := count(); rows != 1 || txns != "" {
@@ -366,7 +367,7 @@ func TestPanic(t *testing.T) {
 		if _, err := s.Commit(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Read(t.Context(), func(r *store.Read) error { _, err := r.RoomByNum(room); return err }); err != nil {
+		if err := s.Read(t.Context(), func(r *store.Read) error { _, err := roomdb.RoomByNum(r, room); return err }); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/hashicorp/golang-lru/v2"
 )
 
 // Pair is the key of an entry of room state.
@@ -228,4 +228,18 @@ func (s *Store) UserIDs(r *Read, nums []UserNum) ([]string, error) {
 		out[i] = u
 	}
 	return out, nil
+}
+
+// Forget drops what this instance believes of a database that has gone back to an
+// earlier state, whose head is given: interned numbers, reserved numbers, the head.
+func (s *Store) Forget(head Position) {
+	s.interned.keys.Purge()
+	s.interned.pairs.Purge()
+	s.interned.users.Purge()
+	s.interned.userIDs.Purge()
+	s.numbers.mu.Lock()
+	s.numbers.blocks = nil
+	s.numbers.mu.Unlock()
+	s.head.Store(int64(head))
+	s.committed.Store(0)
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
 )
 
@@ -41,19 +42,19 @@ func TestManyAtOnce(t *testing.T) {
 }
 
 func checkMany(t *testing.T, r *store.Read, asked []store.EventNum, first, last store.EventNum) error {
-	ids, err := r.EventIDs(asked)
+	ids, err := roomdb.EventIDs(r, asked)
 	if err != nil {
 		return err
 	}
-	nums, err := r.EventNums(ids)
+	nums, err := roomdb.EventNums(r, ids)
 	if err != nil {
 		return err
 	}
-	byNum, err := r.EventsByNum(asked)
+	byNum, err := roomdb.EventsByNum(r, asked)
 	if err != nil {
 		return err
 	}
-	byID, err := r.EventsByID(ids)
+	byID, err := roomdb.EventsByID(r, ids)
 	if err != nil {
 		return err
 	}
@@ -98,7 +99,7 @@ func BenchmarkEventsByNum(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				if err := s.Read(b.Context(), func(r *store.Read) error { _, err := r.EventsByNum(asked); return err }); err != nil {
+				if err := s.Read(b.Context(), func(r *store.Read) error { _, err := roomdb.EventsByNum(r, asked); return err }); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
 )
 
@@ -138,7 +139,7 @@ func TestFence(t *testing.T) {
 				for won[i] < each {
 					var now store.Room
 					if err := s.Read(t.Context(), func(r *store.Read) (err error) {
-						now, err = r.RoomByNum(room)
+						now, err = roomdb.RoomByNum(r, room)
 						return err
 					}); err != nil {
 						return err
@@ -158,7 +159,7 @@ func TestFence(t *testing.T) {
 			t.Fatal(err)
 		}
 		err := stores[0].Read(t.Context(), func(r *store.Read) error {
-			now, err := r.RoomByNum(room)
+			now, err := roomdb.RoomByNum(r, room)
 			if err != nil {
 				return err
 			}
@@ -210,7 +211,7 @@ func TestGroup(t *testing.T) {
 			txn := func(room *benchRoom, id string) *store.Change {
 				c, next := slotChange(t, s, room.room.Num, room.room.Head, room.room.Slot+1)
 				room.room.Head, room.room.Slot = next, room.room.Slot+1
-				c.AddTxn(store.Txn{User: user, Device: "D", Path: "send", ID: id, EventID: "$" + id, Room: room.room.Num})
+				roomdb.AddTxn(c, roomdb.Txn{User: user, Device: "D", Path: "send", ID: id, EventID: "$" + id, Room: room.room.Num})
 				return c
 			}
 			if _, err := s.Commit(t.Context(), txn(rooms[0], "used")); err != nil {
@@ -222,7 +223,7 @@ func TestGroup(t *testing.T) {
 			for i, room := range rooms[1:] { // more losers than a group is tried without one
 				id, err := fmt.Sprint("fresh", i), error(nil)
 				if i%2 == 0 {
-					id, err = "used", store.ErrTxnTaken
+					id, err = "used", roomdb.ErrTxnTaken
 				}
 				changes, want = append(changes, txn(room, id)), append(want, err)
 			}
@@ -234,13 +235,13 @@ func TestGroup(t *testing.T) {
 			defer closeStore(t, s)
 			room := benchRooms(t, s, 1)[0]
 			c1, h1 := slotChange(t, s, room.room.Num, room.room.Head, 1)
-			c1.AddTxn(store.Txn{User: room.user, Device: "D2", Path: "send", ID: "twice", EventID: "$1", Room: room.room.Num})
+			roomdb.AddTxn(c1, roomdb.Txn{User: room.user, Device: "D2", Path: "send", ID: "twice", EventID: "$1", Room: room.room.Num})
 			c2, h2 := slotChange(t, s, room.room.Num, h1, 2)
-			c2.AddTxn(store.Txn{User: room.user, Device: "D2", Path: "send", ID: "twice", EventID: "$2", Room: room.room.Num})
+			roomdb.AddTxn(c2, roomdb.Txn{User: room.user, Device: "D2", Path: "send", ID: "twice", EventID: "$2", Room: room.room.Num})
 			c3, _ := slotChange(t, s, room.room.Num, h2, 3)
 			again, _ := slotChange(t, s, room.room.Num, h1, 2)
 			checkOutcomes(t, s, holdCommitter(faults), []*store.Change{c1, c2, c3, again},
-				[]error{nil, store.ErrTxnTaken, store.ErrConflict, nil})
+				[]error{nil, roomdb.ErrTxnTaken, store.ErrConflict, nil})
 		})
 		t.Run("loses nothing else when a head is said to have moved", func(t *testing.T) {
 			faults := &store.Faults{}
@@ -305,7 +306,7 @@ func TestCommitOutcome(t *testing.T) {
 			}
 			var now store.Room
 			if err := s.Read(t.Context(), func(r *store.Read) (err error) {
-				now, err = r.RoomByNum(room)
+				now, err = roomdb.RoomByNum(r, room)
 				return err
 			}); err != nil {
 				return err
@@ -317,7 +318,7 @@ func TestCommitOutcome(t *testing.T) {
 		slot := func() (n store.Slot) {
 			t.Helper()
 			if err := s.Read(t.Context(), func(r *store.Read) error {
-				now, err := r.RoomByNum(room)
+				now, err := roomdb.RoomByNum(r, room)
 				n = now.Slot
 				return err
 			}); err != nil {

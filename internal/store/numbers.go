@@ -25,7 +25,9 @@ var blockSizes = map[string]int64{"event": 10_000, "head": 10_000}
 const defaultBlock = 1_000
 
 var reserveBlock = Prepare(`UPDATE numbers SET next = next + $2 WHERE name = $1`)
+
 var selectBlock = Prepare(`SELECT next FROM numbers WHERE name = $1`)
+
 var insertBlock = Prepare(`INSERT INTO numbers (name, next) VALUES ($1, 1) ON CONFLICT (name) DO NOTHING`)
 
 // Next returns the next number of a name: each is given once in the life of the

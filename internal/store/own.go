@@ -61,13 +61,6 @@ var (
 		WHERE pos >= $1 ORDER BY pos LIMIT $2`)
 )
 
-// scanNews reads a row that knows whether this instance wrote it.
-func (e *postgresEngine) scanNews(row *Row) StreamRow {
-	r := scanStreamRow(row)
-	r.Own = e.own.own(lowXID(row.Text()))
-	return r
-}
-
 // News is Read.Stream for the one who follows what other instances write: its rows
 // say whether they are Own.
 func (s *Store) News(r *Read, after, upTo Position, limit int) ([]StreamRow, error) {

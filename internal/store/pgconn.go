@@ -11,6 +11,18 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
+// beginSnapshot opens a snapshot, whose first query is the head of the stream.
+func (c *pgConn) beginSnapshot() (head Position, err error) {
+	if err := c.prepare(beginRead, selectHead, rollback); err != nil {
+		return 0, err
+	}
+	p := c.pipe()
+	p.call(beginRead, nil)
+	p.call(selectHead, func(row *Row) error { head = Num[Position](row); return nil })
+	_, err = p.run()
+	return head, err
+}
+
 // Types of PostgreSQL that statements of the store have as parameters or columns.
 const (
 	oidBool    = 16

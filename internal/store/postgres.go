@@ -17,6 +17,13 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
+// scanNews reads a row that knows whether this instance wrote it.
+func (e *postgresEngine) scanNews(row *Row) StreamRow {
+	r := ScanStreamRow(row)
+	r.Own = e.own.own(lowXID(row.Text()))
+	return r
+}
+
 // Advisory locks, in a space of our own (the first key of two).
 const (
 	lockSpace   = 0x570a
@@ -454,14 +461,6 @@ func (e *postgresEngine) sendStream(p *pipe, g *group) {
 		cols[0], cols[1], cols[2], cols[3], cols[4])
 	if e.opt.NotifyChannel != "" {
 		p.call(notifyHead, nil, e.opt.NotifyChannel, e.opt.NotifyName)
-	}
-}
-
-// settle numbers the rows of a committed group.
-func (g *group) settle() {
-	first := g.last - Position(len(g.stream)) + 1
-	for i := range g.stream {
-		g.stream[i].Pos = first + Position(i)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
 )
 
@@ -21,10 +22,10 @@ func TestPurge(t *testing.T) {
 		var row store.Room
 		var old []store.EventNum
 		err := s.Read(t.Context(), func(r *store.Read) (err error) {
-			if row, err = r.Room("!sound:stoa.test"); err != nil {
+			if row, err = roomdb.RoomByID(r, "!sound:stoa.test"); err != nil {
 				return err
 			}
-			old, err = r.PurgeableEvents(row.Num, store.Place{Slot: 6}, 100)
+			old, err = roomdb.PurgeableEvents(r, row.Num, roomdb.Place{Slot: 6}, 100)
 			return err
 		})
 		if err != nil {
@@ -35,7 +36,7 @@ func TestPurge(t *testing.T) {
 		}
 		c := store.NewChange()
 		c.Room(row.Num, row.Head)
-		c.PurgeEvents(row.Num, 5, old)
+		roomdb.PurgeEvents(c, row.Num, 5, old)
 		if _, err := s.Commit(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
@@ -55,7 +56,7 @@ func TestDeleteRoom(t *testing.T) {
 		read := func() {
 			t.Helper()
 			if err := s.Read(t.Context(), func(r *store.Read) (err error) {
-				row, err = r.Room("!sound:stoa.test")
+				row, err = roomdb.RoomByID(r, "!sound:stoa.test")
 				return err
 			}); err != nil {
 				t.Fatal(err)
@@ -69,7 +70,7 @@ func TestDeleteRoom(t *testing.T) {
 		if _, err := s.Commit(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.DeleteRoom(t.Context(), row.Num, 2); err != nil {
+		if err := roomdb.DeleteRoom(t.Context(), s, row.Num, 2); err != nil {
 			t.Fatal(err)
 		}
 		read()
@@ -77,10 +78,10 @@ func TestDeleteRoom(t *testing.T) {
 			t.Errorf("row of the deleted room is %+v", row)
 		}
 		err := s.Read(t.Context(), func(r *store.Read) error {
-			if _, err := r.NextPiece(row.Num); !errors.Is(err, store.ErrNotFound) {
+			if _, err := roomdb.NextPiece(r, row.Num); !errors.Is(err, store.ErrNotFound) {
 				t.Errorf("a piece is left: %v", err)
 			}
-			if _, err := r.EventByID("$1"); !errors.Is(err, store.ErrNotFound) {
+			if _, err := roomdb.EventByID(r, "$1"); !errors.Is(err, store.ErrNotFound) {
 				t.Errorf("an event is left: %v", err)
 			}
 			return nil
@@ -100,10 +101,10 @@ func TestRedactedEvents(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		s := open()
 		soundRoom(t, s) // event 7 (at slot 7) is redacted by event 8
-		find := func() (list []store.Redacted) {
+		find := func() (list []roomdb.Redacted) {
 			t.Helper()
 			if err := s.Read(t.Context(), func(r *store.Read) (err error) {
-				list, err = r.RedactedEvents(0, 1, 10)
+				list, err = roomdb.RedactedEvents(r, 0, 1, 10)
 				return err
 			}); err != nil {
 				t.Fatal(err)
@@ -115,7 +116,7 @@ func TestRedactedEvents(t *testing.T) {
 			t.Fatalf("redacted events are %v", list)
 		}
 		c := store.NewChange()
-		c.ReplaceBytes(list[0].Event, []byte(`{"type":"m.room.message"}`))
+		roomdb.ReplaceBytes(c, list[0].Event, []byte(`{"type":"m.room.message"}`))
 		if _, err := s.Commit(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
 )
 
@@ -208,7 +209,7 @@ func TestMigrateTriesAgainWhenTablesAreBusy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := reader.RoomByNum(1); !errors.Is(err, store.ErrNotFound) {
+	if _, err := roomdb.RoomByNum(reader, 1); !errors.Is(err, store.ErrNotFound) {
 		t.Fatal(err)
 	}
 	later := map[string]string{"9001_wide": "-- compatible: 0013\nALTER TABLE rooms ADD COLUMN wide BIGINT"}

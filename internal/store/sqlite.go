@@ -270,8 +270,11 @@ func (l *liteConn) scratch() *args {
 type liteRow struct{ p *sqlite.Stmt }
 
 func (r *liteRow) int64(col int) (int64, error) { return r.p.ColumnInt64(col), nil }
+
 func (r *liteRow) text(col int) (string, error) { return r.p.ColumnText(col), nil }
-func (r *liteRow) null(col int) bool            { return r.p.ColumnIsNull(col) }
+
+func (r *liteRow) null(col int) bool { return r.p.ColumnIsNull(col) }
+
 func (r *liteRow) bytes(col int) ([]byte, error) {
 	if r.p.ColumnIsNull(col) {
 		return nil, nil

@@ -9,28 +9,29 @@ import (
 	"testing"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
 )
 
 // model is a room state as a map.
 type model map[store.KeyNum]store.EventNum
 
-func (m model) entries() []store.StateEntry {
-	var out []store.StateEntry
+func (m model) entries() []roomdb.StateEntry {
+	var out []roomdb.StateEntry
 	for _, k := range slices.Sorted(maps.Keys(m)) {
-		out = append(out, store.StateEntry{Key: k, Event: m[k]})
+		out = append(out, roomdb.StateEntry{Key: k, Event: m[k]})
 	}
 	return out
 }
 
-// diff is what [store.Read.DiffStates] should say from m to n.
-func (m model) diff(n model) []store.StateDelta {
+// diff is what [roomdb.DiffStates] should say from m to n.
+func (m model) diff(n model) []roomdb.StateDelta {
 	both := maps.Clone(m)
 	maps.Copy(both, n)
-	var out []store.StateDelta
+	var out []roomdb.StateDelta
 	for _, k := range slices.Sorted(maps.Keys(both)) {
 		if m[k] != n[k] {
-			out = append(out, store.StateDelta{Key: k, Event: n[k], Prev: m[k]})
+			out = append(out, roomdb.StateDelta{Key: k, Event: n[k], Prev: m[k]})
 		}
 	}
 	return out
@@ -46,15 +47,15 @@ type stateRoom struct {
 }
 
 // change makes a random delta against a state and the state after it.
-func (r *stateRoom) change(from model, keys int) ([]store.StateDelta, model) {
+func (r *stateRoom) change(from model, keys int) ([]roomdb.StateDelta, model) {
 	to := maps.Clone(from)
-	var deltas []store.StateDelta
+	var deltas []roomdb.StateDelta
 	for range 1 + r.rand.IntN(4) {
 		k := store.KeyNum(1 + r.rand.IntN(keys))
-		if slices.ContainsFunc(deltas, func(d store.StateDelta) bool { return d.Key == k }) {
+		if slices.ContainsFunc(deltas, func(d roomdb.StateDelta) bool { return d.Key == k }) {
 			continue
 		}
-		d := store.StateDelta{Key: k, Prev: from[k]}
+		d := roomdb.StateDelta{Key: k, Prev: from[k]}
 		if r.rand.IntN(6) > 0 || d.Prev == 0 {
 			r.next++
 			d.Event = r.next
@@ -63,7 +64,7 @@ func (r *stateRoom) change(from model, keys int) ([]store.StateDelta, model) {
 			delete(to, k)
 		}
 		if d.Event != 0 && k%2 == 0 {
-			d.Membership = store.Membership(1 + r.rand.IntN(5))
+			d.Membership = roomdb.Membership(1 + r.rand.IntN(5))
 		}
 		deltas = append(deltas, d)
 	}
@@ -79,9 +80,9 @@ func newStateRoom(t *testing.T, s *store.Store, slots int) *stateRoom {
 		c, head := slotChange(t, s, r.room, r.head, slot)
 		after := r.at[i]
 		if r.rand.IntN(3) > 0 { // some slots change no state
-			var deltas []store.StateDelta
+			var deltas []roomdb.StateDelta
 			deltas, after = r.change(after, 60)
-			c.SetState(r.room, slot, deltas...)
+			roomdb.SetState(c, r.room, slot, deltas...)
 		}
 		if _, err := s.Commit(t.Context(), c); err != nil {
 			t.Fatal(err)
@@ -101,7 +102,7 @@ func TestStateAt(t *testing.T) {
 		err := s.Read(t.Context(), func(r *store.Read) error {
 			for slot, want := range room.at {
 				slot := store.Slot(slot)
-				got, err := r.StateOf(room.room, store.AfterSlot(slot))
+				got, err := roomdb.StateOf(r, room.room, roomdb.AfterSlot(slot))
 				if err != nil {
 					return err
 				}
@@ -109,7 +110,7 @@ func TestStateAt(t *testing.T) {
 					t.Fatalf("state after slot %d is %v, want %v", slot, got, want.entries())
 				}
 				key := store.KeyNum(1 + room.rand.IntN(60))
-				event, err := r.StateKeyAt(room.room, slot, key)
+				event, err := roomdb.StateKeyAt(r, room.room, slot, key)
 				if err != nil {
 					return err
 				}
@@ -117,7 +118,7 @@ func TestStateAt(t *testing.T) {
 					t.Errorf("key %d after slot %d is %d, want %d", key, slot, event, want[key])
 				}
 				other := store.Slot(room.rand.IntN(len(room.at)))
-				deltas, err := r.StateBetween(room.room, slot, other)
+				deltas, err := roomdb.StateBetween(r, room.room, slot, other)
 				if err != nil {
 					return err
 				}
@@ -125,7 +126,7 @@ func TestStateAt(t *testing.T) {
 					t.Errorf("from slot %d to %d: %v, want %v", slot, other, deltas, want)
 				}
 			}
-			now, err := r.CurrentState(room.room)
+			now, err := roomdb.CurrentState(r, room.room)
 			if err != nil {
 				return err
 			}
@@ -148,7 +149,7 @@ func TestVersions(t *testing.T) {
 		s := open()
 		room := newStateRoom(t, s, 30)
 		type known struct {
-			v    *store.Version
+			v    *roomdb.Version
 			want model
 		}
 		var all []known
@@ -159,7 +160,7 @@ func TestVersions(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var base *store.Version
+			var base *roomdb.Version
 			slot := store.Slot(room.rand.IntN(len(room.at)))
 			from := room.at[slot]
 			if i%30 != 0 { // long chains, with side branches
@@ -170,15 +171,15 @@ func TestVersions(t *testing.T) {
 				base, from = k.v, k.want
 			}
 			deltas, after := room.change(from, 60)
-			entries := make([]store.StateEntry, len(deltas))
+			entries := make([]roomdb.StateEntry, len(deltas))
 			for i, d := range deltas {
-				entries[i] = store.StateEntry{Key: d.Key, Event: d.Event}
+				entries[i] = roomdb.StateEntry{Key: d.Key, Event: d.Event}
 			}
-			v := store.Derive(room.room, n, base, slot, entries)
+			v := roomdb.Derive(room.room, n, base, slot, entries)
 			if v.Depth > 12 {
 				t.Errorf("version %d is %d deltas deep", n, v.Depth)
 			}
-			c.AddVersion(v)
+			roomdb.AddVersion(c, v)
 			all = append(all, known{v, after})
 		}
 		if _, err := s.Commit(t.Context(), c); err != nil {
@@ -186,7 +187,7 @@ func TestVersions(t *testing.T) {
 		}
 		err := s.Read(t.Context(), func(r *store.Read) error {
 			for _, k := range all {
-				got, err := r.StateOf(room.room, store.OfVersion(k.v.Num))
+				got, err := roomdb.StateOf(r, room.room, roomdb.OfVersion(k.v.Num))
 				if err != nil {
 					return err
 				}
@@ -194,7 +195,7 @@ func TestVersions(t *testing.T) {
 					t.Fatalf("version %d is %v, want %v", k.v.Num, got, k.want.entries())
 				}
 				key := store.KeyNum(1 + room.rand.IntN(60))
-				event, err := r.StateKeyOf(room.room, store.OfVersion(k.v.Num), key)
+				event, err := roomdb.StateKeyOf(r, room.room, roomdb.OfVersion(k.v.Num), key)
 				if err != nil {
 					return err
 				}
@@ -202,15 +203,15 @@ func TestVersions(t *testing.T) {
 					t.Errorf("key %d of version %d is %d, want %d", key, k.v.Num, event, k.want[key])
 				}
 				other := all[room.rand.IntN(len(all))]
-				loaded, err := r.Version(room.room, k.v.Num)
+				loaded, err := roomdb.LoadVersion(r, room.room, k.v.Num)
 				if err != nil {
 					return err
 				}
-				otherLoaded, err := r.Version(room.room, other.v.Num)
+				otherLoaded, err := roomdb.LoadVersion(r, room.room, other.v.Num)
 				if err != nil {
 					return err
 				}
-				deltas, err := r.DiffStates(room.room, loaded, 0, otherLoaded, 0)
+				deltas, err := roomdb.DiffStates(r, room.room, loaded, 0, otherLoaded, 0)
 				if err != nil {
 					return err
 				}
@@ -218,7 +219,7 @@ func TestVersions(t *testing.T) {
 					t.Errorf("from version %d to %d: %v, want %v", k.v.Num, other.v.Num, deltas, want)
 				}
 				slot := room.rand.IntN(len(room.at))
-				deltas, err = r.DiffStates(room.room, nil, store.Slot(slot), loaded, 0)
+				deltas, err = roomdb.DiffStates(r, room.room, nil, store.Slot(slot), loaded, 0)
 				if err != nil {
 					return err
 				}
@@ -241,25 +242,25 @@ func TestUnusedVersions(t *testing.T) {
 		s := open()
 		room, head := newRoom(t, s, "!a:stoa.test")
 		c, head := slotChange(t, s, room, head, 1)
-		delta := func(n store.KeyNum) (out []store.StateEntry) {
+		delta := func(n store.KeyNum) (out []roomdb.StateEntry) {
 			for k := range n {
-				out = append(out, store.StateEntry{Key: k + 1, Event: 1})
+				out = append(out, roomdb.StateEntry{Key: k + 1, Event: 1})
 			}
 			return out
 		}
-		base := store.Derive(room, 1, nil, 0, delta(10))
-		used := store.Derive(room, 2, base, 0, delta(1))
-		leaf := store.Derive(room, 3, base, 0, delta(2))
-		for _, v := range []*store.Version{base, used, leaf} {
-			c.AddVersion(v)
+		base := roomdb.Derive(room, 1, nil, 0, delta(10))
+		used := roomdb.Derive(room, 2, base, 0, delta(1))
+		leaf := roomdb.Derive(room, 3, base, 0, delta(2))
+		for _, v := range []*roomdb.Version{base, used, leaf} {
+			roomdb.AddVersion(c, v)
 		}
-		c.AddEvent(store.Event{Room: room, Place: store.Place{Slot: 1}, Num: 1, EventID: "$1", StateBefore: store.OfVersion(2), Bytes: []byte("{}")})
+		roomdb.AddEvent(c, roomdb.Event{Room: room, Place: roomdb.Place{Slot: 1}, Num: 1, EventID: "$1", StateBefore: roomdb.OfVersion(2), Bytes: []byte("{}")})
 		if _, err := s.Commit(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
 		unused := func() (out []store.VersionNum) {
 			if err := s.Read(t.Context(), func(r *store.Read) (err error) {
-				out, err = r.UnusedVersions(room, 100, 10)
+				out, err = roomdb.UnusedVersions(r, room, 100, 10)
 				return err
 			}); err != nil {
 				t.Fatal(err)
@@ -271,8 +272,8 @@ func TestUnusedVersions(t *testing.T) {
 		}
 		c = store.NewChange()
 		c.Room(room, head)
-		c.DropVersion(room, 3)
-		c.DropEvent(1)
+		roomdb.DropVersion(c, room, 3)
+		roomdb.DropEvent(c, 1)
 		if _, err := s.Commit(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
@@ -292,40 +293,40 @@ func TestTimeline(t *testing.T) {
 		c, _ := slotChange(t, s, room, head, 1)
 		c.Room(room, head).Last = 4
 		n := store.EventNum(0)
-		add := func(place store.Place, standing store.Standing) {
+		add := func(place roomdb.Place, standing roomdb.Standing) {
 			n++
-			c.AddEvent(store.Event{Room: room, Place: place, Num: n, EventID: fmt.Sprintf("$%d", n), Type: "m.test",
+			roomdb.AddEvent(c, roomdb.Event{Room: room, Place: place, Num: n, EventID: fmt.Sprintf("$%d", n), Type: "m.test",
 				Standing: standing, Bytes: []byte("{}"), TxnID: "t", TxnDevice: "D",
-				Edges: store.Edges{Prev: []store.EventNum{n - 1}, Auth: []store.EventNum{7, 8}}})
+				Edges: roomdb.Edges{Prev: []store.EventNum{n - 1}, Auth: []store.EventNum{7, 8}}})
 		}
-		add(store.Place{}, store.Outlier) // 1
-		for slot := range store.Slot(4) { // 2 to 5
-			add(store.Place{Slot: slot + 1}, 0)
+		add(roomdb.Place{}, roomdb.Outlier) // 1
+		for slot := range store.Slot(4) {   // 2 to 5
+			add(roomdb.Place{Slot: slot + 1}, 0)
 		}
-		add(store.Place{Slot: 1, Off: -1}, 0)               // 6
-		add(store.Place{Slot: 1, Off: -2}, 0)               // 7
-		add(store.Place{Slot: 3, Off: -1}, 0)               // 8
-		add(store.Place{}, store.Rejected|store.SoftFailed) // 9
+		add(roomdb.Place{Slot: 1, Off: -1}, 0)                 // 6
+		add(roomdb.Place{Slot: 1, Off: -2}, 0)                 // 7
+		add(roomdb.Place{Slot: 3, Off: -1}, 0)                 // 8
+		add(roomdb.Place{}, roomdb.Rejected|roomdb.SoftFailed) // 9
 		if _, err := s.Commit(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
 		err := s.Read(t.Context(), func(r *store.Read) error {
 			for _, tc := range []struct {
 				name     string
-				from, to store.Place
+				from, to roomdb.Place
 				back     bool
 				limit    int
 				want     string
 			}{
-				{"everything forward", store.Start, store.End, false, 99, "[7 6 2 3 8 4 5]"},
-				{"everything back", store.End, store.Start, true, 99, "[5 4 8 3 2 6 7]"},
-				{"forward from between", store.Place{Slot: 1, Off: -1}, store.Place{Slot: 3}, false, 99, "[2 3 8 4]"},
-				{"back to between", store.Place{Slot: 3}, store.Place{Slot: 1, Off: -1}, true, 99, "[8 3 2 6]"},
-				{"limited", store.End, store.Start, true, 3, "[5 4 8]"},
+				{"everything forward", roomdb.Start, roomdb.End, false, 99, "[7 6 2 3 8 4 5]"},
+				{"everything back", roomdb.End, roomdb.Start, true, 99, "[5 4 8 3 2 6 7]"},
+				{"forward from between", roomdb.Place{Slot: 1, Off: -1}, roomdb.Place{Slot: 3}, false, 99, "[2 3 8 4]"},
+				{"back to between", roomdb.Place{Slot: 3}, roomdb.Place{Slot: 1, Off: -1}, true, 99, "[8 3 2 6]"},
+				{"limited", roomdb.End, roomdb.Start, true, 3, "[5 4 8]"},
 			} {
-				read := (*store.Read).Timeline
+				read := roomdb.Timeline
 				if tc.back {
-					read = (*store.Read).TimelineBack
+					read = roomdb.TimelineBack
 				}
 				events, err := read(r, room, tc.from, tc.to, tc.limit)
 				if err != nil {
@@ -339,25 +340,25 @@ func TestTimeline(t *testing.T) {
 					t.Errorf("%s: %s, want %s", tc.name, got, tc.want)
 				}
 			}
-			off, err := r.FirstOff(room, 1)
+			off, err := roomdb.FirstOff(r, room, 1)
 			if err != nil || off != -2 {
 				t.Errorf("first offset before slot 1 is %d, %v", off, err)
 			}
-			e, err := r.EventByID("$8")
+			e, err := roomdb.EventByID(r, "$8")
 			if err != nil {
 				return err
 			}
-			if e.Place != (store.Place{Slot: 3, Off: -1}) || e.StateBefore != 0 || fmt.Sprint(e.Edges) != "{[7] [7 8]}" || e.TxnDevice != "D" || e.TxnID != "t" {
+			if e.Place != (roomdb.Place{Slot: 3, Off: -1}) || e.StateBefore != 0 || fmt.Sprint(e.Edges) != "{[7] [7 8]}" || e.TxnDevice != "D" || e.TxnID != "t" {
 				t.Errorf("backfilled event: %+v", e)
 			}
-			if e, err = r.EventByNum(3); err != nil || e.StateBefore != store.AfterSlot(1) {
+			if e, err = roomdb.EventByNum(r, 3); err != nil || e.StateBefore != roomdb.AfterSlot(1) {
 				t.Errorf("live event at slot 2 has state before %d, %v", e.StateBefore, err)
 			}
-			nums, err := r.EventNums([]string{"$2", "$none", "$9"})
+			nums, err := roomdb.EventNums(r, []string{"$2", "$none", "$9"})
 			if err != nil || fmt.Sprint(nums) != "[2 0 9]" {
 				t.Errorf("numbers %v, %v", nums, err)
 			}
-			_, err = r.EventByID("$none")
+			_, err = roomdb.EventByID(r, "$none")
 			if !errors.Is(err, store.ErrNotFound) {
 				t.Errorf("missing event: %v", err)
 			}
@@ -376,26 +377,26 @@ func TestStanding(t *testing.T) {
 		s := open()
 		room, head := newRoom(t, s, "!a:stoa.test")
 		c, head := slotChange(t, s, room, head, 1)
-		e := store.Event{Room: room, Num: 5, EventID: "$e", Standing: store.Outlier, Bytes: []byte("{}")}
-		c.AddEvent(e)
+		e := roomdb.Event{Room: room, Num: 5, EventID: "$e", Standing: roomdb.Outlier, Bytes: []byte("{}")}
+		roomdb.AddEvent(c, e)
 		if _, err := s.Commit(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
 		c, head = slotChange(t, s, room, head, 2)
-		e.Place, e.Standing, e.StateBefore, e.Totals = store.Place{Slot: 2}, 0, store.AfterSlot(1), []byte("t")
-		c.PlaceEvent(e)
-		c.SetRedactedBy(room, 5, 6)
-		c.ReplaceBytes(5, []byte(`{"redacted":1}`))
+		e.Place, e.Standing, e.StateBefore, e.Totals = roomdb.Place{Slot: 2}, 0, roomdb.AfterSlot(1), []byte("t")
+		roomdb.PlaceEvent(c, e)
+		roomdb.SetRedactedBy(c, room, 5, 6)
+		roomdb.ReplaceBytes(c, 5, []byte(`{"redacted":1}`))
 		pos, err := s.Commit(t.Context(), c)
 		if err != nil {
 			t.Fatal(err)
 		}
 		err = s.Read(t.Context(), func(r *store.Read) error {
-			got, err := r.EventByID("$e")
+			got, err := roomdb.EventByID(r, "$e")
 			if err != nil {
 				return err
 			}
-			if got.Place.Slot != 2 || got.Standing != store.Replaced || got.RedactedBy != 6 || string(got.Bytes) != `{"redacted":1}` || string(got.Totals) != "t" {
+			if got.Place.Slot != 2 || got.Standing != roomdb.Replaced || got.RedactedBy != 6 || string(got.Bytes) != `{"redacted":1}` || string(got.Totals) != "t" {
 				t.Errorf("event is %+v", got)
 			}
 			_, err = r.LastRoomRow(room, store.KindRoomUpdate, pos)
@@ -406,13 +407,13 @@ func TestStanding(t *testing.T) {
 		}
 		c = store.NewChange()
 		c.Room(room, head)
-		c.AddEvent(e)
+		roomdb.AddEvent(c, e)
 		if _, err := s.Commit(t.Context(), c); !errors.Is(err, store.ErrDuplicate) {
 			t.Errorf("the same event again: %v", err)
 		}
 		c = store.NewChange()
 		c.Room(room, head)
-		c.SetRedactedBy(room, 77, 6)
+		roomdb.SetRedactedBy(c, room, 77, 6)
 		if _, err := s.Commit(t.Context(), c); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("standing of an event that is not here: %v", err)
 		}

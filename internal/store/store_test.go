@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
 )
 
@@ -45,7 +46,7 @@ func TestCommit(t *testing.T) {
 			if r.Head() != pos {
 				t.Errorf("head of the snapshot is %d, committed was %d", r.Head(), pos)
 			}
-			got, err := r.Room("!a:stoa.test")
+			got, err := roomdb.RoomByID(r, "!a:stoa.test")
 			if err != nil {
 				return err
 			}

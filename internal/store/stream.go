@@ -70,14 +70,14 @@ var (
 		SELECT pos FROM stream WHERE pos < $1 AND pos < (SELECT MAX(pos) FROM stream) ORDER BY pos LIMIT $2)`)
 )
 
-func scanStreamRow(row *Row) (r StreamRow) {
+func ScanStreamRow(row *Row) (r StreamRow) {
 	row.Scan(&r.Pos, &r.OwnerKind, &r.Owner, &r.Kind, &r.First, &r.Last)
 	return r
 }
 
 // Stream returns rows of the stream after one position up to another, in order.
 func (r *Read) Stream(after, upTo Position, limit int) ([]StreamRow, error) {
-	return Query(r, selectStream, scanStreamRow, after, upTo, limit)
+	return Query(r, selectStream, ScanStreamRow, after, upTo, limit)
 }
 
 // Horizon is the oldest position still in the stream, 0 if it is empty. A token
@@ -88,26 +88,82 @@ func (r *Read) Horizon() (Position, error) {
 
 // RoomStream returns the rows of one room after one position up to another.
 func (r *Read) RoomStream(room RoomNum, after, upTo Position, limit int) ([]StreamRow, error) {
-	return Query(r, selectOwnerRows, scanStreamRow, OwnerRoom, room, after, upTo, limit)
+	return Query(r, selectOwnerRows, ScanStreamRow, OwnerRoom, room, after, upTo, limit)
 }
 
 // UserStream returns the rows of one user after one position up to another.
 func (r *Read) UserStream(user UserNum, after, upTo Position, limit int) ([]StreamRow, error) {
-	return Query(r, selectOwnerRows, scanStreamRow, OwnerUser, user, after, upTo, limit)
+	return Query(r, selectOwnerRows, ScanStreamRow, OwnerUser, user, after, upTo, limit)
 }
 
 // LastRoomRow returns the newest row of a room and kind at or before a position.
 // Missing is ErrNotFound: the room had no such change, or it fell off the horizon.
 func (r *Read) LastRoomRow(room RoomNum, kind Kind, at Position) (StreamRow, error) {
-	return QueryOne(r, selectOwnerLast, scanStreamRow, OwnerRoom, room, at, kind)
+	return QueryOne(r, selectOwnerLast, ScanStreamRow, OwnerRoom, room, at, kind)
 }
 
 // LastUserRow returns the newest row of a user and kind at or before a position.
 func (r *Read) LastUserRow(user UserNum, kind Kind, at Position) (StreamRow, error) {
-	return QueryOne(r, selectOwnerLast, scanStreamRow, OwnerUser, user, at, kind)
+	return QueryOne(r, selectOwnerLast, ScanStreamRow, OwnerUser, user, at, kind)
 }
 
 // DeviceListRows returns the device-list changes after one position up to another.
 func (r *Read) DeviceListRows(after, upTo Position, limit int) ([]StreamRow, error) {
-	return Query(r, selectDeviceListRows, scanStreamRow, after, upTo, limit)
+	return Query(r, selectDeviceListRows, ScanStreamRow, after, upTo, limit)
+}
+
+var selectOwnLast = Prepare(`SELECT kind, MAX(pos), MIN(first_slot) FROM stream
+		WHERE owner_kind = 2 AND owner = $1 AND pos > $2 GROUP BY kind`)
+
+// OwnChange sums up a user's changes of one kind after a position.
+type OwnChange struct {
+	Kind  Kind
+	Last  Position
+	First Slot // the first slot of them
+}
+
+// OwnChanges sums up a user's changes after a position, one entry per kind.
+func (r *Read) OwnChanges(user UserNum, after Position) ([]OwnChange, error) {
+	return Query(r, selectOwnLast, func(row *Row) (o OwnChange) {
+		row.Scan(&o.Kind, &o.Last, &o.First)
+		return o
+	}, user, after)
+}
+
+// RoomStart says where a room stood at a position, by what came after it.
+type RoomStart struct {
+	Room     RoomNum
+	Timeline Slot // first slot of the timeline after the position; 0 = nothing came
+	Receipts Slot // first receipt slot after it; 0 = nothing came
+}
+
+var selectStarts = Prepare(`SELECT v.v,
+		COALESCE((SELECT first_slot FROM stream WHERE owner_kind = 1 AND owner = v.v AND pos > $2 AND kind = 1 ORDER BY pos LIMIT 1), 0),
+		COALESCE((SELECT first_slot FROM stream WHERE owner_kind = 1 AND owner = v.v AND pos > $2 AND kind = 2 ORDER BY pos LIMIT 1), 0)
+	FROM {{each $1}} AS v`)
+
+// RoomStarts returns, for each of some rooms, what came first after a position.
+func (r *Read) RoomStarts(rooms []RoomNum, after Position) ([]RoomStart, error) {
+	return Query(r, selectStarts, func(row *Row) (s RoomStart) {
+		row.Scan(&s.Room, &s.Timeline, &s.Receipts)
+		return s
+	}, rooms, after)
+}
+
+var selectPosition = Prepare(`SELECT pos FROM stream WHERE pos = $1`)
+
+// Has reports whether a position is still in the stream.
+func (r *Read) Has(pos Position) (bool, error) {
+	_, err := QueryOne(r, selectPosition, Num[Position], pos)
+	if err == ErrNotFound {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+var selectUserHead = Prepare(`SELECT head FROM users WHERE num = $1`)
+
+// UserHead returns the head of a user, for a change that is built on it.
+func (r *Read) UserHead(user UserNum) (Head, error) {
+	return QueryOne(r, selectUserHead, Num[Head], user)
 }

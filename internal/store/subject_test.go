@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
 )
 
@@ -13,7 +14,7 @@ import (
 func commitIn(t *testing.T, s *store.Store, room store.RoomNum, fill func(*store.Change)) {
 	t.Helper()
 	var row store.Room
-	if err := s.Read(t.Context(), func(r *store.Read) (err error) { row, err = r.RoomByNum(room); return err }); err != nil {
+	if err := s.Read(t.Context(), func(r *store.Read) (err error) { row, err = roomdb.RoomByNum(r, room); return err }); err != nil {
 		t.Fatal(err)
 	}
 	c := store.NewChange()
@@ -39,7 +40,7 @@ func TestReceipts(t *testing.T) {
 		room := benchRooms(t, s, 1)[0]
 		put := func(slot store.Slot, off int64, thread string) {
 			c := store.NewChange()
-			c.PutReceipt(store.Receipt{Room: room.room.Num, User: room.user, Kind: store.ReceiptRead, Thread: thread, Slot: slot, Off: off,
+			roomdb.PutReceipt(c, roomdb.Receipt{Room: room.room.Num, User: room.user, Kind: roomdb.ReceiptRead, Thread: thread, Slot: slot, Off: off,
 				EventID: fmt.Sprintf("$%d.%d", slot, off)})
 			if _, err := s.Commit(t.Context(), c); err != nil {
 				t.Fatal(err)
@@ -60,7 +61,7 @@ func TestReceipts(t *testing.T) {
 		} {
 			put(step.slot, step.off, step.thread)
 			inSnapshot(t, s, func(r *store.Read) error {
-				list, err := r.ReceiptsSince(room.room.Num, room.user, 0, 100, 10)
+				list, err := roomdb.ReceiptsSince(r, room.room.Num, room.user, 0, 100, 10)
 				var got []string
 				for i := range list { // newest first
 					x := list[len(list)-1-i]
@@ -99,23 +100,23 @@ func TestMembers(t *testing.T) {
 		c, head := slotChange(t, s, room, head, 1)
 		c.Room(room, head).Last = n
 		for i := range n {
-			slot, membership := store.Slot(n-i), store.Join // the last comes in first
+			slot, membership := store.Slot(n-i), roomdb.Join // the last comes in first
 			if i%5 == 4 {
-				membership = store.Invite
+				membership = roomdb.Invite
 			}
-			c.SetState(room, slot, store.StateDelta{Key: keys[i], Event: store.EventNum(i + 1), Membership: membership})
-			c.SetMembership(store.RoomMembership{User: users[i], Room: room, Membership: membership, Slot: slot, Event: store.EventNum(i + 1)})
-			c.CountServer(room, "stoa.test", 1)
+			roomdb.SetState(c, room, slot, roomdb.StateDelta{Key: keys[i], Event: store.EventNum(i + 1), Membership: membership})
+			roomdb.SetMembership(c, roomdb.RoomMembership{User: users[i], Room: room, Membership: membership, Slot: slot, Event: store.EventNum(i + 1)})
+			roomdb.CountServer(c, room, "stoa.test", 1)
 		}
-		c.CountServer(room, "gone.test", 1)
-		c.CountServer(room, "gone.test", -1)
+		roomdb.CountServer(c, room, "gone.test", 1)
+		roomdb.CountServer(c, room, "gone.test", -1)
 		if _, err := s.Commit(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
 		inSnapshot(t, s, func(r *store.Read) error {
 			var got []string
-			for after := (store.Member{}); ; {
-				page, err := r.Members(room, store.Join, after, 3)
+			for after := (roomdb.Member{}); ; {
+				page, err := roomdb.Members(r, room, roomdb.Join, after, 3)
 				if err != nil {
 					return err
 				}
@@ -129,35 +130,35 @@ func TestMembers(t *testing.T) {
 			if len(got) != 20 || got[0] != "@u23:stoa.test" || got[19] != "@u0:stoa.test" {
 				t.Errorf("members by pages: %v", got)
 			}
-			count, err := r.CountMembers(room, store.Invite)
+			count, err := roomdb.CountMembers(r, room, roomdb.Invite)
 			if err != nil || count != 5 {
 				t.Errorf("%d invited, %v", count, err)
 			}
-			rooms, err := r.RoomsOfKey(keys[0], store.Join, 0, 10)
+			rooms, err := roomdb.RoomsOfKey(r, keys[0], roomdb.Join, 0, 10)
 			if err != nil || len(rooms) != 1 {
 				t.Errorf("rooms of a member: %v, %v", rooms, err)
 			}
-			m, err := r.Membership(users[4], room)
-			if err != nil || m.Membership != store.Invite || m.UserSlot != 1 {
+			m, err := roomdb.MembershipOf(r, users[4], room)
+			if err != nil || m.Membership != roomdb.Invite || m.UserSlot != 1 {
 				t.Errorf("membership %+v, %v", m, err)
 			}
-			local, err := r.LocalMembers(room, store.Join, users[0], 100)
+			local, err := roomdb.LocalMembers(r, room, roomdb.Join, users[0], 100)
 			if err != nil || len(local) != 19 {
 				t.Errorf("%d local members after the first, %v", len(local), err)
 			}
-			sharing, err := r.LocalUsersSharing(users[0], 0, 100)
+			sharing, err := roomdb.LocalUsersSharing(r, users[0], 0, 100)
 			if err != nil || len(sharing) != 20 {
 				t.Errorf("%d users share a room, %v", len(sharing), err)
 			}
-			servers, err := r.RoomServers(room, "", 10)
+			servers, err := roomdb.RoomServers(r, room, "", 10)
 			if err != nil || fmt.Sprint(servers) != "[stoa.test]" {
 				t.Errorf("servers %v, %v", servers, err)
 			}
 			return nil
 		})
-		commitIn(t, s, room, func(c *store.Change) { c.ForgetRoom(users[4], room) })
+		commitIn(t, s, room, func(c *store.Change) { roomdb.ForgetRoom(c, users[4], room) })
 		inSnapshot(t, s, func(r *store.Read) error {
-			m, err := r.Membership(users[4], room)
+			m, err := roomdb.MembershipOf(r, users[4], room)
 			if !m.Forgotten || m.UserSlot != 2 {
 				t.Errorf("forgotten membership %+v", m)
 			}
@@ -175,7 +176,7 @@ func TestRelations(t *testing.T) {
 		commitIn(t, s, room, func(c *store.Change) {
 			for i := range 12 {
 				relType := []string{"m.thread", "m.annotation", "m.replace"}[i%3]
-				c.AddRelation(store.Relation{Room: room, Target: "$t", RelType: relType, Place: store.Place{Slot: store.Slot(i + 2)},
+				roomdb.AddRelation(c, roomdb.Relation{Room: room, Target: "$t", RelType: relType, Place: roomdb.Place{Slot: store.Slot(i + 2)},
 					Event: store.EventNum(i + 2), Type: []string{"m.a", "m.b"}[i%2], Sender: fmt.Sprint("@", i%2)})
 			}
 		})
@@ -193,9 +194,9 @@ func TestRelations(t *testing.T) {
 				{"", "m.b", true, 4, "[13 11 9 7]"},
 				{"m.none", "", false, 4, "[]"},
 			} {
-				list, err := r.Relations(room, "$t", tc.relType, tc.evType, store.Start, store.End, tc.limit)
+				list, err := roomdb.Relations(r, room, "$t", tc.relType, tc.evType, roomdb.Start, roomdb.End, tc.limit)
 				if tc.back {
-					list, err = r.RelationsBack(room, "$t", tc.relType, tc.evType, store.End, store.Start, tc.limit)
+					list, err = roomdb.RelationsBack(r, room, "$t", tc.relType, tc.evType, roomdb.End, roomdb.Start, tc.limit)
 				}
 				var got []store.EventNum
 				for _, x := range list {
@@ -205,12 +206,12 @@ func TestRelations(t *testing.T) {
 					t.Errorf("%+v: %v, %v", tc, got, err)
 				}
 			}
-			n, err := r.CountRelations(room, "$t", "m.replace")
+			n, err := roomdb.CountRelations(r, room, "$t", "m.replace")
 			if err != nil || n != 4 {
 				t.Errorf("%d replacements, %v", n, err)
 			}
-			own, err := r.IsRelatedBy(room, "$t", "m.thread", "@1")
-			other, err2 := r.IsRelatedBy(room, "$t", "m.thread", "@2")
+			own, err := roomdb.IsRelatedBy(r, room, "$t", "m.thread", "@1")
+			other, err2 := roomdb.IsRelatedBy(r, room, "$t", "m.thread", "@2")
 			if !own || other {
 				t.Errorf("took part in the thread: %v %v", own, other)
 			}
@@ -228,15 +229,15 @@ func TestHighlights(t *testing.T) {
 		num := room.room.Num
 		commitIn(t, s, num, func(c *store.Change) {
 			for slot := range store.Slot(6) {
-				c.AddHighlight(store.Highlight{Room: num, User: room.user, Slot: slot + 1, Kind: store.CountsAsHighlight, Event: store.EventNum(slot + 1)})
+				roomdb.AddHighlight(c, roomdb.Highlight{Room: num, User: room.user, Slot: slot + 1, Kind: roomdb.CountsAsHighlight, Event: store.EventNum(slot + 1)})
 			}
 		})
 		commitIn(t, s, num, func(c *store.Change) {
-			c.DropHighlights(num, room.user, 2)
-			c.DropHighlight(num, room.user, 4)
+			roomdb.DropHighlights(c, num, room.user, 2)
+			roomdb.DropHighlight(c, num, room.user, 4)
 		})
 		inSnapshot(t, s, func(r *store.Read) error {
-			list, err := r.Highlights(num, room.user, 0, 5, 10)
+			list, err := roomdb.Highlights(r, num, room.user, 0, 5, 10)
 			var got []store.Slot
 			for _, h := range list {
 				got = append(got, h.Slot)

@@ -9,6 +9,7 @@ import (
 
 	"stoa/internal/store"
 	"stoa/internal/store/storetest"
+	"stoa/internal/store/userdb"
 )
 
 func TestErrUnreachable_is_what_a_cut_off_store_gives(t *testing.T) {
@@ -24,7 +25,7 @@ func TestErrUnreachable_is_what_a_cut_off_store_gives(t *testing.T) {
 	}
 	change := func() *store.Change {
 		c := store.NewChange()
-		c.SetPresence(store.Presence{User: users[0], Presence: "online"})
+		userdb.SetPresence(c, userdb.Presence{User: users[0], Presence: "online"})
 		return c
 	}
 	calls := map[string]func(context.Context) error{
@@ -33,7 +34,7 @@ func TestErrUnreachable_is_what_a_cut_off_store_gives(t *testing.T) {
 		"barrier": func(ctx context.Context) error { _, err := s.Barrier(ctx, nil); return err },
 		"commit":  func(ctx context.Context) error { _, err := s.Commit(ctx, change()); return err },
 		"write": func(ctx context.Context) error {
-			_, err := s.TakeLimits(ctx, time.Now().UnixMilli(), store.Limit{Name: "x", EveryMS: 1, Burst: 9})
+			_, err := userdb.TakeLimits(ctx, s, time.Now().UnixMilli(), userdb.Limit{Name: "x", EveryMS: 1, Burst: 9})
 			return err
 		},
 	}
@@ -47,7 +48,7 @@ func TestErrUnreachable_is_what_a_cut_off_store_gives(t *testing.T) {
 		t.Fatal(err)
 	}
 	proxy.Cut()
-	if _, err := snapshot.Presence(users[0]); !errors.Is(err, store.ErrUnreachable) {
+	if _, err := userdb.PresenceByNum(snapshot, users[0]); !errors.Is(err, store.ErrUnreachable) {
 		t.Errorf("a snapshot gives %v", err)
 	}
 	snapshot.Close()

@@ -6,6 +6,7 @@ import (
 
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/event"
 	"stoa/matrix/eventauth"
 	"stoa/matrix/pushrule"
@@ -50,17 +51,17 @@ func (l *load) wasMember(num store.RoomNum, userID string) (bool, error) {
 	if err != nil || keys[0] == 0 {
 		return false, err
 	}
-	current, err := l.r.CurrentKey(num, keys[0])
+	current, err := roomdb.CurrentKey(l.r, num, keys[0])
 	return current != 0, err
 }
 
 // evaluate replaces what the classes say of the newest events by what the rules say of each.
 func (l *load) evaluate(t *Tally, p *Place) error {
-	events, err := l.r.TimelineBack(p.Room, store.End, store.Place{Slot: t.seen + 1}, evaluated+1)
+	events, err := roomdb.TimelineBack(l.r, p.Room, roomdb.End, roomdb.Place{Slot: t.seen + 1}, evaluated+1)
 	if err != nil {
 		return fmt.Errorf("read unread events: %w", err)
 	}
-	row, err := l.r.RoomByNum(p.Room)
+	row, err := roomdb.RoomByNum(l.r, p.Room)
 	if err != nil {
 		return fmt.Errorf("read room number %d: %w", p.Room, err)
 	}
@@ -94,7 +95,7 @@ func (l *load) evaluate(t *Tally, p *Place) error {
 
 // dropNewest leaves in a tally what is at or before a slot.
 func (l *load) dropNewest(t *Tally, num store.RoomNum, slot store.Slot) error {
-	found, err := l.r.TotalsOf([]store.RoomSlot{{Room: num, Slot: slot}})
+	found, err := roomdb.TotalsOf(l.r, []roomdb.RoomSlot{{Room: num, Slot: slot}})
 	if err != nil {
 		return fmt.Errorf("read totals: %w", err)
 	}
@@ -120,7 +121,7 @@ func (l *load) dropNewest(t *Tally, num store.RoomNum, slot store.Slot) error {
 
 // roots are the threads of the events after a slot.
 func (l *load) roots(num store.RoomNum, after store.Slot) (map[store.Slot]string, error) {
-	list, err := l.r.ThreadSlots(num, after, evaluated)
+	list, err := roomdb.ThreadSlots(l.r, num, after, evaluated)
 	if err != nil {
 		return nil, fmt.Errorf("read threads: %w", err)
 	}
@@ -132,7 +133,7 @@ func (l *load) roots(num store.RoomNum, after store.Slot) (map[store.Slot]string
 }
 
 // judge counts one event.
-func (l *load) judge(t *Tally, p *Place, past *past, e *store.Event, root string) error {
+func (l *load) judge(t *Tally, p *Place, past *past, e *roomdb.Event, root string) error {
 	part, read := &t.main, t.read
 	if root != "" {
 		if read = l.marks[p.Room].of(root); read < e.Place.Slot {

@@ -6,6 +6,7 @@ import (
 
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/pushrule"
 )
 
@@ -35,7 +36,7 @@ func (l *load) readMarks() error {
 		nums[i] = p.Room
 		l.marks[p.Room] = &marks{all: p.Joined}
 	}
-	receipts, err := l.r.ReceiptsOf(l.member.num, nums)
+	receipts, err := roomdb.ReceiptsOf(l.r, l.member.num, nums)
 	if err != nil {
 		return fmt.Errorf("read receipts: %w", err)
 	}
@@ -54,7 +55,7 @@ func (l *load) readMarks() error {
 			m.thread(x.Thread, slot)
 		}
 	}
-	own, err := l.r.OwnEvents(l.member.num, nums)
+	own, err := roomdb.OwnEvents(l.r, l.member.num, nums)
 	if err != nil {
 		return fmt.Errorf("read own events: %w", err)
 	}
@@ -91,7 +92,7 @@ func (l *load) begin(p *Place, rules *pushrule.Rules) *Tally {
 // readTotals fills in the totals of what is read and of what there is.
 func (l *load) readTotals(tallies []*Tally) error {
 	now := make([]room.Totals, len(tallies))
-	var ask []store.RoomSlot
+	var ask []roomdb.RoomSlot
 	for i, t := range tallies {
 		var err error
 		if now[i], err = room.ParseTotals(l.places[i].Totals); err != nil {
@@ -101,10 +102,10 @@ func (l *load) readTotals(tallies []*Tally) error {
 		if t.read >= t.slot {
 			t.main.base = t.main.now
 		} else {
-			ask = append(ask, store.RoomSlot{Room: l.places[i].Room, Slot: t.read})
+			ask = append(ask, roomdb.RoomSlot{Room: l.places[i].Room, Slot: t.read})
 		}
 	}
-	found, err := l.r.TotalsOf(ask)
+	found, err := roomdb.TotalsOf(l.r, ask)
 	if err != nil {
 		return fmt.Errorf("read totals: %w", err)
 	}
@@ -131,7 +132,7 @@ func (l *load) readTotals(tallies []*Tally) error {
 
 // readThreads fills in the threads that have unread events.
 func (l *load) readThreads(t *Tally, num store.RoomNum) error {
-	active, err := l.r.ActiveThreads(num, t.seen, threadLimit)
+	active, err := roomdb.ActiveThreads(l.r, num, t.seen, threadLimit)
 	if err != nil {
 		return fmt.Errorf("read threads: %w", err)
 	}
@@ -156,7 +157,7 @@ func (l *load) readThreads(t *Tally, num store.RoomNum) error {
 }
 
 func (l *load) threadTotals(num store.RoomNum, root string, slot store.Slot) (pushrule.Totals, error) {
-	stored, err := l.r.ThreadTotalsAt(num, root, slot)
+	stored, err := roomdb.ThreadTotalsAt(l.r, num, root, slot)
 	if errors.Is(err, store.ErrNotFound) {
 		return pushrule.Totals{}, nil
 	}
@@ -169,17 +170,17 @@ func (l *load) threadTotals(num store.RoomNum, root string, slot store.Slot) (pu
 // readHighlights adds the unread events that count for more than their class.
 func (l *load) readHighlights(tallies []*Tally) error {
 	byRoom := make(map[store.RoomNum]*Tally, len(tallies))
-	var ask []store.RoomSlot
+	var ask []roomdb.RoomSlot
 	for i, t := range tallies {
 		if t.seen < t.slot && t.counter.Raises() {
 			byRoom[l.places[i].Room] = t
-			ask = append(ask, store.RoomSlot{Room: l.places[i].Room, Slot: t.seen})
+			ask = append(ask, roomdb.RoomSlot{Room: l.places[i].Room, Slot: t.seen})
 		}
 	}
 	if len(ask) == 0 {
 		return nil
 	}
-	list, err := l.r.HighlightsOf(l.member.num, ask, highlightLimit)
+	list, err := roomdb.HighlightsOf(l.r, l.member.num, ask, highlightLimit)
 	if err != nil {
 		return fmt.Errorf("read highlights: %w", err)
 	}
@@ -203,8 +204,8 @@ func (l *load) readHighlights(tallies []*Tally) error {
 	return nil
 }
 
-func verdictOf(kind store.HighlightKind) pushrule.Verdict {
-	if kind == store.CountsAsHighlight {
+func verdictOf(kind roomdb.HighlightKind) pushrule.Verdict {
+	if kind == roomdb.CountsAsHighlight {
 		return pushrule.Highlights
 	}
 	return pushrule.Notifies
@@ -212,7 +213,7 @@ func verdictOf(kind store.HighlightKind) pushrule.Verdict {
 
 // classAt is the class of the live event of a slot: the difference of the totals after it and before it.
 func (l *load) classAt(num store.RoomNum, slot store.Slot) (pushrule.Class, error) {
-	stored, err := l.r.TotalsAt(num, slot, 2)
+	stored, err := roomdb.TotalsAt(l.r, num, slot, 2)
 	if err != nil {
 		return 0, fmt.Errorf("read totals: %w", err)
 	}

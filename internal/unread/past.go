@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/event"
 	"stoa/matrix/id"
@@ -35,7 +36,7 @@ type nameFrom struct {
 // past goes back from now to a slot.
 func (l *load) past(p *Place, rules *roomversion.Rules, oldest store.Slot) (*past, error) {
 	x := &past{l: l, room: p.Room, rules: rules, pdus: map[store.EventNum]*event.PDU{}}
-	log, err := l.r.SyncLog(p.Room, oldest, p.Slot)
+	log, err := roomdb.SyncLog(l.r, p.Room, oldest, p.Slot)
 	if err != nil {
 		return nil, fmt.Errorf("read changes of state: %w", err)
 	}
@@ -109,7 +110,7 @@ func (x *past) Event(evType, stateKey string, slot store.Slot) (*event.PDU, erro
 	if err != nil || keys[0] == 0 {
 		return nil, err
 	}
-	num, err := x.l.r.StateKeyAt(x.room, slot, keys[0])
+	num, err := roomdb.StateKeyAt(x.l.r, x.room, slot, keys[0])
 	if err != nil {
 		return nil, fmt.Errorf("read state: %w", err)
 	}
@@ -121,7 +122,7 @@ func (x *past) pdu(num store.EventNum) (*event.PDU, error) {
 	if num == 0 || x.pdus[num] != nil {
 		return x.pdus[num], nil
 	}
-	stored, err := x.l.r.EventByNum(num)
+	stored, err := roomdb.EventByNum(x.l.r, num)
 	if err != nil {
 		return nil, fmt.Errorf("read event number %d: %w", num, err)
 	}
@@ -130,7 +131,7 @@ func (x *past) pdu(num store.EventNum) (*event.PDU, error) {
 	return pdu, err
 }
 
-func (x *past) parse(e *store.Event) (*event.PDU, error) {
+func (x *past) parse(e *roomdb.Event) (*event.PDU, error) {
 	eventID, err := id.ParseEventID(e.EventID)
 	if err != nil {
 		return nil, fmt.Errorf("stored event %q: %w", e.EventID, err)

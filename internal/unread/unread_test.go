@@ -12,6 +12,7 @@ import (
 
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
 	"stoa/internal/unread"
 	"stoa/matrix/event"
@@ -129,7 +130,7 @@ func newWorld(t *testing.T, s *store.Store, seed uint64) *world {
 	w.room, err = w.Create(t.Context(), room.CreateRequest{Creator: owner.id, Preset: room.PresetPublicChat})
 	w.must(err)
 	w.read(func(r *store.Read) (err error) {
-		w.num, err = r.RoomNum(w.room.String())
+		w.num, err = roomdb.RoomNum(r, w.room.String())
 		return err
 	})
 	w.random = pushruletest.NewRandom(seed, names, []string{w.room.String(), "!other:" + storetest.ServerName})
@@ -265,7 +266,7 @@ func (w *world) check(what string) {
 			continue
 		}
 		w.read(func(r *store.Read) error {
-			row, err := r.RoomByNum(w.num)
+			row, err := roomdb.RoomByNum(r, w.num)
 			if err != nil {
 				return err
 			}
@@ -373,8 +374,8 @@ func (w *world) message(p *person) {
 func (w *world) receipt(p *person) {
 	w.t.Helper()
 	e := w.events[w.random.IntN(len(w.events))]
-	x := store.Receipt{Room: w.num, User: p.num, UserID: p.id.String(), EventID: e.id.String(), Slot: e.slot, TS: 1,
-		Kind: store.ReceiptKind(1 + w.random.IntN(2))}
+	x := roomdb.Receipt{Room: w.num, User: p.num, UserID: p.id.String(), EventID: e.id.String(), Slot: e.slot, TS: 1,
+		Kind: roomdb.ReceiptKind(1 + w.random.IntN(2))}
 	if w.random.IntN(2) == 0 {
 		x.Thread = "main"
 		if e.thread != "" {
@@ -382,7 +383,7 @@ func (w *world) receipt(p *person) {
 		}
 	}
 	c := store.NewChange()
-	c.PutReceipt(x)
+	roomdb.PutReceipt(c, x)
 	_, err := w.store.Commit(w.t.Context(), c)
 	w.must(err)
 	p.marks[x.Thread] = max(p.marks[x.Thread], e.slot)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
 	"stoa/matrix/id"
 )
@@ -33,7 +34,7 @@ func onEach(t *testing.T, f func(*testing.T, *Data, User)) {
 func TestAChangeThatCanNotBeCommittedIsAnError(t *testing.T) {
 	onEach(t, func(t *testing.T, data *Data, alice User) {
 		_, err := data.change(t.Context(), "drop what is not there", alice, func(_ *store.Read, c *store.Change) error {
-			c.DropAlias("#none:stoa.test", 1)
+			roomdb.DropAlias(c, "#none:stoa.test", 1)
 			return nil
 		})
 		if !errors.Is(err, store.ErrNotFound) {

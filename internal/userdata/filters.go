@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"stoa/internal/store"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/eventfilter"
 	"stoa/matrix/mxerr"
@@ -29,19 +30,19 @@ func (d *Data) AddFilter(ctx context.Context, user User, filter json.RawMessage)
 	}
 	var number int64
 	err = d.store.Read(ctx, func(r *store.Read) (err error) {
-		number, err = r.FindFilter(user.Num, string(text))
+		number, err = userdb.FindFilter(r, user.Num, string(text))
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {
 		_, err = d.change(ctx, "add a filter", user, func(r *store.Read, c *store.Change) error {
-			last, err := r.LastFilter(user.Num)
+			last, err := userdb.LastFilter(r, user.Num)
 			if err != nil {
 				return err
 			}
 			number = last + 1
-			c.AddFilter(user.Num, number, string(text))
+			userdb.AddFilter(c, user.Num, number, string(text))
 			if number%(maxFilters/2) == 0 {
-				c.DeleteFiltersUpTo(user.Num, number-maxFilters)
+				userdb.DeleteFiltersUpTo(c, user.Num, number-maxFilters)
 			}
 			return nil
 		})
@@ -59,7 +60,7 @@ func (d *Data) Filter(ctx context.Context, user User, filterID string) (json.Raw
 	}
 	var filter string
 	err = d.store.Read(ctx, func(r *store.Read) (err error) {
-		filter, err = r.Filter(user.Num, number)
+		filter, err = userdb.Filter(r, user.Num, number)
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"stoa/internal/store"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/id"
 	"stoa/matrix/pushrule"
 )
@@ -33,7 +34,7 @@ func (d *Data) ChangePushRules(ctx context.Context, user User, edit func(*pushru
 		if rules, err = edit(rules); err != nil {
 			return err
 		}
-		c.PutAccountData(user.Num, "", TypePushRules, string(rules.Stored()))
+		userdb.PutAccountData(c, user.Num, "", TypePushRules, string(rules.Stored()))
 		return nil
 	})
 	if err == nil {
@@ -65,18 +66,18 @@ func pushRulesContent(rules *pushrule.RuleSet) (json.RawMessage, error) {
 // Follow drops what rows of the stream have changed: those of other instances
 // come to it with the stream. r is a snapshot that holds them.
 func (d *Data) Follow(r *store.Read, rows []store.StreamRow) error {
-	var since []store.UserSlot
+	var since []userdb.UserSlot
 	at := store.Position(0)
 	for _, row := range rows {
 		if row.Kind == store.KindAccountData {
-			since = append(since, store.UserSlot{User: row.User(), Slot: row.First})
+			since = append(since, userdb.UserSlot{User: row.User(), Slot: row.First})
 			at = row.Pos
 		}
 	}
 	if len(since) == 0 {
 		return nil
 	}
-	changed, err := r.RulesChanged(since)
+	changed, err := userdb.RulesChanged(r, since)
 	if err != nil {
 		return fmt.Errorf("read whose push rules have changed: %w", err)
 	}
@@ -104,7 +105,7 @@ func (d *Data) Ignored(r *store.Read, user store.UserNum) ([]id.UserID, error) {
 }
 
 func readIgnored(r *store.Read, user store.UserNum) ([]id.UserID, error) {
-	row, err := r.AccountData(user, "", TypeIgnoredUserList)
+	row, err := userdb.AccountDataOf(r, user, "", TypeIgnoredUserList)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	}

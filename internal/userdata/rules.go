@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"stoa/internal/store"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/id"
 	"stoa/matrix/pushrule"
 )
@@ -52,7 +53,7 @@ func (k *Rules) Rules(ctx context.Context, user id.UserID) (*pushrule.Rules, err
 func (k *Rules) Unusual(ctx context.Context, room store.RoomNum) ([]id.UserID, error) {
 	var users []id.UserID
 	err := k.store.Glimpse(ctx, func(r *store.Read) error {
-		names, err := r.UnusualMembers(room)
+		names, err := userdb.UnusualMembers(r, room)
 		for _, name := range names {
 			user, bad := id.ParseUserID(name)
 			if bad != nil {
@@ -86,7 +87,7 @@ func (k *Rules) Compiled(r *store.Read, user User) (*pushrule.Rules, error) {
 }
 
 func loadRules(r *store.Read, user User) (*pushrule.RuleSet, error) {
-	row, err := r.AccountData(user.Num, "", TypePushRules)
+	row, err := userdb.AccountDataOf(r, user.Num, "", TypePushRules)
 	if errors.Is(err, store.ErrNotFound) {
 		return pushrule.Defaults(user.ID), nil
 	}

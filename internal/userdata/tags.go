@@ -6,6 +6,7 @@ import (
 	"errors"
 
 	"stoa/internal/store"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -38,7 +39,7 @@ func (d *Data) Tags(ctx context.Context, user User, roomID id.RoomID) (map[strin
 
 func loadTags(r *store.Read, user User, roomID id.RoomID) (tagContent, error) {
 	none := tagContent{Tags: map[string]json.RawMessage{}}
-	row, err := r.AccountData(user.Num, roomID.String(), TypeTag)
+	row, err := userdb.AccountDataOf(r, user.Num, roomID.String(), TypeTag)
 	if errors.Is(err, store.ErrNotFound) {
 		return none, nil
 	}
@@ -108,7 +109,7 @@ func (d *Data) changeTags(ctx context.Context, user User, roomID id.RoomID, edit
 		if err := checkRoom(r, user, roomID.String(), TypeTag); err != nil {
 			return err
 		}
-		c.PutAccountData(user.Num, roomID.String(), TypeTag, string(text))
+		userdb.PutAccountData(c, user.Num, roomID.String(), TypeTag, string(text))
 		return nil
 	})
 	return err

@@ -21,6 +21,7 @@ import (
 	"slices"
 
 	"stoa/internal/store"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
@@ -118,7 +119,7 @@ func (d *Data) change(ctx context.Context, what string, user User, build func(*s
 		if err != nil {
 			return 0, err
 		}
-		if at, err = d.store.Commit(ctx, c); !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrFilterTaken) {
+		if at, err = d.store.Commit(ctx, c); !errors.Is(err, store.ErrConflict) && !errors.Is(err, userdb.ErrFilterTaken) {
 			break
 		}
 	}
@@ -162,7 +163,7 @@ func (d *Data) put(ctx context.Context, user User, roomID id.RoomID, dataType st
 		if err := checkRoom(r, user, roomID.String(), dataType); err != nil {
 			return err
 		}
-		c.PutAccountData(user.Num, roomID.String(), dataType, string(content))
+		userdb.PutAccountData(c, user.Num, roomID.String(), dataType, string(content))
 		return nil
 	})
 	if err == nil && dataType == TypeIgnoredUserList {
@@ -173,11 +174,11 @@ func (d *Data) put(ctx context.Context, user User, roomID id.RoomID, dataType st
 
 // checkRoom refuses one entry too many.
 func checkRoom(r *store.Read, user User, roomID, dataType string) error {
-	_, err := r.AccountData(user.Num, roomID, dataType)
+	_, err := userdb.AccountDataOf(r, user.Num, roomID, dataType)
 	if !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
-	n, err := r.CountAccountData(user.Num)
+	n, err := userdb.CountAccountData(r, user.Num)
 	if err == nil && n >= maxEntries {
 		return mxerr.TooLarge("You keep %d entries of account data, as many as there may be", maxEntries)
 	}
@@ -197,7 +198,7 @@ func (d *Data) AccountData(ctx context.Context, user User, roomID id.RoomID, dat
 			}
 			return err
 		}
-		row, err := r.AccountData(user.Num, roomID.String(), dataType)
+		row, err := userdb.AccountDataOf(r, user.Num, roomID.String(), dataType)
 		content = json.RawMessage(row.Content)
 		return err
 	})
@@ -216,27 +217,27 @@ type Entry struct {
 
 // All gives all entries of a user, push rules always among them.
 func (d *Data) All(r *store.Read, user User) ([]Entry, error) {
-	rows, err := r.AllAccountData(user.Num, maxEntries+1)
+	rows, err := userdb.AllAccountData(r, user.Num, maxEntries+1)
 	if err != nil {
 		return nil, err
 	}
-	hasRules := func(row store.AccountData) bool { return row.RoomID == "" && row.Type == TypePushRules }
+	hasRules := func(row userdb.AccountData) bool { return row.RoomID == "" && row.Type == TypePushRules }
 	if !slices.ContainsFunc(rows, hasRules) {
-		rows = append(rows, store.AccountData{Type: TypePushRules})
+		rows = append(rows, userdb.AccountData{Type: TypePushRules})
 	}
 	return entries(user, rows)
 }
 
 // After gives the entries that changed after a slot of the user.
 func (d *Data) After(r *store.Read, user User, after store.Slot) ([]Entry, error) {
-	rows, err := r.AccountDataAfter(user.Num, after, maxEntries+1)
+	rows, err := userdb.AccountDataAfter(r, user.Num, after, maxEntries+1)
 	if err != nil {
 		return nil, err
 	}
 	return entries(user, rows)
 }
 
-func entries(user User, rows []store.AccountData) ([]Entry, error) {
+func entries(user User, rows []userdb.AccountData) ([]Entry, error) {
 	out := make([]Entry, len(rows))
 	for i, row := range rows {
 		out[i] = Entry{RoomID: row.RoomID, Type: row.Type, Content: json.RawMessage(row.Content)}

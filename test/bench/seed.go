@@ -18,6 +18,7 @@ import (
 	"stoa/internal/room"
 	"stoa/internal/serverkey"
 	"stoa/internal/store"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/event"
 	"stoa/matrix/id"
 )
@@ -91,9 +92,9 @@ func (d *dataset) addUsers(ctx context.Context, n int) error {
 			token := fmt.Sprintf("stoa_at_a%032d", from+i)
 			hash := auth.HashOf(token)
 			c := store.NewChange()
-			c.AddAccount(num, "", false, now)
-			c.PutDevice(num, store.Device{ID: "BENCH", CreatedTS: now})
-			c.AddAccessToken(hash[:], num, "BENCH", 0, 0)
+			userdb.AddAccount(c, num, "", false, now)
+			userdb.PutDevice(c, num, userdb.Device{ID: "BENCH", CreatedTS: now})
+			userdb.AddAccessToken(c, hash[:], num, "BENCH", 0, 0)
 			d.tokens = append(d.tokens, token)
 			pending = append(pending, d.store.CommitAsync(c))
 		}

@@ -15,6 +15,7 @@ import (
 	"stoa/internal/room"
 	"stoa/internal/serverkey"
 	"stoa/internal/store"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/event"
 	"stoa/matrix/id"
 )
@@ -89,9 +90,9 @@ func (t *town) addUsers(ctx context.Context, s *store.Store, n int) error {
 	for i, num := range nums {
 		hash := auth.HashOf(t.tokens[i])
 		c := store.NewChange()
-		c.AddAccount(num, "", false, now)
-		c.PutDevice(num, store.Device{ID: deviceID, CreatedTS: now})
-		c.AddAccessToken(hash[:], num, deviceID, 0, 0)
+		userdb.AddAccount(c, num, "", false, now)
+		userdb.PutDevice(c, num, userdb.Device{ID: deviceID, CreatedTS: now})
+		userdb.AddAccessToken(c, hash[:], num, deviceID, 0, 0)
 		pending = append(pending, s.CommitAsync(c))
 	}
 	for _, p := range pending {

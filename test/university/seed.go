@@ -16,6 +16,7 @@ import (
 	"stoa/internal/room"
 	"stoa/internal/serverkey"
 	"stoa/internal/store"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/event"
 	"stoa/matrix/id"
 )
@@ -105,12 +106,12 @@ func (s *seeder) addPeople(ctx context.Context) error {
 		var pending []*store.Pending
 		for i, num := range nums {
 			c := store.NewChange()
-			c.AddAccount(num, "", false, now)
+			userdb.AddAccount(c, num, "", false, now)
 			for device := range s.plan.devices {
 				if from+i < s.plan.online {
 					hash := auth.HashOf(accessToken(from+i, device))
-					c.PutDevice(num, store.Device{ID: deviceName(device), CreatedTS: now})
-					c.AddAccessToken(hash[:], num, deviceName(device), 0, 0)
+					userdb.PutDevice(c, num, userdb.Device{ID: deviceName(device), CreatedTS: now})
+					userdb.AddAccessToken(c, hash[:], num, deviceName(device), 0, 0)
 				}
 			}
 			pending = append(pending, s.store.CommitAsync(c))

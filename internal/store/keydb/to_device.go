@@ -1,0 +1,38 @@
+// Table to_device.
+
+package keydb
+
+import "stoa/internal/store"
+
+// ToDevice is a message that waits for a device.
+type ToDevice struct {
+	Slot    store.Slot
+	Message string // {"content":…,"sender":…,"type":…}
+}
+
+var (
+	insertToDevice = store.Prepare(`INSERT INTO to_device (user_num, device_id, slot, message) VALUES ($1, $2, $3, $4)`)
+	selectToDevice = store.Prepare(`SELECT slot, message FROM to_device
+		WHERE user_num = $1 AND device_id = $2 AND slot > $3 ORDER BY slot LIMIT $4`)
+	deleteToDevice       = store.Prepare(`DELETE FROM to_device WHERE user_num = $1 AND device_id = $2 AND slot <= $3`)
+	deleteDeviceMessages = store.Prepare(`DELETE FROM to_device WHERE user_num = $1 AND device_id = $2`)
+)
+
+// AddToDevice queues a message for a device.
+func AddToDevice(c *store.Change, user store.UserNum, deviceID, message string) {
+	c.Exec(insertToDevice, user, deviceID, c.UserSlot(user, store.KindToDevice), message)
+}
+
+// DeleteToDevice deletes the messages that the device has acknowledged: those
+// up to and with the slot.
+func DeleteToDevice(c *store.Change, user store.UserNum, deviceID string, upTo store.Slot) {
+	c.Exec(deleteToDevice, user, deviceID, upTo)
+}
+
+// ToDeviceAfter returns the messages for a device after a slot, in order.
+func ToDeviceAfter(r *store.Read, user store.UserNum, deviceID string, after store.Slot, limit int) ([]ToDevice, error) {
+	return store.Query(r, selectToDevice, func(row *store.Row) (m ToDevice) {
+		row.Scan(&m.Slot, &m.Message)
+		return m
+	}, user, deviceID, after, limit)
+}

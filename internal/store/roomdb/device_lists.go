@@ -1,0 +1,75 @@
+// Reads about which users have to hear of a device list. They look at the stream
+// and at current state.
+
+package roomdb
+
+import "stoa/internal/store"
+
+const memberType = `k.type = 'm.room.member'`
+
+var (
+	selectListsChanged = store.Prepare(`SELECT u.user_id FROM users u WHERE u.num IN
+		(SELECT owner FROM stream WHERE kind = 5 AND pos > $2 AND pos <= $3)
+		AND (u.num = $1 OR EXISTS (SELECT 1 FROM memberships m
+			JOIN state_keys k ON ` + memberType + ` AND k.state_key = u.user_id
+			JOIN current_state c ON c.room = m.room AND c.key = k.num AND c.membership = 1
+			WHERE m.user_num = $1 AND m.membership = 1)) ORDER BY u.user_id`)
+	selectMemberIDs = store.Prepare(`SELECT DISTINCT k.state_key FROM current_state c JOIN state_keys k ON k.num = c.key
+		WHERE {{in c.room $1}} AND c.membership = 1 LIMIT $2`)
+	selectStillSharing = store.Prepare(`SELECT DISTINCT k.state_key FROM state_keys k
+		JOIN current_state c ON c.key = k.num AND c.membership = 1
+		JOIN memberships m ON m.room = c.room AND m.user_num = $1 AND m.membership = 1
+		WHERE ` + memberType + ` AND {{intext k.state_key $2}}`)
+	selectMoved = store.Prepare(`SELECT DISTINCT k.state_key, c.membership FROM state_log l JOIN state_keys k ON k.num = l.key
+		JOIN current_state c ON c.room = l.room AND c.key = l.key
+		WHERE l.room = $1 AND l.slot > $2 AND ` + memberType + ` ORDER BY k.state_key LIMIT $3`)
+	selectTracked = store.Prepare(`SELECT r.num FROM rooms r WHERE {{in r.num $1}} AND (r.joined <= $2 OR EXISTS
+		(SELECT 1 FROM current_state c JOIN state_keys k ON k.num = c.key
+		WHERE c.room = r.num AND k.type = 'm.room.encryption' AND k.state_key = ''))`)
+)
+
+// DeviceListsChanged returns the users whose device lists changed after one
+// position up to another and who share a room with the viewer, the viewer too.
+func DeviceListsChanged(r *store.Read, viewer store.UserNum, after, upTo store.Position) ([]string, error) {
+	return store.Query(r, selectListsChanged, (*store.Row).Text, viewer, after, upTo)
+}
+
+// MemberIDs returns the users joined to any of the rooms.
+func MemberIDs(r *store.Read, rooms []store.RoomNum, limit int) ([]string, error) {
+	if len(rooms) == 0 {
+		return nil, nil
+	}
+	return store.Query(r, selectMemberIDs, (*store.Row).Text, rooms, limit)
+}
+
+// StillSharing returns those of the users who are joined to a room to which the
+// viewer is joined.
+func StillSharing(r *store.Read, viewer store.UserNum, userIDs []string) ([]string, error) {
+	if len(userIDs) == 0 {
+		return nil, nil
+	}
+	return store.Query(r, selectStillSharing, (*store.Row).Text, viewer, userIDs)
+}
+
+// TrackedRooms returns those of the rooms whose members' devices a client may
+// want to know: encrypted ones, and those of at most small members.
+func TrackedRooms(r *store.Read, rooms []store.RoomNum, small int) ([]store.RoomNum, error) {
+	if len(rooms) == 0 {
+		return nil, nil
+	}
+	return store.Query(r, selectTracked, store.Num[store.RoomNum], rooms, small)
+}
+
+// MovedMember is a user whose membership in a room changed, and what it is now.
+type MovedMember struct {
+	UserID     string
+	Membership Membership
+}
+
+// MovedMembers returns the users whose member events in a room changed after a
+// slot.
+func MovedMembers(r *store.Read, room store.RoomNum, after store.Slot, limit int) ([]MovedMember, error) {
+	return store.Query(r, selectMoved, func(row *store.Row) MovedMember {
+		return MovedMember{UserID: row.Text(), Membership: Membership(row.Int())}
+	}, room, after, limit)
+}

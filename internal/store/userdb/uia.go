@@ -1,0 +1,78 @@
+// Tables uia_sessions, uia_stages: interactive authentication. Written by package
+// auth.
+
+package userdb
+
+import "stoa/internal/store"
+
+var (
+	selectUIASession  = store.Prepare(`SELECT operation, user_num FROM uia_sessions WHERE hash = $1 AND expires_ts > $2`)
+	selectUIAStages   = store.Prepare(`SELECT stage, result FROM uia_stages WHERE hash = $1 ORDER BY stage`)
+	insertUIASession  = store.Prepare(`INSERT INTO uia_sessions (hash, operation, user_num, expires_ts) VALUES ($1, $2, $3, $4)`)
+	insertUIAStage    = store.Prepare(`INSERT INTO uia_stages (hash, stage, result, expires_ts) VALUES ($1, $2, $3, $4) ON CONFLICT (hash, stage) DO NOTHING`)
+	deleteUIASession  = store.Prepare(`DELETE FROM uia_sessions WHERE hash = $1`)
+	deleteUIAStages   = store.Prepare(`DELETE FROM uia_stages WHERE hash = $1`)
+	expireUIASessions = store.Prepare(`DELETE FROM uia_sessions WHERE expires_ts <= $1`)
+	expireUIAStages   = store.Prepare(`DELETE FROM uia_stages WHERE expires_ts <= $1`)
+)
+
+// UIASession is a session of interactive authentication.
+type UIASession struct {
+	Operation string
+	User      store.UserNum // 0 = no access token was given
+	Completed []UIAStage
+}
+
+// UIAStage is a completed stage, and what it proved.
+type UIAStage struct{ Name, Result string }
+
+func scanUIASession(row *store.Row) (s UIASession) {
+	row.Scan(&s.Operation, &s.User)
+	return s
+}
+
+func scanUIAStage(row *store.Row) (s UIAStage) {
+	row.Scan(&s.Name, &s.Result)
+	return s
+}
+
+// UIASessionByHash returns a session that has not expired, or ErrNotFound.
+func UIASessionByHash(r *store.Read, hash []byte, now int64) (UIASession, error) {
+	s, err := store.QueryOne(r, selectUIASession, scanUIASession, hash, now)
+	if err != nil {
+		return s, err
+	}
+	s.Completed, err = store.Query(r, selectUIAStages, scanUIAStage, hash)
+	return s, err
+}
+
+// AddUIASession adds a session with the stages completed already, and deletes
+// expired ones.
+func AddUIASession(tx *store.Tx, hash []byte, s UIASession, now, expiresTS int64) error {
+	for _, expire := range []*store.Stmt{expireUIASessions, expireUIAStages} {
+		if _, err := tx.Exec(expire, now); err != nil {
+			return err
+		}
+	}
+	if _, err := tx.Exec(insertUIASession, hash, s.Operation, s.User, expiresTS); err != nil {
+		return err
+	}
+	return AddUIAStages(tx, hash, s.Completed, expiresTS)
+}
+
+// AddUIAStages notes stages of a session as completed.
+func AddUIAStages(tx *store.Tx, hash []byte, stages []UIAStage, expiresTS int64) error {
+	for _, stage := range stages {
+		if _, err := tx.Exec(insertUIAStage, hash, stage.Name, stage.Result, expiresTS); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// DeleteUIASession ends a session in the same commit as what it was for. The
+// change fails with ErrTokenUsed if it has ended already.
+func DeleteUIASession(c *store.Change, hash []byte) {
+	c.ExecOne(deleteUIASession, ErrTokenUsed, hash)
+	c.Exec(deleteUIAStages, hash)
+}
