@@ -1,10 +1,15 @@
-// Package store keeps everything that Stoa remembers: rooms, events, state,
-// accounts, keys. It is the only package with SQL, one text per query for
-// SQLite and PostgreSQL.
+// Package store is the engine of the database: connections to SQLite and
+// PostgreSQL, one SQL text for both, the committer that merges waiting changes into
+// transactions, the one stream of positions, the heads of rooms and users, interned
+// strings and numbers, migrations, and the leases of instances.
 //
-// It owns the database, the one stream of positions, and the committer that
-// merges waiting changes into transactions. It never judges an event, never
-// talks to the network, and calls nobody back: readers follow the stream.
+// The tables are beside it: store/roomdb, store/userdb, store/keydb and
+// store/readerdb each own the SQL of a family of tables, on [Prepare], [Query],
+// [QueryOne], [QueryEach], [Change.Exec] and [Tx.Exec]; store/doctor checks what
+// they say of each other. The engine itself writes the tables meta, migrations,
+// numbers, state_keys, stream and instances, and the rows of rooms and users, whose
+// heads move with a commit. It never judges an event, never talks to the network,
+// and calls nobody back: readers follow the stream.
 //
 // The invariant that matters: a reader that has seen position p never later
 // finds anything at or below p. Positions are given by the last statements of

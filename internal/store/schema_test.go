@@ -239,7 +239,11 @@ func TestStatementsNameTheirColumns(t *testing.T) {
 	star := regexp.MustCompile(`SELECT\s+(\w+\.)?\*\s+FROM\s+(\w+)`)
 	insert := regexp.MustCompile(`INSERT INTO (\w+)\s+(VALUES|SELECT)`)
 	with := regexp.MustCompile(`(\w+) AS (MATERIALIZED )?\(`)
-	for _, sql := range store.Texts() {
+	texts := store.Texts()
+	if len(texts) < statements {
+		t.Errorf("%d statements, there were %d: is a package missing from storetest/tables?", len(texts), statements)
+	}
+	for _, sql := range texts {
 		own := map[string]bool{}
 		for _, m := range with.FindAllStringSubmatch(sql, -1) {
 			own[m[1]] = true

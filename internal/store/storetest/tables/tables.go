@@ -1,0 +1,15 @@
+// Package tables imports every package that has SQL, so that a test of the store
+// can look at all statements.
+//
+// It owns nothing. Only tests import it. The invariant that matters: no package
+// under store that prepares statements is missing here; internal/devtools/rules
+// fails otherwise.
+package tables
+
+import (
+	_ "stoa/internal/store/doctor"   // reads all tables
+	_ "stoa/internal/store/keydb"    // keys
+	_ "stoa/internal/store/readerdb" // cursors and jobs
+	_ "stoa/internal/store/roomdb"   // rooms
+	_ "stoa/internal/store/userdb"   // users
+)
