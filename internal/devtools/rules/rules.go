@@ -1,8 +1,9 @@
 // Package rules holds the repository to its own rules, as ordinary tests: which
-// package may import which, that every package says what it is for, and that
-// every reference to the specification names a section that exists.
+// package may import which, which package writes which table, that every package
+// says what it is for, and that every reference to the specification names a
+// section that exists.
 //
-// It owns the table of layers. It never changes a file. Whoever breaks a rule
+// It owns the table of layers and the table owners. It never changes a file. Whoever breaks a rule
 // reads the rule's reason in the failure.
 package rules
 
