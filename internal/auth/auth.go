@@ -14,6 +14,7 @@ import (
 	"stoa/internal/httpkit"
 	"stoa/internal/store"
 	"stoa/internal/store/userdb"
+	"stoa/internal/who"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -67,48 +68,19 @@ func New(opt Options) *Auth {
 	return a
 }
 
-// Caller is who makes a request: a user with a device.
-type Caller struct {
-	UserID   id.UserID
-	UserNum  store.UserNum
-	DeviceID id.DeviceID
-	Admin    bool
-	// Suspended callers may read, but not act on others; see MayAct.
-	Suspended bool
-}
-
-// MayAct refuses what a suspended account may not do: joining, inviting,
-// sending, redacting what others sent, changing the profile.
-//
-// Spec: client-server-api#account-suspension
-func (c Caller) MayAct() error {
-	if c.Suspended {
-		return mxerr.UserSuspended("You cannot perform this action while suspended")
-	}
-	return nil
-}
-
-// RequireAdmin refuses callers who are no admins.
-func (c Caller) RequireAdmin() error {
-	if !c.Admin {
-		return mxerr.Forbidden("You are not a server administrator")
-	}
-	return nil
-}
-
 // Caller tells who makes a request, by its access token.
 //
 // Errors: M_MISSING_TOKEN, M_UNKNOWN_TOKEN (with soft_logout if the token has
 // expired, so that the client keeps its device), M_USER_LOCKED.
 //
 // Spec: client-server-api#using-access-tokens
-func (a *Auth) Caller(r *http.Request) (Caller, error) {
+func (a *Auth) Caller(r *http.Request) (who.Caller, error) {
 	s, err := a.session(r)
 	if err != nil {
-		return Caller{}, err
+		return who.Caller{}, err
 	}
 	if s.locked {
-		return Caller{}, mxerr.UserLocked("This account has been locked")
+		return who.Caller{}, mxerr.UserLocked("This account has been locked")
 	}
 	return s.Caller, nil
 }
@@ -117,10 +89,10 @@ func (a *Auth) Caller(r *http.Request) (Caller, error) {
 // those that log out.
 //
 // Spec: client-server-api#account-locking
-func (a *Auth) CallerEvenLocked(r *http.Request) (Caller, error) {
+func (a *Auth) CallerEvenLocked(r *http.Request) (who.Caller, error) {
 	s, err := a.session(r)
 	if err != nil {
-		return Caller{}, err
+		return who.Caller{}, err
 	}
 	return s.Caller, nil
 }
@@ -194,9 +166,9 @@ func (a *Auth) load(ctx context.Context, hash Hash, now int64) (*session, error)
 		return a.load(ctx, hash, now) // what was read is from before the change
 	}
 	s := &session{
-		Caller: Caller{
-			UserID: userID, UserNum: row.User, DeviceID: id.DeviceID(row.DeviceID),
-			Admin: row.Admin, Suspended: row.Suspended,
+		Caller: who.Caller{
+			Device: who.Device{User: who.User{UserID: userID, UserNum: row.User}, DeviceID: id.DeviceID(row.DeviceID)},
+			Admin:  row.Admin, Suspended: row.Suspended,
 		},
 		expires: row.ExpiresTS,
 		locked:  row.Locked,

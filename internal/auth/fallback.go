@@ -9,6 +9,7 @@ import (
 
 	"stoa/internal/store"
 	"stoa/internal/store/userdb"
+	"stoa/internal/who"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -64,7 +65,7 @@ func (a *Auth) CompleteFallback(r *http.Request, f *Fallback, terms Terms, form 
 	in := Interaction{Flows: []Flow{{Stages: []string{f.Stage}}}, Terms: terms}
 	try := attempt{Token: &form.Token}
 	if f.Stage == StagePassword {
-		in.Caller = &Caller{UserID: f.User, UserNum: f.user}
+		in.Caller = &who.Caller{Device: who.Device{User: who.User{UserID: f.User, UserNum: f.user}}}
 		try.Claim = Claim{Identifier: &Identifier{Type: "m.id.user", User: f.User.String()}, Password: &form.Password}
 	}
 	result, err := a.tryStage(r, in, &uiaSession{}, f.Stage, try)

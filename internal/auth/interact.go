@@ -15,6 +15,7 @@ import (
 	"stoa/internal/httpkit"
 	"stoa/internal/store"
 	"stoa/internal/store/userdb"
+	"stoa/internal/who"
 	"stoa/matrix/mxerr"
 )
 
@@ -31,7 +32,7 @@ type Interaction struct {
 	Operation string
 	// Caller is who asks; nil if no access token was given. The password stage
 	// must prove the same user.
-	Caller *Caller
+	Caller *who.Caller
 	Flows  []Flow
 	// Terms are those of the terms stage.
 	Terms Terms

@@ -13,6 +13,7 @@ import (
 	"stoa/internal/store"
 	"stoa/internal/store/keydb"
 	"stoa/internal/store/userdb"
+	"stoa/internal/who"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -277,7 +278,7 @@ const loginTokenLifetime = 2 * time.Minute
 // interaction that allowed it can't allow another.
 //
 // Spec: client-server-api#legacy-login
-func (a *Auth) MakeLoginToken(ctx context.Context, caller Caller, proof *Proof) (token string, lifetime time.Duration, err error) {
+func (a *Auth) MakeLoginToken(ctx context.Context, caller who.Caller, proof *Proof) (token string, lifetime time.Duration, err error) {
 	if err := a.End(ctx, proof); err != nil {
 		return "", 0, err
 	}

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"stoa/internal/store"
+	"stoa/internal/who"
 )
 
 // Sessions remembers whom recently used access tokens belong to.
@@ -37,7 +38,7 @@ func NewSessions() *Sessions {
 
 // session is what one access token stands for.
 type session struct {
-	Caller
+	who.Caller
 	expires int64 // ms since 1970; 0 = never
 	locked  bool
 

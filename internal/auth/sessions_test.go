@@ -5,12 +5,13 @@ import (
 	"testing"
 
 	"stoa/internal/store"
+	"stoa/internal/who"
 )
 
 func TestSessions(t *testing.T) {
 	t.Parallel()
 	put := func(s *Sessions, token string, user store.UserNum) {
-		s.add(s.begin(), HashOf(token), &session{Caller: Caller{UserNum: user}})
+		s.add(s.begin(), HashOf(token), &session{Caller: who.Caller{Device: who.Device{User: who.User{UserNum: user}}}})
 	}
 	has := func(s *Sessions, token string) bool { return s.find(HashOf(token)) != nil }
 
@@ -34,7 +35,7 @@ func TestSessions(t *testing.T) {
 		s := NewSessions()
 		before := s.begin()
 		s.Drop(1)
-		s.add(before, HashOf("a1"), &session{Caller: Caller{UserNum: 1}})
+		s.add(before, HashOf("a1"), &session{Caller: who.Caller{Device: who.Device{User: who.User{UserNum: 1}}}})
 		if has(s, "a1") {
 			t.Fatal("a stale session came in")
 		}

@@ -8,6 +8,7 @@ import (
 	"stoa/internal/account"
 	"stoa/internal/auth"
 	"stoa/internal/httpkit"
+	"stoa/internal/who"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -40,7 +41,7 @@ func (a *API) threepids(r *http.Request) (threepidList, error) {
 }
 
 // callerIfAny gives the caller, or nil if the request has no access token.
-func (a *API) callerIfAny(r *http.Request) (*auth.Caller, error) {
+func (a *API) callerIfAny(r *http.Request) (*who.Caller, error) {
 	if !auth.HasToken(r) {
 		return nil, nil
 	}

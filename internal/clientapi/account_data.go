@@ -4,34 +4,31 @@ import (
 	"encoding/json"
 	"net/http"
 
-	"stoa/internal/auth"
 	"stoa/internal/httpkit"
-	"stoa/internal/userdata"
+	"stoa/internal/who"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
 
-func dataOwner(c auth.Caller) userdata.User { return userdata.User{ID: c.UserID, Num: c.UserNum} }
-
 // owner gives the user of the path, who must be the caller.
-func (a *API) owner(r *http.Request) (userdata.User, error) {
+func (a *API) owner(r *http.Request) (who.User, error) {
 	caller, err := a.auth.Caller(r)
 	if err != nil {
-		return userdata.User{}, err
+		return who.User{}, err
 	}
 	user, err := id.ParseUserID(r.PathValue("userId"))
 	if err != nil {
-		return userdata.User{}, mxerr.InvalidParam("%q is not a user ID", r.PathValue("userId")).Because(err)
+		return who.User{}, mxerr.InvalidParam("%q is not a user ID", r.PathValue("userId")).Because(err)
 	}
 	if user != caller.UserID {
-		return userdata.User{}, mxerr.Forbidden("This is not your own data")
+		return who.User{}, mxerr.Forbidden("This is not your own data")
 	}
-	return dataOwner(caller), nil
+	return caller.User, nil
 }
 
 // ownersRoom gives the user of the path, who must be the caller, and the room of
 // the path; the room is zero if the path has none.
-func (a *API) ownersRoom(r *http.Request) (userdata.User, id.RoomID, error) {
+func (a *API) ownersRoom(r *http.Request) (who.User, id.RoomID, error) {
 	user, err := a.owner(r)
 	if err != nil || r.PathValue("roomId") == "" {
 		return user, id.RoomID{}, err

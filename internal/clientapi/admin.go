@@ -6,9 +6,9 @@ import (
 	"net/http"
 
 	"stoa/internal/account"
-	"stoa/internal/auth"
 	"stoa/internal/httpkit"
 	"stoa/internal/store"
+	"stoa/internal/who"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -59,7 +59,7 @@ func (a *API) whois(r *http.Request) (whoisAnswer, error) {
 
 // administered gives the account of the path, which an admin asks about. Who is
 // no admin is refused before anything is looked up.
-func (a *API) administered(r *http.Request, caller auth.Caller) (account.Account, error) {
+func (a *API) administered(r *http.Request, caller who.Caller) (account.Account, error) {
 	if err := caller.RequireAdmin(); err != nil {
 		return account.Account{}, err
 	}

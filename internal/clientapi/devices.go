@@ -7,6 +7,7 @@ import (
 	"stoa/internal/auth"
 	"stoa/internal/httpkit"
 	"stoa/internal/store/userdb"
+	"stoa/internal/who"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -44,7 +45,7 @@ func (a *API) devices(r *http.Request) (clientDevices, error) {
 }
 
 // callersDevice gives the caller and the device of the path.
-func (a *API) callersDevice(r *http.Request) (auth.Caller, id.DeviceID, error) {
+func (a *API) callersDevice(r *http.Request) (who.Caller, id.DeviceID, error) {
 	caller, err := a.auth.Caller(r)
 	if err != nil {
 		return caller, "", err
@@ -129,7 +130,7 @@ func (a *API) deleteDevices(r *http.Request) (httpkit.Empty, error) {
 
 // deleteAuthenticated deletes devices once the caller has proved to be who they
 // are, for just these devices.
-func (a *API) deleteAuthenticated(r *http.Request, caller auth.Caller, given json.RawMessage, devices ...id.DeviceID) error {
+func (a *API) deleteAuthenticated(r *http.Request, caller who.Caller, given json.RawMessage, devices ...id.DeviceID) error {
 	named, err := json.Marshal(devices)
 	if err != nil {
 		return err

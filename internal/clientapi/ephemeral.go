@@ -5,20 +5,16 @@ import (
 	"net/http"
 	"time"
 
-	"stoa/internal/auth"
 	"stoa/internal/clientsync"
 	"stoa/internal/ephemeral"
 	"stoa/internal/httpkit"
+	"stoa/internal/who"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
 
-func ephemeralUser(c auth.Caller) ephemeral.User {
-	return ephemeral.User{ID: c.UserID, Num: c.UserNum}
-}
-
 // callerInRoom gives the caller and the room of the path.
-func (a *API) callerInRoom(r *http.Request) (auth.Caller, id.RoomID, error) {
+func (a *API) callerInRoom(r *http.Request) (who.Caller, id.RoomID, error) {
 	caller, err := a.auth.Caller(r)
 	if err != nil {
 		return caller, id.RoomID{}, err
@@ -58,7 +54,7 @@ func (a *API) setTyping(r *http.Request) (httpkit.Empty, error) {
 	}
 	const hour = int64(time.Hour / time.Millisecond) // more is cut anyway, and can't overflow so
 	timeout := time.Duration(min(body.Timeout, hour)) * time.Millisecond
-	return none, a.typing.Set(r.Context(), ephemeralUser(caller), roomID, *body.Typing, timeout)
+	return none, a.typing.Set(r.Context(), caller.User, roomID, *body.Typing, timeout)
 }
 
 // sendReceipt serves POST /_matrix/client/v3/rooms/{roomId}/receipt/{receiptType}/{eventId}.
@@ -87,7 +83,7 @@ func (a *API) sendReceipt(r *http.Request) (httpkit.Empty, error) {
 			return none, mxerr.InvalidParam("thread_id must be a string that is not empty")
 		}
 	}
-	return none, a.receipts.Send(r.Context(), ephemeralUser(caller), roomID, receipt)
+	return none, a.receipts.Send(r.Context(), caller.User, roomID, receipt)
 }
 
 // setReadMarkers serves POST /_matrix/client/v3/rooms/{roomId}/read_markers.
@@ -114,11 +110,11 @@ func (a *API) setReadMarkers(r *http.Request) (httpkit.Empty, error) {
 			receipts = append(receipts, mark)
 		}
 	}
-	return none, a.receipts.Send(r.Context(), ephemeralUser(caller), roomID, receipts...)
+	return none, a.receipts.Send(r.Context(), caller.User, roomID, receipts...)
 }
 
 // userOfPath gives the caller and the user of the path.
-func (a *API) userOfPath(r *http.Request) (auth.Caller, id.UserID, error) {
+func (a *API) userOfPath(r *http.Request) (who.Caller, id.UserID, error) {
 	caller, err := a.auth.Caller(r)
 	if err != nil {
 		return caller, id.UserID{}, err
@@ -152,7 +148,7 @@ func (a *API) setPresence(r *http.Request) (httpkit.Empty, error) {
 	if body.Presence == nil {
 		return none, mxerr.BadJSON("presence is missing")
 	}
-	return none, a.presence.Set(r.Context(), ephemeralUser(caller), *body.Presence, body.StatusMsg)
+	return none, a.presence.Set(r.Context(), caller.User, *body.Presence, body.StatusMsg)
 }
 
 // presenceOf serves GET /_matrix/client/v3/presence/{userId}/status.
@@ -163,7 +159,7 @@ func (a *API) presenceOf(r *http.Request) (httpkit.Raw, error) {
 	if err != nil {
 		return nil, err
 	}
-	presence, err := a.presence.Of(r.Context(), ephemeralUser(caller), user)
+	presence, err := a.presence.Of(r.Context(), caller.User, user)
 	if err != nil {
 		return nil, err
 	}

@@ -6,10 +6,10 @@ import (
 	"net/http"
 
 	"stoa/internal/auth"
-	"stoa/internal/clientsync"
 	"stoa/internal/e2ee"
 	"stoa/internal/httpkit"
 	"stoa/internal/token"
+	"stoa/internal/who"
 	"stoa/matrix/mxerr"
 )
 
@@ -17,18 +17,13 @@ import (
 // batch of backups, of about 1 KiB each.
 const maxKeysBody = 4 << 20
 
-// keyDevice is the caller as package e2ee knows it.
-func keyDevice(c auth.Caller) e2ee.Device {
-	return e2ee.Device{UserID: c.UserID, User: c.UserNum, DeviceID: string(c.DeviceID)}
-}
-
 // readAsDevice gives who calls and reads the body into v.
-func (a *API) readAsDevice(r *http.Request, v any) (e2ee.Device, error) {
+func (a *API) readAsDevice(r *http.Request, v any) (who.Device, error) {
 	caller, err := a.auth.Caller(r)
 	if err != nil {
-		return e2ee.Device{}, err
+		return who.Device{}, err
 	}
-	return keyDevice(caller), httpkit.ReadJSONLimit(r, v, maxKeysBody)
+	return caller.Device, httpkit.ReadJSONLimit(r, v, maxKeysBody)
 }
 
 type keyCounts struct {
@@ -102,10 +97,10 @@ func (a *API) uploadCrossSigning(r *http.Request) (httpkit.Empty, error) {
 	if err := auth.CheckForm(body.Auth); err != nil {
 		return none, err
 	}
-	if err := body.CrossSigning.Check(keyDevice(caller)); err != nil {
+	if err := body.CrossSigning.Check(caller.Device); err != nil {
 		return none, err
 	}
-	err = a.keys.UploadCrossSigning(r.Context(), keyDevice(caller), body.CrossSigning, false)
+	err = a.keys.UploadCrossSigning(r.Context(), caller.Device, body.CrossSigning, false)
 	if !errors.Is(err, e2ee.ErrNeedsAuth) {
 		return none, err
 	}
@@ -113,7 +108,7 @@ func (a *API) uploadCrossSigning(r *http.Request) (httpkit.Empty, error) {
 	if err != nil {
 		return none, err
 	}
-	if err := a.keys.UploadCrossSigning(r.Context(), keyDevice(caller), body.CrossSigning, true); err != nil {
+	if err := a.keys.UploadCrossSigning(r.Context(), caller.Device, body.CrossSigning, true); err != nil {
 		return none, err
 	}
 	return none, a.auth.End(r.Context(), proof)
@@ -163,7 +158,7 @@ func (a *API) keyChanges(r *http.Request) (deviceListChanges, error) {
 			return deviceListChanges{}, mxerr.InvalidParam("%s is not a token of this server", name).Because(err)
 		}
 	}
-	viewer := clientsync.Viewer{UserID: caller.UserID, UserNum: caller.UserNum, DeviceID: string(caller.DeviceID)}
+	viewer := caller.Device
 	changed, left, err := a.hub.KeyChanges(r.Context(), viewer, from)
 	answer := deviceListChanges{Changed: []string{}, Left: []string{}}
 	answer.Changed = append(answer.Changed, changed...)

@@ -5,8 +5,8 @@ import (
 	"net/http"
 
 	"stoa/internal/account"
-	"stoa/internal/auth"
 	"stoa/internal/httpkit"
+	"stoa/internal/who"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -53,7 +53,7 @@ func (a *API) profileField(r *http.Request) (account.Profile, error) {
 }
 
 // ownProfile gives the caller, who must be the user of the path.
-func (a *API) ownProfile(r *http.Request) (auth.Caller, error) {
+func (a *API) ownProfile(r *http.Request) (who.Caller, error) {
 	caller, err := a.auth.Caller(r)
 	if err != nil {
 		return caller, err

@@ -5,7 +5,7 @@ import (
 	"net/http"
 
 	"stoa/internal/httpkit"
-	"stoa/internal/userdata"
+	"stoa/internal/who"
 	"stoa/matrix/mxerr"
 	"stoa/matrix/pushrule"
 )
@@ -19,7 +19,7 @@ func (a *API) callersRules(r *http.Request) (*pushrule.RuleSet, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.data.PushRules(r.Context(), dataOwner(caller))
+	return a.data.PushRules(r.Context(), caller.User)
 }
 
 type globalRules struct {
@@ -57,7 +57,7 @@ func (a *API) pushRule(r *http.Request) (pushrule.Rule, error) {
 }
 
 // changeRule applies an operation to the rule of the path.
-func (a *API) changeRule(r *http.Request, owner userdata.User, edit func(*pushrule.RuleSet, pushrule.Kind, string) (*pushrule.RuleSet, error)) (httpkit.Empty, error) {
+func (a *API) changeRule(r *http.Request, owner who.User, edit func(*pushrule.RuleSet, pushrule.Kind, string) (*pushrule.RuleSet, error)) (httpkit.Empty, error) {
 	kind, err := pushrule.ParseKind(r.PathValue("kind"))
 	if err != nil {
 		return httpkit.Empty{}, err
@@ -84,7 +84,7 @@ func (a *API) putPushRule(r *http.Request) (httpkit.Empty, error) {
 		return httpkit.Empty{}, err
 	}
 	place := pushrule.Place{Before: query.Get("before"), After: query.Get("after")}
-	return a.changeRule(r, dataOwner(caller), func(s *pushrule.RuleSet, kind pushrule.Kind, ruleID string) (*pushrule.RuleSet, error) {
+	return a.changeRule(r, caller.User, func(s *pushrule.RuleSet, kind pushrule.Kind, ruleID string) (*pushrule.RuleSet, error) {
 		return s.Put(kind, ruleID, body, place)
 	})
 }
@@ -97,7 +97,7 @@ func (a *API) deletePushRule(r *http.Request) (httpkit.Empty, error) {
 	if err != nil {
 		return httpkit.Empty{}, err
 	}
-	return a.changeRule(r, dataOwner(caller), (*pushrule.RuleSet).Delete)
+	return a.changeRule(r, caller.User, (*pushrule.RuleSet).Delete)
 }
 
 type ruleEnabled struct {
@@ -129,7 +129,7 @@ func (a *API) setPushRuleEnabled(r *http.Request) (httpkit.Empty, error) {
 	if body.Enabled == nil {
 		return httpkit.Empty{}, mxerr.BadJSON("enabled is missing")
 	}
-	return a.changeRule(r, dataOwner(caller), func(s *pushrule.RuleSet, kind pushrule.Kind, ruleID string) (*pushrule.RuleSet, error) {
+	return a.changeRule(r, caller.User, func(s *pushrule.RuleSet, kind pushrule.Kind, ruleID string) (*pushrule.RuleSet, error) {
 		return s.SetEnabled(kind, ruleID, *body.Enabled)
 	})
 }
@@ -170,7 +170,7 @@ func (a *API) setPushRuleActions(r *http.Request) (httpkit.Empty, error) {
 	if err != nil {
 		return httpkit.Empty{}, err
 	}
-	return a.changeRule(r, dataOwner(caller), func(s *pushrule.RuleSet, kind pushrule.Kind, ruleID string) (*pushrule.RuleSet, error) {
+	return a.changeRule(r, caller.User, func(s *pushrule.RuleSet, kind pushrule.Kind, ruleID string) (*pushrule.RuleSet, error) {
 		return s.SetActions(kind, ruleID, actions)
 	})
 }

@@ -5,18 +5,18 @@ import (
 	"math"
 	"net/http"
 
-	"stoa/internal/auth"
 	"stoa/internal/httpkit"
 	"stoa/internal/room"
 	"stoa/internal/timeline"
 	"stoa/internal/token"
+	"stoa/internal/who"
 	"stoa/matrix/eventfilter"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
 
 // reader is for whom events are shown.
-func (a *API) reader(caller auth.Caller) *timeline.Reader {
+func (a *API) reader(caller who.Caller) *timeline.Reader {
 	return &timeline.Reader{UserID: caller.UserID, DeviceID: caller.DeviceID.String(), Now: a.opt.Clock().UnixMilli()}
 }
 

@@ -6,13 +6,14 @@ import (
 
 	"stoa/internal/e2ee"
 	"stoa/internal/httpkit"
+	"stoa/internal/who"
 	"stoa/matrix/mxerr"
 )
 
 // callersKeys gives who calls, for requests without a body.
-func (a *API) callersKeys(r *http.Request) (e2ee.Device, error) {
+func (a *API) callersKeys(r *http.Request) (who.Device, error) {
 	caller, err := a.auth.Caller(r)
-	return keyDevice(caller), err
+	return caller.Device, err
 }
 
 // backupAlgorithm is the one that the specification lists: clients could not

@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"net/http"
 
-	"stoa/internal/auth"
 	"stoa/internal/httpkit"
 	"stoa/internal/room"
+	"stoa/internal/who"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -115,7 +115,7 @@ func (a *API) joinByName(r *http.Request) (roomAnswer, error) {
 	return a.joinRoom(r, caller, roomID)
 }
 
-func (a *API) joinRoom(r *http.Request, caller auth.Caller, roomID id.RoomID) (roomAnswer, error) {
+func (a *API) joinRoom(r *http.Request, caller who.Caller, roomID id.RoomID) (roomAnswer, error) {
 	req, err := joinRequest(r)
 	if err != nil {
 		return roomAnswer{}, err
@@ -131,12 +131,12 @@ func (a *API) joinRoom(r *http.Request, caller auth.Caller, roomID id.RoomID) (r
 // room that it replaces.
 //
 // Spec: client-server-api#room-upgrades
-func (a *API) followUpgrade(r *http.Request, caller auth.Caller, roomID id.RoomID) error {
+func (a *API) followUpgrade(r *http.Request, caller who.Caller, roomID id.RoomID) error {
 	old, err := a.rooms.Predecessor(r.Context(), caller.UserID, roomID)
 	if err != nil || old.IsZero() {
 		return err
 	}
-	return a.data.FollowUpgrade(r.Context(), dataOwner(caller), old, roomID)
+	return a.data.FollowUpgrade(r.Context(), caller.User, old, roomID)
 }
 
 // joinRequest reads the body of a join: what else is in it becomes content of the

@@ -3,13 +3,13 @@ package clientapi
 import (
 	"net/http"
 
-	"stoa/internal/auth"
+	"stoa/internal/who"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
 
 // actor gives the caller, who must not be suspended.
-func (a *API) actor(r *http.Request) (auth.Caller, error) {
+func (a *API) actor(r *http.Request) (who.Caller, error) {
 	caller, err := a.auth.Caller(r)
 	if err == nil {
 		err = caller.MayAct()
@@ -18,7 +18,7 @@ func (a *API) actor(r *http.Request) (auth.Caller, error) {
 }
 
 // actorInRoom is callerInRoom for a caller who must not be suspended.
-func (a *API) actorInRoom(r *http.Request) (auth.Caller, id.RoomID, error) {
+func (a *API) actorInRoom(r *http.Request) (who.Caller, id.RoomID, error) {
 	caller, roomID, err := a.callerInRoom(r)
 	if err == nil {
 		err = caller.MayAct()
@@ -36,7 +36,7 @@ func eventOfPath(r *http.Request) (id.EventID, error) {
 }
 
 // callerAndEvent gives the caller, the room and the event of the path.
-func (a *API) callerAndEvent(r *http.Request) (auth.Caller, id.RoomID, id.EventID, error) {
+func (a *API) callerAndEvent(r *http.Request) (who.Caller, id.RoomID, id.EventID, error) {
 	caller, roomID, err := a.callerInRoom(r)
 	if err != nil {
 		return caller, roomID, id.EventID{}, err

@@ -5,9 +5,9 @@ import (
 
 	"stoa/matrix/event"
 
-	"stoa/internal/auth"
 	"stoa/internal/httpkit"
 	"stoa/internal/room"
+	"stoa/internal/who"
 	"stoa/matrix/id"
 )
 
@@ -36,7 +36,7 @@ func (a *API) sendEvent(r *http.Request) (sent, error) {
 }
 
 // txnOf is the transaction ID of the path, for an endpoint.
-func txnOf(r *http.Request, caller auth.Caller, path string) room.Txn {
+func txnOf(r *http.Request, caller who.Caller, path string) room.Txn {
 	return room.Txn{UserID: caller.UserID, DeviceID: caller.DeviceID.String(), Path: path, ID: r.PathValue("txnId")}
 }
 

@@ -74,7 +74,7 @@ func (a *API) parseSync(r *http.Request) (*clientsync.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	req := clientsync.Request{Viewer: clientsync.Viewer{UserID: caller.UserID, UserNum: caller.UserNum, DeviceID: string(caller.DeviceID)}}
+	req := clientsync.Request{Device: caller.Device}
 	if since := query.Get("since"); since != "" {
 		stream, err := token.ParseStream(since)
 		if err != nil {
@@ -96,9 +96,9 @@ func (a *API) parseSync(r *http.Request) (*clientsync.Request, error) {
 	if req.Presence, err = query.Enum("set_presence", "online", "unavailable", "offline"); err != nil {
 		return nil, err
 	}
-	if req.Filter, err = a.hub.Filter(r.Context(), req.Viewer, query.Get("filter")); err != nil {
+	if req.Filter, err = a.hub.Filter(r.Context(), req.Device, query.Get("filter")); err != nil {
 		return nil, err
 	}
-	req.Lasts = func(ctx context.Context) error { return a.auth.Lasts(ctx, req.UserNum, req.DeviceID) }
+	req.Lasts = func(ctx context.Context) error { return a.auth.Lasts(ctx, req.UserNum, string(req.DeviceID)) }
 	return &req, nil
 }

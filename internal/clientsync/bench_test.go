@@ -31,11 +31,11 @@ func BenchmarkFanOut(b *testing.B) {
 	defer cancel()
 	var delivered atomic.Int64
 	var running sync.WaitGroup
-	filter, err := h.hub.Filter(ctx, alice.Viewer, lazily)
+	filter, err := h.hub.Filter(ctx, alice.Device, lazily)
 	alice.must(err)
 	for _, p := range people {
 		running.Go(func() {
-			req := clientsync.Request{Viewer: p.Viewer, Since: p.since, Filter: filter, Timeout: 30 * time.Second, Presence: "online"}
+			req := clientsync.Request{Device: p.Device, Since: p.since, Filter: filter, Timeout: 30 * time.Second, Presence: "online"}
 			for {
 				a, err := h.hub.Sync(ctx, &req)
 				if err != nil {
@@ -88,10 +88,10 @@ func BenchmarkInitialSync(b *testing.B) {
 			})
 			alice := h.person("alice")
 			h.fill(alice, size.rooms, size.members)
-			filter, err := h.hub.Filter(b.Context(), alice.Viewer,
+			filter, err := h.hub.Filter(b.Context(), alice.Device,
 				`{"room":{"timeline":{"limit":20,"unread_thread_notifications":true},"state":{"lazy_load_members":true}}}`)
 			alice.must(err)
-			req := clientsync.Request{Viewer: alice.Viewer, Filter: filter, Presence: "online"}
+			req := clientsync.Request{Device: alice.Device, Filter: filter, Presence: "online"}
 			b.ReportAllocs()
 			b.ResetTimer()
 			for b.Loop() {

@@ -9,6 +9,7 @@ import (
 
 	"stoa/internal/store"
 	"stoa/internal/timeline"
+	"stoa/internal/who"
 	"stoa/matrix/eventfilter"
 	"stoa/matrix/roomversion"
 )
@@ -213,7 +214,7 @@ func newFilterCache() *filterCache {
 }
 
 // get returns a stored filter; read reads its text.
-func (c *filterCache) get(v Viewer, filterID string, read func() ([]byte, error)) (*eventfilter.Filter, error) {
+func (c *filterCache) get(v who.Device, filterID string, read func() ([]byte, error)) (*eventfilter.Filter, error) {
 	key := filterKey{v.UserNum, filterID}
 	c.mu.Lock()
 	f, ok := c.stored.Get(key)

@@ -155,7 +155,7 @@ func (k *work) readCounts(entries []*entry, threads bool) error {
 	if err != nil {
 		return err
 	}
-	tallies, err := k.h.opt.Unread.Tallies(r, k.req.Viewer, places)
+	tallies, err := k.h.opt.Unread.Tallies(r, k.req.User, places)
 	if err != nil {
 		return fmt.Errorf("count unread events of %s: %w", k.req.UserID, err)
 	}

@@ -35,7 +35,7 @@ func (k *work) takeData() error {
 			return nil
 		}
 	}
-	data, err := k.h.opt.AccountData.Changed(r, k.req.Viewer, after)
+	data, err := k.h.opt.AccountData.Changed(r, k.req.User, after)
 	if err != nil {
 		return fmt.Errorf("read account data of %s: %w", k.req.UserID, err)
 	}

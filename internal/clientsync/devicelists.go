@@ -135,7 +135,7 @@ func (KeyCounts) Append(ctx context.Context, dst []byte, q *Query) ([]byte, erro
 	if err != nil {
 		return dst, err
 	}
-	counts, err := keydb.OneTimeKeyCounts(r, q.UserNum, q.DeviceID)
+	counts, err := keydb.OneTimeKeyCounts(r, q.UserNum, string(q.DeviceID))
 	if err != nil {
 		return dst, err
 	}
@@ -171,7 +171,7 @@ func (FallbackTypes) Append(ctx context.Context, dst []byte, q *Query) ([]byte, 
 	if err != nil {
 		return dst, err
 	}
-	keys, err := keydb.FallbackKeys(r, q.UserNum, q.DeviceID)
+	keys, err := keydb.FallbackKeys(r, q.UserNum, string(q.DeviceID))
 	if err != nil {
 		return dst, err
 	}

@@ -14,6 +14,7 @@ import (
 	"stoa/internal/store"
 	"stoa/internal/store/storetest"
 	"stoa/internal/token"
+	"stoa/internal/who"
 	"stoa/matrix/id"
 	"stoa/matrix/signing"
 )
@@ -80,7 +81,7 @@ func newHouse(t testing.TB, s *store.Store, change ...func(*clientsync.Options))
 
 // person is a user with one device.
 type person struct {
-	clientsync.Viewer
+	who.Device
 	h *house
 	// since is the newest token.
 	since *token.Stream
@@ -96,7 +97,7 @@ func (h *house) person(localpart string) *person {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	return &person{h: h, Viewer: clientsync.Viewer{UserID: userID, UserNum: nums[0], DeviceID: "DEV"}}
+	return &person{h: h, Device: who.Device{User: who.User{UserID: userID, UserNum: nums[0]}, DeviceID: "DEV"}}
 }
 
 func (p *person) create(change ...func(*room.CreateRequest)) id.RoomID {
@@ -174,11 +175,11 @@ func (p *person) sync(filter string, change ...func(*clientsync.Request)) answer
 }
 
 func (p *person) trySync(ctx context.Context, filter string, change ...func(*clientsync.Request)) (answer, error) {
-	f, err := p.h.hub.Filter(ctx, p.Viewer, filter)
+	f, err := p.h.hub.Filter(ctx, p.Device, filter)
 	if err != nil {
 		return answer{}, err
 	}
-	req := &clientsync.Request{Viewer: p.Viewer, Since: p.since, Filter: f, Presence: "online"}
+	req := &clientsync.Request{Device: p.Device, Since: p.since, Filter: f, Presence: "online"}
 	for _, c := range change {
 		c(req)
 	}

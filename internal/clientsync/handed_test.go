@@ -145,7 +145,7 @@ func TestHanded_groups(t *testing.T) {
 	content := json.RawMessage(`{"msgtype":"m.text","body":"with a transaction"}`)
 	eventID, err := writer.Send(t.Context(), room.Draft{
 		RoomID: roomID, Sender: bob.UserID, Type: "m.room.message", Content: content,
-		Txn: room.Txn{UserID: bob.UserID, DeviceID: bob.DeviceID, Path: "send/m.room.message", ID: "1"},
+		Txn: room.Txn{UserID: bob.UserID, DeviceID: string(bob.DeviceID), Path: "send/m.room.message", ID: "1"},
 	})
 	must(t, err)
 	root := alice.say(roomID, "root of a thread")

@@ -13,13 +13,14 @@ import (
 	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
 	"stoa/internal/store/userdb"
+	"stoa/internal/who"
 	"stoa/matrix/id"
 )
 
 // cabinet holds stored filters, all of one text.
 type cabinet struct{ reads atomic.Int64 }
 
-func (c *cabinet) Filter(context.Context, clientsync.Viewer, string) ([]byte, error) {
+func (c *cabinet) Filter(context.Context, who.User, string) ([]byte, error) {
 	c.reads.Add(1)
 	return []byte(`{"room":{"timeline":{"limit":20}}}`), nil
 }
@@ -31,13 +32,13 @@ func TestFilters_are_kept(t *testing.T) {
 		var c cabinet
 		h := newHouse(t, open(), func(o *clientsync.Options) { o.Filters = &c })
 		const people = 5000
-		shared, err := h.hub.Filter(h.t.Context(), clientsync.Viewer{UserNum: 1}, "0")
+		shared, err := h.hub.Filter(h.t.Context(), who.Device{User: who.User{UserNum: 1}}, "0")
 		if err != nil {
 			h.t.Fatal(err)
 		}
 		for range 2 {
 			for num := range people {
-				f, err := h.hub.Filter(h.t.Context(), clientsync.Viewer{UserNum: store.UserNum(num + 1)}, "0")
+				f, err := h.hub.Filter(h.t.Context(), who.Device{User: who.User{UserNum: store.UserNum(num + 1)}}, "0")
 				if err != nil {
 					h.t.Fatal(err)
 				}
@@ -55,7 +56,7 @@ func TestFilters_are_kept(t *testing.T) {
 // abacus counts the reads of tallies. Nothing is ever unread.
 type abacus struct{ reads atomic.Int64 }
 
-func (a *abacus) Tallies(_ *store.Read, _ clientsync.Viewer, places []clientsync.Place) ([]clientsync.Tally, error) {
+func (a *abacus) Tallies(_ *store.Read, _ who.User, places []clientsync.Place) ([]clientsync.Tally, error) {
 	a.reads.Add(1)
 	out := make([]clientsync.Tally, len(places))
 	for i, p := range places {

@@ -6,6 +6,7 @@ import (
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
 	"stoa/internal/token"
+	"stoa/internal/who"
 	"stoa/matrix/eventfilter"
 	"stoa/matrix/id"
 )
@@ -15,9 +16,9 @@ import (
 // more. A token that is older than the stream gives everybody.
 //
 // Spec: client-server-api#get_matrixclientv3keyschanges
-func (h *Hub) KeyChanges(ctx context.Context, v Viewer, from token.Stream) (changed, left []string, err error) {
+func (h *Hub) KeyChanges(ctx context.Context, v who.Device, from token.Stream) (changed, left []string, err error) {
 	err = h.store.Read(ctx, func(r *store.Read) error {
-		q := &Query{Viewer: v, Filter: eventfilter.Everything(), Since: store.Position(from.Position), Upto: r.Head()}
+		q := &Query{Device: v, Filter: eventfilter.Everything(), Since: store.Position(from.Position), Upto: r.Head()}
 		horizon, err := r.Horizon()
 		if err != nil {
 			return err

@@ -6,12 +6,13 @@ import (
 
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
+	"stoa/internal/who"
 	"stoa/matrix/id"
 )
 
 // user returns a user with the joined rooms as of the ring's head, reading them if they are not in memory. The caller pins
 // it by waiting or by holding the hub's lock; otherwise it may be dropped at any time and is then only out of date.
-func (h *Hub) user(ctx context.Context, v Viewer) (*user, error) {
+func (h *Hub) user(ctx context.Context, v who.Device) (*user, error) {
 	h.mu.Lock()
 	if u := h.users[v.UserNum]; u != nil && !u.loading {
 		h.used.touch(u)
@@ -23,7 +24,7 @@ func (h *Hub) user(ctx context.Context, v Viewer) (*user, error) {
 }
 
 // load reads a user's rooms. Two requests may do so at the same time; the later one takes what the first has made.
-func (h *Hub) load(ctx context.Context, v Viewer) (*user, error) {
+func (h *Hub) load(ctx context.Context, v who.Device) (*user, error) {
 	u := &user{num: v.UserNum, id: v.UserID, loading: true}
 	h.mu.Lock()
 	if old := h.users[v.UserNum]; old != nil {

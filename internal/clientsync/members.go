@@ -6,6 +6,8 @@ import (
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
 	"stoa/internal/timeline"
+	"stoa/internal/who"
+	"stoa/matrix/id"
 )
 
 // wantedMember is a membership event that a client which loads members lazily is sent.
@@ -25,7 +27,7 @@ func (k *work) takeMembers() error {
 	if !f.LazyLoadMembers || !f.AllowsType("m.room.member") {
 		return nil
 	}
-	k.epoch = k.h.epoch(k.req.Viewer, k.c.since, k.initial, k.upto)
+	k.epoch = k.h.epoch(k.req.Device, k.c.since, k.initial, k.upto)
 	var found []wantedMember
 	for _, e := range k.entries {
 		found = append(found, k.wantedMembers(e)...)
@@ -294,7 +296,7 @@ func (h *Hub) keepMember(num store.RoomNum, userID string, ev *timeline.Event, s
 
 // deviceEpoch is from which position on what a device was sent counts.
 type deviceEpoch struct {
-	device string
+	device id.DeviceID
 	at     store.Position
 }
 
@@ -303,7 +305,7 @@ const epochLimit = 16
 
 // epoch returns the position from which on what the device was sent counts: that of its last initial sync, or for a device
 // of which nothing is remembered, the token that it came with.
-func (h *Hub) epoch(v Viewer, since store.Position, initial bool, upto store.Position) store.Position {
+func (h *Hub) epoch(v who.Device, since store.Position, initial bool, upto store.Position) store.Position {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	u := h.users[v.UserNum]

@@ -36,9 +36,9 @@ func TestParked(t *testing.T) {
 	}
 	park := func(h *house, p *person, roomID string, line *phone) <-chan result {
 		got := make(chan result, 1)
-		f, err := h.hub.Filter(h.t.Context(), p.Viewer, "")
+		f, err := h.hub.Filter(h.t.Context(), p.Device, "")
 		p.must(err)
-		x, err := h.hub.Begin(h.t.Context(), &clientsync.Request{Viewer: p.Viewer, Since: p.since, Filter: f, Timeout: 30 * time.Second})
+		x, err := h.hub.Begin(h.t.Context(), &clientsync.Request{Device: p.Device, Since: p.since, Filter: f, Timeout: 30 * time.Second})
 		p.must(err)
 		x.Parked(line, func(a *clientsync.Answer, err error) {
 			if err != nil || a == nil {
@@ -101,9 +101,9 @@ func TestParked(t *testing.T) {
 			alice := h.person("alice")
 			alice.create()
 			alice.sync("")
-			f, err := h.hub.Filter(h.t.Context(), alice.Viewer, "")
+			f, err := h.hub.Filter(h.t.Context(), alice.Device, "")
 			alice.must(err)
-			x, err := h.hub.Begin(h.t.Context(), &clientsync.Request{Viewer: alice.Viewer, Since: alice.since, Filter: f, Timeout: 30 * time.Second})
+			x, err := h.hub.Begin(h.t.Context(), &clientsync.Request{Device: alice.Device, Since: alice.since, Filter: f, Timeout: 30 * time.Second})
 			alice.must(err)
 			none := make(chan bool)
 			go func() {

@@ -15,14 +15,15 @@ import (
 	"stoa/internal/store/keydb"
 	"stoa/internal/store/roomdb"
 	"stoa/internal/store/userdb"
+	"stoa/internal/who"
 	"stoa/matrix/id"
 )
 
 // mail is ToDevice over the store, as package e2ee does it.
 type mail struct{ store *store.Store }
 
-func (m mail) Append(dst []byte, r *store.Read, v clientsync.Viewer, after store.Slot, limit int) ([]byte, store.Slot, bool, error) {
-	rows, err := keydb.ToDeviceAfter(r, v.UserNum, v.DeviceID, after, limit+1)
+func (m mail) Append(dst []byte, r *store.Read, v who.Device, after store.Slot, limit int) ([]byte, store.Slot, bool, error) {
+	rows, err := keydb.ToDeviceAfter(r, v.UserNum, string(v.DeviceID), after, limit+1)
 	for i, row := range rows[:min(len(rows), limit)] {
 		if i > 0 {
 			dst = append(dst, ',')
@@ -32,9 +33,9 @@ func (m mail) Append(dst []byte, r *store.Read, v clientsync.Viewer, after store
 	return dst, after, len(rows) > limit, err
 }
 
-func (m mail) Acknowledge(ctx context.Context, v clientsync.Viewer, upTo store.Slot) error {
+func (m mail) Acknowledge(ctx context.Context, v who.Device, upTo store.Slot) error {
 	c := store.NewChange()
-	keydb.DeleteToDevice(c, v.UserNum, v.DeviceID, upTo)
+	keydb.DeleteToDevice(c, v.UserNum, string(v.DeviceID), upTo)
 	_, err := m.store.Commit(ctx, c)
 	return err
 }
@@ -42,7 +43,7 @@ func (m mail) Acknowledge(ctx context.Context, v clientsync.Viewer, upTo store.S
 // notes is AccountData over the store, as package userdata does it.
 type notes struct{}
 
-func (notes) Changed(r *store.Read, v clientsync.Viewer, after store.Slot) ([]clientsync.Datum, error) {
+func (notes) Changed(r *store.Read, v who.User, after store.Slot) ([]clientsync.Datum, error) {
 	rows, err := userdb.AccountDataAfter(r, v.UserNum, after, 1000)
 	var out []clientsync.Datum
 	for _, d := range rows {
@@ -51,7 +52,7 @@ func (notes) Changed(r *store.Read, v clientsync.Viewer, after store.Slot) ([]cl
 	return out, err
 }
 
-func (notes) Ignored(r *store.Read, v clientsync.Viewer) ([]id.UserID, error) {
+func (notes) Ignored(r *store.Read, v who.User) ([]id.UserID, error) {
 	d, err := userdb.AccountDataOf(r, v.UserNum, "", "m.ignored_user_list")
 	if err == store.ErrNotFound {
 		return nil, nil
@@ -251,7 +252,7 @@ func TestParts(t *testing.T) {
 			alice.sync("")
 			for i := range 150 {
 				alice.commit(func(c *store.Change) {
-					keydb.AddToDevice(c, alice.UserNum, alice.DeviceID, fmt.Sprintf(`{"content":{"body":"%d"},"sender":"@x:y","type":"t"}`, i))
+					keydb.AddToDevice(c, alice.UserNum, string(alice.DeviceID), fmt.Sprintf(`{"content":{"body":"%d"},"sender":"@x:y","type":"t"}`, i))
 				})
 			}
 			before := *alice.since
@@ -266,7 +267,7 @@ func TestParts(t *testing.T) {
 			equal(h.t, "all", append(first, second...), want)
 			equal(h.t, "afterwards", alice.sync("").ToDevice.bodies(), nil)
 			h.read(func(read *store.Read) error {
-				left, err := keydb.ToDeviceAfter(read, alice.UserNum, alice.DeviceID, 0, 10)
+				left, err := keydb.ToDeviceAfter(read, alice.UserNum, string(alice.DeviceID), 0, 10)
 				if len(left) > 0 {
 					h.t.Errorf("%d acknowledged messages are kept", len(left))
 				}
@@ -299,7 +300,7 @@ func TestParts(t *testing.T) {
 				h.t.Errorf("%d after %d", got, first)
 			}
 			kept := alice.sync("").Counts["position"]
-			alice.commit(func(c *store.Change) { keydb.AddToDevice(c, alice.UserNum, alice.DeviceID, `{"type":"t"}`) })
+			alice.commit(func(c *store.Change) { keydb.AddToDevice(c, alice.UserNum, string(alice.DeviceID), `{"type":"t"}`) })
 			if got := alice.sync("").Counts["position"]; h.memory && got != kept {
 				h.t.Errorf("asked again without need: %d, not %d", got, kept)
 			}

@@ -17,7 +17,7 @@ func twoHouses(t *testing.T, change ...func(*clientsync.Options)) (first, second
 
 // in is the person at another instance, with the same token.
 func (p *person) in(h *house) *person {
-	return &person{h: h, Viewer: p.Viewer, since: p.since}
+	return &person{h: h, Device: p.Device, since: p.since}
 }
 
 // after is sync, as a request does it: behind the barrier.

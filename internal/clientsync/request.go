@@ -10,6 +10,7 @@ import (
 
 	"stoa/internal/store"
 	"stoa/internal/token"
+	"stoa/internal/who"
 	"stoa/matrix/eventfilter"
 	"stoa/matrix/mxerr"
 )
@@ -18,7 +19,7 @@ import (
 //
 // Spec: client-server-api#get_matrixclientv3sync
 type Request struct {
-	Viewer
+	who.Device
 	// Since is nil for an initial sync.
 	Since      *token.Stream
 	Filter     *eventfilter.Filter
@@ -37,7 +38,7 @@ type Request struct {
 // everything through.
 //
 // Spec: client-server-api#filtering
-func (h *Hub) Filter(ctx context.Context, v Viewer, filter string) (*eventfilter.Filter, error) {
+func (h *Hub) Filter(ctx context.Context, v who.Device, filter string) (*eventfilter.Filter, error) {
 	switch {
 	case filter == "":
 		return eventfilter.Everything(), nil
@@ -47,7 +48,7 @@ func (h *Hub) Filter(ctx context.Context, v Viewer, filter string) (*eventfilter
 		return nil, mxerr.InvalidParam("There is no filter with this ID")
 	}
 	return h.filters.get(v, filter, func() ([]byte, error) {
-		text, err := h.opt.Filters.Filter(ctx, v, filter)
+		text, err := h.opt.Filters.Filter(ctx, v.User, filter)
 		if errors.Is(err, store.ErrNotFound) || mxerr.Is(err, mxerr.CodeNotFound) {
 			return nil, mxerr.InvalidParam("There is no filter with this ID")
 		}

@@ -5,20 +5,14 @@ import (
 
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/who"
 	"stoa/matrix/eventfilter"
 	"stoa/matrix/id"
 )
 
-// Viewer is who asks.
-type Viewer struct {
-	UserID   id.UserID
-	UserNum  store.UserNum
-	DeviceID string
-}
-
 // Query is what a section of an answer is asked: what is new for the viewer after Since, up to Upto.
 type Query struct {
-	Viewer
+	who.Device
 	Filter *eventfilter.Filter
 	// Since is the position of the token; 0 for an initial sync.
 	Since store.Position
@@ -76,9 +70,9 @@ type Watch struct {
 type ToDevice interface {
 	// Append appends up to limit messages after a slot, as the elements of a JSON list. It returns the slot of the last of
 	// them, or after if there are none, and whether more wait.
-	Append(dst []byte, r *store.Read, v Viewer, after store.Slot, limit int) (out []byte, last store.Slot, more bool, err error)
+	Append(dst []byte, r *store.Read, v who.Device, after store.Slot, limit int) (out []byte, last store.Slot, more bool, err error)
 	// Acknowledge deletes the messages up to a slot: the device has them.
-	Acknowledge(ctx context.Context, v Viewer, upTo store.Slot) error
+	Acknowledge(ctx context.Context, v who.Device, upTo store.Slot) error
 }
 
 // Typing knows who types where, now.
@@ -95,7 +89,7 @@ type Typing interface {
 // Presence is told that a device syncs.
 type Presence interface {
 	// Seen says that a user's device is connected, with the state that it wishes: online, unavailable or offline.
-	Seen(ctx context.Context, v Viewer, presence string)
+	Seen(ctx context.Context, user who.User, presence string)
 }
 
 // Datum is one account data event.
@@ -111,15 +105,15 @@ type Datum struct {
 type AccountData interface {
 	// Changed returns the viewer's account data that changed after a slot of the user; for slot 0 all of it, with what the
 	// server makes up for users who have set nothing (push rules).
-	Changed(r *store.Read, v Viewer, after store.Slot) ([]Datum, error)
+	Changed(r *store.Read, user who.User, after store.Slot) ([]Datum, error)
 	// Ignored returns the users on m.ignored_user_list.
-	Ignored(r *store.Read, v Viewer) ([]id.UserID, error)
+	Ignored(r *store.Read, user who.User) ([]id.UserID, error)
 }
 
 // Filters finds the filters that clients have stored.
 type Filters interface {
 	// Filter returns a stored filter's JSON, or store.ErrNotFound.
-	Filter(ctx context.Context, v Viewer, filterID string) ([]byte, error)
+	Filter(ctx context.Context, user who.User, filterID string) ([]byte, error)
 }
 
 // Unread counts unread events.
@@ -127,7 +121,7 @@ type Filters interface {
 // Spec: client-server-api#receiving-notifications
 type Unread interface {
 	// Tallies counts the viewer's unread events in some rooms, in the same order.
-	Tallies(r *store.Read, v Viewer, places []Place) ([]Tally, error)
+	Tallies(r *store.Read, user who.User, places []Place) ([]Tally, error)
 }
 
 // Place is a room as the viewer is in it: since which slot, and what the room's row says.

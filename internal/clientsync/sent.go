@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"stoa/internal/store"
+	"stoa/matrix/id"
 )
 
 // sentMembers remembers which membership events devices have been sent, so that clients that load members lazily are not
@@ -36,7 +37,7 @@ func newSentMembers(entries int) *sentMembers {
 // sentKey is one membership event on its way to one device.
 type sentKey struct {
 	user   store.UserNum
-	device string
+	device id.DeviceID
 	room   store.RoomNum
 	event  store.EventNum
 }

@@ -13,11 +13,11 @@ func TestWhoWaitsIsLetGoWhenTheStoreIsNotHeard(t *testing.T) {
 		alice := h.person("alice")
 		alice.create()
 		alice.sync("")
-		f, err := h.hub.Filter(h.t.Context(), alice.Viewer, "")
+		f, err := h.hub.Filter(h.t.Context(), alice.Device, "")
 		alice.must(err)
 		got := make(chan *clientsync.Answer, 1)
 		go func() {
-			a, err := h.hub.Sync(h.t.Context(), &clientsync.Request{Viewer: alice.Viewer, Since: alice.since, Filter: f, Timeout: 30 * time.Second})
+			a, err := h.hub.Sync(h.t.Context(), &clientsync.Request{Device: alice.Device, Since: alice.since, Filter: f, Timeout: 30 * time.Second})
 			if err != nil {
 				h.t.Error(err)
 			}

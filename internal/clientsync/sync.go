@@ -121,14 +121,14 @@ func (x *Waiting) Parked(line Line, done func(*Answer, error)) {
 // arrive takes note of a request: the device is there, and has what its token covers.
 func (h *Hub) arrive(ctx context.Context, req *Request) error {
 	if h.opt.Presence != nil {
-		h.opt.Presence.Seen(ctx, req.Viewer, req.Presence)
+		h.opt.Presence.Seen(ctx, req.User, req.Presence)
 	}
 	if req.Since == nil {
 		return nil
 	}
 	c := newCursor(req.Since)
 	if h.opt.ToDevice != nil && c.toDevice > 0 {
-		if err := h.opt.ToDevice.Acknowledge(ctx, req.Viewer, c.toDevice); err != nil {
+		if err := h.opt.ToDevice.Acknowledge(ctx, req.Device, c.toDevice); err != nil {
 			return fmt.Errorf("acknowledge messages to %s %s: %w", req.UserID, req.DeviceID, err)
 		}
 	}
@@ -167,7 +167,7 @@ func (x *Waiting) look(ctx context.Context, until time.Time, line Line) (*Answer
 			return nil, nil, err
 		}
 	}
-	u, err := h.user(ctx, x.req.Viewer)
+	u, err := h.user(ctx, x.req.Device)
 	if err != nil {
 		return nil, nil, err
 	}

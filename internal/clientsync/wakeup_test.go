@@ -11,6 +11,7 @@ import (
 	"stoa/internal/clientsync"
 	"stoa/internal/store"
 	"stoa/internal/store/storetest"
+	"stoa/matrix/id"
 )
 
 // waitWithin waits for news, which have to come without any tick of the clock.
@@ -56,8 +57,8 @@ func TestNews_wake_every_device(t *testing.T) {
 		bob.join(roomID)
 		var all []<-chan answer
 		for n := range 3 {
-			device := &person{h: h, Viewer: alice.Viewer}
-			device.DeviceID = fmt.Sprint("DEV", n)
+			device := &person{h: h, Device: alice.Device}
+			device.DeviceID = id.DeviceID(fmt.Sprint("DEV", n))
 			device.sync("")
 			all = append(all, device.waitWithin(20*time.Second))
 		}

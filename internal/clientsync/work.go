@@ -77,7 +77,7 @@ type entry struct {
 func (h *Hub) attempt(ctx context.Context, req *Request, c *cursor, p *plan, must bool) (*Answer, error) {
 	k := &work{h: h, req: req, ctx: ctx, c: *c, plan: p, upto: p.upto}
 	defer k.close()
-	k.reader = timeline.Reader{UserID: req.UserID, DeviceID: req.DeviceID, Now: h.clock().UnixMilli()}
+	k.reader = timeline.Reader{UserID: req.UserID, DeviceID: string(req.DeviceID), Now: h.clock().UnixMilli()}
 	pool := &bodies
 	if p.fromStore || c.since == 0 || req.FullState {
 		pool = &largeBodies
@@ -256,7 +256,7 @@ func (k *work) passages(e *entry, changes []change) {
 
 // initialQuery prepares what sections are asked.
 func (k *work) initialQuery() {
-	k.query.Viewer, k.query.Filter = k.req.Viewer, k.req.Filter
+	k.query.Device, k.query.Filter = k.req.Device, k.req.Filter
 	k.query.Since, k.query.Upto = k.c.since, k.upto
 	k.query.Forgotten = k.forgotten
 	if k.initial {
@@ -286,7 +286,7 @@ func (k *work) ignored() error {
 	if err != nil {
 		return err
 	}
-	list, err := k.h.opt.AccountData.Ignored(r, k.req.Viewer)
+	list, err := k.h.opt.AccountData.Ignored(r, k.req.User)
 	if err != nil {
 		return fmt.Errorf("read the ignored users of %s: %w", k.req.UserID, err)
 	}

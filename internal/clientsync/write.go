@@ -323,7 +323,7 @@ func (k *work) fragment(i int, s Section, w Watch) ([]byte, error) {
 // fragment is a part of all answers to one device, as of a position.
 type fragment struct {
 	section int
-	device  string
+	device  id.DeviceID
 	at      store.Position
 	value   []byte
 }
@@ -371,7 +371,7 @@ func (k *work) appendToDevice() error {
 	mark := len(k.out)
 	k.out = append(separate(k.out), `"to_device":{"events":[`...)
 	first := len(k.out)
-	k.out, k.c.toDevice, k.c.moreToDevice, err = k.h.opt.ToDevice.Append(k.out, r, k.req.Viewer, k.c.toDevice, toDevicePage)
+	k.out, k.c.toDevice, k.c.moreToDevice, err = k.h.opt.ToDevice.Append(k.out, r, k.req.Device, k.c.toDevice, toDevicePage)
 	if err != nil {
 		return fmt.Errorf("read messages to %s %s: %w", k.req.UserID, k.req.DeviceID, err)
 	}

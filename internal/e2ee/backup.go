@@ -8,6 +8,7 @@ import (
 
 	"stoa/internal/store"
 	"stoa/internal/store/keydb"
+	"stoa/internal/who"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/mxerr"
 )
@@ -50,18 +51,18 @@ type RoomKeyBackup struct {
 // CreateBackup makes a new version of the user's backup and gives its name.
 //
 // Spec: client-server-api#post_matrixclientv3room_keysversion
-func (k *Keys) CreateBackup(ctx context.Context, d Device, algorithm string, authData json.RawMessage) (string, error) {
+func (k *Keys) CreateBackup(ctx context.Context, d who.Device, algorithm string, authData json.RawMessage) (string, error) {
 	if err := checkAuthData(algorithm, authData); err != nil {
 		return "", err
 	}
 	var version int64
 	err := k.backupChange(ctx, "create a key backup", d, func(r *store.Read, c *store.Change) error {
-		last, err := keydb.LastBackupVersion(r, d.User)
+		last, err := keydb.LastBackupVersion(r, d.UserNum)
 		if err != nil {
 			return err
 		}
 		version = last + 1
-		keydb.AddBackup(c, d.User, keydb.KeyBackup{Version: version, Algorithm: algorithm, AuthData: string(authData)})
+		keydb.AddBackup(c, d.UserNum, keydb.KeyBackup{Version: version, Algorithm: algorithm, AuthData: string(authData)})
 		return nil
 	})
 	return strconv.FormatInt(version, 10), err
@@ -83,14 +84,14 @@ func checkAuthData(algorithm string, authData json.RawMessage) error {
 
 // backupChange builds a change on the user's head, so that writers of the same
 // backup can't lose each other's counts.
-func (k *Keys) backupChange(ctx context.Context, what string, d Device, build func(*store.Read, *store.Change) error) error {
+func (k *Keys) backupChange(ctx context.Context, what string, d who.Device, build func(*store.Read, *store.Change) error) error {
 	return k.retry(ctx, what, func(r *store.Read) (*store.Change, error) {
-		head, err := r.UserHead(d.User)
+		head, err := r.UserHead(d.UserNum)
 		if err != nil {
 			return nil, err
 		}
 		c := store.NewChange()
-		c.User(d.User, head)
+		c.User(d.UserNum, head)
 		return c, build(r, c)
 	})
 }
@@ -98,11 +99,11 @@ func (k *Keys) backupChange(ctx context.Context, what string, d Device, build fu
 // Backup gives a version of the user's backup; version "" = the newest.
 //
 // Spec: client-server-api#get_matrixclientv3room_keysversion
-func (k *Keys) Backup(ctx context.Context, d Device, version string) (BackupVersion, error) {
+func (k *Keys) Backup(ctx context.Context, d who.Device, version string) (BackupVersion, error) {
 	var b keydb.KeyBackup
 	err := k.store.Read(ctx, func(r *store.Read) (err error) {
 		if version == "" {
-			b, err = keydb.LatestBackup(r, d.User)
+			b, err = keydb.LatestBackup(r, d.UserNum)
 			if errors.Is(err, store.ErrNotFound) {
 				return noBackup()
 			}
@@ -121,12 +122,12 @@ func (k *Keys) Backup(ctx context.Context, d Device, version string) (BackupVers
 func noBackup() *mxerr.Error { return mxerr.NotFound("Unknown backup version") }
 
 // existing is a version that is there and not deleted.
-func existing(r *store.Read, d Device, version string) (keydb.KeyBackup, error) {
+func existing(r *store.Read, d who.Device, version string) (keydb.KeyBackup, error) {
 	number, err := strconv.ParseInt(version, 10, 64)
 	if err != nil {
 		return keydb.KeyBackup{}, noBackup()
 	}
-	b, err := keydb.Backup(r, d.User, number)
+	b, err := keydb.Backup(r, d.UserNum, number)
 	if errors.Is(err, store.ErrNotFound) || (err == nil && b.Deleted) {
 		return keydb.KeyBackup{}, noBackup()
 	}
@@ -137,7 +138,7 @@ func existing(r *store.Read, d Device, version string) (keydb.KeyBackup, error) 
 // same, and a version in the body must be that of the path ("" = none there).
 //
 // Spec: client-server-api#put_matrixclientv3room_keysversionversion
-func (k *Keys) UpdateBackup(ctx context.Context, d Device, version, bodyVersion, algorithm string, authData json.RawMessage) error {
+func (k *Keys) UpdateBackup(ctx context.Context, d who.Device, version, bodyVersion, algorithm string, authData json.RawMessage) error {
 	if err := checkAuthData(algorithm, authData); err != nil {
 		return err
 	}
@@ -152,7 +153,7 @@ func (k *Keys) UpdateBackup(ctx context.Context, d Device, version, bodyVersion,
 		if b.Algorithm != algorithm {
 			return mxerr.InvalidParam("The algorithm of the backup is %s", b.Algorithm)
 		}
-		keydb.SetBackupAuth(c, d.User, b.Version, string(authData))
+		keydb.SetBackupAuth(c, d.UserNum, b.Version, string(authData))
 		return nil
 	})
 }
@@ -160,18 +161,18 @@ func (k *Keys) UpdateBackup(ctx context.Context, d Device, version, bodyVersion,
 // DeleteBackup deletes a version with its sessions. Deleting again does nothing.
 //
 // Spec: client-server-api#delete_matrixclientv3room_keysversionversion
-func (k *Keys) DeleteBackup(ctx context.Context, d Device, version string) error {
+func (k *Keys) DeleteBackup(ctx context.Context, d who.Device, version string) error {
 	return k.backupChange(ctx, "delete a key backup", d, func(r *store.Read, c *store.Change) error {
 		number, err := strconv.ParseInt(version, 10, 64)
 		if err != nil {
 			return noBackup()
 		}
-		if _, err := keydb.Backup(r, d.User, number); errors.Is(err, store.ErrNotFound) {
+		if _, err := keydb.Backup(r, d.UserNum, number); errors.Is(err, store.ErrNotFound) {
 			return noBackup()
 		} else if err != nil {
 			return err
 		}
-		keydb.DeleteBackup(c, d.User, number)
+		keydb.DeleteBackup(c, d.UserNum, number)
 		return nil
 	})
 }
@@ -181,7 +182,7 @@ func (k *Keys) DeleteBackup(ctx context.Context, d Device, version string) error
 // one: verified, then of a lower index, then forwarded less often.
 //
 // Spec: client-server-api#server-side-key-backups
-func (k *Keys) PutBackup(ctx context.Context, d Device, version string, rooms map[string]RoomKeyBackup) (BackupState, error) {
+func (k *Keys) PutBackup(ctx context.Context, d who.Device, version string, rooms map[string]RoomKeyBackup) (BackupState, error) {
 	keys, err := flatten(rooms)
 	if err != nil {
 		return BackupState{}, err
@@ -202,7 +203,7 @@ func (k *Keys) PutBackup(ctx context.Context, d Device, version string, rooms ma
 			if there && !better(key, old) {
 				continue
 			}
-			keydb.PutBackedUpKey(c, d.User, b.Version, key)
+			keydb.PutBackedUpKey(c, d.UserNum, b.Version, key)
 			changed = true
 			if !there {
 				b.Count++
@@ -210,7 +211,7 @@ func (k *Keys) PutBackup(ctx context.Context, d Device, version string, rooms ma
 		}
 		if changed {
 			b.ETag++
-			keydb.SetBackupCounts(c, d.User, b.Version, b.ETag, b.Count)
+			keydb.SetBackupCounts(c, d.UserNum, b.Version, b.ETag, b.Count)
 		}
 		state = BackupState{Count: b.Count, ETag: strconv.FormatInt(b.ETag, 10)}
 		return nil
@@ -219,8 +220,8 @@ func (k *Keys) PutBackup(ctx context.Context, d Device, version string, rooms ma
 }
 
 // newest wants the version to be the newest one.
-func newest(r *store.Read, d Device, version string) (keydb.KeyBackup, error) {
-	b, err := keydb.LatestBackup(r, d.User)
+func newest(r *store.Read, d who.Device, version string) (keydb.KeyBackup, error) {
+	b, err := keydb.LatestBackup(r, d.UserNum)
 	if errors.Is(err, store.ErrNotFound) {
 		return b, noBackup()
 	}
@@ -230,12 +231,12 @@ func newest(r *store.Read, d Device, version string) (keydb.KeyBackup, error) {
 	return b, err
 }
 
-func backedUp(r *store.Read, d Device, b keydb.KeyBackup, keys []keydb.BackedUpKey) (map[[2]string]keydb.BackedUpKey, error) {
+func backedUp(r *store.Read, d who.Device, b keydb.KeyBackup, keys []keydb.BackedUpKey) (map[[2]string]keydb.BackedUpKey, error) {
 	var rooms, sessions []string
 	for _, key := range keys {
 		rooms, sessions = append(rooms, key.RoomID), append(sessions, key.SessionID)
 	}
-	rows, err := keydb.BackedUpSessions(r, d.User, b.Version, rooms, sessions)
+	rows, err := keydb.BackedUpSessions(r, d.UserNum, b.Version, rooms, sessions)
 	have := make(map[[2]string]keydb.BackedUpKey, len(rows))
 	for _, row := range rows {
 		have[[2]string{row.RoomID, row.SessionID}] = row
@@ -277,14 +278,14 @@ func flatten(rooms map[string]RoomKeyBackup) ([]keydb.BackedUpKey, error) {
 // all rooms, sessionID "" = the whole room.
 //
 // Spec: client-server-api#get_matrixclientv3room_keyskeys
-func (k *Keys) BackedUp(ctx context.Context, d Device, version, roomID, sessionID string) (map[string]RoomKeyBackup, error) {
+func (k *Keys) BackedUp(ctx context.Context, d who.Device, version, roomID, sessionID string) (map[string]RoomKeyBackup, error) {
 	rooms := map[string]RoomKeyBackup{}
 	err := k.store.Read(ctx, func(r *store.Read) error {
 		b, err := existing(r, d, version)
 		if err != nil {
 			return err
 		}
-		return keydb.BackedUpKeys(r, d.User, b.Version, roomID, sessionID, func(key keydb.BackedUpKey) error {
+		return keydb.BackedUpKeys(r, d.UserNum, b.Version, roomID, sessionID, func(key keydb.BackedUpKey) error {
 			if rooms[key.RoomID].Sessions == nil {
 				rooms[key.RoomID] = RoomKeyBackup{Sessions: map[string]KeyBackupData{}}
 			}
@@ -299,22 +300,22 @@ func (k *Keys) BackedUp(ctx context.Context, d Device, version, roomID, sessionI
 // DeleteBackedUp deletes sessions of a version, chosen as by BackedUp.
 //
 // Spec: client-server-api#delete_matrixclientv3room_keyskeys
-func (k *Keys) DeleteBackedUp(ctx context.Context, d Device, version, roomID, sessionID string) (BackupState, error) {
+func (k *Keys) DeleteBackedUp(ctx context.Context, d who.Device, version, roomID, sessionID string) (BackupState, error) {
 	var state BackupState
 	err := k.backupChange(ctx, "delete backed-up keys", d, func(r *store.Read, c *store.Change) error {
 		b, err := existing(r, d, version)
 		if err != nil {
 			return err
 		}
-		gone, err := keydb.CountBackedUpKeys(r, d.User, b.Version, roomID, sessionID)
+		gone, err := keydb.CountBackedUpKeys(r, d.UserNum, b.Version, roomID, sessionID)
 		if err != nil {
 			return err
 		}
 		if gone > 0 {
 			b.Count -= gone
 			b.ETag++
-			keydb.DeleteBackedUpKeys(c, d.User, b.Version, roomID, sessionID)
-			keydb.SetBackupCounts(c, d.User, b.Version, b.ETag, b.Count)
+			keydb.DeleteBackedUpKeys(c, d.UserNum, b.Version, roomID, sessionID)
+			keydb.SetBackupCounts(c, d.UserNum, b.Version, b.ETag, b.Count)
 		}
 		state = BackupState{Count: b.Count, ETag: strconv.FormatInt(b.ETag, 10)}
 		return nil

@@ -10,6 +10,7 @@ import (
 
 	"stoa/internal/store"
 	"stoa/internal/store/keydb"
+	"stoa/internal/who"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 	"stoa/matrix/signing"
@@ -84,13 +85,13 @@ func sameKey(stored string, raw json.RawMessage) (bool, error) {
 // ErrNeedsAuth.
 //
 // Spec: client-server-api#cross-signing
-func (k *Keys) UploadCrossSigning(ctx context.Context, d Device, up CrossSigning, proved bool) error {
+func (k *Keys) UploadCrossSigning(ctx context.Context, d who.Device, up CrossSigning, proved bool) error {
 	return k.retry(ctx, "upload cross-signing keys", func(r *store.Read) (*store.Change, error) {
-		head, err := r.UserHead(d.User)
+		head, err := r.UserHead(d.UserNum)
 		if err != nil {
 			return nil, err
 		}
-		rows, err := keydb.CrossSigningKeys(r, []store.UserNum{d.User})
+		rows, err := keydb.CrossSigningKeys(r, []store.UserNum{d.UserNum})
 		if err != nil {
 			return nil, err
 		}
@@ -102,7 +103,7 @@ func (k *Keys) UploadCrossSigning(ctx context.Context, d Device, up CrossSigning
 			return nil, ErrNeedsAuth
 		}
 		c := store.NewChange()
-		c.User(d.User, head)
+		c.User(d.UserNum, head)
 		if err := k.crossSigningChange(r, c, d, up, have); err != nil {
 			return nil, err
 		}
@@ -110,8 +111,8 @@ func (k *Keys) UploadCrossSigning(ctx context.Context, d Device, up CrossSigning
 	})
 }
 
-func (k *Keys) crossSigningChange(r *store.Read, c *store.Change, d Device, up CrossSigning, have map[string]string) error {
-	deviceIDs, err := keydb.DeviceIDs(r, d.User)
+func (k *Keys) crossSigningChange(r *store.Read, c *store.Change, d who.Device, up CrossSigning, have map[string]string) error {
+	deviceIDs, err := keydb.DeviceIDs(r, d.UserNum)
 	if err != nil {
 		return err
 	}
@@ -140,19 +141,19 @@ func (k *Keys) crossSigningChange(r *store.Read, c *store.Change, d Device, up C
 		}
 		if old := have[usage]; old != "" {
 			if before, err := publicKey([]byte(old)); err == nil && before.encoded != key.encoded {
-				keydb.DropSignatures(c, d.User, before.encoded)
+				keydb.DropSignatures(c, d.UserNum, before.encoded)
 			}
 		}
 		stored, err := withoutUnsigned(raw)
 		if err != nil {
 			return mxerr.BadJSON("The %s key is not canonical JSON", usage).Because(err)
 		}
-		keydb.PutCrossSigningKey(c, keydb.CrossSigningKey{User: d.User, Usage: usage, Keys: stored})
+		keydb.PutCrossSigningKey(c, keydb.CrossSigningKey{User: d.UserNum, Usage: usage, Keys: stored})
 	}
 	return nil
 }
 
-func signedByMaster(d Device, usage string, raw json.RawMessage, master string) error {
+func signedByMaster(d who.Device, usage string, raw json.RawMessage, master string) error {
 	if master == "" {
 		return mxerr.MissingParam("The %s key needs a master key, and there is none", usage)
 	}
@@ -179,7 +180,7 @@ type crossSigningShape struct {
 	Signatures map[string]map[string]string `json:"signatures"`
 }
 
-func checkCrossSigningKey(d Device, usage string, raw json.RawMessage) (public, error) {
+func checkCrossSigningKey(d who.Device, usage string, raw json.RawMessage) (public, error) {
 	var shape crossSigningShape
 	if err := json.Unmarshal(raw, &shape); err != nil {
 		return public{}, mxerr.BadJSON("The %s key is not of the specified shape", usage).Because(err)
@@ -231,7 +232,7 @@ func decodePublic(encoded string) (public, error) {
 
 // Check looks at the shapes of the keys alone, before anybody is asked to
 // authenticate for them.
-func (up CrossSigning) Check(d Device) error {
+func (up CrossSigning) Check(d who.Device) error {
 	for usage, raw := range up.byUsage() {
 		if !given(raw) {
 			continue

@@ -75,13 +75,6 @@ func New(opt Options) *Keys {
 	return &Keys{store: opt.Store, serverName: opt.ServerName, clock: opt.Clock, log: opt.Log, seed: maphash.MakeSeed(), acknowledged: newAcknowledged()}
 }
 
-// Device is who acts: a user of this server with one of their devices.
-type Device struct {
-	UserID   id.UserID
-	User     store.UserNum
-	DeviceID string
-}
-
 // isLocal reports whether a user belongs to this server.
 func (k *Keys) isLocal(u id.UserID) bool { return u.ServerName() == k.serverName }
 

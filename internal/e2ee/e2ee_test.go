@@ -16,6 +16,7 @@ import (
 	"stoa/internal/store"
 	"stoa/internal/store/storetest"
 	"stoa/internal/store/userdb"
+	"stoa/internal/who"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
@@ -45,7 +46,7 @@ func newHouse(t *testing.T, s *store.Store) *house {
 }
 
 // device makes a device, and its user if need be.
-func (h *house) device(userID, deviceID string) e2ee.Device {
+func (h *house) device(userID, deviceID string) who.Device {
 	h.t.Helper()
 	user, err := id.ParseUserID(userID)
 	if err != nil {
@@ -58,7 +59,7 @@ func (h *house) device(userID, deviceID string) e2ee.Device {
 	c := store.NewChange()
 	userdb.PutDevice(c, nums[0], userdb.Device{ID: deviceID, CreatedTS: 1})
 	h.commit(c)
-	return e2ee.Device{UserID: user, User: nums[0], DeviceID: deviceID}
+	return who.Device{User: who.User{UserID: user, UserNum: nums[0]}, DeviceID: id.DeviceID(deviceID)}
 }
 
 func (h *house) commit(c *store.Change) {
@@ -75,7 +76,7 @@ func (h *house) read(f func(*store.Read) error) {
 	}
 }
 
-func (h *house) upload(d e2ee.Device, up e2ee.Upload) e2ee.Counts {
+func (h *house) upload(d who.Device, up e2ee.Upload) e2ee.Counts {
 	h.t.Helper()
 	counts, err := h.keys.Upload(h.t.Context(), d, up)
 	if err != nil {
@@ -100,14 +101,14 @@ func oneTimeKeys(from, to int) e2ee.Object {
 	return keys
 }
 
-func (h *house) claim(d e2ee.Device) string {
+func (h *house) claim(d who.Device) string {
 	h.t.Helper()
-	claimed, err := h.keys.Claim(context.WithoutCancel(h.t.Context()), map[string]map[string]string{d.UserID.String(): {d.DeviceID: "signed_curve25519"}})
+	claimed, err := h.keys.Claim(context.WithoutCancel(h.t.Context()), map[string]map[string]string{d.UserID.String(): {string(d.DeviceID): "signed_curve25519"}})
 	if err != nil {
 		h.t.Error(err)
 		return ""
 	}
-	for name := range claimed.OneTimeKeys[d.UserID.String()][d.DeviceID] {
+	for name := range claimed.OneTimeKeys[d.UserID.String()][string(d.DeviceID)] {
 		return name
 	}
 	return ""
@@ -254,7 +255,7 @@ func (k testKey) id() string { return "ed25519:" + k.name }
 
 // person has cross-signing keys and a device with keys.
 type person struct {
-	e2ee.Device
+	who.Device
 	master, self, user, own testKey
 }
 
@@ -396,7 +397,7 @@ func TestToDevice(t *testing.T) {
 				h.t.Fatal(err)
 			}
 		}
-		waiting := func(d e2ee.Device, after store.Slot) (bodies []string, upTo store.Slot) {
+		waiting := func(d who.Device, after store.Slot) (bodies []string, upTo store.Slot) {
 			h.read(func(r *store.Read) error {
 				messages, to, _, err := h.keys.ToDevice(r, d, after, 100)
 				for _, m := range messages {

@@ -8,6 +8,7 @@ import (
 
 	"stoa/internal/store"
 	"stoa/internal/store/keydb"
+	"stoa/internal/who"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -27,7 +28,7 @@ type Queried struct {
 // who is not here is not in the answer.
 //
 // Spec: client-server-api#tracking-the-device-list-for-a-user
-func (k *Keys) Query(ctx context.Context, caller Device, want map[string][]string) (Queried, error) {
+func (k *Keys) Query(ctx context.Context, caller who.Device, want map[string][]string) (Queried, error) {
 	if len(want) > maxQueriedUsers {
 		return Queried{}, mxerr.InvalidParam("More than %d users asked for at once", maxQueriedUsers)
 	}
@@ -48,7 +49,7 @@ func (k *Keys) Query(ctx context.Context, caller Device, want map[string][]strin
 	return q, err
 }
 
-func (k *Keys) queryLocal(r *store.Read, caller Device, names []string, want map[string][]string, q *Queried) error {
+func (k *Keys) queryLocal(r *store.Read, caller who.Device, names []string, want map[string][]string, q *Queried) error {
 	byNum := map[store.UserNum]string{}
 	var nums []store.UserNum
 	for _, name := range names {
@@ -102,7 +103,7 @@ func (k *Keys) queryLocal(r *store.Read, caller Device, names []string, want map
 		case usageSelfSigning:
 			q.SelfSigningKeys[name] = keys
 		case usageUserSigning:
-			if key.User == caller.User {
+			if key.User == caller.UserNum {
 				q.UserSigningKeys[name] = keys
 			}
 		}
@@ -117,8 +118,8 @@ type target struct {
 }
 
 // laterSignatures are those that came after the keys and that the caller may see.
-func (k *Keys) laterSignatures(r *store.Read, users []store.UserNum, caller Device) (map[target]signatureMap, error) {
-	rows, err := keydb.KeySignatures(r, users, caller.User)
+func (k *Keys) laterSignatures(r *store.Read, users []store.UserNum, caller who.Device) (map[target]signatureMap, error) {
+	rows, err := keydb.KeySignatures(r, users, caller.UserNum)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"stoa/internal/store"
 	"stoa/internal/store/keydb"
+	"stoa/internal/who"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
@@ -35,7 +36,7 @@ func (f Failures) add(user, key string, err error) {
 // key. What is refused is told in the answer; the rest is stored.
 //
 // Spec: client-server-api#post_matrixclientv3keyssignaturesupload
-func (k *Keys) UploadSignatures(ctx context.Context, d Device, objects map[string]Object) (Failures, error) {
+func (k *Keys) UploadSignatures(ctx context.Context, d who.Device, objects map[string]Object) (Failures, error) {
 	count := 0
 	for _, byKey := range objects {
 		if count += len(byKey); count > maxSignedObjects {
@@ -76,14 +77,14 @@ func (k *Keys) UploadSignatures(ctx context.Context, d Device, objects map[strin
 
 // signer is the keys with which a user may sign.
 type signer struct {
-	Device
+	who.Device
 	identity map[string]public            // by usage
 	devices  map[string]ed25519.PublicKey // by device ID
 }
 
-func (k *Keys) signerOf(r *store.Read, d Device) (*signer, error) {
+func (k *Keys) signerOf(r *store.Read, d who.Device) (*signer, error) {
 	s := &signer{Device: d, identity: map[string]public{}, devices: map[string]ed25519.PublicKey{}}
-	keys, err := keydb.CrossSigningKeys(r, []store.UserNum{d.User})
+	keys, err := keydb.CrossSigningKeys(r, []store.UserNum{d.UserNum})
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +93,7 @@ func (k *Keys) signerOf(r *store.Read, d Device) (*signer, error) {
 			return nil, err
 		}
 	}
-	devices, err := keydb.DeviceKeysOf(r, []store.UserNum{d.User})
+	devices, err := keydb.DeviceKeysOf(r, []store.UserNum{d.UserNum})
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +150,7 @@ func (k *Keys) acceptSignatures(r *store.Read, s *signer, userName, keyName stri
 		if err := signing.Verify(key, []byte(want), signature); err != nil {
 			return nil, mxerr.InvalidSignature("The signature by %s is not right", name).Because(err)
 		}
-		accepted = append(accepted, keydb.KeySignature{User: num, Target: keyName, Signer: s.User, SignerKey: name, Signature: signature})
+		accepted = append(accepted, keydb.KeySignature{User: num, Target: keyName, Signer: s.UserNum, SignerKey: name, Signature: signature})
 	}
 	return accepted, nil
 }
@@ -184,7 +185,7 @@ func (s *signer) allowed(target store.UserNum, master bool, name string) (ed2551
 	if err != nil || keyID.Algorithm() != "ed25519" {
 		return nil, mxerr.InvalidSignature("%q is not an ed25519 key ID", name)
 	}
-	own := target == s.User
+	own := target == s.UserNum
 	switch {
 	case own && !master && keyID.Identifier() == s.identity[usageSelfSigning].encoded:
 		return s.identity[usageSelfSigning].key, nil

@@ -12,6 +12,7 @@ import (
 	"stoa/internal/store"
 	"stoa/internal/store/keydb"
 	"stoa/internal/store/roomdb"
+	"stoa/internal/who"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
@@ -30,7 +31,7 @@ const (
 // are passed over. Repeated with the same transaction ID it does nothing.
 //
 // Spec: client-server-api#send-to-device-messaging
-func (k *Keys) SendToDevice(ctx context.Context, from Device, eventType, txnID string, messages map[string]Object) error {
+func (k *Keys) SendToDevice(ctx context.Context, from who.Device, eventType, txnID string, messages map[string]Object) error {
 	plan, err := k.toDevicePlan(from, eventType, messages)
 	if err != nil {
 		return err
@@ -46,7 +47,7 @@ func (k *Keys) SendToDevice(ctx context.Context, from Device, eventType, txnID s
 }
 
 // toDevicePlan checks the request and renders each message once.
-func (k *Keys) toDevicePlan(from Device, eventType string, messages map[string]Object) (map[string]map[string]string, error) {
+func (k *Keys) toDevicePlan(from who.Device, eventType string, messages map[string]Object) (map[string]map[string]string, error) {
 	plan := map[string]map[string]string{}
 	count := 0
 	for name, devices := range messages {
@@ -86,9 +87,9 @@ func toDeviceMessage(sender id.UserID, eventType string, content json.RawMessage
 	return string(append(m, '}'))
 }
 
-func (k *Keys) toDeviceChange(r *store.Read, from Device, eventType, txnID string, userIDs []string, plan map[string]map[string]string) (*store.Change, error) {
+func (k *Keys) toDeviceChange(r *store.Read, from who.Device, eventType, txnID string, userIDs []string, plan map[string]map[string]string) (*store.Change, error) {
 	c := store.NewChange()
-	roomdb.AddTxn(c, roomdb.Txn{User: from.User, Device: from.DeviceID, Path: "sendToDevice/" + eventType, ID: txnID, At: k.clock().UnixMilli()})
+	roomdb.AddTxn(c, roomdb.Txn{User: from.UserNum, Device: string(from.DeviceID), Path: "sendToDevice/" + eventType, ID: txnID, At: k.clock().UnixMilli()})
 	for _, name := range userIDs {
 		user, err := k.store.UserNum(r, name)
 		if errors.Is(err, store.ErrNotFound) {
@@ -117,8 +118,8 @@ func (k *Keys) toDeviceChange(r *store.Read, from Device, eventType, txnID strin
 // ToDevice returns up to limit messages for a device after a slot, the slot up to
 // which they go (after itself if there are none), and whether more wait. Asked
 // again with the same slot it gives the same messages again.
-func (k *Keys) ToDevice(r *store.Read, d Device, after store.Slot, limit int) ([]json.RawMessage, store.Slot, bool, error) {
-	rows, err := keydb.ToDeviceAfter(r, d.User, d.DeviceID, after, limit+1)
+func (k *Keys) ToDevice(r *store.Read, d who.Device, after store.Slot, limit int) ([]json.RawMessage, store.Slot, bool, error) {
+	rows, err := keydb.ToDeviceAfter(r, d.UserNum, string(d.DeviceID), after, limit+1)
 	if err != nil {
 		return nil, after, false, fmt.Errorf("read messages to %s %s: %w", d.UserID, d.DeviceID, err)
 	}
@@ -135,12 +136,12 @@ func (k *Keys) ToDevice(r *store.Read, d Device, after store.Slot, limit int) ([
 // Acknowledge deletes the messages up to a slot: the device has come back with
 // a token that covers them. Only a slot that was not acknowledged before through
 // this instance costs a write.
-func (k *Keys) Acknowledge(ctx context.Context, d Device, upTo store.Slot) error {
+func (k *Keys) Acknowledge(ctx context.Context, d who.Device, upTo store.Slot) error {
 	if upTo == 0 || !k.acknowledged.advance(d, upTo) {
 		return nil
 	}
 	c := store.NewChange()
-	keydb.DeleteToDevice(c, d.User, d.DeviceID, upTo)
+	keydb.DeleteToDevice(c, d.UserNum, string(d.DeviceID), upTo)
 	if _, err := k.store.Commit(ctx, c); err != nil {
 		k.acknowledged.forget(d)
 		return fmt.Errorf("delete messages to %s %s: %w", d.UserID, d.DeviceID, err)
@@ -168,10 +169,10 @@ func newAcknowledged() acknowledged {
 }
 
 // advance reports whether the slot is newer than what is known.
-func (a *acknowledged) advance(d Device, slot store.Slot) bool {
+func (a *acknowledged) advance(d who.Device, slot store.Slot) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	key := deviceKey{d.User, d.DeviceID}
+	key := deviceKey{d.UserNum, string(d.DeviceID)}
 	if a.slots[key] >= slot {
 		return false
 	}
@@ -182,8 +183,8 @@ func (a *acknowledged) advance(d Device, slot store.Slot) bool {
 	return true
 }
 
-func (a *acknowledged) forget(d Device) {
+func (a *acknowledged) forget(d who.Device) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	delete(a.slots, deviceKey{d.User, d.DeviceID})
+	delete(a.slots, deviceKey{d.UserNum, string(d.DeviceID)})
 }

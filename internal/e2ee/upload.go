@@ -9,6 +9,7 @@ import (
 
 	"stoa/internal/store"
 	"stoa/internal/store/keydb"
+	"stoa/internal/who"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/mxerr"
 )
@@ -34,7 +35,7 @@ const signedCurve25519 = "signed_curve25519"
 // with the same ID and another content is refused with M_INVALID_PARAM.
 //
 // Spec: client-server-api#uploading-keys
-func (k *Keys) Upload(ctx context.Context, d Device, up Upload) (Counts, error) {
+func (k *Keys) Upload(ctx context.Context, d who.Device, up Upload) (Counts, error) {
 	deviceKeys, err := checkDeviceKeys(d, up.DeviceKeys)
 	if err != nil {
 		return nil, err
@@ -68,7 +69,7 @@ func (k *Keys) Upload(ctx context.Context, d Device, up Upload) (Counts, error) 
 	return counts, err
 }
 
-func (k *Keys) uploadChange(r *store.Read, d Device, deviceKeys string, oneTime, fallback []keydb.OneTimeKey) (*store.Change, error) {
+func (k *Keys) uploadChange(r *store.Read, d who.Device, deviceKeys string, oneTime, fallback []keydb.OneTimeKey) (*store.Change, error) {
 	c := store.NewChange()
 	if deviceKeys != "" {
 		same, err := sameDeviceKeys(r, d, deviceKeys)
@@ -76,7 +77,7 @@ func (k *Keys) uploadChange(r *store.Read, d Device, deviceKeys string, oneTime,
 			return nil, err
 		}
 		if !same {
-			keydb.PutDeviceKeys(c, d.User, d.DeviceID, deviceKeys)
+			keydb.PutDeviceKeys(c, d.UserNum, string(d.DeviceID), deviceKeys)
 		}
 	}
 	fresh, err := freshOneTimeKeys(r, d, oneTime)
@@ -87,26 +88,26 @@ func (k *Keys) uploadChange(r *store.Read, d Device, deviceKeys string, oneTime,
 		if err := checkRoomForKeys(r, d, len(fresh)); err != nil {
 			return nil, err
 		}
-		seq, err := keydb.LastOneTimeKeySeq(r, d.User, d.DeviceID)
+		seq, err := keydb.LastOneTimeKeySeq(r, d.UserNum, string(d.DeviceID))
 		if err != nil {
 			return nil, err
 		}
 		for _, key := range fresh {
 			seq++
-			keydb.AddOneTimeKey(c, d.User, d.DeviceID, key, seq)
+			keydb.AddOneTimeKey(c, d.UserNum, string(d.DeviceID), key, seq)
 		}
 	}
 	for _, key := range fallback {
-		keydb.PutFallbackKey(c, d.User, d.DeviceID, key)
+		keydb.PutFallbackKey(c, d.UserNum, string(d.DeviceID), key)
 	}
 	if len(fresh)+len(fallback) > 0 {
-		keydb.NoteKeyCounts(c, d.User)
+		keydb.NoteKeyCounts(c, d.UserNum)
 	}
 	return c, nil
 }
 
-func checkRoomForKeys(r *store.Read, d Device, more int) error {
-	counts, err := keydb.OneTimeKeyCounts(r, d.User, d.DeviceID)
+func checkRoomForKeys(r *store.Read, d who.Device, more int) error {
+	counts, err := keydb.OneTimeKeyCounts(r, d.UserNum, string(d.DeviceID))
 	if err != nil {
 		return err
 	}
@@ -120,13 +121,13 @@ func checkRoomForKeys(r *store.Read, d Device, more int) error {
 	return nil
 }
 
-func sameDeviceKeys(r *store.Read, d Device, keys string) (bool, error) {
-	have, err := keydb.DeviceKeysOf(r, []store.UserNum{d.User})
+func sameDeviceKeys(r *store.Read, d who.Device, keys string) (bool, error) {
+	have, err := keydb.DeviceKeysOf(r, []store.UserNum{d.UserNum})
 	if err != nil {
 		return false, err
 	}
 	for _, h := range have {
-		if h.DeviceID == d.DeviceID {
+		if h.DeviceID == string(d.DeviceID) {
 			return jsonEqual(h.Keys, keys), nil
 		}
 	}
@@ -134,7 +135,7 @@ func sameDeviceKeys(r *store.Read, d Device, keys string) (bool, error) {
 }
 
 // freshOneTimeKeys leaves out the keys that are there, claimed ones too.
-func freshOneTimeKeys(r *store.Read, d Device, keys []keydb.OneTimeKey) ([]keydb.OneTimeKey, error) {
+func freshOneTimeKeys(r *store.Read, d who.Device, keys []keydb.OneTimeKey) ([]keydb.OneTimeKey, error) {
 	if len(keys) == 0 {
 		return nil, nil
 	}
@@ -142,7 +143,7 @@ func freshOneTimeKeys(r *store.Read, d Device, keys []keydb.OneTimeKey) ([]keydb
 	for i, key := range keys {
 		ids[i] = key.KeyID
 	}
-	have, err := keydb.OneTimeKeys(r, d.User, d.DeviceID, ids)
+	have, err := keydb.OneTimeKeys(r, d.UserNum, string(d.DeviceID), ids)
 	if err != nil {
 		return nil, err
 	}
@@ -160,8 +161,8 @@ func freshOneTimeKeys(r *store.Read, d Device, keys []keydb.OneTimeKey) ([]keydb
 }
 
 // Counts returns how many unclaimed one-time keys the device has.
-func (k *Keys) Counts(r *store.Read, d Device) (Counts, error) {
-	rows, err := keydb.OneTimeKeyCounts(r, d.User, d.DeviceID)
+func (k *Keys) Counts(r *store.Read, d who.Device) (Counts, error) {
+	rows, err := keydb.OneTimeKeyCounts(r, d.UserNum, string(d.DeviceID))
 	if err != nil {
 		return nil, err
 	}
@@ -174,8 +175,8 @@ func (k *Keys) Counts(r *store.Read, d Device) (Counts, error) {
 
 // UnusedFallbackAlgorithms names the algorithms whose fallback key was not
 // given out yet. Never nil.
-func (k *Keys) UnusedFallbackAlgorithms(r *store.Read, d Device) ([]string, error) {
-	keys, err := keydb.FallbackKeys(r, d.User, d.DeviceID)
+func (k *Keys) UnusedFallbackAlgorithms(r *store.Read, d who.Device) ([]string, error) {
+	keys, err := keydb.FallbackKeys(r, d.UserNum, string(d.DeviceID))
 	unused := []string{}
 	for _, key := range keys {
 		if !key.Claimed {
@@ -196,7 +197,7 @@ type deviceKeysShape struct {
 
 // checkDeviceKeys gives the keys as they are stored: without "unsigned", which
 // the server fills in. "" means that none were sent.
-func checkDeviceKeys(d Device, raw json.RawMessage) (string, error) {
+func checkDeviceKeys(d who.Device, raw json.RawMessage) (string, error) {
 	if len(raw) == 0 || string(raw) == "null" {
 		return "", nil
 	}
@@ -207,11 +208,11 @@ func checkDeviceKeys(d Device, raw json.RawMessage) (string, error) {
 	if shape.UserID == nil || shape.DeviceID == nil || shape.Algorithms == nil || shape.Keys == nil || shape.Signatures == nil {
 		return "", mxerr.BadJSON("device_keys needs user_id, device_id, algorithms, keys and signatures")
 	}
-	if *shape.UserID != d.UserID.String() || *shape.DeviceID != d.DeviceID {
+	if *shape.UserID != d.UserID.String() || *shape.DeviceID != string(d.DeviceID) {
 		return "", mxerr.InvalidParam("device_keys are of %s %s, but this is %s %s", *shape.UserID, *shape.DeviceID, d.UserID, d.DeviceID)
 	}
 	for name := range *shape.Keys {
-		if algorithm, device, ok := strings.Cut(name, ":"); !ok || algorithm == "" || device != d.DeviceID {
+		if algorithm, device, ok := strings.Cut(name, ":"); !ok || algorithm == "" || device != string(d.DeviceID) {
 			return "", mxerr.InvalidParam("device_keys has a key %q that does not belong to device %s", name, d.DeviceID)
 		}
 	}

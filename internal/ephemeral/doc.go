@@ -11,14 +11,3 @@
 // Spec: client-server-api#receipts, client-server-api#typing-notifications,
 // client-server-api#presence
 package ephemeral
-
-import (
-	"stoa/internal/store"
-	"stoa/matrix/id"
-)
-
-// User is who acts.
-type User struct {
-	ID  id.UserID
-	Num store.UserNum
-}

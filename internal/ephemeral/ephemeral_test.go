@@ -16,6 +16,7 @@ import (
 	"stoa/internal/store/storetest"
 	"stoa/internal/store/userdb"
 	"stoa/internal/userdata"
+	"stoa/internal/who"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 	"stoa/matrix/signing"
@@ -47,7 +48,7 @@ type house struct {
 	rooms             *room.Rooms
 	room              id.RoomID
 	num               store.RoomNum
-	alice, bob, carol ephemeral.User
+	alice, bob, carol who.User
 }
 
 func onBothEngines(t *testing.T, f func(h *house)) {
@@ -67,9 +68,9 @@ func newHouse(t *testing.T, s *store.Store) *house {
 	h.rooms, err = room.New(room.Options{Store: s, Signer: signing.NewSigner(server, key)})
 	check(t, err)
 	h.alice, h.bob, h.carol = h.user("alice"), h.user("bob"), h.user("carol")
-	h.room, err = h.rooms.Create(t.Context(), room.CreateRequest{Creator: h.alice.ID, Preset: "public_chat"})
+	h.room, err = h.rooms.Create(t.Context(), room.CreateRequest{Creator: h.alice.UserID, Preset: "public_chat"})
 	check(t, err)
-	check(t, h.rooms.Join(t.Context(), room.MembershipRequest{RoomID: h.room, Sender: h.bob.ID, Target: h.bob.ID}))
+	check(t, h.rooms.Join(t.Context(), room.MembershipRequest{RoomID: h.room, Sender: h.bob.UserID, Target: h.bob.UserID}))
 	h.read(func(r *store.Read) (err error) { h.num, err = roomdb.RoomNum(r, h.room.String()); return err })
 	return h
 }
@@ -81,13 +82,13 @@ func check(t *testing.T, err error) {
 	}
 }
 
-func (h *house) user(name string) ephemeral.User {
+func (h *house) user(name string) who.User {
 	h.t.Helper()
 	user, err := id.ParseUserID("@" + name + ":stoa.test")
 	check(h.t, err)
 	nums, err := h.store.InternUsers(h.t.Context(), func(string) bool { return true }, user.String())
 	check(h.t, err)
-	return ephemeral.User{ID: user, Num: nums[0]}
+	return who.User{UserID: user, UserNum: nums[0]}
 }
 
 func (h *house) read(f func(*store.Read) error) {
@@ -97,7 +98,7 @@ func (h *house) read(f func(*store.Read) error) {
 
 func (h *house) say(body string) id.EventID {
 	h.t.Helper()
-	eventID, err := h.rooms.Send(h.t.Context(), room.Draft{RoomID: h.room, Sender: h.alice.ID, Type: "m.room.message", Content: []byte(fmt.Sprintf(`{"msgtype":"m.text","body":%q}`, body))})
+	eventID, err := h.rooms.Send(h.t.Context(), room.Draft{RoomID: h.room, Sender: h.alice.UserID, Type: "m.room.message", Content: []byte(fmt.Sprintf(`{"msgtype":"m.text","body":%q}`, body))})
 	check(h.t, err)
 	return eventID
 }
@@ -133,7 +134,7 @@ func TestTyping(t *testing.T) {
 		one := digest()
 		check(h.t, typing.Set(ctx, h.alice, h.room, true, time.Minute))
 		<-told
-		if users := typing.Users(h.num); len(users) != 2 || users[0] != h.alice.ID || digest() == one {
+		if users := typing.Users(h.num); len(users) != 2 || users[0] != h.alice.UserID || digest() == one {
 			h.t.Errorf("typing are %v, digest %d after %d", users, digest(), one)
 		}
 		check(h.t, typing.Set(ctx, h.alice, h.room, false, 0))
@@ -155,8 +156,8 @@ func TestTyping(t *testing.T) {
 // marks keeps fully read markers as account data.
 type marks struct{ data *userdata.Data }
 
-func (m marks) SetFullyRead(ctx context.Context, user ephemeral.User, roomID id.RoomID, eventID id.EventID) error {
-	return m.data.SetFullyRead(ctx, userdata.User{ID: user.ID, Num: user.Num}, roomID, eventID)
+func (m marks) SetFullyRead(ctx context.Context, user who.User, roomID id.RoomID, eventID id.EventID) error {
+	return m.data.SetFullyRead(ctx, who.User{UserID: user.UserID, UserNum: user.UserNum}, roomID, eventID)
 }
 
 func TestReceiptsOnlyMoveForward(t *testing.T) {
@@ -168,7 +169,7 @@ func TestReceiptsOnlyMoveForward(t *testing.T) {
 		first, second := h.say("one"), h.say("two")
 		at := func(kind roomdb.ReceiptKind) (eventID string) {
 			h.read(func(r *store.Read) error {
-				all, err := roomdb.ReceiptsOf(r, h.bob.Num, []store.RoomNum{h.num})
+				all, err := roomdb.ReceiptsOf(r, h.bob.UserNum, []store.RoomNum{h.num})
 				for _, x := range all {
 					if x.Kind == kind && x.Thread == "" {
 						eventID = x.EventID
@@ -178,7 +179,7 @@ func TestReceiptsOnlyMoveForward(t *testing.T) {
 			})
 			return eventID
 		}
-		send := func(user ephemeral.User, receipt ephemeral.Receipt) error {
+		send := func(user who.User, receipt ephemeral.Receipt) error {
 			return receipts.Send(ctx, user, h.room, receipt)
 		}
 
@@ -192,7 +193,7 @@ func TestReceiptsOnlyMoveForward(t *testing.T) {
 			h.t.Errorf("the private receipt is at %s", got)
 		}
 		h.read(func(r *store.Read) error {
-			seen, err := roomdb.ReceiptsSince(r, h.num, h.alice.Num, 0, 1<<40, 100)
+			seen, err := roomdb.ReceiptsSince(r, h.num, h.alice.UserNum, 0, 1<<40, 100)
 			for _, x := range seen {
 				if x.Kind == roomdb.ReceiptPrivate {
 					h.t.Errorf("alice sees bob's private receipt: %+v", x)
@@ -201,7 +202,7 @@ func TestReceiptsOnlyMoveForward(t *testing.T) {
 			return err
 		})
 		check(h.t, send(h.bob, ephemeral.Receipt{Type: "m.fully_read", EventID: first}))
-		content, err := data.AccountData(ctx, userdata.User{ID: h.bob.ID, Num: h.bob.Num}, h.room, "m.fully_read")
+		content, err := data.AccountData(ctx, who.User{UserID: h.bob.UserID, UserNum: h.bob.UserNum}, h.room, "m.fully_read")
 		if err != nil || string(content) != `{"event_id":"`+first.String()+`"}` {
 			h.t.Errorf("the fully read marker is %s, %v", content, err)
 		}
@@ -221,15 +222,15 @@ func TestPresence(t *testing.T) {
 	onBothEngines(t, func(h *house) {
 		ctx := h.t.Context()
 		presence := ephemeral.NewPresence(h.store, h.clock.Now, slog.New(slog.DiscardHandler), nil)
-		of := func(user ephemeral.User) userdb.Presence {
-			p, err := presence.Of(ctx, h.alice, user.ID)
+		of := func(user who.User) userdb.Presence {
+			p, err := presence.Of(ctx, h.alice, user.UserID)
 			check(h.t, err)
 			return p
 		}
 		if got := of(h.bob).Presence; got != "offline" {
 			h.t.Errorf("bob is %s before he was ever there", got)
 		}
-		_, err := presence.Of(ctx, h.alice, h.carol.ID)
+		_, err := presence.Of(ctx, h.alice, h.carol.UserID)
 		wantCode(h.t, err, mxerr.CodeForbidden)
 		wantCode(h.t, presence.Set(ctx, h.bob, "dancing", nil), mxerr.CodeInvalidParam)
 
@@ -267,7 +268,7 @@ func TestPresenceTransitionsAreBounded(t *testing.T) {
 			presence.Seen(ctx, h.bob, []string{"online", "unavailable"}[i%2])
 		}
 		h.read(func(r *store.Read) error {
-			rows, err := r.UserStream(h.bob.Num, before, r.Head(), 100)
+			rows, err := r.UserStream(h.bob.UserNum, before, r.Head(), 100)
 			if len(rows) > 5 {
 				h.t.Errorf("50 changes at once made %d transitions", len(rows))
 			}
@@ -275,7 +276,7 @@ func TestPresenceTransitionsAreBounded(t *testing.T) {
 		})
 		h.clock.pass(11 * time.Second)
 		check(h.t, presence.Sweep(ctx))
-		p, err := presence.Of(ctx, h.alice, h.bob.ID)
+		p, err := presence.Of(ctx, h.alice, h.bob.UserID)
 		if err != nil || p.Presence != "unavailable" {
 			h.t.Errorf("what had to wait was not written: %+v %v", p, err)
 		}
@@ -289,13 +290,13 @@ func TestPresenceOfAnEarlierRunEnds(t *testing.T) {
 		check(h.t, ephemeral.NewPresence(h.store, h.clock.Now, slog.New(slog.DiscardHandler), nil).Set(ctx, h.bob, "online", nil))
 		next := ephemeral.NewPresence(h.store, h.clock.Now, slog.New(slog.DiscardHandler), nil)
 		check(h.t, next.Sweep(ctx))
-		p, err := next.Of(ctx, h.alice, h.bob.ID)
+		p, err := next.Of(ctx, h.alice, h.bob.UserID)
 		if err != nil || p.Presence != "online" {
 			h.t.Errorf("bob had no time to come back: %+v %v", p, err)
 		}
 		h.clock.pass(2 * time.Minute)
 		check(h.t, next.Sweep(ctx))
-		if p, err = next.Of(ctx, h.alice, h.bob.ID); err != nil || p.Presence != "offline" {
+		if p, err = next.Of(ctx, h.alice, h.bob.UserID); err != nil || p.Presence != "offline" {
 			h.t.Errorf("bob did not come back: %+v %v", p, err)
 		}
 	})

@@ -9,6 +9,7 @@ import (
 
 	"stoa/internal/store"
 	"stoa/internal/store/userdb"
+	"stoa/internal/who"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -91,7 +92,7 @@ func NewPresence(s *store.Store, clock func() time.Time, log *slog.Logger, bus B
 // away.
 //
 // Spec: client-server-api#put_matrixclientv3presenceuseridstatus
-func (p *Presence) Set(ctx context.Context, user User, state string, status *string) error {
+func (p *Presence) Set(ctx context.Context, user who.User, state string, status *string) error {
 	if state != online && state != unavailable && state != offline {
 		return mxerr.InvalidParam("presence is online, unavailable or offline")
 	}
@@ -100,17 +101,17 @@ func (p *Presence) Set(ctx context.Context, user User, state string, status *str
 	}
 	now := p.clock()
 	p.mu.Lock()
-	u := p.users[user.Num]
+	u := p.users[user.UserNum]
 	if u == nil {
-		u = &presentUser{id: user.ID, budget: burst, filled: now, active: now}
-		p.users[user.Num] = u
+		u = &presentUser{id: user.UserID, budget: burst, filled: now, active: now}
+		p.users[user.UserNum] = u
 	}
 	u.state, u.status, u.seen, u.stored, u.stale = state, status, now, true, false
-	p.share(user.Num, u)
+	p.share(user.UserNum, u)
 	if state == online {
 		u.active = now
 	}
-	row := u.row(user.Num)
+	row := u.row(user.UserNum)
 	p.mu.Unlock()
 	return p.write(ctx, row)
 }
@@ -133,7 +134,7 @@ func (p *Presence) write(ctx context.Context, rows ...userdb.Presence) error {
 // be shown; "" or offline leave presence as it is.
 //
 // Spec: client-server-api#get_matrixclientv3sync
-func (p *Presence) Seen(ctx context.Context, user User, wish string) {
+func (p *Presence) Seen(ctx context.Context, user who.User, wish string) {
 	if wish == "" {
 		wish = online
 	}
@@ -146,20 +147,20 @@ func (p *Presence) Seen(ctx context.Context, user User, wish string) {
 		return
 	}
 	if err := p.write(ctx, row); err != nil && ctx.Err() == nil {
-		p.log.Warn("write presence", "user_id", user.ID.String(), "err", err)
+		p.log.Warn("write presence", "user_id", user.UserID.String(), "err", err)
 	}
 }
 
-func (p *Presence) note(ctx context.Context, user User, wish string, now time.Time) (userdb.Presence, bool) {
+func (p *Presence) note(ctx context.Context, user who.User, wish string, now time.Time) (userdb.Presence, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	u := p.users[user.Num]
+	u := p.users[user.UserNum]
 	if u == nil {
-		u = &presentUser{id: user.ID, stale: true, stored: true, budget: burst, filled: now}
-		p.users[user.Num] = u
+		u = &presentUser{id: user.UserID, stale: true, stored: true, budget: burst, filled: now}
+		p.users[user.UserNum] = u
 	}
 	u.seen = now
-	p.share(user.Num, u)
+	p.share(user.UserNum, u)
 	if u.stale && !p.refresh(ctx, user, u) {
 		return userdb.Presence{}, false // the next request says it again
 	}
@@ -171,18 +172,18 @@ func (p *Presence) note(ctx context.Context, user User, wish string, now time.Ti
 		u.active = now
 	}
 	u.stored = u.spend(now)
-	return u.row(user.Num), u.stored
+	return u.row(user.UserNum), u.stored
 }
 
 // refresh reads a user's presence of the last time: offline for a user without any.
 // It says whether that went well and nobody has changed it meanwhile. Called with
 // the lock held, which it gives up for the time of reading.
-func (p *Presence) refresh(ctx context.Context, user User, u *presentUser) bool {
+func (p *Presence) refresh(ctx context.Context, user who.User, u *presentUser) bool {
 	changes := u.changes
 	p.mu.Unlock()
 	row := userdb.Presence{Presence: offline}
 	err := p.store.Read(ctx, func(r *store.Read) error {
-		found, err := userdb.PresenceByNum(r, user.Num)
+		found, err := userdb.PresenceByNum(r, user.UserNum)
 		if err == nil {
 			row = found
 		}
@@ -192,10 +193,10 @@ func (p *Presence) refresh(ctx context.Context, user User, u *presentUser) bool 
 		err = nil
 	}
 	if err != nil && ctx.Err() == nil {
-		p.log.Warn("read presence", "user_id", user.ID.String(), "err", err)
+		p.log.Warn("read presence", "user_id", user.UserID.String(), "err", err)
 	}
 	p.mu.Lock()
-	if err != nil || u.changes != changes || p.users[user.Num] != u {
+	if err != nil || u.changes != changes || p.users[user.UserNum] != u {
 		return false
 	}
 	if u.stale { // else another request was faster
@@ -223,7 +224,7 @@ func (u *presentUser) spend(now time.Time) bool {
 // M_FORBIDDEN for others, and for users who are not there.
 //
 // Spec: client-server-api#get_matrixclientv3presenceuseridstatus
-func (p *Presence) Of(ctx context.Context, viewer User, of id.UserID) (userdb.Presence, error) {
+func (p *Presence) Of(ctx context.Context, viewer who.User, of id.UserID) (userdb.Presence, error) {
 	row := userdb.Presence{UserID: of.String(), Presence: offline}
 	err := p.store.Read(ctx, func(r *store.Read) error {
 		num, err := p.store.UserNum(r, of.String())
@@ -233,8 +234,8 @@ func (p *Presence) Of(ctx context.Context, viewer User, of id.UserID) (userdb.Pr
 		if err != nil {
 			return err
 		}
-		if num != viewer.Num {
-			shares, err := userdb.SharesRoom(r, viewer.Num, num)
+		if num != viewer.UserNum {
+			shares, err := userdb.SharesRoom(r, viewer.UserNum, num)
 			if err != nil {
 				return err
 			}

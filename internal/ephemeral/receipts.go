@@ -8,6 +8,7 @@ import (
 	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
+	"stoa/internal/who"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
@@ -30,7 +31,7 @@ type Rooms interface {
 
 // Marks keeps the m.fully_read marks, which are account data.
 type Marks interface {
-	SetFullyRead(ctx context.Context, user User, roomID id.RoomID, eventID id.EventID) error
+	SetFullyRead(ctx context.Context, user who.User, roomID id.RoomID, eventID id.EventID) error
 }
 
 // Receipts moves how far users have read.
@@ -59,7 +60,7 @@ type Receipt struct {
 // event is not there for the user, M_INVALID_PARAM for a wrong type or thread.
 //
 // Spec: client-server-api#post_matrixclientv3roomsroomidreceiptreceipttypeeventid
-func (x *Receipts) Send(ctx context.Context, user User, roomID id.RoomID, receipts ...Receipt) error {
+func (x *Receipts) Send(ctx context.Context, user who.User, roomID id.RoomID, receipts ...Receipt) error {
 	readings, err := x.look(ctx, user, roomID, receipts)
 	if err != nil {
 		return err
@@ -96,12 +97,12 @@ func (x *Receipts) Send(ctx context.Context, user User, roomID id.RoomID, receip
 }
 
 // look reads where the events of receipts are, and how far the user has read.
-func (x *Receipts) look(ctx context.Context, user User, roomID id.RoomID, receipts []Receipt) ([]roomdb.Reading, error) {
+func (x *Receipts) look(ctx context.Context, user who.User, roomID id.RoomID, receipts []Receipt) ([]roomdb.Reading, error) {
 	readings := make([]roomdb.Reading, len(receipts))
 	// What is read twice may differ: a receipt that is not ahead any more when it is written changes nothing.
 	err := x.store.Glimpse(ctx, func(r *store.Read) (err error) {
 		for i := range receipts {
-			readings[i], err = roomdb.ReadingOf(r, user.Num, roomID.String(), receipts[i].EventID.String())
+			readings[i], err = roomdb.ReadingOf(r, user.UserNum, roomID.String(), receipts[i].EventID.String())
 			if errors.Is(err, store.ErrNotFound) || err == nil && readings[i].Membership != roomdb.Join {
 				return errNotJoined
 			}
@@ -118,8 +119,8 @@ func (x *Receipts) look(ctx context.Context, user User, roomID id.RoomID, receip
 }
 
 // row checks a receipt and finds the place of its event.
-func (x *Receipts) row(ctx context.Context, user User, roomID id.RoomID, at roomdb.Reading, receipt Receipt) (roomdb.Receipt, error) {
-	row := roomdb.Receipt{Room: at.Room, User: user.Num, UserID: user.ID.String(), Thread: receipt.Thread, EventID: receipt.EventID.String(), TS: x.clock().UnixMilli()}
+func (x *Receipts) row(ctx context.Context, user who.User, roomID id.RoomID, at roomdb.Reading, receipt Receipt) (roomdb.Receipt, error) {
+	row := roomdb.Receipt{Room: at.Room, User: user.UserNum, UserID: user.UserID.String(), Thread: receipt.Thread, EventID: receipt.EventID.String(), TS: x.clock().UnixMilli()}
 	switch receipt.Type {
 	case TypeRead:
 		row.Kind = roomdb.ReceiptRead
@@ -136,7 +137,7 @@ func (x *Receipts) row(ctx context.Context, user User, roomID id.RoomID, at room
 		row.Slot, row.Off = at.Event.Slot, at.Event.Off
 		return row, nil
 	}
-	view, err := x.rooms.Event(ctx, user.ID, roomID, receipt.EventID)
+	view, err := x.rooms.Event(ctx, user.UserID, roomID, receipt.EventID)
 	if err != nil {
 		return row, err
 	}

@@ -13,6 +13,7 @@ import (
 	"stoa/internal/bus"
 	"stoa/internal/ephemeral"
 	"stoa/internal/store"
+	"stoa/internal/who"
 	"stoa/matrix/id"
 )
 
@@ -366,20 +367,20 @@ func watch(h *house) (w *wire, a, b *ephemeral.Presence) {
 }
 
 // changes are the stream's rows of presence of a user after a position.
-func (h *house) changes(user ephemeral.User, after store.Position) (rows []store.StreamRow) {
+func (h *house) changes(user who.User, after store.Position) (rows []store.StreamRow) {
 	h.t.Helper()
 	h.read(func(r *store.Read) (err error) {
-		rows, err = r.UserStream(user.Num, after, r.Head(), 1000)
+		rows, err = r.UserStream(user.UserNum, after, r.Head(), 1000)
 		return err
 	})
 	return slices.DeleteFunc(rows, func(x store.StreamRow) bool { return x.Kind != store.KindPresence })
 }
 
-func (h *house) wantPresence(p *ephemeral.Presence, of ephemeral.User, want string) {
+func (h *house) wantPresence(p *ephemeral.Presence, of who.User, want string) {
 	h.t.Helper()
-	got, err := p.Of(h.t.Context(), h.alice, of.ID)
+	got, err := p.Of(h.t.Context(), h.alice, of.UserID)
 	if err != nil || got.Presence != want {
-		h.t.Errorf("%s is %s, %v; want %s", of.ID, got.Presence, err, want)
+		h.t.Errorf("%s is %s, %v; want %s", of.UserID, got.Presence, err, want)
 	}
 }
 
@@ -488,7 +489,7 @@ func TestPresence_follows_what_another_instance_writes(t *testing.T) {
 			h.t.Errorf("%d changes to what is so already", n)
 		}
 		a.Seen(ctx, h.bob, "online")
-		got, err := a.Of(ctx, h.alice, h.bob.ID)
+		got, err := a.Of(ctx, h.alice, h.bob.UserID)
 		if err != nil || got.Presence != "online" || got.StatusMsg == nil || *got.StatusMsg != status {
 			h.t.Errorf("bob is %+v, %v", got, err)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
+	"stoa/internal/who"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -137,7 +138,7 @@ func (t *Typing) OnChange(changed func(num store.RoomNum, began bool)) { t.chang
 // M_FORBIDDEN if the user is not in the room.
 //
 // Spec: client-server-api#put_matrixclientv3roomsroomidtypinguserid
-func (t *Typing) Set(ctx context.Context, user User, roomID id.RoomID, typing bool, timeout time.Duration) error {
+func (t *Typing) Set(ctx context.Context, user who.User, roomID id.RoomID, typing bool, timeout time.Duration) error {
 	var num store.RoomNum
 	err := t.store.Glimpse(ctx, func(r *store.Read) (err error) {
 		num, err = joinedRoom(r, user, roomID)
@@ -150,7 +151,7 @@ func (t *Typing) Set(ctx context.Context, user User, roomID id.RoomID, typing bo
 		timeout = defaultTyping
 	}
 	// That they began may be known to another instance only, as yet.
-	if t.set(num, user.ID, typing, min(timeout, longestTyping), t.bus != nil) {
+	if t.set(num, user.UserID, typing, min(timeout, longestTyping), t.bus != nil) {
 		t.changed(num, typing)
 	}
 	return nil
@@ -159,8 +160,8 @@ func (t *Typing) Set(ctx context.Context, user User, roomID id.RoomID, typing bo
 var errNotJoined = mxerr.Forbidden("You are not in this room")
 
 // joinedRoom gives the number of a room in which the user is.
-func joinedRoom(r *store.Read, user User, roomID id.RoomID) (store.RoomNum, error) {
-	num, err := roomdb.JoinedRoomNum(r, user.Num, roomID.String())
+func joinedRoom(r *store.Read, user who.User, roomID id.RoomID) (store.RoomNum, error) {
+	num, err := roomdb.JoinedRoomNum(r, user.UserNum, roomID.String())
 	if errors.Is(err, store.ErrNotFound) {
 		err = errNotJoined
 	}

@@ -230,7 +230,7 @@ func (srv *Server) newAPI(p parts) *clientapi.API {
 		Clock:        clock,
 		Typing:       p.typing,
 		Presence:     p.presence,
-		Receipts:     ephemeral.NewReceipts(s.Store, s.Rooms, readMarks{s.Data}, clock),
+		Receipts:     ephemeral.NewReceipts(s.Store, s.Rooms, s.Data, clock),
 		Hub:          srv.hub,
 	})
 }

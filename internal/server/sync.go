@@ -6,11 +6,10 @@ import (
 
 	"stoa/internal/clientsync"
 	"stoa/internal/e2ee"
-	"stoa/internal/ephemeral"
 	"stoa/internal/httpkit"
 	"stoa/internal/store"
 	"stoa/internal/userdata"
-	"stoa/matrix/id"
+	"stoa/internal/who"
 )
 
 // newHub makes what answers /sync.
@@ -23,7 +22,7 @@ func (srv *Server) newHub(p parts) *clientsync.Hub {
 		},
 		ToDevice:    syncToDevice{p.keys},
 		Typing:      p.typing,
-		Presence:    syncPresence{p.presence},
+		Presence:    p.presence,
 		AccountData: syncAccountData{s.Data},
 		Filters:     syncFilters{s.Data},
 		Unread:      newSyncUnread(s.Store, s.Rules),
@@ -36,14 +35,10 @@ func (srv *Server) newHub(p parts) *clientsync.Hub {
 // The packages behind /sync don't know it; these types give each the form that
 // package clientsync asks for.
 
-type syncToDevice struct{ keys *e2ee.Keys }
+type syncToDevice struct{ *e2ee.Keys }
 
-func keyDevice(v clientsync.Viewer) e2ee.Device {
-	return e2ee.Device{UserID: v.UserID, User: v.UserNum, DeviceID: v.DeviceID}
-}
-
-func (s syncToDevice) Append(dst []byte, r *store.Read, v clientsync.Viewer, after store.Slot, limit int) ([]byte, store.Slot, bool, error) {
-	messages, last, more, err := s.keys.ToDevice(r, keyDevice(v), after, limit)
+func (s syncToDevice) Append(dst []byte, r *store.Read, v who.Device, after store.Slot, limit int) ([]byte, store.Slot, bool, error) {
+	messages, last, more, err := s.ToDevice(r, v, after, limit)
 	for i, m := range messages {
 		if i > 0 {
 			dst = append(dst, ',')
@@ -53,26 +48,15 @@ func (s syncToDevice) Append(dst []byte, r *store.Read, v clientsync.Viewer, aft
 	return dst, last, more, err
 }
 
-func (s syncToDevice) Acknowledge(ctx context.Context, v clientsync.Viewer, upTo store.Slot) error {
-	return s.keys.Acknowledge(ctx, keyDevice(v), upTo)
-}
+type syncAccountData struct{ *userdata.Data }
 
-type syncPresence struct{ presence *ephemeral.Presence }
-
-func (s syncPresence) Seen(ctx context.Context, v clientsync.Viewer, wish string) {
-	s.presence.Seen(ctx, ephemeral.User{ID: v.UserID, Num: v.UserNum}, wish)
-}
-
-type syncAccountData struct{ data *userdata.Data }
-
-func (s syncAccountData) Changed(r *store.Read, v clientsync.Viewer, after store.Slot) ([]clientsync.Datum, error) {
-	user := userdata.User{ID: v.UserID, Num: v.UserNum}
+func (s syncAccountData) Changed(r *store.Read, v who.User, after store.Slot) ([]clientsync.Datum, error) {
 	var entries []userdata.Entry
 	var err error
 	if after == 0 {
-		entries, err = s.data.All(r, user)
+		entries, err = s.All(r, v)
 	} else {
-		entries, err = s.data.After(r, user, after)
+		entries, err = s.After(r, v, after)
 	}
 	if err != nil {
 		return nil, err
@@ -84,21 +68,10 @@ func (s syncAccountData) Changed(r *store.Read, v clientsync.Viewer, after store
 	return out, nil
 }
 
-func (s syncAccountData) Ignored(r *store.Read, v clientsync.Viewer) ([]id.UserID, error) {
-	return s.data.Ignored(r, v.UserNum)
-}
-
 type syncFilters struct{ data *userdata.Data }
 
-func (s syncFilters) Filter(ctx context.Context, v clientsync.Viewer, filterID string) ([]byte, error) {
+func (s syncFilters) Filter(ctx context.Context, v who.User, filterID string) ([]byte, error) {
 	var filter json.RawMessage
-	filter, err := s.data.Filter(ctx, userdata.User{ID: v.UserID, Num: v.UserNum}, filterID)
+	filter, err := s.data.Filter(ctx, v, filterID)
 	return filter, err
-}
-
-// readMarks keeps the marks of package ephemeral as account data.
-type readMarks struct{ data *userdata.Data }
-
-func (m readMarks) SetFullyRead(ctx context.Context, user ephemeral.User, roomID id.RoomID, eventID id.EventID) error {
-	return m.data.SetFullyRead(ctx, userdata.User{ID: user.ID, Num: user.Num}, roomID, eventID)
 }

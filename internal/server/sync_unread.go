@@ -6,23 +6,22 @@ import (
 	"stoa/internal/store"
 	"stoa/internal/unread"
 	"stoa/internal/userdata"
-	"stoa/matrix/id"
-	"stoa/matrix/pushrule"
+	"stoa/internal/who"
 )
 
 // syncUnread gives package unread the form that package clientsync asks for.
 type syncUnread struct{ counter *unread.Counter }
 
 func newSyncUnread(s *store.Store, rules *userdata.Rules) syncUnread {
-	return syncUnread{unread.New(s, unreadRules{rules})}
+	return syncUnread{unread.New(s, rules)}
 }
 
-func (s syncUnread) Tallies(r *store.Read, v clientsync.Viewer, places []clientsync.Place) ([]clientsync.Tally, error) {
+func (s syncUnread) Tallies(r *store.Read, user who.User, places []clientsync.Place) ([]clientsync.Tally, error) {
 	ask := make([]unread.Place, len(places))
 	for i, p := range places {
 		ask[i] = unread.Place(p)
 	}
-	tallies, err := s.counter.Tallies(r, v.UserNum, v.UserID, ask)
+	tallies, err := s.counter.Tallies(r, user, ask)
 	if err != nil {
 		return nil, err
 	}
@@ -48,10 +47,4 @@ func (t syncTally) Counts(threads bool) clientsync.Counts {
 		})
 	}
 	return counts
-}
-
-type unreadRules struct{ rules *userdata.Rules }
-
-func (u unreadRules) Rules(r *store.Read, num store.UserNum, user id.UserID) (*pushrule.Rules, error) {
-	return u.rules.Compiled(r, userdata.User{ID: user, Num: num})
 }

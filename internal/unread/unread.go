@@ -18,6 +18,7 @@ import (
 
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/who"
 	"stoa/matrix/id"
 	"stoa/matrix/pushrule"
 )
@@ -38,8 +39,8 @@ const (
 
 // Rules knows the push rules of users.
 type Rules interface {
-	// Rules returns a local user's compiled rules, ignored users included.
-	Rules(r *store.Read, num store.UserNum, user id.UserID) (*pushrule.Rules, error)
+	// Compiled returns a local user's compiled rules, ignored users included.
+	Compiled(r *store.Read, user who.User) (*pushrule.Rules, error)
 }
 
 // Counter counts for all users.
@@ -286,15 +287,15 @@ func (t *Tally) Read(x Receipt) bool {
 }
 
 // Tallies counts the unread events of a member in some rooms, in their order.
-func (c *Counter) Tallies(r *store.Read, user store.UserNum, userID id.UserID, places []Place) ([]*Tally, error) {
+func (c *Counter) Tallies(r *store.Read, user who.User, places []Place) ([]*Tally, error) {
 	rules := pushrule.UsualRules()
 	if c.rules != nil {
 		var err error
-		if rules, err = c.rules.Rules(r, user, userID); err != nil {
-			return nil, fmt.Errorf("read the push rules of %s: %w", userID, err)
+		if rules, err = c.rules.Compiled(r, user); err != nil {
+			return nil, fmt.Errorf("read the push rules of %s: %w", user.UserID, err)
 		}
 	}
-	l := &load{c: c, r: r, member: &member{user, userID}, places: places, marks: map[store.RoomNum]*marks{}}
+	l := &load{c: c, r: r, member: &member{user.UserNum, user.UserID}, places: places, marks: map[store.RoomNum]*marks{}}
 	if err := l.readMarks(); err != nil {
 		return nil, err
 	}

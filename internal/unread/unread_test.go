@@ -15,6 +15,7 @@ import (
 	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
 	"stoa/internal/unread"
+	"stoa/internal/who"
 	"stoa/matrix/event"
 	"stoa/matrix/id"
 	"stoa/matrix/pushrule"
@@ -81,8 +82,8 @@ func (r rules) Unusual(context.Context, store.RoomNum) ([]id.UserID, error) {
 
 type counterRules struct{ rules }
 
-func (r counterRules) Rules(_ *store.Read, _ store.UserNum, user id.UserID) (*pushrule.Rules, error) {
-	return r.rules.Rules(context.Background(), user)
+func (r counterRules) Compiled(_ *store.Read, user who.User) (*pushrule.Rules, error) {
+	return r.rules.Rules(context.Background(), user.UserID)
 }
 
 type profiles struct{ *world }
@@ -273,7 +274,7 @@ func (w *world) check(what string) {
 			place := unread.Place{
 				Room: w.num, RoomID: w.room, Joined: p.joined, Slot: row.Slot, Totals: row.Totals, Members: row.Joined,
 			}
-			tallies, err := w.counter.Tallies(r, p.num, p.id, []unread.Place{place})
+			tallies, err := w.counter.Tallies(r, who.User{UserID: p.id, UserNum: p.num}, []unread.Place{place})
 			if err != nil {
 				return err
 			}

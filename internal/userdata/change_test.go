@@ -9,11 +9,12 @@ import (
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
+	"stoa/internal/who"
 	"stoa/matrix/id"
 )
 
 // onEach runs a test on both engines with the data of a user.
-func onEach(t *testing.T, f func(*testing.T, *Data, User)) {
+func onEach(t *testing.T, f func(*testing.T, *Data, who.User)) {
 	t.Helper()
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
@@ -26,13 +27,13 @@ func onEach(t *testing.T, f func(*testing.T, *Data, User)) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f(t, New(Options{Store: s}), User{ID: alice, Num: nums[0]})
+		f(t, New(Options{Store: s}), who.User{UserID: alice, UserNum: nums[0]})
 	})
 }
 
 // What could not be committed is not answered as done.
 func TestAChangeThatCanNotBeCommittedIsAnError(t *testing.T) {
-	onEach(t, func(t *testing.T, data *Data, alice User) {
+	onEach(t, func(t *testing.T, data *Data, alice who.User) {
 		_, err := data.change(t.Context(), "drop what is not there", alice, func(_ *store.Read, c *store.Change) error {
 			roomdb.DropAlias(c, "#none:stoa.test", 1)
 			return nil
@@ -45,7 +46,7 @@ func TestAChangeThatCanNotBeCommittedIsAnError(t *testing.T) {
 
 // A client that starts may set many things at once; none of it is lost or refused.
 func TestManyChangesAtOnceAreAllMade(t *testing.T) {
-	onEach(t, func(t *testing.T, data *Data, alice User) {
+	onEach(t, func(t *testing.T, data *Data, alice who.User) {
 		room, err := id.ParseRoomID("!room:stoa.test")
 		if err != nil {
 			t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 
 	"stoa/internal/store"
 	"stoa/internal/store/userdb"
+	"stoa/internal/who"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/eventfilter"
 	"stoa/matrix/mxerr"
@@ -20,7 +21,7 @@ const maxFilters = 1_000
 // AddFilter stores a filter and gives its ID; the same filter has the same ID.
 //
 // Spec: client-server-api#post_matrixclientv3useruseridfilter
-func (d *Data) AddFilter(ctx context.Context, user User, filter json.RawMessage) (string, error) {
+func (d *Data) AddFilter(ctx context.Context, user who.User, filter json.RawMessage) (string, error) {
 	if _, err := eventfilter.Parse(filter); err != nil {
 		return "", err
 	}
@@ -30,19 +31,19 @@ func (d *Data) AddFilter(ctx context.Context, user User, filter json.RawMessage)
 	}
 	var number int64
 	err = d.store.Read(ctx, func(r *store.Read) (err error) {
-		number, err = userdb.FindFilter(r, user.Num, string(text))
+		number, err = userdb.FindFilter(r, user.UserNum, string(text))
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {
 		_, err = d.change(ctx, "add a filter", user, func(r *store.Read, c *store.Change) error {
-			last, err := userdb.LastFilter(r, user.Num)
+			last, err := userdb.LastFilter(r, user.UserNum)
 			if err != nil {
 				return err
 			}
 			number = last + 1
-			userdb.AddFilter(c, user.Num, number, string(text))
+			userdb.AddFilter(c, user.UserNum, number, string(text))
 			if number%(maxFilters/2) == 0 {
-				userdb.DeleteFiltersUpTo(c, user.Num, number-maxFilters)
+				userdb.DeleteFiltersUpTo(c, user.UserNum, number-maxFilters)
 			}
 			return nil
 		})
@@ -53,14 +54,14 @@ func (d *Data) AddFilter(ctx context.Context, user User, filter json.RawMessage)
 // Filter gives a stored filter, or M_NOT_FOUND.
 //
 // Spec: client-server-api#get_matrixclientv3useruseridfilterfilterid
-func (d *Data) Filter(ctx context.Context, user User, filterID string) (json.RawMessage, error) {
+func (d *Data) Filter(ctx context.Context, user who.User, filterID string) (json.RawMessage, error) {
 	number, err := strconv.ParseInt(filterID, 10, 64)
 	if err != nil {
 		return nil, mxerr.NotFound("There is no filter %q", filterID)
 	}
 	var filter string
 	err = d.store.Read(ctx, func(r *store.Read) (err error) {
-		filter, err = userdb.Filter(r, user.Num, number)
+		filter, err = userdb.Filter(r, user.UserNum, number)
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {

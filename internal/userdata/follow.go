@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"stoa/internal/store"
+	"stoa/internal/who"
 	"stoa/matrix/id"
 	"stoa/matrix/pushrule"
 )
@@ -14,7 +15,7 @@ import (
 // already stays.
 //
 // Spec: client-server-api#room-upgrades
-func (d *Data) FollowUpgrade(ctx context.Context, user User, from, to id.RoomID) error {
+func (d *Data) FollowUpgrade(ctx context.Context, user who.User, from, to id.RoomID) error {
 	var copies bool
 	var old, own tagContent
 	err := d.store.Read(ctx, func(r *store.Read) error {
@@ -30,7 +31,7 @@ func (d *Data) FollowUpgrade(ctx context.Context, user User, from, to id.RoomID)
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("settings of %s for %s: %w", user.ID, from, err)
+		return fmt.Errorf("settings of %s for %s: %w", user.UserID, from, err)
 	}
 	if copies {
 		err := d.ChangePushRules(ctx, user, func(rules *pushrule.RuleSet) (*pushrule.RuleSet, error) {

@@ -8,6 +8,7 @@ import (
 
 	"stoa/internal/store"
 	"stoa/internal/store/userdb"
+	"stoa/internal/who"
 	"stoa/matrix/id"
 	"stoa/matrix/pushrule"
 )
@@ -15,7 +16,7 @@ import (
 // PushRules gives the push rules of a user.
 //
 // Spec: client-server-api#push-rules-api
-func (d *Data) PushRules(ctx context.Context, user User) (*pushrule.RuleSet, error) {
+func (d *Data) PushRules(ctx context.Context, user who.User) (*pushrule.RuleSet, error) {
 	var rules *pushrule.RuleSet
 	err := d.store.Read(ctx, func(r *store.Read) (err error) {
 		rules, err = loadRules(r, user)
@@ -25,7 +26,7 @@ func (d *Data) PushRules(ctx context.Context, user User) (*pushrule.RuleSet, err
 }
 
 // ChangePushRules applies an operation of package pushrule to the user's rules.
-func (d *Data) ChangePushRules(ctx context.Context, user User, edit func(*pushrule.RuleSet) (*pushrule.RuleSet, error)) error {
+func (d *Data) ChangePushRules(ctx context.Context, user who.User, edit func(*pushrule.RuleSet) (*pushrule.RuleSet, error)) error {
 	at, err := d.change(ctx, "change push rules", user, func(r *store.Read, c *store.Change) error {
 		rules, err := loadRules(r, user)
 		if err != nil {
@@ -34,7 +35,7 @@ func (d *Data) ChangePushRules(ctx context.Context, user User, edit func(*pushru
 		if rules, err = edit(rules); err != nil {
 			return err
 		}
-		userdb.PutAccountData(c, user.Num, "", TypePushRules, string(rules.Stored()))
+		userdb.PutAccountData(c, user.UserNum, "", TypePushRules, string(rules.Stored()))
 		return nil
 	})
 	if err == nil {
@@ -43,15 +44,15 @@ func (d *Data) ChangePushRules(ctx context.Context, user User, edit func(*pushru
 	return err
 }
 
-func (d *Data) tellRulesChanged(user User, at store.Position) {
-	d.rules.drop(user.Num, at)
+func (d *Data) tellRulesChanged(user who.User, at store.Position) {
+	d.rules.drop(user.UserNum, at)
 	if d.rooms != nil {
-		d.rooms.PushRulesChanged(user.ID)
+		d.rooms.PushRulesChanged(user.UserID)
 	}
 }
 
-func shownRules(user User, stored string) (json.RawMessage, error) {
-	rules, err := pushrule.Load(user.ID, []byte(stored))
+func shownRules(user who.User, stored string) (json.RawMessage, error) {
+	rules, err := pushrule.Load(user.UserID, []byte(stored))
 	if err != nil {
 		return nil, err
 	}
@@ -100,8 +101,8 @@ func (d *Data) Forget(at store.Position) { d.rules.clear(at) }
 // Ignored gives the users whose events the user does not want to see.
 //
 // Spec: client-server-api#ignoring-users
-func (d *Data) Ignored(r *store.Read, user store.UserNum) ([]id.UserID, error) {
-	return readIgnored(r, user)
+func (d *Data) Ignored(r *store.Read, user who.User) ([]id.UserID, error) {
+	return readIgnored(r, user.UserNum)
 }
 
 func readIgnored(r *store.Read, user store.UserNum) ([]id.UserID, error) {

@@ -7,6 +7,7 @@ import (
 
 	"stoa/internal/store"
 	"stoa/internal/store/userdb"
+	"stoa/internal/who"
 	"stoa/matrix/id"
 	"stoa/matrix/pushrule"
 )
@@ -41,7 +42,7 @@ func (k *Rules) Rules(ctx context.Context, user id.UserID) (*pushrule.Rules, err
 			return nil
 		}
 		if err == nil {
-			rules, err = k.Compiled(r, User{ID: user, Num: num})
+			rules, err = k.Compiled(r, who.User{UserID: user, UserNum: num})
 		}
 		return err
 	})
@@ -68,8 +69,8 @@ func (k *Rules) Unusual(ctx context.Context, room store.RoomNum) ([]id.UserID, e
 
 // Compiled gives the compiled push rules of a user, with the senders that the user
 // ignores. They are kept in memory until the user changes them.
-func (k *Rules) Compiled(r *store.Read, user User) (*pushrule.Rules, error) {
-	kept := k.find(user.Num)
+func (k *Rules) Compiled(r *store.Read, user who.User) (*pushrule.Rules, error) {
+	kept := k.find(user.UserNum)
 	if kept != nil {
 		return kept, nil
 	}
@@ -77,24 +78,24 @@ func (k *Rules) Compiled(r *store.Read, user User) (*pushrule.Rules, error) {
 	if err != nil {
 		return nil, err
 	}
-	ignored, err := readIgnored(r, user.Num)
+	ignored, err := readIgnored(r, user.UserNum)
 	if err != nil {
 		return nil, err
 	}
 	compiled := rules.Compile(ignored)
-	k.keep(r.Head(), user.Num, compiled)
+	k.keep(r.Head(), user.UserNum, compiled)
 	return compiled, nil
 }
 
-func loadRules(r *store.Read, user User) (*pushrule.RuleSet, error) {
-	row, err := userdb.AccountDataOf(r, user.Num, "", TypePushRules)
+func loadRules(r *store.Read, user who.User) (*pushrule.RuleSet, error) {
+	row, err := userdb.AccountDataOf(r, user.UserNum, "", TypePushRules)
 	if errors.Is(err, store.ErrNotFound) {
-		return pushrule.Defaults(user.ID), nil
+		return pushrule.Defaults(user.UserID), nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	return pushrule.Load(user.ID, []byte(row.Content))
+	return pushrule.Load(user.UserID, []byte(row.Content))
 }
 
 func (k *Rules) find(user store.UserNum) *pushrule.Rules {

@@ -7,6 +7,7 @@ import (
 
 	"stoa/internal/store"
 	"stoa/internal/store/userdb"
+	"stoa/internal/who"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -28,7 +29,7 @@ type tagContent struct {
 // Tags gives the tags of a room by name.
 //
 // Spec: client-server-api#get_matrixclientv3useruseridroomsroomidtags
-func (d *Data) Tags(ctx context.Context, user User, roomID id.RoomID) (map[string]json.RawMessage, error) {
+func (d *Data) Tags(ctx context.Context, user who.User, roomID id.RoomID) (map[string]json.RawMessage, error) {
 	var content tagContent
 	err := d.store.Read(ctx, func(r *store.Read) (err error) {
 		content, err = loadTags(r, user, roomID)
@@ -37,9 +38,9 @@ func (d *Data) Tags(ctx context.Context, user User, roomID id.RoomID) (map[strin
 	return content.Tags, err
 }
 
-func loadTags(r *store.Read, user User, roomID id.RoomID) (tagContent, error) {
+func loadTags(r *store.Read, user who.User, roomID id.RoomID) (tagContent, error) {
 	none := tagContent{Tags: map[string]json.RawMessage{}}
-	row, err := userdb.AccountDataOf(r, user.Num, roomID.String(), TypeTag)
+	row, err := userdb.AccountDataOf(r, user.UserNum, roomID.String(), TypeTag)
 	if errors.Is(err, store.ErrNotFound) {
 		return none, nil
 	}
@@ -58,7 +59,7 @@ func loadTags(r *store.Read, user User, roomID id.RoomID) (tagContent, error) {
 // SetTag adds a tag to a room, or replaces it; info is the body of the request.
 //
 // Spec: client-server-api#put_matrixclientv3useruseridroomsroomidtagstag
-func (d *Data) SetTag(ctx context.Context, user User, roomID id.RoomID, tag string, info json.RawMessage) error {
+func (d *Data) SetTag(ctx context.Context, user who.User, roomID id.RoomID, tag string, info json.RawMessage) error {
 	if tag == "" || len(tag) > maxTag {
 		return mxerr.InvalidParam("A tag has 1 to %d bytes", maxTag)
 	}
@@ -83,14 +84,14 @@ func (d *Data) SetTag(ctx context.Context, user User, roomID id.RoomID, tag stri
 // DeleteTag removes a tag from a room; a missing one is no error.
 //
 // Spec: client-server-api#delete_matrixclientv3useruseridroomsroomidtagstag
-func (d *Data) DeleteTag(ctx context.Context, user User, roomID id.RoomID, tag string) error {
+func (d *Data) DeleteTag(ctx context.Context, user who.User, roomID id.RoomID, tag string) error {
 	return d.changeTags(ctx, user, roomID, func(tags map[string]json.RawMessage) error {
 		delete(tags, tag)
 		return nil
 	})
 }
 
-func (d *Data) changeTags(ctx context.Context, user User, roomID id.RoomID, edit func(map[string]json.RawMessage) error) error {
+func (d *Data) changeTags(ctx context.Context, user who.User, roomID id.RoomID, edit func(map[string]json.RawMessage) error) error {
 	_, err := d.change(ctx, "change tags", user, func(r *store.Read, c *store.Change) error {
 		content, err := loadTags(r, user, roomID)
 		if err != nil {
@@ -109,7 +110,7 @@ func (d *Data) changeTags(ctx context.Context, user User, roomID id.RoomID, edit
 		if err := checkRoom(r, user, roomID.String(), TypeTag); err != nil {
 			return err
 		}
-		userdb.PutAccountData(c, user.Num, roomID.String(), TypeTag, string(text))
+		userdb.PutAccountData(c, user.UserNum, roomID.String(), TypeTag, string(text))
 		return nil
 	})
 	return err

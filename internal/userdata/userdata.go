@@ -22,6 +22,7 @@ import (
 
 	"stoa/internal/store"
 	"stoa/internal/store/userdb"
+	"stoa/internal/who"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
@@ -90,16 +91,10 @@ func New(opt Options) *Data {
 	return d
 }
 
-// User is whose data is meant.
-type User struct {
-	ID  id.UserID
-	Num store.UserNum
-}
-
 // change builds and commits a change on the user's head until it loses no race,
 // and returns its position.
-func (d *Data) change(ctx context.Context, what string, user User, build func(*store.Read, *store.Change) error) (at store.Position, err error) {
-	turn := d.turns[uint64(user.Num)%turns]
+func (d *Data) change(ctx context.Context, what string, user who.User, build func(*store.Read, *store.Change) error) (at store.Position, err error) {
+	turn := d.turns[uint64(user.UserNum)%turns]
 	select {
 	case turn <- struct{}{}:
 		defer func() { <-turn }()
@@ -109,11 +104,11 @@ func (d *Data) change(ctx context.Context, what string, user User, build func(*s
 	for range maxTries {
 		c := store.NewChange()
 		err = d.store.Read(ctx, func(r *store.Read) error {
-			head, err := r.UserHead(user.Num)
+			head, err := r.UserHead(user.UserNum)
 			if err != nil {
 				return err
 			}
-			c.User(user.Num, head)
+			c.User(user.UserNum, head)
 			return build(r, c)
 		})
 		if err != nil {
@@ -124,7 +119,7 @@ func (d *Data) change(ctx context.Context, what string, user User, build func(*s
 		}
 	}
 	if err != nil {
-		return 0, fmt.Errorf("%s of %s: %w", what, user.ID, err)
+		return 0, fmt.Errorf("%s of %s: %w", what, user.UserID, err)
 	}
 	return at, nil
 }
@@ -133,7 +128,7 @@ func (d *Data) change(ctx context.Context, what string, user User, build func(*s
 // m.fully_read have endpoints of their own and are refused with status 405.
 //
 // Spec: client-server-api#put_matrixclientv3useruseridaccount_datatype
-func (d *Data) SetAccountData(ctx context.Context, user User, roomID id.RoomID, dataType string, content json.RawMessage) error {
+func (d *Data) SetAccountData(ctx context.Context, user who.User, roomID id.RoomID, dataType string, content json.RawMessage) error {
 	switch {
 	case dataType == TypePushRules || dataType == TypeFullyRead:
 		return mxerr.BadJSON("%s has an endpoint of its own", dataType).WithStatus(405)
@@ -150,7 +145,7 @@ func (d *Data) SetAccountData(ctx context.Context, user User, roomID id.RoomID, 
 // SetFullyRead moves the fully read marker of a room.
 //
 // Spec: client-server-api#fully-read-markers
-func (d *Data) SetFullyRead(ctx context.Context, user User, roomID id.RoomID, eventID id.EventID) error {
+func (d *Data) SetFullyRead(ctx context.Context, user who.User, roomID id.RoomID, eventID id.EventID) error {
 	content, err := json.Marshal(map[string]string{"event_id": eventID.String()})
 	if err != nil {
 		return err
@@ -158,12 +153,12 @@ func (d *Data) SetFullyRead(ctx context.Context, user User, roomID id.RoomID, ev
 	return d.put(ctx, user, roomID, TypeFullyRead, content)
 }
 
-func (d *Data) put(ctx context.Context, user User, roomID id.RoomID, dataType string, content json.RawMessage) error {
+func (d *Data) put(ctx context.Context, user who.User, roomID id.RoomID, dataType string, content json.RawMessage) error {
 	at, err := d.change(ctx, "set account data", user, func(r *store.Read, c *store.Change) error {
 		if err := checkRoom(r, user, roomID.String(), dataType); err != nil {
 			return err
 		}
-		userdb.PutAccountData(c, user.Num, roomID.String(), dataType, string(content))
+		userdb.PutAccountData(c, user.UserNum, roomID.String(), dataType, string(content))
 		return nil
 	})
 	if err == nil && dataType == TypeIgnoredUserList {
@@ -173,12 +168,12 @@ func (d *Data) put(ctx context.Context, user User, roomID id.RoomID, dataType st
 }
 
 // checkRoom refuses one entry too many.
-func checkRoom(r *store.Read, user User, roomID, dataType string) error {
-	_, err := userdb.AccountDataOf(r, user.Num, roomID, dataType)
+func checkRoom(r *store.Read, user who.User, roomID, dataType string) error {
+	_, err := userdb.AccountDataOf(r, user.UserNum, roomID, dataType)
 	if !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
-	n, err := userdb.CountAccountData(r, user.Num)
+	n, err := userdb.CountAccountData(r, user.UserNum)
 	if err == nil && n >= maxEntries {
 		return mxerr.TooLarge("You keep %d entries of account data, as many as there may be", maxEntries)
 	}
@@ -188,7 +183,7 @@ func checkRoom(r *store.Read, user User, roomID, dataType string) error {
 // AccountData gives an entry's content, or M_NOT_FOUND.
 //
 // Spec: client-server-api#get_matrixclientv3useruseridaccount_datatype
-func (d *Data) AccountData(ctx context.Context, user User, roomID id.RoomID, dataType string) (json.RawMessage, error) {
+func (d *Data) AccountData(ctx context.Context, user who.User, roomID id.RoomID, dataType string) (json.RawMessage, error) {
 	var content json.RawMessage
 	err := d.store.Read(ctx, func(r *store.Read) error {
 		if roomID.IsZero() && dataType == TypePushRules {
@@ -198,7 +193,7 @@ func (d *Data) AccountData(ctx context.Context, user User, roomID id.RoomID, dat
 			}
 			return err
 		}
-		row, err := userdb.AccountDataOf(r, user.Num, roomID.String(), dataType)
+		row, err := userdb.AccountDataOf(r, user.UserNum, roomID.String(), dataType)
 		content = json.RawMessage(row.Content)
 		return err
 	})
@@ -216,8 +211,8 @@ type Entry struct {
 }
 
 // All gives all entries of a user, push rules always among them.
-func (d *Data) All(r *store.Read, user User) ([]Entry, error) {
-	rows, err := userdb.AllAccountData(r, user.Num, maxEntries+1)
+func (d *Data) All(r *store.Read, user who.User) ([]Entry, error) {
+	rows, err := userdb.AllAccountData(r, user.UserNum, maxEntries+1)
 	if err != nil {
 		return nil, err
 	}
@@ -229,15 +224,15 @@ func (d *Data) All(r *store.Read, user User) ([]Entry, error) {
 }
 
 // After gives the entries that changed after a slot of the user.
-func (d *Data) After(r *store.Read, user User, after store.Slot) ([]Entry, error) {
-	rows, err := userdb.AccountDataAfter(r, user.Num, after, maxEntries+1)
+func (d *Data) After(r *store.Read, user who.User, after store.Slot) ([]Entry, error) {
+	rows, err := userdb.AccountDataAfter(r, user.UserNum, after, maxEntries+1)
 	if err != nil {
 		return nil, err
 	}
 	return entries(user, rows)
 }
 
-func entries(user User, rows []userdb.AccountData) ([]Entry, error) {
+func entries(user who.User, rows []userdb.AccountData) ([]Entry, error) {
 	out := make([]Entry, len(rows))
 	for i, row := range rows {
 		out[i] = Entry{RoomID: row.RoomID, Type: row.Type, Content: json.RawMessage(row.Content)}

@@ -11,6 +11,7 @@ import (
 	"stoa/internal/store"
 	"stoa/internal/store/storetest"
 	"stoa/internal/userdata"
+	"stoa/internal/who"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 	"stoa/matrix/pushrule"
@@ -21,7 +22,7 @@ type fixture struct {
 	store *store.Store
 	data  *userdata.Data
 	rules *userdata.Rules
-	alice userdata.User
+	alice who.User
 	room  id.RoomID
 }
 
@@ -42,7 +43,7 @@ func onBothEngines(t *testing.T, f func(x *fixture)) {
 			t.Fatal(err)
 		}
 		rules := userdata.NewRules(s)
-		f(&fixture{t: t, store: s, data: userdata.New(userdata.Options{Store: s, Rules: rules}), rules: rules, alice: userdata.User{ID: alice, Num: nums[0]}, room: room})
+		f(&fixture{t: t, store: s, data: userdata.New(userdata.Options{Store: s, Rules: rules}), rules: rules, alice: who.User{UserID: alice, UserNum: nums[0]}, room: room})
 	})
 }
 
@@ -149,7 +150,7 @@ func TestPushRulesAreKeptAndCompiledAnew(t *testing.T) {
 			x.t.Fatal(err)
 		}
 		err = x.store.Read(x.t.Context(), func(r *store.Read) error {
-			ignored, err := x.data.Ignored(r, x.alice.Num)
+			ignored, err := x.data.Ignored(r, x.alice)
 			if len(ignored) != 1 || ignored[0].String() != "@eve:stoa.test" {
 				x.t.Errorf("ignored are %v", ignored)
 			}

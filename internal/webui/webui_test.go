@@ -14,6 +14,7 @@ import (
 	"stoa/internal/account"
 	"stoa/internal/auth"
 	"stoa/internal/server/servertest"
+	"stoa/internal/who"
 	"stoa/matrix/mxerr"
 )
 
@@ -141,10 +142,10 @@ func TestStagesAreCompletedOnPages(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		caller := &auth.Caller{UserID: alice, UserNum: known.Num}
+		caller := &who.Caller{Device: who.Device{User: who.User{UserID: alice, UserNum: known.Num}}}
 		for _, c := range []struct {
 			stage  string
-			caller *auth.Caller
+			caller *who.Caller
 			shown  string
 			wrong  url.Values // nil: nothing can be wrong
 			right  url.Values

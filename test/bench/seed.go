@@ -19,6 +19,7 @@ import (
 	"stoa/internal/serverkey"
 	"stoa/internal/store"
 	"stoa/internal/store/userdb"
+	"stoa/internal/who"
 	"stoa/matrix/event"
 	"stoa/matrix/id"
 )
@@ -149,7 +150,7 @@ func (d *dataset) addRooms(ctx context.Context, n, messages int, members func(ro
 // readAll puts a user's receipt on the newest event of each room.
 func (d *dataset) readAll(ctx context.Context, user int, rooms []id.RoomID) error {
 	receipts := ephemeral.NewReceipts(d.store, d.rooms, nil, time.Now) // marks are for m.fully_read alone
-	reader := ephemeral.User{ID: d.users[user], Num: d.nums[user]}
+	reader := who.User{UserID: d.users[user], UserNum: d.nums[user]}
 	for _, roomID := range rooms {
 		page, err := d.rooms.Messages(ctx, d.users[user], roomID, room.HistoryQuery{Dir: room.Backwards, Limit: 1})
 		if err != nil {

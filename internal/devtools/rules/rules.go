@@ -35,6 +35,7 @@ var layers = []layer{
 		packages: []string{
 			"stoa/internal/store", "stoa/internal/bus", "stoa/internal/blob", "stoa/internal/fedclient", "stoa/internal/httpkit",
 			"stoa/internal/telemetry", "stoa/internal/config", "stoa/internal/token", "stoa/internal/timeline", "stoa/internal/packed",
+			"stoa/internal/who", "stoa/internal/cache", "stoa/internal/parking",
 		},
 		below:    []string{"protocol"},
 		siblings: []string{"*"},
@@ -44,8 +45,8 @@ var layers = []layer{
 		name:     "domain",
 		packages: []string{"stoa/internal/"}, // all that no other layer has
 		below:    []string{"ground", "protocol"},
-		siblings: []string{"stoa/internal/room", "stoa/internal/account", "stoa/internal/auth", "stoa/internal/reader"},
-		why:      "domain packages import sideways only towards room, account, auth and reader: declare the small interface that is needed, and read reactions from the stream",
+		siblings: []string{"stoa/internal/room", "stoa/internal/account", "stoa/internal/auth", "stoa/internal/reader", "stoa/internal/streamcache"},
+		why:      "domain packages import sideways only towards room, account, auth, reader and streamcache: declare the small interface that is needed, and read reactions from the stream",
 	},
 	{
 		name:     "edges",
