@@ -36,7 +36,7 @@ var (
 
 // breakersOf lists the ways for an endpoint. What an endpoint does not read
 // can't be malformed.
-func breakersOf(r spec.Request, h *house) []breaker {
+func breakersOf(r spec.Request, h *fixture) []breaker {
 	var all []breaker
 	if r.Body != nil {
 		all = append(all, bodyBreakers(r, h)...)
@@ -47,7 +47,7 @@ func breakersOf(r spec.Request, h *house) []breaker {
 	return all
 }
 
-func bodyBreakers(r spec.Request, h *house) []breaker {
+func bodyBreakers(r spec.Request, h *fixture) []breaker {
 	send := func(text string) func(*rand.Rand) call {
 		return func(*rand.Rand) call {
 			path, _ := h.path(r, "", "")
@@ -136,7 +136,7 @@ func isEvent(r spec.Request) bool {
 	return strings.Contains(r.Path, "/send/") || r.Method == "PUT" && strings.Contains(r.Path, "/state/")
 }
 
-func parameterBreakers(r spec.Request, h *house, p spec.Parameter) []breaker {
+func parameterBreakers(r spec.Request, h *fixture, p spec.Parameter) []breaker {
 	content := []byte(nil)
 	if r.Body != nil {
 		text, err := json.Marshal(body(r, nil, h))

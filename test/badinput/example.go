@@ -14,7 +14,7 @@ const deepestExample = 6
 
 // body is a right body of an endpoint: what its schema asks for and, at place,
 // what is to be broken.
-func body(r spec.Request, place []string, h *house) any {
+func body(r spec.Request, place []string, h *fixture) any {
 	right := example(r.Body, 0, place, h)
 	if object, ok := right.(map[string]any); ok && strings.HasSuffix(r.Path, "/v3/login") {
 		object["type"] = "m.login.password" // a schema can't say which there are
@@ -24,7 +24,7 @@ func body(r spec.Request, place []string, h *house) any {
 
 // example is a right value of a schema: with what is required, and with what is
 // on the way to place.
-func example(s *spec.Schema, depth int, place []string, h *house) any {
+func example(s *spec.Schema, depth int, place []string, h *fixture) any {
 	switch {
 	case s == nil || depth > deepestExample:
 		return map[string]any{}

@@ -41,12 +41,12 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	house, err := open(*binary)
+	fixture, err := open(*binary)
 	if err != nil {
 		return err
 	}
-	defer house.close()
-	t := &tester{house: house, rnd: rand.New(rand.NewPCG(*seed, 1)), each: *each, kinds: map[string]int{}}
+	defer fixture.close()
+	t := &tester{fixture: fixture, rnd: rand.New(rand.NewPCG(*seed, 1)), each: *each, kinds: map[string]int{}}
 	fmt.Printf("badinput: %d requests for each endpoint, seed %d\n", *each, *seed)
 	for _, r := range requests {
 		if !strings.Contains(r.Path, *only) {
@@ -61,9 +61,9 @@ func run(args []string) error {
 
 // tester counts what was sent and what was answered wrongly.
 type tester struct {
-	house *house
-	rnd   *rand.Rand
-	each  int
+	fixture *fixture
+	rnd     *rand.Rand
+	each    int
 
 	sent, endpoints int
 	kinds           map[string]int
@@ -74,17 +74,17 @@ type tester struct {
 // endpoint sends the malformed requests of one endpoint.
 func (t *tester) endpoint(r spec.Request) error {
 	name := r.Method + " " + r.Path
-	served, err := t.house.serves(r)
+	served, err := t.fixture.serves(r)
 	if err != nil || !served {
 		return err
 	}
-	breakers := breakersOf(r, t.house)
+	breakers := breakersOf(r, t.fixture)
 	if len(breakers) == 0 {
 		t.nothing = append(t.nothing, name)
 		return nil
 	}
 	t.endpoints++
-	before, err := t.house.counters()
+	before, err := t.fixture.counters()
 	if err != nil {
 		return err
 	}
@@ -98,13 +98,13 @@ func (t *tester) endpoint(r spec.Request) error {
 		call := b.make(t.rnd)
 		t.sent++
 		t.kinds[b.kind]++
-		if problem, err := t.house.judge(call, b); err != nil {
+		if problem, err := t.fixture.judge(call, b); err != nil {
 			return fmt.Errorf("%s, %s: %w", name, b.what, err)
 		} else if problem != "" {
 			found[b.kind+": "+b.what+": "+problem]++
 		}
 	}
-	after, err := t.house.counters()
+	after, err := t.fixture.counters()
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (t *tester) endpoint(r spec.Request) error {
 	for problem, times := range found {
 		t.wrong = append(t.wrong, fmt.Sprintf("%s: %s (%d times)", name, problem, times))
 	}
-	return t.house.comeBack()
+	return t.fixture.comeBack()
 }
 
 func (t *tester) report() error {

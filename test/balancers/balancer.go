@@ -3,16 +3,18 @@ package main
 import (
 	"fmt"
 	"os"
-	"os/user"
+	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"stoa/test/kit"
 )
 
 // balancer is a program before the instances, with its file in deploy/.
 type balancer struct {
 	name, url string
 	control   string // a second address
-	process   *process
+	process   *kit.Process
 }
 
 // haproxyTCP passes on connections, and not requests.
@@ -26,11 +28,11 @@ const eachToTheNext = "STOA_BALANCE=roundrobin"
 
 // startBalancer starts one for clients at addr; control is an address for what
 // it needs beside.
-func (w *world) startBalancer(name, addr, control string, env ...string) (*balancer, error) {
-	env = append(env, "STOA_BIND="+addr, "STOA_SITE=http://"+addr, "STOA_CADDY_ADMIN="+control, "STOA_BALANCER_USER="+balancerUser(),
+func (w *scenario) startBalancer(name, addr, control string, env ...string) (*balancer, error) {
+	env = append(env, "STOA_BIND="+addr, "STOA_SITE=http://"+addr, "STOA_CADDY_ADMIN="+control, "STOA_BALANCER_USER="+kit.BalancerUser(),
 		"XDG_DATA_HOME="+filepath.Join(w.dir, name), "XDG_CONFIG_HOME="+filepath.Join(w.dir, name))
 	for i, instance := range w.instances {
-		env = append(env, fmt.Sprintf("STOA_%d=%s", i+1, instance.addr))
+		env = append(env, fmt.Sprintf("STOA_%d=%s", i+1, instance.Listen))
 	}
 	var words []string
 	switch name {
@@ -47,21 +49,22 @@ func (w *world) startBalancer(name, addr, control string, env ...string) (*balan
 	default:
 		return nil, fmt.Errorf("there is no balancer of this name")
 	}
-	p, err := startProcess(name, w.dir, env, words...)
+	cmd := exec.Command(words[0], words[1:]...)
+	cmd.Dir, cmd.Env = w.dir, append(os.Environ(), env...)
+	p, err := kit.Launch(name, w.dir, cmd)
 	if err != nil {
 		return nil, err
 	}
 	b := &balancer{name: name, url: "http://" + addr, control: control, process: p}
-	if err := p.await(func() error { return ready(b.url + "/_matrix/client/versions") }); err != nil {
-		text, reading := os.ReadFile(logFile(w.dir, name))
-		p.kill()
-		return nil, fmt.Errorf("%w\n%s%v", err, text, reading)
+	if err := p.Await(func() error { return kit.Answers(addr, kit.Versions) }); err != nil {
+		p.Kill()
+		return nil, err
 	}
 	return b, nil
 }
 
 // nginxFiles puts the file under test beside the two that it includes.
-func (w *world) nginxFiles(addr string) (string, error) {
+func (w *scenario) nginxFiles(addr string) (string, error) {
 	dir := filepath.Join(w.dir, "nginx")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return "", err
@@ -81,7 +84,7 @@ func (w *world) nginxFiles(addr string) (string, error) {
 		if !strings.Contains(ours, theirs) {
 			return "", fmt.Errorf("nginx-instances.conf does not name %s", theirs)
 		}
-		ours = strings.ReplaceAll(ours, theirs, instance.addr)
+		ours = strings.ReplaceAll(ours, theirs, instance.Listen)
 	}
 	for name, text := range map[string]string{
 		"nginx.conf": string(text), "nginx-instances.conf": ours, "nginx-listen.conf": "listen " + addr + ";\n",
@@ -91,16 +94,4 @@ func (w *world) nginxFiles(addr string) (string, error) {
 		}
 	}
 	return filepath.Join(dir, "nginx.conf"), nil
-}
-
-// balancerUser is who HAProxy becomes: its own user if we are root.
-func balancerUser() string {
-	if os.Getuid() == 0 {
-		return "haproxy"
-	}
-	u, err := user.Current()
-	if err != nil {
-		return "haproxy"
-	}
-	return u.Username
 }

@@ -15,10 +15,12 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"stoa/test/kit"
 )
 
 // checkQuiet checks what must hold while nothing happens to the instances.
-func (w *world) checkQuiet(ctx context.Context) error {
+func (w *scenario) checkQuiet(ctx context.Context) error {
 	return w.each(func(b *balancer) error {
 		idle, err := register(ctx, b, b.name+"-idle", nil)
 		if err != nil {
@@ -37,7 +39,7 @@ func (w *world) checkQuiet(ctx context.Context) error {
 
 // checkShipped checks that HAProxy, as its files are, has all devices of a user on one
 // instance, and not all users.
-func (w *world) checkShipped(ctx context.Context) error {
+func (w *scenario) checkShipped(ctx context.Context) error {
 	return w.each(func(b *balancer) error {
 		if !b.isHAProxy() {
 			return nil
@@ -46,7 +48,7 @@ func (w *world) checkShipped(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		defer shipped.process.kill()
+		defer shipped.process.Kill()
 		const users = 12 // all of them on one instance by chance: once in 177,147 times
 		seen := map[string]int{}
 		for n := range users {
@@ -61,7 +63,7 @@ func (w *world) checkShipped(ctx context.Context) error {
 			}
 			instances := map[string]int{}
 			for _, device := range []*person{phone, laptop, phone, laptop} {
-				instance, err := device.as(shipped, false).ask(ctx, "GET", "/_matrix/client/v3/joined_rooms", nil, nil)
+				instance, err := device.as(shipped, false).Do(ctx, "GET", "/_matrix/client/v3/joined_rooms", nil, nil)
 				if err != nil {
 					return err
 				}
@@ -87,10 +89,10 @@ func spread(ctx context.Context, b *balancer) error {
 	p := newPerson(b, false)
 	seen := map[string]int{}
 	for len(seen) < len(names) || seen[""] > 0 {
-		if time.Since(began) > startWithin {
-			return fmt.Errorf("the requests of %v went to %v, not to all of %v", startWithin, slices.Sorted(maps.Keys(seen)), names)
+		if time.Since(began) > kit.StartWithin {
+			return fmt.Errorf("the requests of %v went to %v, not to all of %v", kit.StartWithin, slices.Sorted(maps.Keys(seen)), names)
 		}
-		instance, err := p.ask(ctx, "GET", "/_matrix/client/versions", nil, nil)
+		instance, err := p.Do(ctx, "GET", "/_matrix/client/versions", nil, nil)
 		if err != nil {
 			return err
 		}
@@ -117,7 +119,7 @@ func conversation(ctx context.Context, b *balancer) error {
 	if err != nil {
 		return err
 	}
-	if _, err := bob.ask(ctx, "POST", "/_matrix/client/v3/rooms/"+room+"/join", map[string]any{}, nil); err != nil {
+	if _, err := bob.Do(ctx, "POST", "/_matrix/client/v3/rooms/"+room+"/join", map[string]any{}, nil); err != nil {
 		return err
 	}
 	first, _, err := bob.sync(ctx, "", 0)
@@ -129,7 +131,7 @@ func conversation(ctx context.Context, b *balancer) error {
 	since := first.NextBatch
 	for n := range 30 {
 		who := []*person{alice, bob}[n%2]
-		id, err := who.send(ctx, room, fmt.Sprintf("talk-%d", n), fmt.Sprintf("message %d", n))
+		id, err := who.Send(ctx, room, fmt.Sprintf("talk-%d", n), fmt.Sprintf("message %d", n))
 		if err != nil {
 			return err
 		}
@@ -172,7 +174,7 @@ func address(ctx context.Context, b *balancer) error {
 				LastSeenIP string `json:"last_seen_ip"`
 			} `json:"devices"`
 		}
-		if _, err := p.askWith(ctx, header, "GET", "/_matrix/client/v3/devices", nil, &list); err != nil {
+		if _, err := p.DoWith(ctx, header, "GET", "/_matrix/client/v3/devices", nil, &list); err != nil {
 			return err
 		}
 		if len(list.Devices) != 1 || list.Devices[0].LastSeenIP != clientAddr {
@@ -211,19 +213,19 @@ func longPoll(ctx context.Context, b *balancer, p *person, length time.Duration)
 }
 
 // checkKill kills an instance while it is used.
-func (w *world) checkKill(ctx context.Context) error {
+func (w *scenario) checkKill(ctx context.Context) error {
 	const number = 3 // of the instance, as HAProxy calls it
 	victim := w.instances[number-1]
 	before := map[string]int64{}
 	for _, b := range w.balancers {
-		about, err := os.Stat(logFile(w.dir, b.name))
+		about, err := os.Stat(b.process.LogFile)
 		if err != nil {
 			return err
 		}
 		before[b.name] = about.Size()
 	}
 	return w.whileUsed(ctx, "killed", victim, true, func() error {
-		victim.process.kill()
+		victim.Kill()
 		return nil
 	}, func(b *balancer, t *tally) error {
 		if b.name == haproxyTCP {
@@ -262,12 +264,12 @@ const excusedMost = 2
 // metByDown gives how often each request, method and path, was connecting to an
 // instance in the very moment in which HAProxy found that to be down: it then ends
 // without an answer, and HAProxy's log says so. The log counts from a byte on.
-func (w *world) metByDown(b *balancer, instance int, from int64) (map[string]int, error) {
+func (w *scenario) metByDown(b *balancer, instance int, from int64) (map[string]int, error) {
 	met := map[string]int{}
 	if b.name != "haproxy" {
 		return met, nil
 	}
-	log, err := os.ReadFile(logFile(w.dir, b.name))
+	log, err := os.ReadFile(b.process.LogFile)
 	if err != nil {
 		return nil, err
 	}
@@ -285,12 +287,12 @@ func (w *world) metByDown(b *balancer, instance int, from int64) (map[string]int
 var connectingWhenDown = regexp.MustCompile(`(?m)^\S+ (\d+) \d+/\d+/-1/-1/\d+ -1 0 D\S-- (\S+ \S+)$`)
 
 // checkDrain stops an instance while it is used: then nobody may notice.
-func (w *world) checkDrain(ctx context.Context) error {
+func (w *scenario) checkDrain(ctx context.Context) error {
 	victim := w.instances[1]
 	return w.whileUsed(ctx, "stopped", victim, false, func() error {
-		took, err := victim.process.terminate()
+		took, err := victim.Terminate(kit.StartWithin)
 		if err == nil {
-			fmt.Printf("balancers: instance %s stopped within %v\n", victim.name, took.Round(time.Millisecond))
+			fmt.Printf("balancers: instance %s stopped within %v\n", victim.Name, took.Round(time.Millisecond))
 		}
 		return err
 	}, func(b *balancer, t *tally) error {
@@ -308,7 +310,7 @@ const frozenWithin = 4 * time.Second
 // checkFreeze has an instance hang, as a machine without a network does. Only HAProxy
 // promises to notice. What waits there goes to another, or ends if HAProxy passes on
 // connections.
-func (w *world) checkFreeze(ctx context.Context) error {
+func (w *scenario) checkFreeze(ctx context.Context) error {
 	for _, b := range w.balancers { // one after another: it is the same instance
 		if !b.isHAProxy() {
 			continue
@@ -320,7 +322,7 @@ func (w *world) checkFreeze(ctx context.Context) error {
 	return nil
 }
 
-func (w *world) freeze(ctx context.Context, b *balancer) error {
+func (w *scenario) freeze(ctx context.Context, b *balancer) error {
 	if err := spread(ctx, b); err != nil {
 		return err
 	}
@@ -332,7 +334,7 @@ func (w *world) freeze(ctx context.Context, b *balancer) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, startWithin)
+	ctx, cancel := context.WithTimeout(ctx, kit.StartWithin)
 	defer cancel()
 	type answer struct {
 		instance string
@@ -347,12 +349,12 @@ func (w *world) freeze(ctx context.Context, b *balancer) error {
 	}
 	time.Sleep(useBefore) // the waits are to begin
 	victim := w.instances[0]
-	if err := victim.process.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+	if err := victim.Cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
-	defer victim.process.cmd.Process.Signal(syscall.SIGCONT)
+	defer victim.Cmd.Process.Signal(syscall.SIGCONT)
 	time.Sleep(frozenWithin) // what is promised is a time
-	if _, err := p.as(b, false).ask(ctx, "PUT", "/_matrix/client/v3/user/"+p.user+"/account_data/test.thawed", map[string]any{}, nil); err != nil {
+	if _, err := p.as(b, false).Do(ctx, "PUT", "/_matrix/client/v3/user/"+p.user+"/account_data/test.thawed", map[string]any{}, nil); err != nil {
 		return fmt.Errorf("after an instance was found to hang: %w", err)
 	}
 	ended := 0
@@ -362,8 +364,8 @@ func (w *world) freeze(ctx context.Context, b *balancer) error {
 		case a.err != nil && b.name == haproxyTCP && ctx.Err() == nil:
 			ended++
 		case a.err != nil:
-			return fmt.Errorf("a wait while instance %s hangs: %w", victim.name, a.err)
-		case a.instance == victim.name:
+			return fmt.Errorf("a wait while instance %s hangs: %w", victim.Name, a.err)
+		case a.instance == victim.Name:
 			return fmt.Errorf("a wait was answered by an instance that hangs")
 		}
 	}
@@ -371,7 +373,7 @@ func (w *world) freeze(ctx context.Context, b *balancer) error {
 		return fmt.Errorf("%d of %d waits have ended, and not those of one instance", ended, cap(answers))
 	}
 	for range 30 {
-		if _, err := p.as(b, false).ask(ctx, "GET", "/_matrix/client/v3/joined_rooms", nil, nil); err != nil {
+		if _, err := p.as(b, false).Do(ctx, "GET", "/_matrix/client/v3/joined_rooms", nil, nil); err != nil {
 			return fmt.Errorf("after an instance was found to hang: %w", err)
 		}
 	}
@@ -386,7 +388,7 @@ const (
 
 // whileUsed does something to an instance while people use it through all balancers,
 // starts it again, and judges what the people saw.
-func (w *world) whileUsed(ctx context.Context, what string, victim *instance, repeat bool, do func() error, judge func(*balancer, *tally) error) error {
+func (w *scenario) whileUsed(ctx context.Context, what string, victim *kit.Server, repeat bool, do func() error, judge func(*balancer, *tally) error) error {
 	tallies := map[*balancer]*tally{}
 	for _, b := range w.balancers {
 		t, err := startUse(ctx, b, what, repeat)
@@ -399,10 +401,10 @@ func (w *world) whileUsed(ctx context.Context, what string, victim *instance, re
 	err := do()
 	if err == nil {
 		time.Sleep(useAfter)
-		err = victim.start()
+		err = victim.Launch()
 	}
 	if err == nil {
-		err = victim.awaitReady()
+		err = awaitReady(victim)
 	}
 	if err == nil {
 		err = w.each(func(b *balancer) error { return spread(ctx, b) })
@@ -486,7 +488,7 @@ const pace = 10 * time.Millisecond
 func (t *tally) write(ctx context.Context, p *person, name string) {
 	for n := 0; ctx.Err() == nil; n++ {
 		body := fmt.Sprintf("%s %d", name, n)
-		if t.request(p, "PUT", sendPath(t.room, body), message(body), nil) {
+		if t.request(p, "PUT", kit.SendPath(t.room, body), kit.Message(body), nil) {
 			t.mu.Lock()
 			t.given = append(t.given, body)
 			t.mu.Unlock()
@@ -532,7 +534,7 @@ func (t *tally) request(p *person, method, path string, in, out any) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), repeatWithin) // a request under way is not part of what is stopped
 	defer cancel()
 	for {
-		_, err := p.ask(ctx, method, path, in, out)
+		_, err := p.Do(ctx, method, path, in, out)
 		t.mu.Lock()
 		t.requests[method]++
 		if err != nil {

@@ -45,7 +45,7 @@ func run(args []string) (err error) {
 	opt.balancers = strings.Split(*only, ",")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	w, err := newWorld(ctx, opt)
+	w, err := newScenario(ctx, opt)
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func run(args []string) (err error) {
 }
 
 // each runs a check for all balancers at once and names the balancer in its errors.
-func (w *world) each(f func(b *balancer) error) error {
+func (w *scenario) each(f func(b *balancer) error) error {
 	errs := make([]error, len(w.balancers))
 	var wg sync.WaitGroup
 	for i, b := range w.balancers {

@@ -197,7 +197,7 @@ func (b *bench) floor(kind string, senders int) (r sendResult, cpu time.Duration
 	if err != nil {
 		return r, 0, err
 	}
-	defer p.stop()
+	defer p.Stop()
 	cpu, err = runLoadProcess("send", sendSpec{
 		Addr: p.addr, Tokens: make([]string, senders), Rooms: []string{"!floor:bench"}, Seconds: b.seconds / 2, Size: 200, Prefix: "f",
 	}, &r)

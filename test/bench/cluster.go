@@ -2,16 +2,14 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/url"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"stoa/matrix/id"
+	"stoa/test/kit"
 )
 
 // A deployment of three serves more people at once than one instance, so three are
@@ -379,37 +377,8 @@ const withoutBarrier = "Bench-Without-Barrier: 1"
 func (b *bench) buildSwitched() (string, error) {
 	const said = "if m.barrier == nil || x.route.NoBarrier {"
 	name, _, _ := strings.Cut(withoutBarrier, ":")
-	file, err := filepath.Abs("internal/httpkit/barrier.go")
-	if err != nil {
-		return "", err
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return "", fmt.Errorf("%w; run the bench in the root of the repository", err)
-	}
-	if !strings.Contains(string(text), said) {
-		return "", fmt.Errorf("internal/httpkit/barrier.go does not say %q any more; look for what it says now", said)
-	}
-	changed := strings.Replace(string(text), said, `if m.barrier == nil || x.route.NoBarrier || r.Header.Get("`+name+`") != "" {`, 1)
-	copied := filepath.Join(b.dir, "barrier.go")
-	if err := os.WriteFile(copied, []byte(changed), 0o600); err != nil {
-		return "", err
-	}
-	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{file: copied}})
-	if err != nil {
-		return "", err
-	}
-	list := filepath.Join(b.dir, "overlay.json")
-	if err := os.WriteFile(list, overlay, 0o600); err != nil {
-		return "", err
-	}
-	binary := filepath.Join(b.dir, "stoa-switched")
-	build := exec.Command("go", "build", "-buildvcs=false", "-overlay", list, "-o", binary, "./cmd/stoa")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the server with a switch for the barrier: %w\n%s", err, out)
-	}
-	return binary, nil
+	return kit.BuildChanged(b.dir, "stoa-switched", kit.Edit{File: "internal/httpkit/barrier.go", Old: said,
+		New: `if m.barrier == nil || x.route.NoBarrier || r.Header.Get("` + name + `") != "" {`})
 }
 
 // clusterBarrier measures what the read barrier adds to a GET, and how often it

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"stoa/test/kit"
+
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 )
@@ -42,7 +44,7 @@ func (b *bench) serveMany(binary string, d *dataset, n int, settings ...string) 
 		if err != nil {
 			return f, err
 		}
-		admin, err := freeAddress()
+		admin, err := kit.FreeAddress()
 		if err != nil {
 			return f, err
 		}
@@ -64,7 +66,7 @@ func (b *bench) serveMany(binary string, d *dataset, n int, settings ...string) 
 				break
 			}
 			if time.Now().After(end) {
-				return f, fmt.Errorf("after %v an instance reaches %v of %d others; its log:\n%s", fleetPatience, up, n-1, p.log.String())
+				return f, fmt.Errorf("after %v an instance reaches %v of %d others; its log:\n%s", fleetPatience, up, n-1, p.Log())
 			}
 			time.Sleep(20 * time.Millisecond)
 		}
@@ -74,7 +76,7 @@ func (b *bench) serveMany(binary string, d *dataset, n int, settings ...string) 
 
 func (f fleet) stop() {
 	for _, p := range f {
-		p.stop()
+		p.Stop()
 	}
 }
 
@@ -200,30 +202,20 @@ func (w *database) cpu() (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	ticks := int64(0)
+	var sum time.Duration
 	for _, path := range stats {
-		stat, err := os.ReadFile(path)
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 		if err != nil {
-			continue // it has just ended
+			return 0, err
 		}
-		_, rest, ok := strings.Cut(string(stat), ") ")
-		fields := strings.Fields(rest)
-		if !ok || len(fields) < 15 {
-			continue
+		if parent, err := kit.Parent(pid); err != nil || pid != w.postmaster && parent != w.postmaster {
+			continue // also one that has just ended
 		}
-		pid, from := filepath.Base(filepath.Dir(path)), 11
-		if pid != strconv.Itoa(w.postmaster) && fields[1] != strconv.Itoa(w.postmaster) {
-			continue
-		}
-		for _, field := range fields[from : from+4] { // its own and that of its children which have ended
-			n, err := strconv.ParseInt(field, 10, 64)
-			if err != nil {
-				return 0, err
-			}
-			ticks += n
+		if cpu, err := kit.CPU(pid, true); err == nil { // its own and that of its children which have ended
+			sum += cpu
 		}
 	}
-	return time.Duration(ticks) * (time.Second / 100), nil
+	return sum, nil
 }
 
 // connections is how many the instances have, and the memory that the processes of

@@ -79,7 +79,7 @@ func (b *bench) sendsOnSQLite(ctx context.Context) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer p.stop()
+	defer p.Stop()
 	many, server, client, err := b.measureSends(p, d.tokens, names(rooms), b.seconds)
 	if err != nil {
 		return 0, err
@@ -120,7 +120,7 @@ func (b *bench) sendsOnPostgres(ctx context.Context, onSQLite float64) error {
 	if err != nil {
 		return err
 	}
-	defer p.stop()
+	defer p.Stop()
 	r, server, client, err := b.measureSends(p, d.tokens, names(rooms), b.seconds)
 	if err != nil {
 		return err
@@ -151,7 +151,7 @@ func (b *bench) fanout(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer p.stop()
+	defer p.Stop()
 	for _, rate := range []float64{20, 0} {
 		r, client, err := b.deliver(fleet{p}, d.tokens[:members], d.tokens[members:], rooms[0].String(), rate)
 		if err != nil {
@@ -221,7 +221,7 @@ func (b *bench) joins(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer p.stop()
+	defer p.Stop()
 	var r joinResult
 	client, err := runLoadProcess("join", joinSpec{Addr: p.addr, Tokens: d.tokens[1:], Rooms: names(rooms), Parallel: 8}, &r)
 	if err != nil {
@@ -268,7 +268,7 @@ func (b *bench) syncOnce(d *dataset) (r getResult, client time.Duration, err err
 	if err != nil {
 		return r, 0, err
 	}
-	defer p.stop()
+	defer p.Stop()
 	client, err = runLoadProcess("get", getSpec{
 		Addr: p.addr, Token: d.tokens[0], Times: 11,
 		Target: "/_matrix/client/v3/sync?timeout=0&filter=" + url.QueryEscape(webFilter),
@@ -289,9 +289,9 @@ func (b *bench) idlePolls(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer floor.stop()
+	defer floor.Stop()
 	bare, err := b.hold(fleet{floor}, nil, pollUsers)
-	floor.stop()
+	floor.Stop()
 	if err != nil {
 		return err
 	}
@@ -311,7 +311,7 @@ func (b *bench) idlePolls(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer p.stop()
+	defer p.Stop()
 	held, err := b.hold(fleet{p}, d.tokens, pollUsers)
 	if err != nil {
 		return err

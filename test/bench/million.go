@@ -67,7 +67,7 @@ func (b *bench) starts(sets ...*dataset) (medians []float64, memory float64, err
 				took[i] = append(took[i], time.Since(begin))
 			}
 			resident, err := p.resident()
-			p.stop()
+			p.Stop()
 			if err != nil {
 				return nil, 0, err
 			}

@@ -1,36 +1,22 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
+
+	"stoa/test/kit"
 )
 
 // process is a server under load: the server itself or a floor.
 type process struct {
-	cmd   *exec.Cmd
+	*kit.Process
 	addr  string
 	admin string // address of the admin listener; "" = it has none
-	log   bytes.Buffer
-}
-
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 // startFloor runs this binary again as one of the floors (floor.go).
@@ -39,88 +25,45 @@ func startFloor(kind, dir string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	addr, err := freeAddress()
+	addr, err := kit.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
-	p := &process{cmd: exec.Command(self, "floor", kind, addr, dir), addr: addr}
-	return p, p.start("/ready")
+	p, err := kit.Launch("floor-"+kind, dir, exec.Command(self, "floor", kind, addr, dir))
+	if err != nil {
+		return nil, err
+	}
+	return started(&process{Process: p, addr: addr}, "/ready")
 }
 
 // startServer runs the binary under test on a data directory, with settings of
 // its own besides those that all have.
 func startServer(binary, dir, database string, settings ...string) (*process, error) {
-	addr, err := freeAddress()
+	s, err := kit.NewServer("server", binary, dir, "STOA_SERVER_NAME=bench", "STOA_DATABASE="+database, "STOA_REGISTRATION=closed", "STOA_LOG_LEVEL=warn")
 	if err != nil {
 		return nil, err
 	}
-	p := &process{cmd: exec.Command(binary, "serve"), addr: addr}
-	p.cmd.Dir = dir
-	p.cmd.Env = append(os.Environ(), "STOA_SERVER_NAME=bench", "STOA_CLIENT_LISTEN="+addr, "STOA_DATA_DIR="+dir,
-		"STOA_DATABASE="+database, "STOA_RATE_LIMITS=off", "STOA_REGISTRATION=closed", "STOA_LOG_LEVEL=warn")
-	p.cmd.Env = append(p.cmd.Env, settings...)
-	return p, p.start("/_matrix/client/versions")
+	s.Settings = append(s.Settings, settings...)
+	if err := s.Launch(); err != nil {
+		return nil, err
+	}
+	return started(&process{Process: s.Process, addr: s.Listen}, kit.Versions)
 }
 
-func (p *process) start(path string) error {
-	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := p.cmd.Start(); err != nil {
-		return err
+// started waits until a process answers a path.
+func started(p *process, path string) (*process, error) {
+	if err := p.Await(func() error { return kit.Answers(p.addr, path) }); err != nil {
+		p.Stop()
+		return nil, err
 	}
-	if _, err := awaitReady(p.addr, path, time.Minute); err != nil {
-		p.stop()
-		return fmt.Errorf("%w; its log:\n%s", err, p.log.String())
-	}
-	return nil
-}
-
-func (p *process) stop() {
-	if p.cmd.Process == nil {
-		return
-	}
-	p.cmd.Process.Signal(syscall.SIGTERM) // may have ended by itself
-	done := make(chan struct{})
-	go func() { p.cmd.Wait(); close(done) }()
-	select {
-	case <-done:
-	case <-time.After(15 * time.Second):
-		p.cmd.Process.Kill()
-		<-done
-	}
+	return p, nil
 }
 
 // cpu is the user and system time that the process has used so far.
-func (p *process) cpu() (time.Duration, error) {
-	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid), "stat"))
-	if err != nil {
-		return 0, err
-	}
-	_, rest, ok := strings.Cut(string(stat), ") ")
-	fields := strings.Fields(rest)
-	if !ok || len(fields) < 13 {
-		return 0, fmt.Errorf("unexpected /proc stat: %q", stat)
-	}
-	user, err1 := strconv.ParseInt(fields[11], 10, 64)
-	system, err2 := strconv.ParseInt(fields[12], 10, 64)
-	return time.Duration(user+system) * (time.Second / 100), errors.Join(err1, err2)
-}
+func (p *process) cpu() (time.Duration, error) { return kit.CPU(p.PID(), false) }
 
 // resident is the resident memory in bytes.
-func (p *process) resident() (int64, error) {
-	f, err := os.Open(filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid), "status"))
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if kb, ok := strings.CutPrefix(lines.Text(), "VmRSS:"); ok {
-			n, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(kb, "kB")), 10, 64)
-			return n * 1024, err
-		}
-	}
-	return 0, errors.New("no VmRSS")
-}
+func (p *process) resident() (int64, error) { return kit.Resident(p.PID()) }
 
 // load runs this binary again as a client with the spec on its standard input
 // and decodes what it prints.

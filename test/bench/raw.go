@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"strconv"
-	"time"
 )
 
 // conn is an HTTP/1.1 client of the least cost: one socket, requests written
@@ -155,23 +154,4 @@ func field(body []byte, name string) string {
 		return ""
 	}
 	return string(rest[:j])
-}
-
-// awaitReady asks until the server answers with a 200.
-func awaitReady(addr, path string, within time.Duration) (time.Duration, error) {
-	begin := time.Now()
-	for {
-		c, err := dial(addr, 4096)
-		if err == nil {
-			_, err = c.do("GET", path, "", nil, nil)
-			c.Close()
-			if err == nil {
-				return time.Since(begin), nil
-			}
-		}
-		if time.Since(begin) > within {
-			return 0, fmt.Errorf("no 200 from %s within %v: %w", addr, within, err)
-		}
-		time.Sleep(time.Millisecond)
-	}
 }

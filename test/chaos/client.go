@@ -1,12 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -16,6 +13,7 @@ import (
 	"time"
 
 	"stoa/test/chaos/history"
+	"stoa/test/kit"
 )
 
 // Of the clients.
@@ -35,12 +33,12 @@ var syncFilter = url.QueryEscape(fmt.Sprintf(`{"presence":{"not_types":["*"]},"a
 
 // run is everything that the clients share.
 type run struct {
-	town  *town
-	out   *history.Writer
-	http  *http.Client
-	url   string
-	began time.Time
-	rate  float64 // operations a second of all clients
+	population *population
+	out        *history.Writer
+	http       *http.Client
+	url        string
+	began      time.Time
+	rate       float64 // operations a second of all clients
 
 	ended      chan struct{} // closed when clients are to do nothing new
 	settled    chan struct{} // closed when all that they did is done
@@ -49,8 +47,8 @@ type run struct {
 	failures   atomic.Int64
 }
 
-func newRun(t *town, out *history.Writer, rate float64) *run {
-	r := &run{town: t, out: out, url: balancerURL(), began: time.Now(), rate: rate, ended: make(chan struct{}), settled: make(chan struct{}), roomNumber: map[string]int{}}
+func newRun(t *population, out *history.Writer, rate float64) *run {
+	r := &run{population: t, out: out, url: balancerURL(), began: time.Now(), rate: rate, ended: make(chan struct{}), settled: make(chan struct{}), roomNumber: map[string]int{}}
 	for i, roomID := range t.rooms {
 		r.roomNumber[roomID] = i + 1
 	}
@@ -67,52 +65,41 @@ func (r *run) now() int64 { return time.Since(r.began).Microseconds() }
 // answer's body is nil unless it was a 200, decoded into out if that is not nil.
 // It does not write the record.
 func (r *run) call(rec *history.Record, base, method, path string, in, out any) {
-	var body io.Reader
+	var body []byte
 	if in != nil {
 		text, err := json.Marshal(in)
 		if err != nil {
 			panic(err) // our own values
 		}
-		body = bytes.NewReader(text)
+		body = text
 	}
 	rec.Begin = r.now()
 	r.requests.Add(1)
-	status, answer, header, err := r.exchange(rec.Client, base, method, path, body)
+	client := kit.Client{Base: base, Token: r.population.tokens[rec.Client], HTTP: r.http}
+	answer, err := client.Exchange(context.Background(), method, path, nil, body)
 	rec.End = r.now()
-	rec.Status, rec.Instance, rec.Home = status, header.Get("X-Stoa-Instance"), header.Get("X-Stoa-Home")
+	if err == nil {
+		rec.Status, rec.Instance, rec.Home = answer.Status, answer.Instance(), answer.Header.Get("X-Stoa-Home")
+	}
 	switch {
 	case err != nil:
 		rec.Status, rec.Err = 0, err.Error()
-	case status != http.StatusOK:
+	case answer.Status != http.StatusOK:
 		var refusal struct {
 			Errcode string `json:"errcode"`
 		}
-		if json.Unmarshal(answer, &refusal) == nil {
+		if json.Unmarshal(answer.Body, &refusal) == nil {
 			rec.Err = refusal.Errcode
 		}
-		rec.Text = string(answer[:min(len(answer), 200)])
+		rec.Text = string(answer.Body[:min(len(answer.Body), 200)])
 	case out != nil:
-		if err := json.Unmarshal(answer, out); err != nil {
+		if err := json.Unmarshal(answer.Body, out); err != nil {
 			rec.Status, rec.Err = 0, "answer is not JSON: "+err.Error()
 		}
 	}
 	if !rec.OK() {
 		r.failures.Add(1)
 	}
-}
-
-func (r *run) exchange(client int, base, method, path string, body io.Reader) (status int, answer []byte, header http.Header, err error) {
-	req, err := http.NewRequest(method, base+path, body)
-	if err != nil {
-		return 0, nil, nil, err
-	}
-	req.Header.Set("Authorization", "Bearer "+r.town.tokens[client])
-	res, err := r.http.Do(req)
-	if err != nil {
-		return 0, nil, nil, errors.Unwrap(err) // without the URL
-	}
-	answer, err = io.ReadAll(res.Body)
-	return res.StatusCode, answer, res.Header, errors.Join(err, res.Body.Close())
 }
 
 // client is one user with one device: one loop that syncs, one that acts.
@@ -214,7 +201,7 @@ func (c *client) follow() {
 		case !drop:
 			c.take(answer, rec)
 		}
-		if len(c.marked) == len(c.run.town.roomsOf[c.n]) {
+		if len(c.marked) == len(c.run.population.roomsOf[c.n]) {
 			break
 		}
 		select {
@@ -269,7 +256,7 @@ func (c *client) take(answer syncAnswer, rec *history.Record) {
 // messages reads backwards. before is the event that a Fill stands before.
 func (c *client) messages(op string, room int, from string, limit int, before string) {
 	rec := &history.Record{Op: op, Client: c.n, Room: room, EventID: before}
-	path := fmt.Sprintf("/_matrix/client/v3/rooms/%s/messages?dir=b&limit=%d", url.PathEscape(c.run.town.rooms[room-1]), limit)
+	path := fmt.Sprintf("/_matrix/client/v3/rooms/%s/messages?dir=b&limit=%d", url.PathEscape(c.run.population.rooms[room-1]), limit)
 	if from != "" {
 		path += "&from=" + url.QueryEscape(from)
 	}
@@ -290,7 +277,7 @@ const hotClients = 20
 // act does one thing after another, at random moments.
 func (c *client) act(ctx context.Context) {
 	pause := func() time.Duration {
-		mean := float64(len(c.run.town.users)) / c.run.rate
+		mean := float64(len(c.run.population.users)) / c.run.rate
 		return time.Duration(c.rnd.ExpFloat64() * mean * float64(time.Second))
 	}
 	if c.n < hotClients {
@@ -307,7 +294,7 @@ func (c *client) act(ctx context.Context) {
 		if !c.synced.Load() {
 			continue
 		}
-		room := c.run.town.roomsOf[c.n][c.rnd.IntN(len(c.run.town.roomsOf[c.n]))]
+		room := c.run.population.roomsOf[c.n][c.rnd.IntN(len(c.run.population.roomsOf[c.n]))]
 		what := c.rnd.IntN(100)
 		if c.n < hotClients && what < 40 && c.held < 60 {
 			c.upload(10)
@@ -324,7 +311,7 @@ func (c *client) act(ctx context.Context) {
 		case what < 78:
 			c.toDevice()
 		case what < 88:
-			c.claim(c.rnd.IntN(min(hotClients, len(c.run.town.users))))
+			c.claim(c.rnd.IntN(min(hotClients, len(c.run.population.users))))
 		default:
 			c.messages(history.Messages, room, "", 10, "")
 		}
@@ -358,7 +345,7 @@ func (c *client) until(once func(attempt int) bool) bool {
 }
 
 func (c *client) send(room int, body string) (eventID string) {
-	path := "/_matrix/client/v3/rooms/" + url.PathEscape(c.run.town.rooms[room-1]) + "/send/m.room.message/" + body
+	path := "/_matrix/client/v3/rooms/" + url.PathEscape(c.run.population.rooms[room-1]) + "/send/m.room.message/" + body
 	c.until(func(attempt int) bool {
 		rec := &history.Record{Op: history.Send, Client: c.n, Room: room, Txn: body, Body: body, Attempt: attempt}
 		var answer struct {
@@ -376,7 +363,7 @@ func (c *client) send(room int, body string) (eventID string) {
 // text of its own.
 func (c *client) topic(room int) {
 	text := c.text("t")
-	path := "/_matrix/client/v3/rooms/" + url.PathEscape(c.run.town.rooms[room-1]) + "/state/m.room.topic/"
+	path := "/_matrix/client/v3/rooms/" + url.PathEscape(c.run.population.rooms[room-1]) + "/state/m.room.topic/"
 	c.until(func(attempt int) bool {
 		body := fmt.Sprintf("%s-%d", text, attempt)
 		rec := &history.Record{Op: history.State, Client: c.n, Room: room, Txn: text, Body: body, Attempt: attempt}
@@ -397,15 +384,15 @@ func (c *client) readOwn(room int, eventID string) {
 		return
 	}
 	rec := &history.Record{Op: history.Event, Client: c.n, Room: room, EventID: eventID}
-	path := "/_matrix/client/v3/rooms/" + url.PathEscape(c.run.town.rooms[room-1]) + "/event/" + url.PathEscape(eventID)
+	path := "/_matrix/client/v3/rooms/" + url.PathEscape(c.run.population.rooms[room-1]) + "/event/" + url.PathEscape(eventID)
 	c.run.call(rec, c.run.url, http.MethodGet, path, nil, nil)
 	c.run.out.Add(rec)
 }
 
 func (c *client) toDevice() {
-	to := (c.n + 1 + c.rnd.IntN(4)) % len(c.run.town.users)
+	to := (c.n + 1 + c.rnd.IntN(4)) % len(c.run.population.users)
 	body := c.text("d")
-	content := map[string]any{"messages": map[string]any{c.run.town.users[to]: map[string]any{deviceID: map[string]string{"body": body}}}}
+	content := map[string]any{"messages": map[string]any{c.run.population.users[to]: map[string]any{deviceID: map[string]string{"body": body}}}}
 	c.until(func(attempt int) bool {
 		rec := &history.Record{Op: history.ToDevice, Client: c.n, To: to, Txn: body, Body: body, Attempt: attempt}
 		c.run.call(rec, c.run.url, http.MethodPut, "/_matrix/client/v3/sendToDevice/m.chaos/"+body, content, nil)
@@ -441,7 +428,7 @@ func (c *client) upload(n int) {
 // claim asks for one key of another client, once: an answer that stays out may
 // have used a key up.
 func (c *client) claim(of int) {
-	user := c.run.town.users[of]
+	user := c.run.population.users[of]
 	rec := &history.Record{Op: history.Claim, Client: c.n, To: of}
 	var answer struct {
 		Keys map[string]map[string]map[string]struct {
@@ -469,8 +456,8 @@ func (r *run) storm(clients []*client, rnd *rand.Rand) {
 
 // finish reads everything from an instance itself: all rooms and their topics.
 func (r *run) finish(base, name string) error {
-	for i, roomID := range r.town.rooms {
-		member := r.town.members[i][0]
+	for i, roomID := range r.population.rooms {
+		member := r.population.members[i][0]
 		all := &history.Record{Op: history.Final, Client: member, Room: i + 1, Target: name, Begin: r.now()}
 		for from := ""; ; {
 			rec := &history.Record{Client: member}

@@ -142,32 +142,32 @@ func (c *chaos) hurt(kind string, n int, rec *history.Record) error {
 	}
 	switch kind {
 	case faultKill:
-		i.process().kill()
+		i.process().Kill()
 		time.Sleep(startAfter) // the fault itself
 		return i.start()
 	case faultFreeze:
 		p := i.process()
-		p.signal(syscall.SIGSTOP)
+		p.Signal(syscall.SIGSTOP)
 		time.Sleep(c.freezeFor) // the fault itself
-		p.signal(syscall.SIGCONT)
+		p.Signal(syscall.SIGCONT)
 		return nil
 	case faultDrain:
 		p := i.process()
 		begin := time.Now()
-		p.signal(syscall.SIGTERM)
+		p.Signal(syscall.SIGTERM)
 		select {
-		case <-p.gone:
-			rec.Exit, rec.Gone = p.exit, c.run.now()
+		case <-p.Gone():
+			rec.Exit, rec.Gone = p.Cmd.ProcessState.ExitCode(), c.run.now()
 			rec.Text = fmt.Sprintf("ended after %v", time.Since(begin).Round(time.Millisecond))
 		case <-time.After(drainWithin):
 			rec.Exit = -1
 			rec.Text = "did not end; its goroutines are in its log"
-			p.signal(syscall.SIGQUIT)
+			p.Signal(syscall.SIGQUIT)
 			select {
-			case <-p.gone:
+			case <-p.Gone():
 			case <-time.After(startAfter):
 			}
-			p.kill()
+			p.Kill()
 		}
 		return i.start()
 	case faultCutDB:
@@ -189,7 +189,7 @@ func (c *chaos) allOut() error {
 	c.count[faultAll]++
 	c.mu.Unlock()
 	for _, i := range c.instances {
-		i.process().kill()
+		i.process().Kill()
 	}
 	time.Sleep(startAfter) // the fault itself
 	ready := make(chan error, len(c.instances))

@@ -27,11 +27,12 @@ import (
 	"time"
 
 	"stoa/test/chaos/history"
+	"stoa/test/kit"
 )
 
 func main() {
-	if os.Getenv(inWorld) == "" {
-		code, err := enterWorld(os.Args[1:])
+	if os.Getenv(insideNamespace) == "" {
+		code, err := enterNamespace(os.Args[1:])
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "chaos: FAILED:", err)
 			code = 1
@@ -122,18 +123,19 @@ func start(args []string) error {
 	return w.play(ctx)
 }
 
-// world is all that runs beside the clients.
-type world struct {
-	o         *options
-	holders   []*holder
-	services  []*process
-	instances []*instance
-	town      *town
+// scenario is all that runs beside the clients.
+type scenario struct {
+	o          *options
+	holders    []*holder
+	database   *kit.Postgres
+	services   []*kit.Process
+	instances  []*instance
+	population *population
 }
 
-// build starts everything. The world is to be ended also after an error.
-func build(ctx context.Context, o *options) (*world, error) {
-	w := &world{o: o}
+// build starts everything. It is to be ended also after an error.
+func build(ctx context.Context, o *options) (*scenario, error) {
+	w := &scenario{o: o}
 	for range o.instances {
 		h, err := newHolder()
 		if err != nil {
@@ -144,13 +146,14 @@ func build(ctx context.Context, o *options) (*world, error) {
 	if err := buildNetworks(ctx, w.holders); err != nil {
 		return w, err
 	}
-	service := func(p *process, err error) error {
+	service := func(p *kit.Process, err error) error {
 		if p != nil {
 			w.services = append(w.services, p)
 		}
 		return err
 	}
-	if err := service(startPostgres(o.pgBin, o.dir)); err != nil {
+	var err error
+	if w.database, err = startPostgres(o.pgBin, o.dir); err != nil {
 		return w, err
 	}
 	if o.redis {
@@ -158,12 +161,11 @@ func build(ctx context.Context, o *options) (*world, error) {
 			return w, err
 		}
 	}
-	var err error
-	if w.town, err = seed(ctx, o.clients, o.rooms, rand.New(rand.NewPCG(o.seed, 1<<32))); err != nil {
+	if w.population, err = seed(ctx, o.clients, o.rooms, rand.New(rand.NewPCG(o.seed, 1<<32))); err != nil {
 		return w, fmt.Errorf("seed: %w", err)
 	}
 	for n := range o.instances {
-		i := &instance{n: n, binary: o.binary, dir: o.dir, redis: o.redis, env: o.env, holder: w.holders[n]}
+		i := newInstance(o, n, w.holders[n])
 		if err := i.start(); err != nil {
 			return w, err
 		}
@@ -177,33 +179,34 @@ func build(ctx context.Context, o *options) (*world, error) {
 	return w, service(startBalancer(o.dir, o.balancer, o.instances))
 }
 
-func (w *world) end() {
+func (w *scenario) end() {
 	for _, i := range w.instances {
-		i.process().kill()
+		i.process().Kill()
 	}
 	for _, p := range slices.Backward(w.services) {
-		p.kill()
+		p.Kill()
 	}
+	w.database.Kill()
 	for _, h := range w.holders {
 		h.end()
 	}
 }
 
 // play lets the clients live, makes the faults and reads everything at the end.
-func (w *world) play(ctx context.Context) (err error) {
+func (w *scenario) play(ctx context.Context) (err error) {
 	o := w.o
 	out, err := history.Create(filepath.Join(o.dir, "history.jsonl"))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
-	r := newRun(w.town, out, o.rate)
+	r := newRun(w.population, out, o.rate)
 	say := func(format string, args ...any) {
 		fmt.Printf("chaos: %6.1f s: %s\n", time.Since(r.began).Seconds(), fmt.Sprintf(format, args...))
 	}
 	fmt.Printf("chaos: seed %d, %.1f minutes, %d clients in %d rooms, %d instances, faults %s, redis %v\n",
 		o.seed, o.minutes, o.clients, o.rooms, o.instances, strings.Join(o.faults, " "), o.redis)
-	out.Add(&history.Record{Op: history.Run, Seed: o.seed, Clients: o.clients, Rooms: w.town.roomsOf, Text: strings.Join(o.faults, " ")})
+	out.Add(&history.Record{Op: history.Run, Seed: o.seed, Clients: o.clients, Rooms: w.population.roomsOf, Text: strings.Join(o.faults, " ")})
 	c := &chaos{run: r, instances: w.instances, rnd: rand.New(rand.NewPCG(o.seed, 2<<32)), freezeFor: o.freeze, cutFor: o.cut, say: say,
 		sick: map[int]string{}, well: map[int]time.Time{}, count: map[string]int{}}
 
@@ -236,7 +239,7 @@ func (w *world) play(ctx context.Context) (err error) {
 	say("the end: the last message of each room")
 	close(r.ended)
 	acting.Wait()
-	for room, members := range w.town.members {
+	for room, members := range w.population.members {
 		last := r.newClient(members[0], o.seed)
 		acting.Go(func() { last.send(room+1, endOf(room+1)) })
 	}
@@ -267,7 +270,7 @@ func (r *run) storms(ctx context.Context, clients []*client, rnd *rand.Rand) {
 }
 
 // doctor lets the server's own check look at the store.
-func (w *world) doctor(r *run) {
+func (w *scenario) doctor(r *run) {
 	rec := &history.Record{Op: history.Doctor, Begin: r.now(), Status: 200}
 	cmd := exec.Command(w.o.binary, "doctor", "store")
 	cmd.Env = append(os.Environ(), "STOA_SERVER_NAME="+serverName, "STOA_DATABASE="+databaseURL(), "STOA_DATA_DIR="+filepath.Join(w.o.dir, "doctor"))

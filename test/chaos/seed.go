@@ -25,8 +25,8 @@ const (
 	deviceID   = "CHAOS"
 )
 
-// town is who and what there is when the run begins.
-type town struct {
+// population is who and what there is when the run begins.
+type population struct {
 	users   []string // by client
 	tokens  []string
 	rooms   []string // room n has number n+1 in the history
@@ -39,7 +39,7 @@ const roomsOfEach = 3
 
 // seed fills an empty database through the packages of the server, which is
 // much faster than to register and join.
-func seed(ctx context.Context, clients, rooms int, rnd *rand.Rand) (_ *town, err error) {
+func seed(ctx context.Context, clients, rooms int, rnd *rand.Rand) (_ *population, err error) {
 	s, err := store.Open(ctx, store.Options{URL: databaseURL(), ServerName: serverName})
 	if err != nil {
 		return nil, err
@@ -57,7 +57,7 @@ func seed(ctx context.Context, clients, rooms int, rnd *rand.Rand) (_ *town, err
 	if err != nil {
 		return nil, err
 	}
-	t := &town{rooms: make([]string, rooms), members: make([][]int, rooms)}
+	t := &population{rooms: make([]string, rooms), members: make([][]int, rooms)}
 	if err := t.addUsers(ctx, s, clients); err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func seed(ctx context.Context, clients, rooms int, rnd *rand.Rand) (_ *town, err
 	return t, g.Wait()
 }
 
-func (t *town) addUsers(ctx context.Context, s *store.Store, n int) error {
+func (t *population) addUsers(ctx context.Context, s *store.Store, n int) error {
 	var pending []*store.Pending
 	for i := range n {
 		t.users = append(t.users, fmt.Sprintf("@c%d:%s", i, serverName))
@@ -103,7 +103,7 @@ func (t *town) addUsers(ctx context.Context, s *store.Store, n int) error {
 	return nil
 }
 
-func (t *town) addRoom(ctx context.Context, writer *room.Rooms, r int) error {
+func (t *population) addRoom(ctx context.Context, writer *room.Rooms, r int) error {
 	if len(t.members[r]) == 0 {
 		return fmt.Errorf("room %d would be empty: more clients are needed", r+1)
 	}

@@ -5,10 +5,12 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"slices"
+
+	"stoa/test/kit"
 )
 
 // check looks at everything that was acknowledged in the round.
-func (t *town) check(srv *server, rnd *rand.Rand, sum *totals) error {
+func (t *population) check(srv *kit.Server, rnd *rand.Rand, sum *totals) error {
 	// What has no answer yet is sent again and must now have one: its event is
 	// new, or the one that was committed before the kill.
 	var news []*message
@@ -47,12 +49,13 @@ func (t *town) check(srv *server, rnd *rand.Rand, sum *totals) error {
 	if err := t.checkBuilt(); err != nil {
 		return err
 	}
-	return srv.stoa("doctor", "store")
+	_, err := srv.Run("doctor", "store")
+	return err
 }
 
 // checkBuilt looks at the rooms that were made in the round: those that were
 // acknowledged are there, and those that are there are complete.
-func (t *town) checkBuilt() error {
+func (t *population) checkBuilt() error {
 	var joined struct {
 		JoinedRooms []string `json:"joined_rooms"`
 	}
@@ -94,7 +97,7 @@ type shown struct {
 
 // checkRoom reads what is new in a room, and compares it with the ledger: each
 // message once, under the ID that was acknowledged, in its sender's order.
-func (t *town) checkRoom(room *meeting) error {
+func (t *population) checkRoom(room *meeting) error {
 	var events []shown // newest first
 	seen := map[string]bool{}
 	from := ""

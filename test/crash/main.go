@@ -19,6 +19,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"stoa/test/kit"
 )
 
 func main() {
@@ -75,6 +77,18 @@ func crashEngine(engine, binary, pgBin string, rounds int, rnd *rand.Rand) error
 	return nil
 }
 
+func newServer(binary, dir string) (*kit.Server, error) {
+	return kit.NewServer("server", binary, dir, "STOA_SERVER_NAME=crash.test", "STOA_REGISTRATION=open", "STOA_LOG_LEVEL=info")
+}
+
+func startPostgres(bin string) (*kit.Postgres, error) {
+	dir, err := os.MkdirTemp("", "stoa-crash-pg-")
+	if err != nil {
+		return nil, err
+	}
+	return kit.NewPostgres(bin, dir, "", "listen_addresses=", "shared_buffers=64MB", "log_min_messages=fatal")
+}
+
 // crashDatabase does some rounds on one new database.
 func crashDatabase(engine, binary, pgBin string, rounds int, rnd *rand.Rand, sum *totals) (err error) {
 	dir, err := os.MkdirTemp("", "stoa-crash-")
@@ -92,26 +106,26 @@ func crashDatabase(engine, binary, pgBin string, rounds int, rnd *rand.Rand, sum
 	if err != nil {
 		return err
 	}
-	var db *postgres
+	var db *kit.Postgres
 	if engine == "postgres" {
 		if db, err = startPostgres(pgBin); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, db.remove()) }()
-		srv.environ = append(srv.environ, "STOA_DATABASE="+db.url())
+		defer func() { err = errors.Join(err, db.Remove()) }()
+		srv.Settings = append(srv.Settings, "STOA_DATABASE="+db.URL())
 	}
-	if _, err := srv.start(); err != nil {
+	if err := srv.Start(); err != nil {
 		return err
 	}
-	defer srv.kill()
-	town, err := settle(srv)
+	defer srv.Kill()
+	people, err := settle(srv)
 	if err != nil {
 		return fmt.Errorf("settle: %w", err)
 	}
 	for n := range rounds {
 		killDatabase := db != nil && n%4 == 3
-		if err := town.round(srv, db, killDatabase, rnd, sum); err != nil {
-			return fmt.Errorf("round %d: %w\nthe server's log:\n%s", sum.rounds+1, err, srv.lastLog())
+		if err := people.round(srv, db, killDatabase, rnd, sum); err != nil {
+			return fmt.Errorf("round %d: %w\nthe server's log:\n%s", sum.rounds+1, err, srv.Log())
 		}
 		sum.rounds++
 		if killDatabase {

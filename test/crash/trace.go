@@ -2,14 +2,16 @@ package main
 
 import (
 	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strings"
+	"syscall"
+	"time"
+
+	"stoa/test/kit"
 )
 
 // tracedSends is how many messages are sent, one after another, under strace.
@@ -44,40 +46,10 @@ func checkTrace(binary string) error {
 // buildUnsafe builds the server with an overlay in which SQLite does not wait
 // for the disk.
 func buildUnsafe(dir string) (string, error) {
-	file, err := filepath.Abs("internal/store/sqlite.go")
-	if err != nil {
-		return "", err
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return "", err
-	}
-	changed := string(text)
-	for _, safe := range []string{"synchronous = FULL", `synchronous("FULL")`} {
-		if !strings.Contains(changed, safe) {
-			return "", fmt.Errorf("internal/store/sqlite.go does not say %s any more; look for what it says now", safe)
-		}
-		changed = strings.ReplaceAll(changed, safe, strings.Replace(safe, "FULL", "OFF", 1))
-	}
-	copied := filepath.Join(dir, "sqlite.go")
-	if err := os.WriteFile(copied, []byte(changed), 0o600); err != nil {
-		return "", err
-	}
-	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{file: copied}})
-	if err != nil {
-		return "", err
-	}
-	list := filepath.Join(dir, "overlay.json")
-	if err := os.WriteFile(list, overlay, 0o600); err != nil {
-		return "", err
-	}
-	binary := filepath.Join(dir, "stoa")
-	build := exec.Command("go", "build", "-buildvcs=false", "-overlay", list, "-o", binary, "./cmd/stoa")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%w\n%s", err, out)
-	}
-	return binary, nil
+	const file = "internal/store/sqlite.go"
+	return kit.BuildChanged(dir, "stoa",
+		kit.Edit{File: file, Old: "synchronous = FULL", New: "synchronous = OFF"},
+		kit.Edit{File: file, Old: `synchronous("FULL")`, New: `synchronous("OFF")`})
 }
 
 var errTooEarly = errors.New("answered before the commit was on the disk")
@@ -95,11 +67,11 @@ func traceBuild(binary string) error {
 		return err
 	}
 	trace := filepath.Join(dir, "trace")
-	srv.wrap = []string{"strace", "-f", "-y", "-s", "200", "-e", "trace=read,write,pwrite64,fsync,fdatasync", "-o", trace}
-	if _, err := srv.start(); err != nil {
+	srv.Wrap = []string{"strace", "-f", "-y", "-s", "200", "-e", "trace=read,write,pwrite64,fsync,fdatasync", "-o", trace}
+	if err := srv.Start(); err != nil {
 		return err
 	}
-	defer srv.kill()
+	defer srv.Kill()
 	t, err := settle(srv)
 	if err != nil {
 		return err
@@ -110,8 +82,11 @@ func traceBuild(binary string) error {
 			return err
 		}
 	}
-	if err := srv.stop(); err != nil { // lets strace write its file to the end
-		return err
+	srv.Signal(syscall.SIGTERM) // lets strace write its file to the end
+	select {
+	case <-srv.Gone():
+	case <-time.After(kit.StartWithin):
+		return fmt.Errorf("the server did not end within %v", kit.StartWithin)
 	}
 	return readTrace(trace)
 }

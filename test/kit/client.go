@@ -71,6 +71,10 @@ func (c *Client) Exchange(ctx context.Context, method, path string, header http.
 	}
 	res, err := c.HTTP.Do(req)
 	if err != nil {
+		var about *url.Error
+		if errors.As(err, &about) {
+			err = about.Err // without the URL
+		}
 		return nil, fmt.Errorf("%w: %w", ErrGone, err)
 	}
 	text, err := io.ReadAll(res.Body)

@@ -71,8 +71,8 @@ func (p *Postgres) Start() error {
 	deadline := time.Now().Add(StartWithin)
 	for tries := 1; ; tries++ {
 		err := p.launch()
-		if err == nil {
-			return nil
+		if err == nil || p.process == nil {
+			return err
 		}
 		select {
 		case <-p.process.gone:

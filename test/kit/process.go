@@ -23,11 +23,11 @@ import (
 
 const (
 	// StartWithin bounds the start of a process; the machine may be busy.
-	StartWithin = time.Minute
+	StartWithin = 30 * time.Second
 	// StopWithin is how long Stop waits before it kills.
 	StopWithin = 15 * time.Second
 	// askEvery is how far apart the questions are whether a process is ready.
-	askEvery = 10 * time.Millisecond
+	askEvery = 5 * time.Millisecond
 )
 
 // Process is a running program in a process group of its own, with its log in a file.

@@ -27,10 +27,10 @@ func newPair(t *testing.T) *pair {
 	p := &pair{t: t, server: startServer(t)}
 	p.ada = newJSClient(t, "ada")
 	var ada session
-	p.ada.call("register", map[string]any{"baseUrl": p.server.url(), "username": "ada", "password": password}, &ada)
+	p.ada.call("register", map[string]any{"baseUrl": p.server.URL(), "username": "ada", "password": password}, &ada)
 	p.adaID = ada.UserID
-	p.ada.start(p.server.url(), ada, "")
-	p.bob = newGoClient(t, p.server.url(), "bob", password)
+	p.ada.start(p.server.URL(), ada, "")
+	p.bob = newGoClient(t, p.server.URL(), "bob", password)
 
 	var keys struct {
 		RecoveryKey string `json:"recoveryKey"`
@@ -174,8 +174,8 @@ func (p *pair) readOnFreshDevice(said map[string]string) {
 	p.ada.call("backedUp", map[string]any{"sessions": 2}, nil) // ada's own and bob's
 	fresh := newJSClient(t, "ada's third device")
 	var s session
-	fresh.call("login", map[string]any{"baseUrl": p.server.url(), "username": "ada", "password": password}, &s)
-	fresh.start(p.server.url(), s, p.recovery)
+	fresh.call("login", map[string]any{"baseUrl": p.server.URL(), "username": "ada", "password": password}, &s)
+	fresh.start(p.server.URL(), s, p.recovery)
 	var restored struct {
 		Imported, Total int
 		Verified        bool
@@ -223,7 +223,7 @@ func TestClientsGoOnAfterKill(t *testing.T) {
 	said := p.talk("before")
 	for round := range 2 {
 		sent := p.ada.begin("send", map[string]any{"roomId": p.room, "content": text(fmt.Sprintf("in between %d", round))})
-		p.server.kill()
+		p.server.Kill()
 		p.server.start()
 		var between struct {
 			EventID string `json:"eventId"`

@@ -1,24 +1,15 @@
 package peers
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
-	"syscall"
 	"testing"
-	"time"
-)
 
-// startWithin is how long a server may take to answer after its start; the
-// machine may be busy with other tests.
-const startWithin = 30 * time.Second
+	"stoa/test/kit"
+)
 
 var (
 	binary  string // the server under test
@@ -44,11 +35,8 @@ func prepareAndRun(m *testing.M) (int, error) {
 	}
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "stoa")
-	build := exec.Command("go", "build", "-o", binary, "./cmd/stoa")
-	build.Dir = filepath.Join("..", "..")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off")
-	if out, err := build.CombinedOutput(); err != nil {
-		return 0, fmt.Errorf("build the server: %w\n%s", err, out)
+	if err := kit.Build(filepath.Join("..", ".."), binary); err != nil {
+		return 0, err
 	}
 	if node, err = installNode(); err != nil {
 		return 0, err
@@ -77,108 +65,32 @@ func installNode() (string, error) {
 	return find()
 }
 
-// server is one process of the server under test. Its port and data outlive a
-// kill and a restart.
+// server is the server under test. Its port and data outlive a kill and a restart.
 type server struct {
-	t    *testing.T
-	dir  string
-	addr string
-
-	mu  sync.Mutex
-	cmd *exec.Cmd
-	log lockedBuffer
+	*kit.Server
+	t *testing.T
 }
 
 func startServer(t *testing.T) *server {
 	t.Helper()
-	s := &server{t: t, dir: t.TempDir(), addr: freeAddress(t)}
+	k, err := kit.NewServer("server", binary, t.TempDir(), "STOA_SERVER_NAME=stoa.test", "STOA_REGISTRATION=open")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{k, t}
 	s.start()
 	t.Cleanup(func() {
-		s.kill()
+		s.Kill()
 		if t.Failed() {
-			t.Logf("the server's log:\n%s", s.log.String())
+			t.Logf("the server's log ends:\n%s", s.Log())
 		}
 	})
 	return s
 }
 
-func (s *server) url() string { return "http://" + s.addr }
-
 func (s *server) start() {
 	s.t.Helper()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	cmd := exec.Command(binary, "serve")
-	cmd.Dir = s.dir
-	cmd.Env = append(os.Environ(),
-		"STOA_SERVER_NAME=stoa.test", "STOA_CLIENT_LISTEN="+s.addr, "STOA_DATA_DIR="+s.dir,
-		"STOA_REGISTRATION=open", "STOA_RATE_LIMITS=off")
-	cmd.Stdout, cmd.Stderr = &s.log, &s.log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	if err := s.Start(); err != nil {
 		s.t.Fatalf("start the server: %v", err)
 	}
-	s.cmd = cmd
-	ctx, cancel := context.WithTimeout(context.Background(), startWithin)
-	defer cancel()
-	for {
-		req, err := http.NewRequestWithContext(ctx, "GET", s.url()+"/_matrix/client/versions", nil)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		res, err := http.DefaultClient.Do(req)
-		if err == nil {
-			res.Body.Close()
-			if res.StatusCode == http.StatusOK {
-				return
-			}
-		}
-		select {
-		case <-ctx.Done():
-			s.t.Fatalf("the server did not answer within %v; its log:\n%s", startWithin, s.log.String())
-		case <-time.After(20 * time.Millisecond): // nothing announces an open port: ask again
-		}
-	}
-}
-
-// kill ends the process as a power cut would: without a word to it.
-func (s *server) kill() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.cmd == nil {
-		return
-	}
-	if err := s.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		s.t.Errorf("kill the server: %v", err)
-	}
-	s.cmd.Wait() // "signal: killed" is what we asked for
-	s.cmd = nil
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-// lockedBuffer collects a process's output while the test may read it.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }

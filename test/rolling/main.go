@@ -16,10 +16,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"stoa/test/kit/database"
 )
 
 func main() {
@@ -40,7 +41,7 @@ func run(args []string) (err error) {
 	from := flags.String("from", "", "the older program")
 	to := flags.String("to", "", "the newer program")
 	balancer := flags.String("balancer", "deploy/haproxy.cfg", "configuration of HAProxy")
-	database := flags.String("postgres", os.Getenv("STOA_TEST_POSTGRES"), "URL of a PostgreSQL server's database postgres")
+	postgres := flags.String("postgres", os.Getenv("STOA_TEST_POSTGRES"), "URL of a PostgreSQL server's database postgres")
 	users := flags.Int("users", 20, "users that send and sync")
 	pause := flags.Duration("pause", 500*time.Millisecond, "between a user's sends, at most; half of it on average")
 	calm := flags.Duration("calm", 4*time.Second, "load before, between and after the upgrades")
@@ -61,7 +62,7 @@ func run(args []string) (err error) {
 		err = os.RemoveAll(dir)
 	}()
 	ctx := context.Background()
-	if c.database, err = newDatabase(ctx, *database); err != nil {
+	if c.database, err = database.New(ctx, *postgres, fmt.Sprintf("rolling_%d", os.Getpid())); err != nil {
 		return err
 	}
 	older, newer := build{"older", *from}, build{"newer", *to}
@@ -79,7 +80,7 @@ func run(args []string) (err error) {
 }
 
 // there is the way there and back.
-func (c *cluster) there(ctx context.Context, t *town, older, newer build, calm time.Duration) error {
+func (c *cluster) there(ctx context.Context, t *population, older, newer build, calm time.Duration) error {
 	before, err := c.schema(ctx)
 	if err != nil {
 		return err
@@ -106,20 +107,6 @@ func (c *cluster) there(ctx context.Context, t *town, older, newer build, calm t
 	return nil
 }
 
-// newDatabase makes an empty database beside the given one.
-func newDatabase(ctx context.Context, admin string) (string, error) {
-	if admin == "" {
-		return "", errors.New("-postgres is needed: run it by scripts/with-postgres")
-	}
-	name := fmt.Sprintf("rolling_%d", os.Getpid())
-	conn, err := pgx.Connect(ctx, admin)
-	if err != nil {
-		return "", err
-	}
-	_, err = conn.Exec(ctx, "CREATE DATABASE "+name)
-	return strings.Replace(admin, "/postgres?", "/"+name+"?", 1), errors.Join(err, conn.Close(ctx))
-}
-
 // schema is what the database says of itself.
 func (c *cluster) schema(ctx context.Context) (number string, err error) {
 	conn, err := pgx.Connect(ctx, c.database)
@@ -133,9 +120,10 @@ func (c *cluster) schema(ctx context.Context) (number string, err error) {
 // doctor has each program look at the store that both have written.
 func (c *cluster) doctor(builds ...build) error {
 	for _, b := range builds {
-		out, err := c.command(b, filepath.Join(c.dir, "doctor"), "doctor", "store").CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("%s: doctor store: %w\n%s", b.label, err, out)
+		doctor := *c.instances[0]
+		doctor.Binary, doctor.Data = b.binary, filepath.Join(c.dir, "doctor")
+		if _, err := doctor.Run("doctor", "store"); err != nil {
+			return fmt.Errorf("%s: %w", b.label, err)
 		}
 	}
 	return nil

@@ -7,8 +7,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
-	"os/user"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -16,13 +14,15 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"stoa/test/kit"
 )
 
 // cluster is what runs in one run beside the clients.
 type cluster struct {
 	dir        string
 	instances  []*instance
-	balancers  []*process
+	balancers  []*kit.Process
 	postmaster int      // 0 without PostgreSQL
 	addresses  []string // where clients connect, by device in turn
 
@@ -41,9 +41,10 @@ const gogc = "600"
 // coresOf is how many cores one of several like it may use at once: together they use those of the machine.
 func coresOf(processes int) string { return strconv.Itoa(max(1, runtime.NumCPU()/processes)) }
 
+// instance is one server, with an address for its operator.
 type instance struct {
-	*process
-	listen, admin string
+	*kit.Server
+	admin string
 }
 
 // startCluster starts one instance, or three with three balancers before them.
@@ -74,7 +75,7 @@ func startCluster(ctx context.Context, o options, dir, database string, instance
 		}
 	}
 	if instances == 1 {
-		w.addresses = []string{w.instances[0].listen}
+		w.addresses = []string{w.instances[0].Listen}
 		return w, nil
 	}
 	for n := range balancers {
@@ -86,64 +87,53 @@ func startCluster(ctx context.Context, o options, dir, database string, instance
 }
 
 func (w *cluster) startInstance(o options, n int, database, cores string) error {
-	in := &instance{}
-	w.instances = append(w.instances, in)
-	var err1, err2 error
-	if w.sockets != "" {
-		in.listen = "unix:" + filepath.Join(w.sockets, string(rune('a'+n)))
-	} else {
-		in.listen, err1 = freeAddress()
-	}
-	in.admin, err2 = freeAddress()
-	binary, err3 := filepath.Abs(o.binary)
-	if err := errors.Join(err1, err2, err3); err != nil {
-		return err
-	}
 	name := string(rune('a' + n))
-	cmd := exec.Command(binary, "serve")
-	cmd.Dir = w.dir
-	cmd.Env = append(os.Environ(), "STOA_SERVER_NAME="+serverName, "STOA_INSTANCE="+name, "STOA_CLIENT_LISTEN="+in.listen,
-		"STOA_ADMIN_LISTEN="+in.admin, "STOA_DATA_DIR="+filepath.Join(w.dir, name), "STOA_DATABASE="+database,
-		"STOA_TRUSTED_PROXIES=127.0.0.1", "STOA_RATE_LIMITS=off", "STOA_REGISTRATION=closed", "STOA_LOG_LEVEL=warn",
-		"GOGC="+gogc, "GOMAXPROCS="+cores)
-	var err error
-	if in.process, err = launch("instance-"+name, w.dir, cmd); err != nil {
+	admin, err := kit.FreeAddress()
+	if err != nil {
 		return err
 	}
-	return in.await(in.listen)
+	server, err := kit.NewServer("instance-"+name, o.binary, w.dir, "STOA_SERVER_NAME="+serverName, "STOA_INSTANCE="+name,
+		"STOA_ADMIN_LISTEN="+admin, "STOA_DATABASE="+database, "STOA_TRUSTED_PROXIES=127.0.0.1", "STOA_REGISTRATION=closed",
+		"STOA_LOG_LEVEL=warn", "GOMAXPROCS="+cores)
+	if err != nil {
+		return err
+	}
+	server.Data = filepath.Join(w.dir, name)
+	if w.sockets != "" {
+		server.Listen = "unix:" + filepath.Join(w.sockets, name)
+	}
+	if o.load.gogc != "" {
+		server.Settings = append(server.Settings, "GOGC="+o.load.gogc)
+	}
+	w.instances = append(w.instances, &instance{server, admin})
+	return server.Start()
 }
 
 func (w *cluster) startBalancer(o options, n int) error {
-	listen, err1 := freeAddress()
-	config, err2 := filepath.Abs(o.haproxy)
-	me, err3 := user.Current()
-	if err := errors.Join(err1, err2, err3); err != nil {
+	listen, err := kit.FreeAddress()
+	if err != nil {
 		return err
 	}
 	cores := filepath.Join(w.dir, "cores.cfg")
 	if err := os.WriteFile(cores, []byte("global\n\tnbthread "+coresOf(balancers)+"\n"), 0o644); err != nil {
 		return err
 	}
-	cmd := exec.Command("haproxy", "-db", "-f", config, "-f", cores)
-	cmd.Env = append(os.Environ(), "STOA_BIND="+listen)
-	if me.Uid != "0" {
-		cmd.Env = append(cmd.Env, "STOA_BALANCER_USER="+me.Username)
+	h := &kit.HAProxy{Name: fmt.Sprintf("haproxy-%d", n+1), Dir: w.dir, Config: o.haproxy, Listen: listen, Args: []string{"-f", cores}}
+	for _, in := range w.instances {
+		h.Instances = append(h.Instances, in.Listen)
 	}
-	for i, in := range w.instances {
-		cmd.Env = append(cmd.Env, fmt.Sprintf("STOA_%d=%s", i+1, strings.Replace(in.listen, "unix:", "unix@", 1)))
-	}
-	p, err := launch(fmt.Sprintf("haproxy-%d", n+1), w.dir, cmd)
+	p, err := h.Start()
 	if err != nil {
 		return err
 	}
 	w.balancers, w.addresses = append(w.balancers, p), append(w.addresses, listen)
-	return p.await(listen)
+	return nil
 }
 
 func (w *cluster) stop() {
 	var g sync.WaitGroup
 	for _, p := range w.processes() {
-		g.Go(p.stop)
+		g.Go(p.Stop)
 	}
 	g.Wait()
 	if w.sockets != "" {
@@ -151,11 +141,11 @@ func (w *cluster) stop() {
 	}
 }
 
-func (w *cluster) processes() []*process {
-	all := append([]*process(nil), w.balancers...)
+func (w *cluster) processes() []*kit.Process {
+	all := append([]*kit.Process(nil), w.balancers...)
 	for _, in := range w.instances {
-		if in.process != nil {
-			all = append(all, in.process)
+		if in.Process != nil {
+			all = append(all, in.Process)
 		}
 	}
 	return all
@@ -195,12 +185,12 @@ func (w *cluster) consumption() (c consumption, err error) {
 		to.memory += u.memory
 	}
 	for _, in := range w.instances {
-		add(&c.servers, in.cmd.Process.Pid)
+		add(&c.servers, in.PID())
 	}
 	for _, b := range w.balancers {
-		add(&c.balancers, b.cmd.Process.Pid)
+		add(&c.balancers, b.PID())
 	}
-	own, e := cpuOf(os.Getpid(), true) // with that of clients that have ended
+	own, e := kit.CPU(os.Getpid(), true) // with that of clients that have ended
 	err = errors.Join(err, e)
 	c.clients.cpu = own
 	w.mu.Lock()
@@ -277,7 +267,7 @@ func (w *cluster) profile(folder, run string, length time.Duration) error {
 	for i, in := range w.instances {
 		g.Go(func() {
 			for _, what := range []string{fmt.Sprintf("profile?seconds=%d", int(length.Seconds())), "heap"} {
-				file := filepath.Join(folder, fmt.Sprintf("%s-%s-%.4s.pprof", run, in.name, what))
+				file := filepath.Join(folder, fmt.Sprintf("%s-%s-%.4s.pprof", run, strings.TrimPrefix(in.Name, "instance-"), what))
 				errs[i] = errors.Join(errs[i], download("http://"+in.admin+"/debug/pprof/"+what, file))
 			}
 		})

@@ -24,7 +24,7 @@ import (
 const webFilter = `{"room":{"timeline":{"limit":20,"unread_thread_notifications":true},"state":{"lazy_load_members":true}}}`
 
 // gaplessFilter asks for so many events that what is sent while an answer is on its way leaves no gap in the timeline.
-const gaplessFilter = `{"room":{"timeline":{"limit":1000},"state":{"lazy_load_members":true}}}`
+const gaplessFilter = `{"room":{"timeline":{"limit":20000},"state":{"lazy_load_members":true}}}`
 
 const (
 	pollTimeout = 30 * time.Second
@@ -46,6 +46,7 @@ type crowdSpec struct {
 	Epoch     int64 // ns since 1970, from which records count
 	Rooms     []crowdRoom
 	Filter    string // of syncs
+	Parses    bool   // answers are decoded whole, which takes a client's time
 	Records   string // file to write at the end
 	// ReceiptEvery: one delivery in so many is marked as read, in rooms up to receiptRooms members. 0: none is.
 	ReceiptEvery int
@@ -368,6 +369,12 @@ func (c *crowd) take(d *device, body []byte) error {
 		return nil
 	}
 	if d.stage == waiting {
+		if c.spec.Parses {
+			var answer any
+			if err := json.Unmarshal(body, &answer); err != nil {
+				return fmt.Errorf("read an answer: %w", err)
+			}
+		}
 		c.result.Answers++
 		c.see(d, body)
 	}

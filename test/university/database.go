@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
+
+	"stoa/test/kit"
+	"stoa/test/kit/database"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -44,10 +44,11 @@ func prepare(ctx context.Context, o options, p *plan, dir string) (*template, er
 	}
 	if t.rooms == nil || o.fresh {
 		begin := time.Now()
-		for _, text := range []string{"DROP DATABASE IF EXISTS " + t.name + " WITH (FORCE)", "CREATE DATABASE " + t.name} {
-			if _, err := c.Exec(ctx, text); err != nil {
-				return nil, fmt.Errorf("%s: %w", text, err)
-			}
+		if err := database.Drop(ctx, t.cluster, t.name); err != nil {
+			return nil, err
+		}
+		if _, err := database.New(ctx, t.cluster, t.name); err != nil {
+			return nil, err
 		}
 		if t.rooms, err = seed(ctx, t.url(t.name), p); err != nil {
 			return nil, err
@@ -148,26 +149,18 @@ func (t *template) keep(ctx context.Context) (err error) {
 }
 
 // copied makes a database for a run, whose folder is dir.
-func (t *template) copied(ctx context.Context, dir, run string) (database string, drop func(), err error) {
+func (t *template) copied(ctx context.Context, dir, run string) (address string, drop func(), err error) {
 	if t.file != "" {
-		database = filepath.Join(dir, "stoa.db")
-		return database, func() {}, copyFile(database, t.file)
+		address = filepath.Join(dir, "stoa.db")
+		return address, func() {}, copyFile(address, t.file)
 	}
 	name := fmt.Sprintf("%s_%s_%d", t.name, run, os.Getpid())
-	exec := func(ctx context.Context, text string) error {
-		c, err := pgx.Connect(ctx, t.cluster)
-		if err != nil {
-			return err
-		}
-		_, err = c.Exec(ctx, text)
-		return errors.Join(err, c.Close(ctx))
-	}
 	// Nothing is written to the log of the copy but that there is one.
-	if err := exec(ctx, "CREATE DATABASE "+name+" TEMPLATE "+t.name+" STRATEGY FILE_COPY"); err != nil {
+	if err := database.Exec(ctx, t.cluster, "CREATE DATABASE "+name+" TEMPLATE "+t.name+" STRATEGY FILE_COPY"); err != nil {
 		return "", nil, err
 	}
 	drop = func() {
-		if err := exec(context.WithoutCancel(ctx), "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+		if err := database.Drop(context.WithoutCancel(ctx), t.cluster, name); err != nil {
 			progress("drop %s: %v", name, err)
 		}
 	}
@@ -176,12 +169,11 @@ func (t *template) copied(ctx context.Context, dir, run string) (database string
 
 // url is that of another database of the cluster.
 func (t *template) url(name string) string {
-	u, err := url.Parse(t.cluster)
+	address, err := database.URL(t.cluster, name)
 	if err != nil {
 		return t.cluster // pgx has taken it before, so it is one
 	}
-	u.Path = "/" + name
-	return u.String()
+	return address
 }
 
 // postmaster is the process whose children are the cluster's, if it runs here.
@@ -195,19 +187,5 @@ func postmaster(ctx context.Context, cluster string) (pid int, err error) {
 	if err := c.QueryRow(ctx, "SELECT pg_backend_pid()").Scan(&backend); err != nil {
 		return 0, err
 	}
-	return parentOf(backend)
-}
-
-// parentOf reads the parent of a process.
-func parentOf(pid int) (int, error) {
-	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
-	if err != nil {
-		return 0, err
-	}
-	_, rest, _ := strings.Cut(string(stat), ") ")
-	fields := strings.Fields(rest)
-	if len(fields) < 2 {
-		return 0, fmt.Errorf("unexpected /proc stat: %q", stat)
-	}
-	return strconv.Atoi(fields[1])
+	return kit.Parent(backend)
 }

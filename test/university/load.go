@@ -38,12 +38,14 @@ type load struct {
 	repeat          int
 	plan            func(o *options) *plan
 	filter          string // of syncs
+	parses          bool   // devices decode answers whole
 	speakers        string // the kind of process that sends
 	typingEvery     int    // one message in so many is typed before it is sent
 	receiptEvery    int    // one delivery in so many is marked as read; 0: none
 	receiptPeriod   time.Duration
-	senders         int  // who send as fast as they are answered
-	untilAll        bool // a run ends when every device has seen everything
+	senders         int    // who send as fast as they are answered
+	untilAll        bool   // a run ends when every device has seen everything
+	gogc            string // of the instances; "" is what they are shipped with
 	lines           func() []line
 }
 
@@ -51,7 +53,7 @@ var loads = map[string]*load{
 	loadUniversity: {
 		name: loadUniversity, engine: enginePostgres, people: institution, history: 20, minutes: 10, warm: time.Minute, repeat: 1,
 		plan:   func(o *options) *plan { return newPlan(o.people, o.online, o.history) },
-		filter: webFilter, speakers: kindSchedule, typingEvery: 5, receiptEvery: 10, lines: table,
+		filter: webFilter, speakers: kindSchedule, typingEvery: 5, receiptEvery: 10, gogc: gogc, lines: table,
 	},
 	loadLecture: {
 		name: loadLecture, engine: engineSQLite, people: 2000, history: 20, minutes: 3, warm: 40 * time.Second, repeat: 1,
@@ -61,7 +63,7 @@ var loads = map[string]*load{
 	loadFlood: {
 		name: loadFlood, engine: engineSQLite, people: 500, history: 20, minutes: 0.25, repeat: 5,
 		plan:   func(o *options) *plan { return newFlood(o.people, o.history) },
-		filter: gaplessFilter, speakers: kindFlood, senders: 8, untilAll: true, lines: floodTable,
+		filter: gaplessFilter, parses: true, speakers: kindFlood, senders: 8, untilAll: true, lines: floodTable,
 	},
 }
 
@@ -73,7 +75,8 @@ lecture     2,000 people with one device each in rooms of Zipf sizes, the larges
             Bounds (one instance, SQLite): from when a message is due to when a device has it, p99 ≤ 500 ms;
             from when a receipt is wanted to its answer, p99 ≤ 100 ms
 flood       eight people send to a room of 500 waiting devices, each the next message when the last is answered, for 15 s.
-            Devices sync with a timeline limit of 1,000, so that they miss nothing however late they are.
+            Devices decode each answer, as clients do, and sync with a timeline limit of 20,000, so that they miss nothing
+            however late they are.
             Bound, in each of five runs: from when a send is begun to when a device has the message, p99 ≤ 1 s`
 
 const (

@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"stoa/test/kit"
 )
 
 const (
@@ -21,7 +23,7 @@ const (
 	settle = 10 * time.Second
 	// tail is how long deliveries are waited for after the last message, maxTail how long if the load is one that ends when
 	// all have come.
-	tail, maxTail = 10 * time.Second, 60 * time.Second
+	tail, maxTail = 10 * time.Second, 30 * time.Second
 	// connectWithin bounds the first syncs of everybody.
 	connectWithin = 30 * time.Minute
 	profileLength = 20 * time.Second
@@ -117,7 +119,7 @@ func measureRun(ctx context.Context, o options, p *plan, t *template, dir, run s
 	if err != nil {
 		return nil, err
 	}
-	w.joins(speakers.cmd.Process.Pid)
+	w.joins(speakers.PID())
 	time.Sleep(time.Until(begin))
 	started := time.Now()
 	before, err := w.consumption()
@@ -146,7 +148,7 @@ func measureRun(ctx context.Context, o options, p *plan, t *template, dir, run s
 
 // client is a process of this program that plays clients.
 type client struct {
-	*process
+	*kit.Process
 	in    io.WriteCloser
 	out   bytes.Buffer // its result
 	ready chan struct{}
@@ -178,7 +180,7 @@ func startClient(kind, name, dir string, spec any) (*client, error) {
 	}
 	defer writer.Close() // the child has its own
 	cmd.Stdout = writer
-	if c.process, err = launch(name, dir, cmd); err != nil {
+	if c.Process, err = kit.Launch(name, dir, cmd); err != nil {
 		return nil, errors.Join(err, out.Close())
 	}
 	go func() {
@@ -207,10 +209,10 @@ func (c *client) finish(result any) error {
 	if err := c.in.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
 		return err
 	}
-	<-c.gone
+	<-c.Gone()
 	<-c.read
-	if c.err != nil {
-		return c.ended()
+	if c.Err() != nil {
+		return c.Ended()
 	}
 	return json.Unmarshal(c.out.Bytes(), result)
 }
@@ -229,13 +231,13 @@ func (r *result) connect(ctx context.Context, w *cluster, p *plan, t *template, 
 		}
 		c, err := startClient("crowd", fmt.Sprintf("crowd-%d", device), dir, crowdSpec{
 			Addresses: addresses, Device: device, People: (r.devices - device + p.devices - 1) / p.devices,
-			Epoch: epoch.UnixNano(), Rooms: rooms, Filter: r.options.load.filter, Records: records(dir, device),
+			Epoch: epoch.UnixNano(), Rooms: rooms, Filter: r.options.load.filter, Parses: r.options.load.parses, Records: records(dir, device),
 			ReceiptEvery: r.options.load.receiptEvery, ReceiptPeriod: r.options.load.receiptPeriod,
 		})
 		if err != nil {
 			return nil, err
 		}
-		w.joins(c.cmd.Process.Pid)
+		w.joins(c.PID())
 		clients = append(clients, c)
 	}
 	deadline := time.After(connectWithin)
@@ -245,11 +247,11 @@ func (r *result) connect(ctx context.Context, w *cluster, p *plan, t *template, 
 			case <-c.ready:
 				ready = true
 			case <-time.After(15 * time.Second):
-				progress("%s: %s: %s", r.name, c.name, lastLine(c.log))
+				progress("%s: %s: %s", r.name, c.Name, lastLine(c.LogFile))
 			case <-deadline:
 				return nil, fmt.Errorf("not everybody was connected within %v", connectWithin)
-			case <-c.gone:
-				return nil, c.ended()
+			case <-c.Gone():
+				return nil, c.Ended()
 			case <-ctx.Done():
 				return nil, ctx.Err()
 			}
@@ -317,9 +319,9 @@ func (r *result) watch(ctx context.Context, w *cluster, p *plan, clients []*clie
 			progress("%s: %.0f of %.0f minutes", r.name, now.Sub(begin).Minutes(), r.seconds/60)
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-speakers.gone:
-			if speakers.err != nil {
-				return speakers.ended()
+		case <-speakers.Gone():
+			if speakers.Err() != nil {
+				return speakers.Ended()
 			}
 			if r.options.load.untilAll {
 				return r.awaitAll(ctx, clients, p, end.C)
@@ -351,8 +353,8 @@ func (r *result) awaitAll(ctx context.Context, clients []*client, p *plan, end <
 		}
 		select {
 		case <-c.all:
-		case <-c.gone:
-			return c.ended()
+		case <-c.Gone():
+			return c.Ended()
 		case <-end:
 		case <-ctx.Done():
 			return ctx.Err()
@@ -398,8 +400,8 @@ func (r *result) collect(w *cluster, p *plan, clients []*client, dir string, epo
 	r.receipts = quantilesOf(receipts)
 	r.digest(p, seen, begin.Sub(epoch))
 	for _, in := range w.instances {
-		if line := lastLine(in.log); line != "" {
-			progress("%s: %s: %s", r.name, in.name, line)
+		if line := lastLine(in.LogFile); line != "" {
+			progress("%s: %s: %s", r.name, in.Name, line)
 		}
 	}
 	return nil

@@ -1,17 +1,16 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strconv"
 	"sync"
 	"time"
+
+	"stoa/test/kit"
 )
 
 const (
@@ -19,8 +18,8 @@ const (
 	rooms   = 4
 )
 
-// town is the users and rooms of one database, and the ledger of what they did.
-type town struct {
+// population is the users and rooms of one database, and the ledger of what they did.
+type population struct {
 	url    string
 	client *http.Client
 	people []*person
@@ -60,8 +59,8 @@ type message struct {
 }
 
 // settle registers the people and has them meet.
-func settle(srv *server) (*town, error) {
-	t := &town{url: "http://" + srv.addr, client: &http.Client{Timeout: 20 * time.Second}, byBody: map[string]*message{}, complete: map[string]bool{}}
+func settle(srv *kit.Server) (*population, error) {
+	t := &population{url: srv.URL(), client: &http.Client{Timeout: 20 * time.Second}, byBody: map[string]*message{}, complete: map[string]bool{}}
 	for i := range senders {
 		token, err := t.register("p" + strconv.Itoa(i))
 		if err != nil {
@@ -74,111 +73,65 @@ func settle(srv *server) (*town, error) {
 		return nil, err
 	}
 	for range rooms {
-		var answer struct {
-			RoomID string `json:"room_id"`
-		}
-		if err := t.call(t.people[0].token, "POST", "/_matrix/client/v3/createRoom", map[string]string{"preset": "public_chat"}, &answer); err != nil {
+		roomID, err := t.as(t.people[0].token).CreateRoom(context.Background(), map[string]string{"preset": "public_chat"})
+		if err != nil {
 			return nil, err
 		}
-		t.rooms = append(t.rooms, &meeting{id: answer.RoomID})
+		t.rooms = append(t.rooms, &meeting{id: roomID})
 	}
 	for i, p := range t.people {
 		p.room = t.rooms[i%rooms]
 		if i == 0 {
 			continue
 		}
-		if err := t.call(p.token, "POST", "/_matrix/client/v3/join/"+url.PathEscape(p.room.id), struct{}{}, nil); err != nil {
+		if err := t.as(p.token).Join(context.Background(), p.room.id); err != nil {
 			return nil, err
 		}
 	}
 	return t, nil
 }
 
-func (t *town) register(name string) (token string, err error) {
-	var answer struct {
-		AccessToken string `json:"access_token"`
-	}
-	err = t.call("", "POST", "/_matrix/client/v3/register", map[string]any{
-		"username": name, "password": "a long password", "auth": map[string]string{"type": "m.login.dummy"},
-	}, &answer)
-	return answer.AccessToken, err
+func (t *population) register(name string) (token string, err error) {
+	session, err := t.as("").Register(context.Background(), name)
+	return session.AccessToken, err
 }
 
 // build makes one room after another until ctx ends or an answer stays out.
-func (t *town) build(ctx context.Context) {
+func (t *population) build(ctx context.Context) {
 	for ctx.Err() == nil {
-		var answer struct {
-			RoomID string `json:"room_id"`
-		}
-		if err := t.call(t.builder, "POST", "/_matrix/client/v3/createRoom", map[string]string{"name": "A name", "topic": "A topic"}, &answer); err != nil {
+		roomID, err := t.as(t.builder).CreateRoom(context.Background(), map[string]string{"name": "A name", "topic": "A topic"})
+		if err != nil {
 			return
 		}
-		t.built = append(t.built, answer.RoomID)
+		t.built = append(t.built, roomID)
 	}
 }
 
-// refused is an answer that is not 200.
-type refused struct {
-	status int
-	body   string
+// call does one request. Any answer but 200 is an error.
+func (t *population) call(token, method, path string, in, out any) error {
+	_, err := t.as(token).Do(context.Background(), method, path, in, out)
+	return err
 }
 
-func (e refused) Error() string { return fmt.Sprintf("%d %s", e.status, e.body) }
+// as is the client of somebody.
+func (t *population) as(token string) *kit.Client {
+	return &kit.Client{Base: t.url, Token: token, HTTP: t.client}
+}
 
-func (t *town) call(token, method, path string, in, out any) error {
-	var body io.Reader
-	if in != nil {
-		text, err := json.Marshal(in)
-		if err != nil {
-			return err
-		}
-		body = bytes.NewReader(text)
-	}
-	req, err := http.NewRequest(method, t.url+path, body)
+func (t *population) put(m *message) error {
+	eventID, err := t.as(t.people[m.person].token).Send(context.Background(), m.room.id, m.txn, m.body)
 	if err != nil {
 		return err
 	}
-	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
+	if m.eventID != "" && m.eventID != eventID {
+		return fmt.Errorf("transaction %s gave the event %s and, repeated, %s", m.txn, m.eventID, eventID)
 	}
-	res, err := t.client.Do(req)
-	if err != nil {
-		return fmt.Errorf("%s %s: %w: %w", method, path, errGone, err)
-	}
-	text, err := io.ReadAll(res.Body)
-	if closing := res.Body.Close(); err == nil {
-		err = closing
-	}
-	if err != nil {
-		return fmt.Errorf("%s %s: %w: %w", method, path, errGone, err)
-	}
-	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s %s: %w", method, path, refused{res.StatusCode, string(text)})
-	}
-	if out == nil {
-		return nil
-	}
-	return json.Unmarshal(text, out)
-}
-
-func (t *town) put(m *message) error {
-	var answer struct {
-		EventID string `json:"event_id"`
-	}
-	path := "/_matrix/client/v3/rooms/" + url.PathEscape(m.room.id) + "/send/m.room.message/" + m.txn
-	err := t.call(t.people[m.person].token, "PUT", path, map[string]string{"msgtype": "m.text", "body": m.body}, &answer)
-	if err != nil {
-		return err
-	}
-	if m.eventID != "" && m.eventID != answer.EventID {
-		return fmt.Errorf("transaction %s gave the event %s and, repeated, %s", m.txn, m.eventID, answer.EventID)
-	}
-	m.eventID = answer.EventID
+	m.eventID = eventID
 	return nil
 }
 
 // round lets everyone send, kills at a random moment, starts again and checks.
-func (t *town) round(srv *server, db *postgres, killDatabase bool, rnd *rand.Rand, sum *totals) error {
+func (t *population) round(srv *kit.Server, db *kit.Postgres, killDatabase bool, rnd *rand.Rand, sum *totals) error {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	var sending sync.WaitGroup
@@ -188,32 +141,32 @@ func (t *town) round(srv *server, db *postgres, killDatabase bool, rnd *rand.Ran
 	sending.Go(func() { t.build(ctx) })
 	time.Sleep(time.Duration(20+rnd.IntN(500)) * time.Millisecond) // the random moment
 	if killDatabase {
-		db.kill()
-		if err := db.start(); err != nil {
+		db.Kill()
+		if err := db.Start(); err != nil {
 			return err
 		}
 		// The server must come back by itself.
-		if err := t.awaitSending(startWithin); err != nil {
+		if err := t.awaitSending(kit.StartWithin); err != nil {
 			return err
 		}
 		stop()
 		sending.Wait()
 	} else {
-		srv.kill()
+		srv.Kill()
 		stop()
 		sending.Wait()
-		took, err := srv.start()
-		if err != nil {
+		began := time.Now()
+		if err := srv.Start(); err != nil {
 			return err
 		}
-		sum.slowestStart = max(sum.slowestStart, took)
+		sum.slowestStart = max(sum.slowestStart, time.Since(began))
 	}
 	return t.check(srv, rnd, sum)
 }
 
 // send sends one message after another until ctx ends. A message without an
 // answer is sent again, in this round or the next one.
-func (t *town) send(ctx context.Context, i int, keepOn bool) {
+func (t *population) send(ctx context.Context, i int, keepOn bool) {
 	p := t.people[i]
 	for ctx.Err() == nil {
 		m := p.pending
@@ -239,7 +192,7 @@ func (t *town) send(ctx context.Context, i int, keepOn bool) {
 }
 
 // awaitSending waits until the server commits again after its database came back.
-func (t *town) awaitSending(limit time.Duration) error {
+func (t *population) awaitSending(limit time.Duration) error {
 	deadline := time.Now().Add(limit)
 	for {
 		err := t.call(t.people[0].token, "PUT", "/_matrix/client/v3/rooms/"+url.PathEscape(t.rooms[0].id)+"/state/m.room.topic/", map[string]string{"topic": time.Now().String()}, nil)

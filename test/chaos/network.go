@@ -10,7 +10,7 @@ import (
 	"syscall"
 )
 
-// The world is a network namespace of its own: this process, the clients, the
+// Everything runs in a network namespace of its own: this process, the clients, the
 // balancer, PostgreSQL and Redis live in it, and each instance in one more
 // beside it. Four networks lead to an instance, so that each can be cut alone.
 // All of it is held by processes alone and is gone with them.
@@ -24,22 +24,22 @@ const (
 
 var netNames = [networks]string{"db", "redis", "peers", "clients"}
 
-// hubAddr is the world's own address in a network.
+// hubAddr is our own address in a network.
 func hubAddr(network int) string { return fmt.Sprintf("10.77.%d.1", network+1) }
 
 // instanceAddr is that of the n-th instance, from 0 on.
 func instanceAddr(network, n int) string { return fmt.Sprintf("10.77.%d.%d", network+1, 11+n) }
 
-// link is the world's end of an instance's link to a network.
+// link is our end of an instance's link to a network.
 func link(network, n int) string { return fmt.Sprintf("%s%d", netNames[network], n) }
 
-// inWorld says that this process is the one inside; outside it starts itself
+// insideNamespace says that this process is the one inside; outside it starts itself
 // again in a new namespace.
-const inWorld = "CHAOS_INSIDE"
+const insideNamespace = "CHAOS_INSIDE"
 
-// enterWorld runs this program again in a network namespace of its own and
+// enterNamespace runs this program again in a network namespace of its own and
 // gives its exit code.
-func enterWorld(args []string) (int, error) {
+func enterNamespace(args []string) (int, error) {
 	if os.Getuid() != 0 {
 		return 0, errors.New("network namespaces need root: run it with sudo")
 	}
@@ -48,7 +48,7 @@ func enterWorld(args []string) (int, error) {
 		return 0, err
 	}
 	cmd := exec.Command(self, args...)
-	cmd.Env = append(os.Environ(), inWorld+"=1")
+	cmd.Env = append(os.Environ(), insideNamespace+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGTERM}
 	if err := cmd.Run(); err != nil {
@@ -95,7 +95,7 @@ func ip(ctx context.Context, namespace string, commands ...string) error {
 	return nil
 }
 
-// buildNetworks makes the bridges of the world and the links to the holders.
+// buildNetworks makes the bridges and the links to the holders.
 func buildNetworks(ctx context.Context, holders []*holder) error {
 	commands := []string{"link set lo up"}
 	for network, name := range netNames {

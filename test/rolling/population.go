@@ -1,12 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -15,11 +12,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"stoa/test/kit"
 )
 
-// town is the users of the cluster, the rooms that they are in, and the ledger of
+// population is the users of the cluster, the rooms that they are in, and the ledger of
 // what they asked for.
-type town struct {
+type population struct {
 	address string
 	pause   time.Duration
 	client  *http.Client
@@ -49,49 +48,24 @@ type resident struct {
 
 const rooms = 4
 
+// as is the client of somebody.
+func (t *population) as(token string) *kit.Client {
+	// net/http would send a request again by itself where it may.
+	return &kit.Client{Base: t.address, Token: token, HTTP: t.client, Once: true}
+}
+
 // request does one request, once. Anything but 200 is an error.
-func (t *town) request(ctx context.Context, token, method, path string, body, into any) error {
-	var reader io.Reader
-	if body != nil {
-		text, err := json.Marshal(body)
-		if err != nil {
-			return err
-		}
-		reader = bytes.NewReader(text)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, t.address+"/_matrix/client/v3"+path, reader)
-	if err != nil {
-		return err
-	}
-	// net/http would send it again by itself where it may.
-	req.GetBody = nil
-	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
-	res, err := t.client.Do(req)
-	if err != nil {
-		return err
-	}
-	text, err := io.ReadAll(res.Body)
-	if err = errors.Join(err, res.Body.Close()); err != nil {
-		return err
-	}
-	instance := res.Header.Get("X-Stoa-Instance")
-	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s %s: %d from instance %q: %s", method, path, res.StatusCode, instance, text[:min(len(text), 300)])
-	}
-	if seen := t.seenAt[instance]; seen != nil {
+func (t *population) request(ctx context.Context, token, method, path string, body, into any) error {
+	instance, err := t.as(token).Do(ctx, method, kit.API+path, body, into)
+	if seen := t.seenAt[instance]; seen != nil && err == nil {
 		seen.Add(1)
 	}
-	if into == nil {
-		return nil
-	}
-	return json.Unmarshal(text, into)
+	return err
 }
 
 // settle makes the users and their rooms.
-func settle(address string, users int, pause time.Duration) (*town, error) {
-	t := &town{address: address, pause: pause, sent: map[string]string{}, seenAt: map[string]*atomic.Int64{},
+func settle(address string, users int, pause time.Duration) (*population, error) {
+	t := &population{address: address, pause: pause, sent: map[string]string{}, seenAt: map[string]*atomic.Int64{},
 		client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 2 * users}}}
 	for _, name := range names {
 		t.seenAt[name] = &atomic.Int64{}
@@ -99,29 +73,21 @@ func settle(address string, users int, pause time.Duration) (*town, error) {
 	ctx := context.Background()
 	for i := range users {
 		u := &resident{name: fmt.Sprintf("user%d", i), seen: map[string]int{}}
-		var answer struct {
-			AccessToken string `json:"access_token"`
-		}
-		err := t.request(ctx, "", http.MethodPost, "/register", map[string]any{
-			"username": u.name, "password": "a password of a test", "auth": map[string]string{"type": "m.login.dummy"},
-		}, &answer)
+		session, err := t.as("").Register(ctx, u.name)
 		if err != nil {
 			return nil, err
 		}
-		u.token = answer.AccessToken
+		u.token = session.AccessToken
 		t.users = append(t.users, u)
 	}
 	for i := range rooms {
-		var room struct {
-			RoomID string `json:"room_id"`
-		}
-		err := t.request(ctx, t.users[i%users].token, http.MethodPost, "/createRoom", map[string]string{"preset": "public_chat"}, &room)
+		roomID, err := t.as(t.users[i%users].token).CreateRoom(ctx, map[string]string{"preset": "public_chat"})
 		if err != nil {
 			return nil, err
 		}
-		t.rooms = append(t.rooms, room.RoomID)
+		t.rooms = append(t.rooms, roomID)
 		for _, u := range t.users {
-			if err := t.request(ctx, u.token, http.MethodPost, "/join/"+url.PathEscape(room.RoomID), map[string]string{}, nil); err != nil {
+			if err := t.as(u.token).Join(ctx, roomID); err != nil {
 				return nil, err
 			}
 		}
@@ -130,7 +96,7 @@ func settle(address string, users int, pause time.Duration) (*town, error) {
 }
 
 // enter begins a phase.
-func (t *town) enter(name string) {
+func (t *population) enter(name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.now = &phase{name: name}
@@ -138,7 +104,7 @@ func (t *town) enter(name string) {
 }
 
 // phase is a phase in which nothing happens but load.
-func (t *town) phase(name string, lasts time.Duration) error {
+func (t *population) phase(name string, lasts time.Duration) error {
 	t.enter(name)
 	for _, in := range names {
 		if err := t.await(in); err != nil {
@@ -151,10 +117,10 @@ func (t *town) phase(name string, lasts time.Duration) error {
 
 // await waits until users are served by an instance: some requests, so that it is
 // no accident.
-func (t *town) await(instance string) error {
+func (t *population) await(instance string) error {
 	seen := t.seenAt[instance]
 	from := seen.Load()
-	deadline := time.Now().Add(startWithin)
+	deadline := time.Now().Add(kit.StartWithin)
 	for seen.Load() < from+20 {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("the balancer sends nobody to instance %s", instance)
@@ -166,7 +132,7 @@ func (t *town) await(instance string) error {
 
 // begin has all users send and sync until the returned function is called, and
 // that waits until everybody has seen what there is.
-func (t *town) begin() (stop func()) {
+func (t *population) begin() (stop func()) {
 	t.enter("begin")
 	sending, endSends := context.WithCancel(context.Background())
 	syncing, endSyncs := context.WithCancel(context.Background())
@@ -188,7 +154,7 @@ func (t *town) begin() (stop func()) {
 	}
 }
 
-func (t *town) send(ctx context.Context, u *resident) {
+func (t *population) send(ctx context.Context, u *resident) {
 	for n := 0; ; n++ {
 		select {
 		case <-ctx.Done():
@@ -199,7 +165,7 @@ func (t *town) send(ctx context.Context, u *resident) {
 	}
 }
 
-func (t *town) sendOne(u *resident, room, text string) {
+func (t *population) sendOne(u *resident, room, text string) {
 	t.mu.Lock()
 	in := t.now
 	t.mu.Unlock()
@@ -208,7 +174,7 @@ func (t *town) sendOne(u *resident, room, text string) {
 	}
 	began := time.Now()
 	err := t.request(context.Background(), u.token, http.MethodPut,
-		"/rooms/"+url.PathEscape(room)+"/send/m.room.message/"+url.PathEscape(text), map[string]string{"msgtype": "m.text", "body": text}, &answer)
+		strings.TrimPrefix(kit.SendPath(room, text), kit.API), kit.Message(text), &answer)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err != nil {
@@ -244,7 +210,7 @@ const filter = `{"room":{"timeline":{"limit":1000}}}`
 const theEnd = "the end"
 
 // sync reads until the end of each room was seen.
-func (t *town) sync(ctx context.Context, u *resident) {
+func (t *population) sync(ctx context.Context, u *resident) {
 	since, ends := "", map[string]bool{}
 	for len(ends) < len(t.rooms) && ctx.Err() == nil {
 		t.mu.Lock()
@@ -280,7 +246,7 @@ func (t *town) sync(ctx context.Context, u *resident) {
 }
 
 // report prints what the phases were like. A failure in one is an error.
-func (t *town) report() error {
+func (t *population) report() error {
 	var failed []string
 	sends, syncs := 0, 0
 	for _, p := range t.phases {
@@ -309,7 +275,7 @@ func at(sorted []time.Duration, q float64) int64 {
 }
 
 // check compares what was acknowledged with what everybody has seen.
-func (t *town) check() error {
+func (t *population) check() error {
 	var errs []error
 	for _, u := range t.users {
 		missing, twice := 0, 0
