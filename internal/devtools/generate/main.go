@@ -4,6 +4,7 @@
 //	docs/settings.md       the manual of the settings
 //	docs/metrics.md        the list of metrics
 //	docs/spec-coverage.md  endpoint, handler, test; what is missing is named
+//	docs/packages.md       every package: purpose, size, imports
 //
 // With -check it writes nothing and fails if a file is not what it would write.
 package main
@@ -47,6 +48,7 @@ func run(check bool) error {
 		{"docs/settings.md", settingsPage(settings)},
 		{"docs/metrics.md", metricsPage(repo)},
 		{"docs/spec-coverage.md", coverage},
+		{"docs/packages.md", packagesPage(repo)},
 	} {
 		path := filepath.Join(repo.Root, f.name)
 		is, err := os.ReadFile(path)

@@ -1,6 +1,6 @@
 // Package rules holds the repository to its own rules, as ordinary tests: which
 // package may import which, which package writes which table, that every package
-// says what it is for, and that every reference to the specification names a
+// says what it is for, how large things may be, and that every reference to the specification names a
 // section that exists.
 //
 // It owns the table of layers and the table owners. It never changes a file. Whoever breaks a rule
