@@ -28,11 +28,19 @@ func (a *API) sendEvent(r *http.Request) (sent, error) {
 		return sent{}, err
 	}
 	evType := r.PathValue("eventType")
+	a.awaitDeliveries(r, roomID)
 	eventID, err := a.rooms.Send(r.Context(), room.Draft{
 		RoomID: roomID, Sender: caller.UserID, Type: evType, Content: content,
 		Txn: txnOf(r, caller, "/rooms/"+roomID.String()+"/send/"+evType),
 	})
 	return sent{EventID: eventID}, room.HideUnknown(err)
+}
+
+// awaitDeliveries has a sender wait while what was said before in the room is being delivered.
+func (a *API) awaitDeliveries(r *http.Request, roomID id.RoomID) {
+	if a.hub != nil {
+		a.hub.AwaitDeliveries(r.Context(), roomID)
+	}
 }
 
 // txnOf is the transaction ID of the path, for an endpoint.
@@ -59,6 +67,7 @@ func (a *API) sendState(r *http.Request) (sent, error) {
 	if draft.Type == event.TypeCanonicalAlias && stateKey == "" {
 		send = a.directory.SetCanonicalAlias
 	}
+	a.awaitDeliveries(r, roomID)
 	eventID, err := send(r.Context(), draft)
 	return sent{EventID: eventID}, room.HideUnknown(err)
 }

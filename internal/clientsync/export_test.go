@@ -7,6 +7,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"stoa/internal/store"
+	"stoa/matrix/id"
 )
 
 // Wakeups counts the waits that have ended.
@@ -72,6 +73,20 @@ func (h *Hub) SetFanOut(batch, promptRoom, mergeRoom int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.limits = fanOutLimits{batch, promptRoom, mergeRoom}
+}
+
+// Delivery is closed when what was said in a room until now is being delivered; nil if it is.
+func (h *Hub) Delivery(roomID id.RoomID) <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d := h.deliveries[roomID]
+	switch {
+	case d == nil:
+		return nil
+	case d.next != nil:
+		d = d.next
+	}
+	return d.begun
 }
 
 // FollowedHanded counts the groups of others that were applied as they were handed over.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	lru2 "github.com/hashicorp/golang-lru/v2"
@@ -50,6 +51,9 @@ type Hub struct {
 	looks    uint64
 	closed   bool
 	limits   fanOutLimits
+	// deliveries are the fan-outs under way in large rooms, delivering says that there are any.
+	deliveries map[id.RoomID]*delivery
+	delivering atomic.Bool
 
 	others
 }
@@ -383,6 +387,7 @@ func (h *Hub) applyRoomRow(a *applied, row store.StreamRow) {
 			r.timeline.last = row.Pos // a slot with nothing to show
 		}
 		h.wakeRoom(r)
+		h.deliver(r)
 	case store.KindReceipts:
 		list := a.receipts[r.num]
 		if read, ok := a.readReceipts[row.Pos]; ok {

@@ -9,6 +9,9 @@
 // The invariant that matters: the answers to a chain of tokens hold every event of the user's timelines exactly once, in
 // order, or say that a timeline is limited and carry the state that changed in its gap.
 //
+// A client's own request is never held longer than one commit gap (50 ms) because of what others do elsewhere. The one exception
+// is back-pressure: a backlog of deliveries in a room slows those who send to that room (backlog.go).
+//
 // Spec: client-server-api#syncing
 package clientsync
 
@@ -20,6 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"stoa/internal/store"
+	"stoa/matrix/id"
 )
 
 // Options are what a Hub needs. Store is the only one that must be set.
@@ -58,6 +62,10 @@ type Options struct {
 	// Blocking calls wait, which waits for something other than the processor, for somebody who works in a context; nil = just so.
 	Blocking func(ctx context.Context, wait func())
 
+	// Queue has work done when the answers that were to be made before have begun; nil = sends are not slowed by a backlog of
+	// deliveries. It does not block.
+	Queue func(work func())
+
 	// Followers are told what other instances wrote, in this order, before anybody finds it applied; see Follower.
 	Followers []Follower
 }
@@ -80,19 +88,20 @@ func New(opt Options) *Hub {
 	}
 	h := &Hub{
 		opt: opt, store: opt.Store, clock: opt.Clock, log: opt.Log, metrics: newMetrics(opt.Registerer),
-		sent:    newSentMembers(1 << 17),
-		events:  newEventCache(opt.EventBytes),
-		members: newMemberCache(opt.Members),
-		tails:   newTailCache(opt.EventBytes),
-		filters: newFilterCache(),
-		rules:   newRules(),
-		ring:    newRing(opt.RingRecords, opt.RingBytes, opt.Store.Head()),
-		present: newRing(presentRecords, presentBytes, opt.Store.Head()),
-		rooms:   map[store.RoomNum]*hubRoom{},
-		users:   map[store.UserNum]*user{},
-		wheel:   newWheel(opt.Clock()),
-		others:  others{nudge: make(chan struct{}, 1), handed: handed{after: map[store.Position]*handedGroup{}, came: make(chan struct{}, 1)}},
-		limits:  fanOutLimits{batch: fanOutBatch, promptRoom: promptRoom, mergeRoom: mergeRoom},
+		sent:       newSentMembers(1 << 17),
+		events:     newEventCache(opt.EventBytes),
+		members:    newMemberCache(opt.Members),
+		tails:      newTailCache(opt.EventBytes),
+		filters:    newFilterCache(),
+		rules:      newRules(),
+		ring:       newRing(opt.RingRecords, opt.RingBytes, opt.Store.Head()),
+		present:    newRing(presentRecords, presentBytes, opt.Store.Head()),
+		rooms:      map[store.RoomNum]*hubRoom{},
+		users:      map[store.UserNum]*user{},
+		wheel:      newWheel(opt.Clock()),
+		others:     others{nudge: make(chan struct{}, 1), handed: handed{after: map[store.Position]*handedGroup{}, came: make(chan struct{}, 1)}},
+		deliveries: map[id.RoomID]*delivery{},
+		limits:     fanOutLimits{batch: fanOutBatch, promptRoom: promptRoom, mergeRoom: mergeRoom},
 	}
 	h.known.Store(int64(h.ring.head))
 	return h
@@ -111,6 +120,7 @@ type metrics struct {
 	followed  *prometheus.CounterVec
 	ringBytes prometheus.Gauge
 	users     prometheus.Gauge
+	heldSends prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -129,9 +139,11 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "stoa_clientsync_ring_bytes", Help: "Memory of the newest part of the stream."}),
 		users: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "stoa_clientsync_users", Help: "Users whose rooms are in memory."}),
+		heldSends: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "stoa_clientsync_held_sends_total", Help: "Sends that waited for the deliveries of what was said before in their room."}),
 	}
 	if r != nil {
-		r.MustRegister(m.waiting, m.wakeups, m.answers, m.followed, m.ringBytes, m.users)
+		r.MustRegister(m.waiting, m.wakeups, m.answers, m.followed, m.ringBytes, m.users, m.heldSends)
 	}
 	return m
 }

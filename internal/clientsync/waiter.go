@@ -17,8 +17,9 @@ const (
 	hungUp  // the client has gone
 )
 
-// waiter is one waiting request. The hub's lock guards it.
+// waiter is one waiting request, or in the wheel something else that is to be done at a time. The hub's lock guards it.
 type waiter struct {
+	then       func()        // what is to be done; nil for a request
 	wake       chan struct{} // capacity 1
 	line       Line          // woken instead of wake, if not nil
 	user       *user
@@ -84,9 +85,12 @@ func (h *Hub) Tick(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.wheel.advance(now, func(w *waiter) {
-		if w.held {
+		switch {
+		case w.then != nil:
+			w.then()
+		case w.held:
 			h.end(w, news)
-		} else {
+		default:
 			h.end(w, timedOut)
 		}
 	})

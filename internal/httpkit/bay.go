@@ -87,9 +87,9 @@ func (b *bay) stirred(isGone bool) {
 	b.mu.Unlock()
 	switch state {
 	case waits:
-		b.parking.workers.take(p.stirred)
+		b.parking.workers.Take(p.stirred)
 	case rests:
-		b.parking.workers.take(b.serve)
+		b.parking.workers.Take(b.serve)
 	}
 }
 
@@ -175,7 +175,7 @@ func (b *bay) rest(early []byte) {
 	if rested {
 		b.parking.parked.Done()
 	} else {
-		b.parking.workers.take(b.serve)
+		b.parking.workers.Take(b.serve)
 	}
 }
 

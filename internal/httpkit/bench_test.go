@@ -64,7 +64,7 @@ func BenchmarkPark(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	server := NewServer(l, m, nil, slog.New(slog.DiscardHandler))
+	server := NewServer(l, m, nil, slog.New(slog.DiscardHandler), NewWorkers())
 	go func() { _ = server.Serve() }() // the requests see what comes of it
 	var clients [conns]net.Conn
 	for i := range clients {

@@ -41,7 +41,7 @@ type parking struct {
 	parked   sync.WaitGroup  // counts the bays in which there is a request
 	watcher  *watcher        // nil where connections can't be watched: nothing is parked then
 	over     atomic.Bool     // no bay may be without a request any more
-	workers  *workers        // serve requests in bays
+	workers  *Workers        // serve requests in bays
 	working  context.Context // of the workers
 	inBay    context.Context // of requests that are served in bays
 	handler  http.Handler
@@ -53,14 +53,13 @@ type accepted struct {
 	err  error
 }
 
-func newParking(l net.Listener, log *slog.Logger, times Times) *parking {
-	p := &parking{Listener: l, log: log, times: times, accepted: make(chan accepted), returned: make(chan net.Conn), closed: make(chan struct{}),
+func newParking(l net.Listener, log *slog.Logger, times Times, workers *Workers) *parking {
+	p := &parking{workers: workers, Listener: l, log: log, times: times, accepted: make(chan accepted), returned: make(chan net.Conn), closed: make(chan struct{}),
 		ended: make(chan struct{}), finished: make(chan struct{}), dropped: make(chan struct{})}
-	p.workers = defaultWorkers()
 	p.working = context.WithValue(context.Background(), workersKey{}, p.workers)
 	p.inBay = context.WithValue(p.working, parkingKey{}, origin{waited: true})
 	p.start = sync.OnceFunc(func() { go p.accept() })
-	p.end = sync.OnceFunc(func() { close(p.closed); p.workers.end() })
+	p.end = sync.OnceFunc(func() { close(p.closed) })
 	p.close = sync.OnceValue(l.Close)
 	p.finish = sync.OnceFunc(func() { close(p.finished) })
 	p.abandon = sync.OnceFunc(func() { close(p.dropped) })
@@ -283,13 +282,13 @@ func (p *Parked) Wait(resume func(here bool)) {
 	}
 	p.resume = resume
 	if !p.bay.goOn(waits, p) {
-		p.bay.parking.workers.take(p.stirred)
+		p.bay.parking.workers.Take(p.stirred)
 	}
 }
 
 // goOn has a worker call what Wait was given.
 func (p *Parked) goOn(resume func(here bool)) {
-	p.bay.parking.workers.take(func() {
+	p.bay.parking.workers.Take(func() {
 		p.pooled = true
 		p.guard(func() { resume(true) })
 	})

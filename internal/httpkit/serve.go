@@ -88,15 +88,15 @@ type Server struct {
 }
 
 // NewServer makes a Server with DefaultTimes. With a TLS configuration it speaks
-// TLS and HTTP/2.
-func NewServer(l net.Listener, h http.Handler, t *tls.Config, log *slog.Logger) *Server {
-	return newServer(l, h, t, log, DefaultTimes)
+// TLS and HTTP/2. The workers make the answers of parked connections.
+func NewServer(l net.Listener, h http.Handler, t *tls.Config, log *slog.Logger, w *Workers) *Server {
+	return newServer(l, h, t, log, DefaultTimes, w)
 }
 
-func newServer(l net.Listener, h http.Handler, t *tls.Config, log *slog.Logger, times Times) *Server {
+func newServer(l net.Listener, h http.Handler, t *tls.Config, log *slog.Logger, times Times, w *Workers) *Server {
 	open := make(chan struct{}, MaxConnections)
 	s := &Server{
-		listener: newParking(&boundedListener{Listener: l, free: open, closed: make(chan struct{})}, log, times),
+		listener: newParking(&boundedListener{Listener: l, free: open, closed: make(chan struct{})}, log, times, w),
 		open:     open,
 		unused:   map[net.Conn]struct{}{},
 	}

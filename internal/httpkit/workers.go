@@ -6,10 +6,10 @@ import (
 	"sync"
 )
 
-// workers is a pool of goroutines that make the answers of parked connections. A message in a large room wakes hundreds of
+// Workers is a pool of goroutines that make the answers of parked connections. A message in a large room wakes hundreds of
 // requests at once; they wait in the pool's queue, in the order in which they came, while the rest of the server gets its turn
 // on the processor. A connection has one piece of work in the queue at most, so the queue is bounded by the connections.
-type workers struct {
+type Workers struct {
 	limit int
 
 	mu      sync.Mutex // guards what follows; nothing is taken after it
@@ -25,16 +25,17 @@ type workers struct {
 // workersPerCPU is how many workers there are for each core. A few more than cores, since some wait for the store.
 const workersPerCPU = 8
 
-func newWorkers(limit int) *workers {
-	w := &workers{limit: limit}
+func newWorkers(limit int) *Workers {
+	w := &Workers{limit: limit}
 	w.ready.L = &w.mu
 	return w
 }
 
-func defaultWorkers() *workers { return newWorkers(workersPerCPU * runtime.GOMAXPROCS(0)) }
+// NewWorkers makes a pool, whose workers begin when there is work.
+func NewWorkers() *Workers { return newWorkers(workersPerCPU * runtime.GOMAXPROCS(0)) }
 
-// take has a piece of work done by a worker. It does not block.
-func (w *workers) take(work func()) {
+// Take has a piece of work done by a worker. It does not block.
+func (w *Workers) Take(work func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.begin > 0 && len(w.queue) == cap(w.queue) {
@@ -47,7 +48,7 @@ func (w *workers) take(work func()) {
 }
 
 // staff has a worker begin, if there is work for one and the limit allows it. Called with the lock held.
-func (w *workers) staff() {
+func (w *Workers) staff() {
 	switch {
 	case w.begin == len(w.queue):
 	case w.idle > 0:
@@ -59,14 +60,14 @@ func (w *workers) staff() {
 	}
 }
 
-func (w *workers) run() {
+func (w *Workers) run() {
 	for work := w.next(); work != nil; work = w.next() {
 		work()
 	}
 }
 
 // next is the next piece of work for a worker; nil if the worker is not needed any more.
-func (w *workers) next() func() {
+func (w *Workers) next() func() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for w.begin == len(w.queue) && !w.ended && w.started-w.waiting <= w.limit {
@@ -86,7 +87,7 @@ func (w *workers) next() func() {
 }
 
 // block calls wait, which a worker does not spend on the processor: another may work meanwhile.
-func (w *workers) block(wait func()) {
+func (w *Workers) block(wait func()) {
 	w.mu.Lock()
 	w.waiting++
 	w.staff()
@@ -99,8 +100,8 @@ func (w *workers) block(wait func()) {
 	wait()
 }
 
-// end has workers without work end, now and later. Work that comes after it is done all the same.
-func (w *workers) end() {
+// End has workers without work end, now and later. Work that comes after it is done all the same.
+func (w *Workers) End() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.ended, w.idle = true, 0
@@ -112,7 +113,7 @@ type workersKey struct{}
 // Blocking calls wait, which waits for something other than the processor. If the context is that of a worker of parked
 // connections, another works meanwhile.
 func Blocking(ctx context.Context, wait func()) {
-	if w, ok := ctx.Value(workersKey{}).(*workers); ok {
+	if w, ok := ctx.Value(workersKey{}).(*Workers); ok {
 		w.block(wait)
 	} else {
 		wait()

@@ -7,10 +7,10 @@ import (
 	"testing"
 )
 
-func testWorkers(t *testing.T, limit int) *workers {
+func testWorkers(t *testing.T, limit int) *Workers {
 	t.Helper()
 	w := newWorkers(limit)
-	t.Cleanup(w.end)
+	t.Cleanup(w.End)
 	return w
 }
 
@@ -29,7 +29,7 @@ func TestWorkers(t *testing.T) {
 				done.Add(500)
 				order = order[:0]
 				for i := range 500 {
-					w.take(func() {
+					w.Take(func() {
 						defer done.Done()
 						for n := now.Add(1); ; {
 							if old := most.Load(); n <= old || most.CompareAndSwap(old, n) {
@@ -69,7 +69,7 @@ func TestWorkersBlocking(t *testing.T) {
 	begun.Add(pieces)
 	done.Add(pieces)
 	for range pieces {
-		w.take(func() {
+		w.Take(func() {
 			begun.Done()
 			Blocking(ctx, begun.Wait)
 			done.Done()
@@ -79,7 +79,7 @@ func TestWorkersBlocking(t *testing.T) {
 	var more sync.WaitGroup // the workers that the limit does not allow any more are gone, and the others still work
 	more.Add(pieces)
 	for range pieces {
-		w.take(more.Done)
+		w.Take(more.Done)
 	}
 	more.Wait()
 	Blocking(t.Context(), func() { more.Add(1) }) // elsewhere it is a call
@@ -95,9 +95,9 @@ func TestWorkersEnd(t *testing.T) {
 		var done sync.WaitGroup
 		done.Add(10)
 		for range 10 {
-			w.take(done.Done)
+			w.Take(done.Done)
 		}
 		done.Wait()
-		w.end()
+		w.End()
 	}
 }

@@ -74,6 +74,7 @@ func (srv *Server) Stop() error {
 	if srv.halt != nil {
 		srv.halt()
 	}
+	srv.workers.End()
 	return errors.Join(srv.runs.wait(), srv.services.Close())
 }
 

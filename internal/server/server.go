@@ -78,6 +78,7 @@ type Server struct {
 	client, federation, control http.Handler // control is nil if Options.Control is
 
 	auth       *auth.Auth
+	workers    *httpkit.Workers
 	hub        *clientsync.Hub
 	bus        *bus.Bus                      // nil on SQLite: nobody else is there
 	background []func(context.Context) error // run beside requests, until the last has been answered
@@ -94,7 +95,7 @@ func New(ctx context.Context, opt Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	srv := &Server{opt: opt, services: s, registry: telemetry.NewRegistry(), health: &telemetry.Health{}}
+	srv := &Server{opt: opt, services: s, registry: telemetry.NewRegistry(), health: &telemetry.Health{}, workers: httpkit.NewWorkers()}
 	if err := srv.build(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}

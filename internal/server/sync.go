@@ -28,6 +28,7 @@ func (srv *Server) newHub(p parts) *clientsync.Hub {
 		Unread:      newSyncUnread(s.Store, s.Rules),
 		Hand:        s.Cluster.Hand,
 		Blocking:    httpkit.Blocking,
+		Queue:       srv.workers.Take,
 		Followers:   append(s.followers(), followPresence{p.presence}),
 	})
 }
