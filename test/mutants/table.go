@@ -14,7 +14,7 @@ type edit struct{ path, was, is string }
 var mutants = []mutant{
 	{
 		name: "stale-barrier-head", breaks: "the read barrier gives the head that this instance knows, without asking the database",
-		edits: []edit{{"internal/store/barrier.go", "if !s.IsPostgres() {\n\t\treturn s.Head(), nil", "if true {\n\t\treturn s.Head(), nil"}},
+		edits: []edit{{"internal/store/barrier.go", "if !s.Shared() {\n\t\treturn s.Head(), nil", "if true {\n\t\treturn s.Head(), nil"}},
 		pkg:   "internal/store", test: "^TestBarrier$",
 	},
 	{
