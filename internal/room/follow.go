@@ -90,8 +90,8 @@ func (rs *Rooms) ForgetAll() {
 		r.flight.move()
 		rd.release(r)
 	}
-	rs.txns.Purge()
-	rs.pdus.Purge()
+	rs.txns.Clear(0)
+	rs.pdus.Clear(0)
 }
 
 // move notes that another instance has written the room.

@@ -25,6 +25,8 @@ func (rs *Rooms) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descResident, descPlaced, descRebuilt, descReceived} {
 		ch <- d
 	}
+	rs.pdus.Describe(ch)
+	rs.txns.Describe(ch)
 }
 
 // Collect implements prometheus.Collector.
@@ -40,6 +42,8 @@ func (rs *Rooms) Collect(ch chan<- prometheus.Metric) {
 	count(descRebuilt, &rs.metrics.rebuilt)
 	count(descReceived, &rs.metrics.rejected, "rejected")
 	count(descReceived, &rs.metrics.softFailed, "soft_failed")
+	rs.pdus.Collect(ch)
+	rs.txns.Collect(ch)
 }
 
 // refusedEvent counts an event that was not accepted.

@@ -9,8 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
-
+	"stoa/internal/cache"
 	"stoa/internal/store"
 	"stoa/matrix/event"
 	"stoa/matrix/id"
@@ -21,11 +20,11 @@ import (
 
 // Bounds of what is kept in memory.
 const (
-	residentLimit = 4096  // rooms; Options.ResidentLimit changes it
-	pduLimit      = 16384 // parsed state and auth events
-	txnLimit      = 16384 // transaction IDs of late
-	entryLimit    = 4096  // entries of one room's state
-	threadLimit   = 256   // threads of one room
+	residentLimit = 4096     // rooms; Options.ResidentLimit changes it
+	pduBytes      = 32 << 20 // parsed state and auth events
+	txnBytes      = 8 << 20  // transaction IDs of late
+	entryLimit    = 4096     // entries of one room's state
+	threadLimit   = 256      // threads of one room
 )
 
 // Options are what rooms are made of.
@@ -84,8 +83,8 @@ type Rooms struct {
 	resident residents
 	// pdus and txns hold immutable things: the bytes of an event never change,
 	// and a transaction ID never gets another event.
-	pdus    *lru.Cache[store.EventNum, *event.PDU]
-	txns    *lru.Cache[Txn, id.EventID]
+	pdus    *cache.Cache[store.EventNum, *event.PDU]
+	txns    *cache.Cache[Txn, id.EventID]
 	sending sending
 	created atomic.Int64 // the last creationTime
 	metrics metrics
@@ -119,12 +118,17 @@ func New(opt Options) (*Rooms, error) {
 	}
 	rs := &Rooms{opt: opt, store: opt.Store, server: opt.Signer.ServerName()}
 	rs.resident.init(rs, opt.ResidentLimit)
-	var err error
-	if rs.pdus, err = lru.New[store.EventNum, *event.PDU](pduLimit); err != nil {
-		return nil, err
-	}
-	rs.txns, err = lru.New[Txn, id.EventID](txnLimit)
-	return rs, err
+	rs.pdus = cache.New(cache.Options[store.EventNum, *event.PDU]{
+		Name: "pdus", MaxBytes: pduBytes,
+		Size: func(_ store.EventNum, p *event.PDU) int { return 1024 + len(p.Bytes()) }, // what is parsed of it, about
+	})
+	rs.txns = cache.New(cache.Options[Txn, id.EventID]{
+		Name: "transactions", MaxBytes: txnBytes,
+		Size: func(t Txn, e id.EventID) int {
+			return len(t.UserID.String()) + len(t.DeviceID) + len(t.Path) + len(t.ID) + len(e.String())
+		},
+	})
+	return rs, nil
 }
 
 // ServerName is the name of this server.

@@ -86,7 +86,7 @@ func (rs *Rooms) replacePage(ctx context.Context) (int, error) {
 		return 0, fmt.Errorf("replace redacted events: %w", err)
 	}
 	for _, num := range replaced {
-		rs.pdus.Remove(num)
+		rs.pdus.Drop(0, num)
 	}
 	return len(replaced), nil
 }

@@ -141,7 +141,7 @@ func (srv *Server) build() error {
 	srv.auth, srv.hub = p.callers, srv.newHub(p)
 	srv.subscribe(p)
 	srv.background = srv.backgroundOf(p)
-	for _, c := range []prometheus.Collector{s.Store, s.Accounts, s.Rooms, p.callers, s.Cluster} {
+	for _, c := range []prometheus.Collector{s.Store, s.Accounts, s.Rooms, s.Rules, p.callers, s.Cluster} {
 		if err := srv.registry.Register(c); err != nil {
 			return fmt.Errorf("register metrics: %w", err)
 		}

@@ -45,7 +45,7 @@ func (d *Data) ChangePushRules(ctx context.Context, user who.User, edit func(*pu
 }
 
 func (d *Data) tellRulesChanged(user who.User, at store.Position) {
-	d.rules.drop(user.UserNum, at)
+	d.rules.kept.Drop(at, user.UserNum)
 	if d.rooms != nil {
 		d.rooms.PushRulesChanged(user.UserID)
 	}
@@ -87,7 +87,7 @@ func (d *Data) Follow(r *store.Read, rows []store.StreamRow) error {
 		if err != nil {
 			return err
 		}
-		d.rules.drop(user.Num, at)
+		d.rules.kept.Drop(at, user.Num)
 		if d.rooms != nil {
 			d.rooms.FollowRules(userID)
 		}
@@ -96,7 +96,7 @@ func (d *Data) Follow(r *store.Read, rows []store.StreamRow) error {
 }
 
 // Forget drops everything: rows of the stream were missed, up to a position.
-func (d *Data) Forget(at store.Position) { d.rules.clear(at) }
+func (d *Data) Forget(at store.Position) { d.rules.kept.Clear(at) }
 
 // Ignored gives the users whose events the user does not want to see.
 //

@@ -3,8 +3,10 @@ package userdata
 import (
 	"context"
 	"errors"
-	"sync"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"stoa/internal/cache"
 	"stoa/internal/store"
 	"stoa/internal/store/userdb"
 	"stoa/internal/who"
@@ -17,20 +19,31 @@ import (
 // is not kept, so nothing stale comes in behind a drop. It is made before the
 // packages that ask it, and before the Data that drops what a user changes.
 type Rules struct {
-	store   *store.Store
-	mu      sync.Mutex // guards all below; nothing is taken after it
-	dropped store.Position
-	byUser  map[store.UserNum]*pushrule.Rules
+	store *store.Store
+	kept  *cache.Cache[store.UserNum, keptRules]
 }
 
-// rulesKept bounds the users whose rules are in memory; most of them share the
-// default ones.
-const rulesKept = 100_000
+// keptRules are rules and about how many bytes they hold.
+type keptRules struct {
+	rules *pushrule.Rules
+	bytes int
+}
+
+// rulesBytes bounds the rules in memory; most users share the usual ones.
+const rulesBytes = 32 << 20
 
 // NewRules makes a Rules.
 func NewRules(s *store.Store) *Rules {
-	return &Rules{store: s, byUser: map[store.UserNum]*pushrule.Rules{}}
+	return &Rules{store: s, kept: cache.New(cache.Options[store.UserNum, keptRules]{
+		Name: "push_rules", MaxBytes: rulesBytes, Size: func(_ store.UserNum, k keptRules) int { return k.bytes },
+	})}
 }
+
+// Describe implements prometheus.Collector.
+func (k *Rules) Describe(ch chan<- *prometheus.Desc) { k.kept.Describe(ch) }
+
+// Collect implements prometheus.Collector.
+func (k *Rules) Collect(ch chan<- prometheus.Metric) { k.kept.Collect(ch) }
 
 // Rules gives a local user's compiled push rules; those of a user who has never
 // been seen are the usual ones.
@@ -70,9 +83,8 @@ func (k *Rules) Unusual(ctx context.Context, room store.RoomNum) ([]id.UserID, e
 // Compiled gives the compiled push rules of a user, with the senders that the user
 // ignores. They are kept in memory until the user changes them.
 func (k *Rules) Compiled(r *store.Read, user who.User) (*pushrule.Rules, error) {
-	kept := k.find(user.UserNum)
-	if kept != nil {
-		return kept, nil
+	if kept, ok := k.kept.Get(user.UserNum); ok {
+		return kept.rules, nil
 	}
 	rules, err := loadRules(r, user)
 	if err != nil {
@@ -83,7 +95,11 @@ func (k *Rules) Compiled(r *store.Read, user who.User) (*pushrule.Rules, error) 
 		return nil, err
 	}
 	compiled := rules.Compile(ignored)
-	k.keep(r.Head(), user.UserNum, compiled)
+	bytes := 0 // all share the usual ones
+	if !compiled.IsUsual() {
+		bytes = 2048 + 2*len(rules.Stored()) + 128*len(ignored)
+	}
+	k.kept.AddAt(r.Head(), user.UserNum, keptRules{compiled, bytes})
 	return compiled, nil
 }
 
@@ -96,36 +112,4 @@ func loadRules(r *store.Read, user who.User) (*pushrule.RuleSet, error) {
 		return nil, err
 	}
 	return pushrule.Load(user.UserID, []byte(row.Content))
-}
-
-func (k *Rules) find(user store.UserNum) *pushrule.Rules {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.byUser[user]
-}
-
-func (k *Rules) keep(snapshot store.Position, user store.UserNum, rules *pushrule.Rules) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if snapshot < k.dropped {
-		return
-	}
-	if len(k.byUser) >= rulesKept {
-		clear(k.byUser)
-	}
-	k.byUser[user] = rules
-}
-
-func (k *Rules) drop(user store.UserNum, at store.Position) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.dropped = max(k.dropped, at)
-	delete(k.byUser, user)
-}
-
-func (k *Rules) clear(at store.Position) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.dropped = max(k.dropped, at)
-	clear(k.byUser)
 }
