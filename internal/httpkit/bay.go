@@ -47,10 +47,7 @@ const (
 // newBay makes a bay for a connection with a request, which parking.parked counts already. One that can't be watched is left to
 // net/http again after its answer, and who waits on it learns only then that its client has gone.
 func newBay(p *parking, c net.Conn, raw syscall.RawConn, path string) *bay {
-	b := &bay{conn: c, raw: raw, parking: p, path: path, address: c.RemoteAddr().String(), context: p.inBay}
-	if proxy := proxyHeaderOf(c); proxy != nil && proxy.client.IsValid() {
-		b.context = context.WithValue(p.working, parkingKey{}, origin{waited: true, proxy: proxy})
-	}
+	b := &bay{conn: c, raw: raw, parking: p, path: path, address: c.RemoteAddr().String(), context: p.opt.note(p.inBay, c)}
 	b.number = p.watcher.add(b)
 	return b
 }
@@ -112,12 +109,12 @@ const onePiece = 64 << 10
 
 var pieces = sync.Pool{New: func() any { return new([]byte) }}
 
-// write writes an answer, or the next part of one. limit is for each piece of it, as for answers of net/http. A worker who has
-// to wait for the client lets another work.
+// write writes an answer, or the next part of one. Each piece of it has its time, as those of answers of net/http. A worker who
+// has to wait for the client lets another work.
 //
 // A deadline is set only if the kernel does not take all at once: those of thousands of connections, of which none is ever
 // reached, would cost more than a system call.
-func (b *bay) write(ctx context.Context, limit time.Duration, head, body []byte) (err error) {
+func (b *bay) write(ctx context.Context, head, body []byte) (err error) {
 	if len(head)+len(body) <= onePiece {
 		piece := pieces.Get().(*[]byte)
 		defer pieces.Put(piece)
@@ -128,12 +125,12 @@ func (b *bay) write(ctx context.Context, limit time.Duration, head, body []byte)
 		}
 		head, body = (*piece)[n:], nil
 	}
-	Blocking(ctx, func() { err = b.writeSlowly(limit, head, body) })
+	Blocking(ctx, func() { err = b.writeSlowly(head, body) })
 	return err
 }
 
 // writeSlowly writes what the kernel does not take at once.
-func (b *bay) writeSlowly(limit time.Duration, head, body []byte) error {
+func (b *bay) writeSlowly(head, body []byte) error {
 	parts := net.Buffers{head}
 	for len(body) > answerPiece {
 		parts = append(parts, body[:answerPiece])
@@ -141,11 +138,11 @@ func (b *bay) writeSlowly(limit time.Duration, head, body []byte) error {
 	}
 	parts = append(parts, body)
 	for len(parts) > 0 {
-		err := b.conn.SetWriteDeadline(time.Now().Add(limit))
+		err := b.conn.SetWriteDeadline(time.Now().Add(b.parking.opt.answer))
 		next := parts[:min(2, len(parts))]
 		parts = parts[len(next):]
 		if err == nil {
-			_, err = next.WriteTo(unwrapped(b.conn))
+			_, err = next.WriteTo(socketOf(b.conn))
 		}
 		if err != nil {
 			return err
@@ -183,7 +180,7 @@ func (b *bay) rest(early []byte) {
 func (b *bay) giveBack(early []byte) {
 	defer b.parking.parked.Done()
 	b.parking.watcher.remove(b)
-	back := &comeback{Conn: b.conn, times: &b.parking.times, early: early, idle: len(early) == 0, waited: b.waited}
+	back := &comeback{Conn: b.conn, opt: &b.parking.opt, early: early, idle: len(early) == 0, waited: b.waited}
 	select {
 	case b.parking.returned <- back:
 	case <-b.parking.dropped:
@@ -229,12 +226,12 @@ func (p *parking) closeRested(least time.Duration) {
 
 // closeIdleOnes closes connections that have been idle for too long, until the server closes.
 func (p *parking) closeIdleOnes() {
-	look := time.NewTicker(max(p.times.Idle/8, time.Millisecond))
+	look := time.NewTicker(max(p.opt.idle/8, time.Millisecond))
 	defer look.Stop()
 	for {
 		select {
 		case <-look.C:
-			p.closeRested(p.times.Idle)
+			p.closeRested(p.opt.idle)
 		case <-p.closed:
 			return
 		}
@@ -293,7 +290,7 @@ func (b *bay) serve() {
 func (b *bay) handle(w *reply, r *http.Request) (ok bool) {
 	defer func() {
 		if fault := recover(); fault != nil && fault != http.ErrAbortHandler {
-			b.parking.log.Error("panic in a handler", "err", fault, "stack", string(debug.Stack()))
+			b.parking.opt.log.Error("panic in a handler", "err", fault, "stack", string(debug.Stack()))
 		}
 	}()
 	b.parking.handler.ServeHTTP(w, r)
@@ -415,7 +412,7 @@ func (w *reply) Write(p []byte) (int, error) {
 		w.failed = http.ErrContentLength
 	case w.begun:
 		w.left -= len(p)
-		w.failed = w.bay.write(w.bay.context, w.bay.parking.times.Answer, p, nil)
+		w.failed = w.bay.write(w.bay.context, p, nil)
 	case w.header["Content-Length"] == nil:
 		w.body = append(w.body, p...)
 	default:
@@ -430,7 +427,7 @@ func (w *reply) Write(p []byte) (int, error) {
 // begin writes the head, and what there is of the body.
 func (w *reply) begin(body []byte) {
 	w.begun = true
-	if w.bay.parking.leaving.Load() {
+	if w.bay.parking.isWindingDown() {
 		w.header["Connection"] = closeConnection
 	}
 	w.isLast = w.header.Get("Connection") == "close"
@@ -457,7 +454,7 @@ func (w *reply) begin(body []byte) {
 	}
 	_ = w.header.Write(&head) // a buffer takes everything
 	head.WriteString("\r\n")
-	w.failed = w.bay.write(w.bay.context, w.bay.parking.times.Answer, head.Bytes(), body)
+	w.failed = w.bay.write(w.bay.context, head.Bytes(), body)
 }
 
 // finish writes what is left of the answer.

@@ -64,7 +64,7 @@ func BenchmarkPark(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	server := NewServer(l, m, nil, slog.New(slog.DiscardHandler), NewWorkers())
+	server := NewServer(l, m, ServerOptions{Log: slog.New(slog.DiscardHandler), Workers: NewWorkers()})
 	go func() { _ = server.Serve() }() // the requests see what comes of it
 	var clients [conns]net.Conn
 	for i := range clients {

@@ -45,6 +45,9 @@ func (x *exchange) fail(err error) {
 	x.writeFault(id)
 }
 
+// Fail answers a request with an error, for handlers that write their answers themselves.
+func Fail(w http.ResponseWriter, r *http.Request, err error) { exchangeOf(w, r).fail(err) }
+
 // known is an error as clients are told of it, nil for a fault.
 func (m *Mux) known(err error) *mxerr.Error {
 	var known *mxerr.Error

@@ -140,6 +140,7 @@ type Mux struct {
 // route is a Route made ready.
 type route struct {
 	Route
+	mux     *Mux
 	names   []string // of the path values, in order
 	handler http.Handler
 	counts  *routeCounts
@@ -179,9 +180,9 @@ func NewMux(opts Options, routes ...[]Route) (*Mux, error) {
 	m.requestID.init(opts.Instance)
 	m.parked = m.parkedHead()
 	m.metrics = newMetrics(m)
-	m.unknown = &route{Route: Route{Pattern: "unknown"}, handler: Adapt(unrecognized)}
+	m.unknown = &route{mux: m, Route: Route{Pattern: "unknown"}, handler: Adapt(unrecognized)}
 	m.unknown.counts = m.metrics.route("", "unknown")
-	m.preflight = &route{Route: Route{Method: http.MethodOptions, Pattern: "any"}, handler: http.HandlerFunc(preflight)}
+	m.preflight = &route{mux: m, Route: Route{Method: http.MethodOptions, Pattern: "any"}, handler: http.HandlerFunc(preflight)}
 	m.preflight.counts = m.metrics.route(http.MethodOptions, "any")
 	for _, list := range routes {
 		for _, r := range list {
@@ -213,7 +214,7 @@ func (m *Mux) add(r Route) error {
 	if r.Home != "" && !strings.Contains(r.Pattern, "{"+r.Home+"}") {
 		return fmt.Errorf("its home is %q, which is no value of the path", r.Home)
 	}
-	ready := &route{Route: r, handler: r.Handler, counts: m.metrics.route(r.Method, r.Pattern)}
+	ready := &route{Route: r, mux: m, handler: r.Handler, counts: m.metrics.route(r.Method, r.Pattern)}
 	at := &m.root
 	segments := strings.Split(r.Pattern[1:], "/")
 	for i, segment := range segments {

@@ -25,7 +25,6 @@ import (
 // parking is the listener of a Server: it accepts new connections, and those that come back.
 type parking struct {
 	net.Listener
-	log      *slog.Logger
 	accepted chan accepted
 	returned chan net.Conn
 	closed   chan struct{}   // it is closed to new connections
@@ -37,7 +36,7 @@ type parking struct {
 	finish   func()          // closes finished, once
 	abandon  func()          // closes dropped, once
 	close    func() error    // closes the Listener, once
-	leaving  atomic.Bool     // every answer ends its connection
+	last     atomic.Bool     // every answer ends its connection
 	parked   sync.WaitGroup  // counts the bays in which there is a request
 	watcher  *watcher        // nil where connections can't be watched: nothing is parked then
 	over     atomic.Bool     // no bay may be without a request any more
@@ -45,16 +44,48 @@ type parking struct {
 	working  context.Context // of the workers
 	inBay    context.Context // of requests that are served in bays
 	handler  http.Handler
-	times    Times
+	opt      parkingOptions
 }
+
+// parkingOptions are what parking is told by the server whose connections it keeps.
+type parkingOptions struct {
+	log *slog.Logger
+	// header is how long the header of a request may take, answer a piece of an answer, and idle a connection between requests.
+	header, answer, idle time.Duration
+	// note adds to a context what the requests of a connection are to know of it.
+	note func(context.Context, net.Conn) context.Context
+}
+
+// Parkable is a ResponseWriter whose request may be parked.
+type Parkable interface {
+	http.ResponseWriter
+	// Unwrap is the ResponseWriter of the server.
+	Unwrap() http.ResponseWriter
+	// Park is called once the request is parked: its answer does not come from the handler any more. It returns what lasts
+	// until that answer.
+	Park() Responder
+}
+
+// Responder knows the form of the answer to a parked request.
+type Responder interface {
+	// Head is what is the same in the head of each answer, after its first line.
+	Head() string
+	// Error is an answer that tells of an error: its status, what its head has besides, and its body; nil if there is none.
+	Error(err error, took time.Duration) (status int, head string, body []byte)
+	// String names the route in the log.
+	String() string
+}
+
+// Socketed is a connection around another that changes nothing of what is written, so that the inner one can be written to.
+type Socketed interface{ Socket() net.Conn }
 
 type accepted struct {
 	conn net.Conn
 	err  error
 }
 
-func newParking(l net.Listener, log *slog.Logger, times Times, workers *Workers) *parking {
-	p := &parking{workers: workers, Listener: l, log: log, times: times, accepted: make(chan accepted), returned: make(chan net.Conn), closed: make(chan struct{}),
+func newParking(l net.Listener, h http.Handler, workers *Workers, opt parkingOptions) *parking {
+	p := &parking{Listener: l, handler: h, workers: workers, opt: opt, accepted: make(chan accepted), returned: make(chan net.Conn), closed: make(chan struct{}),
 		ended: make(chan struct{}), finished: make(chan struct{}), dropped: make(chan struct{})}
 	p.working = context.WithValue(context.Background(), workersKey{}, p.workers)
 	p.inBay = context.WithValue(p.working, parkingKey{}, origin{waited: true})
@@ -65,7 +96,7 @@ func newParking(l net.Listener, log *slog.Logger, times Times, workers *Workers)
 	p.abandon = sync.OnceFunc(func() { close(p.dropped) })
 	var err error
 	if p.watcher, err = newWatcher(); err != nil {
-		log.Warn("requests that wait take more memory than they need: their connections can't be watched", "err", err)
+		opt.log.Warn("requests that wait take more memory than they need: their connections can't be watched", "err", err)
 	}
 	if p.watcher != nil {
 		go p.closeIdleOnes()
@@ -125,8 +156,14 @@ func (p *parking) Close() error {
 	return p.close() // net/http closes it again
 }
 
-// wait waits until no request is parked, or ctx ends.
-func (p *parking) wait(ctx context.Context) error {
+// windDown makes every answer the last on its connection.
+func (p *parking) windDown() { p.last.Store(true) }
+
+func (p *parking) isWindingDown() bool { return p.last.Load() }
+
+// shutdown waits until no request is parked, or ctx ends, and watches no connection any more.
+func (p *parking) shutdown(ctx context.Context) error {
+	defer p.watcher.close()
 	done := make(chan struct{})
 	go func() {
 		p.parked.Wait()
@@ -147,7 +184,6 @@ type origin struct {
 	parking *parking
 	raw     syscall.RawConn // nil for a connection that can't be parked
 	waited  bool            // its last request waited for long, or the next is cheap to park
-	proxy   *proxyHeader    // what a balancer said of it; nil: it can't have
 }
 
 // connContext notes where the requests of a connection come from.
@@ -156,11 +192,10 @@ func (p *parking) connContext(ctx context.Context, c net.Conn) context.Context {
 	if again, ok := c.(*comeback); ok {
 		c, from.waited = again.Conn, again.waited
 	}
-	from.proxy = proxyHeaderOf(c)
-	if system, ok := unwrapped(c).(syscall.Conn); ok && p.watcher != nil {
+	if system, ok := socketOf(c).(syscall.Conn); ok && p.watcher != nil {
 		from.raw, _ = system.SyscallConn() // an error means that it is closed already
 	}
-	return context.WithValue(ctx, parkingKey{}, from)
+	return p.opt.note(context.WithValue(ctx, parkingKey{}, from), c)
 }
 
 // waitedLong is how long a request was parked if it waited for long. A client that got news sooner may well get news again.
@@ -176,8 +211,7 @@ func Waited(r *http.Request) bool {
 // Parked is a request that waits outside of net/http.
 type Parked struct {
 	bay   *bay
-	mux   *Mux
-	route *route
+	form  Responder
 	since time.Time
 	early []byte // what the client has sent of its next request
 	ended bool   // answered or closed
@@ -205,7 +239,7 @@ func Park(w http.ResponseWriter, r *http.Request, serve func(*Parked)) bool {
 func (p *Parked) guard(f func()) {
 	defer func() {
 		if fault := recover(); fault != nil {
-			p.mux.log.Error("panic in a parked request", "route", p.route.Pattern, "err", fault, "stack", string(debug.Stack()))
+			p.bay.parking.opt.log.Error("panic in a parked request", "route", p.form.String(), "err", fault, "stack", string(debug.Stack()))
 			p.Close()
 		}
 	}()
@@ -213,14 +247,13 @@ func (p *Parked) guard(f func()) {
 }
 
 func take(w http.ResponseWriter, r *http.Request) (*Parked, bool) {
-	x, ok := w.(*exchange)
+	x, ok := w.(Parkable)
 	if !ok {
 		return nil, false
 	}
-	if reply, ok := x.w.(*reply); ok {
+	if reply, ok := x.Unwrap().(*reply); ok {
 		reply.parked = true
-		x.status = http.StatusOK
-		return &Parked{bay: reply.bay, mux: x.mux, route: x.route, since: time.Now(), pooled: true}, true
+		return &Parked{bay: reply.bay, form: x.Park(), since: time.Now(), pooled: true}, true
 	}
 	from, isParkable := r.Context().Value(parkingKey{}).(origin)
 	if !isParkable || from.raw == nil || r.ProtoMajor != 1 || r.ProtoMinor != 1 || r.TLS != nil || r.Close || r.ContentLength != 0 ||
@@ -238,11 +271,12 @@ func take(w http.ResponseWriter, r *http.Request) (*Parked, bool) {
 	if again != nil {
 		conn = again.Conn
 	}
-	path := x.route.Pattern // mostly; what is kept of a request keeps its first line
+	form := x.Park()
+	path := form.String() // mostly; what is kept of a request keeps its first line
 	if r.URL.Path != path {
 		path = strings.Clone(r.URL.Path)
 	}
-	parked := &Parked{bay: newBay(p, conn, from.raw, path), mux: x.mux, route: x.route, since: time.Now()}
+	parked := &Parked{bay: newBay(p, conn, from.raw, path), form: form, since: time.Now()}
 	if again != nil {
 		parked.early = again.early
 	}
@@ -253,21 +287,7 @@ func take(w http.ResponseWriter, r *http.Request) (*Parked, bool) {
 	// net/http set a deadline for reading the request, and another for its answer. An error means that the client has gone,
 	// which the wait or the answer will notice.
 	_ = conn.SetDeadline(time.Time{})
-	x.status = http.StatusOK
 	return parked, true
-}
-
-// parkedHead makes the part of an answer's head, after its first line, that is the same for all parked requests.
-func (m *Mux) parkedHead() string {
-	head := "Access-Control-Allow-Headers: " + corsHeaders[0] + "\r\n" +
-		"Access-Control-Allow-Methods: " + corsMethods[0] + "\r\n" +
-		"Access-Control-Allow-Origin: " + corsOrigin[0] + "\r\n" +
-		"Access-Control-Expose-Headers: " + corsExpose[0] + "\r\n" +
-		"Content-Type: application/json\r\n"
-	if m.instance != nil {
-		head += "X-Stoa-Instance: " + m.instance[0] + "\r\n"
-	}
-	return head
 }
 
 // Wait has resume called in a goroutine of its own, once: with true after Wake, which may have come before, or if the client
@@ -348,14 +368,15 @@ func (p *Parked) Answer(body []byte) error { return p.write(http.StatusOK, "", b
 
 // write writes an answer. extra are lines of its head.
 func (p *Parked) write(status int, extra string, body []byte) error {
-	isLast := p.bay.parking.leaving.Load()
-	head := make([]byte, 0, len(p.mux.parked)+len(extra)+128)
+	isLast := p.bay.parking.isWindingDown()
+	common := p.form.Head()
+	head := make([]byte, 0, len(common)+len(extra)+128)
 	head = append(head, "HTTP/1.1 "...)
 	head = strconv.AppendInt(head, int64(status), 10)
 	head = append(head, ' ')
 	head = append(head, http.StatusText(status)...)
 	head = append(head, "\r\n"...)
-	head = append(head, p.mux.parked...)
+	head = append(head, common...)
 	head = append(head, extra...)
 	head = append(head, "Content-Length: "...)
 	head = strconv.AppendInt(head, int64(len(body)), 10)
@@ -365,7 +386,7 @@ func (p *Parked) write(status int, extra string, body []byte) error {
 	head = append(head, "\r\nDate: "...)
 	head = time.Now().UTC().AppendFormat(head, http.TimeFormat)
 	head = append(head, "\r\n\r\n"...)
-	if err := p.bay.write(p.Context(), p.mux.times.Answer, head, body); err != nil {
+	if err := p.bay.write(p.Context(), head, body); err != nil {
 		p.Close()
 		return err
 	}
@@ -383,7 +404,7 @@ func (p *Parked) write(status int, extra string, body []byte) error {
 // request has to come soon; but it is one between requests, which may be idle for longer.
 type comeback struct {
 	net.Conn
-	times  *Times
+	opt    *parkingOptions
 	early  readAhead // of the next request: it is read before anything else
 	idle   bool
 	waited bool // its last request waited for long
@@ -395,7 +416,7 @@ var longAgo = time.Unix(1000, 0)
 // SetReadDeadline implements net.Conn. While the connection is idle its deadline is that of idle ones, whatever is asked.
 func (c *comeback) SetReadDeadline(t time.Time) error {
 	if c.idle && t.After(longAgo) {
-		t = time.Now().Add(c.times.Idle)
+		t = time.Now().Add(c.opt.idle)
 	}
 	return c.Conn.SetReadDeadline(t)
 }
@@ -408,7 +429,7 @@ func (c *comeback) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if c.idle && n > 0 {
 		c.idle = false
-		err = errors.Join(err, c.Conn.SetReadDeadline(time.Now().Add(c.times.Header)))
+		err = errors.Join(err, c.Conn.SetReadDeadline(time.Now().Add(c.opt.header)))
 	}
 	return n, err
 }
@@ -429,36 +450,22 @@ func (c *comeback) CloseWrite() error {
 	return nil
 }
 
-// unwrapped is a connection as net knows it: to watch it, and to write several pieces at once.
-func unwrapped(c net.Conn) net.Conn {
-	switch c := c.(type) {
-	case *boundedTCP:
-		return c.TCPConn
-	case *boundedConn:
-		return c.Conn
+// socketOf is a connection as net knows it: to watch it, and to write several pieces at once.
+func socketOf(c net.Conn) net.Conn {
+	if around, ok := c.(Socketed); ok {
+		return around.Socket()
 	}
 	return c
 }
 
-// Fail answers with an error, as an Adapt handler does.
+// Fail answers with an error.
 func (p *Parked) Fail(err error) {
-	known := p.mux.known(err)
-	extra := ""
-	if known == nil {
-		id := p.mux.requestID.next()
-		p.mux.log.Error("request failed", "request_id", id, "route", p.route.Pattern, "took_ms", time.Since(p.since).Milliseconds(), "err", err)
-		extra, known = "X-Request-Id: "+id+"\r\n", fault(id)
-	}
-	text, err := known.MarshalJSON()
-	if err != nil {
-		p.mux.log.Error("encode error body", "route", p.route.Pattern, "err", err)
+	status, head, body := p.form.Error(err, time.Since(p.since))
+	if body == nil {
 		p.Close()
 		return
 	}
-	if known.RetryAfter > 0 {
-		extra += "Retry-After: " + retryAfter(known) + "\r\n"
-	}
-	_ = p.write(known.Status, extra, text) // an error means that the client has gone
+	_ = p.write(status, head, body) // an error means that the client has gone
 }
 
 // Close closes the connection without an answer.
@@ -468,6 +475,3 @@ func (p *Parked) Close() {
 		p.bay.close()
 	}
 }
-
-// Fail answers a request with an error, for handlers that write their answers themselves.
-func Fail(w http.ResponseWriter, r *http.Request, err error) { exchangeOf(w, r).fail(err) }

@@ -33,7 +33,7 @@ func servedBy(t *testing.T, mux *Mux, times Times) served {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := served{t: t, server: newServer(l, mux, nil, slog.New(slog.DiscardHandler), times, testWorkers(t, 16)), ended: make(chan error, 1)}
+	s := served{t: t, server: NewServer(l, mux, ServerOptions{Log: slog.New(slog.DiscardHandler), Times: times, Workers: testWorkers(t, 16)}), ended: make(chan error, 1)}
 	go func() { s.ended <- s.server.Serve() }()
 	return s
 }

@@ -3,6 +3,7 @@ package httpkit
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -99,13 +100,21 @@ func proxyHeaderOf(c net.Conn) *proxyHeader {
 	return nil
 }
 
+type proxyHeaderKey struct{}
+
+// noteProxyHeader lets the requests of a connection know its proxyHeader, unless it was read and says nothing.
+func noteProxyHeader(ctx context.Context, c net.Conn) context.Context {
+	p := proxyHeaderOf(c)
+	if p == nil || p.read && !p.client.IsValid() {
+		return ctx
+	}
+	return context.WithValue(ctx, proxyHeaderKey{}, p)
+}
+
 // believeProxyHeader replaces the peer's address by what it said of the connection, if it is a trusted proxy.
 func (m *Mux) believeProxyHeader(r *http.Request) {
-	from, ok := r.Context().Value(parkingKey{}).(origin)
-	if !ok || from.proxy == nil || !from.proxy.client.IsValid() {
-		return
-	}
-	if m.trustsPeer(r) {
-		r.RemoteAddr = from.proxy.client.String()
+	p, ok := r.Context().Value(proxyHeaderKey{}).(*proxyHeader)
+	if ok && p.client.IsValid() && m.trustsPeer(r) {
+		r.RemoteAddr = p.client.String()
 	}
 }

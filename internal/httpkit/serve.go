@@ -87,22 +87,35 @@ type Server struct {
 	unused map[net.Conn]struct{} // connections on which nothing was asked yet
 }
 
-// NewServer makes a Server with DefaultTimes. With a TLS configuration it speaks
-// TLS and HTTP/2. The workers make the answers of parked connections.
-func NewServer(l net.Listener, h http.Handler, t *tls.Config, log *slog.Logger, w *Workers) *Server {
-	return newServer(l, h, t, log, DefaultTimes, w)
+// ServerOptions are what a Server needs.
+type ServerOptions struct {
+	Log *slog.Logger
+	// Workers make the answers of parked connections. Several servers may share them.
+	Workers *Workers
+	// TLS has the server speak TLS and HTTP/2; nil = neither.
+	TLS *tls.Config
+	// Times are DefaultTimes if zero.
+	Times Times
 }
 
-func newServer(l net.Listener, h http.Handler, t *tls.Config, log *slog.Logger, times Times, w *Workers) *Server {
+// NewServer makes a Server of a handler on a listener.
+func NewServer(l net.Listener, h http.Handler, opt ServerOptions) *Server {
+	times, log := opt.Times, opt.Log
+	if times == (Times{}) {
+		times = DefaultTimes
+	}
 	open := make(chan struct{}, MaxConnections)
+	bounded := &boundedListener{Listener: l, free: open, closed: make(chan struct{})}
 	s := &Server{
-		listener: newParking(&boundedListener{Listener: l, free: open, closed: make(chan struct{})}, log, times, w),
-		open:     open,
-		unused:   map[net.Conn]struct{}{},
+		listener: newParking(bounded, h, opt.Workers, parkingOptions{
+			log: log, header: times.Header, answer: times.Answer, idle: times.Idle, note: noteProxyHeader,
+		}),
+		open:   open,
+		unused: map[net.Conn]struct{}{},
 	}
 	s.http = http.Server{
 		Handler:           s.lastly(h),
-		TLSConfig:         t,
+		TLSConfig:         opt.TLS,
 		ReadHeaderTimeout: times.Header,
 		IdleTimeout:       times.Idle,
 		MaxHeaderBytes:    maxHeader,
@@ -112,7 +125,6 @@ func newServer(l net.Listener, h http.Handler, t *tls.Config, log *slog.Logger, 
 		// OPTIONS * is answered as any other request.
 		DisableGeneralOptionsHandler: true,
 	}
-	s.listener.handler = s.http.Handler
 	return s
 }
 
@@ -187,7 +199,7 @@ func (s *Server) Serve() error {
 	} else {
 		err = s.http.Serve(s.listener)
 	}
-	if errors.Is(err, http.ErrServerClosed) || s.listener.leaving.Load() && errors.Is(err, net.ErrClosed) {
+	if errors.Is(err, http.ErrServerClosed) || s.listener.isWindingDown() && errors.Is(err, net.ErrClosed) {
 		return nil
 	}
 	return fmt.Errorf("serve on %s: %w", s.listener.Addr(), err)
@@ -196,10 +208,10 @@ func (s *Server) Serve() error {
 // closeConnection is shared and full, as the cross-origin headers are.
 var closeConnection = []string{"close"}
 
-// lastly has answers end their connections once the Server winds down.
+// lastly has answers end their connections once the Server winds down, as those of parked connections do.
 func (s *Server) lastly(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s.listener.leaving.Load() {
+		if s.listener.isWindingDown() {
 			w.Header()["Connection"] = closeConnection
 		}
 		h.ServeHTTP(w, r)
@@ -208,7 +220,7 @@ func (s *Server) lastly(h http.Handler) http.Handler {
 
 // WindDown goes on serving, new connections too, but from now on each answer is
 // the last on its connection, so that clients and balancers let go of theirs.
-func (s *Server) WindDown() { s.listener.leaving.Store(true) }
+func (s *Server) WindDown() { s.listener.windDown() }
 
 // Drain takes no new connections and waits until the requests under way are
 // answered or ctx ends; what is left then is cut off. Whoever was accepted before
@@ -222,13 +234,12 @@ func (s *Server) Drain(ctx context.Context) error {
 	s.settle(ctx) // from the next line on net/http drops requests that it has just read
 	s.listener.closeIdle()
 	err := s.http.Shutdown(ctx)
-	if err == nil {
-		err = s.listener.wait(ctx)
+	if parked := s.listener.shutdown(ctx); err == nil {
+		err = parked
 	}
 	if err != nil {
 		err = errors.Join(fmt.Errorf("drain %s: %w", s.listener.Addr(), err), s.http.Close())
 	}
-	s.listener.watcher.close()
 	if closing != nil {
 		err = errors.Join(err, fmt.Errorf("close %s: %w", s.listener.Addr(), closing))
 	}
@@ -284,6 +295,9 @@ type boundedTCP struct {
 	proxy proxyHeader
 }
 
+// Socket implements Socketed.
+func (c *boundedTCP) Socket() net.Conn { return c.TCPConn }
+
 // Read implements net.Conn.
 func (c *boundedTCP) Read(b []byte) (int, error) { return c.proxy.from(c.TCPConn, b) }
 
@@ -297,6 +311,9 @@ type boundedConn struct {
 	place
 	proxy proxyHeader
 }
+
+// Socket implements Socketed.
+func (c *boundedConn) Socket() net.Conn { return c.Conn }
 
 // Read implements net.Conn.
 func (c *boundedConn) Read(b []byte) (int, error) { return c.proxy.from(c.Conn, b) }

@@ -31,7 +31,7 @@ func serveMux(t *testing.T, address string, times Times, m *Mux) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newServer(l, m, nil, slog.New(slog.DiscardHandler), times, testWorkers(t, 16))
+	s := NewServer(l, m, ServerOptions{Log: slog.New(slog.DiscardHandler), Times: times, Workers: testWorkers(t, 16)})
 	done := make(chan error, 1)
 	go func() { done <- s.Serve() }()
 	t.Cleanup(func() {

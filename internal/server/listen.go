@@ -66,7 +66,7 @@ func (srv *Server) Listen(sockets Sockets) error {
 		srv.opt.Log.Warn("commands can't reach this server", "err", err)
 		return nil
 	}
-	srv.servers = append(srv.servers, httpkit.NewServer(l, srv.control, nil, srv.opt.Log, srv.workers))
+	srv.servers = append(srv.servers, httpkit.NewServer(l, srv.control, httpkit.ServerOptions{Log: srv.opt.Log, Workers: srv.workers}))
 	return nil
 }
 
@@ -85,7 +85,7 @@ func (srv *Server) open(l net.Listener, address string, h http.Handler, t *tls.C
 			return err
 		}
 	}
-	srv.servers = append(srv.servers, httpkit.NewServer(l, h, t, srv.opt.Log, srv.workers))
+	srv.servers = append(srv.servers, httpkit.NewServer(l, h, httpkit.ServerOptions{Log: srv.opt.Log, Workers: srv.workers, TLS: t}))
 	return nil
 }
 

@@ -1,0 +1,50 @@
+package httpkit
+
+import (
+	"net/http"
+	"time"
+)
+
+// parkedHead makes the part of an answer's head, after its first line, that is the same for all parked requests.
+func (m *Mux) parkedHead() string {
+	head := "Access-Control-Allow-Headers: " + corsHeaders[0] + "\r\n" +
+		"Access-Control-Allow-Methods: " + corsMethods[0] + "\r\n" +
+		"Access-Control-Allow-Origin: " + corsOrigin[0] + "\r\n" +
+		"Access-Control-Expose-Headers: " + corsExpose[0] + "\r\n" +
+		"Content-Type: application/json\r\n"
+	if m.instance != nil {
+		head += "X-Stoa-Instance: " + m.instance[0] + "\r\n"
+	}
+	return head
+}
+
+// Park says that the request is parked: it is counted as answered, and its answer is written with what Park returns.
+func (x *exchange) Park() Responder {
+	x.status = http.StatusOK
+	return x.route
+}
+
+// Head implements Responder.
+func (r *route) Head() string { return r.mux.parked }
+
+// String implements Responder.
+func (r *route) String() string { return r.Pattern }
+
+// Error implements Responder. The answer is as that of fail.
+func (r *route) Error(err error, took time.Duration) (status int, head string, body []byte) {
+	m := r.mux
+	known := m.known(err)
+	if known == nil {
+		id := m.requestID.next()
+		m.log.Error("request failed", "request_id", id, "route", r.Pattern, "took_ms", took.Milliseconds(), "err", err)
+		head, known = "X-Request-Id: "+id+"\r\n", fault(id)
+	}
+	if body, err = known.MarshalJSON(); err != nil {
+		m.log.Error("encode error body", "route", r.Pattern, "err", err)
+		return 0, "", nil
+	}
+	if known.RetryAfter > 0 {
+		head += "Retry-After: " + retryAfter(known) + "\r\n"
+	}
+	return known.Status, head, body
+}
