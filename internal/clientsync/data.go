@@ -71,32 +71,20 @@ func (k *work) sortData(data []Datum, after store.Slot) error {
 
 // quietEntry makes an entry for a joined room in which nothing else happened; nil if the viewer is not in it.
 func (k *work) quietEntry(roomID string) *entry {
-	k.h.mu.Lock()
-	defer k.h.mu.Unlock()
-	u := k.h.users[k.req.UserNum]
-	if u == nil {
+	j, joined := k.h.JoinedRoom(k.req.UserNum, roomID)
+	if !joined {
 		return nil
 	}
-	for i := range u.rooms {
-		j := &u.rooms[i]
-		if j.room.id.String() != roomID {
-			continue
-		}
-		parsed, err := id.ParseRoomID(roomID)
-		if err != nil || !k.req.Filter.Room.AllowsRoom(parsed) {
-			return nil
-		}
-		e := &entry{joinedRoom: true, membership: roomdb.Join}
-		e.span = span{num: j.room.num, id: parsed, joined: j.joined}
-		if j.room.newest != nil {
-			e.since, e.upto = j.room.newest.last, j.room.newest.last
-		}
-		e.cut = cut{enough: true, start: e.upto + 1}
-		e.cut.prev.Slot = int64(e.upto)
-		k.entries = append(k.entries, e)
-		return e
+	parsed, err := id.ParseRoomID(roomID)
+	if err != nil || !k.req.Filter.Room.AllowsRoom(parsed) {
+		return nil
 	}
-	return nil
+	e := &entry{joinedRoom: true, membership: roomdb.Join}
+	e.span = span{num: j.Num, id: parsed, joined: j.Joined, since: j.Last, upto: j.Last}
+	e.cut = cut{enough: true, start: e.upto + 1}
+	e.cut.prev.Slot = int64(e.upto)
+	k.entries = append(k.entries, e)
+	return e
 }
 
 // appendGlobalData appends `account_data`.

@@ -99,7 +99,7 @@ func (h *Hub) forgetAll(head store.Position) {
 	for _, f := range h.opt.Followers {
 		f.Forget()
 	}
-	h.known.Store(int64(head))
+	h.knows.Store(int64(head))
 }
 
 // complete reads what rows of this instance refer to and no payload told.
@@ -214,7 +214,7 @@ func (h *Hub) pass(r *hubRoom, row store.StreamRow) {
 		return
 	}
 	r.timeline.last = row.Pos
-	r.newest, r.roster, r.open = nil, nil, openUnknown
+	r.newest, r.roster, r.open = nil, nil, OpenUnknown
 	h.tails.drop(r.num)
 	h.members.dropRoom(r.num)
 }

@@ -425,7 +425,7 @@ func (h *Hub) addStretch(r *hubRoom, pos store.Position, s *stretch, size int) {
 		case "m.room.member", "m.room.name", "m.room.canonical_alias":
 			r.roster = nil
 		case "m.room.history_visibility":
-			r.open = openUnknown
+			r.open = OpenUnknown
 		}
 		if c.user == 0 {
 			continue

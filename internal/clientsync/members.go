@@ -6,8 +6,6 @@ import (
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
 	"stoa/internal/timeline"
-	"stoa/internal/who"
-	"stoa/matrix/id"
 )
 
 // wantedMember is a membership event that a client which loads members lazily is sent.
@@ -27,7 +25,7 @@ func (k *work) takeMembers() error {
 	if !f.LazyLoadMembers || !f.AllowsType("m.room.member") {
 		return nil
 	}
-	k.epoch = k.h.epoch(k.req.Device, k.c.since, k.initial, k.upto)
+	k.epoch = k.h.Epoch(k.req.Device, k.c.since, k.initial, k.upto)
 	var found []wantedMember
 	for _, e := range k.entries {
 		found = append(found, k.wantedMembers(e)...)
@@ -80,8 +78,11 @@ func (k *work) wantedMembers(e *entry) []wantedMember {
 
 // membersAt finds membership events as of the points of which their entries tell the state; nil for somebody who had none.
 func (k *work) membersAt(wanted []wantedMember) ([]*timeline.Event, error) {
-	events := make([]*timeline.Event, len(wanted))
-	missing, busy := k.keptMembers(wanted, events)
+	at := make([]MemberAt, len(wanted))
+	for i, w := range wanted {
+		at[i] = MemberAt{Room: w.e.num, UserID: w.userID, At: k.statePoint(w.e)}
+	}
+	events, missing, busy := k.h.Members(at, k.upto)
 	if busy != nil && k.snapshot == nil { // with a snapshot it may be the one who keeps the other from reading
 		k.h.opt.Blocking(k.ctx, func() {
 			select {
@@ -92,12 +93,12 @@ func (k *work) membersAt(wanted []wantedMember) ([]*timeline.Event, error) {
 		if err := k.ctx.Err(); err != nil {
 			return nil, err
 		}
-		missing, _ = k.keptMembers(wanted, events)
+		events, missing, _ = k.h.Members(at, k.upto)
 	}
 	if len(missing) == 0 {
 		return events, nil
 	}
-	defer k.h.claim(wanted, missing)()
+	defer k.h.ClaimMembers(at, missing)()
 	if k.snapshot == nil {
 		var err error
 		if missing, err = k.glimpseMembers(wanted, missing, events); err != nil || len(missing) == 0 {
@@ -143,7 +144,7 @@ func (k *work) glimpseMembers(wanted []wantedMember, missing []int, events []*ti
 				continue
 			}
 			events[m] = ev
-			k.h.keepMember(e.num, wanted[m].userID, ev, row.Head)
+			k.h.KeepMember(e.num, wanted[m].userID, ev, row.Head)
 		}
 		return nil
 	})
@@ -161,50 +162,6 @@ func (k *work) memberKeys(r *store.Read, wanted []wantedMember, missing []int) (
 		return nil, fmt.Errorf("look up members: %w", err)
 	}
 	return keys, nil
-}
-
-// keptMembers finds those events that memory holds, and the places of the others. busy is closed when another answer has read
-// one of them; nil if nobody does.
-func (k *work) keptMembers(wanted []wantedMember, events []*timeline.Event) (missing []int, busy <-chan struct{}) {
-	k.h.mu.Lock()
-	defer k.h.mu.Unlock()
-	current := k.h.ring.head >= k.upto
-	for i, w := range wanted {
-		m := member{w.e.num, w.userID}
-		ev := k.h.members.get(m)
-		if ev != nil && current && ev.Slot <= k.statePoint(w.e) {
-			events[i] = ev
-			continue
-		}
-		missing = append(missing, i)
-		if reader, ok := k.h.members.reading[m]; ok && busy == nil {
-			busy = reader
-		}
-	}
-	return missing, busy
-}
-
-// claim says that an answer reads members, until done: when somebody speaks, all answers of the room want to know the same.
-func (h *Hub) claim(wanted []wantedMember, missing []int) (done func()) {
-	claims := make([]member, 0, len(missing))
-	read := make(chan struct{})
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, i := range missing {
-		m := member{wanted[i].e.num, wanted[i].userID}
-		if _, ok := h.members.reading[m]; !ok {
-			h.members.reading[m] = read
-			claims = append(claims, m)
-		}
-	}
-	return func() {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		for _, m := range claims {
-			delete(h.members.reading, m)
-		}
-		close(read)
-	}
 }
 
 // readMembers reads membership events that are not in memory.
@@ -252,7 +209,7 @@ func (k *work) readMembers(wanted []wantedMember, missing []int, events []*timel
 		}
 		isNow := now[roomdb.RoomKey{Room: wanted[m].e.num, Key: keys[i]}].Event == nums[i]
 		if events[m] = k.l.event(nums[i]); events[m] != nil && isNow {
-			k.h.keepMember(wanted[m].e.num, wanted[m].userID, events[m], r.Head())
+			k.h.KeepMember(wanted[m].e.num, wanted[m].userID, events[m], r.Head())
 		}
 	}
 	return nil
@@ -282,50 +239,4 @@ func (k *work) currentEntries(ask []roomdb.RoomKey) (map[roomdb.RoomKey]roomdb.S
 		now[roomdb.RoomKey{Room: s.Room, Key: s.Key}] = s
 	}
 	return now, nil
-}
-
-// keepMember keeps a membership event that was current in a snapshot, unless the room has moved on since.
-func (h *Hub) keepMember(num store.RoomNum, userID string, ev *timeline.Event, snapshot store.Position) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if r := h.rooms[num]; r != nil && r.timeline.last > snapshot {
-		return
-	}
-	h.members.put(member{num, userID}, ev)
-}
-
-// deviceEpoch is from which position on what a device was sent counts.
-type deviceEpoch struct {
-	device id.DeviceID
-	at     store.Position
-}
-
-// epochLimit bounds the devices of one user whose epochs are remembered.
-const epochLimit = 16
-
-// epoch returns the position from which on what the device was sent counts: that of its last initial sync, or for a device
-// of which nothing is remembered, the token that it came with.
-func (h *Hub) epoch(v who.Device, since store.Position, initial bool, upto store.Position) store.Position {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	u := h.users[v.UserNum]
-	if u == nil {
-		return upto // nothing that was sent before counts
-	}
-	for i := range u.epochs {
-		if u.epochs[i].device == v.DeviceID {
-			if initial {
-				u.epochs[i].at = upto
-			}
-			return u.epochs[i].at
-		}
-	}
-	if initial {
-		since = upto
-	}
-	if len(u.epochs) >= epochLimit {
-		u.epochs = u.epochs[1:]
-	}
-	u.epochs = append(u.epochs, deviceEpoch{v.DeviceID, since})
-	return since
 }

@@ -6,34 +6,20 @@ import (
 	"stoa/internal/timeline"
 )
 
-// openness says whether members of a room may see all of its history, whenever they joined.
-type openness uint8
-
-const (
-	openUnknown openness = iota
-	openToMembers
-	openInParts
-)
-
 // takeOpen finds out which rooms are open to members, where an event has replaced another and its content is to be shown.
 func (k *work) takeOpen() error {
 	for _, e := range k.entries {
 		if !replaces(e.cut.events) && !replaces(e.state) {
 			continue
 		}
-		k.h.mu.Lock()
-		known := openUnknown
-		if r := k.h.rooms[e.num]; r != nil {
-			known = r.open
-		}
-		k.h.mu.Unlock()
-		if known == openUnknown {
+		known := k.h.Openness(e.num)
+		if known == OpenUnknown {
 			var err error
 			if known, err = k.readOpen(e.num); err != nil {
 				return err
 			}
 		}
-		e.open = known == openToMembers
+		e.open = known == OpenToMembers
 	}
 	return nil
 }
@@ -48,27 +34,23 @@ func replaces(events []*timeline.Event) bool {
 }
 
 // readOpen reads all that a room's visibility has ever been.
-func (k *work) readOpen(num store.RoomNum) (openness, error) {
+func (k *work) readOpen(num store.RoomNum) (Openness, error) {
 	if _, err := k.open(k.ctx); err != nil {
-		return openUnknown, err
+		return OpenUnknown, err
 	}
 	s, err := k.readSights(num)
 	if err != nil {
-		return openUnknown, err
+		return OpenUnknown, err
 	}
-	is := openToMembers
+	is := OpenToMembers
 	for _, t := range s.visibility {
 		if !room.Visible(room.Sight{Visibility: t.value, VisibilityAfter: t.value, JoinsLater: true}) {
-			is = openInParts
+			is = OpenInParts
 		}
 	}
 	if len(s.visibility) >= sightsLimit {
-		is = openInParts
+		is = OpenInParts
 	}
-	k.h.mu.Lock()
-	defer k.h.mu.Unlock()
-	if r := k.h.rooms[num]; r != nil && r.timeline.last <= k.read.Head() {
-		r.open = is
-	}
+	k.h.KeepOpenness(num, is, k.read.Head())
 	return is, nil
 }

@@ -103,7 +103,7 @@ func New(opt Options) *Hub {
 		deliveries: map[id.RoomID]*delivery{},
 		limits:     fanOutLimits{batch: fanOutBatch, promptRoom: promptRoom, mergeRoom: mergeRoom},
 	}
-	h.known.Store(int64(h.ring.head))
+	h.knows.Store(int64(h.ring.head))
 	return h
 }
 

@@ -44,9 +44,9 @@ type others struct {
 	// telling is held while followers are told. It is taken under the follow lock and under a snapshot apart; the followers'
 	// locks are taken under it.
 	telling sync.Mutex
-	// known is the position up to which they have been told what other instances wrote, at or above the ring's head. It is
+	// knows is the position up to which they have been told what other instances wrote, at or above the ring's head. It is
 	// moved under telling.
-	known atomic.Int64
+	knows atomic.Int64
 }
 
 const (
@@ -243,7 +243,7 @@ func (h *Hub) Barrier(ctx context.Context) error {
 		return nil
 	}
 	at, err := h.store.Barrier(ctx, glance{h})
-	if err != nil || store.Position(h.known.Load()) >= at {
+	if err != nil || store.Position(h.knows.Load()) >= at {
 		return err
 	}
 	soon, cancel := context.WithTimeout(ctx, barrierPatience)
@@ -264,7 +264,7 @@ func (g glance) Known() store.Position {
 	if !g.hub.follows.Load() || g.hub.doubted.Load() {
 		return 0
 	}
-	return store.Position(g.hub.known.Load())
+	return store.Position(g.hub.knows.Load())
 }
 
 // Take implements store.Glance.
@@ -301,7 +301,7 @@ func (h *Hub) passOver(rows []store.StreamRow, after, upTo store.Position) {
 func (h *Hub) tell(r *store.Read, rows []store.StreamRow, after, upTo store.Position) error {
 	h.telling.Lock()
 	defer h.telling.Unlock()
-	known := store.Position(h.known.Load())
+	known := store.Position(h.knows.Load())
 	if upTo <= known || after > known { // after all was forgotten they may not reach back far enough
 		return nil
 	}
@@ -318,7 +318,7 @@ func (h *Hub) tell(r *store.Read, rows []store.StreamRow, after, upTo store.Posi
 			}
 		}
 	}
-	h.known.Store(int64(upTo))
+	h.knows.Store(int64(upTo))
 	return nil
 }
 
@@ -326,5 +326,5 @@ func (h *Hub) tell(r *store.Read, rows []store.StreamRow, after, upTo store.Posi
 func (h *Hub) wrote(last store.Position) {
 	h.telling.Lock()
 	defer h.telling.Unlock()
-	h.known.Store(max(h.known.Load(), int64(last)))
+	h.knows.Store(max(h.knows.Load(), int64(last)))
 }

@@ -302,7 +302,7 @@ func (k *work) readTimelines() error {
 	for _, c := range logs {
 		byRoom[c.Room].log = append(byRoom[c.Room].log, c)
 	}
-	k.keepTails(nums, byRoom, depth)
+	k.keepRecent(nums, byRoom, depth)
 	for _, e := range k.entries {
 		e.read = e.upto
 		if byRoom[e.num] != nil {
@@ -373,4 +373,44 @@ func (k *work) limitSight(e *entry) error {
 // reaches says whether a timeline may go back to before a slot.
 func (c cut) reaches(slot store.Slot) bool {
 	return !c.enough || len(c.events) > 0 && c.events[0].Slot < slot
+}
+
+// recent takes the timelines of rooms from memory, where it is as new as the snapshot. It returns the rooms that are not
+// there.
+func (k *work) recent(byRoom map[store.RoomNum]*entry, nums []store.RoomNum, depth int) []store.RoomNum {
+	if depth > RecentDepth {
+		return nums
+	}
+	missing := nums[:0]
+	for _, num := range nums {
+		e := byRoom[num]
+		from := max(e.slotNow-store.Slot(depth), 0)
+		recent, ok := k.h.Recent(num, from, e.slotNow)
+		if !ok {
+			missing = append(missing, num)
+			continue
+		}
+		for _, c := range recent.Log {
+			if c.Slot > from {
+				e.log = append(e.log, c)
+			}
+		}
+		for _, ev := range recent.Events {
+			if ev.Slot > e.since && ev.Slot > from {
+				e.events = append(e.events, ev)
+			}
+		}
+	}
+	return missing
+}
+
+// keepRecent keeps the timelines that were read.
+func (k *work) keepRecent(nums []store.RoomNum, byRoom map[store.RoomNum]*entry, depth int) {
+	if depth < RecentDepth || !k.initial {
+		return
+	}
+	for _, num := range nums {
+		e := byRoom[num]
+		k.h.KeepRecent(num, Recent{From: max(e.slotNow-store.Slot(depth), 0), Upto: e.slotNow, Events: e.events, Log: e.log}, k.read.Head())
+	}
 }

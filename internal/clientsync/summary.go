@@ -43,20 +43,20 @@ func (k *work) takeSummaries() error {
 
 // heroes are the first members of a room, without the viewer; nobody if the room has a name.
 func (k *work) heroes(e *entry) ([]string, error) {
-	r, known := k.h.roster(e.num)
+	r, known := k.h.Roster(e.num)
 	if !known {
 		var err error
 		if r, err = k.readRoster(e.num); err != nil {
 			return nil, err
 		}
 	}
-	if r.named {
+	if r.Named {
 		return nil, nil
 	}
 	own := k.req.UserID.String()
-	heroes := without(slices.Clone(r.present), own)
-	if len(without(slices.Clone(r.present), own)) == 0 {
-		heroes = without(slices.Clone(r.gone), own)
+	heroes := without(slices.Clone(r.Present), own)
+	if len(without(slices.Clone(r.Present), own)) == 0 {
+		heroes = without(slices.Clone(r.Gone), own)
 	}
 	return heroes[:min(len(heroes), heroCount)], nil
 }
@@ -65,65 +65,43 @@ func without(list []string, item string) []string {
 	return slices.DeleteFunc(list, func(s string) bool { return s == item })
 }
 
-// roster is what heroes are chosen from: the first members of a room, as many as are needed for any viewer.
-type roster struct {
-	named   bool
-	present []string // joined and invited
-	gone    []string // left and banned
-}
-
-// roster returns a room's roster if it is in memory and true as of the ring's head.
-func (h *Hub) roster(num store.RoomNum) (roster, bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	r := h.rooms[num]
-	if r == nil || r.roster == nil {
-		return roster{}, false
-	}
-	return *r.roster, true
-}
-
 // readRoster reads a roster, and keeps it if the room has not moved on.
-func (k *work) readRoster(num store.RoomNum) (roster, error) {
+func (k *work) readRoster(num store.RoomNum) (Roster, error) {
 	read, err := k.open(k.ctx)
 	if err != nil {
-		return roster{}, err
+		return Roster{}, err
 	}
-	var out roster
-	if out.named, err = k.isNamed(num); err != nil {
-		return roster{}, err
+	var out Roster
+	if out.Named, err = k.isNamed(num); err != nil {
+		return Roster{}, err
 	}
-	if !out.named {
+	if !out.Named {
 		var present []roomdb.StateSlot
 		for _, m := range []roomdb.Membership{roomdb.Join, roomdb.Invite} {
 			list, err := roomdb.MembersBySlot(read, num, m, heroCount+1)
 			if err != nil {
-				return roster{}, fmt.Errorf("read members: %w", err)
+				return Roster{}, fmt.Errorf("read members: %w", err)
 			}
 			present = append(present, list...)
 		}
-		if out.present, err = k.firstMembers(present); err != nil {
-			return roster{}, err
+		if out.Present, err = k.firstMembers(present); err != nil {
+			return Roster{}, err
 		}
-		if len(out.present) < 2 {
+		if len(out.Present) < 2 {
 			var gone []roomdb.StateSlot
 			for _, m := range []roomdb.Membership{roomdb.Leave, roomdb.Ban} {
 				list, err := roomdb.MembersBySlot(read, num, m, heroCount+1)
 				if err != nil {
-					return roster{}, fmt.Errorf("read members: %w", err)
+					return Roster{}, fmt.Errorf("read members: %w", err)
 				}
 				gone = append(gone, list...)
 			}
-			if out.gone, err = k.firstMembers(gone); err != nil {
-				return roster{}, err
+			if out.Gone, err = k.firstMembers(gone); err != nil {
+				return Roster{}, err
 			}
 		}
 	}
-	k.h.mu.Lock()
-	defer k.h.mu.Unlock()
-	if r := k.h.rooms[num]; r != nil && r.timeline.last <= read.Head() {
-		r.roster = &out
-	}
+	k.h.KeepRoster(num, out, read.Head())
 	return out, nil
 }
 

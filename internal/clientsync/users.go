@@ -105,9 +105,9 @@ type hubRoom struct {
 	// newest is the last stretch of the timeline that was applied, nil for none since the start.
 	newest *stretch
 	// roster is who may stand for the room, nil if it is not known.
-	roster *roster
+	roster *Roster
 	// open says whether members may see all of the room's history.
-	open openness
+	open Openness
 }
 
 // small says whether the room may be one in which presence is told.

@@ -272,15 +272,9 @@ func (k *work) ignored() error {
 	if k.h.opt.AccountData == nil {
 		return nil
 	}
-	u := k.h.peek(k.req.UserNum)
-	if u != nil {
-		k.h.mu.Lock()
-		ignored, fresh := u.ignored, u.ignoredAt != 0 && u.ignoredAt >= u.last[store.KindAccountData]
-		k.h.mu.Unlock()
-		if fresh {
-			k.reader.Ignored = ignored
-			return nil
-		}
+	if ignored, known := k.h.Ignored(k.req.UserNum); known {
+		k.reader.Ignored = ignored
+		return nil
 	}
 	r, err := k.open(k.ctx)
 	if err != nil {
@@ -296,23 +290,8 @@ func (k *work) ignored() error {
 			k.reader.Ignored[x] = true
 		}
 	}
-	k.h.mu.Lock()
-	defer k.h.mu.Unlock()
-	if u != nil && !u.gone && u.ignoredAt <= r.Head() {
-		u.ignored, u.ignoredAt = k.reader.Ignored, r.Head()
-	}
+	k.h.KeepIgnored(k.req.UserNum, k.reader.Ignored, r.Head())
 	return nil
-}
-
-// peek returns a user who is in memory, nil for others.
-func (h *Hub) peek(num store.UserNum) *user {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	u := h.users[num]
-	if u == nil || u.loading {
-		return nil
-	}
-	return u
 }
 
 // takeFederation reads the PDUs of the events that are told, for a filter that asks for the federation format.

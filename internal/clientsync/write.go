@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strconv"
 
-	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
 	"stoa/internal/timeline"
 	"stoa/matrix/canonicaljson"
@@ -236,18 +235,18 @@ func (k *work) appendSections() error {
 	if err := k.appendToDevice(); err != nil {
 		return err
 	}
-	for i, s := range k.h.opt.Sections {
-		if err := k.appendSection(i, s); err != nil {
+	for _, s := range k.h.opt.Sections {
+		if err := k.appendSection(s); err != nil {
 			return fmt.Errorf("section %s of an answer: %w", s.Key(), err)
 		}
 	}
 	return nil
 }
 
-func (k *work) appendSection(i int, s Section) error {
+func (k *work) appendSection(s Section) error {
 	w := s.Watch()
 	if w.Always {
-		value, err := k.fragment(i, s, w)
+		value, err := k.fragment(s, w)
 		if err == nil && len(value) > 0 {
 			k.out = append(appendKey(k.out, s.Key()), value...)
 		}
@@ -291,18 +290,10 @@ func (k *work) changed(w Watch) bool {
 }
 
 // fragment is a section that belongs in every answer. It is kept per device until something changes that it watches.
-func (k *work) fragment(i int, s Section, w Watch) ([]byte, error) {
-	k.h.mu.Lock()
-	u := k.h.users[k.req.UserNum]
-	if u != nil && !u.loading {
-		for _, f := range u.fragments {
-			if f.section == i && f.device == k.req.DeviceID && u.unchanged(w, f.at) {
-				k.h.mu.Unlock()
-				return f.value, nil
-			}
-		}
+func (k *work) fragment(s Section, w Watch) ([]byte, error) {
+	if value, ok := k.h.Fragment(k.req.Device, s.Key(), w.Own); ok {
+		return value, nil
 	}
-	k.h.mu.Unlock()
 	r, err := k.open(k.ctx)
 	if err != nil {
 		return nil, err
@@ -312,46 +303,8 @@ func (k *work) fragment(i int, s Section, w Watch) ([]byte, error) {
 		return nil, err
 	}
 	value = bytes.Clone(value)
-	k.h.mu.Lock()
-	defer k.h.mu.Unlock()
-	if u != nil && !u.loading && !u.gone {
-		u.keepFragment(fragment{section: i, device: k.req.DeviceID, at: r.Head(), value: value})
-	}
+	k.h.KeepFragment(k.req.Device, s.Key(), value, r.Head())
 	return value, nil
-}
-
-// fragment is a part of all answers to one device, as of a position.
-type fragment struct {
-	section int
-	device  id.DeviceID
-	at      store.Position
-	value   []byte
-}
-
-// fragmentLimit bounds the fragments of one user.
-const fragmentLimit = 32
-
-func (u *user) keepFragment(f fragment) {
-	for i := range u.fragments {
-		if u.fragments[i].section == f.section && u.fragments[i].device == f.device {
-			u.fragments[i] = f
-			return
-		}
-	}
-	if len(u.fragments) >= fragmentLimit {
-		u.fragments = u.fragments[1:]
-	}
-	u.fragments = append(u.fragments, f)
-}
-
-// unchanged says whether nothing that a section watches has happened since a position.
-func (u *user) unchanged(w Watch, at store.Position) bool {
-	for _, kind := range w.Own {
-		if u.last[kind] > at {
-			return false
-		}
-	}
-	return true
 }
 
 // toDevicePage is how many messages to a device one answer carries.

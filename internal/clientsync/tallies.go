@@ -1,0 +1,109 @@
+package clientsync
+
+import (
+	"stoa/internal/room"
+	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
+)
+
+// missedLimit bounds the stretches that a tally may lag behind.
+const missedLimit = 256
+
+// movedLimit bounds the receipts that a tally may lag behind.
+const movedLimit = 8
+
+// moveReceipts notes the receipts of users in memory for their tallies. Called with the hub's lock held.
+func (h *Hub) moveReceipts(r *hubRoom, pos store.Position, list []roomdb.Receipt) {
+	if len(list) == 0 { // whose they are is not known
+		for _, u := range r.members {
+			j := u.find(r.num)
+			j.kept, j.movedAt = nil, pos
+		}
+		return
+	}
+	for _, x := range list {
+		u := h.users[x.User]
+		if u == nil {
+			continue
+		}
+		j := u.find(r.num)
+		if j == nil {
+			continue
+		}
+		j.movedAt = pos
+		switch {
+		case j.kept == nil:
+		case len(j.kept.moved) == movedLimit:
+			j.kept = nil
+		default:
+			j.kept.moved = append(j.kept.moved, x)
+		}
+	}
+}
+
+// counts returns a user's counts in a room from memory; false if they are not known there. Called with the lock held.
+func (h *Hub) counts(u *user, num store.RoomNum, threads bool) (Counts, bool) {
+	j := u.find(num)
+	if j == nil || j.kept == nil {
+		return Counts{}, false
+	}
+	if j.kept.at < u.last[store.KindAccountData] || !h.keepUp(j) {
+		j.kept = nil
+		return Counts{}, false
+	}
+	return j.kept.Counts(threads), true
+}
+
+// keepUp takes over what has happened since a tally was made.
+func (h *Hub) keepUp(j *joinedRoom) bool {
+	var missed []*stretch
+	complete := j.room.newest == nil || j.room.newest.last <= j.kept.Slot()
+	if !complete {
+		h.ring.since(&j.room.timeline, 0, func(r *record) bool {
+			if r.timeline.last <= j.kept.Slot() || len(missed) == missedLimit {
+				return false
+			}
+			missed = append(missed, r.timeline)
+			return true
+		})
+	}
+	for i := len(missed) - 1; i >= 0; i-- {
+		s := missed[i]
+		if s.counted == nil && len(s.events) > 0 || !j.kept.Apply(s.first, s.last, s.counted) {
+			return false
+		}
+	}
+	for _, x := range j.kept.moved {
+		if !j.kept.Read(readSlot(x), x.Thread, h.totalsAt(j.room, x)) {
+			return false
+		}
+	}
+	j.kept.moved = nil
+	return complete || len(missed) > 0
+}
+
+// readSlot is the slot up to which a receipt reads.
+func readSlot(x roomdb.Receipt) store.Slot {
+	if x.Off < 0 {
+		return x.Slot - 1
+	}
+	return x.Slot
+}
+
+// totalsAt are the totals at a receipt's event, if the ring holds it, and if it is in the thread of the receipt.
+func (h *Hub) totalsAt(r *hubRoom, x roomdb.Receipt) (totals *room.Totals) {
+	steps := 0
+	h.ring.since(&r.timeline, 0, func(rec *record) bool {
+		if steps++; x.Slot > rec.timeline.last || steps > missedLimit {
+			return false
+		}
+		for i := range rec.timeline.counted {
+			e := &rec.timeline.counted[i]
+			if e.Slot == x.Slot && (x.Thread == "" || x.Thread == "main" || x.Thread == e.Thread.String()) {
+				totals = &e.Totals
+			}
+		}
+		return x.Slot < rec.timeline.first
+	})
+	return totals
+}
