@@ -57,6 +57,7 @@ type Options struct {
 	Keys      *e2ee.Keys
 	Data      *userdata.Data
 	Rooms     *room.Rooms
+	History   *room.Reader
 	Directory *directory.Directory
 	Typing    *ephemeral.Typing
 	Presence  *ephemeral.Presence
@@ -75,6 +76,7 @@ type API struct {
 	keys      *e2ee.Keys
 	data      *userdata.Data
 	rooms     *room.Rooms
+	history   *room.Reader
 	directory *directory.Directory
 	typing    *ephemeral.Typing
 	presence  *ephemeral.Presence
@@ -92,7 +94,7 @@ func New(opt Options) *API {
 		opt.Clock = time.Now
 	}
 	a := &API{
-		opt: opt, auth: opt.Auth, accounts: opt.Accounts, keys: opt.Keys, data: opt.Data, rooms: opt.Rooms, directory: opt.Directory,
+		opt: opt, auth: opt.Auth, accounts: opt.Accounts, keys: opt.Keys, data: opt.Data, rooms: opt.Rooms, history: opt.History, directory: opt.Directory,
 		typing: opt.Typing, presence: opt.Presence, receipts: opt.Receipts, hub: opt.Hub,
 	}
 	if opt.SharedSecret != "" {

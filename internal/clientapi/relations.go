@@ -51,7 +51,7 @@ func (a *API) relations(r *http.Request) (relationsAnswer, error) {
 	if q.Recurse, err = query.Bool("recurse", false); err != nil {
 		return relationsAnswer{}, err
 	}
-	page, err := a.rooms.Relations(r.Context(), caller.UserID, roomID, q)
+	page, err := a.history.Relations(r.Context(), caller.UserID, roomID, q)
 	if err != nil {
 		return relationsAnswer{}, err
 	}
@@ -89,7 +89,7 @@ func (a *API) threads(r *http.Request) (relationsAnswer, error) {
 	if q.Limit, err = query.Limit("limit", threadsPageSize, maxThreads); err != nil {
 		return relationsAnswer{}, err
 	}
-	page, err := a.rooms.Threads(r.Context(), caller.UserID, roomID, q)
+	page, err := a.history.Threads(r.Context(), caller.UserID, roomID, q)
 	if err != nil {
 		return relationsAnswer{}, room.HideUnknown(err)
 	}

@@ -42,7 +42,7 @@ func (a *API) event(r *http.Request) (httpkit.Raw, error) {
 	if err != nil {
 		return nil, err
 	}
-	view, err := a.rooms.Event(r.Context(), caller.UserID, roomID, eventID)
+	view, err := a.history.Event(r.Context(), caller.UserID, roomID, eventID)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func (a *API) stateEvent(r *http.Request) (httpkit.Raw, error) {
 	if err != nil {
 		return nil, err
 	}
-	view, err := a.rooms.StateEvent(r.Context(), caller.UserID, roomID, r.PathValue("eventType"), r.PathValue("stateKey"))
+	view, err := a.history.StateEvent(r.Context(), caller.UserID, roomID, r.PathValue("eventType"), r.PathValue("stateKey"))
 	if err != nil {
 		return nil, room.HideUnknown(err)
 	}
@@ -84,7 +84,7 @@ func (a *API) state(r *http.Request) ([]json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
-	views, err := a.rooms.CurrentState(r.Context(), caller.UserID, roomID)
+	views, err := a.history.CurrentState(r.Context(), caller.UserID, roomID)
 	return showAll(a.reader(caller), roomID, views), room.HideUnknown(err)
 }
 
@@ -113,7 +113,7 @@ func (a *API) members(r *http.Request) (chunk, error) {
 			return chunk{}, err
 		}
 	}
-	views, err := a.rooms.Members(r.Context(), caller.UserID, roomID, q)
+	views, err := a.history.Members(r.Context(), caller.UserID, roomID, q)
 	return chunk{showAll(a.reader(caller), roomID, views)}, room.HideUnknown(err)
 }
 
@@ -125,7 +125,7 @@ func (a *API) joinedMembers(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	members, err := a.rooms.JoinedMembers(r.Context(), caller.UserID, roomID)
+	members, err := a.history.JoinedMembers(r.Context(), caller.UserID, roomID)
 	if err != nil {
 		return nil, room.HideUnknown(err)
 	}
@@ -213,7 +213,7 @@ func (a *API) messages(r *http.Request) (messagesAnswer, error) {
 	var q room.HistoryQuery
 	if q.Dir, err = direction(query); err != nil {
 		// Who may not look at the room is told that rather than what is wrong.
-		if hidden := a.rooms.MayLook(r.Context(), caller.UserID, roomID); hidden != nil {
+		if hidden := a.history.MayLook(r.Context(), caller.UserID, roomID); hidden != nil {
 			return messagesAnswer{}, room.HideUnknown(hidden)
 		}
 		return messagesAnswer{}, err
@@ -234,7 +234,7 @@ func (a *API) messages(r *http.Request) (messagesAnswer, error) {
 	if q.Limit, err = query.Limit("limit", size, maxPageSize); err != nil {
 		return messagesAnswer{}, err
 	}
-	page, err := a.rooms.Messages(r.Context(), caller.UserID, roomID, q)
+	page, err := a.history.Messages(r.Context(), caller.UserID, roomID, q)
 	if err != nil {
 		return messagesAnswer{}, room.HideUnknown(err)
 	}
@@ -281,7 +281,7 @@ func (a *API) eventContext(r *http.Request) (contextAnswer, error) {
 	if err != nil {
 		return contextAnswer{}, err
 	}
-	c, err := a.rooms.Context(r.Context(), caller.UserID, roomID, eventID, int(limit), filter)
+	c, err := a.history.Context(r.Context(), caller.UserID, roomID, eventID, int(limit), filter)
 	if err != nil {
 		return contextAnswer{}, err
 	}
@@ -321,7 +321,7 @@ func (a *API) timestampToEvent(r *http.Request) (timestampAnswer, error) {
 	if err != nil {
 		return timestampAnswer{}, err
 	}
-	view, err := a.rooms.TimestampToEvent(r.Context(), caller.UserID, roomID, ts, dir)
+	view, err := a.history.TimestampToEvent(r.Context(), caller.UserID, roomID, ts, dir)
 	if err != nil {
 		return timestampAnswer{}, room.HideUnknown(err)
 	}

@@ -20,7 +20,7 @@ func (a *API) joinedRooms(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	rooms, err := a.rooms.JoinedRooms(r.Context(), caller.UserID)
+	rooms, err := a.history.JoinedRooms(r.Context(), caller.UserID)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +132,7 @@ func (a *API) joinRoom(r *http.Request, caller who.Caller, roomID id.RoomID) (ro
 //
 // Spec: client-server-api#room-upgrades
 func (a *API) followUpgrade(r *http.Request, caller who.Caller, roomID id.RoomID) error {
-	old, err := a.rooms.Predecessor(r.Context(), caller.UserID, roomID)
+	old, err := a.history.Predecessor(r.Context(), caller.UserID, roomID)
 	if err != nil || old.IsZero() {
 		return err
 	}

@@ -86,7 +86,7 @@ func (a *API) redact(r *http.Request) (sent, error) {
 	}
 	if suspended := caller.MayAct(); suspended != nil {
 		// A suspended account may still take back what it said itself.
-		view, err := a.rooms.Event(r.Context(), caller.UserID, roomID, target)
+		view, err := a.history.Event(r.Context(), caller.UserID, roomID, target)
 		if err != nil {
 			return sent{}, room.HideUnknown(err)
 		}

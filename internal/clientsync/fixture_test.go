@@ -22,6 +22,7 @@ import (
 // house is a server with rooms and people who sync.
 type house struct {
 	*room.Rooms
+	*room.Reader
 	hub   *clientsync.Hub
 	t     testing.TB
 	store *store.Store
@@ -60,6 +61,7 @@ func newHouse(t testing.TB, s *store.Store, change ...func(*clientsync.Options))
 	if h.Rooms, err = room.New(room.Options{Store: s, Signer: signing.NewSigner(name, key), Clock: now}); err != nil {
 		t.Fatal(err)
 	}
+	h.Reader = room.NewReader(s, h.Rooms)
 	opt := clientsync.Options{Store: s, Clock: now}
 	for _, f := range change {
 		f(&opt)

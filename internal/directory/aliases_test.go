@@ -97,7 +97,7 @@ func TestAnAliasPointsToOneRoom(t *testing.T) {
 		if winners != 1 {
 			h.t.Fatalf("%d have got the alias", winners)
 		}
-		joined, err := h.rooms.JoinedRooms(h.t.Context(), alice)
+		joined, err := h.history.JoinedRooms(h.t.Context(), alice)
 		h.must(err)
 		if extra := len(joined) - len(rooms); extra > 1 {
 			h.t.Fatalf("%d rooms were made for one alias", extra)
@@ -153,7 +153,7 @@ func TestDeleteAlias(t *testing.T) {
 // canonical is the content of m.room.canonical_alias, nil for none.
 func (h *house) canonical(roomID id.RoomID) map[string]any {
 	h.t.Helper()
-	summary, err := h.rooms.Summary(h.t.Context(), roomID, "m.room.canonical_alias")
+	summary, err := h.history.Summary(h.t.Context(), roomID, "m.room.canonical_alias")
 	h.must(err)
 	pdu := summary.State["m.room.canonical_alias"]
 	if pdu == nil {
@@ -276,7 +276,7 @@ func TestARoomOfATakenAliasIsNotMade(t *testing.T) {
 		if !errors.Is(err, roomdb.ErrAliasTaken) {
 			h.t.Errorf("the cause is lost: %v", err)
 		}
-		joined, err := h.rooms.JoinedRooms(h.t.Context(), alice)
+		joined, err := h.history.JoinedRooms(h.t.Context(), alice)
 		h.must(err)
 		same(h.t, "rooms of alice", joined, []id.RoomID{hall})
 		h.points("hall", hall)

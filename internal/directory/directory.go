@@ -31,17 +31,19 @@ const maxAliases = 500
 
 // Options are what a Directory needs.
 type Options struct {
-	Store *store.Store
-	Rooms *room.Rooms
+	Store   *store.Store
+	Rooms   *room.Rooms
+	History *room.Reader
 	// Clock is time.Now if nil.
 	Clock func() time.Time
 }
 
 // Directory finds rooms. Its methods may be called at the same time.
 type Directory struct {
-	store *store.Store
-	rooms *room.Rooms
-	clock func() time.Time
+	store   *store.Store
+	rooms   *room.Rooms
+	history *room.Reader
+	clock   func() time.Time
 }
 
 // New makes a Directory.
@@ -49,7 +51,7 @@ func New(opt Options) *Directory {
 	if opt.Clock == nil {
 		opt.Clock = time.Now
 	}
-	return &Directory{store: opt.Store, rooms: opt.Rooms, clock: opt.Clock}
+	return &Directory{store: opt.Store, rooms: opt.Rooms, history: opt.History, clock: opt.Clock}
 }
 
 // Resolve gives the room of an alias, and the servers that can help to join it.
@@ -223,7 +225,7 @@ func (d *Directory) maySend(ctx context.Context, user id.UserID, roomID id.RoomI
 // view reads as a user who may be anything in the room.
 func (d *Directory) view(ctx context.Context, user id.UserID, roomID id.RoomID, f func(*store.Read, *room.Viewer) error) error {
 	return d.store.Read(ctx, func(r *store.Read) error {
-		v, err := d.rooms.Viewer(r, roomID, user)
+		v, err := d.history.Viewer(r, roomID, user)
 		if err != nil {
 			return err
 		}
@@ -264,7 +266,7 @@ func readCanonical(content []byte) (c canonicalAliases) {
 
 // canonical reads the current m.room.canonical_alias, its content nil for none.
 func (d *Directory) canonical(ctx context.Context, roomID id.RoomID) (content []byte, err error) {
-	summary, err := d.rooms.Summary(ctx, roomID, event.TypeCanonicalAlias)
+	summary, err := d.history.Summary(ctx, roomID, event.TypeCanonicalAlias)
 	if err != nil {
 		return nil, err
 	}

@@ -22,10 +22,11 @@ import (
 // house is a server with rooms and a directory of them.
 type house struct {
 	*directory.Directory
-	t     *testing.T
-	store *store.Store
-	rooms *room.Rooms
-	clock atomic.Int64 // ms; each look moves it by one
+	t       *testing.T
+	store   *store.Store
+	rooms   *room.Rooms
+	history *room.Reader
+	clock   atomic.Int64 // ms; each look moves it by one
 }
 
 // onBothEngines runs a test on both engines.
@@ -55,7 +56,8 @@ func newHouse(t *testing.T, s *store.Store) *house {
 	h.must(err)
 	h.rooms, err = room.New(room.Options{Store: s, Signer: signing.NewSigner(name, key), Clock: now})
 	h.must(err)
-	h.Directory = directory.New(directory.Options{Store: s, Rooms: h.rooms, Clock: now})
+	h.history = room.NewReader(s, h.rooms)
+	h.Directory = directory.New(directory.Options{Store: s, Rooms: h.rooms, History: h.history, Clock: now})
 	return h
 }
 

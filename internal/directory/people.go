@@ -158,7 +158,7 @@ func (d *Directory) isVisible(r *store.Read, searcher, other store.UserNum, open
 
 // isOpen says whether anybody may join or read a room.
 func (d *Directory) isOpen(r *store.Read, roomID id.RoomID) (bool, error) {
-	v, err := d.rooms.Viewer(r, roomID, id.UserID{})
+	v, err := d.history.Viewer(r, roomID, id.UserID{})
 	if err != nil {
 		return false, err
 	}

@@ -136,7 +136,7 @@ func (d *Directory) published(r *store.Read, row store.Room, q PublishedQuery) (
 	if err != nil {
 		return Published{}, false, err
 	}
-	v, err := d.rooms.Viewer(r, roomID, id.UserID{})
+	v, err := d.history.Viewer(r, roomID, id.UserID{})
 	if err != nil {
 		return Published{}, false, err
 	}

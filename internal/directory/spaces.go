@@ -93,7 +93,7 @@ func (w *treeWalk) visit(roomID id.RoomID, depth int, page *HierarchyPage) (bool
 		return false, nil
 	}
 	w.seen[roomID] = true
-	v, err := w.d.rooms.Viewer(w.read, roomID, w.user)
+	v, err := w.d.history.Viewer(w.read, roomID, w.user)
 	if _, unknown := mxerr.As(err); unknown {
 		return false, nil
 	}

@@ -165,7 +165,7 @@ func TestReceiptsOnlyMoveForward(t *testing.T) {
 	onBothEngines(t, func(h *house) {
 		ctx := h.t.Context()
 		data := userdata.New(userdata.Options{Store: h.store})
-		receipts := ephemeral.NewReceipts(h.store, h.rooms, marks{data}, h.clock.Now)
+		receipts := ephemeral.NewReceipts(h.store, room.NewReader(h.store, h.rooms), marks{data}, h.clock.Now)
 		first, second := h.say("one"), h.say("two")
 		at := func(kind roomdb.ReceiptKind) (eventID string) {
 			h.read(func(r *store.Read) error {

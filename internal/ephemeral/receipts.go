@@ -24,8 +24,8 @@ const (
 // mainThread is the thread of events that belong to none.
 const mainThread = "main"
 
-// Rooms finds the events that receipts are about.
-type Rooms interface {
+// History finds the events that receipts are about.
+type History interface {
 	Event(ctx context.Context, viewer id.UserID, roomID id.RoomID, eventID id.EventID) (room.View, error)
 }
 
@@ -36,15 +36,15 @@ type Marks interface {
 
 // Receipts moves how far users have read.
 type Receipts struct {
-	store *store.Store
-	rooms Rooms
-	data  Marks
-	clock func() time.Time
+	store   *store.Store
+	history History
+	data    Marks
+	clock   func() time.Time
 }
 
 // NewReceipts makes it. It starts nothing.
-func NewReceipts(s *store.Store, rooms Rooms, data Marks, clock func() time.Time) *Receipts {
-	return &Receipts{store: s, rooms: rooms, data: data, clock: clock}
+func NewReceipts(s *store.Store, history History, data Marks, clock func() time.Time) *Receipts {
+	return &Receipts{store: s, history: history, data: data, clock: clock}
 }
 
 // Receipt is a wish to move one mark forward.
@@ -137,7 +137,7 @@ func (x *Receipts) row(ctx context.Context, user who.User, roomID id.RoomID, at 
 		row.Slot, row.Off = at.Event.Slot, at.Event.Off
 		return row, nil
 	}
-	view, err := x.rooms.Event(ctx, user.UserID, roomID, receipt.EventID)
+	view, err := x.history.Event(ctx, user.UserID, roomID, receipt.EventID)
 	if err != nil {
 		return row, err
 	}

@@ -237,7 +237,7 @@ func (t *turn) applyWaiting(g *graph, a arrival) error {
 		if err != nil {
 			return fmt.Errorf("waiting redaction number %d: %w", num, err)
 		}
-		pdu, err := t.rs.parse(t.r.rules, e)
+		pdu, err := t.rs.events.Parse(t.r.rules, e)
 		if err != nil {
 			return err
 		}

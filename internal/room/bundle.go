@@ -191,7 +191,7 @@ func (v *Viewer) child(row roomdb.Relation) (View, bool, error) {
 	if err != nil {
 		return View{}, false, err
 	}
-	pdu, err := v.rs.parse(v.Rules, e)
+	pdu, err := v.rd.events.Parse(v.Rules, e)
 	if err != nil {
 		return View{}, false, err
 	}

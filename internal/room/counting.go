@@ -102,7 +102,7 @@ func (t *turn) parent(eventID id.EventID) (*event.PDU, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load %s: %w", eventID, err)
 	}
-	return t.rs.parse(t.r.rules, stored)
+	return t.rs.events.Parse(t.r.rules, stored)
 }
 
 // count classifies an event, moves the running totals, and writes a row for each

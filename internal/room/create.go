@@ -292,7 +292,7 @@ func planCreation(req CreateRequest, rules *roomversion.Rules, profile Profile) 
 		{event.TypePowerLevels, "", levels, false},
 		{event.TypeCanonicalAlias, "", object{"alias": req.Alias.String()}, req.Alias.IsZero()},
 		{event.TypeJoinRules, "", object{"join_rule": presetJoinRule(preset)}, req.sets(event.TypeJoinRules)},
-		{event.TypeHistoryVisibility, "", object{"history_visibility": visibilityShared}, req.sets(event.TypeHistoryVisibility)},
+		{event.TypeHistoryVisibility, "", object{"history_visibility": "shared"}, req.sets(event.TypeHistoryVisibility)},
 		{event.TypeGuestAccess, "", object{"guest_access": presetGuestAccess(preset)}, req.sets(event.TypeGuestAccess)},
 	}
 	for _, w := range wanted {

@@ -15,7 +15,7 @@ import (
 // Spec: client-server-api#account-deactivation
 func (v *Viewer) withoutErased(pdu *event.PDU) (*event.PDU, error) {
 	sender := pdu.Sender()
-	if !v.rs.isLocal(sender) || sender == v.User {
+	if !v.rd.isLocal(sender) || sender == v.User {
 		return pdu, nil
 	}
 	gone, known := v.erased[sender]

@@ -21,6 +21,7 @@ import (
 // house is a server with nothing but rooms.
 type house struct {
 	*room.Rooms
+	*room.Reader
 	t     testing.TB
 	store *store.Store
 	clock atomic.Int64 // ms; each look moves it by one
@@ -44,7 +45,7 @@ func newHouse(t testing.TB, s *store.Store, change ...func(*room.Options)) *hous
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.Rooms = rooms
+	h.Rooms, h.Reader = rooms, room.NewReader(s, rooms)
 	if _, again := checked.LoadOrStore(s, true); !again {
 		t.Cleanup(func() { h.examine() })
 	}

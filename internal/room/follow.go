@@ -91,7 +91,7 @@ func (rs *Rooms) ForgetAll() {
 		rd.release(r)
 	}
 	rs.txns.Clear(0)
-	rs.pdus.Clear(0)
+	rs.events.pdus.Clear(0)
 }
 
 // move notes that another instance has written the room.

@@ -278,7 +278,7 @@ func (g *graph) Event(ref stateres.Ref) (*event.PDU, error) {
 	if c, ok := g.coming[store.EventNum(ref)]; ok {
 		return c.pdu, nil
 	}
-	return g.t.rs.load1(g.read, g.t.r.rules, store.EventNum(ref))
+	return g.t.rs.events.Load(g.read, g.t.r.rules, store.EventNum(ref))
 }
 
 var _ stateres.Bulk = (*graph)(nil)

@@ -88,8 +88,8 @@ const (
 // Errors: M_FORBIDDEN, M_NOT_FOUND.
 //
 // Spec: client-server-api#getting-events-for-a-room
-func (rs *Rooms) Messages(ctx context.Context, viewer id.UserID, roomID id.RoomID, q HistoryQuery) (page HistoryPage, err error) {
-	err = rs.look(ctx, roomID, viewer, func(v *Viewer) error {
+func (rd *Reader) Messages(ctx context.Context, viewer id.UserID, roomID id.RoomID, q HistoryQuery) (page HistoryPage, err error) {
+	err = rd.look(ctx, roomID, viewer, func(v *Viewer) error {
 		w, err := v.walk(q)
 		if err != nil {
 			return err
@@ -110,9 +110,9 @@ func (rs *Rooms) Messages(ctx context.Context, viewer id.UserID, roomID id.RoomI
 }
 
 // look reads as a viewer who may look at a room.
-func (rs *Rooms) look(ctx context.Context, roomID id.RoomID, viewer id.UserID, f func(*Viewer) error) error {
-	return rs.store.Read(ctx, func(read *store.Read) error {
-		v, err := rs.Viewer(read, roomID, viewer)
+func (rd *Reader) look(ctx context.Context, roomID id.RoomID, viewer id.UserID, f func(*Viewer) error) error {
+	return rd.store.Read(ctx, func(read *store.Read) error {
+		v, err := rd.Viewer(read, roomID, viewer)
 		if err != nil {
 			return err
 		}
@@ -253,7 +253,7 @@ func (w *walk) batch(limit int) (batch []roomdb.Event, err error) {
 
 // look makes a view of an event if it is wanted and the viewer may see it.
 func (w *walk) look(e roomdb.Event) (View, bool, error) {
-	pdu, err := w.v.rs.parse(w.v.Rules, e)
+	pdu, err := w.v.rd.events.Parse(w.v.Rules, e)
 	if err != nil {
 		return View{}, false, err
 	}
@@ -304,7 +304,7 @@ func (v *Viewer) view(e roomdb.Event, pdu *event.PDU) (View, bool, error) {
 		TxnDevice: e.TxnDevice, TxnID: e.TxnID, Membership: membership,
 	}
 	if e.RedactedBy != 0 {
-		if out.RedactedBy, err = v.rs.load1(v.read, v.Rules, e.RedactedBy); err != nil {
+		if out.RedactedBy, err = v.rd.events.Load(v.read, v.Rules, e.RedactedBy); err != nil {
 			return View{}, false, err
 		}
 	}
@@ -328,7 +328,7 @@ func (v *Viewer) replaced(e roomdb.Event, out *View) error {
 	if err != nil {
 		return fmt.Errorf("event number %d: %w", num, err)
 	}
-	if out.Replaces, err = v.rs.parse(v.Rules, old); err != nil {
+	if out.Replaces, err = v.rd.events.Parse(v.Rules, old); err != nil {
 		return err
 	}
 	if old.RedactedBy != 0 {
@@ -346,9 +346,12 @@ func (v *Viewer) replaced(e roomdb.Event, out *View) error {
 func (v *Viewer) sendersAt(events []View, slot store.Slot) ([]View, error) {
 	var pairs []store.Pair
 	for i := range events {
-		pairs = append(pairs, store.Pair{Type: event.TypeMember, StateKey: events[i].PDU.Sender().String()})
+		pair := store.Pair{Type: event.TypeMember, StateKey: events[i].PDU.Sender().String()}
+		if !slices.Contains(pairs, pair) {
+			pairs = append(pairs, pair)
+		}
 	}
-	keys, err := v.rs.store.KeyNums(v.read, distinct(pairs))
+	keys, err := v.rd.store.KeyNums(v.read, pairs)
 	if err != nil {
 		return nil, err
 	}
@@ -372,9 +375,9 @@ func (v *Viewer) sendersAt(events []View, slot store.Slot) ([]View, error) {
 // may not see it.
 //
 // Spec: client-server-api#getting-events-for-a-room
-func (rs *Rooms) Event(ctx context.Context, viewer id.UserID, roomID id.RoomID, eventID id.EventID) (view View, err error) {
-	err = rs.store.Read(ctx, func(read *store.Read) error {
-		v, err := rs.Viewer(read, roomID, viewer)
+func (rd *Reader) Event(ctx context.Context, viewer id.UserID, roomID id.RoomID, eventID id.EventID) (view View, err error) {
+	err = rd.store.Read(ctx, func(read *store.Read) error {
+		v, err := rd.Viewer(read, roomID, viewer)
 		if err != nil {
 			return err
 		}
@@ -399,7 +402,7 @@ func (v *Viewer) event(eventID id.EventID) (View, error) {
 	if err != nil {
 		return View{}, fmt.Errorf("load %s: %w", eventID, err)
 	}
-	pdu, err := v.rs.parse(v.Rules, e)
+	pdu, err := v.rd.events.Parse(v.Rules, e)
 	if err != nil {
 		return View{}, err
 	}
@@ -427,9 +430,9 @@ type Context struct {
 // Errors: M_NOT_FOUND.
 //
 // Spec: client-server-api#getting-events-for-a-room (/context)
-func (rs *Rooms) Context(ctx context.Context, viewer id.UserID, roomID id.RoomID, eventID id.EventID, limit int, filter *eventfilter.RoomEventFilter) (c Context, err error) {
-	err = rs.store.Read(ctx, func(read *store.Read) error {
-		v, err := rs.Viewer(read, roomID, viewer)
+func (rd *Reader) Context(ctx context.Context, viewer id.UserID, roomID id.RoomID, eventID id.EventID, limit int, filter *eventfilter.RoomEventFilter) (c Context, err error) {
+	err = rd.store.Read(ctx, func(read *store.Read) error {
+		v, err := rd.Viewer(read, roomID, viewer)
 		if err != nil {
 			return err
 		}
@@ -509,8 +512,8 @@ func (v *Viewer) contextState(c *Context, filter *eventfilter.RoomEventFilter) (
 // timeline; the sender's clocks then decide among the events there.
 //
 // Spec: client-server-api#getting-events-for-a-room (/timestamp_to_event)
-func (rs *Rooms) TimestampToEvent(ctx context.Context, viewer id.UserID, roomID id.RoomID, ts int64, dir Direction) (view View, err error) {
-	err = rs.look(ctx, roomID, viewer, func(v *Viewer) error {
+func (rd *Reader) TimestampToEvent(ctx context.Context, viewer id.UserID, roomID id.RoomID, ts int64, dir Direction) (view View, err error) {
+	err = rd.look(ctx, roomID, viewer, func(v *Viewer) error {
 		near, err := v.slotReceivedAt(ts)
 		if err != nil {
 			return err

@@ -24,8 +24,8 @@ func HideUnknown(err error) error {
 // MayLook refuses those who may not look at a room, as all reads do.
 //
 // Errors: M_FORBIDDEN, M_NOT_FOUND.
-func (rs *Rooms) MayLook(ctx context.Context, viewer id.UserID, roomID id.RoomID) error {
-	return rs.look(ctx, roomID, viewer, func(*Viewer) error { return nil })
+func (rd *Reader) MayLook(ctx context.Context, viewer id.UserID, roomID id.RoomID) error {
+	return rd.look(ctx, roomID, viewer, func(*Viewer) error { return nil })
 }
 
 // IsWorldReadable says whether anybody may read the room now.
@@ -104,7 +104,7 @@ func (v *Viewer) MayFind() (bool, error) {
 		if v.User.IsZero() {
 			return false, nil
 		}
-		return v.rs.isMemberOfAny(v.read, v.User, rule.AllowedRooms())
+		return IsMemberOfAny(v.rd.store, v.read, v.User, rule.AllowedRooms())
 	}
 	return false, nil
 }
@@ -129,9 +129,9 @@ func (v *Viewer) StateOfType(evType string) ([]*event.PDU, error) {
 // none or the user was never in that one.
 //
 // Spec: client-server-api#room-upgrades
-func (rs *Rooms) Predecessor(ctx context.Context, user id.UserID, roomID id.RoomID) (predecessor id.RoomID, err error) {
-	err = rs.store.Read(ctx, func(read *store.Read) error {
-		v, err := rs.Viewer(read, roomID, user)
+func (rd *Reader) Predecessor(ctx context.Context, user id.UserID, roomID id.RoomID) (predecessor id.RoomID, err error) {
+	err = rd.store.Read(ctx, func(read *store.Read) error {
+		v, err := rd.Viewer(read, roomID, user)
 		if err != nil {
 			return err
 		}
@@ -144,7 +144,7 @@ func (rs *Rooms) Predecessor(ctx context.Context, user id.UserID, roomID id.Room
 		if err != nil {
 			return nil // it names none
 		}
-		before, err := rs.Viewer(read, old, user)
+		before, err := rd.Viewer(read, old, user)
 		if errors.Is(err, errUnknownRoom) {
 			return nil
 		}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
@@ -254,33 +253,4 @@ func (rs *Rooms) profile(ctx context.Context, user id.UserID) (Profile, error) {
 		return Profile{}, fmt.Errorf("profile of %s: %w", user, err)
 	}
 	return profile, nil
-}
-
-// JoinedRooms returns the rooms that a local user has joined.
-//
-// Spec: client-server-api#room-membership
-func (rs *Rooms) JoinedRooms(ctx context.Context, user id.UserID) (rooms []id.RoomID, err error) {
-	err = rs.store.Read(ctx, func(read *store.Read) error {
-		num, err := rs.store.UserNum(read, user.String())
-		if errors.Is(err, store.ErrNotFound) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		joined, err := roomdb.JoinedRooms(read, num)
-		if err != nil {
-			return err
-		}
-		rooms = slices.Grow(rooms, len(joined))
-		for _, j := range joined {
-			roomID, err := id.ParseRoomID(j.RoomID)
-			if err != nil {
-				return err
-			}
-			rooms = append(rooms, roomID)
-		}
-		return nil
-	})
-	return rooms, err
 }

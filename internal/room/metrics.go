@@ -25,7 +25,7 @@ func (rs *Rooms) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descResident, descPlaced, descRebuilt, descReceived} {
 		ch <- d
 	}
-	rs.pdus.Describe(ch)
+	rs.events.pdus.Describe(ch)
 	rs.txns.Describe(ch)
 }
 
@@ -42,7 +42,7 @@ func (rs *Rooms) Collect(ch chan<- prometheus.Metric) {
 	count(descRebuilt, &rs.metrics.rebuilt)
 	count(descReceived, &rs.metrics.rejected, "rejected")
 	count(descReceived, &rs.metrics.softFailed, "soft_failed")
-	rs.pdus.Collect(ch)
+	rs.events.pdus.Collect(ch)
 	rs.txns.Collect(ch)
 }
 

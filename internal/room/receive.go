@@ -243,7 +243,7 @@ func (t *turn) authEvents(g *graph, a *arrival) ([]eventauth.AuthEvent, error) {
 	}
 	auth := make([]eventauth.AuthEvent, len(rows))
 	for i, row := range rows {
-		pdu, err := t.rs.parse(t.r.rules, row)
+		pdu, err := t.rs.events.Parse(t.r.rules, row)
 		if err != nil {
 			return nil, err
 		}

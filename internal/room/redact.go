@@ -169,7 +169,7 @@ func (t *turn) redact(target roomdb.Event, by TimelineEvent) error {
 	if err != nil {
 		return fmt.Errorf("stored event %s: %w", target.EventID, err)
 	}
-	pdu, err := t.rs.parse(t.r.rules, target)
+	pdu, err := t.rs.events.Parse(t.r.rules, target)
 	if err != nil {
 		return err
 	}

@@ -48,9 +48,9 @@ const (
 // Errors: M_NOT_FOUND (the event is not there or the viewer may not see it).
 //
 // Spec: client-server-api#relationships-api
-func (rs *Rooms) Relations(ctx context.Context, viewer id.UserID, roomID id.RoomID, q RelationsQuery) (page RelationsPage, err error) {
-	err = rs.store.Read(ctx, func(read *store.Read) error {
-		v, err := rs.Viewer(read, roomID, viewer)
+func (rd *Reader) Relations(ctx context.Context, viewer id.UserID, roomID id.RoomID, q RelationsQuery) (page RelationsPage, err error) {
+	err = rd.store.Read(ctx, func(read *store.Read) error {
+		v, err := rd.Viewer(read, roomID, viewer)
 		if err != nil {
 			return err
 		}
@@ -198,8 +198,8 @@ type ThreadsQuery struct {
 // Errors: M_FORBIDDEN, M_NOT_FOUND.
 //
 // Spec: client-server-api#querying-threads-in-a-room
-func (rs *Rooms) Threads(ctx context.Context, viewer id.UserID, roomID id.RoomID, q ThreadsQuery) (page RelationsPage, err error) {
-	err = rs.look(ctx, roomID, viewer, func(v *Viewer) error {
+func (rd *Reader) Threads(ctx context.Context, viewer id.UserID, roomID id.RoomID, q ThreadsQuery) (page RelationsPage, err error) {
+	err = rd.look(ctx, roomID, viewer, func(v *Viewer) error {
 		w, err := v.walk(HistoryQuery{From: q.From})
 		if err != nil {
 			return err
@@ -247,7 +247,7 @@ func (v *Viewer) root(t roomdb.ThreadRoot, participated bool) (View, bool, error
 	if err != nil {
 		return View{}, false, err
 	}
-	pdu, err := v.rs.parse(v.Rules, e)
+	pdu, err := v.rd.events.Parse(v.Rules, e)
 	if err != nil {
 		return View{}, false, err
 	}

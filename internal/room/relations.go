@@ -71,7 +71,7 @@ func (t *turn) checkAnnotation(d Draft, target id.EventID) error {
 		return err
 	}
 	for _, e := range made {
-		pdu, err := t.rs.parse(t.r.rules, e)
+		pdu, err := t.rs.events.Parse(t.r.rules, e)
 		if err != nil {
 			return err
 		}

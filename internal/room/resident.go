@@ -288,7 +288,7 @@ func (r *room) load(ctx context.Context) error {
 	}
 	r.tips = r.tips[:0]
 	for _, e := range tips {
-		pdu, err := r.rooms.parse(rules, e)
+		pdu, err := r.rooms.events.Parse(rules, e)
 		if err != nil {
 			return fmt.Errorf("load %s: %w", r.id, err)
 		}
@@ -304,90 +304,6 @@ func (r *room) load(ctx context.Context) error {
 	return nil
 }
 
-// parse reads a stored event.
-func (rs *Rooms) parse(rules *roomversion.Rules, e roomdb.Event) (*event.PDU, error) {
-	if pdu, ok := rs.pdus.Get(e.Num); ok {
-		return pdu, nil
-	}
-	eventID, err := id.ParseEventID(e.EventID)
-	if err != nil {
-		return nil, fmt.Errorf("stored event number %d: %w", e.Num, err)
-	}
-	pdu, err := event.Load(rules, eventID, e.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("stored event %s: %w", e.EventID, err)
-	}
-	if e.Key != 0 {
-		rs.pdus.Add(e.Num, pdu)
-	}
-	return pdu, nil
-}
-
-// load1 returns an event by its number, from memory if it is there.
-func (rs *Rooms) load1(read *store.Read, rules *roomversion.Rules, num store.EventNum) (*event.PDU, error) {
-	if pdu, ok := rs.pdus.Get(num); ok {
-		return pdu, nil
-	}
-	e, err := roomdb.EventByNum(read, num)
-	if err != nil {
-		return nil, fmt.Errorf("event number %d: %w", num, err)
-	}
-	return rs.parse(rules, e)
-}
-
-// entries reads entries of a room's current state from the store. No turn need be
-// held.
-func (rs *Rooms) entries(read *store.Read, room store.RoomNum, rules *roomversion.Rules, keys []eventauth.Key) ([]*entry, error) {
-	pairs := make([]store.Pair, len(keys))
-	for i, key := range keys {
-		pairs[i] = store.Pair{Type: key.Type, StateKey: key.StateKey}
-	}
-	nums, err := rs.store.KeyNums(read, pairs)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]*entry, len(keys))
-	var ask []roomdb.RoomKey
-	for i, key := range nums {
-		out[i] = &entry{key: key}
-		if key != 0 {
-			ask = append(ask, roomdb.RoomKey{Room: room, Key: key})
-		}
-	}
-	if len(ask) == 0 {
-		return out, nil
-	}
-	held := map[store.EventNum]*event.PDU{}
-	rows, err := roomdb.CurrentEntries(read, ask, func(num, _ store.EventNum) bool {
-		pdu, ok := rs.pdus.Get(num)
-		if ok {
-			held[num] = pdu
-		}
-		return ok
-	})
-	if err != nil {
-		return nil, err
-	}
-	for _, row := range rows {
-		pdu := held[row.Event.Num]
-		if pdu == nil {
-			stored := roomdb.Event{Num: row.Event.Num, EventID: row.Event.EventID, Key: row.Event.Key, Bytes: row.Event.Bytes}
-			if pdu, err = rs.parse(rules, stored); err != nil {
-				return nil, err
-			}
-		}
-		for _, e := range out {
-			if e.key == row.Key {
-				e.num, e.pdu = row.Event.Num, pdu
-				if at := row.Event.Place; row.Event.RedactedBy == 0 && at.Off == 0 && at.Slot == row.Slot {
-					e.shown = row.Slot
-				}
-			}
-		}
-	}
-	return out, nil
-}
-
 // prepare loads entries of the state that are not in memory, giving the turn
 // away meanwhile. It is called with the turn held, and returns with it held (on
 // an error without it).
@@ -400,7 +316,7 @@ func (r *room) prepare(ctx context.Context, keys []eventauth.Key) error {
 	r.turn.Unlock()
 	var found []*entry
 	err := r.rooms.store.Glimpse(ctx, func(read *store.Read) (err error) {
-		found, err = r.rooms.entries(read, num, rules, missing)
+		found, err = r.rooms.events.entries(read, num, rules, missing)
 		return err
 	})
 	if err != nil {

@@ -88,7 +88,7 @@ func (t *turn) restricted(d *Draft) (*joinCheck, error) {
 // Spec: server-server-api#restricted-rooms
 func (rs *Rooms) authorise(ctx context.Context, req MembershipRequest, check *joinCheck) (authoriser id.UserID, err error) {
 	err = rs.store.Read(ctx, func(read *store.Read) error {
-		fulfilled, err := rs.isMemberOfAny(read, req.Sender, check.allow)
+		fulfilled, err := IsMemberOfAny(rs.store, read, req.Sender, check.allow)
 		if err != nil {
 			return err
 		}
@@ -111,9 +111,9 @@ func (rs *Rooms) authorise(ctx context.Context, req MembershipRequest, check *jo
 	return authoriser, nil
 }
 
-// isMemberOfAny says whether a user is joined to one of some rooms.
-func (rs *Rooms) isMemberOfAny(read *store.Read, user id.UserID, rooms []id.RoomID) (bool, error) {
-	keys, err := rs.store.KeyNums(read, []store.Pair{{Type: event.TypeMember, StateKey: user.String()}})
+// IsMemberOfAny says whether a user is joined to one of some rooms.
+func IsMemberOfAny(s *store.Store, read *store.Read, user id.UserID, rooms []id.RoomID) (bool, error) {
+	keys, err := s.KeyNums(read, []store.Pair{{Type: event.TypeMember, StateKey: user.String()}})
 	if err != nil || keys[0] == 0 {
 		return false, err
 	}

@@ -81,13 +81,11 @@ type Rooms struct {
 	store    *store.Store
 	server   id.ServerName
 	resident residents
-	// pdus and txns hold immutable things: the bytes of an event never change,
-	// and a transaction ID never gets another event.
-	pdus    *cache.Cache[store.EventNum, *event.PDU]
-	txns    *cache.Cache[Txn, id.EventID]
-	sending sending
-	created atomic.Int64 // the last creationTime
-	metrics metrics
+	events   *Events
+	txns     *cache.Cache[Txn, id.EventID] // a transaction ID never gets another event
+	sending  sending
+	created  atomic.Int64 // the last creationTime
+	metrics  metrics
 }
 
 // New makes the rooms of a store. It reads nothing.
@@ -118,10 +116,10 @@ func New(opt Options) (*Rooms, error) {
 	}
 	rs := &Rooms{opt: opt, store: opt.Store, server: opt.Signer.ServerName()}
 	rs.resident.init(rs, opt.ResidentLimit)
-	rs.pdus = cache.New(cache.Options[store.EventNum, *event.PDU]{
+	rs.events = &Events{store: opt.Store, pdus: cache.New(cache.Options[store.EventNum, *event.PDU]{
 		Name: "pdus", MaxBytes: pduBytes,
 		Size: func(_ store.EventNum, p *event.PDU) int { return 1024 + len(p.Bytes()) }, // what is parsed of it, about
-	})
+	})}
 	rs.txns = cache.New(cache.Options[Txn, id.EventID]{
 		Name: "transactions", MaxBytes: txnBytes,
 		Size: func(t Txn, e id.EventID) int {

@@ -20,8 +20,8 @@ import (
 // Errors: M_FORBIDDEN, M_NOT_FOUND.
 //
 // Spec: client-server-api#getting-events-for-a-room
-func (rs *Rooms) CurrentState(ctx context.Context, viewer id.UserID, roomID id.RoomID) (state []View, err error) {
-	err = rs.look(ctx, roomID, viewer, func(v *Viewer) error {
+func (rd *Reader) CurrentState(ctx context.Context, viewer id.UserID, roomID id.RoomID) (state []View, err error) {
+	err = rd.look(ctx, roomID, viewer, func(v *Viewer) error {
 		state, err = v.stateAt(v.StateSlot(), false)
 		return err
 	})
@@ -32,10 +32,10 @@ func (rs *Rooms) CurrentState(ctx context.Context, viewer id.UserID, roomID id.R
 // M_NOT_FOUND if there is none.
 //
 // Spec: client-server-api#getting-events-for-a-room
-func (rs *Rooms) StateEvent(ctx context.Context, viewer id.UserID, roomID id.RoomID, evType, stateKey string) (view View, err error) {
-	err = rs.look(ctx, roomID, viewer, func(v *Viewer) error {
+func (rd *Reader) StateEvent(ctx context.Context, viewer id.UserID, roomID id.RoomID, evType, stateKey string) (view View, err error) {
+	err = rd.look(ctx, roomID, viewer, func(v *Viewer) error {
 		none := mxerr.NotFound("The room has no %s with this state key", evType)
-		keys, err := rs.store.KeyNums(v.read, []store.Pair{{Type: evType, StateKey: stateKey}})
+		keys, err := rd.store.KeyNums(v.read, []store.Pair{{Type: evType, StateKey: stateKey}})
 		if err != nil {
 			return err
 		}
@@ -72,8 +72,8 @@ type MembersQuery struct {
 // Errors: M_FORBIDDEN, M_NOT_FOUND.
 //
 // Spec: client-server-api#getting-events-for-a-room
-func (rs *Rooms) Members(ctx context.Context, viewer id.UserID, roomID id.RoomID, q MembersQuery) (members []View, err error) {
-	err = rs.look(ctx, roomID, viewer, func(v *Viewer) error {
+func (rd *Reader) Members(ctx context.Context, viewer id.UserID, roomID id.RoomID, q MembersQuery) (members []View, err error) {
+	err = rd.look(ctx, roomID, viewer, func(v *Viewer) error {
 		slot := v.StateSlot()
 		if q.At != nil {
 			at, err := v.place(*q.At)
@@ -150,7 +150,7 @@ func (v *Viewer) memberNums(slot store.Slot) ([]store.EventNum, error) {
 	for i, e := range state {
 		keys[i] = e.Key
 	}
-	pairs, err := v.rs.store.Pairs(v.read, keys)
+	pairs, err := v.rd.store.Pairs(v.read, keys)
 	if err != nil {
 		return nil, err
 	}
@@ -166,9 +166,9 @@ func (v *Viewer) memberNums(slot store.Slot) ([]store.EventNum, error) {
 // members may ask.
 //
 // Spec: client-server-api#getting-events-for-a-room
-func (rs *Rooms) JoinedMembers(ctx context.Context, viewer id.UserID, roomID id.RoomID) (map[id.UserID]Profile, error) {
+func (rd *Reader) JoinedMembers(ctx context.Context, viewer id.UserID, roomID id.RoomID) (map[id.UserID]Profile, error) {
 	joined := map[id.UserID]Profile{}
-	err := rs.look(ctx, roomID, viewer, func(v *Viewer) error {
+	err := rd.look(ctx, roomID, viewer, func(v *Viewer) error {
 		if v.Membership() != event.MembershipJoin {
 			return mxerr.Forbidden("You are not in this room")
 		}
@@ -259,7 +259,7 @@ func (v *Viewer) stateViews(nums []store.EventNum) ([]View, error) {
 }
 
 func (v *Viewer) stateView(e roomdb.SyncEvent) (View, error) {
-	pdu, err := v.rs.parse(v.Rules, roomdb.Event{Num: e.Num, EventID: e.EventID, Key: e.Key, Bytes: e.Bytes})
+	pdu, err := v.rd.events.Parse(v.Rules, roomdb.Event{Num: e.Num, EventID: e.EventID, Key: e.Key, Bytes: e.Bytes})
 	if err != nil {
 		return View{}, err
 	}
@@ -267,7 +267,7 @@ func (v *Viewer) stateView(e roomdb.SyncEvent) (View, error) {
 		Num: e.Num, Slot: e.Place.Slot, Off: e.Place.Off, PDU: pdu, TxnDevice: e.TxnDevice, TxnID: e.TxnID,
 	}
 	if e.RedactedBy != 0 {
-		if view.RedactedBy, err = v.rs.load1(v.read, v.Rules, e.RedactedBy); err != nil {
+		if view.RedactedBy, err = v.rd.events.Load(v.read, v.Rules, e.RedactedBy); err != nil {
 			return View{}, err
 		}
 	}
@@ -284,10 +284,10 @@ type Summary struct {
 
 // Summary reads entries with an empty state key of a room's current state,
 // without asking who wants to know. M_NOT_FOUND for an unknown room.
-func (rs *Rooms) Summary(ctx context.Context, roomID id.RoomID, types ...string) (s Summary, err error) {
+func (rd *Reader) Summary(ctx context.Context, roomID id.RoomID, types ...string) (s Summary, err error) {
 	s.State = map[string]*event.PDU{}
-	err = rs.store.Read(ctx, func(read *store.Read) error {
-		v, err := rs.Viewer(read, roomID, id.UserID{})
+	err = rd.store.Read(ctx, func(read *store.Read) error {
+		v, err := rd.Viewer(read, roomID, id.UserID{})
 		if err != nil {
 			return err
 		}
@@ -309,7 +309,7 @@ func (rs *Rooms) Summary(ctx context.Context, roomID id.RoomID, types ...string)
 
 // currentPDU is an entry of the current state; nil for none.
 func (v *Viewer) currentPDU(evType, stateKey string) (*event.PDU, error) {
-	keys, err := v.rs.store.KeyNums(v.read, []store.Pair{{Type: evType, StateKey: stateKey}})
+	keys, err := v.rd.store.KeyNums(v.read, []store.Pair{{Type: evType, StateKey: stateKey}})
 	if err != nil || keys[0] == 0 {
 		return nil, err
 	}
@@ -324,9 +324,38 @@ func (v *Viewer) currentPDU(evType, stateKey string) (*event.PDU, error) {
 	if err != nil {
 		return nil, err
 	}
-	pdu, err := v.rs.parse(v.Rules, e)
+	pdu, err := v.rd.events.Parse(v.Rules, e)
 	if err == nil && e.RedactedBy != 0 {
 		pdu = pdu.Redacted()
 	}
 	return pdu, err
+}
+
+// JoinedRooms returns the rooms that a local user has joined.
+//
+// Spec: client-server-api#room-membership
+func (rd *Reader) JoinedRooms(ctx context.Context, user id.UserID) (rooms []id.RoomID, err error) {
+	err = rd.store.Read(ctx, func(read *store.Read) error {
+		num, err := rd.store.UserNum(read, user.String())
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		joined, err := roomdb.JoinedRooms(read, num)
+		if err != nil {
+			return err
+		}
+		rooms = slices.Grow(rooms, len(joined))
+		for _, j := range joined {
+			roomID, err := id.ParseRoomID(j.RoomID)
+			if err != nil {
+				return err
+			}
+			rooms = append(rooms, roomID)
+		}
+		return nil
+	})
+	return rooms, err
 }

@@ -78,7 +78,7 @@ func (t *turn) entry(key eventauth.Key) (*entry, error) {
 	}
 	var found []*entry
 	err := t.reading(func(read *store.Read) (err error) {
-		found, err = t.rs.entries(read, t.row.Num, t.r.rules, []eventauth.Key{key})
+		found, err = t.rs.events.entries(read, t.row.Num, t.r.rules, []eventauth.Key{key})
 		return err
 	})
 	if err != nil {
@@ -275,7 +275,7 @@ func (t *turn) place(a arrival, tips []tip) error {
 			return err
 		}
 		out.Key = num
-		t.rs.pdus.Add(a.num, a.pdu)
+		t.rs.events.pdus.Add(a.num, a.pdu)
 		if a.current {
 			before, err := t.entry(key)
 			if err != nil {

@@ -86,7 +86,7 @@ func (rs *Rooms) replacePage(ctx context.Context) (int, error) {
 		return 0, fmt.Errorf("replace redacted events: %w", err)
 	}
 	for _, num := range replaced {
-		rs.pdus.Drop(0, num)
+		rs.events.pdus.Drop(0, num)
 	}
 	return len(replaced), nil
 }
@@ -105,7 +105,7 @@ func (rs *Rooms) redactedBytes(read *store.Read, d roomdb.RedactedEvent) ([]byte
 	if err != nil {
 		return nil, err
 	}
-	pdu, err := rs.parse(rules, e)
+	pdu, err := rs.events.Parse(rules, e)
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ import (
 // decides about any event of the room without reading the state before it, where
 // that was the current state of its time.
 type Viewer struct {
-	rs    *Rooms
+	rd    *Reader
 	read  *store.Read
 	Room  store.Room
 	Rules *roomversion.Rules
@@ -51,7 +51,7 @@ const keyLogLimit = 2000
 // M_NOT_FOUND if not. Whether the user may see anything at all is MayLook.
 //
 // Spec: client-server-api#room-history-visibility
-func (rs *Rooms) Viewer(read *store.Read, roomID id.RoomID, user id.UserID) (*Viewer, error) {
+func (rd *Reader) Viewer(read *store.Read, roomID id.RoomID, user id.UserID) (*Viewer, error) {
 	row, err := roomdb.RoomByID(read, roomID.String())
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, errUnknownRoom
@@ -63,8 +63,8 @@ func (rs *Rooms) Viewer(read *store.Read, roomID id.RoomID, user id.UserID) (*Vi
 	if !ok {
 		return nil, fmt.Errorf("load %s: unknown room version %q", roomID, row.Version)
 	}
-	v := &Viewer{rs: rs, read: read, Room: row, Rules: rules, User: user, roomID: roomID}
-	keys, err := rs.store.KeyNums(read, []store.Pair{
+	v := &Viewer{rd: rd, read: read, Room: row, Rules: rules, User: user, roomID: roomID}
+	keys, err := rd.store.KeyNums(read, []store.Pair{
 		{Type: event.TypeMember, StateKey: user.String()}, {Type: event.TypeHistoryVisibility},
 	})
 	if err != nil {
@@ -77,10 +77,10 @@ func (rs *Rooms) Viewer(read *store.Read, roomID id.RoomID, user id.UserID) (*Vi
 	if v.visibilities, err = v.values(v.visibleKey); err != nil {
 		return nil, err
 	}
-	if !rs.isLocal(user) {
+	if !rd.isLocal(user) {
 		return v, nil
 	}
-	num, err := rs.store.UserNum(read, user.String())
+	num, err := rd.store.UserNum(read, user.String())
 	if errors.Is(err, store.ErrNotFound) {
 		return v, nil
 	}
@@ -119,7 +119,7 @@ func (v *Viewer) value(num store.EventNum) (string, error) {
 	if num == 0 {
 		return "", nil
 	}
-	pdu, err := v.rs.load1(v.read, v.Rules, num)
+	pdu, err := v.rd.events.Load(v.read, v.Rules, num)
 	if err != nil {
 		return "", err
 	}
@@ -202,7 +202,7 @@ func (v *Viewer) joinsAfter(slot store.Slot) bool {
 //
 // Spec: client-server-api#room-history-visibility
 func (v *Viewer) Sees(at roomdb.Place, before roomdb.StateRef, pdu *event.PDU) (sees bool, membership string, err error) {
-	var s sight
+	var s Sight
 	slot, isSlot := before.Slot()
 	if before == 0 {
 		slot, isSlot = at.Slot-1, true
@@ -227,7 +227,7 @@ func (v *Viewer) Sees(at roomdb.Place, before roomdb.StateRef, pdu *event.PDU) (
 	if membership = s.MembershipAfter; membership == "" {
 		membership = event.MembershipLeave
 	}
-	return visible(s), membership, nil
+	return Visible(s), membership, nil
 }
 
 // atVersion gives membership and visibility in a stored version of the state.

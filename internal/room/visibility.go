@@ -10,9 +10,9 @@ const (
 	visibilityJoined        = "joined"
 )
 
-// sight is all that decides whether a viewer may see one event: the room's
+// Sight is all that decides whether a viewer may see one event: the room's
 // state at that event, as far as it concerns the viewer.
-type sight struct {
+type Sight struct {
 	// Visibility is the history visibility before the event; empty or unknown
 	// counts as shared. VisibilityAfter differs from it only for an
 	// m.room.history_visibility event.
@@ -24,12 +24,12 @@ type sight struct {
 	JoinsLater bool
 }
 
-// visible decides whether the viewer may see the event. An event which changes
+// Visible decides whether the viewer may see the event. An event which changes
 // the visibility or the viewer's membership is seen if either side of the
 // change would show it.
 //
 // Spec: client-server-api#room-history-visibility
-func visible(s sight) bool {
+func Visible(s Sight) bool {
 	return visibleAt(s.Visibility, s.Membership, s.JoinsLater) ||
 		visibleAt(s.VisibilityAfter, s.Membership, s.JoinsLater) ||
 		visibleAt(s.Visibility, s.MembershipAfter, s.JoinsLater)

@@ -227,11 +227,12 @@ func (srv *Server) newAPI(p parts) *clientapi.API {
 		Keys:         p.keys,
 		Data:         s.Data,
 		Rooms:        s.Rooms,
-		Directory:    directory.New(directory.Options{Store: s.Store, Rooms: s.Rooms, Clock: clock}),
+		History:      s.History,
+		Directory:    directory.New(directory.Options{Store: s.Store, Rooms: s.Rooms, History: s.History, Clock: clock}),
 		Clock:        clock,
 		Typing:       p.typing,
 		Presence:     p.presence,
-		Receipts:     ephemeral.NewReceipts(s.Store, s.Rooms, s.Data, clock),
+		Receipts:     ephemeral.NewReceipts(s.Store, s.History, s.Data, clock),
 		Hub:          srv.hub,
 	})
 }

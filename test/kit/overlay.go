@@ -9,12 +9,12 @@ import (
 	"strings"
 )
 
-// Edit replaces a text in a file of the repository. The text has to be there once.
+// Edit replaces every occurrence of a text in a file of the repository.
 type Edit struct{ File, Old, New string }
 
-// Overlay writes changed copies of files into a folder, and gives the list of them that go build and go test take by
-// -overlay. The repository stays as it is. The program must run in its root.
-func Overlay(dir string, edits ...Edit) (list string, err error) {
+// BuildChanged builds the server with some edits, into dir/name, and gives the binary. The repository stays as it is. The
+// program must run in its root. A file that does not hold the text to replace is an error.
+func BuildChanged(dir, name string, edits ...Edit) (binary string, err error) {
 	texts := map[string]string{} // by path
 	for _, e := range edits {
 		file, err := filepath.Abs(e.File)
@@ -28,17 +28,14 @@ func Overlay(dir string, edits ...Edit) (list string, err error) {
 			}
 			texts[file] = string(text)
 		}
-		if n := strings.Count(texts[file], e.Old); n != 1 {
-			return "", fmt.Errorf("%s says %q %d times, want once: look for what it says now", e.File, e.Old, n)
+		if !strings.Contains(texts[file], e.Old) {
+			return "", fmt.Errorf("%s does not say %q any more; look for what it says now", e.File, e.Old)
 		}
-		texts[file] = strings.Replace(texts[file], e.Old, e.New, 1)
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", err
+		texts[file] = strings.ReplaceAll(texts[file], e.Old, e.New)
 	}
 	replace := map[string]string{}
 	for file, text := range texts {
-		copied := filepath.Join(dir, fmt.Sprintf("%d-%s", len(replace), filepath.Base(file)))
+		copied := filepath.Join(dir, fmt.Sprintf("%s-%d-%s", name, len(replace), filepath.Base(file)))
 		if err := os.WriteFile(copied, []byte(text), 0o600); err != nil {
 			return "", err
 		}
@@ -48,14 +45,8 @@ func Overlay(dir string, edits ...Edit) (list string, err error) {
 	if err != nil {
 		return "", err
 	}
-	list = filepath.Join(dir, "overlay.json")
-	return list, os.WriteFile(list, overlay, 0o600)
-}
-
-// BuildChanged builds the server with some edits as dir/name.
-func BuildChanged(dir, name string, edits ...Edit) (binary string, err error) {
-	list, err := Overlay(filepath.Join(dir, name+"-overlay"), edits...)
-	if err != nil {
+	list := filepath.Join(dir, name+"-overlay.json")
+	if err := os.WriteFile(list, overlay, 0o600); err != nil {
 		return "", err
 	}
 	binary = filepath.Join(dir, name)

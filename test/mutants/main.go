@@ -7,6 +7,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -16,8 +17,6 @@ import (
 	"regexp"
 	"strings"
 	"time"
-
-	"stoa/test/kit"
 )
 
 // testLimit ends a test that waits for what a mutant has lost.
@@ -58,11 +57,7 @@ func run(only string) error {
 
 // try says nil if the mutant is caught by its test.
 func (m *mutant) try(dir string, passed map[string]bool) error {
-	var edits []kit.Edit
-	for _, e := range m.edits {
-		edits = append(edits, kit.Edit{File: e.path, Old: e.was, New: e.is})
-	}
-	overlay, err := kit.Overlay(filepath.Join(dir, m.name), edits...)
+	overlay, err := m.overlay(filepath.Join(dir, m.name))
 	if err != nil {
 		return err
 	}
@@ -89,6 +84,46 @@ func (m *mutant) isCaught(out string) bool {
 	name := strings.Trim(m.test, "^$")
 	return strings.Contains(out, "--- FAIL: "+name) || strings.Contains(out, "panic: test timed out") && strings.Contains(out, "\t"+name) ||
 		strings.Contains(out, "panic: ") && strings.Contains(out, name)
+}
+
+// overlay writes the changed files and the list that names them.
+func (m *mutant) overlay(dir string) (string, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	changed := map[string]string{}
+	for _, e := range m.edits {
+		file, err := filepath.Abs(e.path)
+		if err != nil {
+			return "", err
+		}
+		text, ok := changed[file]
+		if !ok {
+			read, err := os.ReadFile(file)
+			if err != nil {
+				return "", err
+			}
+			text = string(read)
+		}
+		if n := strings.Count(text, e.was); n != 1 {
+			return "", fmt.Errorf("%s says %q %d times, want once: look for what it says now, and name it in test/mutants/table.go", e.path, e.was, n)
+		}
+		changed[file] = strings.Replace(text, e.was, e.is, 1)
+	}
+	replace := map[string]string{}
+	for file, text := range changed {
+		copied := filepath.Join(dir, fmt.Sprintf("%d-%s", len(replace), filepath.Base(file)))
+		if err := os.WriteFile(copied, []byte(text), 0o600); err != nil {
+			return "", err
+		}
+		replace[file] = copied
+	}
+	text, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		return "", err
+	}
+	list := filepath.Join(dir, "overlay.json")
+	return list, os.WriteFile(list, text, 0o600)
 }
 
 // runTest runs the mutant's test, on the true sources if there is no overlay.

@@ -22,7 +22,7 @@ func (r reply) ok() bool { return r.status == http.StatusOK }
 // call sends a request. An error means that there was no answer, or none that a client can read.
 func (w *world) call(client *http.Client, token, method, path string, query url.Values, body any, sent func()) (reply, error) {
 	w.requests.Add(1)
-	address := w.srv.URL() + "/_matrix/client" + path
+	address := "http://" + w.srv.addr + "/_matrix/client" + path
 	if len(query) > 0 {
 		address += "?" + query.Encode()
 	}

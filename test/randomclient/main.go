@@ -122,7 +122,7 @@ func (o *options) runBatch(first, seeds uint64, sum *tally) error {
 			return err
 		}
 		defer srv.remove()
-		if err := srv.Start(); err != nil {
+		if err := srv.start(); err != nil {
 			return err
 		}
 		servers = append(servers, srv)
@@ -134,7 +134,7 @@ func (o *options) runBatch(first, seeds uint64, sum *tally) error {
 			w := newWorld(srv, seed, o)
 			err := w.play()
 			if err != nil {
-				return fmt.Errorf("seed %d, %s: %w\nthe server's log:\n%s", seed, binaries[i], err, srv.Log())
+				return fmt.Errorf("seed %d, %s: %w\nthe server's log:\n%s", seed, binaries[i], err, srv.lastLog())
 			}
 			played = append(played, w)
 			if took := time.Since(began); took > sum.slowest {

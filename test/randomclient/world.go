@@ -664,7 +664,7 @@ func (w *world) restart() error {
 	if err := w.srv.end(signal); err != nil {
 		return err
 	}
-	return w.srv.Start()
+	return w.srv.start()
 }
 
 // wakeUp has a device wait while another user says something in one of its rooms.
