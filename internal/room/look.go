@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"stoa/internal/store"
+	"stoa/internal/store/roomdb"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/event"
 	"stoa/matrix/eventauth"
@@ -104,7 +105,7 @@ func (v *Viewer) MayFind() (bool, error) {
 		if v.User.IsZero() {
 			return false, nil
 		}
-		return IsMemberOfAny(v.rd.store, v.read, v.User, rule.AllowedRooms())
+		return roomdb.IsMemberOfAny(v.rd.store, v.read, v.User.String(), rule.AllowedRooms())
 	}
 	return false, nil
 }

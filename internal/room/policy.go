@@ -32,7 +32,8 @@ func (t *turn) judgePolicy(pdu *event.PDU) (reason, fault error) {
 	if fault != nil || policy == nil {
 		return nil, fault
 	}
-	via, errVia := id.ParseServerName(textOf(policy, "via"))
+	named, _ := canonicaljson.String(canonicaljson.Get(policy.Content(), "via"))
+	via, errVia := id.ParseServerName(named)
 	key, ok := canonicaljson.String(canonicaljson.Get(canonicaljson.Get(policy.Content(), "public_keys"), "ed25519"))
 	public, errKey := signing.ParseBase64(key)
 	if errVia != nil || !ok || errKey != nil || len(public) != ed25519.PublicKeySize {
@@ -53,10 +54,4 @@ func (t *turn) judgePolicy(pdu *event.PDU) (reason, fault error) {
 		return fmt.Errorf("%w: %w", errPolicy, err), nil
 	}
 	return nil, nil
-}
-
-// textOf reads a string of an event's content; "" if there is none.
-func textOf(pdu *event.PDU, key string) string {
-	text, _ := canonicaljson.String(canonicaljson.Get(pdu.Content(), key))
-	return text
 }

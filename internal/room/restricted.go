@@ -88,7 +88,7 @@ func (t *turn) restricted(d *Draft) (*joinCheck, error) {
 // Spec: server-server-api#restricted-rooms
 func (rs *Rooms) authorise(ctx context.Context, req MembershipRequest, check *joinCheck) (authoriser id.UserID, err error) {
 	err = rs.store.Read(ctx, func(read *store.Read) error {
-		fulfilled, err := IsMemberOfAny(rs.store, read, req.Sender, check.allow)
+		fulfilled, err := roomdb.IsMemberOfAny(rs.store, read, req.Sender.String(), check.allow)
 		if err != nil {
 			return err
 		}
@@ -109,31 +109,6 @@ func (rs *Rooms) authorise(ctx context.Context, req MembershipRequest, check *jo
 		return id.UserID{}, mxerr.Forbidden("Nobody in the room can let you in: no member here may invite")
 	}
 	return authoriser, nil
-}
-
-// IsMemberOfAny says whether a user is joined to one of some rooms.
-func IsMemberOfAny(s *store.Store, read *store.Read, user id.UserID, rooms []id.RoomID) (bool, error) {
-	keys, err := s.KeyNums(read, []store.Pair{{Type: event.TypeMember, StateKey: user.String()}})
-	if err != nil || keys[0] == 0 {
-		return false, err
-	}
-	for _, roomID := range rooms {
-		room, err := roomdb.RoomNum(read, roomID.String())
-		if errors.Is(err, store.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return false, err
-		}
-		member, err := roomdb.MemberByKey(read, room, keys[0])
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return false, err
-		}
-		if err == nil && member.Membership == roomdb.Join {
-			return true, nil
-		}
-	}
-	return false, nil
 }
 
 // inviter finds a joined local user who may invite; zero if there is none. It

@@ -3,7 +3,12 @@
 
 package roomdb
 
-import "stoa/internal/store"
+import (
+	"errors"
+	"fmt"
+
+	"stoa/internal/store"
+)
 
 // RoomMembership is a local user's membership in a room.
 type RoomMembership struct {
@@ -167,4 +172,30 @@ func RoomServers(r *store.Read, room store.RoomNum, after string, limit int) ([]
 // ServerRooms returns the rooms in which a server has joined members.
 func ServerRooms(r *store.Read, server string, after store.RoomNum, limit int) ([]store.RoomNum, error) {
 	return store.Query(r, selectServerRooms, store.Num[store.RoomNum], server, after, limit)
+}
+
+// IsMemberOfAny says whether a user, local or remote, is joined to one of some rooms,
+// which are given by their IDs.
+func IsMemberOfAny[R fmt.Stringer](s *store.Store, r *store.Read, userID string, rooms []R) (bool, error) {
+	keys, err := s.KeyNums(r, []store.Pair{{Type: "m.room.member", StateKey: userID}})
+	if err != nil || keys[0] == 0 {
+		return false, err
+	}
+	for _, roomID := range rooms {
+		room, err := RoomNum(r, roomID.String())
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		member, err := MemberByKey(r, room, keys[0])
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return false, err
+		}
+		if err == nil && member.Membership == Join {
+			return true, nil
+		}
+	}
+	return false, nil
 }
