@@ -21,6 +21,7 @@ import (
 	"stoa/internal/directory"
 	"stoa/internal/e2ee"
 	"stoa/internal/ephemeral"
+	"stoa/internal/history"
 	"stoa/internal/room"
 	"stoa/internal/userdata"
 	"stoa/matrix/id"
@@ -57,7 +58,7 @@ type Options struct {
 	Keys      *e2ee.Keys
 	Data      *userdata.Data
 	Rooms     *room.Rooms
-	History   *room.Reader
+	History   *history.Reader
 	Directory *directory.Directory
 	Typing    *ephemeral.Typing
 	Presence  *ephemeral.Presence
@@ -76,7 +77,7 @@ type API struct {
 	keys      *e2ee.Keys
 	data      *userdata.Data
 	rooms     *room.Rooms
-	history   *room.Reader
+	history   *history.Reader
 	directory *directory.Directory
 	typing    *ephemeral.Typing
 	presence  *ephemeral.Presence

@@ -3,8 +3,8 @@ package clientapi
 import (
 	"net/http"
 
+	"stoa/internal/history"
 	"stoa/internal/httpkit"
-	"stoa/internal/room"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -96,7 +96,7 @@ func (a *API) aliases(r *http.Request) (any, error) {
 	}
 	aliases, err := a.directory.Aliases(r.Context(), caller.UserID, roomID)
 	if err != nil {
-		return nil, room.HideUnknown(err)
+		return nil, history.HideUnknown(err)
 	}
 	return struct {
 		Aliases []string `json:"aliases"`

@@ -5,8 +5,8 @@ import (
 
 	"stoa/internal/auth"
 	"stoa/internal/directory"
+	"stoa/internal/history"
 	"stoa/internal/httpkit"
-	"stoa/internal/room"
 	"stoa/internal/token"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
@@ -207,7 +207,7 @@ func (a *API) hierarchy(r *http.Request) (hierarchyAnswer, error) {
 	}
 	page, err := a.directory.Hierarchy(r.Context(), caller.UserID, roomID, q)
 	if err != nil {
-		return hierarchyAnswer{}, room.HideUnknown(err)
+		return hierarchyAnswer{}, history.HideUnknown(err)
 	}
 	answer := hierarchyAnswer{Rooms: page.Rooms}
 	if page.Next != nil {

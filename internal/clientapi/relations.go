@@ -4,8 +4,8 @@ import (
 	"encoding/json"
 	"net/http"
 
+	"stoa/internal/history"
 	"stoa/internal/httpkit"
-	"stoa/internal/room"
 )
 
 // Sizes of pages of relations and threads.
@@ -35,7 +35,7 @@ func (a *API) relations(r *http.Request) (relationsAnswer, error) {
 	if err != nil {
 		return relationsAnswer{}, err
 	}
-	q := room.RelationsQuery{EventID: eventID, RelType: r.PathValue("relType"), EventType: r.PathValue("eventType")}
+	q := history.RelationsQuery{EventID: eventID, RelType: r.PathValue("relType"), EventType: r.PathValue("eventType")}
 	if q.Dir, err = optionalDirection(query); err != nil {
 		return relationsAnswer{}, err
 	}
@@ -77,7 +77,7 @@ func (a *API) threads(r *http.Request) (relationsAnswer, error) {
 	if err != nil {
 		return relationsAnswer{}, err
 	}
-	var q room.ThreadsQuery
+	var q history.ThreadsQuery
 	include, err := query.Enum("include", "all", "participated")
 	if err != nil {
 		return relationsAnswer{}, err
@@ -91,7 +91,7 @@ func (a *API) threads(r *http.Request) (relationsAnswer, error) {
 	}
 	page, err := a.history.Threads(r.Context(), caller.UserID, roomID, q)
 	if err != nil {
-		return relationsAnswer{}, room.HideUnknown(err)
+		return relationsAnswer{}, history.HideUnknown(err)
 	}
 	answer := relationsAnswer{Chunk: showAll(a.reader(caller), roomID, page.Events)}
 	if page.HasEnd {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 
+	"stoa/internal/history"
 	"stoa/internal/httpkit"
 	"stoa/internal/room"
 	"stoa/matrix/canonicaljson"
@@ -131,7 +132,7 @@ func (a *API) upgradeRoom(r *http.Request) (any, error) {
 		RoomID: roomID, Sender: caller.UserID, Version: *body.NewVersion, AdditionalCreators: body.AdditionalCreators,
 	})
 	if err != nil {
-		return nil, room.HideUnknown(err)
+		return nil, history.HideUnknown(err)
 	}
 	if err := a.followUpgrade(r, caller, replacement); err != nil {
 		return nil, err

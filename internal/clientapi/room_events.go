@@ -5,8 +5,8 @@ import (
 	"math"
 	"net/http"
 
+	"stoa/internal/history"
 	"stoa/internal/httpkit"
-	"stoa/internal/room"
 	"stoa/internal/timeline"
 	"stoa/internal/token"
 	"stoa/internal/who"
@@ -21,12 +21,12 @@ func (a *API) reader(caller who.Caller) *timeline.Reader {
 }
 
 // show gives a view as JSON.
-func show(reader *timeline.Reader, roomID id.RoomID, v *room.View) json.RawMessage {
+func show(reader *timeline.Reader, roomID id.RoomID, v *history.View) json.RawMessage {
 	return v.Append(nil, reader, roomID)
 }
 
 // showAll gives views as a list of JSON, not nil.
-func showAll(reader *timeline.Reader, roomID id.RoomID, views []room.View) []json.RawMessage {
+func showAll(reader *timeline.Reader, roomID id.RoomID, views []history.View) []json.RawMessage {
 	shown := make([]json.RawMessage, len(views))
 	for i := range views {
 		shown[i] = show(reader, roomID, &views[i])
@@ -68,7 +68,7 @@ func (a *API) stateEvent(r *http.Request) (httpkit.Raw, error) {
 	}
 	view, err := a.history.StateEvent(r.Context(), caller.UserID, roomID, r.PathValue("eventType"), r.PathValue("stateKey"))
 	if err != nil {
-		return nil, room.HideUnknown(err)
+		return nil, history.HideUnknown(err)
 	}
 	if format == "event" {
 		return httpkit.Raw(show(a.reader(caller), roomID, &view)), nil
@@ -85,7 +85,7 @@ func (a *API) state(r *http.Request) ([]json.RawMessage, error) {
 		return nil, err
 	}
 	views, err := a.history.CurrentState(r.Context(), caller.UserID, roomID)
-	return showAll(a.reader(caller), roomID, views), room.HideUnknown(err)
+	return showAll(a.reader(caller), roomID, views), history.HideUnknown(err)
 }
 
 type chunk struct {
@@ -104,7 +104,7 @@ func (a *API) members(r *http.Request) (chunk, error) {
 	if err != nil {
 		return chunk{}, err
 	}
-	var q room.MembersQuery
+	var q history.MembersQuery
 	if q.At, err = tokenOf(query, "at"); err != nil {
 		return chunk{}, err
 	}
@@ -114,7 +114,7 @@ func (a *API) members(r *http.Request) (chunk, error) {
 		}
 	}
 	views, err := a.history.Members(r.Context(), caller.UserID, roomID, q)
-	return chunk{showAll(a.reader(caller), roomID, views)}, room.HideUnknown(err)
+	return chunk{showAll(a.reader(caller), roomID, views)}, history.HideUnknown(err)
 }
 
 // joinedMembers serves GET /_matrix/client/v3/rooms/{roomId}/joined_members.
@@ -127,7 +127,7 @@ func (a *API) joinedMembers(r *http.Request) (any, error) {
 	}
 	members, err := a.history.JoinedMembers(r.Context(), caller.UserID, roomID)
 	if err != nil {
-		return nil, room.HideUnknown(err)
+		return nil, history.HideUnknown(err)
 	}
 	// Both keys are there for everybody, null for what a member does not have.
 	type member struct {
@@ -163,17 +163,17 @@ func tokenOf(query httpkit.Query, name string) (*token.Token, error) {
 }
 
 // direction gives the required parameter dir.
-func direction(query httpkit.Query) (room.Direction, error) {
+func direction(query httpkit.Query) (history.Direction, error) {
 	if _, err := query.Required("dir"); err != nil {
-		return room.Backwards, err
+		return history.Backwards, err
 	}
 	return optionalDirection(query)
 }
 
 // optionalDirection gives the parameter dir, backwards if there is none.
-func optionalDirection(query httpkit.Query) (room.Direction, error) {
+func optionalDirection(query httpkit.Query) (history.Direction, error) {
 	dir, err := query.Enum("dir", "b", "f")
-	return room.Direction(dir == "f"), err
+	return history.Direction(dir == "f"), err
 }
 
 // eventFilter gives the filter of the query, nil if there is none.
@@ -210,11 +210,11 @@ func (a *API) messages(r *http.Request) (messagesAnswer, error) {
 	if err != nil {
 		return messagesAnswer{}, err
 	}
-	var q room.HistoryQuery
+	var q history.HistoryQuery
 	if q.Dir, err = direction(query); err != nil {
 		// Who may not look at the room is told that rather than what is wrong.
 		if hidden := a.history.MayLook(r.Context(), caller.UserID, roomID); hidden != nil {
-			return messagesAnswer{}, room.HideUnknown(hidden)
+			return messagesAnswer{}, history.HideUnknown(hidden)
 		}
 		return messagesAnswer{}, err
 	}
@@ -236,7 +236,7 @@ func (a *API) messages(r *http.Request) (messagesAnswer, error) {
 	}
 	page, err := a.history.Messages(r.Context(), caller.UserID, roomID, q)
 	if err != nil {
-		return messagesAnswer{}, room.HideUnknown(err)
+		return messagesAnswer{}, history.HideUnknown(err)
 	}
 	reader := a.reader(caller)
 	answer := messagesAnswer{Start: page.Start.String(), Chunk: showAll(reader, roomID, page.Events)}
@@ -323,7 +323,7 @@ func (a *API) timestampToEvent(r *http.Request) (timestampAnswer, error) {
 	}
 	view, err := a.history.TimestampToEvent(r.Context(), caller.UserID, roomID, ts, dir)
 	if err != nil {
-		return timestampAnswer{}, room.HideUnknown(err)
+		return timestampAnswer{}, history.HideUnknown(err)
 	}
 	return timestampAnswer{EventID: view.PDU.EventID(), OriginServerTS: view.PDU.OriginServerTS()}, nil
 }

@@ -5,6 +5,7 @@ import (
 
 	"stoa/matrix/event"
 
+	"stoa/internal/history"
 	"stoa/internal/httpkit"
 	"stoa/internal/room"
 	"stoa/internal/who"
@@ -33,7 +34,7 @@ func (a *API) sendEvent(r *http.Request) (sent, error) {
 		RoomID: roomID, Sender: caller.UserID, Type: evType, Content: content,
 		Txn: txnOf(r, caller, "/rooms/"+roomID.String()+"/send/"+evType),
 	})
-	return sent{EventID: eventID}, room.HideUnknown(err)
+	return sent{EventID: eventID}, history.HideUnknown(err)
 }
 
 // awaitDeliveries has a sender wait while what was said before in the room is being delivered.
@@ -69,7 +70,7 @@ func (a *API) sendState(r *http.Request) (sent, error) {
 	}
 	a.awaitDeliveries(r, roomID)
 	eventID, err := send(r.Context(), draft)
-	return sent{EventID: eventID}, room.HideUnknown(err)
+	return sent{EventID: eventID}, history.HideUnknown(err)
 }
 
 // redact serves PUT /_matrix/client/v3/rooms/{roomId}/redact/{eventId}/{txnId}.
@@ -88,7 +89,7 @@ func (a *API) redact(r *http.Request) (sent, error) {
 		// A suspended account may still take back what it said itself.
 		view, err := a.history.Event(r.Context(), caller.UserID, roomID, target)
 		if err != nil {
-			return sent{}, room.HideUnknown(err)
+			return sent{}, history.HideUnknown(err)
 		}
 		if view.PDU.Sender() != caller.UserID {
 			return sent{}, suspended
@@ -98,5 +99,5 @@ func (a *API) redact(r *http.Request) (sent, error) {
 		RoomID: roomID, Sender: caller.UserID, EventID: target, Reason: reason,
 		Txn: txnOf(r, caller, "/rooms/"+roomID.String()+"/redact/"+target.String()),
 	})
-	return sent{EventID: eventID}, room.HideUnknown(err)
+	return sent{EventID: eventID}, history.HideUnknown(err)
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"stoa/internal/clientsync"
+	"stoa/internal/history"
 	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/internal/store/storetest"
@@ -22,7 +23,7 @@ import (
 // house is a server with rooms and people who sync.
 type house struct {
 	*room.Rooms
-	*room.Reader
+	*history.Reader
 	hub   *clientsync.Hub
 	t     testing.TB
 	store *store.Store
@@ -61,7 +62,7 @@ func newHouse(t testing.TB, s *store.Store, change ...func(*clientsync.Options))
 	if h.Rooms, err = room.New(room.Options{Store: s, Signer: signing.NewSigner(name, key), Clock: now}); err != nil {
 		t.Fatal(err)
 	}
-	h.Reader = room.NewReader(s, h.Rooms)
+	h.Reader = history.New(s, h.Rooms)
 	opt := clientsync.Options{Store: s, Clock: now}
 	for _, f := range change {
 		f(&opt)

@@ -1,7 +1,7 @@
 package clientsync
 
 import (
-	"stoa/internal/room"
+	"stoa/internal/history"
 	"stoa/internal/store"
 	"stoa/internal/timeline"
 )
@@ -44,7 +44,7 @@ func (k *work) readOpen(num store.RoomNum) (Openness, error) {
 	}
 	is := OpenToMembers
 	for _, t := range s.visibility {
-		if !room.Visible(room.Sight{Visibility: t.value, VisibilityAfter: t.value, JoinsLater: true}) {
+		if !history.Visible(history.Sight{Visibility: t.value, VisibilityAfter: t.value, JoinsLater: true}) {
 			is = OpenInParts
 		}
 	}

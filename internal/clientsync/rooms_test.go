@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"stoa/internal/clientsync"
+	"stoa/internal/history"
 	"stoa/internal/room"
 	"stoa/internal/token"
 	"stoa/matrix/id"
@@ -49,7 +50,7 @@ func TestTimeline(t *testing.T) {
 			}
 			prev, err := token.Parse(got.Timeline.PrevBatch)
 			bob.must(err)
-			page, err := h.Messages(h.t.Context(), bob.UserID, r, room.HistoryQuery{From: &prev, To: &token.Token{Stream: before}, Limit: 100})
+			page, err := h.Messages(h.t.Context(), bob.UserID, r, history.HistoryQuery{From: &prev, To: &token.Token{Stream: before}, Limit: 100})
 			bob.must(err)
 			if n := len(page.Events); n != 3 || page.Events[0].PDU.EventID() != first {
 				h.t.Errorf("the gap holds %d events", n)

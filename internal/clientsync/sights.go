@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"slices"
 
-	"stoa/internal/room"
+	"stoa/internal/history"
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
 	"stoa/internal/timeline"
@@ -16,12 +16,12 @@ import (
 // The viewer's own membership events are shown in any case: without its own leave, a client could not tell why an invite is
 // gone.
 func (s *sights) shows(e *timeline.Event) bool {
-	return room.Visible(s.sightAt(e.Slot)) || e.Is("m.room.member", s.own)
+	return history.Visible(s.sightAt(e.Slot)) || e.Is("m.room.member", s.own)
 }
 
 // sightAt is what decides about the event of a slot.
-func (s *sights) sightAt(slot store.Slot) room.Sight {
-	var x room.Sight
+func (s *sights) sightAt(slot store.Slot) history.Sight {
+	var x history.Sight
 	x.Visibility, x.VisibilityAfter = at(s.visibility, slot)
 	x.Membership, x.MembershipAfter = at(s.membership, slot)
 	for _, t := range s.membership {

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"slices"
 
-	"stoa/internal/room"
+	"stoa/internal/history"
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
 	"stoa/internal/timeline"
@@ -326,7 +326,7 @@ func (k *work) show(e *entry, ev *timeline.Event) timeline.Show {
 	}
 	if ev.Replaced != nil {
 		s.SeesReplaced = e.open || ev.Replaced.Slot != 0 && (e.joined != 0 && ev.Replaced.Slot >= e.joined ||
-			e.sights != nil && room.Visible(e.sights.sightAt(ev.Replaced.Slot)))
+			e.sights != nil && history.Visible(e.sights.sightAt(ev.Replaced.Slot)))
 	}
 	return s
 }

@@ -3,7 +3,7 @@ package directory
 import (
 	"encoding/json"
 
-	"stoa/internal/room"
+	"stoa/internal/history"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/event"
 	"stoa/matrix/id"
@@ -47,7 +47,7 @@ type Child struct {
 
 // describe tells what is to be told of a room. It does not ask whether the viewer
 // may know it.
-func describe(v *room.Viewer, roomID id.RoomID) (Summary, error) {
+func describe(v *history.Viewer, roomID id.RoomID) (Summary, error) {
 	state, err := v.State(event.TypeCreate, event.TypeJoinRules, event.TypeName, event.TypeTopic, event.TypeAvatar, event.TypeCanonicalAlias,
 		event.TypeGuestAccess, event.TypeEncryption)
 	if err != nil {

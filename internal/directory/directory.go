@@ -17,6 +17,7 @@ import (
 	"slices"
 	"time"
 
+	"stoa/internal/history"
 	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
@@ -33,7 +34,7 @@ const maxAliases = 500
 type Options struct {
 	Store   *store.Store
 	Rooms   *room.Rooms
-	History *room.Reader
+	History *history.Reader
 	// Clock is time.Now if nil.
 	Clock func() time.Time
 }
@@ -42,7 +43,7 @@ type Options struct {
 type Directory struct {
 	store   *store.Store
 	rooms   *room.Rooms
-	history *room.Reader
+	history *history.Reader
 	clock   func() time.Time
 }
 
@@ -141,7 +142,7 @@ func (d *Directory) SetAlias(ctx context.Context, user id.UserID, alias id.RoomA
 		return mxerr.InvalidParam("%s is not an alias of this server", alias)
 	}
 	var num store.RoomNum
-	err := d.view(ctx, user, roomID, func(r *store.Read, v *room.Viewer) error {
+	err := d.view(ctx, user, roomID, func(r *store.Read, v *history.Viewer) error {
 		if v.Membership() != event.MembershipJoin {
 			return mxerr.Forbidden("You are not in this room")
 		}
@@ -215,7 +216,7 @@ func (d *Directory) DeleteAlias(ctx context.Context, user id.UserID, admin bool,
 
 // maySend says whether a user is in a room with the power to send a state event.
 func (d *Directory) maySend(ctx context.Context, user id.UserID, roomID id.RoomID, evType string) (may bool, err error) {
-	err = d.view(ctx, user, roomID, func(_ *store.Read, v *room.Viewer) (err error) {
+	err = d.view(ctx, user, roomID, func(_ *store.Read, v *history.Viewer) (err error) {
 		may, err = v.MaySend(evType, true)
 		return err
 	})
@@ -223,7 +224,7 @@ func (d *Directory) maySend(ctx context.Context, user id.UserID, roomID id.RoomI
 }
 
 // view reads as a user who may be anything in the room.
-func (d *Directory) view(ctx context.Context, user id.UserID, roomID id.RoomID, f func(*store.Read, *room.Viewer) error) error {
+func (d *Directory) view(ctx context.Context, user id.UserID, roomID id.RoomID, f func(*store.Read, *history.Viewer) error) error {
 	return d.store.Read(ctx, func(r *store.Read) error {
 		v, err := d.history.Viewer(r, roomID, user)
 		if err != nil {
@@ -376,7 +377,7 @@ func checkCanonical(content json.RawMessage) ([]id.RoomAlias, error) {
 // Spec: client-server-api#room-aliases
 func (d *Directory) Aliases(ctx context.Context, user id.UserID, roomID id.RoomID) (aliases []string, err error) {
 	aliases = []string{}
-	err = d.view(ctx, user, roomID, func(r *store.Read, v *room.Viewer) error {
+	err = d.view(ctx, user, roomID, func(r *store.Read, v *history.Viewer) error {
 		if v.Membership() != event.MembershipJoin && !v.IsWorldReadable() {
 			return mxerr.Forbidden("You are not in this room")
 		}

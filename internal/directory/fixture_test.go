@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"stoa/internal/directory"
+	"stoa/internal/history"
 	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
@@ -25,7 +26,7 @@ type house struct {
 	t       *testing.T
 	store   *store.Store
 	rooms   *room.Rooms
-	history *room.Reader
+	history *history.Reader
 	clock   atomic.Int64 // ms; each look moves it by one
 }
 
@@ -56,7 +57,7 @@ func newHouse(t *testing.T, s *store.Store) *house {
 	h.must(err)
 	h.rooms, err = room.New(room.Options{Store: s, Signer: signing.NewSigner(name, key), Clock: now})
 	h.must(err)
-	h.history = room.NewReader(s, h.rooms)
+	h.history = history.New(s, h.rooms)
 	h.Directory = directory.New(directory.Options{Store: s, Rooms: h.rooms, History: h.history, Clock: now})
 	return h
 }

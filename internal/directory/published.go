@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"stoa/internal/room"
+	"stoa/internal/history"
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
 	"stoa/internal/token"
@@ -161,7 +161,7 @@ func (d *Directory) published(r *store.Read, row store.Room, q PublishedQuery) (
 //
 // Spec: client-server-api#get_matrixclientv3directorylistroomroomid
 func (d *Directory) IsPublished(ctx context.Context, roomID id.RoomID) (published bool, err error) {
-	err = d.view(ctx, id.UserID{}, roomID, func(_ *store.Read, v *room.Viewer) error {
+	err = d.view(ctx, id.UserID{}, roomID, func(_ *store.Read, v *history.Viewer) error {
 		published = v.Room.Published
 		return nil
 	})
@@ -176,7 +176,7 @@ func (d *Directory) IsPublished(ctx context.Context, roomID id.RoomID) (publishe
 // Spec: client-server-api#put_matrixclientv3directorylistroomroomid
 func (d *Directory) Publish(ctx context.Context, user id.UserID, admin bool, roomID id.RoomID, published bool) error {
 	var num store.RoomNum
-	err := d.view(ctx, user, roomID, func(_ *store.Read, v *room.Viewer) error {
+	err := d.view(ctx, user, roomID, func(_ *store.Read, v *history.Viewer) error {
 		num = v.Room.Num
 		may, err := v.MaySend(event.TypeCanonicalAlias, true)
 		if err == nil && !may && !admin {
@@ -199,7 +199,7 @@ func (d *Directory) Publish(ctx context.Context, user id.UserID, admin bool, roo
 //
 // Spec: client-server-api#get_matrixclientv1room_summaryroomidoralias
 func (d *Directory) Summarize(ctx context.Context, user id.UserID, roomID id.RoomID) (s Summary, err error) {
-	err = d.view(ctx, user, roomID, func(_ *store.Read, v *room.Viewer) error {
+	err = d.view(ctx, user, roomID, func(_ *store.Read, v *history.Viewer) error {
 		found, err := v.MayFind()
 		if err != nil {
 			return err

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strconv"
 
-	"stoa/internal/room"
+	"stoa/internal/history"
 	"stoa/internal/store"
 	"stoa/internal/token"
 	"stoa/matrix/canonicaljson"
@@ -145,7 +145,7 @@ type spaceChild struct {
 // spaceChildren gives the rooms that a space names, in the order of the spec.
 //
 // Spec: client-server-api#ordering-of-children-within-a-space
-func spaceChildren(v *room.Viewer, suggestedOnly bool) ([]spaceChild, error) {
+func spaceChildren(v *history.Viewer, suggestedOnly bool) ([]spaceChild, error) {
 	state, err := v.StateOfType(event.TypeSpaceChild)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"stoa/internal/ephemeral"
+	"stoa/internal/history"
 	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
@@ -165,7 +166,7 @@ func TestReceiptsOnlyMoveForward(t *testing.T) {
 	onBothEngines(t, func(h *house) {
 		ctx := h.t.Context()
 		data := userdata.New(userdata.Options{Store: h.store})
-		receipts := ephemeral.NewReceipts(h.store, room.NewReader(h.store, h.rooms), marks{data}, h.clock.Now)
+		receipts := ephemeral.NewReceipts(h.store, history.New(h.store, h.rooms), marks{data}, h.clock.Now)
 		first, second := h.say("one"), h.say("two")
 		at := func(kind roomdb.ReceiptKind) (eventID string) {
 			h.read(func(r *store.Read) error {

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"stoa/internal/room"
+	"stoa/internal/history"
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
 	"stoa/internal/who"
@@ -26,7 +26,7 @@ const mainThread = "main"
 
 // History finds the events that receipts are about.
 type History interface {
-	Event(ctx context.Context, viewer id.UserID, roomID id.RoomID, eventID id.EventID) (room.View, error)
+	Event(ctx context.Context, viewer id.UserID, roomID id.RoomID, eventID id.EventID) (history.View, error)
 }
 
 // Marks keeps the m.fully_read marks, which are account data.
@@ -153,7 +153,7 @@ func (x *Receipts) row(ctx context.Context, user who.User, roomID id.RoomID, at 
 // its thread would have to be looked up, and clients know it.
 //
 // Spec: client-server-api#threaded-read-receipts
-func belongs(view room.View, thread string) bool {
+func belongs(view history.View, thread string) bool {
 	relates := canonicaljson.Get(view.PDU.Content(), "m.relates_to")
 	relType, _ := canonicaljson.String(canonicaljson.Get(relates, "rel_type"))
 	target, _ := canonicaljson.String(canonicaljson.Get(relates, "event_id"))

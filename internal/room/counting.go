@@ -16,7 +16,7 @@ import (
 // relThread is the relation type of a thread's events to its root.
 //
 // Spec: client-server-api#threading
-const relThread = "m.thread"
+const RelThread = "m.thread"
 
 // relation is what an event says of another by `m.relates_to`.
 type relation struct {
@@ -72,7 +72,7 @@ func (t *turn) threadOf(pdu *event.PDU) (id.EventID, error) {
 	}
 	rel, ok := relationOf(pdu.Content())
 	for hop := 0; ok && hop < threadHops; hop++ {
-		if rel.relType == relThread {
+		if rel.relType == RelThread {
 			return rel.target, nil
 		}
 		parent, err := t.parent(rel.target)

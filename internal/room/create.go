@@ -8,9 +8,8 @@ import (
 	"io"
 	"slices"
 
-	"stoa/matrix/event"
-
 	"stoa/internal/store"
+	"stoa/matrix/event"
 	"stoa/matrix/eventauth"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"

@@ -4,8 +4,8 @@
 //
 // It owns the graph of events of each room, their standing, the current state
 // and its history, memberships, transaction IDs and the running totals from
-// which unread counts are made. It reads history and state for those who may see
-// it. It never speaks to clients or other servers itself (what it needs of other
+// which unread counts are made. What somebody may see of a room is read through
+// package history. It never speaks to clients or other servers itself (what it needs of other
 // servers it asks of Options.Remote), and it calls nobody back: what a change did
 // travels with it as a Committed.
 //

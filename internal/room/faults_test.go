@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"stoa/internal/history"
 	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
@@ -49,7 +50,7 @@ func TestSend_keeps_its_word_whatever_fails(t *testing.T) {
 				acknowledged := h.sendAll(roomID, alice, 6, 15)
 				armed.Store(false)
 				h.say(roomID, alice, "and on")
-				all := h.pages(alice, roomID, room.Backwards, 7)
+				all := h.pages(alice, roomID, history.Backwards, 7)
 				count := map[id.EventID]int{}
 				for _, eventID := range all {
 					count[eventID]++

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"stoa/internal/history"
 	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/internal/store/doctor"
@@ -21,7 +22,7 @@ import (
 // house is a server with nothing but rooms.
 type house struct {
 	*room.Rooms
-	*room.Reader
+	*history.Reader
 	t     testing.TB
 	store *store.Store
 	clock atomic.Int64 // ms; each look moves it by one
@@ -45,7 +46,7 @@ func newHouse(t testing.TB, s *store.Store, change ...func(*room.Options)) *hous
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.Rooms, h.Reader = rooms, room.NewReader(s, rooms)
+	h.Rooms, h.Reader = rooms, history.New(s, rooms)
 	if _, again := checked.LoadOrStore(s, true); !again {
 		t.Cleanup(func() { h.examine() })
 	}

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 
+	"stoa/internal/history"
 	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/internal/store/storetest"
@@ -16,10 +17,10 @@ import (
 
 // pages walks through the whole history and returns the event IDs in the order
 // in which they came.
-func (h *house) pages(viewer id.UserID, roomID id.RoomID, dir room.Direction, size int) []id.EventID {
+func (h *house) pages(viewer id.UserID, roomID id.RoomID, dir history.Direction, size int) []id.EventID {
 	h.t.Helper()
 	var all []id.EventID
-	q := room.HistoryQuery{Dir: dir, Limit: size}
+	q := history.HistoryQuery{Dir: dir, Limit: size}
 	for range 10_000 {
 		page, err := h.Messages(h.t.Context(), viewer, roomID, q)
 		if err != nil {
@@ -62,7 +63,7 @@ func TestMessages_give_each_event_once_at_every_page_size(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		want := h.pages(alice, roomID, room.Backwards, 1000)
+		want := h.pages(alice, roomID, history.Backwards, 1000)
 		for eventID := range sent {
 			if !slices.Contains(want, eventID) {
 				t.Fatalf("%s is lost", eventID)
@@ -72,11 +73,11 @@ func TestMessages_give_each_event_once_at_every_page_size(t *testing.T) {
 			if size > 30 && size%17 != 0 && size < len(want)-1 {
 				continue
 			}
-			back := h.pages(alice, roomID, room.Backwards, size)
+			back := h.pages(alice, roomID, history.Backwards, size)
 			if !slices.Equal(back, want) {
 				t.Fatalf("backwards by %d: %d events, want %d", size, len(back), len(want))
 			}
-			on := h.pages(alice, roomID, room.Forwards, size)
+			on := h.pages(alice, roomID, history.Forwards, size)
 			slices.Reverse(on)
 			if !slices.Equal(on, want) {
 				t.Fatalf("forwards by %d: %d events, want %d", size, len(on), len(want))
@@ -89,7 +90,7 @@ func TestMessages_give_each_event_once_at_every_page_size(t *testing.T) {
 // first.
 func (h *house) bodies(viewer id.UserID, roomID id.RoomID) []string {
 	h.t.Helper()
-	page, err := h.Messages(h.t.Context(), viewer, roomID, room.HistoryQuery{Dir: room.Forwards, Limit: 1000})
+	page, err := h.Messages(h.t.Context(), viewer, roomID, history.HistoryQuery{Dir: history.Forwards, Limit: 1000})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -130,7 +131,7 @@ func TestMessages_show_what_the_visibility_of_its_time_allows(t *testing.T) {
 		if got, want := h.bodies(bob, roomID), []string{"shared", "after the invite", "after the join"}; !slices.Equal(got, want) {
 			t.Errorf("bob sees %q, want %q", got, want)
 		}
-		_, err := h.Messages(t.Context(), carol, roomID, room.HistoryQuery{Limit: 10})
+		_, err := h.Messages(t.Context(), carol, roomID, history.HistoryQuery{Limit: 10})
 		refusedWith(t, err, mxerr.CodeForbidden)
 
 		visibility("world_readable")
@@ -142,7 +143,7 @@ func TestMessages_show_what_the_visibility_of_its_time_allows(t *testing.T) {
 			t.Fatal(err)
 		}
 		visibility("shared")
-		_, err = h.Messages(t.Context(), bob, roomID, room.HistoryQuery{Limit: 10})
+		_, err = h.Messages(t.Context(), bob, roomID, history.HistoryQuery{Limit: 10})
 		refusedWith(t, err, mxerr.CodeForbidden)
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"stoa/internal/history"
 	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
@@ -99,7 +100,7 @@ func writeFromBoth(t *testing.T, isHome bool) {
 	if len(acknowledged) != 2*senders*each {
 		t.Fatalf("%d events have an ID of their own, want %d", len(acknowledged), 2*senders*each)
 	}
-	one, two := first.pages(alice, roomID, room.Backwards, 50), second.pages(alice, roomID, room.Backwards, 50)
+	one, two := first.pages(alice, roomID, history.Backwards, 50), second.pages(alice, roomID, history.Backwards, 50)
 	if fmt.Sprint(one) != fmt.Sprint(two) {
 		t.Errorf("the instances tell different orders:\n%v\n%v", one, two)
 	}

@@ -1,8 +1,6 @@
 package room
 
-import (
-	"stoa/internal/store/roomdb"
-)
+import "stoa/internal/store/roomdb"
 
 // markOwn notes the newest event of a local sender in its thread: who sends has
 // read what came before.

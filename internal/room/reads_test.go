@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"stoa/internal/history"
 	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
@@ -26,7 +27,7 @@ func filterOf(t testing.TB, text string) *eventfilter.RoomEventFilter {
 	return f
 }
 
-func idsOf(views []room.View) []id.EventID {
+func idsOf(views []history.View) []id.EventID {
 	ids := make([]id.EventID, len(views))
 	for i, v := range views {
 		ids[i] = v.PDU.EventID()
@@ -50,7 +51,7 @@ func TestMessages_apply_filters_and_load_members_lazily(t *testing.T) {
 			h.say(roomID, alice, "noise")
 		}
 		slices.Reverse(wanted)
-		q := room.HistoryQuery{Limit: 2, Filter: filterOf(t, `{"senders":["`+bob.String()+`"],"types":["m.room.message"],"lazy_load_members":true}`)}
+		q := history.HistoryQuery{Limit: 2, Filter: filterOf(t, `{"senders":["`+bob.String()+`"],"types":["m.room.message"],"lazy_load_members":true}`)}
 		var got []id.EventID
 		for {
 			page, err := h.Messages(t.Context(), carol, roomID, q)
@@ -82,15 +83,15 @@ func TestMessages_take_tokens_of_the_stream(t *testing.T) {
 		before := h.say(roomID, alice, "before")
 		stream := token.Token{Stream: token.Stream{Position: int64(s.Head())}}
 		after := h.say(roomID, alice, "after")
-		back, err := h.Messages(t.Context(), alice, roomID, room.HistoryQuery{From: &stream, Limit: 1})
+		back, err := h.Messages(t.Context(), alice, roomID, history.HistoryQuery{From: &stream, Limit: 1})
 		if err != nil || !slices.Equal(idsOf(back.Events), []id.EventID{before}) {
 			t.Errorf("backwards: %v, %v; want %v", idsOf(back.Events), err, before)
 		}
-		on, err := h.Messages(t.Context(), alice, roomID, room.HistoryQuery{From: &stream, Dir: room.Forwards, Limit: 10})
+		on, err := h.Messages(t.Context(), alice, roomID, history.HistoryQuery{From: &stream, Dir: history.Forwards, Limit: 10})
 		if err != nil || !slices.Equal(idsOf(on.Events), []id.EventID{after}) || on.HasEnd {
 			t.Errorf("forwards: %v, %v; want %v", idsOf(on.Events), err, after)
 		}
-		until, err := h.Messages(t.Context(), alice, roomID, room.HistoryQuery{To: &stream, Limit: 10})
+		until, err := h.Messages(t.Context(), alice, roomID, history.HistoryQuery{To: &stream, Limit: 10})
 		if err != nil || !slices.Contains(idsOf(until.Events), after) || slices.Contains(idsOf(until.Events), before) {
 			t.Errorf("back to it: %v, %v; want %v without %v", idsOf(until.Events), err, after, before)
 		}
@@ -125,14 +126,14 @@ func TestContext_surrounds_an_event(t *testing.T) {
 		if members != 1 || len(c.State) < 5 {
 			t.Errorf("state has %d entries, %d of them members; want alice alone", len(c.State), members)
 		}
-		older, err := h.Messages(t.Context(), bob, roomID, room.HistoryQuery{
+		older, err := h.Messages(t.Context(), bob, roomID, history.HistoryQuery{
 			From: &token.Token{Timeline: c.Start, IsTimeline: true}, Limit: 1,
 		})
 		if err != nil || !slices.Equal(idsOf(older.Events), all[:1]) {
 			t.Errorf("before it: %v, %v", idsOf(older.Events), err)
 		}
-		newer, err := h.Messages(t.Context(), bob, roomID, room.HistoryQuery{
-			From: &token.Token{Timeline: c.End, IsTimeline: true}, Dir: room.Forwards, Limit: 10,
+		newer, err := h.Messages(t.Context(), bob, roomID, history.HistoryQuery{
+			From: &token.Token{Timeline: c.End, IsTimeline: true}, Dir: history.Forwards, Limit: 10,
 		})
 		if err != nil || !slices.Equal(idsOf(newer.Events), all[7:]) {
 			t.Errorf("after it: %v, %v", idsOf(newer.Events), err)
@@ -165,16 +166,16 @@ func TestTimestampToEvent_finds_the_closest(t *testing.T) {
 		}
 		for name, c := range map[string]struct {
 			ts   int64
-			dir  room.Direction
+			dir  history.Direction
 			want id.EventID
 		}{
-			"exactly, on":      {times[2], room.Forwards, all[2]},
-			"exactly, back":    {times[2], room.Backwards, all[2]},
-			"between, on":      {times[2] + 1, room.Forwards, all[3]},
-			"between, back":    {times[2] + 1, room.Backwards, all[2]},
-			"after all, back":  {times[4] + 1_000_000, room.Backwards, all[4]},
-			"after all, on":    {times[4] + 1, room.Forwards, id.EventID{}},
-			"before all, back": {1, room.Backwards, id.EventID{}},
+			"exactly, on":      {times[2], history.Forwards, all[2]},
+			"exactly, back":    {times[2], history.Backwards, all[2]},
+			"between, on":      {times[2] + 1, history.Forwards, all[3]},
+			"between, back":    {times[2] + 1, history.Backwards, all[2]},
+			"after all, back":  {times[4] + 1_000_000, history.Backwards, all[4]},
+			"after all, on":    {times[4] + 1, history.Forwards, id.EventID{}},
+			"before all, back": {1, history.Backwards, id.EventID{}},
 		} {
 			view, err := h.TimestampToEvent(t.Context(), alice, roomID, c.ts, c.dir)
 			switch {
@@ -184,7 +185,7 @@ func TestTimestampToEvent_finds_the_closest(t *testing.T) {
 				t.Errorf("%s: %v, want %v", name, err, c.want)
 			}
 		}
-		first, err := h.TimestampToEvent(t.Context(), alice, roomID, 1, room.Forwards)
+		first, err := h.TimestampToEvent(t.Context(), alice, roomID, 1, history.Forwards)
 		if err != nil || first.PDU.Type() != "m.room.create" {
 			t.Errorf("before all, on: %v", err)
 		}
@@ -206,15 +207,15 @@ func TestMembers_at_a_time_and_by_membership(t *testing.T) {
 			t.Fatal(err)
 		}
 		for name, c := range map[string]struct {
-			q    room.MembersQuery
+			q    history.MembersQuery
 			want string
 		}{
-			"all now":            {room.MembersQuery{}, "alice:join bob:leave carol:join"},
-			"joined now":         {room.MembersQuery{Membership: "join"}, "alice:join carol:join"},
-			"not joined now":     {room.MembersQuery{NotMembership: "join"}, "bob:leave"},
-			"either":             {room.MembersQuery{Membership: "join", NotMembership: "leave"}, "alice:join carol:join"},
-			"all then":           {room.MembersQuery{At: &then}, "alice:join bob:join"},
-			"those gone by then": {room.MembersQuery{At: &then, NotMembership: "join"}, ""},
+			"all now":            {history.MembersQuery{}, "alice:join bob:leave carol:join"},
+			"joined now":         {history.MembersQuery{Membership: "join"}, "alice:join carol:join"},
+			"not joined now":     {history.MembersQuery{NotMembership: "join"}, "bob:leave"},
+			"either":             {history.MembersQuery{Membership: "join", NotMembership: "leave"}, "alice:join carol:join"},
+			"all then":           {history.MembersQuery{At: &then}, "alice:join bob:join"},
+			"those gone by then": {history.MembersQuery{At: &then, NotMembership: "join"}, ""},
 		} {
 			members, err := h.Members(t.Context(), alice, roomID, c.q)
 			if err != nil {
@@ -231,7 +232,7 @@ func TestMembers_at_a_time_and_by_membership(t *testing.T) {
 				t.Errorf("%s: %v, want %s", name, got, c.want)
 			}
 		}
-		seen, err := h.Members(t.Context(), bob, roomID, room.MembersQuery{Membership: "join"})
+		seen, err := h.Members(t.Context(), bob, roomID, history.MembersQuery{Membership: "join"})
 		if err != nil || len(seen) != 2 {
 			t.Errorf("bob, who left, sees %d members, %v", len(seen), err)
 		}

@@ -102,7 +102,7 @@ func (rs *Rooms) row(ctx context.Context, roomID id.RoomID) (row store.Room, err
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {
-		err = errUnknownRoom
+		err = ErrUnknown
 	}
 	return row, err
 }

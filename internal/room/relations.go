@@ -33,7 +33,7 @@ func (t *turn) checkRelation(d Draft) error {
 	switch rel.relType {
 	case relAnnotation:
 		return t.checkAnnotation(d, rel.target)
-	case relThread:
+	case RelThread:
 		root, err := t.parent(rel.target)
 		if err != nil || root == nil {
 			return err

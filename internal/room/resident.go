@@ -257,7 +257,7 @@ func (r *room) forget() {
 	r.epoch++
 }
 
-var errUnknownRoom = mxerr.NotFound("This server does not know the room")
+var ErrUnknown = mxerr.NotFound("This server does not know the room")
 
 // load reads the room's row and its forward extremities.
 func (r *room) load(ctx context.Context) error {
@@ -273,7 +273,7 @@ func (r *room) load(ctx context.Context) error {
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {
-		return errUnknownRoom
+		return ErrUnknown
 	}
 	if err != nil {
 		return fmt.Errorf("load %s: %w", r.id, err)

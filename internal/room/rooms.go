@@ -75,7 +75,7 @@ type PushRules interface {
 	Unusual(ctx context.Context, room store.RoomNum) ([]id.UserID, error)
 }
 
-// Rooms writes and reads all rooms. Its methods may be called at the same time.
+// Rooms writes all rooms. Its methods may be called at the same time.
 type Rooms struct {
 	opt      Options
 	store    *store.Store

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"stoa/internal/history"
 	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/internal/store/storetest"
@@ -292,7 +293,7 @@ func (st *stage) sets(who id.UserID, a []string) ([]string, error) {
 }
 
 // show is one line about an event.
-func (st *stage) show(v room.View, withContent bool) string {
+func (st *stage) show(v history.View, withContent bool) string {
 	pdu := v.PDU
 	if v.RedactedBy != nil {
 		pdu = pdu.Redacted()
@@ -312,7 +313,7 @@ func (st *stage) show(v room.View, withContent bool) string {
 }
 
 func (st *stage) seesTimeline(who id.UserID, _ []string) ([]string, error) {
-	page, err := st.Messages(st.t.Context(), who, st.room(), room.HistoryQuery{Dir: room.Forwards, Limit: 1000})
+	page, err := st.Messages(st.t.Context(), who, st.room(), history.HistoryQuery{Dir: history.Forwards, Limit: 1000})
 	var lines []string
 	for _, e := range page.Events {
 		// What a room begins with differs between versions.
@@ -333,7 +334,7 @@ func (st *stage) seesState(who id.UserID, _ []string) ([]string, error) {
 }
 
 func (st *stage) seesMembers(who id.UserID, _ []string) ([]string, error) {
-	members, err := st.Members(st.t.Context(), who, st.room(), room.MembersQuery{})
+	members, err := st.Members(st.t.Context(), who, st.room(), history.MembersQuery{})
 	var lines []string
 	for _, m := range members {
 		stateKey, _ := m.PDU.StateKey()

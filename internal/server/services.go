@@ -10,6 +10,7 @@ import (
 	"stoa/internal/auth"
 	"stoa/internal/cluster"
 	"stoa/internal/config"
+	"stoa/internal/history"
 	"stoa/internal/room"
 	"stoa/internal/serverkey"
 	"stoa/internal/store"
@@ -24,7 +25,7 @@ type Services struct {
 	Sessions *auth.Sessions
 	Accounts *account.Accounts
 	Rooms    *room.Rooms
-	History  *room.Reader
+	History  *history.Reader
 	Data     *userdata.Data
 	Rules    *userdata.Rules  // push rules, compiled
 	Cluster  *cluster.Cluster // joined by a Server only
@@ -91,7 +92,7 @@ func (s *Services) build(ctx context.Context, opt Options) error {
 	if err != nil {
 		return err
 	}
-	s.History = room.NewReader(s.Store, s.Rooms)
+	s.History = history.New(s.Store, s.Rooms)
 	s.Data = userdata.New(userdata.Options{Store: s.Store, Rules: s.Rules, Rooms: s.Rooms})
 	s.Accounts = account.New(account.Options{
 		Store: s.Store, ServerName: cfg.ServerName, Sessions: s.Sessions, Rooms: s.Rooms, Hasher: opt.Hasher, Clock: opt.Clock, Log: opt.Log,

@@ -15,6 +15,7 @@ import (
 	"stoa/internal/account"
 	"stoa/internal/auth"
 	"stoa/internal/ephemeral"
+	"stoa/internal/history"
 	"stoa/internal/room"
 	"stoa/internal/serverkey"
 	"stoa/internal/store"
@@ -149,11 +150,11 @@ func (d *dataset) addRooms(ctx context.Context, n, messages int, members func(ro
 
 // readAll puts a user's receipt on the newest event of each room.
 func (d *dataset) readAll(ctx context.Context, user int, rooms []id.RoomID) error {
-	past := room.NewReader(d.store, d.rooms)
+	past := history.New(d.store, d.rooms)
 	receipts := ephemeral.NewReceipts(d.store, past, nil, time.Now) // marks are for m.fully_read alone
 	reader := who.User{UserID: d.users[user], UserNum: d.nums[user]}
 	for _, roomID := range rooms {
-		page, err := past.Messages(ctx, d.users[user], roomID, room.HistoryQuery{Dir: room.Backwards, Limit: 1})
+		page, err := past.Messages(ctx, d.users[user], roomID, history.HistoryQuery{Dir: history.Backwards, Limit: 1})
 		if err != nil {
 			return err
 		}

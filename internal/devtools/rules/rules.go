@@ -45,8 +45,8 @@ var layers = []layer{
 		name:     "domain",
 		packages: []string{"stoa/internal/"}, // all that no other layer has
 		below:    []string{"ground", "protocol"},
-		siblings: []string{"stoa/internal/room", "stoa/internal/account", "stoa/internal/auth", "stoa/internal/reader", "stoa/internal/streamcache"},
-		why:      "domain packages import sideways only towards room, account, auth, reader and streamcache: declare the small interface that is needed, and read reactions from the stream",
+		siblings: []string{"stoa/internal/room", "stoa/internal/history", "stoa/internal/account", "stoa/internal/auth", "stoa/internal/reader", "stoa/internal/streamcache"},
+		why:      "domain packages import sideways only towards room, history, account, auth, reader and streamcache: declare the small interface that is needed, and read reactions from the stream",
 	},
 	{
 		name:     "edges",

@@ -21,9 +21,8 @@ var tooLarge = map[string]string{
 	"stoa/internal/clientsync":      split,
 	"stoa/internal/clientsync.Hub":  split,
 	"stoa/internal/clientsync.work": split,
-	"stoa/internal/room":            split,
 	"stoa/internal/room.Rooms":      split,
 	"stoa/internal/room.turn":       split,
-	"stoa/internal/room.Viewer":     split,
+	"stoa/internal/history.Viewer":  split,
 	"stoa/internal/store.Store":     split,
 }

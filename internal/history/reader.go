@@ -1,6 +1,7 @@
-package room
+package history
 
 import (
+	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/matrix/id"
 )
@@ -9,13 +10,13 @@ import (
 // same time.
 type Reader struct {
 	store  *store.Store
-	events *Events
+	events *room.Events
 	server id.ServerName
 }
 
-// NewReader reads the rooms of a store, whose events are kept where their writer
+// New reads the rooms of a store, whose events are kept where their writer
 // keeps them.
-func NewReader(s *store.Store, rooms *Rooms) *Reader {
+func New(s *store.Store, rooms *room.Rooms) *Reader {
 	return &Reader{store: s, events: rooms.Events(), server: rooms.ServerName()}
 }
 

@@ -1,4 +1,4 @@
-package room
+package history
 
 import (
 	"stoa/internal/timeline"

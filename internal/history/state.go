@@ -1,4 +1,4 @@
-package room
+package history
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
 	"stoa/internal/token"
@@ -166,8 +167,8 @@ func (v *Viewer) memberNums(slot store.Slot) ([]store.EventNum, error) {
 // members may ask.
 //
 // Spec: client-server-api#getting-events-for-a-room
-func (rd *Reader) JoinedMembers(ctx context.Context, viewer id.UserID, roomID id.RoomID) (map[id.UserID]Profile, error) {
-	joined := map[id.UserID]Profile{}
+func (rd *Reader) JoinedMembers(ctx context.Context, viewer id.UserID, roomID id.RoomID) (map[id.UserID]room.Profile, error) {
+	joined := map[id.UserID]room.Profile{}
 	err := rd.look(ctx, roomID, viewer, func(v *Viewer) error {
 		if v.Membership() != event.MembershipJoin {
 			return mxerr.Forbidden("You are not in this room")
@@ -190,7 +191,7 @@ func (rd *Reader) JoinedMembers(ctx context.Context, viewer id.UserID, roomID id
 			if err != nil {
 				return err
 			}
-			joined[user] = Profile{DisplayName: content.DisplayName, AvatarURL: content.AvatarURL}
+			joined[user] = room.Profile{DisplayName: content.DisplayName, AvatarURL: content.AvatarURL}
 		}
 		return nil
 	})

@@ -1,9 +1,10 @@
-package room
+package history
 
 import (
 	"errors"
 	"fmt"
 
+	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
 	"stoa/internal/timeline"
@@ -64,7 +65,7 @@ func (v *Viewer) bundle(threads bool, views ...*View) error {
 			b.Replace, err = v.replacement(parent, c.Target)
 		case relReference:
 			b.References, err = v.references(c.Target)
-		case relThread:
+		case room.RelThread:
 			if threads {
 				b.Thread, err = v.thread(parent, c.Target)
 			}
@@ -133,7 +134,7 @@ func (v *Viewer) thread(root *View, target string) (*timeline.Thread, error) {
 	if root.Event().Relation != nil { // threads don't nest
 		return nil, nil
 	}
-	rows, err := roomdb.RelationsBack(v.read, v.Room.Num, target, relThread, "", roomdb.End, roomdb.Start, latestLimit)
+	rows, err := roomdb.RelationsBack(v.read, v.Room.Num, target, room.RelThread, "", roomdb.End, roomdb.Start, latestLimit)
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +164,7 @@ func (v *Viewer) thread(root *View, target string) (*timeline.Thread, error) {
 	for user := range ignored {
 		senders = append(senders, user)
 	}
-	if t.Count, err = roomdb.CountRelationsExcept(v.read, v.Room.Num, target, relThread, senders); err != nil {
+	if t.Count, err = roomdb.CountRelationsExcept(v.read, v.Room.Num, target, room.RelThread, senders); err != nil {
 		return nil, err
 	}
 	t.Participated, err = v.takesPart(root, target)
@@ -175,7 +176,7 @@ func (v *Viewer) takesPart(root *View, target string) (bool, error) {
 	if root.PDU.Sender() == v.User {
 		return true, nil
 	}
-	return roomdb.IsRelatedBy(v.read, v.Room.Num, target, relThread, v.User.String())
+	return roomdb.IsRelatedBy(v.read, v.Room.Num, target, room.RelThread, v.User.String())
 }
 
 // child is the event of a relation, if the viewer may see it and wants to.

@@ -1,4 +1,4 @@
-package room
+package history
 
 import (
 	"cmp"
@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
 	"stoa/matrix/event"
@@ -54,7 +55,7 @@ const keyLogLimit = 2000
 func (rd *Reader) Viewer(read *store.Read, roomID id.RoomID, user id.UserID) (*Viewer, error) {
 	row, err := roomdb.RoomByID(read, roomID.String())
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, errUnknownRoom
+		return nil, room.ErrUnknown
 	}
 	if err != nil {
 		return nil, fmt.Errorf("load %s: %w", roomID, err)

@@ -1,9 +1,10 @@
-package room
+package history
 
 import (
 	"context"
 	"errors"
 
+	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
 	"stoa/matrix/canonicaljson"
@@ -16,7 +17,7 @@ import (
 // HideUnknown makes of "there is no such room" the refusal that somebody who is not
 // in a room gets, so that the two can't be told apart. Other errors stay.
 func HideUnknown(err error) error {
-	if errors.Is(err, errUnknownRoom) {
+	if errors.Is(err, room.ErrUnknown) {
 		return mxerr.Forbidden("You are not in this room").Because(err)
 	}
 	return err
@@ -146,7 +147,7 @@ func (rd *Reader) Predecessor(ctx context.Context, user id.UserID, roomID id.Roo
 			return nil // it names none
 		}
 		before, err := rd.Viewer(read, old, user)
-		if errors.Is(err, errUnknownRoom) {
+		if errors.Is(err, room.ErrUnknown) {
 			return nil
 		}
 		if err == nil && before.EverJoined() {
