@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 )
 
 // Listen calls f with each PostgreSQL notification on some channels, on a
@@ -20,6 +21,10 @@ func (s *Store) Listen(ctx context.Context, channels []string, ready func(), f f
 		return errors.ErrUnsupported
 	}
 	config := e.config.Config.Copy()
+	// An idle connection has no query to cancel, which others wait for before they give up.
+	config.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.DeadlineContextWatcherHandler{Conn: c.Conn()}
+	}
 	config.OnNotification = func(_ *pgconn.PgConn, n *pgconn.Notification) { f(n.Channel, n.Payload) }
 	c, err := pgconn.ConnectConfig(ctx, config)
 	if err != nil {
