@@ -231,11 +231,30 @@ func TestReader_is_taken_over(t *testing.T) {
 				return metricOf(w, from, "stoa_reader_shards", "test") == 0 && metricOf(w, to, "stoa_reader_shards", "test") == reader.Shards
 			})
 		}
+		// What was handled and whose cursor has not moved yet would come again.
+		durable := func(rows []store.Position) {
+			w.until("the cursors have moved", func() bool {
+				passed := 0
+				w.read(func(r *store.Read) error {
+					cursors, err := readerdb.Cursors(r, 1000)
+					for i, u := range w.users {
+						shard := reader.ShardOf(store.StreamRow{OwnerKind: store.OwnerUser, Owner: int64(u)})
+						if len(cursors) == reader.Shards && cursors[shard].Pos >= rows[i] {
+							passed++
+						}
+					}
+					return err
+				})
+				return passed == len(w.users)
+			})
+		}
 		before := w.change(w.users...)
 		w.until("the first owner gets all", func() bool { return first.has(before...) })
+		durable(before)
 		move(a, b)
 		after := w.change(w.users...)
 		w.until("the second owner gets the rest", func() bool { return second.has(after...) })
+		durable(after)
 		move(b, a)
 		last := w.change(w.users...)
 		w.until("and the first again", func() bool { return first.has(last...) })
@@ -413,6 +432,7 @@ func TestReader_sets_a_poison_row_aside(t *testing.T) {
 						w.Errorf("row %d came %d times", pos, rec.times(pos))
 					}
 				}
+				w.until("it is counted", func() bool { return in.Counts("test").Aside == 1 })
 				c := in.Counts("test")
 				if c.Aside != 1 || tries.Load() != 4 { // once with others, three times by itself
 					w.Errorf("%+v, %d tries", c, tries.Load())

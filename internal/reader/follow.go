@@ -431,9 +431,9 @@ func (f *follower) failure(s *shard, res result) {
 		})
 		err := f.move(context.Background(), s.cursor, res.end, c) // short, and not to be lost
 		if err == nil {
-			f.metrics.aside.Add(1)
 			f.runner.log.Error("a row of the stream was set aside", "reader", f.def.Name, "shard", s.cursor.Shard,
 				"pos", int64(rows[0].Pos), "attempt", s.failed, "err", res.err)
+			f.metrics.aside.Add(1)
 		}
 		f.results <- result{s, nil, res.end, err}
 	}()

@@ -338,8 +338,8 @@ func (j *jobRunner) failed(ctx context.Context, k *kindState, w *Work, cause err
 	if _, err := j.runner.store.Commit(ctx, c); err != nil {
 		return err
 	}
-	k.aside.Add(1)
 	j.runner.log.Error("a job was set aside", "job", w.Kind, "key", w.Key, "attempt", w.Try, "err", cause)
+	k.aside.Add(1)
 	return nil
 }
 
