@@ -4,7 +4,8 @@
 // It owns the rules for user names and passwords, and the order in which an
 // account ends: first nobody can act as it any more, then it leaves its rooms.
 // It never decides who may call it, gives out no tokens (see package auth), and
-// writes no events (see [Rooms]).
+// writes no events: what an account's change causes in rooms is a job of package
+// room, enqueued in the same commit.
 //
 // The invariant that matters: a user ID that was registered once is never
 // given to anyone else, whatever became of the account.
@@ -18,20 +19,12 @@ import (
 	"strings"
 	"time"
 
+	"stoa/internal/reader"
 	"stoa/internal/store"
 	"stoa/internal/store/userdb"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
-
-// Rooms is what happens in rooms because of an account.
-type Rooms interface {
-	// SetProfile puts the user's new profile into the member events of all rooms
-	// that the user is joined to.
-	SetProfile(ctx context.Context, user id.UserID) error
-	// LeaveAll leaves all rooms of the user and rejects all invites.
-	LeaveAll(ctx context.Context, user id.UserID) error
-}
 
 // Sessions forgets what is remembered about a user's tokens.
 type Sessions interface{ Drop(user store.UserNum) }
@@ -44,9 +37,10 @@ type Options struct {
 	Hasher *Hasher
 	// Sessions is told when sessions end or change; nil when no server runs.
 	Sessions Sessions
-	// Rooms is told of profiles and ends; nil when there are no rooms to tell.
-	// They are made first, with a [Directory] to ask for profiles.
-	Rooms Rooms
+	// RoomsWait is how long a change of a profile, or a deactivation, waits for what
+	// it causes in rooms: a job that is enqueued with it and done whoever waits. 0 =
+	// not at all, as where no server runs.
+	RoomsWait time.Duration
 	// Clock is time.Now if nil.
 	Clock func() time.Time
 	// Log is where nothing secret goes; nil = nowhere.
@@ -59,7 +53,7 @@ type Accounts struct {
 	server   id.ServerName
 	hasher   *Hasher
 	sessions Sessions
-	rooms    Rooms
+	wait     time.Duration
 	clock    func() time.Time
 	log      *slog.Logger
 }
@@ -68,7 +62,7 @@ type Accounts struct {
 func New(opt Options) *Accounts {
 	a := &Accounts{
 		store: opt.Store, server: opt.ServerName, hasher: opt.Hasher, sessions: opt.Sessions,
-		rooms: opt.Rooms, clock: opt.Clock, log: opt.Log,
+		wait: opt.RoomsWait, clock: opt.Clock, log: opt.Log,
 	}
 	if a.hasher == nil {
 		a.hasher = NewHasher(DefaultCost, 0)
@@ -255,6 +249,19 @@ func (a *Accounts) change(ctx context.Context, user store.UserNum, build func(*s
 		if _, err = a.store.Commit(ctx, c); !errors.Is(err, store.ErrConflict) || try == changeTries {
 			return err
 		}
+	}
+}
+
+// awaitRooms waits, for a bounded time, until a job that was enqueued is done. It
+// goes on without whoever waits.
+func (a *Accounts) awaitRooms(ctx context.Context, j reader.Job) {
+	if a.wait == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.wait)
+	defer cancel()
+	if err := reader.Wait(ctx, a.store, j.Kind, j.Key); err != nil {
+		a.log.Debug("rooms are not up to date yet", "user_id", j.Key, "err", err)
 	}
 }
 

@@ -2,6 +2,7 @@ package account_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -10,21 +11,24 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"stoa/internal/account"
+	"stoa/internal/reader"
+	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/readerdb"
 	"stoa/internal/store/storetest"
 	"stoa/internal/store/userdb"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
 
-func newAccounts(t *testing.T, st *store.Store, rooms account.Rooms) *account.Accounts {
+func newAccounts(t *testing.T, st *store.Store) *account.Accounts {
 	t.Helper()
 	name, err := id.ParseServerName(storetest.ServerName)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return account.New(account.Options{
-		Store: st, ServerName: name, Rooms: rooms,
+		Store: st, ServerName: name,
 		Hasher: account.NewHasher(account.Cost{MemoryKiB: 64, Passes: 1, Threads: 1}, 1),
 	})
 }
@@ -45,7 +49,7 @@ func register(t *testing.T, a *account.Accounts, name, password string) account.
 func TestRegisterForACommand(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
-		a := newAccounts(t, open(), nil)
+		a := newAccounts(t, open())
 		if any, err := a.Any(t.Context()); err != nil || any {
 			t.Fatalf("someone is there at first: %v, %v", any, err)
 		}
@@ -74,7 +78,7 @@ func TestRegisterForACommand(t *testing.T) {
 func TestAUserKnownFromRoomsCanRegisterLater(t *testing.T) {
 	t.Parallel()
 	st := storetest.SQLite(t)
-	a := newAccounts(t, st, nil)
+	a := newAccounts(t, st)
 	if _, err := st.InternUsers(t.Context(), func(string) bool { return true }, "@ghost:stoa.test"); err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +92,7 @@ func TestImportedPasswordsAreHashedAnewAtLogin(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		st := open()
-		a := newAccounts(t, st, nil)
+		a := newAccounts(t, st)
 		alice := register(t, a, "alice", "")
 		imported, err := bcrypt.GenerateFromPassword([]byte("pw"), bcrypt.MinCost)
 		if err != nil {
@@ -120,55 +124,96 @@ func TestImportedPasswordsAreHashedAnewAtLogin(t *testing.T) {
 	})
 }
 
-// stubborn are rooms that can't be left at first.
-type stubborn struct {
-	fails int
-	calls int
-}
-
-func (s *stubborn) SetProfile(context.Context, id.UserID) error { return nil }
-
-func (s *stubborn) LeaveAll(ctx context.Context, _ id.UserID) error {
-	s.calls++
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if s.calls <= s.fails {
-		return errors.New("the room is burning")
-	}
-	return nil
-}
-
-func TestDeactivateAgainDoesWhatIsLeftToDo(t *testing.T) {
-	t.Parallel()
-	rooms := &stubborn{fails: 1}
-	a := newAccounts(t, storetest.SQLite(t), rooms)
-	alice := register(t, a, "alice", "pw")
-	gone, cancel := context.WithCancel(t.Context())
-	if err := a.Deactivate(gone, alice.UserID, false); err == nil {
-		t.Fatal("rooms that were not left are not mentioned")
-	}
-	cancel()
-	if now, err := a.Account(t.Context(), alice.UserID); err != nil || !now.Deactivated {
-		t.Fatalf("got %+v, %v: nobody may act as a user who is being deactivated", now, err)
-	}
-	if err := a.Deactivate(t.Context(), alice.UserID, true); err != nil {
+// jobOf is the version of a user's job, 0 if there is none: how often it was
+// enqueued, as long as nobody works it off.
+func jobOf(t *testing.T, st *store.Store, j reader.Job) int64 {
+	t.Helper()
+	var row readerdb.Job
+	err := st.Read(t.Context(), func(r *store.Read) (err error) {
+		row, err = readerdb.JobByID(r, readerdb.JobID{Kind: j.Kind, Key: j.Key})
+		return err
+	})
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		t.Fatal(err)
 	}
-	if now, err := a.Account(t.Context(), alice.UserID); err != nil || !now.Erased || rooms.calls != 2 {
-		t.Fatalf("got %+v, %v, %d calls", now, err, rooms.calls)
-	}
-	for name, err := range map[string]error{
-		"password": a.SetPassword(t.Context(), alice.Num, "new", false, ""),
-		"admin":    a.SetAdmin(t.Context(), alice.Num, true),
-	} {
-		if !errors.Is(err, store.ErrNotFound) {
-			t.Errorf("%s of a deactivated account: %v", name, err)
+	return row.Version
+}
+
+// Rooms are left by a job of the commit that ends the account, whoever waits for it.
+func TestDeactivateAgainDoesWhatIsLeftToDo(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
+		faults := &store.Faults{}
+		st := open(func(o *store.Options) { o.Faults = faults })
+		a := newAccounts(t, st)
+		alice := register(t, a, "alice", "pw")
+		leave := room.LeaveAllJob(alice.UserID)
+		faults.Arm(store.FaultBeforeCommit, func() error { return errors.New("the machine is gone") })
+		if err := a.Deactivate(t.Context(), alice.UserID, false); err == nil {
+			t.Fatal("deactivated without a commit")
 		}
-	}
-	if err := a.Deactivate(t.Context(), idOf(t, "@nobody:stoa.test"), false); !errors.Is(err, store.ErrNotFound) {
-		t.Fatalf("got %v", err)
-	}
+		faults.Arm(store.FaultBeforeCommit, nil)
+		if now, err := a.Account(t.Context(), alice.UserID); err != nil || now.Deactivated || jobOf(t, st, leave) != 0 {
+			t.Fatalf("got %+v, %v, and job %d: neither is there", now, err, jobOf(t, st, leave))
+		}
+		gone, cancel := context.WithCancel(t.Context())
+		faults.Arm(store.FaultAfterCommit, func() error { cancel(); return nil })
+		if err := a.Deactivate(gone, alice.UserID, false); err != nil {
+			t.Fatal(err)
+		}
+		faults.Arm(store.FaultAfterCommit, nil)
+		if now, err := a.Account(t.Context(), alice.UserID); err != nil || !now.Deactivated || jobOf(t, st, leave) != 1 {
+			t.Fatalf("got %+v, %v, and job %d: both are there", now, err, jobOf(t, st, leave))
+		}
+		if err := a.Deactivate(t.Context(), alice.UserID, true); err != nil {
+			t.Fatal(err)
+		}
+		if now, err := a.Account(t.Context(), alice.UserID); err != nil || !now.Erased || jobOf(t, st, leave) != 2 {
+			t.Fatalf("got %+v, %v, and job %d", now, err, jobOf(t, st, leave))
+		}
+		for name, err := range map[string]error{
+			"password": a.SetPassword(t.Context(), alice.Num, "new", false, ""),
+			"admin":    a.SetAdmin(t.Context(), alice.Num, true),
+		} {
+			if !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("%s of a deactivated account: %v", name, err)
+			}
+		}
+		if err := a.Deactivate(t.Context(), idOf(t, "@nobody:stoa.test"), false); !errors.Is(err, store.ErrNotFound) {
+			t.Fatalf("got %v", err)
+		}
+	})
+}
+
+// What rooms show of a profile follows by a job of the commit that changes it.
+func TestProfileIsShownByAJobOfItsCommit(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
+		faults := &store.Faults{}
+		st := open(func(o *store.Options) { o.Faults = faults })
+		a := newAccounts(t, st)
+		alice := register(t, a, "alice", "pw")
+		show := room.ProfileJob(alice.UserID)
+		set := func(field, value string) error {
+			return a.SetProfileField(t.Context(), alice.UserID, alice.Num, field, json.RawMessage(value))
+		}
+		faults.Arm(store.FaultBeforeCommit, func() error { return errors.New("the machine is gone") })
+		if err := set(account.FieldDisplayName, `"Alice"`); err == nil || jobOf(t, st, show) != 0 {
+			t.Fatalf("%v, and job %d", err, jobOf(t, st, show))
+		}
+		faults.Arm(store.FaultBeforeCommit, nil)
+		for i, step := range []struct {
+			field, value string
+			jobs         int64
+		}{
+			{account.FieldTimeZone, `"Europe/Berlin"`, 0}, {account.FieldDisplayName, `"Alice"`, 1}, {account.FieldAvatarURL, `"mxc://a/b"`, 2},
+			{account.FieldAvatarURL, `""`, 3}, {account.FieldAvatarURL, `""`, 3}, {"org.example.a", `1`, 3},
+		} {
+			if err := set(step.field, step.value); err != nil || jobOf(t, st, show) != step.jobs {
+				t.Errorf("step %d: %v, and job %d, want %d", i, err, jobOf(t, st, show), step.jobs)
+			}
+		}
+	})
 }
 
 func idOf(t *testing.T, s string) id.UserID {
@@ -183,7 +228,7 @@ func idOf(t *testing.T, s string) id.UserID {
 func TestRegistrationTokens(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
-		a := newAccounts(t, open(), nil)
+		a := newAccounts(t, open())
 		create := func(tok account.RegistrationToken, text string) (string, error) {
 			return a.CreateRegistrationToken(t.Context(), tok, text)
 		}

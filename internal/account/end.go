@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
+	"stoa/internal/reader"
+	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/internal/store/userdb"
 	"stoa/matrix/id"
@@ -87,13 +88,10 @@ func (a *Accounts) SetPassword(ctx context.Context, user store.UserNum, password
 	return nil
 }
 
-// leaveTime bounds the leaving of rooms after a deactivation.
-const leaveTime = 5 * time.Minute
-
 // Deactivate ends an account for good: password, tokens, devices, keys, push
-// rules and other account data are deleted, then it leaves its rooms. With erase
-// its profile goes too, and its events are hidden from those who did not have
-// them.
+// rules and other account data are deleted, and its rooms are left by a job of the
+// same commit. With erase its profile goes too, and its events are hidden from
+// those who did not have them.
 //
 // Done again it does what is left to do: leaving rooms, erasing.
 //
@@ -103,9 +101,7 @@ func (a *Accounts) Deactivate(ctx context.Context, user id.UserID, erase bool) e
 	if err != nil {
 		return err
 	}
-	// Whoever asked may go away: what was begun is brought to its end.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTime)
-	defer cancel()
+	leave := room.LeaveAllJob(user)
 	err = a.change(ctx, account.Num, func(r *store.Read, c *store.Change) error {
 		now, err := userdb.AccountByNum(r, account.Num)
 		if err != nil {
@@ -118,18 +114,13 @@ func (a *Accounts) Deactivate(ctx context.Context, user id.UserID, erase bool) e
 		if erase && !now.Erased {
 			userdb.Erase(c, account.Num)
 		}
-		return nil
+		return reader.Enqueue(c, leave)
 	})
 	if err != nil {
 		return fmt.Errorf("deactivate %s: %w", user, err)
 	}
 	a.drop(account.Num)
 	a.log.Info("account deactivated", "user_id", user.String(), "erased", erase)
-	if a.rooms == nil {
-		return nil
-	}
-	if err := a.rooms.LeaveAll(ctx, user); err != nil {
-		return fmt.Errorf("leave rooms of deactivated %s: %w", user, err)
-	}
+	a.awaitRooms(ctx, leave)
 	return nil
 }

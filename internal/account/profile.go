@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"stoa/internal/reader"
 	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/internal/store/userdb"
@@ -192,8 +193,11 @@ func (a *Accounts) DeleteProfileField(ctx context.Context, user id.UserID, num s
 }
 
 // changeProfile commits what fill says about the profile as it is. The user's
-// head fences it, so that two fields set at once can't grow past the limit.
+// head fences it, so that two fields set at once can't grow past the limit. What
+// rooms show of it follows by a job of the same commit.
 func (a *Accounts) changeProfile(ctx context.Context, user id.UserID, num store.UserNum, field string, fill func(Profile, *store.Change) error) error {
+	shown := field == FieldDisplayName || field == FieldAvatarURL
+	show := room.ProfileJob(user)
 	err := a.change(ctx, num, func(r *store.Read, c *store.Change) error {
 		fields, err := userdb.Profile(r, num)
 		if err != nil {
@@ -203,16 +207,16 @@ func (a *Accounts) changeProfile(ctx context.Context, user id.UserID, num store.
 		for _, f := range fields {
 			now[f.Name] = json.RawMessage(f.Value)
 		}
-		return fill(now, c)
+		if err := fill(now, c); err != nil || c.Empty() || !shown {
+			return err
+		}
+		return reader.Enqueue(c, show)
 	})
 	if err != nil {
 		return fmt.Errorf("change profile of %s: %w", user, err)
 	}
-	if a.rooms == nil || field != FieldDisplayName && field != FieldAvatarURL {
-		return nil
-	}
-	if err := a.rooms.SetProfile(ctx, user); err != nil {
-		return fmt.Errorf("tell rooms of the profile of %s: %w", user, err)
+	if shown {
+		a.awaitRooms(ctx, show)
 	}
 	return nil
 }

@@ -1,5 +1,7 @@
 package cluster
 
+import "slices"
+
 // The home of a key is the member with the highest score for it (rendezvous
 // hashing): when a member comes or goes, only its own keys move. All processes of
 // all releases must choose alike, so this is fixed for ever:
@@ -112,14 +114,17 @@ func (c *Cluster) IsHome(roomID string) bool {
 // Owner says whether this instance is the owner of a piece of outgoing work: a
 // kind ("destination", say) and its key. Two instances may believe so for a
 // moment; cursors are moved by compare-and-set with Lease. An instance whose lease
-// is in doubt, or which drains, owns nothing.
+// is in doubt owns nothing, and one that drains only what nobody else can do.
 func (c *Cluster) Owner(kind, key string) bool {
 	if c.leases == nil {
-		return !c.draining.Load()
+		return true
 	}
 	v := c.view.Load()
-	if v == nil || !c.Acting() || c.draining.Load() {
+	if v == nil || !c.Acting() {
 		return false
+	}
+	if c.draining.Load() {
+		return !slices.ContainsFunc(v.members, func(m member) bool { return m.peer != nil })
 	}
 	m := v.choose(kind, key, false)
 	return m != nil && m.peer == nil

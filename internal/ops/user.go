@@ -290,9 +290,9 @@ func (t *terminal) userDeactivateCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "deactivate NAME",
 		Short: "End a user's account for good",
-		Long: "Ends an account for good: it is logged out everywhere, leaves its rooms, and its\n" +
-			"user ID can't be used again. With --erase its messages are hidden from those who\n" +
-			"had not seen them. There is no way back, so --yes is needed.",
+		Long: "Ends an account for good: it is logged out everywhere, leaves its rooms as soon as\n" +
+			"a server runs, and its user ID can't be used again. With --erase its messages are\n" +
+			"hidden from those who had not seen them. There is no way back, so --yes is needed.",
 		Example: "  stoa user deactivate --yes mallory",
 		Args:    oneArgument("the name of the user"),
 		RunE: func(c *cobra.Command, args []string) error {

@@ -576,3 +576,20 @@ func metricOf(w *world, in *instance, metric, label string) float64 {
 	w.Fatalf("there is no metric %s of %s", metric, label)
 	return 0
 }
+
+// A runner that belongs to no cluster owns all.
+func TestRunner_that_is_alone(t *testing.T) {
+	each(t, func(w *world, _ func(...storetest.Option) *store.Store) {
+		rec := newRecord()
+		var d done
+		w.run(func(o *reader.Options) {
+			one(rec, fromStart, sharded)(o)
+			kind(d.handle)(o)
+			o.Cluster = nil
+		})
+		rows := w.changes(2)
+		w.until("the rows came", func() bool { return rec.has(rows...) })
+		w.enqueue(reader.Job{Kind: "test", Key: "a", Unique: true})
+		w.gone("test", "a")
+	})
+}

@@ -2,6 +2,7 @@ package room_test
 
 import (
 	"testing"
+	"time"
 
 	"stoa/internal/account"
 	"stoa/internal/room"
@@ -16,7 +17,7 @@ func TestErasure_hides_events_from_who_was_not_there_and_leaves_all_rooms(t *tes
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		h := newHouse(t, open())
 		accounts := account.New(account.Options{
-			Store: h.store, ServerName: h.ServerName(), Rooms: h.Rooms,
+			Store: h.store, ServerName: h.ServerName(), RoomsWait: time.Minute,
 			Hasher: account.NewHasher(account.Cost{MemoryKiB: 64, Passes: 1, Threads: 1}, 1),
 		})
 		alice, bob, carol := user(t, "alice"), user(t, "bob"), user(t, "carol")
@@ -31,6 +32,7 @@ func TestErasure_hides_events_from_who_was_not_there_and_leaves_all_rooms(t *tes
 		}
 		eventID := h.say(roomID, alice, "secret")
 
+		h.work(h.Jobs())
 		if err := accounts.Deactivate(t.Context(), alice, true); err != nil {
 			t.Fatal(err)
 		}

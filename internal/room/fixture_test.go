@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"stoa/internal/history"
+	"stoa/internal/reader"
 	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/internal/store/doctor"
@@ -29,6 +30,41 @@ type house struct {
 
 	mu    sync.Mutex // guards names
 	names map[id.UserID]room.Profile
+
+	works sync.Once // see do
+}
+
+// do enqueues a job and waits until it is done.
+func (h *house) do(j reader.Job) error {
+	h.t.Helper()
+	h.works.Do(func() { h.work(h.Jobs()) })
+	c := store.NewChange()
+	if err := reader.Enqueue(c, j); err != nil {
+		return err
+	}
+	if _, err := h.store.Commit(h.t.Context(), c); err != nil {
+		return err
+	}
+	return reader.Wait(h.t.Context(), h.store, j.Kind, j.Key)
+}
+
+// work works jobs off until the test ends or stop is called.
+func (h *house) work(kinds []reader.Kind) (stop func()) {
+	h.t.Helper()
+	runner, err := reader.New(reader.Options{Store: h.store, Kinds: kinds})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var done sync.WaitGroup
+	done.Go(func() {
+		if err := runner.Run(ctx); err != nil {
+			h.t.Error(err)
+		}
+	})
+	stop = func() { cancel(); done.Wait() }
+	h.t.Cleanup(stop)
+	return stop
 }
 
 func newHouse(t testing.TB, s *store.Store, change ...func(*room.Options)) *house {

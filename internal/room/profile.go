@@ -3,64 +3,28 @@ package room
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 
-	"golang.org/x/sync/errgroup"
-
-	"stoa/internal/store"
+	"stoa/internal/reader"
 	"stoa/internal/store/roomdb"
 	"stoa/matrix/event"
 	"stoa/matrix/eventauth"
 	"stoa/matrix/id"
-	"stoa/matrix/mxerr"
 	"stoa/matrix/roomversion"
 )
 
-// SetProfile shows a local user's new profile in all rooms that they have joined.
-// It returns when all of them have it; a room that can't have it (the user may
-// have left it meanwhile) is passed over.
-//
-// Spec: client-server-api#events-on-change-of-profile-information
-func (rs *Rooms) SetProfile(ctx context.Context, user id.UserID) error {
-	profile, err := rs.profile(ctx, user)
-	if err != nil {
-		return err
-	}
-	var joined []roomdb.JoinedRoom
-	err = rs.store.Read(ctx, func(read *store.Read) error {
-		num, err := rs.store.UserNum(read, user.String())
-		if err != nil {
-			return err
-		}
-		joined, err = roomdb.JoinedRooms(read, num)
-		return err
+// showProfile does a ProfileJob. It may be done again: a join with the same name and
+// avatar is not written twice.
+func (rs *Rooms) showProfile(ctx context.Context, w *reader.Work) error {
+	return rs.overRooms(ctx, w, func(ctx context.Context, user id.UserID) (func(context.Context, userRoom) error, error) {
+		profile, err := rs.profile(ctx, user) // the newest
+		return func(ctx context.Context, r userRoom) error {
+			if r.membership != roomdb.Join {
+				return nil
+			}
+			return rs.setProfile(ctx, r.id, user, profile)
+		}, err
 	})
-	if err != nil {
-		return fmt.Errorf("rooms of %s: %w", user, err)
-	}
-	// Rooms are independent, so their commits share groups.
-	var group errgroup.Group
-	group.SetLimit(profileRooms)
-	failed := make([]error, len(joined))
-	for i, j := range joined {
-		group.Go(func() error {
-			roomID, err := id.ParseRoomID(j.RoomID)
-			if err != nil {
-				return err
-			}
-			err = rs.setProfile(ctx, roomID, user, profile)
-			if refusal, ok := mxerr.As(err); err != nil && (!ok || refusal.Status >= 500) {
-				failed[i] = fmt.Errorf("profile of %s in %s: %w", user, roomID, err)
-			}
-			return nil
-		})
-	}
-	return errors.Join(group.Wait(), errors.Join(failed...))
 }
-
-// profileRooms is in how many rooms at once a new profile is written.
-const profileRooms = 16
 
 // setProfile writes the join again, with another name and avatar.
 func (rs *Rooms) setProfile(ctx context.Context, roomID id.RoomID, user id.UserID, profile Profile) error {

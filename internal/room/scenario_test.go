@@ -153,7 +153,7 @@ var sentences = []sentence{
 		st.mu.Lock()
 		st.names[who] = room.Profile{DisplayName: a[0]}
 		st.mu.Unlock()
-		return nil, st.SetProfile(st.t.Context(), who)
+		return nil, st.do(room.ProfileJob(who))
 	}),
 	says(`sees the timeline`, (*stage).seesTimeline),
 	says(`sees the state`, (*stage).seesState),

@@ -18,29 +18,9 @@ const keepRedacted = 7 * 24 * time.Hour
 // upkeepPage is how many events one change of the upkeep replaces.
 const upkeepPage = 100
 
-// upkeepInterval is how often Run looks for what is due.
-const upkeepInterval = time.Hour
-
-// Run does the upkeep of rooms until the context ends: ReplaceRedacted, once an
-// hour. A server runs it in the background.
-func (rs *Rooms) Run(ctx context.Context) error {
-	tick := time.NewTicker(upkeepInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		if _, err := rs.ReplaceRedacted(ctx); err != nil && ctx.Err() == nil {
-			rs.opt.Log.WarnContext(ctx, "redacted events keep their bytes for another hour", "err", err)
-		}
-	}
-}
-
 // ReplaceRedacted puts the redacted form in the place of the bytes of events that
 // were redacted more than Options.KeepRedacted ago, and returns how many there
-// were. It is for a worker that calls it now and then, on one instance or several.
+// were. It is a periodic job; several instances may run it at a time.
 //
 // Spec: client-server-api#redactions
 func (rs *Rooms) ReplaceRedacted(ctx context.Context) (replaced int, err error) {

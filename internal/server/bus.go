@@ -53,16 +53,30 @@ func (srv *Server) others() ephemeral.Bus {
 	return srv.bus
 }
 
-// hearHeads lets the hub look at what the other instances say they have written.
-func (srv *Server) hearHeads() {
+// topicJob is the topic of wake-ups for jobs: another instance has enqueued one that
+// is not its own to do.
+const topicJob = "job"
+
+// announceJob wakes the owner of a job that this instance has enqueued.
+func (srv *Server) announceJob() {
+	if srv.bus != nil {
+		srv.bus.Publish(topicJob, nil)
+	}
+}
+
+// hearOthers lets the hub and readers look at what the other instances say they have
+// written.
+func (srv *Server) hearOthers() {
 	if srv.bus == nil {
 		return
 	}
 	srv.bus.Subscribe(bus.TopicHead, func(payload []byte) {
 		if at, err := strconv.ParseInt(string(payload), 10, 64); err == nil {
 			srv.hub.Wake(store.Position(at))
+			srv.reader.Wake(store.Position(at))
 		}
 	})
+	srv.bus.Subscribe(topicJob, func([]byte) { srv.reader.WakeJobs() })
 	srv.bus.OnConnect(srv.hub.Doubt)
 }
 

@@ -31,6 +31,7 @@ import (
 	"stoa/internal/e2ee"
 	"stoa/internal/ephemeral"
 	"stoa/internal/httpkit"
+	"stoa/internal/reader"
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
 	"stoa/internal/telemetry"
@@ -54,7 +55,15 @@ type Options struct {
 	Clock func() time.Time
 	// Hasher hashes passwords; nil = the usual one.
 	Hasher *account.Hasher
+
+	// roomsWait is how long requests wait for what they cause in rooms: a server does
+	// it, a command does not.
+	roomsWait time.Duration
 }
+
+// roomsWait bounds the wait for jobs in rooms of a request that causes them: most are
+// done within milliseconds.
+const roomsWait = 10 * time.Second
 
 func (o *Options) setDefaults() {
 	if o.Log == nil {
@@ -80,6 +89,7 @@ type Server struct {
 	auth       *auth.Auth
 	workers    *httpkit.Workers
 	hub        *clientsync.Hub
+	reader     *reader.Runner
 	bus        *bus.Bus                      // nil on SQLite: nobody else is there
 	background []func(context.Context) error // run beside requests, until the last has been answered
 	halt       context.CancelFunc            // ends them
@@ -91,6 +101,7 @@ type Server struct {
 // New opens the store and builds a server. It starts nothing that waits; Open and Start do.
 func New(ctx context.Context, opt Options) (*Server, error) {
 	opt.setDefaults()
+	opt.roomsWait = roomsWait
 	s, err := OpenServices(ctx, opt)
 	if err != nil {
 		return nil, err
@@ -139,9 +150,16 @@ func (srv *Server) build() error {
 		presence: ephemeral.NewPresence(s.Store, opt.Clock, opt.Log, srv.others()),
 	}
 	srv.auth, srv.hub = p.callers, srv.newHub(p)
+	var err error
+	srv.reader, err = reader.New(reader.Options{
+		Store: s.Store, Cluster: s.Cluster, Kinds: s.Rooms.Jobs(), Announce: srv.announceJob, Log: opt.Log,
+	})
+	if err != nil {
+		return err
+	}
 	srv.subscribe(p)
 	srv.background = srv.backgroundOf(p)
-	for _, c := range []prometheus.Collector{s.Store, s.Accounts, s.Rooms, s.Rules, p.callers, s.Cluster} {
+	for _, c := range []prometheus.Collector{s.Store, s.Accounts, s.Rooms, s.Rules, p.callers, s.Cluster, srv.reader} {
 		if err := srv.registry.Register(c); err != nil {
 			return fmt.Errorf("register metrics: %w", err)
 		}
@@ -154,7 +172,7 @@ func (srv *Server) build() error {
 func (srv *Server) subscribe(p parts) {
 	p.typing.OnChange(srv.hub.WakeTyping)
 	srv.services.Cluster.OnHanded(srv.hub.TakeHanded)
-	srv.hearHeads()
+	srv.hearOthers()
 }
 
 // backgroundOf are what runs beside requests.
@@ -165,7 +183,7 @@ func (srv *Server) backgroundOf(p parts) []func(context.Context) error {
 		{"transaction IDs", func(ctx context.Context) error { return roomdb.ExpireTxns(ctx, s.Store, 0) }},
 		{"claimed one-time keys", p.keys.Expire},
 	}}
-	runs := []func(context.Context) error{s.Cluster.Run, srv.hub.Run, p.typing.Run, p.presence.Run, s.Rooms.Run, chores.run, telemetry.ReturnMemory}
+	runs := []func(context.Context) error{s.Cluster.Run, srv.hub.Run, p.typing.Run, p.presence.Run, srv.reader.Run, chores.run, telemetry.ReturnMemory}
 	return append(runs, srv.busRuns()...)
 }
 

@@ -6,7 +6,7 @@ import "stoa/internal/store"
 
 // leaseHolds is a condition: the lease $2 has not run out. An instance that is
 // alone has a number below 0 instead of a lease.
-const leaseHolds = `($2 < 0 OR EXISTS (SELECT 1 FROM instances i WHERE i.lease = $2 AND i.expires_ts > {{now}}))`
+const leaseHolds = `(CAST($2 AS BIGINT) < 0 OR EXISTS (SELECT 1 FROM instances i WHERE i.lease = $2 AND i.expires_ts > {{now}}))`
 
 var (
 	selectHead    = store.Prepare(`SELECT COALESCE(MAX(pos), 0) FROM stream`)

@@ -32,7 +32,7 @@ var (
 		ORDER BY j.due LIMIT $5`)
 	selectJob = store.Prepare(`SELECT ` + jobColumns + ` FROM jobs j WHERE j.kind = $1 AND j.key = $2 AND j.seq = $3`)
 	claimJob  = store.Prepare(`UPDATE jobs SET lease = $5, tries = tries + 1, version = version + 1 WHERE ` + thisJob + `
-		AND ($5 < 0 OR EXISTS (SELECT 1 FROM instances i WHERE i.lease = $5 AND i.expires_ts > {{now}}))`)
+		AND (CAST($5 AS BIGINT) < 0 OR EXISTS (SELECT 1 FROM instances i WHERE i.lease = $5 AND i.expires_ts > {{now}}))`)
 	saveJob  = store.Prepare(`UPDATE jobs SET progress = $6, tries = 0, version = version + 1 WHERE ` + thisJob + ` AND lease = $5`)
 	endJob   = store.Prepare(`DELETE FROM jobs WHERE ` + thisJob + ` AND lease = $5`)
 	delayJob = store.Prepare(`UPDATE jobs SET due = {{now}} + $6, error = $7, tries = $8, lease = 0, version = version + 1
