@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"strings"
 
+	"stoa/matrix/event"
+
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
 )
@@ -381,7 +383,7 @@ func (c *roomCheck) members() error {
 				} `json:"content"`
 			}
 			err := json.Unmarshal(m.bytes, &pdu)
-			if err != nil || m.evType != "m.room.member" || roomdb.Membership(m.membership) != storedMemberships[pdu.Content.Membership] {
+			if err != nil || m.evType != event.TypeMember || roomdb.Membership(m.membership) != storedMemberships[pdu.Content.Membership] {
 				err = c.finding("membership", "%s %s is stored as membership %d, its event says %q", m.evType, m.user, m.membership, pdu.Content.Membership)
 			}
 			if err != nil {

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 
+	"stoa/matrix/event"
+
 	"stoa/internal/store"
 )
 
@@ -177,7 +179,7 @@ func ServerRooms(r *store.Read, server string, after store.RoomNum, limit int) (
 // IsMemberOfAny says whether a user, local or remote, is joined to one of some rooms,
 // which are given by their IDs.
 func IsMemberOfAny[R fmt.Stringer](s *store.Store, r *store.Read, userID string, rooms []R) (bool, error) {
-	keys, err := s.KeyNums(r, []store.Pair{{Type: "m.room.member", StateKey: userID}})
+	keys, err := s.KeyNums(r, []store.Pair{{Type: event.TypeMember, StateKey: userID}})
 	if err != nil || keys[0] == 0 {
 		return false, err
 	}
