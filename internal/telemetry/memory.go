@@ -20,9 +20,8 @@ const (
 	// limitPercent is how much of what the control group allows the runtime tries to stay below: the rest is for what it does not
 	// count, as the page cache of SQLite.
 	limitPercent = 90
-	// returnEvery is how often unused memory is looked for, returnAbove how much of it is worth a collection, in bytes.
-	returnEvery = 10 * time.Second
-	returnAbove = 16 << 20
+	// returnEvery is how often unused memory is looked for.
+	returnEvery = 5 * time.Second
 )
 
 // TuneMemory tells the runtime how much memory the process may take: how often it collects garbage, and, if a control group
@@ -102,6 +101,7 @@ func ReturnMemory(ctx context.Context) error {
 // memory is what the runtime says of memory, in bytes.
 type memory struct {
 	allocated uint64 // in all since the start
+	live      uint64 // found in use by the last collection
 	unused    uint64 // garbage or free, and not given back
 }
 
@@ -111,15 +111,15 @@ func readMemory() memory {
 		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"},
 	}
 	metrics.Read(s)
-	m := memory{allocated: s[0].Value.Uint64(), unused: s[3].Value.Uint64()}
-	if live, objects := s[1].Value.Uint64(), s[2].Value.Uint64(); objects > live {
-		m.unused += objects - live // what was allocated since the last collection may be garbage
+	m := memory{allocated: s[0].Value.Uint64(), live: s[1].Value.Uint64(), unused: s[3].Value.Uint64()}
+	if objects := s[2].Value.Uint64(); objects > m.live {
+		m.unused += objects - m.live // what was allocated since the last collection may be garbage
 	}
 	return m
 }
 
-// isWorthReturning says whether there is much to give back that will not be taken again soon: four times what was allocated since
-// the last look. A server that is busy collects more often than that by itself.
+// isWorthReturning says whether there is much to give back, an eighth of what is in use, that will not be taken again soon: twice
+// what was allocated since the last look. A server that is busy collects more often than that by itself.
 func (m memory) isWorthReturning(last memory) bool {
-	return m.unused > returnAbove && m.unused > 4*(m.allocated-last.allocated)
+	return m.unused > m.live/8 && m.unused > 2*(m.allocated-last.allocated)
 }

@@ -58,17 +58,17 @@ func TestMemoryIsReturnedOnlyWhenItIsMuchAndNobodyWantsItSoon(t *testing.T) {
 	t.Parallel()
 	const mib = 1 << 20
 	for name, c := range map[string]struct {
-		unused, recent uint64
-		want           bool
+		live, unused, recent uint64
+		want                 bool
 	}{
-		"a burst is over":                  {unused: 100 * mib, recent: mib, want: true},
-		"little is unused":                 {unused: 16 * mib, recent: 0, want: false},
-		"the server is busy":               {unused: 100 * mib, recent: 60 * mib, want: false},
-		"clients poll and nothing happens": {unused: 60 * mib, recent: 14 * mib, want: true},
-		"it was returned a moment ago":     {unused: 20 * mib, recent: 20 * mib, want: false},
+		"a burst is over":                  {live: 80 * mib, unused: 100 * mib, recent: mib, want: true},
+		"little in relation to the rest":   {live: 800 * mib, unused: 100 * mib, recent: mib, want: false},
+		"the server is busy":               {live: 80 * mib, unused: 100 * mib, recent: 60 * mib, want: false},
+		"clients poll and nothing happens": {live: 80 * mib, unused: 60 * mib, recent: 22 * mib, want: true},
+		"it was returned a moment ago":     {live: 80 * mib, unused: 20 * mib, recent: 20 * mib, want: false},
 	} {
 		last := memory{allocated: 1000 * mib}
-		if got := (memory{allocated: last.allocated + c.recent, unused: c.unused}).isWorthReturning(last); got != c.want {
+		if got := (memory{allocated: last.allocated + c.recent, live: c.live, unused: c.unused}).isWorthReturning(last); got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
