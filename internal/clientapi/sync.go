@@ -8,6 +8,7 @@ import (
 
 	"stoa/internal/clientsync"
 	"stoa/internal/httpkit"
+	"stoa/internal/parking"
 	"stoa/internal/token"
 	"stoa/matrix/mxerr"
 )
@@ -32,11 +33,11 @@ type syncing struct{ waiting *clientsync.Waiting }
 func (s syncing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var answer *clientsync.Answer
 	var err error
-	if !httpkit.Waited(r) {
+	if !parking.Waited(r) {
 		answer, err = s.waiting.Impatiently(r.Context())
 	}
 	if answer == nil && err == nil {
-		if httpkit.Park(w, r, s.wait) {
+		if parking.Park(w, r, s.wait) {
 			return
 		}
 		answer, err = s.waiting.Wait(r.Context())
@@ -49,7 +50,7 @@ func (s syncing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // wait waits for the answer on a parked connection. The request has ended, so what is done has no deadline but its own.
-func (s syncing) wait(line *httpkit.Parked) {
+func (s syncing) wait(line *parking.Parked) {
 	s.waiting.Parked(line, func(answer *clientsync.Answer, err error) {
 		switch {
 		case err != nil:

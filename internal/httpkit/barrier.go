@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"stoa/internal/parking"
 	"stoa/matrix/mxerr"
 )
 
@@ -18,7 +19,7 @@ func (m *Mux) behind(x *exchange, r *http.Request) bool {
 		return false
 	}
 	var err error
-	Blocking(r.Context(), func() { err = m.barrier(r.Context()) })
+	parking.Blocking(r.Context(), func() { err = m.barrier(r.Context()) })
 	switch {
 	case err == nil:
 		return false

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"stoa/internal/parking"
 	"stoa/matrix/mxerr"
 )
 
@@ -28,9 +29,6 @@ var DefaultTimes = Times{Header: 10 * time.Second, Body: 30 * time.Second, Answe
 
 // slowestRate is that of a client which is slow but not stuck, in bytes per second.
 const slowestRate = 16 << 10
-
-// answerPiece is how much of an answer is handed to the connection at a time.
-const answerPiece = 256 << 10
 
 // The cross-origin headers of every answer. The slices are shared and full, so
 // that an append to one makes a copy.
@@ -166,7 +164,7 @@ func (x *exchange) Write(p []byte) (written int, err error) {
 		x.answering(http.StatusOK)
 	}
 	for first := true; first || len(p) > 0; first = false {
-		piece := p[:min(len(p), answerPiece)]
+		piece := p[:min(len(p), parking.MaxPiece)]
 		x.extendAnswer()
 		n, err := x.w.Write(piece)
 		written += n
@@ -195,7 +193,7 @@ func (x *exchange) ReadFrom(src io.Reader) (total int64, err error) {
 	}
 	for {
 		x.extendAnswer()
-		n, err := io.CopyN(x.w, src, answerPiece)
+		n, err := io.CopyN(x.w, src, parking.MaxPiece)
 		total += n
 		if err == io.EOF {
 			return total, nil

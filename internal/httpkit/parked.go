@@ -3,6 +3,8 @@ package httpkit
 import (
 	"net/http"
 	"time"
+
+	"stoa/internal/parking"
 )
 
 // parkedHead makes the part of an answer's head, after its first line, that is the same for all parked requests.
@@ -18,19 +20,19 @@ func (m *Mux) parkedHead() string {
 	return head
 }
 
-// Park says that the request is parked: it is counted as answered, and its answer is written with what Park returns.
-func (x *exchange) Park() Responder {
+// Park implements parking.Parkable. The request counts as answered.
+func (x *exchange) Park() parking.Responder {
 	x.status = http.StatusOK
 	return x.route
 }
 
-// Head implements Responder.
+// Head implements parking.Responder.
 func (r *route) Head() string { return r.mux.parked }
 
-// String implements Responder.
+// String implements parking.Responder.
 func (r *route) String() string { return r.Pattern }
 
-// Error implements Responder. The answer is as that of fail.
+// Error implements parking.Responder. The answer is as that of fail.
 func (r *route) Error(err error, took time.Duration) (status int, head string, body []byte) {
 	m := r.mux
 	known := m.known(err)

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/pires/go-proxyproto"
+
+	"stoa/internal/parking"
 )
 
 // addressServer tells each client its address, at /parked from outside of net/http.
@@ -24,7 +26,7 @@ func addressServer(t *testing.T, listen string, trusted ...string) *Server {
 		get("GET", "/", func(r *http.Request) (any, error) { return greeting{ClientAddress(r).String()}, nil }),
 		Route{Method: "GET", Pattern: "/parked", Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			address := ClientAddress(r).String()
-			Park(w, r, func(line *Parked) { _ = line.Answer([]byte(`{"hello":"` + address + `"}`)) }) // the test sees what arrives
+			parking.Park(w, r, func(line *parking.Parked) { _ = line.Answer([]byte(`{"hello":"` + address + `"}`)) }) // the test sees what arrives
 		})})
 	return serveMux(t, listen, DefaultTimes, m)
 }

@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"stoa/internal/parking"
 )
 
 // MaxConnections is how many connections a Server holds open; the next one
@@ -79,7 +81,7 @@ func removeStaleSocket(path string) error {
 // its Times; the bodies and answers of a Mux have theirs.
 type Server struct {
 	http     http.Server
-	listener *parking
+	listener *parking.Listener
 	open     chan struct{} // holds one for each open connection
 	serving  atomic.Bool
 
@@ -91,7 +93,7 @@ type Server struct {
 type ServerOptions struct {
 	Log *slog.Logger
 	// Workers make the answers of parked connections. Several servers may share them.
-	Workers *Workers
+	Workers *parking.Workers
 	// TLS has the server speak TLS and HTTP/2; nil = neither.
 	TLS *tls.Config
 	// Times are DefaultTimes if zero.
@@ -107,8 +109,8 @@ func NewServer(l net.Listener, h http.Handler, opt ServerOptions) *Server {
 	open := make(chan struct{}, MaxConnections)
 	bounded := &boundedListener{Listener: l, free: open, closed: make(chan struct{})}
 	s := &Server{
-		listener: newParking(bounded, h, opt.Workers, parkingOptions{
-			log: log, header: times.Header, answer: times.Answer, idle: times.Idle, note: noteProxyHeader,
+		listener: parking.New(bounded, h, opt.Workers, parking.Options{
+			Log: log, Header: times.Header, Answer: times.Answer, Idle: times.Idle, ConnContext: noteProxyHeader,
 		}),
 		open:   open,
 		unused: map[net.Conn]struct{}{},
@@ -121,7 +123,7 @@ func NewServer(l net.Listener, h http.Handler, opt ServerOptions) *Server {
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		ConnState:         s.noteUse,
-		ConnContext:       s.listener.connContext,
+		ConnContext:       s.listener.ConnContext,
 		// OPTIONS * is answered as any other request.
 		DisableGeneralOptionsHandler: true,
 	}
@@ -161,7 +163,7 @@ func (s *Server) settle(ctx context.Context) {
 	look := time.NewTicker(2 * time.Millisecond)
 	defer look.Stop()
 	began := time.Now()
-	for s.serving.Load() && !s.listener.hasEnded() || s.countUnused() > 0 || len(s.open) > 0 && time.Since(began) < keptTime {
+	for s.serving.Load() && !s.listener.HasEnded() || s.countUnused() > 0 || len(s.open) > 0 && time.Since(began) < keptTime {
 		select {
 		case <-look.C:
 		case <-ctx.Done():
@@ -192,14 +194,14 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 func (s *Server) Serve() error {
 	s.serving.Store(true)
 	defer s.serving.Store(false)
-	defer s.listener.abandon()
+	defer s.listener.Abandon()
 	var err error
 	if s.http.TLSConfig != nil {
 		err = s.http.ServeTLS(s.listener, "", "")
 	} else {
 		err = s.http.Serve(s.listener)
 	}
-	if errors.Is(err, http.ErrServerClosed) || s.listener.isWindingDown() && errors.Is(err, net.ErrClosed) {
+	if errors.Is(err, http.ErrServerClosed) || s.listener.IsWindingDown() && errors.Is(err, net.ErrClosed) {
 		return nil
 	}
 	return fmt.Errorf("serve on %s: %w", s.listener.Addr(), err)
@@ -211,7 +213,7 @@ var closeConnection = []string{"close"}
 // lastly has answers end their connections once the Server winds down, as those of parked connections do.
 func (s *Server) lastly(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s.listener.isWindingDown() {
+		if s.listener.IsWindingDown() {
 			w.Header()["Connection"] = closeConnection
 		}
 		h.ServeHTTP(w, r)
@@ -220,7 +222,7 @@ func (s *Server) lastly(h http.Handler) http.Handler {
 
 // WindDown goes on serving, new connections too, but from now on each answer is
 // the last on its connection, so that clients and balancers let go of theirs.
-func (s *Server) WindDown() { s.listener.windDown() }
+func (s *Server) WindDown() { s.listener.WindDown() }
 
 // Drain takes no new connections and waits until the requests under way are
 // answered or ctx ends; what is left then is cut off. Whoever was accepted before
@@ -232,9 +234,9 @@ func (s *Server) Drain(ctx context.Context) error {
 		closing = nil // drained before
 	}
 	s.settle(ctx) // from the next line on net/http drops requests that it has just read
-	s.listener.closeIdle()
+	s.listener.CloseIdle()
 	err := s.http.Shutdown(ctx)
-	if parked := s.listener.shutdown(ctx); err == nil {
+	if parked := s.listener.Shutdown(ctx); err == nil {
 		err = parked
 	}
 	if err != nil {
@@ -295,7 +297,7 @@ type boundedTCP struct {
 	proxy proxyHeader
 }
 
-// Socket implements Socketed.
+// Socket implements parking.Wrapper.
 func (c *boundedTCP) Socket() net.Conn { return c.TCPConn }
 
 // Read implements net.Conn.
@@ -312,7 +314,7 @@ type boundedConn struct {
 	proxy proxyHeader
 }
 
-// Socket implements Socketed.
+// Socket implements parking.Wrapper.
 func (c *boundedConn) Socket() net.Conn { return c.Conn }
 
 // Read implements net.Conn.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"stoa/internal/parking"
 )
 
 // serve runs routes on a real listener until the test ends.
@@ -31,7 +33,9 @@ func serveMux(t *testing.T, address string, times Times, m *Mux) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := NewServer(l, m, ServerOptions{Log: slog.New(slog.DiscardHandler), Times: times, Workers: testWorkers(t, 16)})
+	workers := parking.NewWorkers()
+	t.Cleanup(workers.End)
+	s := NewServer(l, m, ServerOptions{Log: slog.New(slog.DiscardHandler), Times: times, Workers: workers})
 	done := make(chan error, 1)
 	go func() { done <- s.Serve() }()
 	t.Cleanup(func() {

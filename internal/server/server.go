@@ -31,6 +31,7 @@ import (
 	"stoa/internal/e2ee"
 	"stoa/internal/ephemeral"
 	"stoa/internal/httpkit"
+	"stoa/internal/parking"
 	"stoa/internal/reader"
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
@@ -87,7 +88,7 @@ type Server struct {
 	client, federation, control http.Handler // control is nil if Options.Control is
 
 	auth       *auth.Auth
-	workers    *httpkit.Workers
+	workers    *parking.Workers
 	hub        *clientsync.Hub
 	reader     *reader.Runner
 	bus        *bus.Bus                      // nil on SQLite: nobody else is there
@@ -106,7 +107,7 @@ func New(ctx context.Context, opt Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	srv := &Server{opt: opt, services: s, registry: telemetry.NewRegistry(), health: &telemetry.Health{}, workers: httpkit.NewWorkers()}
+	srv := &Server{opt: opt, services: s, registry: telemetry.NewRegistry(), health: &telemetry.Health{}, workers: parking.NewWorkers()}
 	if err := srv.build(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}

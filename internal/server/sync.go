@@ -6,7 +6,7 @@ import (
 
 	"stoa/internal/clientsync"
 	"stoa/internal/e2ee"
-	"stoa/internal/httpkit"
+	"stoa/internal/parking"
 	"stoa/internal/store"
 	"stoa/internal/userdata"
 	"stoa/internal/who"
@@ -27,7 +27,7 @@ func (srv *Server) newHub(p parts) *clientsync.Hub {
 		Filters:     syncFilters{s.Data},
 		Unread:      newSyncUnread(s.Store, s.Rules),
 		Hand:        s.Cluster.Hand,
-		Blocking:    httpkit.Blocking,
+		Blocking:    parking.Blocking,
 		Queue:       srv.workers.Take,
 		Followers:   append(s.followers(), followPresence{p.presence}),
 	})

@@ -43,22 +43,22 @@ var mutants = []mutant{
 	},
 	{
 		name: "lost-wake-up-early", breaks: "a wake-up that comes before a parked request waits is forgotten",
-		edits: []edit{{"internal/httpkit/park.go", "p.woken = p.woken || wake && resume == nil", "_ = wake"}},
-		pkg:   "internal/httpkit", test: "^TestParkedIsWokenBeforeItWaits$",
+		edits: []edit{{"internal/parking/parked.go", "p.woken = p.woken || wake && resume == nil", "_ = wake"}},
+		pkg:   "internal/parking", test: "^TestParkedIsWokenBeforeItWaits$",
 	},
 	{
 		name: "dropped-next-request", breaks: "what a client sent behind a parked request is lost with its answer",
-		edits: []edit{{"internal/httpkit/park.go", "p.bay.rest(p.early)", "p.bay.rest(nil)"}},
-		pkg:   "internal/httpkit", test: "^TestPark$",
+		edits: []edit{{"internal/parking/parked.go", "p.conn.awaitNext(p.early)", "p.conn.awaitNext(nil)"}},
+		pkg:   "internal/parking", test: "^TestPark$",
 	},
 	{
 		name: "dropped-parked-request", breaks: "a parked request whose client has sent something is closed without an answer",
-		edits: []edit{{"internal/httpkit/park.go", "resume(open)", "resume(false)"}},
-		pkg:   "internal/httpkit", test: "^TestPark$",
+		edits: []edit{{"internal/parking/parked.go", "resume(open)", "resume(false)"}},
+		pkg:   "internal/parking", test: "^TestPark$",
 	},
 	{
 		name: "dropped-at-drain", breaks: "a server that stops does not wait for parked requests",
-		edits: []edit{{"internal/httpkit/park.go", "\t\tp.parked.Wait()\n\t\tclose(done)", "\t\tclose(done)"}},
-		pkg:   "internal/httpkit", test: "^TestDrainIsNotOverBeforeAParkedRequest$",
+		edits: []edit{{"internal/parking/listener.go", "\t\tp.requests.Wait()\n\t\tclose(done)", "\t\tclose(done)"}},
+		pkg:   "internal/parking", test: "^TestDrainIsNotOverBeforeAParkedRequest$",
 	},
 }

@@ -1,4 +1,4 @@
-package httpkit
+package parking_test
 
 import (
 	"bufio"
@@ -15,25 +15,29 @@ import (
 	"testing"
 	"time"
 
+	"stoa/internal/httpkit"
+	"stoa/internal/parking"
 	"stoa/matrix/mxerr"
 )
 
-var long = strings.Repeat("x", 3*answerPiece+17)
+var long = strings.Repeat("x", 3*parking.MaxPiece+17)
 
 // served is a server that serves.
 type served struct {
 	t      *testing.T
-	server *Server
+	server *httpkit.Server
 	ended  chan error
 }
 
-func servedBy(t *testing.T, mux *Mux, times Times) served {
+func servedBy(t *testing.T, mux *httpkit.Mux, times httpkit.Times) served {
 	t.Helper()
-	l, err := Listen("127.0.0.1:0")
+	l, err := httpkit.Listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := served{t: t, server: NewServer(l, mux, ServerOptions{Log: slog.New(slog.DiscardHandler), Times: times, Workers: testWorkers(t, 16)}), ended: make(chan error, 1)}
+	workers := parking.NewWorkers()
+	t.Cleanup(workers.End)
+	s := served{t: t, server: httpkit.NewServer(l, mux, httpkit.ServerOptions{Log: slog.New(slog.DiscardHandler), Times: times, Workers: workers}), ended: make(chan error, 1)}
 	go func() { s.ended <- s.server.Serve() }()
 	return s
 }
@@ -41,27 +45,27 @@ func servedBy(t *testing.T, mux *Mux, times Times) served {
 // lot is a server whose /park parks, and whose /now answers at once.
 type lot struct {
 	served
-	parked chan *Parked
+	parked chan *parking.Parked
 	gone   chan struct{}
 	fails  chan error
 }
 
-func newLot(t *testing.T) *lot { return newLotWithin(t, DefaultTimes) }
+func newLot(t *testing.T) *lot { return newLotWithin(t, httpkit.DefaultTimes) }
 
-func newLotWithin(t *testing.T, times Times) *lot {
+func newLotWithin(t *testing.T, times httpkit.Times) *lot {
 	t.Helper()
-	p := &lot{parked: make(chan *Parked, 8), gone: make(chan struct{}, 256), fails: make(chan error, 1)}
-	mux, err := NewMux(Options{Instance: "here", Times: times}, []Route{
-		{Method: "GET", Pattern: "/now", Handler: Adapt(func(*http.Request) (Raw, error) { return Raw(`"now"`), nil })},
-		{Method: "GET", Pattern: "/waited", Handler: Adapt(func(r *http.Request) (Raw, error) { return strconv.AppendBool(nil, Waited(r)), nil })},
+	p := &lot{parked: make(chan *parking.Parked, 8), gone: make(chan struct{}, 256), fails: make(chan error, 1)}
+	mux, err := httpkit.NewMux(httpkit.Options{Instance: "here", Times: times}, []httpkit.Route{
+		{Method: "GET", Pattern: "/now", Handler: httpkit.Adapt(func(*http.Request) (httpkit.Raw, error) { return httpkit.Raw(`"now"`), nil })},
+		{Method: "GET", Pattern: "/waited", Handler: httpkit.Adapt(func(r *http.Request) (httpkit.Raw, error) { return strconv.AppendBool(nil, parking.Waited(r)), nil })},
 		{Method: "GET", Pattern: "/long", Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			Park(w, r, func(line *Parked) { _ = line.Answer([]byte(long)) }) // the test sees what arrives
+			parking.Park(w, r, func(line *parking.Parked) { _ = line.Answer([]byte(long)) }) // the test sees what arrives
 		})},
 		{Method: "GET", Pattern: "/fail", Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			Park(w, r, func(line *Parked) { line.Fail(<-p.fails) })
+			parking.Park(w, r, func(line *parking.Parked) { line.Fail(<-p.fails) })
 		})},
 		{Method: "GET", Pattern: "/park", Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			ok := Park(w, r, func(line *Parked) {
+			ok := parking.Park(w, r, func(line *parking.Parked) {
 				p.parked <- line
 				line.Wait(func(here bool) {
 					if !here {
@@ -271,7 +275,7 @@ func TestPark(t *testing.T) {
 	}
 	t.Run("a connection that comes back may be idle, but no longer than any other", func(t *testing.T) {
 		t.Parallel()
-		p := newLotWithin(t, Times{Header: 100 * time.Millisecond, Body: time.Hour, Answer: time.Hour, Idle: 300 * time.Millisecond})
+		p := newLotWithin(t, httpkit.Times{Header: 100 * time.Millisecond, Body: time.Hour, Answer: time.Hour, Idle: 300 * time.Millisecond})
 		c, r := p.dial()
 		p.ask(c, "/park")
 		(<-p.parked).Wake()
@@ -286,7 +290,7 @@ func TestPark(t *testing.T) {
 		t.Parallel()
 		p := newLot(t)
 		var readers []*bufio.Reader
-		var lines []*Parked
+		var lines []*parking.Parked
 		for range 50 {
 			c, r := p.dial()
 			p.ask(c, "/park")
@@ -339,7 +343,7 @@ func TestPark(t *testing.T) {
 		p.want(r, "false")
 		p.ask(c, "/park")
 		line := <-p.parked
-		line.since = line.since.Add(-time.Minute)
+		line.MakeOlder(time.Minute)
 		line.Wake()
 		p.want(r, `"later"`)
 		p.ask(c, "/waited")
@@ -370,8 +374,8 @@ func TestPark(t *testing.T) {
 	})
 	t.Run("other servers' requests go on as they are", func(t *testing.T) {
 		t.Parallel()
-		mux, err := NewMux(Options{}, []Route{{Method: "GET", Pattern: "/", Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if Park(w, r, nil) {
+		mux, err := httpkit.NewMux(httpkit.Options{}, []httpkit.Route{{Method: "GET", Pattern: "/", Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if parking.Park(w, r, nil) {
 				t.Error("parked")
 			}
 		})}})

@@ -1,4 +1,4 @@
-package httpkit
+package parking_test
 
 import (
 	"bufio"
@@ -9,22 +9,29 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"stoa/internal/httpkit"
+	"stoa/internal/parking"
 	"stoa/matrix/mxerr"
 )
 
 // yard is a server whose /it parks if the query says so, and does what else it says.
-type yard struct{ served }
+type yard struct {
+	served
+	mu       sync.Mutex        // guards listener
+	listener *parking.Listener // of the last parked request
+}
 
-func newYard(t *testing.T, times Times) *yard {
+func newYard(t *testing.T, times httpkit.Times) *yard {
 	t.Helper()
 	y := &yard{}
-	mux, err := NewMux(Options{Instance: "here"}, []Route{
+	mux, err := httpkit.NewMux(httpkit.Options{Instance: "here"}, []httpkit.Route{
 		{Method: "GET", Pattern: "/it", Handler: http.HandlerFunc(y.it)},
-		{Method: "POST", Pattern: "/it", Handler: Adapt(func(r *http.Request) (Raw, error) { return io.ReadAll(r.Body) })},
-		{Method: "GET", Pattern: "/it/{more}", Handler: Adapt(func(r *http.Request) (Raw, error) { return Raw(`"more"`), nil })},
+		{Method: "POST", Pattern: "/it", Handler: httpkit.Adapt(func(r *http.Request) (httpkit.Raw, error) { return io.ReadAll(r.Body) })},
+		{Method: "GET", Pattern: "/it/{more}", Handler: httpkit.Adapt(func(r *http.Request) (httpkit.Raw, error) { return httpkit.Raw(`"more"`), nil })},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -33,10 +40,21 @@ func newYard(t *testing.T, times Times) *yard {
 	return y
 }
 
+func (y *yard) lastListener() *parking.Listener {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	return y.listener
+}
+
 func (y *yard) it(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Query().Get("do") {
 	case "park":
-		if !Park(w, r, func(line *Parked) { _ = line.Answer([]byte(`"parked"`)) }) { // the test sees what arrives
+		if !parking.Park(w, r, func(line *parking.Parked) {
+			y.mu.Lock()
+			y.listener = line.Listener()
+			y.mu.Unlock()
+			_ = line.Answer([]byte(`"parked"`)) // the test sees what arrives
+		}) {
 			y.t.Error("could not park")
 		}
 	case "long":
@@ -50,9 +68,9 @@ func (y *yard) it(w http.ResponseWriter, r *http.Request) {
 	case "status":
 		w.WriteHeader(http.StatusTeapot)
 	case "fail":
-		Fail(w, r, mxerr.Forbidden("You shall not"))
+		httpkit.Fail(w, r, mxerr.Forbidden("You shall not"))
 	case "fault":
-		Fail(w, r, errors.New("secret"))
+		httpkit.Fail(w, r, errors.New("secret"))
 	case "panic":
 		panic("on purpose")
 	case "late panic":
@@ -65,7 +83,7 @@ func (y *yard) it(w http.ResponseWriter, r *http.Request) {
 
 const parkingRequest = "GET /it?do=park HTTP/1.1\r\nHost: x\r\n\r\n"
 
-// park parks a request and has it answered, so that the connection is in a bay.
+// park parks a request and has it answered, so that the connection is parked.
 func (y *yard) park(c net.Conn, r *bufio.Reader) {
 	y.t.Helper()
 	if _, err := io.WriteString(c, parkingRequest); err != nil {
@@ -104,14 +122,14 @@ func answerText(r *bufio.Reader, to ...*http.Request) string {
 	return text.String()
 }
 
-// A request on a connection that was parked is answered as on a new one, whoever serves it.
-func TestBayAnswers(t *testing.T) {
+// TestConnectionAnswers: a request on a parked connection is answered as on a new one, wherever it is served.
+func TestConnectionAnswers(t *testing.T) {
 	t.Parallel()
-	y := newYard(t, DefaultTimes)
+	y := newYard(t, httpkit.DefaultTimes)
 	get := func(target, more string) string { return "GET " + target + " HTTP/1.1\r\nHost: x\r\n" + more + "\r\n" }
 	for name, test := range map[string]struct {
 		request string
-		here    bool // served in the bay
+		here    bool // served on the parked connection
 	}{
 		"the same again":               {parkingRequest, true},
 		"another query":                {get("/it?a=b", "X-Some: thing\r\n"), true},
@@ -157,15 +175,15 @@ func TestBayAnswers(t *testing.T) {
 		"lines that end early":         {"GET /it HTTP/1.1\nHost: x\n\n", false},
 		"a first line that ends early": {"GET /it HTTP/1.1\nHost: x\n\nGET /it/more HTTP/1.1\r\nHost: y\r\n\r\n", false},
 		"half a line end":              {get("/it", "X-Some: a\nX-Other: b\r\n"), false},
-		"a long header":                {get("/it", "X-Some: "+strings.Repeat("a", maxHere)+"\r\n"), false},
-		"too long a header":            {get("/it", "X-Some: "+strings.Repeat("a", 2*maxHeader)+"\r\n"), false},
+		"a long header":                {get("/it", "X-Some: "+strings.Repeat("a", parking.MaxRequest)+"\r\n"), false},
+		"too long a header":            {get("/it", "X-Some: "+strings.Repeat("a", 2*(64<<10))+"\r\n"), false},
 		"nothing known":                {"\x16\x03\x01\r\n\r\n", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if o := openings.Get().(*opening); len(test.request) <= maxHere {
-				if got := o.request([]byte(test.request), "/it") != nil; got != test.here {
-					t.Errorf("served in the bay: %v", got)
+			if len(test.request) <= parking.MaxRequest {
+				if got := parking.IsServed(test.request, "/it"); got != test.here {
+					t.Errorf("served on the parked connection: %v", got)
 				}
 			}
 			c, r := y.dial()
@@ -193,28 +211,29 @@ func TestBayAnswers(t *testing.T) {
 	}
 }
 
-func TestBay(t *testing.T) {
+func TestConnection(t *testing.T) {
 	t.Parallel()
-	t.Run("who asks the same again does not leave it", func(t *testing.T) {
+	t.Run("a client that asks the same again stays on it", func(t *testing.T) {
 		t.Parallel()
 		p := newLot(t)
 		c, r := p.dial()
-		var first *bay
+		var first, last *parking.Parked
 		for i := range 5 {
 			p.ask(c, "/park")
 			line := <-p.parked
 			line.Wake()
 			p.want(r, `"later"`)
 			if i == 0 {
-				first = line.bay
-			} else if line.bay != first {
-				t.Error("it is in another bay")
+				first = line
+			} else if !line.SharesConnection(first) {
+				t.Error("it was parked anew")
 			}
+			last = line
 		}
 		p.ask(c, "/now")
 		p.want(r, `"now"`)
-		if n := len(p.server.listener.watcher.all()); n != 0 {
-			t.Errorf("%d bays are left", n)
+		if n := last.Listener().Watched(); n != 0 {
+			t.Errorf("%d connections are left", n)
 		}
 		_ = c.Close()
 		p.drain()
@@ -239,11 +258,11 @@ func TestBay(t *testing.T) {
 	})
 	t.Run("what comes behind the longest header is answered too", func(t *testing.T) {
 		t.Parallel()
-		y := newYard(t, DefaultTimes)
+		y := newYard(t, httpkit.DefaultTimes)
 		c, r := y.dial()
 		y.park(c, r)
 		head, tail := "GET /it?do=park HTTP/1.1\r\nHost: x\r\nX-Some: ", "\r\n\r\n"
-		longest := head + strings.Repeat("a", maxHere-len(head)-len(tail)) + tail
+		longest := head + strings.Repeat("a", parking.MaxRequest-len(head)-len(tail)) + tail
 		if _, err := io.WriteString(c, longest+"GET /it HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
@@ -257,7 +276,7 @@ func TestBay(t *testing.T) {
 	})
 	t.Run("half an answer closes the connection", func(t *testing.T) {
 		t.Parallel()
-		y := newYard(t, DefaultTimes)
+		y := newYard(t, httpkit.DefaultTimes)
 		c, r := y.dial()
 		y.park(c, r)
 		if _, err := io.WriteString(c, "GET /it?do=late+panic HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
@@ -270,7 +289,7 @@ func TestBay(t *testing.T) {
 	})
 	t.Run("an idle connection is closed in time", func(t *testing.T) {
 		t.Parallel()
-		y := newYard(t, Times{Header: time.Hour, Body: time.Hour, Answer: time.Hour, Idle: 2 * time.Second})
+		y := newYard(t, httpkit.Times{Header: time.Hour, Body: time.Hour, Answer: time.Hour, Idle: 2 * time.Second})
 		c, r := y.dial()
 		for range 3 {
 			y.park(c, r)
@@ -283,7 +302,7 @@ func TestBay(t *testing.T) {
 	})
 	t.Run("a drain closes idle connections, and those that ask meanwhile after their answers", func(t *testing.T) {
 		t.Parallel()
-		y := newYard(t, DefaultTimes)
+		y := newYard(t, httpkit.DefaultTimes)
 		var idle, asking []*bufio.Reader
 		var conns []net.Conn
 		for i := range 20 {
@@ -313,7 +332,7 @@ func TestBay(t *testing.T) {
 	})
 	t.Run("a request of another kind that comes while the server drains is answered", func(t *testing.T) {
 		t.Parallel()
-		y := newYard(t, DefaultTimes)
+		y := newYard(t, httpkit.DefaultTimes)
 		c, r := y.dial()
 		y.park(c, r)
 		open, _ := y.dial() // on which nothing is asked: the server waits for that
@@ -322,7 +341,7 @@ func TestBay(t *testing.T) {
 			y.drain()
 			close(drained)
 		}()
-		<-y.server.listener.closed
+		<-y.lastListener().Closed()
 		if _, err := io.WriteString(c, "POST /it HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\ntrue"); err != nil {
 			t.Fatal(err)
 		}
@@ -334,7 +353,7 @@ func TestBay(t *testing.T) {
 	})
 	t.Run("clients that go away leave nothing behind", func(t *testing.T) {
 		t.Parallel()
-		y := newYard(t, DefaultTimes)
+		y := newYard(t, httpkit.DefaultTimes)
 		for range 200 {
 			c, r := y.dial()
 			y.park(c, r)
@@ -344,8 +363,8 @@ func TestBay(t *testing.T) {
 			_ = c.Close()
 		}
 		y.drain() // waits for ever if a request is not ended, panics if one is twice
-		if n := len(y.server.listener.watcher.all()); n != 0 {
-			t.Errorf("%d bays are left", n)
+		if n := y.lastListener().Watched(); n != 0 {
+			t.Errorf("%d connections are left", n)
 		}
 	})
 }

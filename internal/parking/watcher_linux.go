@@ -1,4 +1,4 @@
-package httpkit
+package parking
 
 import (
 	"errors"
@@ -17,9 +17,9 @@ type watcher struct {
 	raw  syscall.RawConn // of file
 	fd   int
 
-	mu   sync.Mutex // guards all below; nothing is taken after it
-	last uint64
-	bays map[uint64]*bay // by a number that is never used again, as that of a connection is
+	mu          sync.Mutex // guards all below; nothing is taken after it
+	last        uint64
+	connections map[uint64]*connection // by a number that is never used again, as that of a connection is
 }
 
 func newWatcher() (*watcher, error) {
@@ -30,7 +30,7 @@ func newWatcher() (*watcher, error) {
 	if err := syscall.SetNonblock(fd, true); err != nil {
 		return nil, errors.Join(fmt.Errorf("watch an epoll instance: %w", err), syscall.Close(fd))
 	}
-	w := &watcher{file: os.NewFile(uintptr(fd), "epoll"), fd: fd, bays: map[uint64]*bay{}}
+	w := &watcher{file: os.NewFile(uintptr(fd), "epoll"), fd: fd, connections: map[uint64]*connection{}}
 	if w.raw, err = w.file.SyscallConn(); err != nil {
 		return nil, errors.Join(fmt.Errorf("watch an epoll instance: %w", err), w.file.Close())
 	}
@@ -38,7 +38,7 @@ func newWatcher() (*watcher, error) {
 	return w, nil
 }
 
-// run tells bays that their clients did something, until close.
+// run tells connections that their clients did something, until close.
 func (w *watcher) run() {
 	var events [128]syscall.EpollEvent
 	for {
@@ -53,10 +53,10 @@ func (w *watcher) run() {
 		}
 		for _, e := range events[:n] {
 			w.mu.Lock()
-			b := w.bays[uint64(uint32(e.Fd))|uint64(uint32(e.Pad))<<32]
+			c := w.connections[uint64(uint32(e.Fd))|uint64(uint32(e.Pad))<<32]
 			w.mu.Unlock()
-			if b != nil {
-				b.stirred(e.Events&(syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR) != 0)
+			if c != nil {
+				c.noticed(e.Events&(syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR) != 0)
 			}
 		}
 	}
@@ -67,15 +67,15 @@ func (w *watcher) run() {
 const edge = 1 << 31 // EPOLLET, which syscall has as a negative number
 
 // add watches a connection, until remove or forget. It returns 0 if it can't.
-func (w *watcher) add(b *bay) uint64 {
+func (w *watcher) add(c *connection) uint64 {
 	w.mu.Lock()
 	w.last++
 	number := w.last
-	w.bays[number] = b
+	w.connections[number] = c
 	w.mu.Unlock()
 	e := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLRDHUP | edge, Fd: int32(number), Pad: int32(number >> 32)}
 	var failed error
-	err := b.raw.Control(func(fd uintptr) { failed = syscall.EpollCtl(w.fd, syscall.EPOLL_CTL_ADD, int(fd), &e) })
+	err := c.raw.Control(func(fd uintptr) { failed = syscall.EpollCtl(w.fd, syscall.EPOLL_CTL_ADD, int(fd), &e) })
 	if err != nil || failed != nil {
 		w.drop(number)
 		return 0
@@ -84,26 +84,26 @@ func (w *watcher) add(b *bay) uint64 {
 }
 
 // remove ends what add began.
-func (w *watcher) remove(b *bay) {
-	w.forget(b)
+func (w *watcher) remove(c *connection) {
+	w.forget(c)
 	// An error means that the connection is closed, which removed it.
-	_ = b.raw.Control(func(fd uintptr) { _ = syscall.EpollCtl(w.fd, syscall.EPOLL_CTL_DEL, int(fd), nil) })
+	_ = c.raw.Control(func(fd uintptr) { _ = syscall.EpollCtl(w.fd, syscall.EPOLL_CTL_DEL, int(fd), nil) })
 }
 
 // forget is remove for a connection that is closed then.
-func (w *watcher) forget(b *bay) { w.drop(b.number) }
+func (w *watcher) forget(c *connection) { w.drop(c.number) }
 
 func (w *watcher) drop(number uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.bays, number)
+	delete(w.connections, number)
 }
 
-// all are the bays that are watched.
-func (w *watcher) all() []*bay {
+// all are the connections that are watched.
+func (w *watcher) all() []*connection {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return slices.Collect(maps.Values(w.bays))
+	return slices.Collect(maps.Values(w.connections))
 }
 
 // close ends it. Nothing may be watched any more.

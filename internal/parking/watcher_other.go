@@ -1,6 +1,6 @@
 //go:build !linux
 
-package httpkit
+package parking
 
 import "syscall"
 
@@ -10,12 +10,12 @@ type watcher struct{}
 
 func newWatcher() (*watcher, error) { return nil, nil }
 
-func (*watcher) add(*bay) uint64 { return 0 }
-func (*watcher) remove(*bay)     {}
-func (*watcher) forget(*bay)     {}
-func (*watcher) all() []*bay     { return nil }
-func (*watcher) close()          {}
+func (*watcher) add(*connection) uint64 { return 0 }
+func (*watcher) remove(*connection)     {}
+func (*watcher) forget(*connection)     {}
+func (*watcher) all() []*connection     { return nil }
+func (*watcher) close()                 {}
 
-// Without a watcher there is no bay that could call these.
+// Without a watcher there is no connection that could call these.
 func readAtOnce(syscall.RawConn, []byte) (int, bool)   { return 0, false }
 func writeAtOnce(syscall.RawConn, []byte) (int, error) { return 0, nil }

@@ -1,4 +1,4 @@
-package httpkit
+package parking_test
 
 import (
 	"context"
@@ -6,14 +6,17 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"stoa/internal/httpkit"
+	"stoa/internal/parking"
 )
 
 // TestParkedIsWokenBeforeItWaits: a wake-up that comes first ends the wait that follows.
 func TestParkedIsWokenBeforeItWaits(t *testing.T) {
 	t.Parallel()
-	mux, err := NewMux(Options{Instance: "here", Times: DefaultTimes}, []Route{
+	mux, err := httpkit.NewMux(httpkit.Options{Instance: "here", Times: httpkit.DefaultTimes}, []httpkit.Route{
 		{Method: "GET", Pattern: "/park", Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			ok := Park(w, r, func(line *Parked) {
+			ok := parking.Park(w, r, func(line *parking.Parked) {
 				line.Wake()
 				line.Wait(func(bool) { _ = line.Answer([]byte(`"later"`)) }) // the test sees what arrives
 			})
@@ -25,7 +28,7 @@ func TestParkedIsWokenBeforeItWaits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &lot{served: servedBy(t, mux, DefaultTimes)}
+	p := &lot{served: servedBy(t, mux, httpkit.DefaultTimes)}
 	c, r := p.dial()
 	for range 3 { // the first comes from net/http, the others are served where they are
 		if err := c.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
@@ -45,7 +48,7 @@ func TestDrainIsNotOverBeforeAParkedRequest(t *testing.T) {
 	c, _ := p.dial()
 	p.ask(c, "/park")
 	line := <-p.parked
-	ctx, cancel := context.WithTimeout(t.Context(), 8*keptTime)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	if err := p.server.Drain(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("the drain gives %v", err)

@@ -1,0 +1,259 @@
+package parking
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// connection is a parked connection, outside of net/http. There its request waits for an answer, and then it waits for the next
+// request of its client. Most clients that have waited ask the same again: such a request is served without going back to net/http,
+// which takes a third of the whole work of an answer to make a connection of its own, and to part with it.
+type connection struct {
+	conn     net.Conn
+	raw      syscall.RawConn
+	listener *Listener
+	path     string          // of the requests that are served here
+	address  string          // of the peer
+	context  context.Context // of requests that are served here
+	number   uint64          // by which the watcher knows it, 0 = it can't be watched
+	waited   bool            // the last request waited for long; used by the goroutine that serves it
+
+	mu         sync.Mutex // guards all below; nothing is taken after it
+	state      connectionState
+	unread     bool    // the client did something since what it sent was read
+	peerClosed bool    // the last thing that it did was to close its side
+	waiter     *Parked // in state waiting
+	idleSince  time.Time
+}
+
+// connectionState says what happens next on a connection.
+type connectionState uint8
+
+const (
+	serving connectionState = iota // a goroutine serves its request, or a worker will
+	waiting                        // its request waits to be woken, or for the client to do something
+	idle                           // it waits for its next request
+)
+
+// newConnection parks a connection with a request, which Listener.requests counts already. A connection that can't be watched
+// returns to net/http after its answer, and only then it is noticed if its client has gone.
+func newConnection(p *Listener, conn net.Conn, raw syscall.RawConn, path string) *connection {
+	c := &connection{
+		conn: conn, raw: raw, listener: p, path: path,
+		address: conn.RemoteAddr().String(), context: p.opt.ConnContext(p.requestContext, conn),
+	}
+	c.number = p.watcher.add(c)
+	return c
+}
+
+// wait leaves the connection to a request that waits. It returns false if the client did something already; the caller goes on
+// then.
+func (c *connection) wait(p *Parked) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.unread {
+		return false
+	}
+	c.state, c.waiter = waiting, p
+	return true
+}
+
+// endWait takes the connection back from the request that waited.
+func (c *connection) endWait() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.state, c.waiter = serving, nil
+}
+
+// takeIdle takes an idle connection that has had no request for some time, to close it.
+func (c *connection) takeIdle(least time.Duration) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state != idle || time.Since(c.idleSince) < least {
+		return false
+	}
+	c.state = serving
+	return true
+}
+
+// noticed is called when the client did something. peerClosed says that it was the last thing that it does.
+func (c *connection) noticed(peerClosed bool) {
+	c.mu.Lock()
+	state, p := c.state, c.waiter
+	c.unread = true
+	c.peerClosed = c.peerClosed || peerClosed
+	c.state, c.waiter = serving, nil
+	if state == idle {
+		c.listener.requests.Add(1)
+	}
+	c.mu.Unlock()
+	switch state {
+	case waiting:
+		c.listener.workers.Take(p.noticed)
+	case idle:
+		c.listener.workers.Take(c.serve)
+	}
+}
+
+// read reads what the client has sent, without waiting. It is not open if the client has gone.
+func (c *connection) read(into []byte) (n int, open bool) {
+	c.mu.Lock()
+	c.unread = c.peerClosed // before what is read now; the end is not told again
+	c.mu.Unlock()
+	n, open = readAtOnce(c.raw, into)
+	if n == len(into) { // there may be more, which is not told again either
+		c.mu.Lock()
+		c.unread = true
+		c.mu.Unlock()
+	}
+	return n, open
+}
+
+// onePiece is the most that is written in one piece with its head: the kernel mostly takes as much at once.
+const onePiece = 64 << 10
+
+var pieces = sync.Pool{New: func() any { return new([]byte) }}
+
+// write writes an answer, or the next part of one. Each piece of it has its time, as those of answers of net/http. A worker that
+// has to wait for the client lets another work.
+//
+// A deadline is set only if the kernel does not take all at once: those of thousands of connections, of which none is ever
+// reached, would cost more than a system call.
+func (c *connection) write(ctx context.Context, head, body []byte) (err error) {
+	if len(head)+len(body) <= onePiece {
+		piece := pieces.Get().(*[]byte)
+		defer pieces.Put(piece)
+		*piece = append(append((*piece)[:0], head...), body...)
+		n, err := writeAtOnce(c.raw, *piece)
+		if err != nil || n == len(*piece) {
+			return err
+		}
+		head, body = (*piece)[n:], nil
+	}
+	Blocking(ctx, func() { err = c.writeSlowly(head, body) })
+	return err
+}
+
+// writeSlowly writes what the kernel does not take at once.
+func (c *connection) writeSlowly(head, body []byte) error {
+	parts := net.Buffers{head}
+	for len(body) > MaxPiece {
+		parts = append(parts, body[:MaxPiece])
+		body = body[MaxPiece:]
+	}
+	parts = append(parts, body)
+	for len(parts) > 0 {
+		err := c.conn.SetWriteDeadline(time.Now().Add(c.listener.opt.Answer))
+		next := parts[:min(2, len(parts))]
+		parts = parts[len(next):]
+		if err == nil {
+			_, err = next.WriteTo(socketOf(c.conn))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return c.conn.SetWriteDeadline(time.Time{})
+}
+
+// awaitNext ends a request: the connection waits for the next. early is what was read of that.
+func (c *connection) awaitNext(early []byte) {
+	if len(early) > 0 || c.number == 0 {
+		c.giveBack(early)
+		return
+	}
+	c.mu.Lock()
+	isIdle := false
+	switch {
+	case c.listener.closeIdle.Load():
+		c.mu.Unlock()
+		c.close()
+		return
+	case !c.unread:
+		isIdle = true
+		c.state, c.idleSince = idle, time.Now()
+	}
+	c.mu.Unlock()
+	if isIdle {
+		c.listener.requests.Done()
+	} else {
+		c.listener.workers.Take(c.serve)
+	}
+}
+
+// giveBack ends a request: net/http goes on with the connection.
+func (c *connection) giveBack(early []byte) {
+	defer c.listener.requests.Done()
+	c.listener.watcher.remove(c)
+	back := &returnedConn{Conn: c.conn, opt: &c.listener.opt, early: early, idle: len(early) == 0, waited: c.waited}
+	select {
+	case c.listener.returned <- back:
+	case <-c.listener.dropped:
+		_ = c.conn.Close() // whether it was open makes no difference
+	}
+}
+
+// close ends a request and its connection.
+func (c *connection) close() {
+	defer c.listener.requests.Done()
+	c.drop()
+}
+
+// drop closes a connection without a request.
+func (c *connection) drop() {
+	c.listener.watcher.forget(c)
+	_ = c.conn.Close() // whether it was open makes no difference
+}
+
+// serve serves the request that has come, or gives the connection back to net/http.
+func (c *connection) serve() {
+	reader := requestReaders.Get().(*requestReader)
+	n, open := c.read(reader.raw[:])
+	if !open {
+		requestReaders.Put(reader)
+		c.close()
+		return
+	}
+	if n == 0 {
+		requestReaders.Put(reader)
+		c.awaitNext(nil)
+		return
+	}
+	r := reader.parse(reader.raw[:n], c.path)
+	if r == nil {
+		early := bytes.Clone(reader.raw[:n])
+		requestReaders.Put(reader)
+		c.giveBack(early)
+		return
+	}
+	requestReaders.Put(reader)
+	r = r.WithContext(c.context)
+	r.RemoteAddr = c.address
+	answer := response{conn: c, header: make(http.Header, 8)}
+	ok := c.handle(&answer, r)
+	switch {
+	case answer.parked:
+	case !ok || answer.finish() != nil || answer.isLast:
+		c.close()
+	default:
+		c.waited = false
+		c.awaitNext(nil)
+	}
+}
+
+// handle calls the handler. It returns false if there is no answer.
+func (c *connection) handle(w *response, r *http.Request) (ok bool) {
+	defer func() {
+		if fault := recover(); fault != nil && fault != http.ErrAbortHandler {
+			c.listener.opt.Log.Error("panic in a handler", "err", fault, "stack", string(debug.Stack()))
+		}
+	}()
+	c.listener.handler.ServeHTTP(w, r)
+	return true
+}
