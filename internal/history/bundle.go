@@ -26,7 +26,7 @@ const (
 // bundleAll gives the views their aggregations, as the viewer sees them.
 //
 // Spec: client-server-api#aggregations-of-child-events
-func (v *Viewer) bundleAll(lists ...[]View) error {
+func (v bundler) bundleAll(lists ...[]View) error {
 	var views []*View
 	for _, list := range lists {
 		for i := range list {
@@ -37,7 +37,7 @@ func (v *Viewer) bundleAll(lists ...[]View) error {
 }
 
 // bundle is bundleAll for some views; threads says whether threads count too.
-func (v *Viewer) bundle(threads bool, views ...*View) error {
+func (v bundler) bundle(threads bool, views ...*View) error {
 	parents := make(map[string]*View, len(views))
 	var targets []string
 	for _, view := range views {
@@ -83,7 +83,7 @@ func (v *Viewer) bundle(threads bool, views ...*View) error {
 // replacement is the valid replacement of an event that counts; nil for none.
 //
 // Spec: client-server-api#server-side-aggregation-of-mreplace-relationships
-func (v *Viewer) replacement(parent *View, target string) (best *timeline.Event, err error) {
+func (v bundler) replacement(parent *View, target string) (best *timeline.Event, err error) {
 	rows, err := roomdb.RelationsBack(v.read, v.Room.Num, target, relReplace, "", roomdb.End, roomdb.Start, replacementLimit)
 	if err != nil {
 		return nil, err
@@ -110,7 +110,7 @@ func (v *Viewer) replacement(parent *View, target string) (best *timeline.Event,
 // references are the events that refer to an event.
 //
 // Spec: client-server-api#server-side-aggregation-of-mreference
-func (v *Viewer) references(target string) (events []id.EventID, err error) {
+func (v bundler) references(target string) (events []id.EventID, err error) {
 	rows, err := roomdb.Relations(v.read, v.Room.Num, target, relReference, "", roomdb.Start, roomdb.End, timeline.MaxReferences)
 	if err != nil {
 		return nil, err
@@ -130,7 +130,7 @@ func (v *Viewer) references(target string) (events []id.EventID, err error) {
 // thread sums up the thread of which an event is the root; nil if it is none.
 //
 // Spec: client-server-api#server-side-aggregation-of-mthread-relationships
-func (v *Viewer) thread(root *View, target string) (*timeline.Thread, error) {
+func (v bundler) thread(root *View, target string) (*timeline.Thread, error) {
 	if root.Event().Relation != nil { // threads don't nest
 		return nil, nil
 	}
@@ -172,7 +172,7 @@ func (v *Viewer) thread(root *View, target string) (*timeline.Thread, error) {
 }
 
 // takesPart says whether the viewer sent the root of a thread or an event of it.
-func (v *Viewer) takesPart(root *View, target string) (bool, error) {
+func (v bundler) takesPart(root *View, target string) (bool, error) {
 	if root.PDU.Sender() == v.User {
 		return true, nil
 	}
@@ -180,7 +180,7 @@ func (v *Viewer) takesPart(root *View, target string) (bool, error) {
 }
 
 // child is the event of a relation, if the viewer may see it and wants to.
-func (v *Viewer) child(row roomdb.Relation) (View, bool, error) {
+func (v bundler) child(row roomdb.Relation) (View, bool, error) {
 	ignored, err := v.ignoredUsers()
 	if err != nil || ignored[row.Sender] {
 		return View{}, false, err
@@ -198,3 +198,6 @@ func (v *Viewer) child(row roomdb.Relation) (View, bool, error) {
 	}
 	return v.view(e, pdu)
 }
+
+// bundler aggregates the children of events, as a viewer sees them.
+type bundler struct{ *Viewer }

@@ -104,7 +104,7 @@ func (rd *Reader) Messages(ctx context.Context, viewer id.UserID, roomID id.Room
 				return err
 			}
 		}
-		return v.bundleAll(page.Events)
+		return bundler{v}.bundleAll(page.Events)
 	})
 	return page, err
 }
@@ -384,7 +384,7 @@ func (rd *Reader) Event(ctx context.Context, viewer id.UserID, roomID id.RoomID,
 		if view, err = v.event(eventID); err != nil {
 			return err
 		}
-		return v.bundle(true, &view)
+		return bundler{v}.bundle(true, &view)
 	})
 	return view, err
 }
@@ -466,10 +466,10 @@ func (rd *Reader) Context(ctx context.Context, viewer id.UserID, roomID id.RoomI
 		if c.State, err = v.contextState(&c, filter); err != nil {
 			return err
 		}
-		if err := v.bundle(true, &c.Event); err != nil {
+		if err := (bundler{v}).bundle(true, &c.Event); err != nil {
 			return err
 		}
-		return v.bundleAll(c.Before, c.After)
+		return bundler{v}.bundleAll(c.Before, c.After)
 	})
 	return c, err
 }

@@ -73,7 +73,7 @@ func (rd *Reader) Relations(ctx context.Context, viewer id.UserID, roomID id.Roo
 		if err := v.takeRelated(&page, w, next, min(max(q.Limit, 1), pageLimit)); err != nil {
 			return err
 		}
-		return v.bundleAll(page.Events)
+		return bundler{v}.bundleAll(page.Events)
 	})
 	return page, err
 }
@@ -87,7 +87,7 @@ func (v *Viewer) takeRelated(page *RelationsPage, w *walk, next func(limit int) 
 		}
 		looked += len(rows)
 		for _, row := range rows {
-			view, sees, err := v.child(row)
+			view, sees, err := bundler{v}.child(row)
 			if err != nil {
 				return err
 			}
@@ -256,11 +256,11 @@ func (v *Viewer) root(t roomdb.ThreadRoot, participated bool) (View, bool, error
 		return View{}, false, err
 	}
 	if participated {
-		if takesPart, err := v.takesPart(&view, t.Root); err != nil || !takesPart {
+		if takesPart, err := (bundler{v}).takesPart(&view, t.Root); err != nil || !takesPart {
 			return View{}, false, err
 		}
 	}
-	if err := v.bundle(true, &view); err != nil || view.Bundle == nil || view.Bundle.Thread == nil {
+	if err := (bundler{v}).bundle(true, &view); err != nil || view.Bundle == nil || view.Bundle.Thread == nil {
 		return View{}, false, err
 	}
 	hidden, err := v.hides(pdu)

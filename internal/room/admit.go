@@ -15,7 +15,7 @@ import (
 
 // admit puts an accepted event into the timeline, and brings the current state up
 // to date.
-func (t *turn) admit(g *graph, in incoming, a arrival, before snapshot, prev []roomdb.Event) error {
+func (t admission) admit(g *graph, in incoming, a arrival, before snapshot, prev []roomdb.Event) error {
 	linear := t.covers(in.pdu) && !in.gap
 	ended, err := g.ended(prev)
 	if err != nil {
@@ -71,7 +71,7 @@ func (t *turn) admit(g *graph, in incoming, a arrival, before snapshot, prev []r
 
 // noteGap writes the backward extremities of an event whose history is not here,
 // and strikes the event off those of others.
-func (t *turn) noteGap(in incoming, a arrival) error {
+func (t admission) noteGap(in incoming, a arrival) error {
 	roomdb.DropMissing(t.change, t.row.Num, a.pdu.EventID().String())
 	if !in.gap {
 		return nil
@@ -152,7 +152,7 @@ func (g *graph) current(a arrival, before snapshot, tips []tip) (snapshot, error
 
 // moveState brings the current state from one state to another, at a slot of its
 // own, but for an entry that has been moved already.
-func (t *turn) moveState(g *graph, from, to snapshot, moved store.KeyNum) error {
+func (t admission) moveState(g *graph, from, to snapshot, moved store.KeyNum) error {
 	diff, err := roomdb.DiffStates(t.read, t.row.Num, from.version, from.slot, to.version, to.slot)
 	if err != nil {
 		return err
@@ -193,7 +193,7 @@ func (t *turn) moveState(g *graph, from, to snapshot, moved store.KeyNum) error 
 // is here and the redaction is to be applied.
 //
 // Spec: rooms/v3#handling-redactions
-func (t *turn) redactionOf(pdu *event.PDU) (target roomdb.Event, applies bool, err error) {
+func (t admission) redactionOf(pdu *event.PDU) (target roomdb.Event, applies bool, err error) {
 	if pdu.Redacts().IsZero() {
 		return roomdb.Event{}, false, nil
 	}
@@ -211,7 +211,7 @@ func (t *turn) redactionOf(pdu *event.PDU) (target roomdb.Event, applies bool, e
 // withhold stores a redaction that can't be applied (yet): clients don't see it.
 //
 // Spec: rooms/v3#handling-redactions
-func (t *turn) withhold(g *graph, a arrival, before snapshot) error {
+func (t admission) withhold(g *graph, a arrival, before snapshot) error {
 	if redacts := a.pdu.Redacts(); !redacts.IsZero() {
 		roomdb.AddWaitingRedaction(t.change, t.row.Num, redacts.String(), a.num)
 	}
@@ -222,7 +222,7 @@ func (t *turn) withhold(g *graph, a arrival, before snapshot) error {
 const waitingLimit = 100
 
 // applyWaiting applies a redaction that came before its target, and shows it.
-func (t *turn) applyWaiting(g *graph, a arrival) error {
+func (t admission) applyWaiting(g *graph, a arrival) error {
 	waiting, err := roomdb.WaitingRedactions(t.read, t.row.Num, a.pdu.EventID().String(), waitingLimit)
 	if err != nil || len(waiting) == 0 {
 		return err
@@ -258,3 +258,6 @@ func (t *turn) applyWaiting(g *graph, a arrival) error {
 	}
 	return nil
 }
+
+// admission is a turn in which an event of another server is checked and admitted.
+type admission struct{ *turn }

@@ -66,7 +66,7 @@ const threadHops = 3
 
 // threadOf returns the root of the thread to which an event belongs; zero for the
 // main timeline.
-func (t *turn) threadOf(pdu *event.PDU) (id.EventID, error) {
+func (t counting) threadOf(pdu *event.PDU) (id.EventID, error) {
 	if pdu.IsState() {
 		return id.EventID{}, nil
 	}
@@ -107,7 +107,7 @@ func (t *turn) parent(eventID id.EventID) (*event.PDU, error) {
 
 // count classifies an event, moves the running totals, and writes a row for each
 // local member for whom it counts for more than its class says.
-func (t *turn) count(out *TimelineEvent) error {
+func (t counting) count(out *TimelineEvent) error {
 	var err error
 	if out.Thread, err = t.threadOf(out.PDU); err != nil {
 		return err
@@ -124,7 +124,7 @@ func (t *turn) count(out *TimelineEvent) error {
 	}
 	var fault error
 	view := pushrule.NewEvent(fields, pushrule.Facts{MemberCount: int(t.row.Joined), MayNotify: func(key string) bool {
-		powers, err := eventauth.PowersOf(t)
+		powers, err := eventauth.PowersOf(t.turn)
 		if err != nil {
 			fault = err
 			return false
@@ -144,7 +144,7 @@ func (t *turn) count(out *TimelineEvent) error {
 	return t.highlight(out, view)
 }
 
-func (t *turn) addTotals(out *TimelineEvent) error {
+func (t counting) addTotals(out *TimelineEvent) error {
 	threaded := !out.Thread.IsZero()
 	totals := t.totals
 	if threaded {
@@ -168,7 +168,7 @@ func (t *turn) addTotals(out *TimelineEvent) error {
 }
 
 // threadTotals are the totals of a thread so far.
-func (t *turn) threadTotals(root id.EventID) (pushrule.Totals, error) {
+func (t counting) threadTotals(root id.EventID) (pushrule.Totals, error) {
 	if totals, ok := t.threads[root]; ok {
 		return totals, nil
 	}
@@ -190,7 +190,7 @@ func (t *turn) threadTotals(root id.EventID) (pushrule.Totals, error) {
 }
 
 // highlight finds the local members for whom the event counts for more.
-func (t *turn) highlight(out *TimelineEvent, view *pushrule.Event) error {
+func (t counting) highlight(out *TimelineEvent, view *pushrule.Event) error {
 	if t.rs.opt.PushRules == nil && canonicaljson.Get(out.PDU.Content(), "m.mentions") == nil {
 		return nil
 	}
@@ -244,14 +244,14 @@ func (w *watch) joined(user id.UserID) bool {
 
 // watch returns the room's watch, made when it is first needed and brought up to
 // date with this turn's members.
-func (t *turn) watch() (*watch, error) {
+func (t counting) watch() (*watch, error) {
 	w := t.r.watch
 	fresh := w == nil
 	if fresh {
 		w = &watch{}
 		w.set = pushrule.NewWatch(t.r.id, w.joined)
 	}
-	w.turn, w.fault = t, nil
+	w.turn, w.fault = t.turn, nil
 	if t.rs.opt.PushRules == nil {
 		t.r.watch = w
 		return w, nil
@@ -278,7 +278,7 @@ func (t *turn) watch() (*watch, error) {
 }
 
 // watchUser brings one user of the watch up to date.
-func (t *turn) watchUser(w *watch, user id.UserID) error {
+func (t counting) watchUser(w *watch, user id.UserID) error {
 	member, err := t.Event(event.TypeMember, user.String())
 	if err != nil {
 		return err
@@ -313,7 +313,7 @@ func (r *room) expire(changes []StateChange) {
 
 // rewatch makes the room's watch look again at the members that it saw as a turn
 // wanted them, which came to nothing.
-func (t *turn) rewatch() { t.r.expire(t.out.State[:t.watched]) }
+func (t counting) rewatch() { t.r.expire(t.out.State[:t.watched]) }
 
 // PushRulesChanged makes the rooms in memory look again at a local user's push
 // rules and ignored users. It is called after they were committed.
@@ -326,4 +326,24 @@ func (rs *Rooms) PushRulesChanged(user id.UserID) {
 		r.turn.Unlock()
 		rs.resident.release(r)
 	}
+}
+
+// counting is a turn that counts its events: classes, running totals, highlights.
+type counting struct{ *turn }
+
+// markOwn notes the newest event of a local sender in its thread: who sends has
+// read what came before.
+//
+// Spec: client-server-api#marking-notifications-as-read
+func (t counting) markOwn(out *TimelineEvent) error {
+	sender := out.PDU.Sender()
+	if !t.rs.isLocal(sender) {
+		return nil
+	}
+	user, err := t.rs.userNum(t.ctx, sender)
+	if err != nil {
+		return err
+	}
+	roomdb.SetOwnEvent(t.change, user, roomdb.OwnEvent{Room: t.row.Num, Thread: out.Thread.String(), Slot: out.Slot})
+	return nil
 }

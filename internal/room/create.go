@@ -85,7 +85,7 @@ func (rs *Rooms) Create(ctx context.Context, req CreateRequest) (id.RoomID, erro
 	if !ok {
 		return id.RoomID{}, mxerr.UnsupportedRoomVersion("This server does not know room version %q", req.Version)
 	}
-	profile, err := rs.profile(ctx, req.Creator)
+	profile, err := memberships{rs}.profile(ctx, req.Creator)
 	if err != nil {
 		return id.RoomID{}, err
 	}
@@ -93,12 +93,12 @@ func (rs *Rooms) Create(ctx context.Context, req CreateRequest) (id.RoomID, erro
 	if err != nil {
 		return id.RoomID{}, err
 	}
-	if err := rs.planInvites(ctx, &plan, req); err != nil {
+	if err := (founding{rs}).planInvites(ctx, &plan, req); err != nil {
 		return id.RoomID{}, err
 	}
 	for range maxTries {
 		var roomID id.RoomID
-		roomID, err = rs.create(ctx, req, rules, plan)
+		roomID, err = founding{rs}.create(ctx, req, rules, plan)
 		// Another instance may have made the same room at the same time.
 		if err == nil || !rules.RoomIDFromCreate || !errors.Is(err, store.ErrDuplicate) {
 			return roomID, refused(err)
@@ -108,7 +108,7 @@ func (rs *Rooms) Create(ctx context.Context, req CreateRequest) (id.RoomID, erro
 }
 
 // create makes the room of a plan.
-func (rs *Rooms) create(ctx context.Context, req CreateRequest, rules *roomversion.Rules, plan creation) (id.RoomID, error) {
+func (rs founding) create(ctx context.Context, req CreateRequest, rules *roomversion.Rules, plan creation) (id.RoomID, error) {
 	t, err := rs.newRoom(ctx, rules, req.Published, store.NewChange())
 	if err != nil {
 		return id.RoomID{}, err
@@ -128,7 +128,7 @@ func (rs *Rooms) create(ctx context.Context, req CreateRequest, rules *roomversi
 }
 
 // planInvites adds the invitations, the last events of a new room.
-func (rs *Rooms) planInvites(ctx context.Context, plan *creation, req CreateRequest) error {
+func (rs founding) planInvites(ctx context.Context, plan *creation, req CreateRequest) error {
 	extra := map[string]any{}
 	if req.IsDirect {
 		extra["is_direct"] = true
@@ -137,7 +137,7 @@ func (rs *Rooms) planInvites(ctx context.Context, plan *creation, req CreateRequ
 		var profile Profile
 		if rs.isLocal(user) {
 			var err error
-			if profile, err = rs.profile(ctx, user); err != nil {
+			if profile, err = (memberships{rs.Rooms}).profile(ctx, user); err != nil {
 				return err
 			}
 		}
@@ -154,12 +154,12 @@ func (rs *Rooms) planInvites(ctx context.Context, plan *creation, req CreateRequ
 // newRoom begins the turn of a room that is not there yet, in a change. The room's
 // turn is held when it returns without an error. The room has an ID already if its
 // version does not make it of the create event.
-func (rs *Rooms) newRoom(ctx context.Context, rules *roomversion.Rules, published bool, change *store.Change) (*turn, error) {
+func (rs founding) newRoom(ctx context.Context, rules *roomversion.Rules, published bool, change *store.Change) (*turn, error) {
 	num, err := rs.store.NextRoom(ctx)
 	if err != nil {
 		return nil, err
 	}
-	r := &room{rooms: rs, rules: rules, loaded: true}
+	r := &room{rooms: rs.Rooms, rules: rules, loaded: true}
 	r.state, r.threads, r.stale = map[eventauth.Key]*entry{}, map[id.EventID]pushrule.Totals{}, map[id.UserID]struct{}{}
 	if !rules.RoomIDFromCreate {
 		if r.id, err = rs.newRoomID(); err != nil {
@@ -174,7 +174,7 @@ func (rs *Rooms) newRoom(ctx context.Context, rules *roomversion.Rules, publishe
 }
 
 // internPlan gives numbers to all keys and local users of a new room at once.
-func (rs *Rooms) internPlan(ctx context.Context, plan creation, creator id.UserID) error {
+func (rs founding) internPlan(ctx context.Context, plan creation, creator id.UserID) error {
 	pairs := []store.Pair{{Type: event.TypeCreate}}
 	users := []string{creator.String()}
 	for _, d := range plan.drafts {
@@ -194,7 +194,7 @@ func (rs *Rooms) internPlan(ctx context.Context, plan creation, creator id.UserI
 
 // create adds the create event and all drafts of the plan to the turn of a new room.
 func (t *turn) create(plan creation, creator id.UserID) error {
-	if err := t.rs.internPlan(t.ctx, plan, creator); err != nil {
+	if err := (founding{t.rs}).internPlan(t.ctx, plan, creator); err != nil {
 		return err
 	}
 	empty := ""
@@ -236,7 +236,7 @@ func asInvalidState(err error, evType string) error {
 const roomIDAlphabet = "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 
 // newRoomID makes the ID of a room of a version before 12.
-func (rs *Rooms) newRoomID() (id.RoomID, error) {
+func (rs founding) newRoomID() (id.RoomID, error) {
 	var opaque [18]byte
 	if _, err := io.ReadFull(rs.opt.Rand, opaque[:]); err != nil {
 		return id.RoomID{}, fmt.Errorf("make a room ID: %w", err)
@@ -489,3 +489,6 @@ func distinct[T comparable](items []T) []T {
 	}
 	return out
 }
+
+// founding makes rooms.
+type founding struct{ *Rooms }

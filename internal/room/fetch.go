@@ -223,7 +223,7 @@ func (rc *receiver) addOutlier(in incoming) error {
 		return err
 	}
 	err := rc.rs.write(rc.ctx, rc.roomID, func(*roomversion.Rules) []eventauth.Key { return nil }, func(t *turn) error {
-		return t.settled(func() error { return t.receiveOutlier(in) })
+		return t.settled(func() error { return admission{t}.receiveOutlier(in) })
 	})
 	if errors.Is(err, store.ErrDuplicate) {
 		return nil
@@ -232,7 +232,7 @@ func (rc *receiver) addOutlier(in incoming) error {
 }
 
 // receiveOutlier judges an outlier and writes it.
-func (t *turn) receiveOutlier(in incoming) error {
+func (t admission) receiveOutlier(in incoming) error {
 	switch _, err := roomdb.EventByID(t.read, in.pdu.EventID().String()); {
 	case err == nil:
 		return errNothing
@@ -240,7 +240,7 @@ func (t *turn) receiveOutlier(in incoming) error {
 		return err
 	}
 	a := arrival{pdu: in.pdu}
-	auth, err := t.authEvents(newGraph(t, t.read), &a)
+	auth, err := t.authEvents(newGraph(t.turn, t.read), &a)
 	if err != nil {
 		return err
 	}

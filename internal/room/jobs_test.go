@@ -13,6 +13,7 @@ import (
 	"stoa/internal/history"
 	"stoa/internal/reader"
 	"stoa/internal/room"
+	"stoa/internal/room/eachroom"
 	"stoa/internal/store"
 	"stoa/internal/store/readerdb"
 	"stoa/internal/store/storetest"
@@ -184,17 +185,19 @@ func TestJobs_in_all_rooms_try_failed_rooms_again(t *testing.T) {
 		calls := map[id.RoomID]int{}
 		kind := reader.Kind{Name: "test", Tries: 3, Backoff: reader.Backoff{First: time.Millisecond, Most: time.Millisecond}}
 		kind.Handle = func(ctx context.Context, w *reader.Work) error {
-			return h.OverRooms(ctx, w, func(roomID id.RoomID) error {
-				mu.Lock()
-				defer mu.Unlock()
-				calls[roomID]++
-				switch {
-				case roomID == rooms[7]:
-					return mxerr.Forbidden("no")
-				case roomID == rooms[9], roomID == rooms[68] && calls[roomID] < 3:
-					return errors.New("the room is burning")
-				}
-				return nil
+			return eachroom.Do(ctx, h.store, w, func(context.Context, id.UserID) (func(context.Context, eachroom.Room) error, error) {
+				return func(_ context.Context, r eachroom.Room) error {
+					mu.Lock()
+					defer mu.Unlock()
+					calls[r.ID]++
+					switch {
+					case r.ID == rooms[7]:
+						return mxerr.Forbidden("no")
+					case r.ID == rooms[9], r.ID == rooms[68] && calls[r.ID] < 3:
+						return errors.New("the room is burning")
+					}
+					return nil
+				}, nil
 			})
 		}
 		h.work([]reader.Kind{kind})

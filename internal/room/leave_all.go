@@ -4,18 +4,19 @@ import (
 	"context"
 
 	"stoa/internal/reader"
+	"stoa/internal/room/eachroom"
 	"stoa/internal/store/roomdb"
 	"stoa/matrix/id"
 )
 
 // leaveAll does a LeaveAllJob. It may be done again: what was left stays left.
 func (rs *Rooms) leaveAll(ctx context.Context, w *reader.Work) error {
-	return rs.overRooms(ctx, w, func(_ context.Context, user id.UserID) (func(context.Context, userRoom) error, error) {
-		return func(ctx context.Context, r userRoom) error {
-			if r.membership != roomdb.Join && r.membership != roomdb.Invite && r.membership != roomdb.Knock {
+	return eachroom.Do(ctx, rs.store, w, func(_ context.Context, user id.UserID) (func(context.Context, eachroom.Room) error, error) {
+		return func(ctx context.Context, r eachroom.Room) error {
+			if r.Membership != roomdb.Join && r.Membership != roomdb.Invite && r.Membership != roomdb.Knock {
 				return nil
 			}
-			return rs.Leave(ctx, MembershipRequest{RoomID: r.id, Sender: user})
+			return rs.Leave(ctx, MembershipRequest{RoomID: r.ID, Sender: user})
 		}, nil
 	})
 }

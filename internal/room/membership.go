@@ -33,7 +33,7 @@ type MembershipRequest struct {
 //
 // Spec: client-server-api#joining-rooms, client-server-api#restricted-rooms
 func (rs *Rooms) Join(ctx context.Context, req MembershipRequest) error {
-	_, err := rs.member(ctx, event.MembershipJoin, req)
+	_, err := memberships{rs}.member(ctx, event.MembershipJoin, req)
 	return err
 }
 
@@ -41,7 +41,7 @@ func (rs *Rooms) Join(ctx context.Context, req MembershipRequest) error {
 //
 // Spec: client-server-api#joining-rooms
 func (rs *Rooms) Invite(ctx context.Context, req MembershipRequest) error {
-	_, err := rs.member(ctx, event.MembershipInvite, req)
+	_, err := memberships{rs}.member(ctx, event.MembershipInvite, req)
 	return err
 }
 
@@ -51,7 +51,7 @@ func (rs *Rooms) Invite(ctx context.Context, req MembershipRequest) error {
 // Spec: client-server-api#leaving-rooms
 func (rs *Rooms) Leave(ctx context.Context, req MembershipRequest) error {
 	req.Target = req.Sender
-	_, err := rs.member(ctx, event.MembershipLeave, req)
+	_, err := memberships{rs}.member(ctx, event.MembershipLeave, req)
 	return err
 }
 
@@ -60,7 +60,7 @@ func (rs *Rooms) Leave(ctx context.Context, req MembershipRequest) error {
 //
 // Spec: client-server-api#leaving-rooms
 func (rs *Rooms) Kick(ctx context.Context, req MembershipRequest) error {
-	_, err := rs.change(ctx, event.MembershipLeave, req, func(now string) error {
+	_, err := memberships{rs}.change(ctx, event.MembershipLeave, req, func(now string) error {
 		if now == event.MembershipJoin || now == event.MembershipInvite || now == event.MembershipKnock {
 			return nil
 		}
@@ -73,7 +73,7 @@ func (rs *Rooms) Kick(ctx context.Context, req MembershipRequest) error {
 //
 // Spec: client-server-api#banning-users-in-a-room
 func (rs *Rooms) Ban(ctx context.Context, req MembershipRequest) error {
-	_, err := rs.member(ctx, event.MembershipBan, req)
+	_, err := memberships{rs}.member(ctx, event.MembershipBan, req)
 	return err
 }
 
@@ -81,7 +81,7 @@ func (rs *Rooms) Ban(ctx context.Context, req MembershipRequest) error {
 //
 // Spec: client-server-api#banning-users-in-a-room
 func (rs *Rooms) Unban(ctx context.Context, req MembershipRequest) error {
-	_, err := rs.change(ctx, event.MembershipLeave, req, func(now string) error {
+	_, err := memberships{rs}.change(ctx, event.MembershipLeave, req, func(now string) error {
 		if now == event.MembershipBan {
 			return nil
 		}
@@ -94,7 +94,7 @@ func (rs *Rooms) Unban(ctx context.Context, req MembershipRequest) error {
 //
 // Spec: client-server-api#knocking-on-rooms
 func (rs *Rooms) Knock(ctx context.Context, req MembershipRequest) error {
-	_, err := rs.member(ctx, event.MembershipKnock, req)
+	_, err := memberships{rs}.member(ctx, event.MembershipKnock, req)
 	return err
 }
 
@@ -134,7 +134,7 @@ func (rs *Rooms) Forget(ctx context.Context, roomID id.RoomID, user id.UserID) e
 }
 
 // sendMember is Send of an m.room.member: the membership that the content says.
-func (rs *Rooms) sendMember(ctx context.Context, d Draft) (id.EventID, error) {
+func (rs memberships) sendMember(ctx context.Context, d Draft) (id.EventID, error) {
 	target, err := id.ParseUserID(*d.StateKey)
 	if err != nil {
 		return id.EventID{}, mxerr.BadJSON("The state key is not a user ID").Because(err)
@@ -151,7 +151,7 @@ func (rs *Rooms) sendMember(ctx context.Context, d Draft) (id.EventID, error) {
 }
 
 // member changes a membership unless it is so already.
-func (rs *Rooms) member(ctx context.Context, to string, req MembershipRequest) (id.EventID, error) {
+func (rs memberships) member(ctx context.Context, to string, req MembershipRequest) (id.EventID, error) {
 	return rs.change(ctx, to, req, func(now string) error {
 		if now == to {
 			return errNothing
@@ -162,7 +162,7 @@ func (rs *Rooms) member(ctx context.Context, to string, req MembershipRequest) (
 
 // change makes the member event. check has the last word, given the target's
 // membership, and may say errNothing.
-func (rs *Rooms) change(ctx context.Context, to string, req MembershipRequest, check func(now string) error) (eventID id.EventID, err error) {
+func (rs memberships) change(ctx context.Context, to string, req MembershipRequest, check func(now string) error) (eventID id.EventID, err error) {
 	if req.Target.IsZero() {
 		req.Target = req.Sender
 	}
@@ -218,7 +218,7 @@ func (rs *Rooms) change(ctx context.Context, to string, req MembershipRequest, c
 
 // content makes the content of a member event: the keys that were given, the
 // membership, and for the sender's own join, knock or invite the profile.
-func (rs *Rooms) content(ctx context.Context, membership string, req MembershipRequest) (json.RawMessage, error) {
+func (rs memberships) content(ctx context.Context, membership string, req MembershipRequest) (json.RawMessage, error) {
 	extra := map[string]any{}
 	if req.Content != nil {
 		if err := json.Unmarshal(req.Content, &extra); err != nil || extra == nil {
@@ -244,7 +244,7 @@ func (rs *Rooms) content(ctx context.Context, membership string, req MembershipR
 	return json.Marshal(memberContent(membership, profile, req.Reason, extra))
 }
 
-func (rs *Rooms) profile(ctx context.Context, user id.UserID) (Profile, error) {
+func (rs memberships) profile(ctx context.Context, user id.UserID) (Profile, error) {
 	if rs.opt.Profiles == nil {
 		return Profile{}, nil
 	}
@@ -254,3 +254,6 @@ func (rs *Rooms) profile(ctx context.Context, user id.UserID) (Profile, error) {
 	}
 	return profile, nil
 }
+
+// memberships writes member events: of joins, invitations, bans and all the others.
+type memberships struct{ *Rooms }

@@ -24,7 +24,7 @@ var errPolicy = errors.New("the room's policy server did not sign it")
 // signed the event.
 //
 // Spec: server-server-api#validating-policy-server-signatures
-func (t *turn) judgePolicy(pdu *event.PDU) (reason, fault error) {
+func (t admission) judgePolicy(pdu *event.PDU) (reason, fault error) {
 	if pdu.Is(typePolicy, "") {
 		return nil, nil
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 
 	"stoa/internal/reader"
+	"stoa/internal/room/eachroom"
 	"stoa/internal/store/roomdb"
 	"stoa/matrix/event"
 	"stoa/matrix/eventauth"
@@ -15,13 +16,13 @@ import (
 // showProfile does a ProfileJob. It may be done again: a join with the same name and
 // avatar is not written twice.
 func (rs *Rooms) showProfile(ctx context.Context, w *reader.Work) error {
-	return rs.overRooms(ctx, w, func(ctx context.Context, user id.UserID) (func(context.Context, userRoom) error, error) {
-		profile, err := rs.profile(ctx, user) // the newest
-		return func(ctx context.Context, r userRoom) error {
-			if r.membership != roomdb.Join {
+	return eachroom.Do(ctx, rs.store, w, func(ctx context.Context, user id.UserID) (func(context.Context, eachroom.Room) error, error) {
+		profile, err := memberships{rs}.profile(ctx, user) // the newest
+		return func(ctx context.Context, r eachroom.Room) error {
+			if r.Membership != roomdb.Join {
 				return nil
 			}
-			return rs.setProfile(ctx, r.id, user, profile)
+			return rs.setProfile(ctx, r.ID, user, profile)
 		}, err
 	})
 }

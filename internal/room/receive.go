@@ -132,7 +132,7 @@ func (rc *receiver) accept(in incoming) (got Received, err error) {
 	}
 	err = rc.rs.write(rc.ctx, rc.roomID, need, func(t *turn) (err error) {
 		return t.settled(func() error {
-			got, err = t.receive(in)
+			got, err = admission{t}.receive(in)
 			return err
 		})
 	})
@@ -153,7 +153,7 @@ func (t *turn) settled(f func() error) error {
 		return store.ErrConflict
 	}
 	if t.rs.opt.PushRules != nil {
-		if _, err := t.watch(); err != nil {
+		if _, err := (counting{t}).watch(); err != nil {
 			return err
 		}
 	}
@@ -174,7 +174,7 @@ func (rc *receiver) intern(pdu *event.PDU) error {
 }
 
 // receive judges an event and writes what becomes of it.
-func (t *turn) receive(in incoming) (Received, error) {
+func (t admission) receive(in incoming) (Received, error) {
 	got := Received{EventID: in.pdu.EventID()}
 	a := arrival{pdu: in.pdu}
 	old, err := roomdb.EventByID(t.read, got.EventID.String())
@@ -191,7 +191,7 @@ func (t *turn) receive(in incoming) (Received, error) {
 			return got, err
 		}
 	}
-	g := newGraph(t, t.read)
+	g := newGraph(t.turn, t.read)
 	auth, err := t.authEvents(g, &a)
 	if err != nil {
 		return got, err
@@ -233,7 +233,7 @@ func (t *turn) receive(in incoming) (Received, error) {
 var errWithheld = errors.New("what it redacts is not here, or may not be redacted by its sender")
 
 // authEvents loads the auth events of an event.
-func (t *turn) authEvents(g *graph, a *arrival) ([]eventauth.AuthEvent, error) {
+func (t admission) authEvents(g *graph, a *arrival) ([]eventauth.AuthEvent, error) {
 	rows, err := g.stored(a.pdu.AuthEvents())
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, fmt.Errorf("%w: auth events of %s", ErrMissing, a.pdu.EventID())
@@ -257,7 +257,7 @@ func (t *turn) authEvents(g *graph, a *arrival) ([]eventauth.AuthEvent, error) {
 // resolved states after its prev events, whose rows are returned too.
 //
 // Spec: server-server-api#room-state-resolution
-func (t *turn) stateBefore(g *graph, in incoming, a *arrival) (snapshot, []roomdb.Event, error) {
+func (t admission) stateBefore(g *graph, in incoming, a *arrival) (snapshot, []roomdb.Event, error) {
 	if in.gap {
 		before, err := g.given(in.state)
 		return before, nil, err
@@ -287,7 +287,7 @@ func (t *turn) stateBefore(g *graph, in incoming, a *arrival) (snapshot, []roomd
 }
 
 // covers says whether an event is built on exactly the forward extremities.
-func (t *turn) covers(pdu *event.PDU) bool {
+func (t admission) covers(pdu *event.PDU) bool {
 	prev := pdu.PrevEvents()
 	return len(prev) == len(t.tips) && len(without(t.tips, prev)) == 0
 }
@@ -323,7 +323,7 @@ func (g *graph) given(events []store.EventNum) (snapshot, error) {
 }
 
 // judge makes checks 4 and 5. The first error is the reason of a rejection.
-func (t *turn) judge(g *graph, pdu *event.PDU, auth []eventauth.AuthEvent, before snapshot) (reason, fault error) {
+func (t admission) judge(g *graph, pdu *event.PDU, auth []eventauth.AuthEvent, before snapshot) (reason, fault error) {
 	if reason, fault := t.judgeAuth(pdu, auth); reason != nil || fault != nil {
 		return reason, fault
 	}
@@ -332,7 +332,7 @@ func (t *turn) judge(g *graph, pdu *event.PDU, auth []eventauth.AuthEvent, befor
 }
 
 // judgeAuth makes check 4.
-func (t *turn) judgeAuth(pdu *event.PDU, auth []eventauth.AuthEvent) (reason, fault error) {
+func (t admission) judgeAuth(pdu *event.PDU, auth []eventauth.AuthEvent) (reason, fault error) {
 	if reason := eventauth.CheckAuthEvents(pdu, auth).Err(); reason != nil {
 		return reason, nil
 	}
@@ -347,8 +347,8 @@ func (t *turn) judgeAuth(pdu *event.PDU, auth []eventauth.AuthEvent) (reason, fa
 }
 
 // judgeNow makes checks 6 and 7.
-func (t *turn) judgeNow(pdu *event.PDU) (reason, fault error) {
-	verdict, fault := eventauth.Check(pdu, t)
+func (t admission) judgeNow(pdu *event.PDU) (reason, fault error) {
+	verdict, fault := eventauth.Check(pdu, t.turn)
 	if fault != nil || !verdict.Allowed {
 		return verdict.Err(), fault
 	}
@@ -356,11 +356,11 @@ func (t *turn) judgeNow(pdu *event.PDU) (reason, fault error) {
 }
 
 // setAside stores an event without a place: it was rejected or soft-failed.
-func (t *turn) setAside(g *graph, a arrival, before snapshot, standing roomdb.Standing) error {
+func (t admission) setAside(g *graph, a arrival, before snapshot, standing roomdb.Standing) error {
 	return t.storeUnplaced(a, g.keep(before), standing)
 }
 
-func (t *turn) storeUnplaced(a arrival, before roomdb.StateRef, standing roomdb.Standing) error {
+func (t admission) storeUnplaced(a arrival, before roomdb.StateRef, standing roomdb.Standing) error {
 	e, err := t.storedForm(a, before, standing)
 	if err != nil {
 		return err
@@ -374,7 +374,7 @@ func (t *turn) storeUnplaced(a arrival, before roomdb.StateRef, standing roomdb.
 }
 
 // storedForm is the row of an event without a place.
-func (t *turn) storedForm(a arrival, before roomdb.StateRef, standing roomdb.Standing) (roomdb.Event, error) {
+func (t admission) storedForm(a arrival, before roomdb.StateRef, standing roomdb.Standing) (roomdb.Event, error) {
 	e := roomdb.Event{
 		Room: t.row.Num, Num: a.num, EventID: a.pdu.EventID().String(), Type: a.pdu.Type(),
 		Sender: a.pdu.Sender().String(), Depth: a.pdu.Depth(), OriginServerTS: a.pdu.OriginServerTS(), ReceivedTS: t.now,

@@ -52,7 +52,7 @@ func (rs *Rooms) sendRedaction(ctx context.Context, d Draft) (id.EventID, error)
 	if err := takeRedacts(&d); err != nil {
 		return id.EventID{}, err
 	}
-	return rs.once(ctx, d.Txn, func() (eventID id.EventID, err error) {
+	return transactions{rs}.once(ctx, d.Txn, func() (eventID id.EventID, err error) {
 		if err := rs.intern(ctx, d); err != nil {
 			return id.EventID{}, err
 		}

@@ -364,3 +364,10 @@ func (r *room) keep(key eventauth.Key, e *entry) {
 		}
 	}
 }
+
+// Resident counts the rooms in memory.
+func (rs *Rooms) Resident() int {
+	rs.resident.mu.Lock()
+	defer rs.resident.mu.Unlock()
+	return rs.resident.order.Len()
+}

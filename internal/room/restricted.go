@@ -86,7 +86,7 @@ func (t *turn) restricted(d *Draft) (*joinCheck, error) {
 // who may invite and so vouch for it.
 //
 // Spec: server-server-api#restricted-rooms
-func (rs *Rooms) authorise(ctx context.Context, req MembershipRequest, check *joinCheck) (authoriser id.UserID, err error) {
+func (rs memberships) authorise(ctx context.Context, req MembershipRequest, check *joinCheck) (authoriser id.UserID, err error) {
 	err = rs.store.Read(ctx, func(read *store.Read) error {
 		fulfilled, err := roomdb.IsMemberOfAny(rs.store, read, req.Sender.String(), check.allow)
 		if err != nil {
@@ -114,7 +114,7 @@ func (rs *Rooms) authorise(ctx context.Context, req MembershipRequest, check *jo
 // inviter finds a joined local user who may invite; zero if there is none. It
 // looks at those with a level of their own and the creators first, then at the
 // members in order, of whom the first will do or none.
-func (rs *Rooms) inviter(read *store.Read, room store.RoomNum, powers *eventauth.Powers) (id.UserID, error) {
+func (rs memberships) inviter(read *store.Read, room store.RoomNum, powers *eventauth.Powers) (id.UserID, error) {
 	const page = 200
 	for after := store.UserNum(0); ; {
 		members, err := roomdb.LocalMembers(read, room, roomdb.Join, after, page)

@@ -35,7 +35,7 @@ func (rs *Rooms) Send(ctx context.Context, d Draft) (id.EventID, error) {
 	}
 	switch {
 	case d.Type == event.TypeMember && d.StateKey != nil:
-		return rs.sendMember(ctx, d)
+		return memberships{rs}.sendMember(ctx, d)
 	case d.Type == event.TypeRedaction && d.StateKey == nil:
 		return rs.sendRedaction(ctx, d)
 	}
@@ -44,7 +44,7 @@ func (rs *Rooms) Send(ctx context.Context, d Draft) (id.EventID, error) {
 
 // send puts an event into a room, if check has nothing against it in the room's turn.
 func (rs *Rooms) send(ctx context.Context, d Draft, check func(*turn) error) (id.EventID, error) {
-	return rs.once(ctx, d.Txn, func() (eventID id.EventID, err error) {
+	return transactions{rs}.once(ctx, d.Txn, func() (eventID id.EventID, err error) {
 		if err := rs.intern(ctx, d); err != nil {
 			return id.EventID{}, err
 		}
@@ -139,7 +139,7 @@ func (t *turn) unchanged(d Draft) (id.EventID, error) {
 // saves work.
 //
 // Spec: client-server-api#transaction-identifiers
-func (rs *Rooms) once(ctx context.Context, txn Txn, send func() (id.EventID, error)) (id.EventID, error) {
+func (rs transactions) once(ctx context.Context, txn Txn, send func() (id.EventID, error)) (id.EventID, error) {
 	if txn.IsZero() {
 		return send()
 	}
@@ -204,7 +204,7 @@ func (s *sending) end(txn Txn) {
 }
 
 // txnEvent returns the event of a transaction ID, or store.ErrNotFound.
-func (rs *Rooms) txnEvent(ctx context.Context, txn Txn) (eventID id.EventID, err error) {
+func (rs transactions) txnEvent(ctx context.Context, txn Txn) (eventID id.EventID, err error) {
 	err = rs.store.Read(ctx, func(read *store.Read) error {
 		user, err := rs.store.UserNum(read, txn.UserID.String())
 		if err != nil {
@@ -317,3 +317,6 @@ func (rs *Rooms) SendMany(ctx context.Context, roomID id.RoomID, drafts []Draft)
 	}
 	return all, nil
 }
+
+// transactions lets a transaction ID make one event only.
+type transactions struct{ *Rooms }

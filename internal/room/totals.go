@@ -2,6 +2,7 @@ package room
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"stoa/matrix/pushrule"
@@ -72,4 +73,22 @@ func ParseTotals(stored []byte) (Totals, error) {
 		return Totals{}, fmt.Errorf("totals with %d bytes too many", len(rest))
 	}
 	return t, nil
+}
+
+// CheckTotals says what is wrong with the stored totals of two events of a room,
+// the former before the latter: counts never go down. It is for
+// [doctor.Options].
+func CheckTotals(before, after []byte) error {
+	earlier, err := ParseTotals(before)
+	if err != nil {
+		return fmt.Errorf("the earlier: %w", err)
+	}
+	later, err := ParseTotals(after)
+	if err != nil {
+		return fmt.Errorf("the later: %w", err)
+	}
+	if !earlier.All.Minus(later.All).IsZero() || !earlier.Threaded.Minus(later.Threaded).IsZero() {
+		return errors.New("a count went down")
+	}
+	return nil
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
+	"time"
 
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
@@ -288,7 +290,7 @@ func (t *turn) place(a arrival, tips []tip) error {
 			}
 		}
 	}
-	if err := t.count(&out); err != nil {
+	if err := (counting{t}).count(&out); err != nil {
 		return err
 	}
 	if err := t.relate(&out); err != nil {
@@ -454,7 +456,7 @@ func (r *room) take(ctx context.Context, need func(*roomversion.Rules) []eventau
 		// What made it unnecessary may still be under way.
 		return &departure{pending: r.last}, nil
 	case err != nil:
-		t.rewatch()
+		counting{t}.rewatch()
 		return nil, err
 	}
 	return depart(t)
@@ -467,7 +469,7 @@ func depart(turns ...*turn) (*departure, error) {
 	for _, t := range turns {
 		if err := t.finish(); err != nil {
 			for _, t := range turns {
-				t.rewatch()
+				counting{t}.rewatch()
 			}
 			return nil, err
 		}
@@ -510,4 +512,41 @@ func refused(err error) error {
 // without returns the tips that are not among some events.
 func without(tips []tip, events []id.EventID) []tip {
 	return slices.DeleteFunc(slices.Clone(tips), func(t tip) bool { return slices.Contains(events, t.pdu.EventID()) })
+}
+
+// While a room moves to another home, several instances write it, each for a
+// moment. Somebody wins each round, but a writer may lose many in a row; it
+// pauses for a random time in between, so that others get through and so does it.
+const (
+	// contestTime is how long a change is built again that loses against others.
+	contestTime = 5 * time.Second
+	// contestPause bounds a pause.
+	contestPause = 50 * time.Millisecond
+)
+
+// maxTries is how often is tried what fails only if something else came in between
+// each time.
+const maxTries = 3
+
+// contest calls f until it gives something else than store.ErrConflict, or
+// contestTime has passed.
+func (rs *Rooms) contest(ctx context.Context, f func() error) error {
+	err := f()
+	if !errors.Is(err, store.ErrConflict) {
+		return err // nearly always: it pays for no timer
+	}
+	ctx, cancel := context.WithTimeout(ctx, contestTime)
+	defer cancel()
+	limit := time.Duration(0) // the first repetition comes at once
+	for errors.Is(err, store.ErrConflict) {
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(rand.N(limit + 1)):
+		}
+		limit = min(2*limit+time.Millisecond, contestPause)
+		rs.metrics.rebuilt.Add(1)
+		err = f()
+	}
+	return err
 }

@@ -49,7 +49,7 @@ func (rs *Rooms) Upgrade(ctx context.Context, req UpgradeRequest) (id.RoomID, er
 	if !ok {
 		return id.RoomID{}, mxerr.UnsupportedRoomVersion("This server does not know room version %q", req.Version)
 	}
-	profile, err := rs.profile(ctx, req.Sender)
+	profile, err := memberships{rs}.profile(ctx, req.Sender)
 	if err != nil {
 		return id.RoomID{}, err
 	}
@@ -96,16 +96,16 @@ func (r *room) upgrade(ctx context.Context, req UpgradeRequest, rules *roomversi
 	}
 	defer r.turn.Unlock()
 	from := r.begin(ctx, store.NewChange())
-	if err := from.mayClose(req); err != nil {
+	if err := (upgrading{from}).mayClose(req); err != nil {
 		return id.RoomID{}, nil, err
 	}
-	to, err := r.rooms.newRoom(ctx, rules, from.row.Published, from.change)
+	to, err := founding{r.rooms}.newRoom(ctx, rules, from.row.Published, from.change)
 	if err != nil {
 		return id.RoomID{}, nil, err
 	}
 	defer to.r.turn.Unlock()
-	if err := from.moveTo(to, req, profile); err != nil {
-		from.rewatch()
+	if err := (upgrading{from}).moveTo(to, req, profile); err != nil {
+		counting{from}.rewatch()
 		return id.RoomID{}, nil, err
 	}
 	if from.row.Published {
@@ -119,12 +119,12 @@ func (r *room) upgrade(ctx context.Context, req UpgradeRequest, rules *roomversi
 }
 
 // mayClose says whether the sender may send m.room.tombstone.
-func (t *turn) mayClose(req UpgradeRequest) error {
+func (t upgrading) mayClose(req UpgradeRequest) error {
 	membership, err := t.membership(req.Sender)
 	if err != nil {
 		return err
 	}
-	powers, err := eventauth.PowersOf(t)
+	powers, err := eventauth.PowersOf(t.turn)
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func (t *turn) mayClose(req UpgradeRequest) error {
 
 // moveTo closes the old room and fills the new one. Which of the two comes first
 // depends on where the new room's ID comes from.
-func (t *turn) moveTo(to *turn, req UpgradeRequest, profile Profile) error {
+func (t upgrading) moveTo(to *turn, req UpgradeRequest, profile Profile) error {
 	predecessor := map[string]any{"room_id": t.r.id.String()}
 	if !to.r.rules.RoomIDFromCreate {
 		tombstone, err := t.tombstone(req.Sender, to.r.id)
@@ -160,7 +160,7 @@ func (t *turn) moveTo(to *turn, req UpgradeRequest, profile Profile) error {
 	return t.close(req.Sender)
 }
 
-func (t *turn) tombstone(sender id.UserID, replacement id.RoomID) (id.EventID, error) {
+func (t upgrading) tombstone(sender id.UserID, replacement id.RoomID) (id.EventID, error) {
 	content, err := json.Marshal(map[string]string{
 		"body": "This room has been replaced", "replacement_room": replacement.String(),
 	})
@@ -171,7 +171,7 @@ func (t *turn) tombstone(sender id.UserID, replacement id.RoomID) (id.EventID, e
 }
 
 // planUpgrade makes the drafts of the new room of the state of the old one.
-func (t *turn) planUpgrade(rules *roomversion.Rules, req UpgradeRequest, predecessor map[string]any, profile Profile) (creation, error) {
+func (t upgrading) planUpgrade(rules *roomversion.Rules, req UpgradeRequest, predecessor map[string]any, profile Profile) (creation, error) {
 	create, err := t.Event(event.TypeCreate, "")
 	if err != nil {
 		return creation{}, err
@@ -232,7 +232,7 @@ func (t *turn) planUpgrade(rules *roomversion.Rules, req UpgradeRequest, predece
 // upgradedLevels makes the power levels of the new room of those of the old: in
 // integers, without the creators where these have power of their own, and with the
 // sender's power where they had it as a creator.
-func (t *turn) upgradedLevels(pdu *event.PDU, rules *roomversion.Rules, sender id.UserID, creators []string) (json.RawMessage, error) {
+func (t upgrading) upgradedLevels(pdu *event.PDU, rules *roomversion.Rules, sender id.UserID, creators []string) (json.RawMessage, error) {
 	content := map[string]any{}
 	users := map[string]any{}
 	events := map[string]any{}
@@ -262,7 +262,7 @@ func (t *turn) upgradedLevels(pdu *event.PDU, rules *roomversion.Rules, sender i
 			}
 		}
 	}
-	powers, err := eventauth.PowersOf(t)
+	powers, err := eventauth.PowersOf(t.turn)
 	if err != nil {
 		return nil, err
 	}
@@ -284,7 +284,7 @@ func (t *turn) upgradedLevels(pdu *event.PDU, rules *roomversion.Rules, sender i
 // may do that, and takes its alias away.
 //
 // Spec: client-server-api#room-upgrades (6)
-func (t *turn) close(sender id.UserID) error {
+func (t upgrading) close(sender id.UserID) error {
 	try := func(d Draft) error {
 		_, err := t.send(d)
 		if _, refused := mxerr.As(err); refused || errors.Is(err, errNothing) {
@@ -323,3 +323,6 @@ func (t *turn) close(sender id.UserID) error {
 	}
 	return try(Draft{RoomID: t.r.id, Sender: sender, Type: event.TypePowerLevels, StateKey: new(string), Content: raw})
 }
+
+// upgrading is the turn of a room that is replaced by another.
+type upgrading struct{ *turn }

@@ -25,7 +25,7 @@ const upkeepPage = 100
 // Spec: client-server-api#redactions
 func (rs *Rooms) ReplaceRedacted(ctx context.Context) (replaced int, err error) {
 	for {
-		n, err := rs.replacePage(ctx)
+		n, err := upkeep{rs}.replacePage(ctx)
 		replaced += n
 		if err != nil || n < upkeepPage {
 			return replaced, err
@@ -34,7 +34,7 @@ func (rs *Rooms) ReplaceRedacted(ctx context.Context) (replaced int, err error) 
 }
 
 // replacePage replaces the bytes of some events that are due.
-func (rs *Rooms) replacePage(ctx context.Context) (int, error) {
+func (rs upkeep) replacePage(ctx context.Context) (int, error) {
 	change := store.NewChange()
 	var replaced []store.EventNum
 	err := rs.store.Read(ctx, func(read *store.Read) error {
@@ -72,7 +72,7 @@ func (rs *Rooms) replacePage(ctx context.Context) (int, error) {
 }
 
 // redactedBytes is the redacted form of an event.
-func (rs *Rooms) redactedBytes(read *store.Read, d roomdb.RedactedEvent) ([]byte, error) {
+func (rs upkeep) redactedBytes(read *store.Read, d roomdb.RedactedEvent) ([]byte, error) {
 	row, err := roomdb.RoomByNum(read, d.Room)
 	if err != nil {
 		return nil, err
@@ -91,3 +91,6 @@ func (rs *Rooms) redactedBytes(read *store.Read, d roomdb.RedactedEvent) ([]byte
 	}
 	return pdu.Redacted().Bytes(), nil
 }
+
+// upkeep is what is done to rooms in the background.
+type upkeep struct{ *Rooms }

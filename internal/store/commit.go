@@ -306,7 +306,7 @@ func (c *committer) attempt(batch []*Pending) (failed *Pending, err error) {
 		return nil, nil
 	}
 	c.store.metrics.changes.Add(uint64(len(g.winners)))
-	c.store.published(g)
+	c.published(g)
 	c.releaseLosers(g)
 	for _, p := range g.winners {
 		p.finish(g.last, nil)
@@ -551,7 +551,8 @@ func (g *group) writeOwners(write func(s *Stmt, list ...any) error) error {
 }
 
 // published tells the rest of the process about a committed group.
-func (s *Store) published(g *group) {
+func (c *committer) published(g *group) {
+	s := c.store
 	if len(g.stream) == 0 {
 		g.last = s.Head()
 		g.prev = g.last

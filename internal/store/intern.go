@@ -131,7 +131,7 @@ func internAll[K comparable, N ~int64](ctx context.Context, s *Store, keys []K, 
 		}
 	}
 	slices.SortFunc(places, func(a, b int) int { return sql.order(keys[a], keys[b]) })
-	err = s.writeLazily(ctx, func(tx *Tx) error {
+	err = writeLazily(ctx, s, func(tx *Tx) error {
 		for _, i := range places {
 			k := keys[i]
 			if err := sql.insert(tx, fresh[i], k); err != nil {

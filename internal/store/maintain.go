@@ -10,28 +10,24 @@ import (
 const trimPage = 1000
 
 // TrimStream deletes positions that are older than keep (0 = 30 days), in bounded
-// pieces between groups. Every instance may call it, now and then.
+// pieces between groups. The newest row always stays: it is the head. Every instance
+// may call it, now and then.
 func (s *Store) TrimStream(ctx context.Context, keep time.Duration) error {
 	if keep == 0 {
 		keep = 30 * 24 * time.Hour
 	}
-	if err := s.trimStream(ctx, Position(s.Now().Add(-keep).UnixMicro())); err != nil {
-		return fmt.Errorf("trim the stream: %w", err)
-	}
-	return nil
-}
-
-// trimStream deletes rows below a position. The newest row always stays: it is
-// the head.
-func (s *Store) trimStream(ctx context.Context, below Position) error {
+	below := Position(s.Now().Add(-keep).UnixMicro())
 	for {
 		var n int64
 		err := s.Write(ctx, func(tx *Tx) (err error) {
 			n, err = tx.Exec(trimStream, below, trimPage)
 			return err
 		})
-		if err != nil || n < trimPage {
-			return err
+		if err != nil {
+			return fmt.Errorf("trim the stream: %w", err)
+		}
+		if n < trimPage {
+			return nil
 		}
 	}
 }

@@ -172,7 +172,7 @@ func (s schema) allows(newest int64) error {
 // migrate applies the migrations that the database does not have, in order, in
 // one transaction. Those that this program does not know are left alone, as long
 // as they allow it to work.
-func (s *Store) migrate(ctx context.Context) error {
+func migrate(ctx context.Context, s *Store) error {
 	known, err := migrations(s.opt.Migrations, s.engine.dialect())
 	if err != nil {
 		return err
@@ -191,7 +191,7 @@ func (s *Store) migrate(ctx context.Context) error {
 			if was.applied[next.name] {
 				continue
 			}
-			if err := s.noOlderInstance(tx, was, next); err != nil {
+			if err := was.noOlderInstance(tx, s.Shared(), next); err != nil {
 				return err
 			}
 			if err := m.script(next.text); err != nil {
@@ -217,8 +217,8 @@ func (s *Store) migrate(ctx context.Context) error {
 const firstShared = 13
 
 // noOlderInstance refuses a migration that a running instance would not survive.
-func (s *Store) noOlderInstance(tx *Tx, was schema, next migration) error {
-	if !s.Shared() || was.number < firstShared {
+func (s schema) noOlderInstance(tx *Tx, shared bool, next migration) error {
+	if !shared || s.number < firstShared {
 		return nil
 	}
 	old, err := Query(&tx.Read, selectOlderInstances, (*Row).Text, next.compatible)

@@ -51,7 +51,7 @@ func (s *Store) Next(ctx context.Context, name string) (int64, error) {
 		if size == 0 {
 			size = defaultBlock
 		}
-		after, err := s.reserve(ctx, name, size)
+		after, err := reserve(ctx, s, name, size)
 		if err != nil {
 			return 0, err
 		}
@@ -62,8 +62,8 @@ func (s *Store) Next(ctx context.Context, name string) (int64, error) {
 	return n, nil
 }
 
-func (s *Store) reserve(ctx context.Context, name string, size int64) (after int64, err error) {
-	err = s.writeLazily(ctx, func(tx *Tx) error {
+func reserve(ctx context.Context, s *Store, name string, size int64) (after int64, err error) {
+	err = writeLazily(ctx, s, func(tx *Tx) error {
 		after, err = tx.reserve(name, size)
 		return err
 	})

@@ -160,17 +160,17 @@ func Open(ctx context.Context, opt Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	if err := s.start(ctx); err != nil {
+	if err := start(ctx, s); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database: %w", err), s.engine.close())
 	}
 	return s, nil
 }
 
-func (s *Store) start(ctx context.Context) error {
-	if err := s.migrate(ctx); err != nil {
+func start(ctx context.Context, s *Store) error {
+	if err := migrate(ctx, s); err != nil {
 		return err
 	}
-	if err := s.checkServerName(ctx); err != nil {
+	if err := checkServerName(ctx, s); err != nil {
 		return err
 	}
 	err := s.Read(ctx, func(r *Read) error { s.sawHead(r.Head()); return nil })
@@ -234,7 +234,7 @@ var (
 	insertMeta = Prepare(`INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING`)
 )
 
-func (s *Store) checkServerName(ctx context.Context) error {
+func checkServerName(ctx context.Context, s *Store) error {
 	return s.Write(ctx, func(tx *Tx) error {
 		if _, err := tx.Exec(insertMeta, "server_name", s.opt.ServerName); err != nil {
 			return err

@@ -20,7 +20,7 @@ func (s *Store) Write(ctx context.Context, f func(*Tx) error) error {
 // them: interned strings, blocks of numbers. On SQLite they are in the log before
 // it, and the process that remembers them dies with the machine, so they need no
 // sync of their own.
-func (s *Store) writeLazily(ctx context.Context, f func(*Tx) error) error {
+func writeLazily(ctx context.Context, s *Store, f func(*Tx) error) error {
 	return s.write(ctx, true, f)
 }
 

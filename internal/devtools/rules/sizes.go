@@ -21,8 +21,4 @@ var tooLarge = map[string]string{
 	"stoa/internal/clientsync":      split,
 	"stoa/internal/clientsync.Hub":  split,
 	"stoa/internal/clientsync.work": split,
-	"stoa/internal/room.Rooms":      split,
-	"stoa/internal/room.turn":       split,
-	"stoa/internal/history.Viewer":  split,
-	"stoa/internal/store.Store":     split,
 }
