@@ -4,17 +4,19 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"stoa/internal/cluster"
 	"stoa/internal/server"
 )
 
-var clusterStatus = action[struct{}, cluster.Status]{"/cluster/status", func(ctx context.Context, s *server.Services, _ struct{}) (cluster.Status, error) {
-	return cluster.ReadStatus(ctx, s.Store)
+var clusterStatus = action[struct{}, server.Status]{"/cluster/status", func(ctx context.Context, s *server.Services, _ struct{}) (server.Status, error) {
+	return s.Status(ctx)
 }}
 
 func (t *terminal) clusterCommand() *cobra.Command {
@@ -34,7 +36,8 @@ func (t *terminal) clusterStatusCommand() *cobra.Command {
 		Short: "List the instances: version, rooms, lag, who is stopping",
 		Long: "Lists the live instances on the database: version, rooms in memory, how far each is\n" +
 			"behind the stream, whether wake-ups reach it, who is stopping. Each tells this every\n" +
-			"1.5 s. The same is on the admin listener as JSON: GET /cluster.",
+			"1.5 s. Then what follows the stream, with the owners of its shards, and the jobs\n" +
+			"that wait; 'stoa jobs list' shows what was set aside. The same is on the admin listener as JSON: GET /cluster.",
 		Example: "  stoa cluster status\n  stoa cluster status --json",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -58,18 +61,20 @@ func (t *terminal) clusterStatusCommand() *cobra.Command {
 	return c
 }
 
-func (t *terminal) printCluster(status cluster.Status) error {
-	if !status.Shared {
-		_, err := fmt.Fprintln(t.out, "The database is SQLite: there is one instance. Several need PostgreSQL (database)")
-		return err
-	}
-	if len(status.Instances) == 0 {
-		_, err := fmt.Fprintln(t.out, "No instance is running")
-		return err
+func (t *terminal) printCluster(status server.Status) error {
+	names := map[int64]string{} // of leases
+	switch {
+	case !status.Shared:
+		fmt.Fprintln(t.out, "The database is SQLite: there is one instance. Several need PostgreSQL (database)")
+	case len(status.Instances) == 0:
+		fmt.Fprintln(t.out, "No instance is running")
 	}
 	w := tabwriter.NewWriter(t.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "INSTANCE\tADDRESS\tVERSION\tSCHEMA\tSTARTED\tROOMS\tLAG\tWAKE-UPS\tSTATE") // errors come out of Flush
+	if len(status.Instances) > 0 {
+		fmt.Fprintln(w, "INSTANCE\tADDRESS\tVERSION\tSCHEMA\tSTARTED\tROOMS\tLAG\tWAKE-UPS\tSTATE") // errors come out of Flush
+	}
 	for _, i := range status.Instances {
+		names[i.Lease] = i.Name
 		state, bus := "serving", "arrive"
 		if i.Draining {
 			state = "stopping"
@@ -80,5 +85,38 @@ func (t *terminal) printCluster(status cluster.Status) error {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%d\t%d ms\t%s\t%s\n", i.Name, i.Address, i.Version, i.Schema,
 			time.UnixMilli(i.StartedTS).UTC().Format(time.RFC3339), i.Rooms, i.LagMS, bus, state)
 	}
+	if len(status.Readers) > 0 {
+		fmt.Fprintln(w, "\nREADER\tSHARDS\tOWNERS\tLAG\tSET ASIDE")
+	}
+	for _, r := range status.Readers {
+		fmt.Fprintf(w, "%s\t%d\t%s\t%d ms\t%d\n", r.Name, r.Shards, owners(r.Owners, names), r.LagMS, r.Aside)
+	}
+	if len(status.Jobs) > 0 {
+		fmt.Fprintln(w, "\nJOB\tWAITING\tRUNNING\tLATE\tSET ASIDE")
+	}
+	for _, j := range status.Jobs {
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d ms\t%d\n", j.Kind, j.Waiting, j.Running, j.LateMS, j.Aside)
+	}
 	return w.Flush()
+}
+
+// owners says how many shards each instance has; those of none that is alive are at
+// nobody's.
+func owners(shards map[int64]int, names map[int64]string) string {
+	counts := map[string]int{}
+	for lease, n := range shards {
+		name := names[lease]
+		switch {
+		case name == "" && lease < 0:
+			name = "this instance" // of SQLite
+		case name == "":
+			name = "nobody"
+		}
+		counts[name] += n
+	}
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		list = append(list, fmt.Sprintf("%s: %d", name, counts[name]))
+	}
+	return strings.Join(list, ", ")
 }

@@ -39,6 +39,9 @@ func controlRoutes(s *server.Services) []httpkit.Route {
 		tokenRevoke.route(s),
 		doctorStore.route(s),
 		clusterStatus.route(s),
+		jobsList.route(s),
+		jobsRetry.route(s),
+		jobsDiscard.route(s),
 	}
 }
 

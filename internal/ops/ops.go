@@ -91,7 +91,7 @@ func (t *terminal) root() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.PersistentFlags().StringVar(&t.config, "config", "", "settings file (default "+config.DefaultFile+" if it exists)")
-	root.AddCommand(t.serveCommand(), t.userCommand(), t.registrationTokenCommand(), t.doctorCommand(), t.clusterCommand(), t.versionCommand())
+	root.AddCommand(t.serveCommand(), t.userCommand(), t.registrationTokenCommand(), t.doctorCommand(), t.clusterCommand(), t.jobsCommand(), t.versionCommand())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; '%s --help' shows what it takes", err, c.CommandPath())

@@ -78,8 +78,8 @@ func try(method, address, token, body string) (status int, answer string, header
 	return res.StatusCode, string(text), res.Header, errors.Join(err, res.Body.Close())
 }
 
-// reader is a client in a long poll.
-type reader struct {
+// poller is a client in a long poll.
+type poller struct {
 	t     *testing.T
 	at    *running
 	token string
@@ -87,16 +87,16 @@ type reader struct {
 }
 
 // read begins to sync.
-func read(t *testing.T, at *running, token string) *reader {
+func read(t *testing.T, at *running, token string) *poller {
 	t.Helper()
-	r := &reader{t: t, at: at, token: token}
+	r := &poller{t: t, at: at, token: token}
 	if _, err := r.next("?timeout=0"); err != nil {
 		t.Fatal(err)
 	}
 	return r
 }
 
-func (r *reader) next(query string) (answer string, err error) {
+func (r *poller) next(query string) (answer string, err error) {
 	status, answer, _, err := try("GET", r.at.url+"/_matrix/client/v3/sync"+query, r.token, "")
 	if err != nil || status != http.StatusOK {
 		return "", fmt.Errorf("sync: %d %s, %w", status, answer, err)
@@ -118,7 +118,7 @@ type seen struct {
 }
 
 // watch waits in long polls until an answer has all the words.
-func (r *reader) watch(words ...string) <-chan seen {
+func (r *poller) watch(words ...string) <-chan seen {
 	came := make(chan seen, 1)
 	go func() {
 		limit := time.Now().Add(20 * time.Second)
@@ -143,7 +143,7 @@ func (r *reader) watch(words ...string) <-chan seen {
 
 // sees waits until an answer has all the words, while act happens, and gives how
 // long after its end that was.
-func (r *reader) sees(act func(), words ...string) time.Duration {
+func (r *poller) sees(act func(), words ...string) time.Duration {
 	r.t.Helper()
 	came := r.watch(words...)
 	act()
@@ -305,7 +305,7 @@ func TestInstances_see_what_others_write_while_the_bus_is_dead(t *testing.T) {
 	a, b := together(t, dead, "STOA_RATE_LIMITS=off")
 	alice, bob := signUp(t, a, "alice"), signUp(t, a, "bob")
 	path := meet(t, a, alice, b, bob)
-	readers := map[string]*reader{"a": read(t, a, bob.AccessToken), "b": read(t, b, logIn(t, b, "bob").AccessToken)}
+	readers := map[string]*poller{"a": read(t, a, bob.AccessToken), "b": read(t, b, logIn(t, b, "bob").AccessToken)}
 	var status cluster.Status
 	if err := json.Unmarshal([]byte(printed(t, a, "cluster", "status", "--json")), &status); err != nil {
 		t.Fatal(err)

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 
-	"stoa/internal/cluster"
 	"stoa/internal/config"
 	"stoa/internal/httpkit"
 	"stoa/internal/telemetry"
@@ -100,9 +99,7 @@ func (srv *Server) ClientAddr() string {
 
 // clusterPage is GET /cluster on the admin listener.
 func (srv *Server) clusterPage() http.Handler {
-	return httpkit.Adapt(func(r *http.Request) (cluster.Status, error) {
-		return cluster.ReadStatus(r.Context(), srv.services.Store)
-	})
+	return httpkit.Adapt(func(r *http.Request) (Status, error) { return srv.services.Status(r.Context()) })
 }
 
 // listenControl opens the socket for the user that the server runs as alone.

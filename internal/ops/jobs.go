@@ -1,0 +1,169 @@
+package ops
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"stoa/internal/reader"
+	"stoa/internal/server"
+	"stoa/matrix/mxerr"
+)
+
+type (
+	// setAside is all that was set aside.
+	setAside struct {
+		Entries []reader.Aside `json:"entries"`
+	}
+	none struct{}
+)
+
+var (
+	jobsList = action[none, setAside]{"/jobs/list", func(ctx context.Context, s *server.Services, _ none) (setAside, error) {
+		list, err := reader.ListAside(ctx, s.Store)
+		return setAside{list}, err
+	}}
+	jobsRetry = action[reader.Aside, none]{"/jobs/retry", func(ctx context.Context, s *server.Services, in reader.Aside) (none, error) {
+		return none{}, adviseAside(reader.Retry(ctx, s.Store, in))
+	}}
+	jobsDiscard = action[reader.Aside, none]{"/jobs/discard", func(ctx context.Context, s *server.Services, in reader.Aside) (none, error) {
+		return none{}, adviseAside(reader.Discard(ctx, s.Store, in))
+	}}
+)
+
+func adviseAside(err error) error {
+	if errors.Is(err, reader.ErrNotFound) {
+		return mxerr.NotFound("Nothing of that name was set aside; 'stoa jobs list' shows what was")
+	}
+	return err
+}
+
+func (t *terminal) jobsCommand() *cobra.Command {
+	c := group(&cobra.Command{
+		Use:     "jobs",
+		Short:   "Look after work that failed too often",
+		Long:    "Work that outlives a request, and what follows the stream of changes, is tried again\nwhen it fails, and after too many failures set aside. These commands show what was set\naside, have it tried again, or forget it. 'stoa cluster status' counts what waits.",
+		Example: "  stoa jobs list\n  stoa jobs retry --all",
+	})
+	c.AddCommand(t.jobsListCommand(),
+		t.jobsResolveCommand("retry", "Have something that was set aside tried again", "Will be tried again", jobsRetry),
+		t.jobsResolveCommand("discard", "Forget something that was set aside; it is never done", "Discarded", jobsDiscard))
+	return c
+}
+
+func (t *terminal) jobsListCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "list",
+		Short:   "List what was set aside, with the last error",
+		Example: "  stoa jobs list",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := t.settings()
+			if err != nil {
+				return err
+			}
+			all, err := jobsList.ask(c.Context(), cfg, none{})
+			if err != nil {
+				return err
+			}
+			if len(all.Entries) == 0 {
+				_, err := fmt.Fprintln(t.out, "Nothing was set aside")
+				return err
+			}
+			w := tabwriter.NewWriter(t.out, 0, 0, 2, ' ', 0)
+			fmt.Fprintln(w, "WORK\tENTRY\tTRIES\tSINCE\tERROR") // errors come out of Flush
+			for _, a := range all.Entries {
+				work, entry := namesOf(a)
+				text, _, _ := strings.Cut(a.Error, "\n")
+				if a.Retry {
+					text = "to be tried again: " + text
+				}
+				fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\n", work, entry, a.Tries, a.Since.UTC().Format(time.RFC3339), text)
+			}
+			return w.Flush()
+		},
+	}
+}
+
+// namesOf are the words by which commands name what was set aside: the kind and key
+// of a job, or reader/shard and position.
+func namesOf(a reader.Aside) (work, entry string) {
+	if a.Kind != "" {
+		return a.Kind, strconv.Quote(a.Key)
+	}
+	return a.Reader + "/" + strconv.Itoa(a.Shard), strconv.FormatInt(a.Pos, 10)
+}
+
+// asideNamed turns the two words back.
+func asideNamed(work, entry string) (reader.Aside, error) {
+	name, shard, isRow := strings.Cut(work, "/")
+	if !isRow {
+		if key, err := strconv.Unquote(entry); err == nil {
+			entry = key
+		}
+		return reader.Aside{Kind: work, Key: entry}, nil
+	}
+	n, err := strconv.Atoi(shard)
+	pos, perr := strconv.ParseInt(entry, 10, 64)
+	if errors.Join(err, perr) != nil {
+		return reader.Aside{}, fmt.Errorf("%s %s names nothing; 'stoa jobs list' shows the two words", work, entry)
+	}
+	return reader.Aside{Reader: name, Shard: n, Pos: pos}, nil
+}
+
+func (t *terminal) jobsResolveCommand(verb, short, done string, do action[reader.Aside, none]) *cobra.Command {
+	var all bool
+	c := &cobra.Command{
+		Use:     verb + " WORK ENTRY",
+		Short:   short,
+		Long:    short + ". WORK and ENTRY are the first two\ncolumns of 'stoa jobs list'; --all takes everything in that list.",
+		Example: "  stoa jobs " + verb + " room.profile @alice:example.org\n  stoa jobs " + verb + " --all",
+		Args: func(c *cobra.Command, args []string) error {
+			if all != (len(args) == 0) || len(args) != 0 && len(args) != 2 {
+				return errors.New("give the first two columns of 'stoa jobs list', or --all")
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			cfg, err := t.settings()
+			if err != nil {
+				return err
+			}
+			var list []reader.Aside
+			if all {
+				found, err := jobsList.ask(c.Context(), cfg, none{})
+				if err != nil {
+					return err
+				}
+				// Jobs that share a kind and key are one entry.
+				list = slices.CompactFunc(found.Entries, func(a, b reader.Aside) bool { return a.Kind != "" && a.Kind == b.Kind && a.Key == b.Key })
+			} else {
+				one, err := asideNamed(args[0], args[1])
+				if err != nil {
+					return err
+				}
+				list = []reader.Aside{one}
+			}
+			for _, a := range list {
+				work, entry := namesOf(a)
+				if _, err := do.ask(c.Context(), cfg, a); err != nil && !(all && mxerr.Is(err, mxerr.CodeNotFound)) {
+					return fmt.Errorf("%s %s: %w", work, entry, err)
+				}
+				fmt.Fprintf(t.out, "%s: %s %s\n", done, work, entry)
+			}
+			if len(list) == 0 {
+				fmt.Fprintln(t.out, "Nothing was set aside")
+			}
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&all, "all", false, "everything that was set aside")
+	return c
+}

@@ -1,0 +1,25 @@
+package server
+
+import (
+	"context"
+
+	"stoa/internal/cluster"
+	"stoa/internal/reader"
+)
+
+// Status is how the instances on one database, and what they work off, are doing.
+type Status struct {
+	cluster.Status
+	Readers []reader.ReaderStatus `json:"readers"`
+	Jobs    []reader.KindStatus   `json:"jobs"`
+}
+
+// Status reads the status from the store, whichever instance or command asks.
+func (s *Services) Status(ctx context.Context) (Status, error) {
+	instances, err := cluster.ReadStatus(ctx, s.Store)
+	if err != nil {
+		return Status{}, err
+	}
+	work, err := reader.ReadStatus(ctx, s.Store)
+	return Status{instances, work.Readers, work.Jobs}, err
+}
