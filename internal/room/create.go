@@ -137,7 +137,7 @@ func (rs founding) planInvites(ctx context.Context, plan *creation, req CreateRe
 		var profile Profile
 		if rs.isLocal(user) {
 			var err error
-			if profile, err = (memberships{rs.Rooms}).profile(ctx, user); err != nil {
+			if profile, err = memberships(rs).profile(ctx, user); err != nil {
 				return err
 			}
 		}
