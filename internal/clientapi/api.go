@@ -63,7 +63,8 @@ type Options struct {
 	Typing    *ephemeral.Typing
 	Presence  *ephemeral.Presence
 	Receipts  *ephemeral.Receipts
-	Hub       *clientsync.Hub
+	Sync      *clientsync.Renderer
+	Stream    *clientsync.Hub
 	// Clock is time.Now if nil.
 	Clock func() time.Time
 }
@@ -82,7 +83,8 @@ type API struct {
 	typing    *ephemeral.Typing
 	presence  *ephemeral.Presence
 	receipts  *ephemeral.Receipts
-	hub       *clientsync.Hub
+	syncs     *clientsync.Renderer
+	stream    *clientsync.Hub
 	secret    *account.SharedSecret // nil = off
 }
 
@@ -96,7 +98,7 @@ func New(opt Options) *API {
 	}
 	a := &API{
 		opt: opt, auth: opt.Auth, accounts: opt.Accounts, keys: opt.Keys, data: opt.Data, rooms: opt.Rooms, history: opt.History, directory: opt.Directory,
-		typing: opt.Typing, presence: opt.Presence, receipts: opt.Receipts, hub: opt.Hub,
+		typing: opt.Typing, presence: opt.Presence, receipts: opt.Receipts, syncs: opt.Sync, stream: opt.Stream,
 	}
 	if opt.SharedSecret != "" {
 		a.secret = account.NewSharedSecret(opt.SharedSecret, nil)

@@ -159,7 +159,7 @@ func (a *API) keyChanges(r *http.Request) (deviceListChanges, error) {
 		}
 	}
 	viewer := caller.Device
-	changed, left, err := a.hub.KeyChanges(r.Context(), viewer, from)
+	changed, left, err := a.syncs.KeyChanges(r.Context(), viewer, from)
 	answer := deviceListChanges{Changed: []string{}, Left: []string{}}
 	answer.Changed = append(answer.Changed, changed...)
 	answer.Left = append(answer.Left, left...)

@@ -39,8 +39,8 @@ func (a *API) sendEvent(r *http.Request) (sent, error) {
 
 // awaitDeliveries has a sender wait while what was said before in the room is being delivered.
 func (a *API) awaitDeliveries(r *http.Request, roomID id.RoomID) {
-	if a.hub != nil {
-		a.hub.AwaitDeliveries(r.Context(), roomID)
+	if a.stream != nil {
+		a.stream.AwaitDeliveries(r.Context(), roomID)
 	}
 }
 

@@ -21,7 +21,7 @@ func (a *API) sync(r *http.Request) (syncing, error) {
 	if err != nil {
 		return syncing{}, err
 	}
-	waiting, err := a.hub.Begin(r.Context(), req)
+	waiting, err := a.syncs.Begin(r.Context(), req)
 	return syncing{waiting}, err
 }
 
@@ -97,7 +97,7 @@ func (a *API) parseSync(r *http.Request) (*clientsync.Request, error) {
 	if req.Presence, err = query.Enum("set_presence", "online", "unavailable", "offline"); err != nil {
 		return nil, err
 	}
-	if req.Filter, err = a.hub.Filter(r.Context(), req.Device, query.Get("filter")); err != nil {
+	if req.Filter, err = a.syncs.Filter(r.Context(), req.Device, query.Get("filter")); err != nil {
 		return nil, err
 	}
 	req.Lasts = func(ctx context.Context) error { return a.auth.Lasts(ctx, req.UserNum, string(req.DeviceID)) }

@@ -6,7 +6,6 @@ import (
 	"sync"
 	"testing"
 
-	"stoa/internal/clientsync"
 	"stoa/internal/store/storetest"
 	"stoa/matrix/id"
 )
@@ -41,8 +40,8 @@ func (q *queue) next() {
 func TestBacklog_slows_who_causes_it(t *testing.T) {
 	t.Parallel()
 	q := newQueue()
-	h := newHouse(t, storetest.SQLite(t), func(o *clientsync.Options) { o.Queue = q.put })
-	h.hub.SetFanOut(500, 2, 1000)
+	h := newHouse(t, storetest.SQLite(t), func(o *options) { o.Queue = q.put })
+	h.cache.SetFanOut(500, 2, 1000)
 	alice := h.person("alice")
 	large, small := alice.create(), alice.create()
 	for i := range 3 {
@@ -53,21 +52,21 @@ func TestBacklog_slows_who_causes_it(t *testing.T) {
 		admitted := make(chan struct{})
 		go func() {
 			defer close(admitted)
-			h.hub.AwaitDeliveries(context.Background(), r)
+			h.cache.AwaitDeliveries(context.Background(), r)
 		}()
 		return admitted
 	}
 	say := func(r id.RoomID) {
 		alice.say(r, "x")
-		alice.must(h.hub.Await(t.Context(), h.store.Head()))
+		alice.must(h.cache.Await(t.Context(), h.store.Head()))
 	}
 	<-send(large) // nothing is under way
 	say(small)
 	<-send(small)
 	say(large)
-	second := h.hub.Delivery(large)
+	second := h.cache.Delivery(large)
 	say(large) // while the first is under way
-	third := h.hub.Delivery(large)
+	third := h.cache.Delivery(large)
 	if second == nil || third == nil || second == third {
 		t.Fatal("nobody would wait for the deliveries of two messages, one after the other")
 	}
@@ -89,7 +88,7 @@ func TestBacklog_slows_who_causes_it(t *testing.T) {
 	q.next()
 	<-admitted
 	<-send(large)
-	if h.hub.Delivery(large) != nil {
+	if h.cache.Delivery(large) != nil {
 		t.Error("when all is delivered somebody would wait")
 	}
 }
@@ -98,9 +97,9 @@ func TestBacklog_slows_who_causes_it(t *testing.T) {
 func TestBacklog_of_batches(t *testing.T) {
 	t.Parallel()
 	q := newQueue()
-	h := newHouse(t, storetest.SQLite(t), func(o *clientsync.Options) { o.Queue = q.put })
+	h := newHouse(t, storetest.SQLite(t), func(o *options) { o.Queue = q.put })
 	const people = 6
-	h.hub.SetFanOut(2, 2, 1000)
+	h.cache.SetFanOut(2, 2, 1000)
 	alice := h.person("alice")
 	r := alice.create()
 	var got []<-chan answer
@@ -110,9 +109,9 @@ func TestBacklog_of_batches(t *testing.T) {
 		p.sync("")
 	}
 	for range 4 * people { // the joins are delivered
-		h.hub.NextTick()
+		h.cache.NextTick()
 	}
-	for h.hub.Delivery(r) != nil {
+	for h.cache.Delivery(r) != nil {
 		q.next()
 	}
 	for i := range people {
@@ -120,18 +119,18 @@ func TestBacklog_of_batches(t *testing.T) {
 		p.sync("")
 		got = append(got, p.wait())
 	}
-	h.hub.AwaitWaiting(t, people)
+	h.cache.AwaitWaiting(t, people)
 	alice.say(r, "x")
-	alice.must(h.hub.Await(t.Context(), h.store.Head()))
-	for h.hub.Wakeups() < people {
+	alice.must(h.cache.Await(t.Context(), h.store.Head()))
+	for h.cache.Wakeups() < people {
 		select {
 		case <-q.came:
 			t.Fatal("the deliveries pass the queue before the last batch")
 		default:
 		}
-		h.hub.NextTick()
+		h.cache.NextTick()
 	}
-	delivered := h.hub.Delivery(r)
+	delivered := h.cache.Delivery(r)
 	q.next()
 	q.next()
 	<-delivered

@@ -31,13 +31,13 @@ func BenchmarkFanOut(b *testing.B) {
 	defer cancel()
 	var delivered atomic.Int64
 	var running sync.WaitGroup
-	filter, err := h.hub.Filter(ctx, alice.Device, lazily)
+	filter, err := h.renderer.Filter(ctx, alice.Device, lazily)
 	alice.must(err)
 	for _, p := range people {
 		running.Go(func() {
 			req := clientsync.Request{Device: p.Device, Since: p.since, Filter: filter, Timeout: 30 * time.Second, Presence: "online"}
 			for {
-				a, err := h.hub.Sync(ctx, &req)
+				a, err := h.renderer.Sync(ctx, &req)
 				if err != nil {
 					return
 				}
@@ -52,12 +52,12 @@ func BenchmarkFanOut(b *testing.B) {
 			}
 		})
 	}
-	h.hub.AwaitWaiting(b, members)
+	h.cache.AwaitWaiting(b, members)
 	b.ReportAllocs()
 	b.ResetTimer()
 	for n := 0; n < b.N; n += members {
 		alice.say(r, "hello, everybody: this is a message of the usual length, give or take a few words")
-		h.hub.AwaitWaiting(b, members)
+		h.cache.AwaitWaiting(b, members)
 	}
 	b.StopTimer()
 	cancel()
@@ -81,21 +81,21 @@ func BenchmarkInitialSync(b *testing.B) {
 		cold           bool // nothing is in memory
 	}{{50, 20, false}, {50, 20, true}, {300, 300, false}, {300, 300, true}} {
 		b.Run(fmt.Sprintf("rooms=%d/members=%d/cold=%v", size.rooms, size.members, size.cold), func(b *testing.B) {
-			h := newHouse(b, storetest.SQLite(b), withAll, func(o *clientsync.Options) {
+			h := newHouse(b, storetest.SQLite(b), withAll, func(o *options) {
 				if size.cold {
 					o.EventBytes, o.Members = 1, 1
 				}
 			})
 			alice := h.person("alice")
 			h.fill(alice, size.rooms, size.members)
-			filter, err := h.hub.Filter(b.Context(), alice.Device,
+			filter, err := h.renderer.Filter(b.Context(), alice.Device,
 				`{"room":{"timeline":{"limit":20,"unread_thread_notifications":true},"state":{"lazy_load_members":true}}}`)
 			alice.must(err)
 			req := clientsync.Request{Device: alice.Device, Filter: filter, Presence: "online"}
 			b.ReportAllocs()
 			b.ResetTimer()
 			for b.Loop() {
-				a, err := h.hub.Sync(b.Context(), &req)
+				a, err := h.renderer.Sync(b.Context(), &req)
 				alice.must(err)
 				b.SetBytes(int64(len(a.Body())))
 				a.Release()

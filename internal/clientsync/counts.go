@@ -9,7 +9,7 @@ import (
 
 // takeCounts counts the unread events of the rooms of which something is told.
 func (k *work) takeCounts() error {
-	if k.h.opt.Unread == nil {
+	if k.r.opt.Unread == nil {
 		return nil
 	}
 	threads := k.req.Filter.Room.Timeline.UnreadThreadNotifications
@@ -19,7 +19,7 @@ func (k *work) takeCounts() error {
 			continue
 		}
 		var known bool
-		if e.counts, known = k.h.Counts(k.req.UserNum, e.num, threads); !known {
+		if e.counts, known = k.cache.Counts(k.req.UserNum, e.num, threads); !known {
 			missing = append(missing, e)
 		}
 	}
@@ -45,7 +45,7 @@ func (k *work) readCounts(entries []*entry, threads bool) error {
 	if err != nil {
 		return err
 	}
-	tallies, err := k.h.opt.Unread.Tallies(r, k.req.User, places)
+	tallies, err := k.r.opt.Unread.Tallies(r, k.req.User, places)
 	if err != nil {
 		return fmt.Errorf("count unread events of %s: %w", k.req.UserID, err)
 	}
@@ -54,7 +54,7 @@ func (k *work) readCounts(entries []*entry, threads bool) error {
 	}
 	if len(entries) <= keptTallies {
 		for i, e := range entries {
-			k.h.KeepTally(k.req.UserNum, e.num, tallies[i], r.Head())
+			k.cache.KeepTally(k.req.UserNum, e.num, tallies[i], r.Head())
 		}
 	}
 	return nil
@@ -66,7 +66,7 @@ func (k *work) withUncounted(entries []*entry) []*entry {
 	has := func(num store.RoomNum) bool {
 		return slices.ContainsFunc(entries, func(e *entry) bool { return e.num == num })
 	}
-	for _, j := range k.h.Uncounted(k.req.UserNum, keptTallies-len(entries), has) {
+	for _, j := range k.cache.Uncounted(k.req.UserNum, keptTallies-len(entries), has) {
 		entries = append(entries, &entry{joinedRoom: true, span: span{num: j.Num, id: j.ID, joined: j.Joined}})
 	}
 	return entries

@@ -13,7 +13,7 @@ import (
 //
 // Spec: client-server-api#client-config
 func (k *work) takeData() error {
-	if k.h.opt.AccountData == nil || !k.initial && !k.plan.own[store.KindAccountData] && len(k.query.Entered) == 0 {
+	if k.r.opt.AccountData == nil || !k.initial && !k.plan.own[store.KindAccountData] && len(k.query.Entered) == 0 {
 		return nil
 	}
 	r, err := k.open(k.ctx)
@@ -35,7 +35,7 @@ func (k *work) takeData() error {
 			return nil
 		}
 	}
-	data, err := k.h.opt.AccountData.Changed(r, k.req.User, after)
+	data, err := k.r.opt.AccountData.Changed(r, k.req.User, after)
 	if err != nil {
 		return fmt.Errorf("read account data of %s: %w", k.req.UserID, err)
 	}
@@ -71,7 +71,7 @@ func (k *work) sortData(data []Datum, after store.Slot) error {
 
 // quietEntry makes an entry for a joined room in which nothing else happened; nil if the viewer is not in it.
 func (k *work) quietEntry(roomID string) *entry {
-	j, joined := k.h.JoinedRoom(k.req.UserNum, roomID)
+	j, joined := k.cache.JoinedRoom(k.req.UserNum, roomID)
 	if !joined {
 		return nil
 	}

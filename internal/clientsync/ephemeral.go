@@ -120,7 +120,7 @@ func (k *work) appendEphemeral(e *entry) bool {
 // Spec: client-server-api#typing-notifications
 func (k *work) appendTyping(t *typingRoom) {
 	k.out = append(separate(k.out), `{"content":{"user_ids":[`...)
-	for _, u := range k.h.opt.Typing.Users(t.num) {
+	for _, u := range k.r.opt.Typing.Users(t.num) {
 		if !k.reader.Ignored[u] {
 			k.out = canonicaljson.AppendString(separate(k.out), u.String())
 		}

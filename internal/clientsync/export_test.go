@@ -55,7 +55,7 @@ func (h *Hub) Passed() store.Position {
 
 // KnowsPresence says whether memory has all that a user may be told of presence after a position.
 func (h *Hub) KnowsPresence(viewer store.UserNum, after store.Position) bool {
-	_, ask, known := h.presence(viewer, after, h.Head())
+	_, ask, known := h.PresenceChanges(viewer, after, h.Head(), 500)
 	return known && len(ask) == 0
 }
 

@@ -24,25 +24,32 @@ import (
 type house struct {
 	*room.Rooms
 	*history.Reader
-	hub   *clientsync.Hub
-	t     testing.TB
-	store *store.Store
-	clock *atomic.Int64 // ms; each look moves it by one
-	stop  func()
+	cache    *clientsync.Hub
+	renderer *clientsync.Renderer
+	t        testing.TB
+	store    *store.Store
+	clock    *atomic.Int64 // ms; each look moves it by one
+	stop     func()
 	// typing is who types, nil if the house does not know; memory says that the ring is as large as usual.
 	typing *keyboard
 	memory bool
 }
 
+// options are those of a house.
+type options struct {
+	clientsync.Options
+	clientsync.RenderOptions
+}
+
 // onBothEngines runs a test on both engines.
-func onBothEngines(t *testing.T, f func(h *house), change ...func(*clientsync.Options)) {
+func onBothEngines(t *testing.T, f func(h *house), change ...func(*options)) {
 	t.Helper()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		f(newHouse(t, open(), change...))
 	})
 }
 
-func newHouse(t testing.TB, s *store.Store, change ...func(*clientsync.Options)) *house {
+func newHouse(t testing.TB, s *store.Store, change ...func(*options)) *house {
 	t.Helper()
 	h := &house{t: t, store: s, clock: &atomic.Int64{}}
 	h.clock.Store(1_700_000_000_000)
@@ -63,18 +70,23 @@ func newHouse(t testing.TB, s *store.Store, change ...func(*clientsync.Options))
 		t.Fatal(err)
 	}
 	h.Reader = history.New(s, h.Rooms)
-	opt := clientsync.Options{Store: s, Clock: now}
+	opt := options{Options: clientsync.Options{Store: s, Clock: now}}
 	for _, f := range change {
 		f(&opt)
 	}
-	h.hub = clientsync.New(opt)
+	if k, ok := opt.Typing.(*keyboard); ok {
+		opt.TypingDigests = k
+	}
+	h.cache = clientsync.New(opt.Options)
+	opt.Cache = h.cache
+	h.renderer = clientsync.NewRenderer(opt.RenderOptions)
 	h.typing, _ = opt.Typing.(*keyboard)
 	h.memory = opt.RingRecords == 0
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
 	done.Go(func() {
-		if err := h.hub.Run(ctx); err != nil {
-			t.Errorf("hub: %v", err)
+		if err := h.cache.Run(ctx); err != nil {
+			t.Errorf("cache: %v", err)
 		}
 	})
 	h.stop = sync.OnceFunc(func() { cancel(); done.Wait() })
@@ -178,7 +190,7 @@ func (p *person) sync(filter string, change ...func(*clientsync.Request)) answer
 }
 
 func (p *person) trySync(ctx context.Context, filter string, change ...func(*clientsync.Request)) (answer, error) {
-	f, err := p.h.hub.Filter(ctx, p.Device, filter)
+	f, err := p.h.renderer.Filter(ctx, p.Device, filter)
 	if err != nil {
 		return answer{}, err
 	}
@@ -186,7 +198,7 @@ func (p *person) trySync(ctx context.Context, filter string, change ...func(*cli
 	for _, c := range change {
 		c(req)
 	}
-	got, err := p.h.hub.Sync(ctx, req)
+	got, err := p.h.renderer.Sync(ctx, req)
 	if err != nil {
 		return answer{}, err
 	}

@@ -30,15 +30,15 @@ func TestFilters_are_kept(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		var c cabinet
-		h := newHouse(t, open(), func(o *clientsync.Options) { o.Filters = &c })
+		h := newHouse(t, open(), func(o *options) { o.Filters = &c })
 		const people = 5000
-		shared, err := h.hub.Filter(h.t.Context(), who.Device{User: who.User{UserNum: 1}}, "0")
+		shared, err := h.renderer.Filter(h.t.Context(), who.Device{User: who.User{UserNum: 1}}, "0")
 		if err != nil {
 			h.t.Fatal(err)
 		}
 		for range 2 {
 			for num := range people {
-				f, err := h.hub.Filter(h.t.Context(), who.Device{User: who.User{UserNum: store.UserNum(num + 1)}}, "0")
+				f, err := h.renderer.Filter(h.t.Context(), who.Device{User: who.User{UserNum: store.UserNum(num + 1)}}, "0")
 				if err != nil {
 					h.t.Fatal(err)
 				}
@@ -86,7 +86,7 @@ func TestTallies_are_read_together(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		var a abacus
-		h := newHouse(t, open(), func(o *clientsync.Options) { o.Unread = &a })
+		h := newHouse(t, open(), func(o *options) { o.Unread = &a })
 		alice, bob := h.person("alice"), h.person("bob")
 		var rooms []id.RoomID
 		for range 8 {
@@ -95,7 +95,7 @@ func TestTallies_are_read_together(t *testing.T) {
 			rooms = append(rooms, r)
 		}
 		alice.sync("")
-		h.hub.Reset() // it knows rooms and users no more than another instance does
+		h.cache.Reset() // it knows rooms and users no more than another instance does
 		alice.sync("")
 		a.reads.Store(0)
 		for _, r := range rooms {
@@ -130,7 +130,7 @@ func TestSections_are_asked_for_their_own_kinds(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		presence, devices := &ear{kind: store.KindPresence}, &ear{kind: store.KindDeviceList}
-		h := newHouse(t, open(), func(o *clientsync.Options) { o.Sections = []clientsync.Section{presence, devices} })
+		h := newHouse(t, open(), func(o *options) { o.Sections = []clientsync.Section{presence, devices} })
 		alice, bob := h.person("alice"), h.person("bob")
 		bob.join(alice.create())
 		alice.sync("")
@@ -156,7 +156,7 @@ func TestMerged_news_wakes_no_crowd(t *testing.T) {
 	bob.join(small)
 	bob.sync("")
 	const crowd = 21
-	h.hub.SetFanOut(100, 5, crowd-1)
+	h.cache.SetFanOut(100, 5, crowd-1)
 	h.fill(alice, 1, crowd)
 	first := alice.sync("")
 	var large id.RoomID
@@ -177,22 +177,22 @@ func TestMerged_news_wakes_no_crowd(t *testing.T) {
 	other := h.person("member0").in(h) // another device
 	other.sync("")
 	device := other.wait()
-	h.hub.AwaitWaiting(t, crowd+2)
-	before := h.hub.Wakeups()
+	h.cache.AwaitWaiting(t, crowd+2)
+	before := h.cache.Wakeups()
 	num, err := h.roomNum(large)
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.typing.set(num, bob.UserID)
-	h.hub.WakeTyping(num, true)
-	h.hub.Tick(time.UnixMilli(h.clock.Load()).Add(2 * time.Second))
-	if n := h.hub.Wakeups() - before; n != 0 {
+	h.cache.WakeTyping(num, true)
+	h.cache.Tick(time.UnixMilli(h.clock.Load()).Add(2 * time.Second))
+	if n := h.cache.Wakeups() - before; n != 0 {
 		t.Errorf("typing in a room of %d woke %d", crowd, n)
 	}
 	other.receipt(large, said, roomdb.ReceiptRead, "")
-	alice.must(h.hub.Await(t.Context(), h.store.Head()))
-	h.hub.Tick(time.UnixMilli(h.clock.Load()).Add(4 * time.Second))
-	if n := h.hub.Wakeups() - before; n > 2 {
+	alice.must(h.cache.Await(t.Context(), h.store.Head()))
+	h.cache.Tick(time.UnixMilli(h.clock.Load()).Add(4 * time.Second))
+	if n := h.cache.Wakeups() - before; n > 2 {
 		t.Errorf("a receipt in a room of %d woke %d", crowd, n)
 	}
 	if a := <-device; len(a.join(large).Ephemeral.Events) != 2 {
@@ -203,7 +203,7 @@ func TestMerged_news_wakes_no_crowd(t *testing.T) {
 	if len(a.join(large).Ephemeral.Events) != 2 {
 		t.Errorf("the next answer does not tell who types and who has read: %s", a.Raw)
 	}
-	h.hub.Stop()
+	h.cache.Stop()
 	for _, a := range others {
 		<-a
 	}
@@ -220,34 +220,34 @@ func TestTyping_that_can_wait(t *testing.T) {
 	alice.must(err)
 	alice.sync("")
 	got := alice.wait()
-	h.hub.AwaitWaiting(t, 1)
+	h.cache.AwaitWaiting(t, 1)
 	h.typing.set(num, bob.UserID)
-	h.hub.WakeTyping(num, true)
+	h.cache.WakeTyping(num, true)
 	if a := <-got; len(a.join(r).Ephemeral.Events) != 1 {
 		t.Errorf("who begins to type is told by %s", a.Raw)
 	}
 	got = alice.wait()
-	h.hub.AwaitWaiting(t, 1)
-	before := h.hub.Wakeups()
+	h.cache.AwaitWaiting(t, 1)
+	before := h.cache.Wakeups()
 	h.typing.set(num)
-	h.hub.WakeTyping(num, false)
-	if n := h.hub.Wakeups() - before; n != 0 {
+	h.cache.WakeTyping(num, false)
+	if n := h.cache.Wakeups() - before; n != 0 {
 		t.Errorf("somebody who stops to type wakes %d at once", n)
 	}
 	bob.say(r, "x")
 	if a := <-got; len(a.join(r).Timeline.Events) != 1 || len(a.join(r).Ephemeral.Events) != 1 {
 		t.Errorf("what was typed is told by %s", a.Raw)
 	}
-	h.hub.SetFanOut(500, 0, 1000)
+	h.cache.SetFanOut(500, 0, 1000)
 	got = alice.wait()
-	h.hub.AwaitWaiting(t, 1)
-	before = h.hub.Wakeups()
+	h.cache.AwaitWaiting(t, 1)
+	before = h.cache.Wakeups()
 	h.typing.set(num, bob.UserID)
-	h.hub.WakeTyping(num, true)
-	if n := h.hub.Wakeups() - before; n != 0 {
+	h.cache.WakeTyping(num, true)
+	if n := h.cache.Wakeups() - before; n != 0 {
 		t.Errorf("somebody who types in a large room wakes %d at once", n)
 	}
-	h.hub.Tick(time.UnixMilli(h.clock.Load()).Add(time.Second))
+	h.cache.Tick(time.UnixMilli(h.clock.Load()).Add(time.Second))
 	if a := <-got; len(a.join(r).Ephemeral.Events) != 1 {
 		t.Errorf("who types in a large room is told by %s", a.Raw)
 	}
@@ -268,7 +268,7 @@ func TestCrowds_are_woken_in_batches(t *testing.T) {
 	alice := h.person("alice")
 	const people = 101
 	const batch = 25
-	h.hub.SetFanOut(batch, 100, 1000)
+	h.cache.SetFanOut(batch, 100, 1000)
 	h.fill(alice, 1, people)
 	var large id.RoomID
 	for name := range alice.sync("").Rooms.Join {
@@ -284,19 +284,19 @@ func TestCrowds_are_woken_in_batches(t *testing.T) {
 		p.sync("")
 		got = append(got, p.wait())
 	}
-	h.hub.AwaitWaiting(t, people)
-	h.hub.Tick(time.UnixMilli(h.clock.Load()).Add(20 * time.Second)) // the hub's own ticks are earlier
+	h.cache.AwaitWaiting(t, people)
+	h.cache.Tick(time.UnixMilli(h.clock.Load()).Add(20 * time.Second)) // the hub's own ticks are earlier
 	alice.say(large, "x")
-	alice.must(h.hub.Await(t.Context(), h.store.Head()))
+	alice.must(h.cache.Await(t.Context(), h.store.Head()))
 	for woken, ticks := 0, 0; woken < people; ticks++ {
-		n := h.hub.Wakeups()
+		n := h.cache.Wakeups()
 		if n-woken > batch {
 			t.Errorf("%d were woken at once", n-woken)
 		}
 		if woken = n; ticks > 2*people/batch {
 			t.Fatalf("%d of %d are woken after %d ticks", n, people, ticks)
 		}
-		h.hub.NextTick()
+		h.cache.NextTick()
 	}
 	for i, a := range got {
 		if bodies := (<-a).join(large).Timeline.bodies(); len(bodies) != 1 {

@@ -16,8 +16,8 @@ import (
 // more. A token that is older than the stream gives everybody.
 //
 // Spec: client-server-api#get_matrixclientv3keyschanges
-func (h *Hub) KeyChanges(ctx context.Context, v who.Device, from token.Stream) (changed, left []string, err error) {
-	err = h.store.Read(ctx, func(r *store.Read) error {
+func (x *Renderer) KeyChanges(ctx context.Context, v who.Device, from token.Stream) (changed, left []string, err error) {
+	err = x.store.Read(ctx, func(r *store.Read) error {
 		q := &Query{Device: v, Filter: eventfilter.Everything(), Since: store.Position(from.Position), Upto: r.Head()}
 		horizon, err := r.Horizon()
 		if err != nil {

@@ -25,7 +25,7 @@ func (k *work) takeMembers() error {
 	if !f.LazyLoadMembers || !f.AllowsType("m.room.member") {
 		return nil
 	}
-	k.epoch = k.h.Epoch(k.req.Device, k.c.since, k.initial, k.upto)
+	k.epoch = k.cache.Epoch(k.req.Device, k.c.since, k.initial, k.upto)
 	var found []wantedMember
 	for _, e := range k.entries {
 		found = append(found, k.wantedMembers(e)...)
@@ -40,10 +40,10 @@ func (k *work) takeMembers() error {
 			continue
 		}
 		key := sentKey{k.req.UserNum, k.req.DeviceID, w.e.num, ev.Num}
-		known := !w.always && !f.IncludeRedundantMembers && !k.initial && k.h.sent.has(key, k.epoch, k.c.since)
+		known := !w.always && !f.IncludeRedundantMembers && !k.initial && k.r.sent.has(key, k.epoch, k.c.since)
 		if !known {
 			w.e.state = append(w.e.state, ev)
-			k.h.sent.add(key, k.epoch, k.upto)
+			k.r.sent.add(key, k.epoch, k.upto)
 		}
 	}
 	return nil
@@ -82,9 +82,9 @@ func (k *work) membersAt(wanted []wantedMember) ([]*timeline.Event, error) {
 	for i, w := range wanted {
 		at[i] = MemberAt{Room: w.e.num, UserID: w.userID, At: k.statePoint(w.e)}
 	}
-	events, missing, busy := k.h.Members(at, k.upto)
+	events, missing, busy := k.cache.Members(at, k.upto)
 	if busy != nil && k.snapshot == nil { // with a snapshot it may be the one who keeps the other from reading
-		k.h.opt.Blocking(k.ctx, func() {
+		k.cache.Blocking(k.ctx, func() {
 			select {
 			case <-busy:
 			case <-k.ctx.Done():
@@ -93,12 +93,12 @@ func (k *work) membersAt(wanted []wantedMember) ([]*timeline.Event, error) {
 		if err := k.ctx.Err(); err != nil {
 			return nil, err
 		}
-		events, missing, _ = k.h.Members(at, k.upto)
+		events, missing, _ = k.cache.Members(at, k.upto)
 	}
 	if len(missing) == 0 {
 		return events, nil
 	}
-	defer k.h.ClaimMembers(at, missing)()
+	defer k.cache.ClaimMembers(at, missing)()
 	if k.snapshot == nil {
 		var err error
 		if missing, err = k.glimpseMembers(wanted, missing, events); err != nil || len(missing) == 0 {
@@ -111,7 +111,7 @@ func (k *work) membersAt(wanted []wantedMember) ([]*timeline.Event, error) {
 // glimpseMembers reads membership events as they are now, by one query and without a snapshot. It returns the places of those
 // that may have been others when it was as the answer tells, or of which more has to be read.
 func (k *work) glimpseMembers(wanted []wantedMember, missing []int, events []*timeline.Event) (rest []int, err error) {
-	err = k.h.store.Glimpse(k.ctx, func(r *store.Read) error {
+	err = k.r.store.Glimpse(k.ctx, func(r *store.Read) error {
 		keys, err := k.memberKeys(r, wanted, missing)
 		if err != nil {
 			return err
@@ -120,7 +120,7 @@ func (k *work) glimpseMembers(wanted []wantedMember, missing []int, events []*ti
 		for i, m := range missing {
 			ask = append(ask, roomdb.RoomKey{Room: wanted[m].e.num, Key: keys[i]})
 		}
-		l := k.h.loader(r)
+		l := k.cache.loader(r)
 		rows, err := roomdb.CurrentEntries(r, ask, l.known)
 		if err != nil {
 			return fmt.Errorf("read members: %w", err)
@@ -144,7 +144,7 @@ func (k *work) glimpseMembers(wanted []wantedMember, missing []int, events []*ti
 				continue
 			}
 			events[m] = ev
-			k.h.KeepMember(e.num, wanted[m].userID, ev, row.Head)
+			k.cache.KeepMember(e.num, wanted[m].userID, ev, row.Head)
 		}
 		return nil
 	})
@@ -157,7 +157,7 @@ func (k *work) memberKeys(r *store.Read, wanted []wantedMember, missing []int) (
 	for i, m := range missing {
 		pairs[i] = store.Pair{Type: "m.room.member", StateKey: wanted[m].userID}
 	}
-	keys, err := k.h.store.KeyNums(r, pairs)
+	keys, err := k.r.store.KeyNums(r, pairs)
 	if err != nil {
 		return nil, fmt.Errorf("look up members: %w", err)
 	}
@@ -209,7 +209,7 @@ func (k *work) readMembers(wanted []wantedMember, missing []int, events []*timel
 		}
 		isNow := now[roomdb.RoomKey{Room: wanted[m].e.num, Key: keys[i]}].Event == nums[i]
 		if events[m] = k.l.event(nums[i]); events[m] != nil && isNow {
-			k.h.KeepMember(wanted[m].e.num, wanted[m].userID, events[m], r.Head())
+			k.cache.KeepMember(wanted[m].e.num, wanted[m].userID, events[m], r.Head())
 		}
 	}
 	return nil

@@ -12,7 +12,7 @@ func (k *work) takeOpen() error {
 		if !replaces(e.cut.events) && !replaces(e.state) {
 			continue
 		}
-		known := k.h.Openness(e.num)
+		known := k.cache.Openness(e.num)
 		if known == OpenUnknown {
 			var err error
 			if known, err = k.readOpen(e.num); err != nil {
@@ -51,6 +51,6 @@ func (k *work) readOpen(num store.RoomNum) (Openness, error) {
 	if len(s.visibility) >= sightsLimit {
 		is = OpenInParts
 	}
-	k.h.KeepOpenness(num, is, k.read.Head())
+	k.cache.KeepOpenness(num, is, k.read.Head())
 	return is, nil
 }

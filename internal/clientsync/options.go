@@ -45,15 +45,8 @@ type Options struct {
 	// Members bounds the membership events that are kept for clients which load members lazily; 0 = 16,384.
 	Members int
 
-	// Sections are what other packages add to answers. Those that follow are the parts that need more than a section; each
-	// may be nil, and is left out of answers then.
-	Sections    []Section
-	ToDevice    ToDevice
-	Typing      Typing
-	Presence    Presence
-	AccountData AccountData
-	Filters     Filters
-	Unread      Unread
+	// TypingDigests tells who types where; nil = nobody does.
+	TypingDigests TypingDigests
 
 	// Hand appends what groups of this instance did to what is sent to the other instances, whose TakeHanded gets it; nil =
 	// there are none. If there is nobody to send to it does nothing.
@@ -88,11 +81,9 @@ func New(opt Options) *Hub {
 	}
 	h := &Hub{
 		opt: opt, store: opt.Store, clock: opt.Clock, log: opt.Log, metrics: newMetrics(opt.Registerer),
-		sent:       newSentMembers(1 << 17),
 		events:     newEventCache(opt.EventBytes),
 		members:    newMemberCache(opt.Members),
 		tails:      newTailCache(opt.EventBytes),
-		filters:    newFilterCache(),
 		rules:      newRules(),
 		ring:       newRing(opt.RingRecords, opt.RingBytes, opt.Store.Head()),
 		present:    newRing(presentRecords, presentBytes, opt.Store.Head()),
@@ -116,7 +107,6 @@ func setDefault(n *int, value int) {
 type metrics struct {
 	waiting   prometheus.Gauge
 	wakeups   prometheus.Counter
-	answers   *prometheus.CounterVec
 	followed  *prometheus.CounterVec
 	ringBytes prometheus.Gauge
 	users     prometheus.Gauge
@@ -129,8 +119,6 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "stoa_clientsync_waiting_requests", Help: "Requests that wait for something to happen."}),
 		wakeups: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "stoa_clientsync_wakeups_total", Help: "Waits that ended, by news or by time."}),
-		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "stoa_clientsync_answers_total", Help: "Answers, by where they came from."}, []string{"from"}),
 		followed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "stoa_clientsync_followed_total",
 			Help: "What other instances wrote: groups that were handed over by them, looks into the store that found something.",
@@ -143,7 +131,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "stoa_clientsync_held_sends_total", Help: "Sends that waited for the deliveries of what was said before in their room."}),
 	}
 	if r != nil {
-		r.MustRegister(m.waiting, m.wakeups, m.answers, m.followed, m.ringBytes, m.users, m.heldSends)
+		r.MustRegister(m.waiting, m.wakeups, m.followed, m.ringBytes, m.users, m.heldSends)
 	}
 	return m
 }

@@ -36,9 +36,9 @@ func TestParked(t *testing.T) {
 	}
 	park := func(h *house, p *person, roomID string, line *phone) <-chan result {
 		got := make(chan result, 1)
-		f, err := h.hub.Filter(h.t.Context(), p.Device, "")
+		f, err := h.renderer.Filter(h.t.Context(), p.Device, "")
 		p.must(err)
-		x, err := h.hub.Begin(h.t.Context(), &clientsync.Request{Device: p.Device, Since: p.since, Filter: f, Timeout: 30 * time.Second})
+		x, err := h.renderer.Begin(h.t.Context(), &clientsync.Request{Device: p.Device, Since: p.since, Filter: f, Timeout: 30 * time.Second})
 		p.must(err)
 		x.Parked(line, func(a *clientsync.Answer, err error) {
 			if err != nil || a == nil {
@@ -74,15 +74,15 @@ func TestParked(t *testing.T) {
 			if !(<-got).none {
 				h.t.Error("there was an answer")
 			}
-			h.hub.AwaitWaiting(h.t, 0)
+			h.cache.AwaitWaiting(h.t, 0)
 		},
 		"the time is over": func(h *house) {
 			alice := h.person("alice")
 			alice.create()
 			alice.sync("")
 			got := park(h, alice, "", newPhone())
-			h.hub.AwaitWaiting(h.t, 1)
-			h.hub.Tick(time.UnixMilli(h.clock.Load()).Add(31 * time.Second))
+			h.cache.AwaitWaiting(h.t, 1)
+			h.cache.Tick(time.UnixMilli(h.clock.Load()).Add(31 * time.Second))
 			if (<-got).none {
 				h.t.Error("there was no answer")
 			}
@@ -101,17 +101,17 @@ func TestParked(t *testing.T) {
 			alice := h.person("alice")
 			alice.create()
 			alice.sync("")
-			f, err := h.hub.Filter(h.t.Context(), alice.Device, "")
+			f, err := h.renderer.Filter(h.t.Context(), alice.Device, "")
 			alice.must(err)
-			x, err := h.hub.Begin(h.t.Context(), &clientsync.Request{Device: alice.Device, Since: alice.since, Filter: f, Timeout: 30 * time.Second})
+			x, err := h.renderer.Begin(h.t.Context(), &clientsync.Request{Device: alice.Device, Since: alice.since, Filter: f, Timeout: 30 * time.Second})
 			alice.must(err)
 			none := make(chan bool)
 			go func() {
 				a, err := x.Impatiently(h.t.Context())
 				none <- a == nil && err == nil
 			}()
-			h.hub.AwaitWaiting(h.t, 1)
-			h.hub.Tick(time.UnixMilli(h.clock.Load()).Add(2 * time.Second))
+			h.cache.AwaitWaiting(h.t, 1)
+			h.cache.Tick(time.UnixMilli(h.clock.Load()).Add(2 * time.Second))
 			if !<-none {
 				h.t.Error("there was an answer")
 			}

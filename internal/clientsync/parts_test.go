@@ -105,7 +105,7 @@ func (k *keyboard) set(num store.RoomNum, users ...id.UserID) {
 	k.users[num] = users
 }
 
-func withAll(o *clientsync.Options) {
+func withAll(o *options) {
 	o.ToDevice, o.AccountData, o.Typing = mail{o.Store}, notes{}, &keyboard{users: map[store.RoomNum][]id.UserID{}}
 	o.Sections = []clientsync.Section{keyCount{}, clientsync.DeviceLists{}}
 }
@@ -160,7 +160,7 @@ func bothWaysWith(t *testing.T, f func(h *house)) {
 	for name, records := range map[string]int{"from memory": 0, "from the store": 1} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			onBothEngines(t, f, withAll, func(o *clientsync.Options) { o.RingRecords = records })
+			onBothEngines(t, f, withAll, func(o *options) { o.RingRecords = records })
 		})
 	}
 }
@@ -331,8 +331,8 @@ func TestWaiting(t *testing.T) {
 			alice.sync("")
 			before := *alice.since
 			got := alice.wait()
-			h.hub.AwaitWaiting(h.t, 1)
-			h.hub.Tick(time.UnixMilli(h.clock.Load()).Add(31 * time.Second))
+			h.cache.AwaitWaiting(h.t, 1)
+			h.cache.Tick(time.UnixMilli(h.clock.Load()).Add(31 * time.Second))
 			a := <-got
 			if len(a.Rooms.Join) > 0 || alice.since.Position < before.Position {
 				h.t.Errorf("got %s", a.Raw)
@@ -347,11 +347,11 @@ func TestWaiting(t *testing.T) {
 				p.sync("")
 				all = append(all, p.wait())
 			}
-			h.hub.AwaitWaiting(h.t, 3)
+			h.cache.AwaitWaiting(h.t, 3)
 			alice.say(shared, "x")
 			<-all[0]
 			<-all[1]
-			if n := h.hub.Wakeups(); n != 2 {
+			if n := h.cache.Wakeups(); n != 2 {
 				h.t.Errorf("%d were woken", n)
 			}
 			carol.say(own, "y")
@@ -363,18 +363,18 @@ func TestWaiting(t *testing.T) {
 			eventID := bob.join(r).say(r, "x")
 			alice.sync("")
 			got := alice.wait()
-			h.hub.AwaitWaiting(h.t, 1)
+			h.cache.AwaitWaiting(h.t, 1)
 			bob.receipt(r, eventID, roomdb.ReceiptRead, "")
-			alice.must(h.hub.Await(h.t.Context(), h.store.Head()))
-			if n := h.hub.Wakeups(); n != 0 {
+			alice.must(h.cache.Await(h.t.Context(), h.store.Head()))
+			if n := h.cache.Wakeups(); n != 0 {
 				h.t.Errorf("the receipt woke %d at once", n)
 			}
-			h.hub.Tick(time.UnixMilli(h.clock.Load()).Add(600 * time.Millisecond))
+			h.cache.Tick(time.UnixMilli(h.clock.Load()).Add(600 * time.Millisecond))
 			if a := <-got; len(a.join(r).Ephemeral.Events) != 1 {
 				h.t.Errorf("got %s", a.Raw)
 			}
 			got = alice.wait()
-			h.hub.AwaitWaiting(h.t, 1)
+			h.cache.AwaitWaiting(h.t, 1)
 			bob.receipt(r, eventID, roomdb.ReceiptRead, "main")
 			bob.say(r, "y")
 			if a := <-got; len(a.join(r).Timeline.Events) != 1 || len(a.join(r).Ephemeral.Events) != 1 {
@@ -386,13 +386,13 @@ func TestWaiting(t *testing.T) {
 			r := alice.create()
 			bob.sync("")
 			got := bob.wait()
-			h.hub.AwaitWaiting(h.t, 1)
+			h.cache.AwaitWaiting(h.t, 1)
 			bob.join(r)
 			if a := <-got; a.join(r).State.find("m.room.create", "") == nil && a.join(r).Timeline.find("m.room.create", "") == nil {
 				h.t.Errorf("got %s", a.Raw)
 			}
 			got = bob.wait()
-			h.hub.AwaitWaiting(h.t, 1)
+			h.cache.AwaitWaiting(h.t, 1)
 			alice.say(r, "x")
 			equal(h.t, "timeline", (<-got).join(r).Timeline.bodies(), []string{"x"})
 		},
@@ -408,10 +408,10 @@ func TestWaiting(t *testing.T) {
 				}
 				got <- a
 			}()
-			h.hub.AwaitWaiting(h.t, 1)
+			h.cache.AwaitWaiting(h.t, 1)
 			alice.say(r, "unwanted")
-			alice.must(h.hub.Await(h.t.Context(), h.store.Head()))
-			h.hub.AwaitWaiting(h.t, 1)
+			alice.must(h.cache.Await(h.t.Context(), h.store.Head()))
+			h.cache.AwaitWaiting(h.t, 1)
 			alice.send(r, "wanted", `{}`)
 			equal(h.t, "timeline", (<-got).join(r).Timeline.names(), []string{"wanted"})
 		},
@@ -420,7 +420,7 @@ func TestWaiting(t *testing.T) {
 			alice.create()
 			alice.sync("")
 			got := alice.wait()
-			h.hub.AwaitWaiting(h.t, 1)
+			h.cache.AwaitWaiting(h.t, 1)
 			h.stop()
 			if a := <-got; a.NextBatch == "" {
 				h.t.Error("no token")
@@ -433,12 +433,12 @@ func TestWaiting(t *testing.T) {
 			ctx, cancel := context.WithCancel(h.t.Context())
 			done := make(chan error)
 			go func() { _, err := alice.trySync(ctx, "", waiting); done <- err }()
-			h.hub.AwaitWaiting(h.t, 1)
+			h.cache.AwaitWaiting(h.t, 1)
 			cancel()
 			if err := <-done; err != context.Canceled {
 				h.t.Errorf("got %v", err)
 			}
-			h.hub.AwaitWaiting(h.t, 0)
+			h.cache.AwaitWaiting(h.t, 0)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

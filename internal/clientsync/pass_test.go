@@ -4,12 +4,11 @@ import (
 	"slices"
 	"testing"
 
-	"stoa/internal/clientsync"
 	"stoa/internal/store/storetest"
 )
 
 // twoHouses are two instances on one database.
-func twoHouses(t *testing.T, change ...func(*clientsync.Options)) (first, second *house) {
+func twoHouses(t *testing.T, change ...func(*options)) (first, second *house) {
 	t.Helper()
 	url := storetest.URL(t, "postgres")
 	return newHouse(t, storetest.OpenURL(t, url), change...), newHouse(t, storetest.OpenURL(t, url), change...)
@@ -23,7 +22,7 @@ func (p *person) in(h *house) *person {
 // after is sync, as a request does it: behind the barrier.
 func (p *person) after(filter string) answer {
 	p.h.t.Helper()
-	p.must(p.h.hub.Barrier(p.h.t.Context()))
+	p.must(p.h.cache.Barrier(p.h.t.Context()))
 	return p.sync(filter)
 }
 
@@ -40,8 +39,8 @@ func TestRoomsOfNobodyHere(t *testing.T) {
 
 	alice.say(roomID, "one")
 	alice.set(roomID, "m.room.member", alice.UserID.String(), `{"membership":"join","displayname":"Alicia"}`)
-	must(t, here.hub.CatchUp(t.Context()))
-	if read := here.hub.Passed(); read == 0 {
+	must(t, here.cache.CatchUp(t.Context()))
+	if read := here.cache.Passed(); read == 0 {
 		t.Error("the first instance has read a room that nobody asked it for")
 	}
 
@@ -53,12 +52,12 @@ func TestRoomsOfNobodyHere(t *testing.T) {
 	}
 
 	// From here on bob is in memory: what happens in the room is read, and told from the ring.
-	passed := here.hub.Passed()
+	passed := here.cache.Passed()
 	alice.say(roomID, "two")
 	if said := at.after(lazy).Rooms.Join[roomID.String()].Timeline.bodies(); !slices.Equal(said, []string{"two"}) {
 		t.Errorf("then is told %q, want two", said)
 	}
-	if here.hub.Passed() != passed {
+	if here.cache.Passed() != passed {
 		t.Error("a room of somebody in memory was passed over")
 	}
 
@@ -81,11 +80,11 @@ func TestBarrier_passes(t *testing.T) {
 	here, there := twoHouses(t)
 	alice := there.person("alice")
 	roomID := alice.create()
-	must(t, here.hub.CatchUp(t.Context()))
+	must(t, here.cache.CatchUp(t.Context()))
 	for range 50 { // a look may come in between, and is waited for by nobody
 		alice.say(roomID, "one")
-		must(t, here.hub.Barrier(t.Context()))
-		if here.hub.Head() == there.store.Head() {
+		must(t, here.cache.Barrier(t.Context()))
+		if here.cache.Head() == there.store.Head() {
 			return
 		}
 	}
@@ -96,7 +95,7 @@ func TestBarrier_passes(t *testing.T) {
 func TestMembersOfPassedRooms(t *testing.T) {
 	t.Parallel()
 	const lazy = `{"room":{"timeline":{"limit":1},"state":{"lazy_load_members":true}}}`
-	here, there := twoHouses(t, func(o *clientsync.Options) { o.Users = 1 })
+	here, there := twoHouses(t, func(o *options) { o.Users = 1 })
 	alice, bob, carol := there.person("alice"), there.person("bob"), there.person("carol")
 	roomID := alice.create()
 	bob.join(roomID)
@@ -108,7 +107,7 @@ func TestMembersOfPassedRooms(t *testing.T) {
 	carol.in(here).after("")
 	alice.set(roomID, "m.room.member", alice.UserID.String(), `{"membership":"join","displayname":"Alicia"}`)
 	alice.say(roomID, "two")
-	must(t, here.hub.CatchUp(t.Context()))
+	must(t, here.cache.CatchUp(t.Context()))
 
 	again := bob.in(here)
 	got := again.after(lazy).Rooms.Join[roomID.String()]
@@ -137,7 +136,7 @@ func TestAnnounced_news(t *testing.T) {
 	at.sync("")
 	for _, text := range []string{"one", "two", "three"} {
 		alice.say(roomID, text)
-		here.hub.Wake(there.store.Head())
+		here.cache.Wake(there.store.Head())
 		if said := at.sync("").Rooms.Join[roomID.String()].Timeline.bodies(); !slices.Equal(said, []string{text}) {
 			t.Errorf("after it was announced that %q was said, the answer holds %q", text, said)
 		}

@@ -49,12 +49,12 @@ func testStrangers(t *testing.T, carries func(i int) bool, inMemory bool) {
 		for _, p := range []*person{alice, bob, stranger} { // away is not in memory
 			p.sync("")
 		}
-		before := h.hub.Head()
+		before := h.cache.Head()
 		for i, p := range []*person{bob, stranger, away, alice} {
 			p.show("online", carries(i))
 		}
-		alice.must(h.hub.Await(t.Context(), h.store.Head()))
-		if known := h.hub.KnowsPresence(alice.UserNum, before); known != inMemory {
+		alice.must(h.cache.Await(t.Context(), h.store.Head()))
+		if known := h.cache.KnowsPresence(alice.UserNum, before); known != inMemory {
 			t.Errorf("memory knows presence: %v", known)
 		}
 		var told []string
@@ -63,7 +63,7 @@ func testStrangers(t *testing.T, carries func(i int) bool, inMemory bool) {
 		}
 		slices.Sort(told)
 		equal(t, "told", told, []string{alice.UserID.String(), away.UserID.String(), bob.UserID.String()})
-	}, func(o *clientsync.Options) {
+	}, func(o *options) {
 		o.Sections = []clientsync.Section{clientsync.PresenceEvents{Clock: time.Now}}
 	})
 }
@@ -109,7 +109,7 @@ func testLargeRooms(t *testing.T, payload bool) {
 		told("of a change in a large room", len(alice.sync("").Presence.Events), 0)
 		fresh := alice.sync("", func(r *clientsync.Request) { r.Since = nil })
 		told("at first in a large room", len(fresh.Presence.Events), 0)
-	}, func(o *clientsync.Options) {
+	}, func(o *options) {
 		o.Sections = []clientsync.Section{clientsync.PresenceEvents{Clock: time.Now}}
 	})
 }
@@ -117,17 +117,17 @@ func testLargeRooms(t *testing.T, payload bool) {
 // Presence that another instance wrote is in memory like that of this one, and is told once.
 func TestPresence_written_elsewhere(t *testing.T) {
 	t.Parallel()
-	here, there := twoHouses(t, func(o *clientsync.Options) {
+	here, there := twoHouses(t, func(o *options) {
 		o.Sections = []clientsync.Section{clientsync.PresenceEvents{Clock: time.Now}}
 	})
 	alice, bob := there.person("alice"), there.person("bob")
 	bob.join(alice.create())
 	at := alice.in(here)
 	at.sync("")
-	before := here.hub.Head()
+	before := here.cache.Head()
 	bob.show("busy", true)
-	must(t, here.hub.CatchUp(t.Context()))
-	if !here.hub.KnowsPresence(alice.UserNum, before) {
+	must(t, here.cache.CatchUp(t.Context()))
+	if !here.cache.KnowsPresence(alice.UserNum, before) {
 		t.Error("memory does not know it")
 	}
 	if told := at.sync("").Presence.Events; len(told) != 1 || told[0].Sender != bob.UserID.String() {
@@ -152,7 +152,7 @@ func TestPresence_of_those_who_had_left(t *testing.T) {
 				t.Error("told of somebody who never was in a room with the viewer")
 			}
 		}
-	}, func(o *clientsync.Options) {
+	}, func(o *options) {
 		o.Sections = []clientsync.Section{clientsync.PresenceEvents{Clock: time.Now}}
 	})
 }

@@ -38,17 +38,17 @@ type Request struct {
 // everything through.
 //
 // Spec: client-server-api#filtering
-func (h *Hub) Filter(ctx context.Context, v who.Device, filter string) (*eventfilter.Filter, error) {
+func (r *Renderer) Filter(ctx context.Context, v who.Device, filter string) (*eventfilter.Filter, error) {
 	switch {
 	case filter == "":
 		return eventfilter.Everything(), nil
 	case filter[0] == '{':
-		return h.filters.inline(filter)
-	case h.opt.Filters == nil:
+		return r.filters.inline(filter)
+	case r.opt.Filters == nil:
 		return nil, mxerr.InvalidParam("There is no filter with this ID")
 	}
-	return h.filters.get(v, filter, func() ([]byte, error) {
-		text, err := h.opt.Filters.Filter(ctx, v.User, filter)
+	return r.filters.get(v, filter, func() ([]byte, error) {
+		text, err := r.opt.Filters.Filter(ctx, v.User, filter)
 		if errors.Is(err, store.ErrNotFound) || mxerr.Is(err, mxerr.CodeNotFound) {
 			return nil, mxerr.InvalidParam("There is no filter with this ID")
 		}

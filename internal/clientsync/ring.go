@@ -192,3 +192,19 @@ func redactedForm(e *timeline.Event, red *room.Redacted) *timeline.Event {
 	}
 	return timeline.New(timeline.Source{Num: e.Num, Slot: e.Slot, Off: e.Off, PDU: red.PDU, RedactedBy: red.Because})
 }
+
+// live leaves out events that were put before others.
+func live(events []*timeline.Event) []*timeline.Event {
+	for i, e := range events {
+		if e.Off != 0 {
+			kept := append([]*timeline.Event(nil), events[:i]...)
+			for _, e := range events[i:] {
+				if e.Off == 0 {
+					kept = append(kept, e)
+				}
+			}
+			return kept
+		}
+	}
+	return events
+}

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"stoa/internal/clientsync"
 	"stoa/internal/history"
 	"stoa/internal/room"
 	"stoa/internal/token"
@@ -16,9 +15,9 @@ import (
 // bothWays runs a test with answers from memory and from the store, on both engines.
 func bothWays(t *testing.T, f func(h *house)) {
 	t.Helper()
-	for name, change := range map[string]func(*clientsync.Options){
-		"from memory":    func(*clientsync.Options) {},
-		"from the store": func(o *clientsync.Options) { o.RingRecords = 1 },
+	for name, change := range map[string]func(*options){
+		"from memory":    func(*options) {},
+		"from the store": func(o *options) { o.RingRecords = 1 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -439,7 +438,7 @@ func TestForgottenToken(t *testing.T) {
 		}
 		alice.sync("") // so the hub has seen all of it
 		alice.must(h.store.TrimStream(h.t.Context(), 1))
-		h.hub.Reset()
+		h.cache.Reset()
 		alice.since = &old
 		got := alice.sync("").join(r)
 		if got.State.find("m.room.create", "") == nil && got.Timeline.Events[0].Type != "m.room.create" {

@@ -3,7 +3,6 @@ package clientsync
 import (
 	"context"
 
-	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/internal/who"
 	"stoa/matrix/eventfilter"
@@ -27,8 +26,8 @@ type Query struct {
 	// Grew and Shrank are the rooms, of Rooms, which others joined or left after Since.
 	Grew, Shrank []Passage
 
-	read func(context.Context) (*store.Read, error)
-	hub  *Hub
+	read  func(context.Context) (*store.Read, error)
+	cache *Hub
 }
 
 // Passage is a member who came into a room or went out of it.
@@ -79,9 +78,6 @@ type ToDevice interface {
 //
 // Spec: client-server-api#typing-notifications
 type Typing interface {
-	// AppendDigests appends a digest for each of some rooms, of the list of those who type there; 0 if nobody did in the last
-	// minutes. The hub calls it with its lock held.
-	AppendDigests(dst []uint32, rooms []store.RoomNum) []uint32
 	// Users are those who type in a room.
 	Users(num store.RoomNum) []id.UserID
 }
@@ -133,30 +129,4 @@ type Place struct {
 	Totals []byte
 	// Members is the number of joined members.
 	Members int64
-}
-
-// Tally is the unread events of one member in one room, which can be kept up as the room goes on. The hub's lock guards it.
-type Tally interface {
-	// Slot is the last slot that has been counted.
-	Slot() store.Slot
-	// Apply counts a stretch of the room; false if the tally has to be read anew.
-	Apply(first, last store.Slot, events []room.Counted) bool
-	// Read takes away what a receipt of the member covers; false if the tally has to be read anew. thread is "" for all
-	// threads, and totals are those at the slot, nil if they are not known or are those of an event outside of the thread.
-	Read(slot store.Slot, thread string, totals *room.Totals) bool
-	// Counts returns the numbers of unread events: of the whole room, or of the main timeline and each thread.
-	Counts(threads bool) Counts
-}
-
-// Counts are a room's numbers of unread events.
-type Counts struct {
-	Notifications, Highlights int64
-	// Threads are those of the threads with unread events, if they were asked for; those above are of the main timeline then.
-	Threads []ThreadCounts
-}
-
-// ThreadCounts are a thread's numbers of unread events.
-type ThreadCounts struct {
-	Root                      string
-	Notifications, Highlights int64
 }

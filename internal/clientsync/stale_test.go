@@ -13,24 +13,24 @@ func TestWhoWaitsIsLetGoWhenTheStoreIsNotHeard(t *testing.T) {
 		alice := h.person("alice")
 		alice.create()
 		alice.sync("")
-		f, err := h.hub.Filter(h.t.Context(), alice.Device, "")
+		f, err := h.renderer.Filter(h.t.Context(), alice.Device, "")
 		alice.must(err)
 		got := make(chan *clientsync.Answer, 1)
 		go func() {
-			a, err := h.hub.Sync(h.t.Context(), &clientsync.Request{Device: alice.Device, Since: alice.since, Filter: f, Timeout: 30 * time.Second})
+			a, err := h.renderer.Sync(h.t.Context(), &clientsync.Request{Device: alice.Device, Since: alice.since, Filter: f, Timeout: 30 * time.Second})
 			if err != nil {
 				h.t.Error(err)
 			}
 			got <- a
 		}()
-		h.hub.AwaitWaiting(h.t, 1)
-		heard := h.hub.HeardLast()
-		h.hub.Tick(heard.Add(3 * time.Second))
-		h.hub.AwaitWaiting(h.t, 1)
-		h.hub.Tick(h.hub.HeardLast().Add(5 * time.Second))
+		h.cache.AwaitWaiting(h.t, 1)
+		heard := h.cache.HeardLast()
+		h.cache.Tick(heard.Add(3 * time.Second))
+		h.cache.AwaitWaiting(h.t, 1)
+		h.cache.Tick(h.cache.HeardLast().Add(5 * time.Second))
 		if a := <-got; a != nil {
 			a.Release()
 		}
-		h.hub.AwaitWaiting(h.t, 0)
+		h.cache.AwaitWaiting(h.t, 0)
 	})
 }

@@ -116,7 +116,7 @@ func (k *work) withoutMembers(log []roomdb.StateChange) ([]roomdb.StateChange, e
 	for i, c := range log {
 		nums[i] = c.Key
 	}
-	pairs, err := k.h.store.Pairs(k.read, nums)
+	pairs, err := k.r.store.Pairs(k.read, nums)
 	if err != nil {
 		return nil, fmt.Errorf("read state keys: %w", err)
 	}
@@ -144,7 +144,7 @@ func (k *work) readOldState(e *entry) error {
 		nums[i] = s.Key
 	}
 	lazily := k.req.Filter.Room.State.LazyLoadMembers
-	pairs, err := k.h.store.Pairs(k.read, nums)
+	pairs, err := k.r.store.Pairs(k.read, nums)
 	if err != nil {
 		return fmt.Errorf("read state keys: %w", err)
 	}

@@ -155,7 +155,7 @@ func (k *work) dropUnwanted(out *storedRooms) error {
 
 // storedTyping finds out who types in the viewer's rooms.
 func (k *work) storedTyping() {
-	k.plan.takeTyping(k.h.opt.Typing)
+	k.cache.takeTyping(k.plan)
 	k.plan.typingDiffer = k.plan.digest != k.c.typing
 }
 
@@ -245,7 +245,7 @@ func (k *work) storedEntry(row *roomdb.SyncRoom, start store.RoomStart, first st
 // leftSince finds out what the client knows of a room that the viewer has left since: nothing, if the viewer was not in it.
 func (k *work) leftSince(e *entry) error {
 	e.since = min(e.since, e.upto)
-	keys, err := k.h.store.KeyNums(k.read, []store.Pair{{Type: "m.room.member", StateKey: k.req.UserID.String()}})
+	keys, err := k.r.store.KeyNums(k.read, []store.Pair{{Type: "m.room.member", StateKey: k.req.UserID.String()}})
 	if err != nil {
 		return fmt.Errorf("look up the member %s: %w", k.req.UserID, err)
 	}
@@ -385,7 +385,7 @@ func (k *work) recent(byRoom map[store.RoomNum]*entry, nums []store.RoomNum, dep
 	for _, num := range nums {
 		e := byRoom[num]
 		from := max(e.slotNow-store.Slot(depth), 0)
-		recent, ok := k.h.Recent(num, from, e.slotNow)
+		recent, ok := k.cache.Recent(num, from, e.slotNow)
 		if !ok {
 			missing = append(missing, num)
 			continue
@@ -411,6 +411,6 @@ func (k *work) keepRecent(nums []store.RoomNum, byRoom map[store.RoomNum]*entry,
 	}
 	for _, num := range nums {
 		e := byRoom[num]
-		k.h.KeepRecent(num, Recent{From: max(e.slotNow-store.Slot(depth), 0), Upto: e.slotNow, Events: e.events, Log: e.log}, k.read.Head())
+		k.cache.KeepRecent(num, Recent{From: max(e.slotNow-store.Slot(depth), 0), Upto: e.slotNow, Events: e.events, Log: e.log}, k.read.Head())
 	}
 }

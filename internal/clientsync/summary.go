@@ -43,7 +43,7 @@ func (k *work) takeSummaries() error {
 
 // heroes are the first members of a room, without the viewer; nobody if the room has a name.
 func (k *work) heroes(e *entry) ([]string, error) {
-	r, known := k.h.Roster(e.num)
+	r, known := k.cache.Roster(e.num)
 	if !known {
 		var err error
 		if r, err = k.readRoster(e.num); err != nil {
@@ -101,7 +101,7 @@ func (k *work) readRoster(num store.RoomNum) (Roster, error) {
 			}
 		}
 	}
-	k.h.KeepRoster(num, out, read.Head())
+	k.cache.KeepRoster(num, out, read.Head())
 	return out, nil
 }
 
@@ -113,7 +113,7 @@ func (k *work) firstMembers(list []roomdb.StateSlot) ([]string, error) {
 	for i, s := range list {
 		keys[i] = s.Key
 	}
-	pairs, err := k.h.store.Pairs(k.read, keys)
+	pairs, err := k.r.store.Pairs(k.read, keys)
 	if err != nil {
 		return nil, fmt.Errorf("read state keys: %w", err)
 	}
@@ -127,7 +127,7 @@ func (k *work) firstMembers(list []roomdb.StateSlot) ([]string, error) {
 // isNamed says whether a room has a name or a canonical alias that is not empty.
 func (k *work) isNamed(num store.RoomNum) (bool, error) {
 	pairs := []store.Pair{{Type: "m.room.name"}, {Type: "m.room.canonical_alias"}}
-	keys, err := k.h.store.KeyNums(k.read, pairs)
+	keys, err := k.r.store.KeyNums(k.read, pairs)
 	if err != nil {
 		return false, fmt.Errorf("look up state keys: %w", err)
 	}

@@ -107,3 +107,29 @@ func (h *Hub) totalsAt(r *hubRoom, x roomdb.Receipt) (totals *room.Totals) {
 	})
 	return totals
 }
+
+// Tally is the unread events of one member in one room, which can be kept up as the room goes on. The hub's lock guards it.
+type Tally interface {
+	// Slot is the last slot that has been counted.
+	Slot() store.Slot
+	// Apply counts a stretch of the room; false if the tally has to be read anew.
+	Apply(first, last store.Slot, events []room.Counted) bool
+	// Read takes away what a receipt of the member covers; false if the tally has to be read anew. thread is "" for all
+	// threads, and totals are those at the slot, nil if they are not known or are those of an event outside of the thread.
+	Read(slot store.Slot, thread string, totals *room.Totals) bool
+	// Counts returns the numbers of unread events: of the whole room, or of the main timeline and each thread.
+	Counts(threads bool) Counts
+}
+
+// Counts are a room's numbers of unread events.
+type Counts struct {
+	Notifications, Highlights int64
+	// Threads are those of the threads with unread events, if they were asked for; those above are of the main timeline then.
+	Threads []ThreadCounts
+}
+
+// ThreadCounts are a thread's numbers of unread events.
+type ThreadCounts struct {
+	Root                      string
+	Notifications, Highlights int64
+}

@@ -1,6 +1,8 @@
 package clientsync
 
 import (
+	"context"
+	"sync"
 	"time"
 
 	"stoa/internal/store"
@@ -22,11 +24,25 @@ type waiter struct {
 	then       func()        // what is to be done; nil for a request
 	wake       chan struct{} // capacity 1
 	line       Line          // woken instead of wake, if not nil
+	cache      *Hub
 	user       *user
 	why        why
 	held       bool  // in the wheel for news, not for the end of its wait
 	tick       int64 // its slot of the wheel, 0 = not in it
 	next, prev *waiter
+}
+
+var waiters = sync.Pool{New: func() any { return &waiter{wake: make(chan struct{}, 1)} }}
+
+// Line is a connection on which a client waits.
+type Line interface {
+	// Context is that of the work on the request at the moment.
+	Context() context.Context
+	// Wait has resume called in another goroutine, once: with true after Wake, which may have come before, or if the client
+	// does something; with false if it has gone.
+	Wait(resume func(here bool))
+	// Wake ends Wait, now or when it is called. It does not block.
+	Wake()
 }
 
 // attach makes a request wait until the user has news, or the deadline. Called with the hub's lock held.
@@ -95,4 +111,41 @@ func (h *Hub) Tick(now time.Time) {
 		}
 	})
 	h.releaseStale(now)
+}
+
+// wait waits until the waiter is ended.
+func (w *waiter) wait(ctx context.Context) (why, error) {
+	select {
+	case <-w.wake:
+		reason := w.why
+		waiters.Put(w)
+		return reason, nil
+	case <-ctx.Done():
+	}
+	w.cache.mu.Lock()
+	w.cache.detach(w)
+	w.cache.mu.Unlock()
+	select {
+	case <-w.wake: // ended just now
+	default:
+	}
+	waiters.Put(w)
+	return 0, ctx.Err()
+}
+
+// hangUp says why a wait on a line has ended, and ends it if it was the client that did something.
+func (w *waiter) hangUp(here bool) why {
+	w.cache.mu.Lock()
+	reason := w.why
+	w.cache.detach(w)
+	w.cache.mu.Unlock()
+	switch {
+	case !here:
+		reason = hungUp
+	case reason == stillWaiting:
+		reason = timedOut // the client has sent something: it wants an answer
+	}
+	w.line = nil
+	waiters.Put(w)
+	return reason
 }

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"stoa/internal/clientsync"
 	"stoa/internal/store"
 	"stoa/internal/store/storetest"
 	"stoa/matrix/id"
@@ -62,7 +61,7 @@ func TestNews_wake_every_device(t *testing.T) {
 			device.sync("")
 			all = append(all, device.waitWithin(20*time.Second))
 		}
-		h.hub.AwaitWaiting(h.t, len(all))
+		h.cache.AwaitWaiting(h.t, len(all))
 		bob.say(roomID, "x")
 		for _, got := range all {
 			if a := <-got; !t.Failed() {
@@ -89,13 +88,13 @@ func TestBarrier_tells_followers(t *testing.T) {
 	t.Parallel()
 	url, follower := storetest.URL(t, "postgres"), &newestTold{}
 	there := newHouse(t, storetest.OpenURL(t, url))
-	here := newHouse(t, storetest.OpenURL(t, url), func(o *clientsync.Options) { o.Followers = append(o.Followers, follower) })
+	here := newHouse(t, storetest.OpenURL(t, url), func(o *options) { o.Followers = append(o.Followers, follower) })
 	alice := there.person("alice")
 	roomID := alice.create()
 	for range 50 {
 		alice.say(roomID, "x")
 		acknowledged := int64(there.store.Head())
-		must(t, here.hub.Barrier(t.Context()))
+		must(t, here.cache.Barrier(t.Context()))
 		if told := follower.newest.Load(); told < acknowledged {
 			t.Fatalf("behind the barrier the follower was told up to %d, %d is acknowledged", told, acknowledged)
 		}

@@ -165,11 +165,11 @@ func (h *house) read(f func(*store.Read) error) {
 // and in order, and lead to the state of the room.
 func TestAnswersAddUp(t *testing.T) {
 	t.Parallel()
-	for name, change := range map[string]func(*clientsync.Options){
-		"from memory":      func(*clientsync.Options) {},
-		"from the store":   func(o *clientsync.Options) { o.RingRecords = 1 },
-		"from both":        func(o *clientsync.Options) { o.RingRecords = 12 },
-		"with few in mind": func(o *clientsync.Options) { o.Users, o.EventBytes, o.Members = 2, 20_000, 2 },
+	for name, change := range map[string]func(*options){
+		"from memory":      func(*options) {},
+		"from the store":   func(o *options) { o.RingRecords = 1 },
+		"from both":        func(o *options) { o.RingRecords = 12 },
+		"with few in mind": func(o *options) { o.Users, o.EventBytes, o.Members = 2, 20_000, 2 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

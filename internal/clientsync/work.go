@@ -17,9 +17,10 @@ import (
 
 // work is one attempt at one answer.
 type work struct {
-	h   *Hub
-	req *Request
-	ctx context.Context
+	r     *Renderer
+	cache *Hub
+	req   *Request
+	ctx   context.Context
 	// c is the cursor of the request at first, and that of the answer's token at last.
 	c    cursor
 	plan *plan
@@ -74,10 +75,10 @@ type entry struct {
 
 // attempt makes an answer of what the plan says; nil if there turns out to be nothing to tell and the request still has
 // time. The cursor moves on to what was looked at.
-func (h *Hub) attempt(ctx context.Context, req *Request, c *cursor, p *plan, must bool) (*Answer, error) {
-	k := &work{h: h, req: req, ctx: ctx, c: *c, plan: p, upto: p.upto}
+func (r *Renderer) attempt(ctx context.Context, req *Request, c *cursor, p *plan, must bool) (*Answer, error) {
+	k := &work{r: r, cache: r.cache, req: req, ctx: ctx, c: *c, plan: p, upto: p.upto}
 	defer k.close()
-	k.reader = timeline.Reader{UserID: req.UserID, DeviceID: string(req.DeviceID), Now: h.clock().UnixMilli()}
+	k.reader = timeline.Reader{UserID: req.UserID, DeviceID: string(req.DeviceID), Now: r.clock().UnixMilli()}
 	pool := &bodies
 	if p.fromStore || c.since == 0 || req.FullState {
 		pool = &largeBodies
@@ -106,12 +107,12 @@ func (k *work) close() {
 // open gives the snapshot, opening it when it is first asked for.
 func (k *work) open(ctx context.Context) (*store.Read, error) {
 	if k.snapshot == nil {
-		r, err := k.h.store.Snapshot(ctx)
+		r, err := k.r.store.Snapshot(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("open a snapshot: %w", err)
 		}
 		k.snapshot, k.read = r, r
-		k.l = k.h.loader(r)
+		k.l = k.cache.loader(r)
 	}
 	return k.snapshot, nil
 }
@@ -122,7 +123,7 @@ func (k *work) run() error {
 	if fromStore {
 		// What memory holds is asked as well, so it has to be as new as what this instance has committed. No snapshot is
 		// open yet: waiting with one could keep others from moving on.
-		if err := k.h.Await(k.ctx, k.h.store.Head()); err != nil {
+		if err := k.cache.AwaitOwn(k.ctx); err != nil {
 			return err
 		}
 	}
@@ -132,10 +133,10 @@ func (k *work) run() error {
 	var rooms *storedRooms
 	var err error
 	if fromStore {
-		k.h.metrics.answers.WithLabelValues("store").Inc()
+		k.r.answers.WithLabelValues("store").Inc()
 		rooms, err = k.collectStored()
 	} else {
-		k.h.metrics.answers.WithLabelValues("memory").Inc()
+		k.r.answers.WithLabelValues("memory").Inc()
 		k.collectPlanned()
 	}
 	if err != nil {
@@ -210,22 +211,6 @@ func join(stretches []*stretch) ([]*timeline.Event, []change) {
 	return events, changes
 }
 
-// live leaves out events that were put before others.
-func live(events []*timeline.Event) []*timeline.Event {
-	for i, e := range events {
-		if e.Off != 0 {
-			kept := append([]*timeline.Event(nil), events[:i]...)
-			for _, e := range events[i:] {
-				if e.Off == 0 {
-					kept = append(kept, e)
-				}
-			}
-			return kept
-		}
-	}
-	return events
-}
-
 // cut chooses an entry's timeline.
 func (k *work) cut(e *entry) {
 	f := &k.req.Filter.Room.Timeline
@@ -263,16 +248,16 @@ func (k *work) initialQuery() {
 		k.query.Since = 0
 	}
 	k.query.read = k.open
-	k.query.hub = k.h
+	k.query.cache = k.cache
 	k.query.Rooms = k.plan.joined
 }
 
 // ignored finds out whom the viewer ignores. It is kept in memory until the viewer's account data change.
 func (k *work) ignored() error {
-	if k.h.opt.AccountData == nil {
+	if k.r.opt.AccountData == nil {
 		return nil
 	}
-	if ignored, known := k.h.Ignored(k.req.UserNum); known {
+	if ignored, known := k.cache.Ignored(k.req.UserNum); known {
 		k.reader.Ignored = ignored
 		return nil
 	}
@@ -280,7 +265,7 @@ func (k *work) ignored() error {
 	if err != nil {
 		return err
 	}
-	list, err := k.h.opt.AccountData.Ignored(r, k.req.User)
+	list, err := k.r.opt.AccountData.Ignored(r, k.req.User)
 	if err != nil {
 		return fmt.Errorf("read the ignored users of %s: %w", k.req.UserID, err)
 	}
@@ -290,7 +275,7 @@ func (k *work) ignored() error {
 			k.reader.Ignored[x] = true
 		}
 	}
-	k.h.KeepIgnored(k.req.UserNum, k.reader.Ignored, r.Head())
+	k.cache.KeepIgnored(k.req.UserNum, k.reader.Ignored, r.Head())
 	return nil
 }
 

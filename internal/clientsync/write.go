@@ -235,7 +235,7 @@ func (k *work) appendSections() error {
 	if err := k.appendToDevice(); err != nil {
 		return err
 	}
-	for _, s := range k.h.opt.Sections {
+	for _, s := range k.r.opt.Sections {
 		if err := k.appendSection(s); err != nil {
 			return fmt.Errorf("section %s of an answer: %w", s.Key(), err)
 		}
@@ -291,7 +291,7 @@ func (k *work) changed(w Watch) bool {
 
 // fragment is a section that belongs in every answer. It is kept per device until something changes that it watches.
 func (k *work) fragment(s Section, w Watch) ([]byte, error) {
-	if value, ok := k.h.Fragment(k.req.Device, s.Key(), w.Own); ok {
+	if value, ok := k.cache.Fragment(k.req.Device, s.Key(), w.Own); ok {
 		return value, nil
 	}
 	r, err := k.open(k.ctx)
@@ -303,7 +303,7 @@ func (k *work) fragment(s Section, w Watch) ([]byte, error) {
 		return nil, err
 	}
 	value = bytes.Clone(value)
-	k.h.KeepFragment(k.req.Device, s.Key(), value, r.Head())
+	k.cache.KeepFragment(k.req.Device, s.Key(), value, r.Head())
 	return value, nil
 }
 
@@ -314,7 +314,7 @@ const toDevicePage = 100
 
 // appendToDevice appends `to_device`.
 func (k *work) appendToDevice() error {
-	if k.h.opt.ToDevice == nil || !k.initial && !k.plan.toDevice {
+	if k.r.opt.ToDevice == nil || !k.initial && !k.plan.toDevice {
 		return nil
 	}
 	r, err := k.open(k.ctx)
@@ -324,7 +324,7 @@ func (k *work) appendToDevice() error {
 	mark := len(k.out)
 	k.out = append(separate(k.out), `"to_device":{"events":[`...)
 	first := len(k.out)
-	k.out, k.c.toDevice, k.c.moreToDevice, err = k.h.opt.ToDevice.Append(k.out, r, k.req.Device, k.c.toDevice, toDevicePage)
+	k.out, k.c.toDevice, k.c.moreToDevice, err = k.r.opt.ToDevice.Append(k.out, r, k.req.Device, k.c.toDevice, toDevicePage)
 	if err != nil {
 		return fmt.Errorf("read messages to %s %s: %w", k.req.UserID, k.req.DeviceID, err)
 	}

@@ -72,12 +72,12 @@ func (srv *Server) hearOthers() {
 	}
 	srv.bus.Subscribe(bus.TopicHead, func(payload []byte) {
 		if at, err := strconv.ParseInt(string(payload), 10, 64); err == nil {
-			srv.hub.Wake(store.Position(at))
+			srv.stream.Wake(store.Position(at))
 			srv.reader.Wake(store.Position(at))
 		}
 	})
 	srv.bus.Subscribe(topicJob, func([]byte) { srv.reader.WakeJobs() })
-	srv.bus.OnConnect(srv.hub.Doubt)
+	srv.bus.OnConnect(srv.stream.Doubt)
 }
 
 // busRuns are what the bus needs to run.

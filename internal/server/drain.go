@@ -64,7 +64,7 @@ func (srv *Server) Stop() error {
 	for _, s := range srv.servers {
 		drains.run(func() error { return s.Drain(ctx) })
 	}
-	srv.hub.Stop()
+	srv.stream.Stop()
 	if err := drains.wait(); err != nil {
 		log.Warn("requests were cut off", "err", err)
 	}

@@ -89,7 +89,8 @@ type Server struct {
 
 	auth       *auth.Auth
 	workers    *parking.Workers
-	hub        *clientsync.Hub
+	stream     *clientsync.Hub
+	renderer   *clientsync.Renderer
 	reader     *reader.Runner
 	bus        *bus.Bus                      // nil on SQLite: nobody else is there
 	background []func(context.Context) error // run beside requests, until the last has been answered
@@ -150,7 +151,8 @@ func (srv *Server) build() error {
 		typing:   ephemeral.NewTyping(s.Store, opt.Clock, srv.others()),
 		presence: ephemeral.NewPresence(s.Store, opt.Clock, opt.Log, srv.others()),
 	}
-	srv.auth, srv.hub = p.callers, srv.newHub(p)
+	srv.auth, srv.stream = p.callers, srv.newStream(p)
+	srv.renderer = srv.newRenderer(p)
 	var err error
 	srv.reader, err = reader.New(reader.Options{
 		Store: s.Store, Cluster: s.Cluster, Kinds: s.Rooms.Jobs(), Announce: srv.announceJob, Log: opt.Log,
@@ -171,8 +173,8 @@ func (srv *Server) build() error {
 
 // subscribe has the hub told of what it can't read in the store. Nothing runs yet.
 func (srv *Server) subscribe(p parts) {
-	p.typing.OnChange(srv.hub.WakeTyping)
-	srv.services.Cluster.OnHanded(srv.hub.TakeHanded)
+	p.typing.OnChange(srv.stream.WakeTyping)
+	srv.services.Cluster.OnHanded(srv.stream.TakeHanded)
 	srv.hearOthers()
 }
 
@@ -184,7 +186,7 @@ func (srv *Server) backgroundOf(p parts) []func(context.Context) error {
 		{"transaction IDs", func(ctx context.Context) error { return roomdb.ExpireTxns(ctx, s.Store, 0) }},
 		{"claimed one-time keys", p.keys.Expire},
 	}}
-	runs := []func(context.Context) error{s.Cluster.Run, srv.hub.Run, p.typing.Run, p.presence.Run, srv.reader.Run, chores.run, telemetry.ReturnMemory}
+	runs := []func(context.Context) error{s.Cluster.Run, srv.stream.Run, p.typing.Run, p.presence.Run, srv.reader.Run, chores.run, telemetry.ReturnMemory}
 	return append(runs, srv.busRuns()...)
 }
 
@@ -222,7 +224,7 @@ func (srv *Server) clientMux(opt httpkit.Options, p parts) (http.Handler, error)
 	opt.Registerer = srv.registry
 	opt.Forward = srv.services.Cluster
 	if srv.services.Store.Shared() {
-		opt.Barrier = srv.hub.Barrier
+		opt.Barrier = srv.stream.Barrier
 	}
 	if cfg.RateLimits {
 		opt.AddressLimits = httpkit.DefaultAddressLimits(srv.opt.Clock)
@@ -252,7 +254,8 @@ func (srv *Server) newAPI(p parts) *clientapi.API {
 		Typing:       p.typing,
 		Presence:     p.presence,
 		Receipts:     ephemeral.NewReceipts(s.Store, s.History, s.Data, clock),
-		Hub:          srv.hub,
+		Sync:         srv.renderer,
+		Stream:       srv.stream,
 	})
 }
 
@@ -286,7 +289,7 @@ func translate(err error) *mxerr.Error {
 
 // report is what the other instances are told of this one.
 func (srv *Server) report() cluster.Report {
-	return cluster.Report{Rooms: srv.services.Rooms.Resident(), Position: srv.hub.Head(), Bus: srv.bus == nil || srv.bus.Healthy()}
+	return cluster.Report{Rooms: srv.services.Rooms.Resident(), Position: srv.stream.Head(), Bus: srv.bus == nil || srv.bus.Healthy()}
 }
 
 // Join makes this instance one of the cluster.

@@ -12,11 +12,24 @@ import (
 	"stoa/internal/who"
 )
 
-// newHub makes what answers /sync.
-func (srv *Server) newHub(p parts) *clientsync.Hub {
+// newStream makes the stream in memory.
+func (srv *Server) newStream(p parts) *clientsync.Hub {
 	s := srv.services
 	return clientsync.New(clientsync.Options{
 		Store: s.Store, Clock: srv.opt.Clock, Log: srv.opt.Log, Registerer: srv.registry,
+		TypingDigests: p.typing,
+		Hand:          s.Cluster.Hand,
+		Blocking:      parking.Blocking,
+		Queue:         srv.workers.Take,
+		Followers:     append(s.followers(), followPresence{p.presence}),
+	})
+}
+
+// newRenderer makes what answers /sync.
+func (srv *Server) newRenderer(p parts) *clientsync.Renderer {
+	s := srv.services
+	return clientsync.NewRenderer(clientsync.RenderOptions{
+		Cache: srv.stream, Registry: srv.registry,
 		Sections: []clientsync.Section{
 			clientsync.DeviceLists{}, clientsync.KeyCounts{}, clientsync.FallbackTypes{}, clientsync.PresenceEvents{Clock: srv.opt.Clock},
 		},
@@ -26,10 +39,6 @@ func (srv *Server) newHub(p parts) *clientsync.Hub {
 		AccountData: syncAccountData{s.Data},
 		Filters:     syncFilters{s.Data},
 		Unread:      newSyncUnread(s.Store, s.Rules),
-		Hand:        s.Cluster.Hand,
-		Blocking:    parking.Blocking,
-		Queue:       srv.workers.Take,
-		Followers:   append(s.followers(), followPresence{p.presence}),
 	})
 }
 

@@ -27,9 +27,7 @@ type Hub struct {
 	clock   func() time.Time
 	log     *slog.Logger
 	metrics *metrics
-	sent    *sentMembers
 	events  *eventCache
-	filters *filterCache
 	rules   *lru2.Cache[store.RoomNum, *roomversion.Rules]
 
 	follow sync.Mutex // held by whoever moves the ring on; mu is taken under it
@@ -157,6 +155,25 @@ const awaitPatience = 100 * time.Millisecond
 
 // Await waits until the hub has applied the stream up to a position that is in the store.
 func (h *Hub) Await(ctx context.Context, at store.Position) error { return h.await(ctx, at, false) }
+
+// AwaitOwn waits until the hub has applied what this instance has committed.
+func (h *Hub) AwaitOwn(ctx context.Context) error { return h.Await(ctx, h.store.Head()) }
+
+// AwaitToken waits until the hub has applied what a token covers, and what other instances have announced by now. A token that
+// is newer than the store itself is answered like an initial sync.
+func (h *Hub) AwaitToken(ctx context.Context, at store.Position) error {
+	if at > h.Head() { // another instance made the token, or this one just now
+		if at > h.store.Head() {
+			if err := h.CatchUp(ctx); err != nil {
+				return err
+			}
+		}
+		if at <= h.store.Head() {
+			return h.Await(ctx, at)
+		}
+	}
+	return h.awaitTold(ctx)
+}
 
 // awaitTold waits until the hub has applied what other instances have announced by now: whoever has been told of it there
 // finds it here. It gives up soon if the store does not answer, and has nobody look more often than for those who wait.
@@ -529,3 +546,12 @@ func (r *hubRoom) fresh(floor store.Position) bool {
 	}
 	return newest > floor || newest == 0
 }
+
+// Store is the store whose stream is followed.
+func (h *Hub) Store() *store.Store { return h.store }
+
+// Clock is the clock by which requests wait.
+func (h *Hub) Clock() func() time.Time { return h.clock }
+
+// Blocking calls wait, which waits for something other than the processor, for somebody who works in a context.
+func (h *Hub) Blocking(ctx context.Context, wait func()) { h.opt.Blocking(ctx, wait) }

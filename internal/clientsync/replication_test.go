@@ -12,7 +12,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"stoa/internal/clientsync"
 	"stoa/internal/packed"
 	"stoa/internal/room"
 	"stoa/internal/store"
@@ -31,7 +30,7 @@ type courier struct {
 func newCourier() *courier { return &courier{came: make(chan struct{}, 1)} }
 
 // from has a house hand its groups to the courier.
-func (c *courier) from(o *clientsync.Options) {
+func (c *courier) from(o *options) {
 	o.Hand = func(f func([]byte) []byte) {
 		c.mu.Lock()
 		c.pieces = append(c.pieces, f(nil))
@@ -66,7 +65,7 @@ func (c *courier) take(t testing.TB, n int) [][]byte {
 // forget drops all that a house has written so far: it is handed over before the house has applied it.
 func (c *courier) forget(writer *house) {
 	writer.t.Helper()
-	if err := writer.hub.Await(writer.t.Context(), writer.store.Head()); err != nil {
+	if err := writer.cache.Await(writer.t.Context(), writer.store.Head()); err != nil {
 		writer.t.Fatal(err)
 	}
 	c.mu.Lock()
@@ -77,7 +76,7 @@ func (c *courier) forget(writer *house) {
 // take has a house take what another hands over.
 func (h *house) take(groups []byte) {
 	h.t.Helper()
-	if _, err := h.hub.TakeHanded(groups); err != nil {
+	if _, err := h.cache.TakeHanded(groups); err != nil {
 		h.t.Fatal(err)
 	}
 }
@@ -175,12 +174,12 @@ func TestHanded_groups(t *testing.T) {
 func (h *house) appliesHanded(c *courier, writer *person, roomID id.RoomID) {
 	h.t.Helper()
 	for range 50 {
-		if h.hub.FollowedHanded() > 0 {
+		if h.cache.FollowedHanded() > 0 {
 			return
 		}
 		writer.say(roomID, "again")
 		h.take(c.take(h.t, 1)[0])
-		writer.must(h.hub.Await(h.t.Context(), writer.h.store.Head()))
+		writer.must(h.cache.Await(h.t.Context(), writer.h.store.Head()))
 	}
 	h.t.Error("nothing is applied as it was handed over")
 }
@@ -266,8 +265,8 @@ func TestHanded_members(t *testing.T) {
 	known := func(want bool) {
 		t.Helper()
 		for name, h := range map[string]*house{"at the writer": writer, "where it is handed over": here} {
-			must(t, h.hub.Await(t.Context(), writer.store.Head()))
-			if is := h.hub.KnowsMember(num, carol.UserID.String()); is != want && (h == writer || h.hub.FollowedHanded() > 0) {
+			must(t, h.cache.Await(t.Context(), writer.store.Head()))
+			if is := h.cache.KnowsMember(num, carol.UserID.String()); is != want && (h == writer || h.cache.FollowedHanded() > 0) {
 				t.Errorf("who has spoken is known %s: %t", name, is)
 			}
 		}
@@ -334,8 +333,8 @@ func TestGroup_redacts(t *testing.T) {
 		writers.Wait()
 		_, failed := read.Wait(t.Context())
 		must(t, errors.Join(err, redacted, failed))
-		must(t, h.hub.Await(t.Context(), h.store.Head()))
-		if h.hub.KnowsMember(num, alice.UserID.String()) {
+		must(t, h.cache.Await(t.Context(), h.store.Head()))
+		if h.cache.KnowsMember(num, alice.UserID.String()) {
 			t.Error("a membership event is kept as it was before the redaction")
 		}
 		told := false
@@ -410,10 +409,10 @@ func TestHanded_toEachOther(t *testing.T) {
 	var ready sync.WaitGroup
 	ready.Add(1)
 	for i := range houses {
-		houses[i] = newHouse(t, storetest.OpenURL(t, url), func(o *clientsync.Options) {
+		houses[i] = newHouse(t, storetest.OpenURL(t, url), func(o *options) {
 			o.Hand = func(f func([]byte) []byte) {
 				ready.Wait()
-				if _, err := houses[1-i].hub.TakeHanded(f(nil)); err != nil {
+				if _, err := houses[1-i].cache.TakeHanded(f(nil)); err != nil {
 					t.Error(err)
 				}
 			}
@@ -422,7 +421,7 @@ func TestHanded_toEachOther(t *testing.T) {
 	ready.Done()
 	alice, bob := houses[0].person("alice"), houses[1].person("bob")
 	roomID := alice.create()
-	must(t, houses[1].hub.Barrier(t.Context()))
+	must(t, houses[1].cache.Barrier(t.Context()))
 	bob.join(roomID)
 	alice.after("")
 	bob.after("")
@@ -448,19 +447,19 @@ func TestTakeHanded_malformed(t *testing.T) {
 	writer, here, _, courier := threeHouses(t)
 	alice := writer.person("alice")
 	roomID := alice.create()
-	must(t, here.hub.Barrier(t.Context()))
+	must(t, here.cache.Barrier(t.Context()))
 	courier.forget(writer)
 	alice.say(roomID, "hello")
 	group := courier.take(t, 1)[0]
 	inner := packed.Read(string(group)).Text()
 	for n := range len(inner) {
 		for _, cut := range [][]byte{group[:n+1], packed.AppendText(nil, inner[:n])} {
-			if _, err := here.hub.TakeHanded(cut); err == nil {
+			if _, err := here.cache.TakeHanded(cut); err == nil {
 				t.Errorf("%d of %d bytes are taken", n, len(inner))
 			}
 		}
 	}
-	if n := here.hub.FollowedHanded(); n > 0 {
+	if n := here.cache.FollowedHanded(); n > 0 {
 		t.Errorf("%d groups were applied", n)
 	}
 }

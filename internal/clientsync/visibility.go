@@ -47,7 +47,7 @@ const sightsLimit = 1000
 
 // readSights reads what the viewer may see in a room.
 func (k *work) readSights(num store.RoomNum) (*sights, error) {
-	keys, err := k.h.store.KeyNums(k.read, []store.Pair{
+	keys, err := k.r.store.KeyNums(k.read, []store.Pair{
 		{Type: "m.room.history_visibility"}, {Type: "m.room.member", StateKey: k.req.UserID.String()},
 	})
 	if err != nil {

@@ -1,12 +1,14 @@
 package clientsync
 
 import (
+	"context"
 	"sync"
 	"time"
 
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
 	"stoa/internal/token"
+	"stoa/internal/who"
 	"stoa/matrix/id"
 )
 
@@ -75,14 +77,52 @@ type typingRoom struct {
 
 var plans = sync.Pool{New: func() any { return new(plan) }}
 
+func newPlan() *plan { return plans.Get().(*plan) }
+
 func (p *plan) release() {
 	clear(p.rooms)
 	*p = plan{joined: p.joined[:0], rooms: p.rooms[:0], typing: p.typing[:0], digests: p.digests[:0]}
 	plans.Put(p)
 }
 
-// look says whether there may be something to tell, and what. If there is not, the request waits from here on, with w.
-func (h *Hub) look(u *user, c *cursor, p *plan, w *waiter, deadline time.Time) (ready bool) {
+// waitFor says how a request waits if there is nothing to tell.
+type waitFor struct {
+	// whole says that everything is told in any case, wait that the request waits if there is nothing to tell.
+	whole, wait bool
+	// line is woken, nil for a goroutine that waits.
+	line Line
+	// until is when the wait ends.
+	until time.Time
+}
+
+// look finds out what there may be to tell a device, for which the user's rooms are read if they are not in memory. If there is
+// nothing, and the request waits for it, it waits from here on, and look returns the waiter.
+func (h *Hub) look(ctx context.Context, v who.Device, c *cursor, p *plan, f waitFor) (*waiter, error) {
+	u, err := h.user(ctx, v)
+	if err != nil {
+		return nil, err
+	}
+	if c.since == 0 || f.whole {
+		p.fromStore = true
+		return nil, nil
+	}
+	if !f.wait {
+		h.lookOrAttach(u, c, p, nil, f.until)
+		return nil, nil
+	}
+	w := waiters.Get().(*waiter)
+	w.cache, w.line = h, f.line
+	if !h.lookOrAttach(u, c, p, w, f.until) {
+		return w, nil
+	}
+	w.line = nil
+	waiters.Put(w)
+	return nil, nil
+}
+
+// lookOrAttach says whether there may be something to tell, and what. If there is not, the request waits from here on, with w:
+// both are one critical section, so that nothing happens in between.
+func (h *Hub) lookOrAttach(u *user, c *cursor, p *plan, w *waiter, deadline time.Time) (ready bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if u.gone {
@@ -139,7 +179,7 @@ func (h *Hub) fill(u *user, c *cursor, p *plan) bool {
 	for i := range u.rooms {
 		p.joined = append(p.joined, u.rooms[i].room.num)
 	}
-	p.takeTyping(h.opt.Typing)
+	h.takeTyping(p)
 	p.typingDiffer = p.digest != c.typing
 	for i := range u.rooms {
 		j := &u.rooms[i]
@@ -158,12 +198,12 @@ func (h *Hub) fill(u *user, c *cursor, p *plan) bool {
 }
 
 // takeTyping finds the joined rooms in which somebody types or has just stopped, and makes their digest.
-func (p *plan) takeTyping(typing Typing) {
+func (h *Hub) takeTyping(p *plan) {
 	p.typing, p.digest = p.typing[:0], 0
-	if typing == nil {
+	if h.opt.TypingDigests == nil {
 		return
 	}
-	p.digests = typing.AppendDigests(p.digests[:0], p.joined)
+	p.digests = h.opt.TypingDigests.AppendDigests(p.digests[:0], p.joined)
 	for i, num := range p.joined {
 		if digest := p.digests[i]; digest != 0 {
 			p.typing = append(p.typing, typingRoom{num, digest})
@@ -198,4 +238,11 @@ func (h *Hub) fillRoom(j *joinedRoom, c *cursor, p *plan, typing *typingRoom) {
 		return true
 	})
 	p.rooms = append(p.rooms, room)
+}
+
+// TypingDigests knows who types where, now.
+type TypingDigests interface {
+	// AppendDigests appends a digest for each of some rooms, of the list of those who type there; 0 if nobody did in the last
+	// minutes. The cache calls it with its lock held.
+	AppendDigests(dst []uint32, rooms []store.RoomNum) []uint32
 }
