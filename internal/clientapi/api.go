@@ -23,6 +23,7 @@ import (
 	"stoa/internal/ephemeral"
 	"stoa/internal/history"
 	"stoa/internal/room"
+	"stoa/internal/streamcache"
 	"stoa/internal/userdata"
 	"stoa/matrix/id"
 )
@@ -64,7 +65,7 @@ type Options struct {
 	Presence  *ephemeral.Presence
 	Receipts  *ephemeral.Receipts
 	Sync      *clientsync.Renderer
-	Stream    *clientsync.Hub
+	Stream    *streamcache.Cache
 	// Clock is time.Now if nil.
 	Clock func() time.Time
 }
@@ -84,7 +85,7 @@ type API struct {
 	presence  *ephemeral.Presence
 	receipts  *ephemeral.Receipts
 	syncs     *clientsync.Renderer
-	stream    *clientsync.Hub
+	stream    *streamcache.Cache
 	secret    *account.SharedSecret // nil = off
 }
 

@@ -13,7 +13,7 @@ import (
 //
 // Spec: client-server-api#client-config
 func (k *work) takeData() error {
-	if k.r.opt.AccountData == nil || !k.initial && !k.plan.own[store.KindAccountData] && len(k.query.Entered) == 0 {
+	if k.r.opt.AccountData == nil || !k.initial && !k.plan.Own[store.KindAccountData] && len(k.query.Entered) == 0 {
 		return nil
 	}
 	r, err := k.open(k.ctx)
@@ -22,7 +22,7 @@ func (k *work) takeData() error {
 	}
 	after := store.Slot(0)
 	if !k.initial && len(k.query.Entered) == 0 {
-		own, err := r.OwnChanges(k.req.UserNum, k.c.since)
+		own, err := r.OwnChanges(k.req.UserNum, k.c.Since)
 		if err != nil {
 			return fmt.Errorf("read own changes: %w", err)
 		}
@@ -31,7 +31,7 @@ func (k *work) takeData() error {
 				after = o.First - 1
 			}
 		}
-		if after == 0 && !k.plan.own[store.KindAccountData] {
+		if after == 0 && !k.plan.Own[store.KindAccountData] {
 			return nil
 		}
 	}
@@ -44,7 +44,7 @@ func (k *work) takeData() error {
 
 // sortData gives account data to rooms. If all of it was read because a room was entered, only that room's is told.
 func (k *work) sortData(data []Datum, after store.Slot) error {
-	onlyEntered := !k.initial && !k.plan.own[store.KindAccountData]
+	onlyEntered := !k.initial && !k.plan.Own[store.KindAccountData]
 	byID := make(map[string]*entry, len(k.entries))
 	for _, e := range k.entries {
 		byID[e.id.String()] = e

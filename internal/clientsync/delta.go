@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"stoa/internal/store"
+	"stoa/internal/streamcache"
 	"stoa/internal/timeline"
 	"stoa/internal/token"
 	"stoa/matrix/eventfilter"
@@ -27,9 +28,9 @@ type span struct {
 	events []*timeline.Event
 	older  bool
 	// changes are the changes of state in the span, oldest first.
-	changes []change
-	// sights are what the viewer may see of the events before joined; nil if they may see all.
-	sights *sights
+	changes []streamcache.Change
+	// visibility are what the viewer may see of the events before joined; nil if they may see all.
+	visibility *visibility
 }
 
 // cut is a timeline cut out of a span.
@@ -102,7 +103,7 @@ func (s *span) shows(e *timeline.Event, f *eventfilter.RoomEventFilter, ignored 
 	if len(ignored) > 0 && !e.IsState && ignored[e.Sender] {
 		return false
 	}
-	if s.sights != nil && !s.sights.shows(e) {
+	if s.visibility != nil && !s.visibility.shows(e) {
 		return false
 	}
 	return passes(f, s.id, e)
@@ -138,17 +139,17 @@ func (s *span) stateDelta(c *cut, after bool) []*timeline.Event {
 	last := make(map[stateKey]*timeline.Event, len(s.changes))
 	for i := range s.changes {
 		ch := &s.changes[i]
-		if ch.slot > s.upto || ch.slot <= s.since && !s.wholeState {
+		if ch.Slot > s.upto || ch.Slot <= s.since && !s.wholeState {
 			continue
 		}
-		k := stateKey{ch.evType, ch.stateKey}
+		k := stateKey{ch.Type, ch.StateKey}
 		switch {
-		case ch.event == nil: // gone: there is no way to say so
+		case ch.Event == nil: // gone: there is no way to say so
 			delete(last, k)
-		case ch.slot >= c.start && shown[ch.event.Num]:
+		case ch.Slot >= c.start && shown[ch.Event.Num]:
 			// The timeline tells it, over whatever was before.
 		default:
-			last[k] = ch.event
+			last[k] = ch.Event
 		}
 	}
 	out := make([]*timeline.Event, 0, len(last))
@@ -163,11 +164,11 @@ func (s *span) stateDelta(c *cut, after bool) []*timeline.Event {
 	return out
 }
 
-// sights is the history of what decides whether the viewer may see events: the room's visibility and the viewer's
+// visibility is the history of what decides whether the viewer may see events: the room's visibility and the viewer's
 // membership, each with the slot at which it came to be so, oldest first.
 //
 // Spec: client-server-api#room-history-visibility
-type sights struct {
+type visibility struct {
 	own                    string // the viewer
 	visibility, membership []turn
 }

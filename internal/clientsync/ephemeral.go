@@ -8,6 +8,7 @@ import (
 
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
+	"stoa/internal/streamcache"
 	"stoa/matrix/canonicaljson"
 )
 
@@ -75,7 +76,7 @@ func (k *work) readReceipts(e *entry) error {
 		return err
 	}
 	if e.receiptsAfter == 0 && !e.entered {
-		starts, err := r.RoomStarts([]store.RoomNum{e.num}, k.c.since)
+		starts, err := r.RoomStarts([]store.RoomNum{e.num}, k.c.Since)
 		if err != nil {
 			return fmt.Errorf("read where a room stood: %w", err)
 		}
@@ -118,9 +119,9 @@ func (k *work) appendEphemeral(e *entry) bool {
 // appendTyping appends m.typing with those who type now.
 //
 // Spec: client-server-api#typing-notifications
-func (k *work) appendTyping(t *typingRoom) {
+func (k *work) appendTyping(t *streamcache.TypingRoom) {
 	k.out = append(separate(k.out), `{"content":{"user_ids":[`...)
-	for _, u := range k.r.opt.Typing.Users(t.num) {
+	for _, u := range k.r.opt.Typing.Users(t.Num) {
 		if !k.reader.Ignored[u] {
 			k.out = canonicaljson.AppendString(separate(k.out), u.String())
 		}

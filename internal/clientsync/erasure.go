@@ -14,11 +14,11 @@ import (
 //
 // Spec: client-server-api#account-deactivation
 func (k *work) redactErased(e *entry) error {
-	if e.sights == nil {
+	if e.visibility == nil {
 		return nil
 	}
 	foreign := func(ev *timeline.Event) bool {
-		return (e.joined == 0 || ev.Slot < e.joined) && e.sights.membershipAt(ev) != "join" && ev.Sender != k.req.UserID
+		return (e.joined == 0 || ev.Slot < e.joined) && e.visibility.membershipAt(ev) != "join" && ev.Sender != k.req.UserID
 	}
 	var senders []string
 	for _, ev := range e.cut.events {
@@ -35,7 +35,7 @@ func (k *work) redactErased(e *entry) error {
 	}
 	for i, ev := range e.cut.events {
 		if foreign(ev) && slices.Contains(erased, ev.Sender.String()) {
-			pdu, err := k.l.stored(ev.Num)
+			pdu, err := k.l.Stored(ev.Num)
 			if err != nil {
 				return err
 			}

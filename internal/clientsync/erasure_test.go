@@ -3,34 +3,35 @@ package clientsync_test
 import (
 	"testing"
 
+	"stoa/internal/clientsync/synctest"
 	"stoa/internal/store"
 	"stoa/internal/store/userdb"
 )
 
 func TestSync_redacts_erased_users_for_who_was_not_there(t *testing.T) {
 	t.Parallel()
-	onBothEngines(t, func(h *house) {
-		alice, bob, carol := h.person("alice"), h.person("bob"), h.person("carol")
-		r := bob.create()
-		alice.join(r)
-		alice.say(r, "secret")
-		alice.leave(r)
+	synctest.OnBothEngines(t, func(h *synctest.House) {
+		alice, bob, carol := h.Person("alice"), h.Person("bob"), h.Person("carol")
+		r := bob.Create()
+		alice.Join(r)
+		alice.Say(r, "secret")
+		alice.Leave(r)
 		c := store.NewChange()
 		userdb.Erase(c, alice.UserNum)
-		if _, err := h.store.Commit(h.t.Context(), c); err != nil {
-			h.t.Fatal(err)
+		if _, err := h.Store.Commit(h.T.Context(), c); err != nil {
+			h.T.Fatal(err)
 		}
-		bob.say(r, "hello")
-		carol.join(r)
+		bob.Say(r, "hello")
+		carol.Join(r)
 
-		equal(h.t, "timeline of who was there", bob.sync("").Rooms.Join[r.String()].Timeline.bodies(), []string{"secret", "hello"})
-		events := carol.sync("").Rooms.Join[r.String()].Timeline.Events
+		synctest.Equal(h.T, "timeline of who was there", bob.Sync("").Rooms.Join[r.String()].Timeline.Bodies(), []string{"secret", "hello"})
+		events := carol.Sync("").Rooms.Join[r.String()].Timeline.Events
 		var bodies []any
 		for _, e := range events {
 			if e.Type == "m.room.message" {
 				bodies = append(bodies, e.Content["body"])
 			}
 		}
-		equal(h.t, "timeline of who came later", bodies, []any{nil, "hello"})
+		synctest.Equal(h.T, "timeline of who came later", bodies, []any{nil, "hello"})
 	})
 }

@@ -35,9 +35,17 @@ const (
 
 func newFilterCache() *filterCache {
 	return &filterCache{
-		stored: mustLRU[filterKey, *eventfilter.Filter](storedFilters, nil),
-		texts:  mustLRU[string, *eventfilter.Filter](filterTexts, nil),
+		stored: newLRU[filterKey](storedFilters),
+		texts:  newLRU[string](filterTexts),
 	}
+}
+
+func newLRU[K comparable](size int) *simplelru.LRU[K, *eventfilter.Filter] {
+	l, err := simplelru.NewLRU[K, *eventfilter.Filter](size, nil)
+	if err != nil {
+		panic(err) // only a size below 1 fails
+	}
+	return l
 }
 
 // get returns a stored filter; read reads its text.

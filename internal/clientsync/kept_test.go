@@ -5,14 +5,14 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"stoa/internal/clientsync"
+	"stoa/internal/clientsync/synctest"
 	"stoa/internal/room"
 	"stoa/internal/store"
-	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
 	"stoa/internal/store/userdb"
+	"stoa/internal/streamcache"
 	"stoa/internal/who"
 	"stoa/matrix/id"
 )
@@ -30,25 +30,25 @@ func TestFilters_are_kept(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		var c cabinet
-		h := newHouse(t, open(), func(o *options) { o.Filters = &c })
+		h := synctest.NewHouse(t, open(), func(o *synctest.Options) { o.Filters = &c })
 		const people = 5000
-		shared, err := h.renderer.Filter(h.t.Context(), who.Device{User: who.User{UserNum: 1}}, "0")
+		shared, err := h.Renderer.Filter(h.T.Context(), who.Device{User: who.User{UserNum: 1}}, "0")
 		if err != nil {
-			h.t.Fatal(err)
+			h.T.Fatal(err)
 		}
 		for range 2 {
 			for num := range people {
-				f, err := h.renderer.Filter(h.t.Context(), who.Device{User: who.User{UserNum: store.UserNum(num + 1)}}, "0")
+				f, err := h.Renderer.Filter(h.T.Context(), who.Device{User: who.User{UserNum: store.UserNum(num + 1)}}, "0")
 				if err != nil {
-					h.t.Fatal(err)
+					h.T.Fatal(err)
 				}
 				if f != shared {
-					h.t.Fatalf("user %d has a filter of their own", num+1)
+					h.T.Fatalf("user %d has a filter of their own", num+1)
 				}
 			}
 		}
 		if n := c.reads.Load(); n != people {
-			h.t.Errorf("%d filters were read %d times", people, n)
+			h.T.Errorf("%d filters were read %d times", people, n)
 		}
 	})
 }
@@ -56,9 +56,9 @@ func TestFilters_are_kept(t *testing.T) {
 // abacus counts the reads of tallies. Nothing is ever unread.
 type abacus struct{ reads atomic.Int64 }
 
-func (a *abacus) Tallies(_ *store.Read, _ who.User, places []clientsync.Place) ([]clientsync.Tally, error) {
+func (a *abacus) Tallies(_ *store.Read, _ who.User, places []clientsync.Place) ([]streamcache.Tally, error) {
 	a.reads.Add(1)
-	out := make([]clientsync.Tally, len(places))
+	out := make([]streamcache.Tally, len(places))
 	for i, p := range places {
 		if p.Slot == 0 || p.RoomID.IsZero() || p.Members == 0 {
 			return nil, fmt.Errorf("a place that is not whole: %+v", p)
@@ -79,31 +79,31 @@ func (b *bead) Apply(_, last store.Slot, _ []room.Counted) bool {
 
 func (b *bead) Read(store.Slot, string, *room.Totals) bool { return true }
 
-func (b *bead) Counts(bool) clientsync.Counts { return clientsync.Counts{} }
+func (b *bead) Counts(bool) streamcache.Counts { return streamcache.Counts{} }
 
 // The tallies of a user's rooms are read together, at the first news of any of them.
 func TestTallies_are_read_together(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		var a abacus
-		h := newHouse(t, open(), func(o *options) { o.Unread = &a })
-		alice, bob := h.person("alice"), h.person("bob")
+		h := synctest.NewHouse(t, open(), func(o *synctest.Options) { o.Unread = &a })
+		alice, bob := h.Person("alice"), h.Person("bob")
 		var rooms []id.RoomID
 		for range 8 {
-			r := alice.create()
-			bob.join(r)
+			r := alice.Create()
+			bob.Join(r)
 			rooms = append(rooms, r)
 		}
-		alice.sync("")
-		h.cache.Reset() // it knows rooms and users no more than another instance does
-		alice.sync("")
+		alice.Sync("")
+		h.Cache.Forget() // it knows rooms and users no more than another instance does
+		alice.Sync("")
 		a.reads.Store(0)
 		for _, r := range rooms {
-			bob.say(r, "x")
-			alice.sync("")
+			bob.Say(r, "x")
+			alice.Sync("")
 		}
 		if n := a.reads.Load(); n > 1 {
-			h.t.Errorf("the tallies of %d rooms were read %d times", len(rooms), n)
+			h.T.Errorf("the tallies of %d rooms were read %d times", len(rooms), n)
 		}
 	})
 }
@@ -130,177 +130,19 @@ func TestSections_are_asked_for_their_own_kinds(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		presence, devices := &ear{kind: store.KindPresence}, &ear{kind: store.KindDeviceList}
-		h := newHouse(t, open(), func(o *options) { o.Sections = []clientsync.Section{presence, devices} })
-		alice, bob := h.person("alice"), h.person("bob")
-		bob.join(alice.create())
-		alice.sync("")
-		alice.sync("") // memory knows of everything that comes after this
+		h := synctest.NewHouse(t, open(), func(o *synctest.Options) { o.Sections = []clientsync.Section{presence, devices} })
+		alice, bob := h.Person("alice"), h.Person("bob")
+		bob.Join(alice.Create())
+		alice.Sync("")
+		alice.Sync("") // memory knows of everything that comes after this
 		presence.asked.Store(0)
 		devices.asked.Store(0)
-		bob.commit(func(c *store.Change) {
+		bob.Commit(func(c *store.Change) {
 			userdb.SetPresence(c, userdb.Presence{User: bob.UserNum, UserID: bob.UserID.String(), Presence: "online", ActiveTS: 1})
 		})
-		alice.sync("")
+		alice.Sync("")
 		if presence.asked.Load() != 1 || devices.asked.Load() != 0 {
 			t.Errorf("after a change of presence, that was asked %d times, device lists %d times", presence.asked.Load(), devices.asked.Load())
 		}
 	})
-}
-
-// Who types or reads in a room in which very many wait wakes nobody else, and is told with the next answer.
-func TestMerged_news_wakes_no_crowd(t *testing.T) {
-	t.Parallel()
-	h := newHouse(t, storetest.SQLite(t), withAll)
-	alice, bob := h.person("alice"), h.person("bob")
-	small := alice.create()
-	bob.join(small)
-	bob.sync("")
-	const crowd = 21
-	h.cache.SetFanOut(100, 5, crowd-1)
-	h.fill(alice, 1, crowd)
-	first := alice.sync("")
-	var large id.RoomID
-	for name := range first.Rooms.Join {
-		if r, err := id.ParseRoomID(name); err == nil && r != small {
-			large = r
-		}
-	}
-	said := alice.say(large, "x")
-	alice.sync("")
-	got := alice.wait()
-	var others []<-chan answer
-	for i := range crowd {
-		p := h.person(fmt.Sprint("member", i))
-		p.sync("")
-		others = append(others, p.wait())
-	}
-	other := h.person("member0").in(h) // another device
-	other.sync("")
-	device := other.wait()
-	h.cache.AwaitWaiting(t, crowd+2)
-	before := h.cache.Wakeups()
-	num, err := h.roomNum(large)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.typing.set(num, bob.UserID)
-	h.cache.WakeTyping(num, true)
-	h.cache.Tick(time.UnixMilli(h.clock.Load()).Add(2 * time.Second))
-	if n := h.cache.Wakeups() - before; n != 0 {
-		t.Errorf("typing in a room of %d woke %d", crowd, n)
-	}
-	other.receipt(large, said, roomdb.ReceiptRead, "")
-	alice.must(h.cache.Await(t.Context(), h.store.Head()))
-	h.cache.Tick(time.UnixMilli(h.clock.Load()).Add(4 * time.Second))
-	if n := h.cache.Wakeups() - before; n > 2 {
-		t.Errorf("a receipt in a room of %d woke %d", crowd, n)
-	}
-	if a := <-device; len(a.join(large).Ephemeral.Events) != 2 {
-		t.Errorf("another device of who read is told %s", a.Raw)
-	}
-	bob.say(small, "x")
-	a := <-got
-	if len(a.join(large).Ephemeral.Events) != 2 {
-		t.Errorf("the next answer does not tell who types and who has read: %s", a.Raw)
-	}
-	h.cache.Stop()
-	for _, a := range others {
-		<-a
-	}
-}
-
-// That somebody stopped to type waits a little for what they typed, and so does in a large room that somebody began.
-func TestTyping_that_can_wait(t *testing.T) {
-	t.Parallel()
-	h := newHouse(t, storetest.SQLite(t), withAll)
-	alice, bob := h.person("alice"), h.person("bob")
-	r := alice.create()
-	bob.join(r)
-	num, err := h.roomNum(r)
-	alice.must(err)
-	alice.sync("")
-	got := alice.wait()
-	h.cache.AwaitWaiting(t, 1)
-	h.typing.set(num, bob.UserID)
-	h.cache.WakeTyping(num, true)
-	if a := <-got; len(a.join(r).Ephemeral.Events) != 1 {
-		t.Errorf("who begins to type is told by %s", a.Raw)
-	}
-	got = alice.wait()
-	h.cache.AwaitWaiting(t, 1)
-	before := h.cache.Wakeups()
-	h.typing.set(num)
-	h.cache.WakeTyping(num, false)
-	if n := h.cache.Wakeups() - before; n != 0 {
-		t.Errorf("somebody who stops to type wakes %d at once", n)
-	}
-	bob.say(r, "x")
-	if a := <-got; len(a.join(r).Timeline.Events) != 1 || len(a.join(r).Ephemeral.Events) != 1 {
-		t.Errorf("what was typed is told by %s", a.Raw)
-	}
-	h.cache.SetFanOut(500, 0, 1000)
-	got = alice.wait()
-	h.cache.AwaitWaiting(t, 1)
-	before = h.cache.Wakeups()
-	h.typing.set(num, bob.UserID)
-	h.cache.WakeTyping(num, true)
-	if n := h.cache.Wakeups() - before; n != 0 {
-		t.Errorf("somebody who types in a large room wakes %d at once", n)
-	}
-	h.cache.Tick(time.UnixMilli(h.clock.Load()).Add(time.Second))
-	if a := <-got; len(a.join(r).Ephemeral.Events) != 1 {
-		t.Errorf("who types in a large room is told by %s", a.Raw)
-	}
-}
-
-func (h *house) roomNum(roomID id.RoomID) (num store.RoomNum, err error) {
-	err = h.store.Read(h.t.Context(), func(r *store.Read) error {
-		num, err = roomdb.RoomNum(r, roomID.String())
-		return err
-	})
-	return num, err
-}
-
-// The members of a very large room are woken one batch after the other.
-func TestCrowds_are_woken_in_batches(t *testing.T) {
-	t.Parallel()
-	h := newHouse(t, storetest.SQLite(t), withAll)
-	alice := h.person("alice")
-	const people = 101
-	const batch = 25
-	h.cache.SetFanOut(batch, 100, 1000)
-	h.fill(alice, 1, people)
-	var large id.RoomID
-	for name := range alice.sync("").Rooms.Join {
-		r, err := id.ParseRoomID(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		large = r
-	}
-	var got []<-chan answer
-	for i := range people {
-		p := h.person(fmt.Sprint("member", i))
-		p.sync("")
-		got = append(got, p.wait())
-	}
-	h.cache.AwaitWaiting(t, people)
-	h.cache.Tick(time.UnixMilli(h.clock.Load()).Add(20 * time.Second)) // the hub's own ticks are earlier
-	alice.say(large, "x")
-	alice.must(h.cache.Await(t.Context(), h.store.Head()))
-	for woken, ticks := 0, 0; woken < people; ticks++ {
-		n := h.cache.Wakeups()
-		if n-woken > batch {
-			t.Errorf("%d were woken at once", n-woken)
-		}
-		if woken = n; ticks > 2*people/batch {
-			t.Fatalf("%d of %d are woken after %d ticks", n, people, ticks)
-		}
-		h.cache.NextTick()
-	}
-	for i, a := range got {
-		if bodies := (<-a).join(large).Timeline.bodies(); len(bodies) != 1 {
-			t.Fatalf("member %d is told %v", i, bodies)
-		}
-	}
 }

@@ -5,6 +5,7 @@ import (
 
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
+	"stoa/internal/streamcache"
 	"stoa/internal/timeline"
 )
 
@@ -25,7 +26,7 @@ func (k *work) takeMembers() error {
 	if !f.LazyLoadMembers || !f.AllowsType("m.room.member") {
 		return nil
 	}
-	k.epoch = k.cache.Epoch(k.req.Device, k.c.since, k.initial, k.upto)
+	k.epoch = k.cache.Epoch(k.req.Device, k.c.Since, k.initial, k.upto)
 	var found []wantedMember
 	for _, e := range k.entries {
 		found = append(found, k.wantedMembers(e)...)
@@ -40,7 +41,7 @@ func (k *work) takeMembers() error {
 			continue
 		}
 		key := sentKey{k.req.UserNum, k.req.DeviceID, w.e.num, ev.Num}
-		known := !w.always && !f.IncludeRedundantMembers && !k.initial && k.r.sent.has(key, k.epoch, k.c.since)
+		known := !w.always && !f.IncludeRedundantMembers && !k.initial && k.r.sent.has(key, k.epoch, k.c.Since)
 		if !known {
 			w.e.state = append(w.e.state, ev)
 			k.r.sent.add(key, k.epoch, k.upto)
@@ -78,9 +79,9 @@ func (k *work) wantedMembers(e *entry) []wantedMember {
 
 // membersAt finds membership events as of the points of which their entries tell the state; nil for somebody who had none.
 func (k *work) membersAt(wanted []wantedMember) ([]*timeline.Event, error) {
-	at := make([]MemberAt, len(wanted))
+	at := make([]streamcache.MemberAt, len(wanted))
 	for i, w := range wanted {
-		at[i] = MemberAt{Room: w.e.num, UserID: w.userID, At: k.statePoint(w.e)}
+		at[i] = streamcache.MemberAt{Room: w.e.num, UserID: w.userID, At: k.statePoint(w.e)}
 	}
 	events, missing, busy := k.cache.Members(at, k.upto)
 	if busy != nil && k.snapshot == nil { // with a snapshot it may be the one who keeps the other from reading
@@ -120,25 +121,25 @@ func (k *work) glimpseMembers(wanted []wantedMember, missing []int, events []*ti
 		for i, m := range missing {
 			ask = append(ask, roomdb.RoomKey{Room: wanted[m].e.num, Key: keys[i]})
 		}
-		l := k.cache.loader(r)
-		rows, err := roomdb.CurrentEntries(r, ask, l.known)
+		l := k.cache.Loader(r)
+		rows, err := roomdb.CurrentEntries(r, ask, l.Known)
 		if err != nil {
 			return fmt.Errorf("read members: %w", err)
 		}
 		found := make(map[roomdb.RoomKey]roomdb.CurrentEntry, len(rows))
 		for _, row := range rows {
 			found[roomdb.RoomKey{Room: row.Event.Room, Key: row.Key}] = row
-			l.head = row.Head
+			l.Head = row.Head
 			if row.Event.RedactedBy == 0 {
-				l.wantEvents([]roomdb.SyncEvent{row.Event})
+				l.WantEvents([]roomdb.SyncEvent{row.Event})
 			}
 		}
-		if err := l.load(); err != nil {
+		if err := l.Load(); err != nil {
 			return err
 		}
 		for i, m := range missing {
 			e, row := wanted[m].e, found[ask[i]]
-			ev := l.event(row.Event.Num)
+			ev := l.Event(row.Event.Num)
 			if _, changed := e.before(keys[i], k.statePoint(e)); changed || ev == nil || row.Slot > k.statePoint(e) {
 				rest = append(rest, m)
 				continue
@@ -198,9 +199,9 @@ func (k *work) readMembers(wanted []wantedMember, missing []int, events []*timel
 				return fmt.Errorf("read a member: %w", err)
 			}
 		}
-		k.l.want(nums[i])
+		k.l.Want(nums[i])
 	}
-	if err := k.l.load(); err != nil {
+	if err := k.l.Load(); err != nil {
 		return err
 	}
 	for i, m := range missing {
@@ -208,7 +209,7 @@ func (k *work) readMembers(wanted []wantedMember, missing []int, events []*timel
 			continue
 		}
 		isNow := now[roomdb.RoomKey{Room: wanted[m].e.num, Key: keys[i]}].Event == nums[i]
-		if events[m] = k.l.event(nums[i]); events[m] != nil && isNow {
+		if events[m] = k.l.Event(nums[i]); events[m] != nil && isNow {
 			k.cache.KeepMember(wanted[m].e.num, wanted[m].userID, events[m], r.Head())
 		}
 	}

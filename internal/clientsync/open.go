@@ -3,6 +3,7 @@ package clientsync
 import (
 	"stoa/internal/history"
 	"stoa/internal/store"
+	"stoa/internal/streamcache"
 	"stoa/internal/timeline"
 )
 
@@ -13,13 +14,13 @@ func (k *work) takeOpen() error {
 			continue
 		}
 		known := k.cache.Openness(e.num)
-		if known == OpenUnknown {
+		if known == streamcache.OpenUnknown {
 			var err error
 			if known, err = k.readOpen(e.num); err != nil {
 				return err
 			}
 		}
-		e.open = known == OpenToMembers
+		e.open = known == streamcache.OpenToMembers
 	}
 	return nil
 }
@@ -34,22 +35,22 @@ func replaces(events []*timeline.Event) bool {
 }
 
 // readOpen reads all that a room's visibility has ever been.
-func (k *work) readOpen(num store.RoomNum) (Openness, error) {
+func (k *work) readOpen(num store.RoomNum) (streamcache.Openness, error) {
 	if _, err := k.open(k.ctx); err != nil {
-		return OpenUnknown, err
+		return streamcache.OpenUnknown, err
 	}
 	s, err := k.readSights(num)
 	if err != nil {
-		return OpenUnknown, err
+		return streamcache.OpenUnknown, err
 	}
-	is := OpenToMembers
+	is := streamcache.OpenToMembers
 	for _, t := range s.visibility {
 		if !history.Visible(history.Sight{Visibility: t.value, VisibilityAfter: t.value, JoinsLater: true}) {
-			is = OpenInParts
+			is = streamcache.OpenInParts
 		}
 	}
 	if len(s.visibility) >= sightsLimit {
-		is = OpenInParts
+		is = streamcache.OpenInParts
 	}
 	k.cache.KeepOpenness(num, is, k.read.Head())
 	return is, nil

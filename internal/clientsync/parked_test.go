@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"stoa/internal/clientsync"
+	"stoa/internal/clientsync/synctest"
 )
 
 // phone is a Line. It says when somebody begins to wait on it.
@@ -34,92 +35,92 @@ func TestParked(t *testing.T) {
 		timeline []string
 		none     bool
 	}
-	park := func(h *house, p *person, roomID string, line *phone) <-chan result {
+	park := func(h *synctest.House, p *synctest.Person, roomID string, line *phone) <-chan result {
 		got := make(chan result, 1)
-		f, err := h.renderer.Filter(h.t.Context(), p.Device, "")
-		p.must(err)
-		x, err := h.renderer.Begin(h.t.Context(), &clientsync.Request{Device: p.Device, Since: p.since, Filter: f, Timeout: 30 * time.Second})
-		p.must(err)
+		f, err := h.Renderer.Filter(h.T.Context(), p.Device, "")
+		p.Must(err)
+		x, err := h.Renderer.Begin(h.T.Context(), &clientsync.Request{Device: p.Device, Since: p.Since, Filter: f, Timeout: 30 * time.Second})
+		p.Must(err)
 		x.Parked(line, func(a *clientsync.Answer, err error) {
 			if err != nil || a == nil {
 				got <- result{none: err == nil}
 				return
 			}
 			defer a.Release()
-			var parsed answer
+			var parsed synctest.Answer
 			if err := json.Unmarshal(a.Body(), &parsed); err != nil {
-				h.t.Error(err)
+				h.T.Error(err)
 			}
-			got <- result{timeline: parsed.Rooms.Join[roomID].Timeline.bodies()}
+			got <- result{timeline: parsed.Rooms.Join[roomID].Timeline.Bodies()}
 		})
 		<-line.began
 		return got
 	}
-	for name, test := range map[string]func(h *house){
-		"a message is told": func(h *house) {
-			alice := h.person("alice")
-			r := alice.create()
-			alice.sync("")
+	for name, test := range map[string]func(h *synctest.House){
+		"a message is told": func(h *synctest.House) {
+			alice := h.Person("alice")
+			r := alice.Create()
+			alice.Sync("")
 			got := park(h, alice, r.String(), newPhone())
-			alice.say(r, "x")
-			equal(h.t, "timeline", (<-got).timeline, []string{"x"})
+			alice.Say(r, "x")
+			synctest.Equal(h.T, "timeline", (<-got).timeline, []string{"x"})
 		},
-		"a client that hangs up gets nothing": func(h *house) {
-			alice := h.person("alice")
-			alice.create()
-			alice.sync("")
+		"a client that hangs up gets nothing": func(h *synctest.House) {
+			alice := h.Person("alice")
+			alice.Create()
+			alice.Sync("")
 			line := newPhone()
 			got := park(h, alice, "", line)
 			line.woken <- false
 			if !(<-got).none {
-				h.t.Error("there was an answer")
+				h.T.Error("there was an answer")
 			}
-			h.cache.AwaitWaiting(h.t, 0)
+			h.AwaitWaiting(0)
 		},
-		"the time is over": func(h *house) {
-			alice := h.person("alice")
-			alice.create()
-			alice.sync("")
+		"the time is over": func(h *synctest.House) {
+			alice := h.Person("alice")
+			alice.Create()
+			alice.Sync("")
 			got := park(h, alice, "", newPhone())
-			h.cache.AwaitWaiting(h.t, 1)
-			h.cache.Tick(time.UnixMilli(h.clock.Load()).Add(31 * time.Second))
+			h.AwaitWaiting(1)
+			h.Cache.Tick(time.UnixMilli(h.Clock.Load()).Add(31 * time.Second))
 			if (<-got).none {
-				h.t.Error("there was no answer")
+				h.T.Error("there was no answer")
 			}
 		},
-		"a server that stops answers": func(h *house) {
-			alice := h.person("alice")
-			alice.create()
-			alice.sync("")
+		"a server that stops answers": func(h *synctest.House) {
+			alice := h.Person("alice")
+			alice.Create()
+			alice.Sync("")
 			got := park(h, alice, "", newPhone())
-			h.stop()
+			h.Stop()
 			if (<-got).none {
-				h.t.Error("there was no answer")
+				h.T.Error("there was no answer")
 			}
 		},
-		"impatience ends before the time is over": func(h *house) {
-			alice := h.person("alice")
-			alice.create()
-			alice.sync("")
-			f, err := h.renderer.Filter(h.t.Context(), alice.Device, "")
-			alice.must(err)
-			x, err := h.renderer.Begin(h.t.Context(), &clientsync.Request{Device: alice.Device, Since: alice.since, Filter: f, Timeout: 30 * time.Second})
-			alice.must(err)
+		"impatience ends before the time is over": func(h *synctest.House) {
+			alice := h.Person("alice")
+			alice.Create()
+			alice.Sync("")
+			f, err := h.Renderer.Filter(h.T.Context(), alice.Device, "")
+			alice.Must(err)
+			x, err := h.Renderer.Begin(h.T.Context(), &clientsync.Request{Device: alice.Device, Since: alice.Since, Filter: f, Timeout: 30 * time.Second})
+			alice.Must(err)
 			none := make(chan bool)
 			go func() {
-				a, err := x.Impatiently(h.t.Context())
+				a, err := x.Impatiently(h.T.Context())
 				none <- a == nil && err == nil
 			}()
-			h.cache.AwaitWaiting(h.t, 1)
-			h.cache.Tick(time.UnixMilli(h.clock.Load()).Add(2 * time.Second))
+			h.AwaitWaiting(1)
+			h.Cache.Tick(time.UnixMilli(h.Clock.Load()).Add(2 * time.Second))
 			if !<-none {
-				h.t.Error("there was an answer")
+				h.T.Error("there was an answer")
 			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			onBothEngines(t, test)
+			synctest.OnBothEngines(t, test)
 		})
 	}
 }

@@ -1,3 +1,15 @@
+// Package clientsync answers /sync: what is new for one user since a token, from memory where that reaches back far enough,
+// otherwise from one snapshot of the store.
+//
+// It owns the form of the answer, filters, and which members lazily loading devices were sent. What is new, and the requests that
+// wait for it, are package streamcache's. It writes nothing to the store, and decides nothing about rooms. What other packages
+// provide for an answer (typing, presence, keys, messages to devices, account data) comes through the small interfaces of
+// section.go.
+//
+// The invariant that matters: the answers to a chain of tokens hold every event of the user's timelines exactly once, in
+// order, or say that a timeline is limited and carry the state that changed in its gap.
+//
+// Spec: client-server-api#syncing
 package clientsync
 
 import (
@@ -6,12 +18,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"stoa/internal/store"
+	"stoa/internal/streamcache"
 )
 
-// RenderOptions are what a Renderer needs. Cache is the only one that must be set.
-type RenderOptions struct {
+// Options are what a Renderer needs. Cache is the only one that must be set.
+type Options struct {
 	// Cache is the stream in memory, which Run makes follow it.
-	Cache *Hub
+	Cache *streamcache.Cache
 	// Registry gets the metrics; none if nil.
 	Registry prometheus.Registerer
 
@@ -28,8 +41,8 @@ type RenderOptions struct {
 
 // Renderer makes the answers to /sync.
 type Renderer struct {
-	opt     RenderOptions
-	cache   *Hub
+	opt     Options
+	cache   *streamcache.Cache
 	store   *store.Store
 	clock   func() time.Time
 	sent    *sentMembers
@@ -37,8 +50,8 @@ type Renderer struct {
 	answers *prometheus.CounterVec
 }
 
-// NewRenderer makes a Renderer. It starts nothing.
-func NewRenderer(opt RenderOptions) *Renderer {
+// New makes a Renderer. It starts nothing.
+func New(opt Options) *Renderer {
 	r := &Renderer{
 		opt: opt, cache: opt.Cache, store: opt.Cache.Store(), clock: opt.Cache.Clock(),
 		sent:    newSentMembers(1 << 17),

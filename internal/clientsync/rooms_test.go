@@ -6,421 +6,403 @@ import (
 	"strings"
 	"testing"
 
+	"stoa/internal/clientsync/synctest"
 	"stoa/internal/history"
 	"stoa/internal/room"
 	"stoa/internal/token"
-	"stoa/matrix/id"
 )
-
-// bothWays runs a test with answers from memory and from the store, on both engines.
-func bothWays(t *testing.T, f func(h *house)) {
-	t.Helper()
-	for name, change := range map[string]func(*options){
-		"from memory":    func(*options) {},
-		"from the store": func(o *options) { o.RingRecords = 1 },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			onBothEngines(t, f, change)
-		})
-	}
-}
-
-func (a answer) join(r id.RoomID) roomAnswer { return a.Rooms.Join[r.String()] }
 
 func TestTimeline(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]func(h *house){
-		"a gap is limited, with the state that changed in it and a token that closes it": func(h *house) {
-			alice, bob := h.person("alice"), h.person("bob")
-			r := alice.create()
-			bob.join(r).sync("")
-			before := *bob.since
-			alice.set(r, "m.room.topic", "", `{"topic":"in the gap"}`)
-			alice.set(r, "m.room.name", "", `{"name":"in the gap"}`)
-			first := alice.say(r, "one")
-			alice.set(r, "m.room.name", "", `{"name":"shown"}`)
-			alice.say(r, "two")
-			got := bob.sync(`{"room":{"timeline":{"limit":2}}}`).join(r)
-			equal(h.t, "timeline", got.Timeline.names(), []string{"m.room.name", "m.room.message"})
-			equal(h.t, "state", got.State.names(), []string{"m.room.topic", "m.room.name"})
-			if !got.Timeline.Limited || got.State.find("m.room.name", "").Content["name"] != "in the gap" {
-				h.t.Errorf("limited %v, state %+v", got.Timeline.Limited, got.State)
+	for name, test := range map[string]func(h *synctest.House){
+		"a gap is limited, with the state that changed in it and a token that closes it": func(h *synctest.House) {
+			alice, bob := h.Person("alice"), h.Person("bob")
+			r := alice.Create()
+			bob.Join(r).Sync("")
+			before := *bob.Since
+			alice.Set(r, "m.room.topic", "", `{"topic":"in the gap"}`)
+			alice.Set(r, "m.room.name", "", `{"name":"in the gap"}`)
+			first := alice.Say(r, "one")
+			alice.Set(r, "m.room.name", "", `{"name":"shown"}`)
+			alice.Say(r, "two")
+			got := bob.Sync(`{"room":{"timeline":{"limit":2}}}`).Join(r)
+			synctest.Equal(h.T, "timeline", got.Timeline.Names(), []string{"m.room.name", "m.room.message"})
+			synctest.Equal(h.T, "state", got.State.Names(), []string{"m.room.topic", "m.room.name"})
+			if !got.Timeline.Limited || got.State.Find("m.room.name", "").Content["name"] != "in the gap" {
+				h.T.Errorf("limited %v, state %+v", got.Timeline.Limited, got.State)
 			}
 			prev, err := token.Parse(got.Timeline.PrevBatch)
-			bob.must(err)
-			page, err := h.Messages(h.t.Context(), bob.UserID, r, history.HistoryQuery{From: &prev, To: &token.Token{Stream: before}, Limit: 100})
-			bob.must(err)
+			bob.Must(err)
+			page, err := h.Messages(h.T.Context(), bob.UserID, r, history.HistoryQuery{From: &prev, To: &token.Token{Stream: before}, Limit: 100})
+			bob.Must(err)
 			if n := len(page.Events); n != 3 || page.Events[0].PDU.EventID() != first {
-				h.t.Errorf("the gap holds %d events", n)
+				h.T.Errorf("the gap holds %d events", n)
 			}
 		},
-		"state_after tells the end, even if there is nothing to tell": func(h *house) {
-			alice := h.person("alice")
-			r := alice.create()
-			alice.sync("")
-			alice.set(r, "m.room.topic", "", `{"topic":"x"}`)
-			got := alice.sync("", stateAfter).join(r)
+		"state_after tells the end, even if there is nothing to tell": func(h *synctest.House) {
+			alice := h.Person("alice")
+			r := alice.Create()
+			alice.Sync("")
+			alice.Set(r, "m.room.topic", "", `{"topic":"x"}`)
+			got := alice.Sync("", synctest.StateAfter).Join(r)
 			if got.StateAfter == nil || len(got.State.Events) > 0 {
-				h.t.Fatalf("state %v, state_after %v", got.State, got.StateAfter)
+				h.T.Fatalf("state %v, state_after %v", got.State, got.StateAfter)
 			}
-			equal(h.t, "state_after", got.StateAfter.names(), []string{"m.room.topic"})
-			alice.say(r, "x")
-			if got := alice.sync("", stateAfter).join(r); got.StateAfter == nil || len(got.StateAfter.Events) != 0 {
-				h.t.Errorf("state_after is %v", got.StateAfter)
+			synctest.Equal(h.T, "state_after", got.StateAfter.Names(), []string{"m.room.topic"})
+			alice.Say(r, "x")
+			if got := alice.Sync("", synctest.StateAfter).Join(r); got.StateAfter == nil || len(got.StateAfter.Events) != 0 {
+				h.T.Errorf("state_after is %v", got.StateAfter)
 			}
 		},
-		"state that the filter keeps out of the timeline is told as state": func(h *house) {
-			alice := h.person("alice")
-			r := alice.create()
-			alice.sync("")
-			alice.set(r, "m.room.topic", "", `{"topic":"x"}`)
-			alice.say(r, "x")
-			got := alice.sync(`{"room":{"timeline":{"types":["m.room.message"]}}}`).join(r)
-			equal(h.t, "timeline", got.Timeline.names(), []string{"m.room.message"})
-			equal(h.t, "state", got.State.names(), []string{"m.room.topic"})
+		"state that the filter keeps out of the timeline is told as state": func(h *synctest.House) {
+			alice := h.Person("alice")
+			r := alice.Create()
+			alice.Sync("")
+			alice.Set(r, "m.room.topic", "", `{"topic":"x"}`)
+			alice.Say(r, "x")
+			got := alice.Sync(`{"room":{"timeline":{"types":["m.room.message"]}}}`).Join(r)
+			synctest.Equal(h.T, "timeline", got.Timeline.Names(), []string{"m.room.message"})
+			synctest.Equal(h.T, "state", got.State.Names(), []string{"m.room.topic"})
 			if got.Timeline.Limited {
-				h.t.Error("limited")
+				h.T.Error("limited")
 			}
 		},
-		"a limit of 0 gives the state and no timeline": func(h *house) {
-			alice := h.person("alice")
-			r := alice.create()
-			alice.set(r, "m.room.topic", "", `{"topic":"x"}`)
-			got := alice.sync(`{"room":{"timeline":{"limit":0}}}`).join(r)
-			if len(got.Timeline.Events) > 0 || !got.Timeline.Limited || got.State.find("m.room.topic", "") == nil {
-				h.t.Errorf("timeline %v, limited %v, state %v", got.Timeline.names(), got.Timeline.Limited, got.State.names())
+		"a limit of 0 gives the state and no timeline": func(h *synctest.House) {
+			alice := h.Person("alice")
+			r := alice.Create()
+			alice.Set(r, "m.room.topic", "", `{"topic":"x"}`)
+			got := alice.Sync(`{"room":{"timeline":{"limit":0}}}`).Join(r)
+			if len(got.Timeline.Events) > 0 || !got.Timeline.Limited || got.State.Find("m.room.topic", "") == nil {
+				h.T.Errorf("timeline %v, limited %v, state %v", got.Timeline.Names(), got.Timeline.Limited, got.State.Names())
 			}
 		},
-		"full_state has all state, and the timeline since the token": func(h *house) {
-			alice := h.person("alice")
-			r := alice.create()
-			alice.say(r, "old")
-			alice.sync("")
-			alice.say(r, "new")
-			got := alice.sync("", fullState).join(r)
-			equal(h.t, "timeline", got.Timeline.bodies(), []string{"new"})
-			if got.State.find("m.room.create", "") == nil || got.State.find("m.room.member", alice.UserID.String()) == nil {
-				h.t.Errorf("state is %v", got.State.names())
+		"full_state has all state, and the timeline since the token": func(h *synctest.House) {
+			alice := h.Person("alice")
+			r := alice.Create()
+			alice.Say(r, "old")
+			alice.Sync("")
+			alice.Say(r, "new")
+			got := alice.Sync("", synctest.FullState).Join(r)
+			synctest.Equal(h.T, "timeline", got.Timeline.Bodies(), []string{"new"})
+			if got.State.Find("m.room.create", "") == nil || got.State.Find("m.room.member", alice.UserID.String()) == nil {
+				h.T.Errorf("state is %v", got.State.Names())
 			}
-			if again := alice.sync("", fullState).join(r); again.State.find("m.room.create", "") == nil {
-				h.t.Errorf("a quiet room has the state %v", again.State.names())
+			if again := alice.Sync("", synctest.FullState).Join(r); again.State.Find("m.room.create", "") == nil {
+				h.T.Errorf("a quiet room has the state %v", again.State.Names())
 			}
 		},
-		"the transaction ID is for the sending device": func(h *house) {
-			alice, bob := h.person("alice"), h.person("bob")
-			r := alice.create()
-			bob.join(r).sync("")
-			alice.sync("")
+		"the transaction ID is for the sending device": func(h *synctest.House) {
+			alice, bob := h.Person("alice"), h.Person("bob")
+			r := alice.Create()
+			bob.Join(r).Sync("")
+			alice.Sync("")
 			phone := *alice
 			phone.DeviceID = "PHONE"
-			_, err := h.Send(h.t.Context(), room.Draft{RoomID: r, Sender: alice.UserID, Type: "m.room.message", Content: json.RawMessage(`{"body":"x"}`),
+			_, err := h.Send(h.T.Context(), room.Draft{RoomID: r, Sender: alice.UserID, Type: "m.room.message", Content: json.RawMessage(`{"body":"x"}`),
 				Txn: room.Txn{UserID: alice.UserID, DeviceID: "DEV", Path: "send", ID: "txn1"}})
-			alice.must(err)
-			for _, p := range []*person{alice, &phone, bob} {
+			alice.Must(err)
+			for _, p := range []*synctest.Person{alice, &phone, bob} {
 				want := ""
 				if p == alice {
 					want = "txn1"
 				}
-				if got := p.sync("").join(r).Timeline.Events[0].Unsigned.TransactionID; got != want {
-					h.t.Errorf("%s %s gets transaction ID %q", p.UserID, p.DeviceID, got)
+				if got := p.Sync("").Join(r).Timeline.Events[0].Unsigned.TransactionID; got != want {
+					h.T.Errorf("%s %s gets transaction ID %q", p.UserID, p.DeviceID, got)
 				}
 			}
 		},
-		"a redacted event is shown redacted": func(h *house) {
-			alice, bob := h.person("alice"), h.person("bob")
-			r := alice.create()
-			bob.join(r).sync("")
-			target := alice.say(r, "secret")
-			_, err := h.Redact(h.t.Context(), room.RedactRequest{RoomID: r, Sender: alice.UserID, EventID: target, Reason: "spam"})
-			alice.must(err)
-			a := bob.sync("")
-			got := a.join(r).Timeline.Events
+		"a redacted event is shown redacted": func(h *synctest.House) {
+			alice, bob := h.Person("alice"), h.Person("bob")
+			r := alice.Create()
+			bob.Join(r).Sync("")
+			target := alice.Say(r, "secret")
+			_, err := h.Redact(h.T.Context(), room.RedactRequest{RoomID: r, Sender: alice.UserID, EventID: target, Reason: "spam"})
+			alice.Must(err)
+			a := bob.Sync("")
+			got := a.Join(r).Timeline.Events
 			if strings.Contains(a.Raw, "secret") || len(got) != 2 || got[0].Unsigned.Because == nil || got[0].Unsigned.Because.Type != "m.room.redaction" {
-				h.t.Errorf("got %s", a.Raw)
+				h.T.Errorf("got %s", a.Raw)
 			}
 		},
-		"edits and threads are bundled when the timeline is limited": func(h *house) {
-			alice := h.person("alice")
-			r := alice.create()
-			alice.sync("")
-			root := alice.say(r, "root")
-			alice.send(r, "m.room.message", `{"body":"* edit","msgtype":"m.text","m.new_content":{"body":"edit","msgtype":"m.text"},"m.relates_to":{"rel_type":"m.replace","event_id":"`+root.String()+`"}}`)
-			alice.send(r, "m.room.message", `{"body":"reply","msgtype":"m.text","m.relates_to":{"rel_type":"m.thread","event_id":"`+root.String()+`"}}`)
-			got := alice.sync(`{"room":{"timeline":{"limit":3}}}`, fromStart).join(r).Timeline.Events
-			i := slices.IndexFunc(got, func(e event) bool { return e.EventID == root.String() })
+		"edits and threads are bundled when the timeline is limited": func(h *synctest.House) {
+			alice := h.Person("alice")
+			r := alice.Create()
+			alice.Sync("")
+			root := alice.Say(r, "root")
+			alice.Send(r, "m.room.message", `{"body":"* edit","msgtype":"m.text","m.new_content":{"body":"edit","msgtype":"m.text"},"m.relates_to":{"rel_type":"m.replace","event_id":"`+root.String()+`"}}`)
+			alice.Send(r, "m.room.message", `{"body":"reply","msgtype":"m.text","m.relates_to":{"rel_type":"m.thread","event_id":"`+root.String()+`"}}`)
+			got := alice.Sync(`{"room":{"timeline":{"limit":3}}}`, synctest.FromStart).Join(r).Timeline.Events
+			i := slices.IndexFunc(got, func(e synctest.Event) bool { return e.EventID == root.String() })
 			relations := got[i].Unsigned.Relations
 			thread, _ := relations["m.thread"].(map[string]any)
 			if relations["m.replace"] == nil || thread["count"] != 1.0 || thread["current_user_participated"] != true {
-				h.t.Errorf("bundled: %v", relations)
+				h.T.Errorf("bundled: %v", relations)
 			}
 		},
-		"only the wanted fields are sent": func(h *house) {
-			alice := h.person("alice")
-			r := alice.create()
-			alice.sync("")
-			alice.say(r, "hello")
-			a := alice.sync(`{"event_fields":["content.body","type"]}`)
+		"only the wanted fields are sent": func(h *synctest.House) {
+			alice := h.Person("alice")
+			r := alice.Create()
+			alice.Sync("")
+			alice.Say(r, "hello")
+			a := alice.Sync(`{"event_fields":["content.body","type"]}`)
 			if !strings.Contains(a.Raw, `{"content":{"body":"hello"},"type":"m.room.message"}`) {
-				h.t.Errorf("got %s", a.Raw)
+				h.T.Errorf("got %s", a.Raw)
 			}
 		},
-		"the federation format has what servers exchange": func(h *house) {
-			alice := h.person("alice")
-			r := alice.create()
-			alice.sync("")
-			alice.say(r, "hello")
-			a := alice.sync(`{"event_format":"federation"}`)
+		"the federation format has what servers exchange": func(h *synctest.House) {
+			alice := h.Person("alice")
+			r := alice.Create()
+			alice.Sync("")
+			alice.Say(r, "hello")
+			a := alice.Sync(`{"event_format":"federation"}`)
 			for _, key := range []string{`"auth_events":`, `"hashes":`, `"prev_events":`, `"event_id":`} {
 				if !strings.Contains(a.Raw, key) {
-					h.t.Errorf("no %s in %s", key, a.Raw)
+					h.T.Errorf("no %s in %s", key, a.Raw)
 				}
 			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bothWays(t, test)
+			synctest.BothWays(t, test)
 		})
 	}
 }
 
 func TestMemberships(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]func(h *house){
-		"a room that was joined since has its whole state": func(h *house) {
-			alice, bob := h.person("alice"), h.person("bob")
-			r := alice.create()
-			alice.say(r, "before")
-			bob.sync("")
-			bob.join(r)
-			alice.say(r, "after")
-			got := bob.sync(`{"room":{"timeline":{"limit":2}}}`).join(r)
-			equal(h.t, "timeline", got.Timeline.names(), []string{"m.room.member/" + bob.UserID.String(), "m.room.message"})
-			if !got.Timeline.Limited || got.State.find("m.room.create", "") == nil || got.State.find("m.room.member", alice.UserID.String()) == nil {
-				h.t.Errorf("limited %v, state %v", got.Timeline.Limited, got.State.names())
+	for name, test := range map[string]func(h *synctest.House){
+		"a room that was joined since has its whole state": func(h *synctest.House) {
+			alice, bob := h.Person("alice"), h.Person("bob")
+			r := alice.Create()
+			alice.Say(r, "before")
+			bob.Sync("")
+			bob.Join(r)
+			alice.Say(r, "after")
+			got := bob.Sync(`{"room":{"timeline":{"limit":2}}}`).Join(r)
+			synctest.Equal(h.T, "timeline", got.Timeline.Names(), []string{"m.room.member/" + bob.UserID.String(), "m.room.message"})
+			if !got.Timeline.Limited || got.State.Find("m.room.create", "") == nil || got.State.Find("m.room.member", alice.UserID.String()) == nil {
+				h.T.Errorf("limited %v, state %v", got.Timeline.Limited, got.State.Names())
 			}
-			equal(h.t, "second timeline", bob.sync("").join(r).Timeline.names(), nil)
+			synctest.Equal(h.T, "second timeline", bob.Sync("").Join(r).Timeline.Names(), nil)
 		},
-		"what was said before one joined is hidden where history is for members": func(h *house) {
-			alice, bob := h.person("alice"), h.person("bob")
-			r := alice.create(func(c *room.CreateRequest) {
+		"what was said before one joined is hidden where history is for members": func(h *synctest.House) {
+			alice, bob := h.Person("alice"), h.Person("bob")
+			r := alice.Create(func(c *room.CreateRequest) {
 				c.InitialState = []room.StateEvent{{Type: "m.room.history_visibility", Content: json.RawMessage(`{"history_visibility":"joined"}`)}}
 			})
-			alice.say(r, "hidden")
-			bob.join(r)
-			alice.say(r, "seen")
-			got := bob.sync("").join(r)
-			equal(h.t, "timeline", got.Timeline.bodies(), []string{"seen"})
-			if got.Timeline.find("m.room.member", bob.UserID.String()) == nil {
-				h.t.Errorf("the viewer's own join is not in %v", got.Timeline.names())
+			alice.Say(r, "hidden")
+			bob.Join(r)
+			alice.Say(r, "seen")
+			got := bob.Sync("").Join(r)
+			synctest.Equal(h.T, "timeline", got.Timeline.Bodies(), []string{"seen"})
+			if got.Timeline.Find("m.room.member", bob.UserID.String()) == nil {
+				h.T.Errorf("the viewer's own join is not in %v", got.Timeline.Names())
 			}
 		},
-		"shared history shows the membership that one had": func(h *house) {
-			alice, bob := h.person("alice"), h.person("bob")
-			r := alice.create()
-			alice.say(r, "before")
-			bob.join(r)
+		"shared history shows the membership that one had": func(h *synctest.House) {
+			alice, bob := h.Person("alice"), h.Person("bob")
+			r := alice.Create()
+			alice.Say(r, "before")
+			bob.Join(r)
 			want := "leave"
-			for _, ev := range bob.sync("").join(r).Timeline.Events {
+			for _, ev := range bob.Sync("").Join(r).Timeline.Events {
 				if ev.StateKey != nil && *ev.StateKey == bob.UserID.String() {
 					want = "join"
 				}
 				if ev.Unsigned.Membership != want {
-					h.t.Errorf("%s has membership %q, not %q", ev.Type, ev.Unsigned.Membership, want)
+					h.T.Errorf("%s has membership %q, not %q", ev.Type, ev.Unsigned.Membership, want)
 				}
 			}
 		},
-		"an invite has stripped state until it is answered": func(h *house) {
-			alice, bob := h.person("alice"), h.person("bob")
-			r := alice.create(func(c *room.CreateRequest) { c.Preset, c.Name = room.PresetPrivateChat, "Party" })
-			bob.sync("")
-			alice.invite(r, bob)
+		"an invite has stripped state until it is answered": func(h *synctest.House) {
+			alice, bob := h.Person("alice"), h.Person("bob")
+			r := alice.Create(func(c *room.CreateRequest) { c.Preset, c.Name = room.PresetPrivateChat, "Party" })
+			bob.Sync("")
+			alice.Invite(r, bob)
 			for range 2 {
-				got := bob.sync("", fromStart).Rooms.Invite[r.String()].State
-				if got.find("m.room.create", "") == nil || got.find("m.room.name", "") == nil || got.find("m.room.member", bob.UserID.String()) == nil {
-					h.t.Errorf("invite_state is %v", got.names())
+				got := bob.Sync("", synctest.FromStart).Rooms.Invite[r.String()].State
+				if got.Find("m.room.create", "") == nil || got.Find("m.room.name", "") == nil || got.Find("m.room.member", bob.UserID.String()) == nil {
+					h.T.Errorf("invite_state is %v", got.Names())
 				}
 			}
-			if len(bob.sync("").Rooms.Invite) != 0 {
-				h.t.Error("the invite is told twice")
+			if len(bob.Sync("").Rooms.Invite) != 0 {
+				h.T.Error("the invite is told twice")
 			}
-			bob.leave(r)
-			a := bob.sync("")
+			bob.Leave(r)
+			a := bob.Sync("")
 			if _, left := a.Rooms.Leave[r.String()]; !left || len(a.Rooms.Invite) > 0 {
-				h.t.Errorf("after the refusal: %s", a.Raw)
+				h.T.Errorf("after the refusal: %s", a.Raw)
 			}
 		},
-		"a room that was left ends with the leave": func(h *house) {
-			alice, bob := h.person("alice"), h.person("bob")
-			r := alice.create()
-			bob.join(r).sync("")
-			alice.say(r, "seen")
-			bob.leave(r)
-			alice.say(r, "not for bob")
-			got, left := bob.sync("").Rooms.Leave[r.String()]
+		"a room that was left ends with the leave": func(h *synctest.House) {
+			alice, bob := h.Person("alice"), h.Person("bob")
+			r := alice.Create()
+			bob.Join(r).Sync("")
+			alice.Say(r, "seen")
+			bob.Leave(r)
+			alice.Say(r, "not for bob")
+			got, left := bob.Sync("").Rooms.Leave[r.String()]
 			if !left {
-				h.t.Fatal("the room is not told as left")
+				h.T.Fatal("the room is not told as left")
 			}
-			equal(h.t, "timeline", got.Timeline.names(), []string{"m.room.message", "m.room.member/" + bob.UserID.String()})
-			if a := bob.sync(""); len(a.Rooms.Leave) > 0 {
-				h.t.Errorf("told again: %s", a.Raw)
+			synctest.Equal(h.T, "timeline", got.Timeline.Names(), []string{"m.room.message", "m.room.member/" + bob.UserID.String()})
+			if a := bob.Sync(""); len(a.Rooms.Leave) > 0 {
+				h.T.Errorf("told again: %s", a.Raw)
 			}
-			if a := bob.sync("", fromStart); len(a.Rooms.Leave) > 0 {
-				h.t.Errorf("an initial sync tells of it unasked: %s", a.Raw)
+			if a := bob.Sync("", synctest.FromStart); len(a.Rooms.Leave) > 0 {
+				h.T.Errorf("an initial sync tells of it unasked: %s", a.Raw)
 			}
-			archived := bob.sync(`{"room":{"include_leave":true,"timeline":{"limit":1}}}`, fromStart).Rooms.Leave[r.String()]
-			equal(h.t, "archived timeline", archived.Timeline.names(), []string{"m.room.member/" + bob.UserID.String()})
-			if archived.State.find("m.room.create", "") == nil {
-				h.t.Errorf("archived state is %v", archived.State.names())
-			}
-		},
-		"left and joined again is joined": func(h *house) {
-			alice, bob := h.person("alice"), h.person("bob")
-			r := alice.create()
-			bob.sync("")
-			bob.join(r)
-			bob.leave(r)
-			bob.join(r)
-			a := bob.sync("")
-			if _, left := a.Rooms.Leave[r.String()]; left || len(a.join(r).Timeline.Events) == 0 {
-				h.t.Errorf("got %s", a.Raw)
+			archived := bob.Sync(`{"room":{"include_leave":true,"timeline":{"limit":1}}}`, synctest.FromStart).Rooms.Leave[r.String()]
+			synctest.Equal(h.T, "archived timeline", archived.Timeline.Names(), []string{"m.room.member/" + bob.UserID.String()})
+			if archived.State.Find("m.room.create", "") == nil {
+				h.T.Errorf("archived state is %v", archived.State.Names())
 			}
 		},
-		"a kick is told to the one who was kicked": func(h *house) {
-			alice, bob := h.person("alice"), h.person("bob")
-			r := alice.create()
-			bob.join(r).sync("")
-			alice.must(h.Kick(h.t.Context(), room.MembershipRequest{RoomID: r, Sender: alice.UserID, Target: bob.UserID}))
-			if _, left := bob.sync("").Rooms.Leave[r.String()]; !left {
-				h.t.Error("the room is not told as left")
+		"left and joined again is joined": func(h *synctest.House) {
+			alice, bob := h.Person("alice"), h.Person("bob")
+			r := alice.Create()
+			bob.Sync("")
+			bob.Join(r)
+			bob.Leave(r)
+			bob.Join(r)
+			a := bob.Sync("")
+			if _, left := a.Rooms.Leave[r.String()]; left || len(a.Join(r).Timeline.Events) == 0 {
+				h.T.Errorf("got %s", a.Raw)
 			}
 		},
-		"heroes stand for a room without a name": func(h *house) {
-			alice, bob, carol := h.person("alice"), h.person("bob"), h.person("carol")
-			r := alice.create()
-			bob.join(r)
-			alice.invite(r, carol)
-			got := alice.sync("").join(r).Summary
-			equal(h.t, "heroes", got.Heroes, []string{bob.UserID.String(), carol.UserID.String()})
+		"a kick is told to the one who was kicked": func(h *synctest.House) {
+			alice, bob := h.Person("alice"), h.Person("bob")
+			r := alice.Create()
+			bob.Join(r).Sync("")
+			alice.Must(h.Kick(h.T.Context(), room.MembershipRequest{RoomID: r, Sender: alice.UserID, Target: bob.UserID}))
+			if _, left := bob.Sync("").Rooms.Leave[r.String()]; !left {
+				h.T.Error("the room is not told as left")
+			}
+		},
+		"heroes stand for a room without a name": func(h *synctest.House) {
+			alice, bob, carol := h.Person("alice"), h.Person("bob"), h.Person("carol")
+			r := alice.Create()
+			bob.Join(r)
+			alice.Invite(r, carol)
+			got := alice.Sync("").Join(r).Summary
+			synctest.Equal(h.T, "heroes", got.Heroes, []string{bob.UserID.String(), carol.UserID.String()})
 			if *got.Joined != 2 || *got.Invited != 1 {
-				h.t.Errorf("%d joined, %d invited", *got.Joined, *got.Invited)
+				h.T.Errorf("%d joined, %d invited", *got.Joined, *got.Invited)
 			}
-			carol.join(r)
-			got = alice.sync("").join(r).Summary
+			carol.Join(r)
+			got = alice.Sync("").Join(r).Summary
 			if got.Joined == nil || *got.Joined != 3 || *got.Invited != 0 {
-				h.t.Errorf("after the join: %+v", got)
+				h.T.Errorf("after the join: %+v", got)
 			}
-			alice.set(r, "m.room.name", "", `{"name":"Party"}`)
-			if got := alice.sync("", fromStart).join(r).Summary; len(got.Heroes) > 0 {
-				h.t.Errorf("a named room has heroes %v", got.Heroes)
+			alice.Set(r, "m.room.name", "", `{"name":"Party"}`)
+			if got := alice.Sync("", synctest.FromStart).Join(r).Summary; len(got.Heroes) > 0 {
+				h.T.Errorf("a named room has heroes %v", got.Heroes)
 			}
 		},
-		"rooms that the filter excludes are not told": func(h *house) {
-			alice := h.person("alice")
-			r, other := alice.create(), alice.create()
+		"rooms that the filter excludes are not told": func(h *synctest.House) {
+			alice := h.Person("alice")
+			r, other := alice.Create(), alice.Create()
 			filter := `{"room":{"not_rooms":["` + r.String() + `"]}}`
-			if a := alice.sync(filter); len(a.Rooms.Join) != 1 {
-				h.t.Errorf("got %s", a.Raw)
+			if a := alice.Sync(filter); len(a.Rooms.Join) != 1 {
+				h.T.Errorf("got %s", a.Raw)
 			}
-			alice.say(r, "x")
-			alice.say(other, "x")
-			if a := alice.sync(filter); len(a.Rooms.Join) != 1 || len(a.join(other).Timeline.Events) != 1 {
-				h.t.Errorf("got %s", a.Raw)
+			alice.Say(r, "x")
+			alice.Say(other, "x")
+			if a := alice.Sync(filter); len(a.Rooms.Join) != 1 || len(a.Join(other).Timeline.Events) != 1 {
+				h.T.Errorf("got %s", a.Raw)
 			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bothWays(t, test)
+			synctest.BothWays(t, test)
 		})
 	}
 }
 
-const lazily = `{"room":{"state":{"lazy_load_members":true}}}`
-
 func TestLazyMembers(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]func(h *house){
-		"an initial sync has the senders and oneself": func(h *house) {
-			alice, bob, carol := h.person("alice"), h.person("bob"), h.person("carol")
-			r := alice.create(func(c *room.CreateRequest) { c.Name = "Party" })
-			bob.join(r)
-			carol.join(r)
-			bob.say(r, "hello")
-			got := alice.sync(`{"room":{"timeline":{"limit":1},"state":{"lazy_load_members":true}}}`).join(r).State
-			if got.find("m.room.member", bob.UserID.String()) == nil || got.find("m.room.member", alice.UserID.String()) == nil ||
-				got.find("m.room.member", carol.UserID.String()) != nil || got.find("m.room.create", "") == nil {
-				h.t.Errorf("state is %v", got.names())
+	for name, test := range map[string]func(h *synctest.House){
+		"an initial sync has the senders and oneself": func(h *synctest.House) {
+			alice, bob, carol := h.Person("alice"), h.Person("bob"), h.Person("carol")
+			r := alice.Create(func(c *room.CreateRequest) { c.Name = "Party" })
+			bob.Join(r)
+			carol.Join(r)
+			bob.Say(r, "hello")
+			got := alice.Sync(`{"room":{"timeline":{"limit":1},"state":{"lazy_load_members":true}}}`).Join(r).State
+			if got.Find("m.room.member", bob.UserID.String()) == nil || got.Find("m.room.member", alice.UserID.String()) == nil ||
+				got.Find("m.room.member", carol.UserID.String()) != nil || got.Find("m.room.create", "") == nil {
+				h.T.Errorf("state is %v", got.Names())
 			}
 		},
-		"a member is sent once": func(h *house) {
-			alice, bob := h.person("alice"), h.person("bob")
-			r := alice.create(func(c *room.CreateRequest) { c.Name = "Party" }) // no heroes
-			bob.join(r).say(r, "x")
+		"a member is sent once": func(h *synctest.House) {
+			alice, bob := h.Person("alice"), h.Person("bob")
+			r := alice.Create(func(c *room.CreateRequest) { c.Name = "Party" }) // no heroes
+			bob.Join(r).Say(r, "x")
 			for range 3 {
-				alice.say(r, "filler")
+				alice.Say(r, "filler")
 			}
 			short := `{"room":{"timeline":{"limit":1},"state":{"lazy_load_members":true}}}`
-			alice.sync(short)
+			alice.Sync(short)
 			member := "m.room.member/" + bob.UserID.String()
-			bob.say(r, "one")
-			first := *alice.since
-			equal(h.t, "first", alice.sync(short).join(r).State.names(), []string{member})
-			bob.say(r, "two")
-			equal(h.t, "second", alice.sync(short).join(r).State.names(), nil)
-			bob.say(r, "three")
+			bob.Say(r, "one")
+			first := *alice.Since
+			synctest.Equal(h.T, "first", alice.Sync(short).Join(r).State.Names(), []string{member})
+			bob.Say(r, "two")
+			synctest.Equal(h.T, "second", alice.Sync(short).Join(r).State.Names(), nil)
+			bob.Say(r, "three")
 			redundant := `{"room":{"timeline":{"limit":1},"state":{"lazy_load_members":true,"include_redundant_members":true}}}`
-			equal(h.t, "redundant", alice.sync(redundant).join(r).State.names(), []string{member})
-			alice.since = &first
-			equal(h.t, "after a lost answer", alice.sync(lazily).join(r).State.names(), []string{member})
-			alice.sync(short, fromStart)
-			bob.say(r, "four")
-			alice.since = nil
-			alice.sync(`{"room":{"timeline":{"limit":0},"state":{"lazy_load_members":true}}}`)
-			bob.say(r, "five")
-			equal(h.t, "after a new start", alice.sync(lazily).join(r).State.names(), []string{member})
+			synctest.Equal(h.T, "redundant", alice.Sync(redundant).Join(r).State.Names(), []string{member})
+			alice.Since = &first
+			synctest.Equal(h.T, "after a lost answer", alice.Sync(synctest.Lazily).Join(r).State.Names(), []string{member})
+			alice.Sync(short, synctest.FromStart)
+			bob.Say(r, "four")
+			alice.Since = nil
+			alice.Sync(`{"room":{"timeline":{"limit":0},"state":{"lazy_load_members":true}}}`)
+			bob.Say(r, "five")
+			synctest.Equal(h.T, "after a new start", alice.Sync(synctest.Lazily).Join(r).State.Names(), []string{member})
 		},
-		"a member who changes in the timeline is told as before it, and one who comes in it is not told": func(h *house) {
-			alice, bob, carol := h.person("alice"), h.person("bob"), h.person("carol")
-			r := alice.create(func(c *room.CreateRequest) { c.Name = "Party" })
-			bob.join(r)
-			bob.set(r, "m.room.member", bob.UserID.String(), `{"membership":"join","displayname":"Robert"}`)
-			alice.say(r, "filler")
-			bob.set(r, "m.room.member", bob.UserID.String(), `{"membership":"join","displayname":"Rob"}`)
-			bob.set(r, "m.room.member", bob.UserID.String(), `{"membership":"join","displayname":"Bob"}`)
-			carol.join(r).say(r, "x")
+		"a member who changes in the timeline is told as before it, and one who comes in it is not told": func(h *synctest.House) {
+			alice, bob, carol := h.Person("alice"), h.Person("bob"), h.Person("carol")
+			r := alice.Create(func(c *room.CreateRequest) { c.Name = "Party" })
+			bob.Join(r)
+			bob.Set(r, "m.room.member", bob.UserID.String(), `{"membership":"join","displayname":"Robert"}`)
+			alice.Say(r, "filler")
+			bob.Set(r, "m.room.member", bob.UserID.String(), `{"membership":"join","displayname":"Rob"}`)
+			bob.Set(r, "m.room.member", bob.UserID.String(), `{"membership":"join","displayname":"Bob"}`)
+			carol.Join(r).Say(r, "x")
 			short := `{"room":{"timeline":{"limit":4},"state":{"lazy_load_members":true}}}`
 			for range 2 { // from the store, and with what was kept of it
-				state := alice.sync(short, fromStart).join(r).State
-				if ev := state.find("m.room.member", bob.UserID.String()); ev == nil || ev.Content["displayname"] != "Robert" {
-					h.t.Errorf("bob is %v", ev)
+				state := alice.Sync(short, synctest.FromStart).Join(r).State
+				if ev := state.Find("m.room.member", bob.UserID.String()); ev == nil || ev.Content["displayname"] != "Robert" {
+					h.T.Errorf("bob is %v", ev)
 				}
-				if ev := state.find("m.room.member", carol.UserID.String()); ev != nil {
-					h.t.Errorf("carol is %v", ev)
+				if ev := state.Find("m.room.member", carol.UserID.String()); ev != nil {
+					h.T.Errorf("carol is %v", ev)
 				}
 			}
-			after := alice.sync(short, fromStart, stateAfter).join(r).StateAfter
-			if ev := after.find("m.room.member", bob.UserID.String()); ev == nil || ev.Content["displayname"] != "Bob" {
-				h.t.Errorf("after the timeline bob is %v", ev)
+			after := alice.Sync(short, synctest.FromStart, synctest.StateAfter).Join(r).StateAfter
+			if ev := after.Find("m.room.member", bob.UserID.String()); ev == nil || ev.Content["displayname"] != "Bob" {
+				h.T.Errorf("after the timeline bob is %v", ev)
 			}
 		},
-		"members who changed in a gap are told": func(h *house) {
-			alice, bob := h.person("alice"), h.person("bob")
-			r := alice.create()
-			alice.sync(lazily)
-			bob.join(r)
-			alice.say(r, "one")
-			alice.say(r, "two")
-			got := alice.sync(`{"room":{"timeline":{"limit":1},"state":{"lazy_load_members":true}}}`).join(r)
-			if got.State.find("m.room.member", bob.UserID.String()) == nil {
-				h.t.Errorf("state is %v", got.State.names())
+		"members who changed in a gap are told": func(h *synctest.House) {
+			alice, bob := h.Person("alice"), h.Person("bob")
+			r := alice.Create()
+			alice.Sync(synctest.Lazily)
+			bob.Join(r)
+			alice.Say(r, "one")
+			alice.Say(r, "two")
+			got := alice.Sync(`{"room":{"timeline":{"limit":1},"state":{"lazy_load_members":true}}}`).Join(r)
+			if got.State.Find("m.room.member", bob.UserID.String()) == nil {
+				h.T.Errorf("state is %v", got.State.Names())
 			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bothWays(t, test)
+			synctest.BothWays(t, test)
 		})
 	}
 }
@@ -428,21 +410,21 @@ func TestLazyMembers(t *testing.T) {
 // A token that is older than the stream is answered like an initial sync.
 func TestForgottenToken(t *testing.T) {
 	t.Parallel()
-	onBothEngines(t, func(h *house) {
-		alice := h.person("alice")
-		r := alice.create()
-		alice.sync("")
-		old := *alice.since
+	synctest.OnBothEngines(t, func(h *synctest.House) {
+		alice := h.Person("alice")
+		r := alice.Create()
+		alice.Sync("")
+		old := *alice.Since
 		for range 5 {
-			alice.say(r, "x")
+			alice.Say(r, "x")
 		}
-		alice.sync("") // so the hub has seen all of it
-		alice.must(h.store.TrimStream(h.t.Context(), 1))
-		h.cache.Reset()
-		alice.since = &old
-		got := alice.sync("").join(r)
-		if got.State.find("m.room.create", "") == nil && got.Timeline.Events[0].Type != "m.room.create" {
-			h.t.Errorf("timeline %v, state %v", got.Timeline.names(), got.State.names())
+		alice.Sync("") // so the cache has seen all of it
+		alice.Must(h.Store.TrimStream(h.T.Context(), 1))
+		h.Cache.Forget()
+		alice.Since = &old
+		got := alice.Sync("").Join(r)
+		if got.State.Find("m.room.create", "") == nil && got.Timeline.Events[0].Type != "m.room.create" {
+			h.T.Errorf("timeline %v, state %v", got.Timeline.Names(), got.State.Names())
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"stoa/internal/store"
+	"stoa/internal/streamcache"
 	"stoa/internal/who"
 	"stoa/matrix/eventfilter"
 	"stoa/matrix/id"
@@ -27,7 +28,7 @@ type Query struct {
 	Grew, Shrank []Passage
 
 	read  func(context.Context) (*store.Read, error)
-	cache *Hub
+	cache *streamcache.Cache
 }
 
 // Passage is a member who came into a room or went out of it.
@@ -117,7 +118,7 @@ type Filters interface {
 // Spec: client-server-api#receiving-notifications
 type Unread interface {
 	// Tallies counts the viewer's unread events in some rooms, in the same order.
-	Tallies(r *store.Read, user who.User, places []Place) ([]Tally, error)
+	Tallies(r *store.Read, user who.User, places []Place) ([]streamcache.Tally, error)
 }
 
 // Place is a room as the viewer is in it: since which slot, and what the room's row says.

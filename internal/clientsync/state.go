@@ -42,12 +42,12 @@ func (k *work) readStates() error {
 		if e.wholeState {
 			values[i] = e.rewind(k.statePoint(e))
 			for _, num := range values[i] {
-				k.l.want(num)
+				k.l.Want(num)
 			}
 		}
-		k.l.want(e.member)
+		k.l.Want(e.member)
 	}
-	if err := k.l.load(); err != nil {
+	if err := k.l.Load(); err != nil {
 		return err
 	}
 	for i, e := range k.entries {
@@ -92,18 +92,18 @@ func (k *work) readLog(e *entry) error {
 			return err
 		}
 	}
-	k.l.wantLog(span)
-	k.l.wantChanged(span)
-	if err := k.l.load(); err != nil {
+	k.l.WantLog(span)
+	k.l.WantChanged(span)
+	if err := k.l.Load(); err != nil {
 		return err
 	}
 	var err error
-	if e.changes, err = k.l.changes(span); err != nil {
+	if e.changes, err = k.l.Changes(span); err != nil {
 		return err
 	}
 	if e.joinedRoom && e.since > 0 {
 		for i := range e.changes {
-			e.membersMoved = e.membersMoved || e.changes[i].evType == "m.room.member"
+			e.membersMoved = e.membersMoved || e.changes[i].Type == "m.room.member"
 		}
 		k.passages(e, e.changes)
 	}
@@ -167,7 +167,7 @@ func (e *entry) rewind(at store.Slot) map[store.KeyNum]store.EventNum {
 	}
 	loaded := make(map[store.KeyNum]bool, len(e.changes))
 	for i := range e.changes {
-		loaded[e.changes[i].key] = true
+		loaded[e.changes[i].Key] = true
 	}
 	for _, c := range slices.Backward(e.log) {
 		if c.Slot <= at {
@@ -189,7 +189,7 @@ func (e *entry) rewind(at store.Slot) map[store.KeyNum]store.EventNum {
 func (k *work) buildState(e *entry, values map[store.KeyNum]store.EventNum) {
 	if !e.joinedRoom && e.slotNow == 0 && e.member != 0 {
 		// The server is not in this room: all it knows is the viewer's membership.
-		if ev := k.l.event(e.member); ev != nil {
+		if ev := k.l.Event(e.member); ev != nil {
 			e.cut.events = []*timeline.Event{ev}
 		}
 		return
@@ -211,7 +211,7 @@ func (k *work) buildState(e *entry, values map[store.KeyNum]store.EventNum) {
 		e.state = append(e.state, ev)
 	}
 	for _, num := range values {
-		ev := k.l.event(num)
+		ev := k.l.Event(num)
 		if ev == nil {
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
+	"stoa/internal/streamcache"
 	"stoa/internal/timeline"
 	"stoa/matrix/id"
 )
@@ -33,28 +34,28 @@ func (k *work) collectStored() (*storedRooms, error) {
 	if err := k.checkHorizon(); err != nil {
 		return nil, err
 	}
-	k.initial = k.c.since == 0
-	since := k.c.since
+	k.initial = k.c.Since == 0
+	since := k.c.Since
 	var first store.Slot // the first slot of the user's own changes of membership after the token
 	if !k.initial {
 		own, err := r.OwnChanges(k.req.UserNum, since)
 		if err != nil {
 			return nil, fmt.Errorf("read own changes: %w", err)
 		}
-		clear(k.plan.own[:])
+		clear(k.plan.Own[:])
 		for _, o := range own {
-			if int(o.Kind) < ownKinds {
-				k.plan.own[o.Kind] = true
+			if int(o.Kind) < streamcache.OwnKinds {
+				k.plan.Own[o.Kind] = true
 			}
 			if o.Kind == store.KindMembership {
 				first = o.First
 			}
 		}
-		for kind := range k.plan.shared {
-			k.plan.shared[kind] = true
+		for kind := range k.plan.Shared {
+			k.plan.Shared[kind] = true
 		}
-		k.plan.members = true
-		k.plan.toDevice = true
+		k.plan.Members = true
+		k.plan.ToDevice = true
 	}
 	left := k.req.Filter.Room.IncludeLeave && (k.initial || k.req.FullState)
 	rows, err := roomdb.SyncRooms(r, k.req.UserNum, left)
@@ -72,20 +73,20 @@ func (k *work) collectStored() (*storedRooms, error) {
 // checkHorizon finds out whether the stream still reaches back to the token. If not, the client is answered as if it knew
 // nothing.
 func (k *work) checkHorizon() error {
-	if k.c.since == 0 {
+	if k.c.Since == 0 {
 		return nil
 	}
-	if k.c.since > k.upto {
+	if k.c.Since > k.upto {
 		k.forgotten = true // a token of another database, or of one that was restored
 	} else {
 		horizon, err := k.read.Horizon()
 		if err != nil {
 			return fmt.Errorf("read the horizon of the stream: %w", err)
 		}
-		k.forgotten = k.c.since < horizon
+		k.forgotten = k.c.Since < horizon
 	}
 	if k.forgotten {
-		k.c.since = 0
+		k.c.Since = 0
 	}
 	return nil
 }
@@ -94,10 +95,10 @@ func (k *work) checkHorizon() error {
 func (k *work) sortRooms(rows []roomdb.SyncRoom, first store.Slot) (*storedRooms, error) {
 	out := &storedRooms{}
 	var active []roomdb.SyncRoom
-	k.plan.joined = k.plan.joined[:0] // by number, as the rows are
+	k.plan.Joined = k.plan.Joined[:0] // by number, as the rows are
 	for _, row := range rows {
 		if row.Membership == roomdb.Join {
-			k.plan.joined = append(k.plan.joined, row.Room)
+			k.plan.Joined = append(k.plan.Joined, row.Room)
 		}
 		roomID, err := id.ParseRoomID(row.RoomID)
 		if err != nil {
@@ -155,8 +156,8 @@ func (k *work) dropUnwanted(out *storedRooms) error {
 
 // storedTyping finds out who types in the viewer's rooms.
 func (k *work) storedTyping() {
-	k.cache.takeTyping(k.plan)
-	k.plan.typingDiffer = k.plan.digest != k.c.typing
+	k.cache.TakeTyping(k.plan)
+	k.plan.TypingDiffer = k.plan.Digest != k.c.Typing
 }
 
 // collectActive makes the entries of joined and left rooms.
@@ -164,11 +165,11 @@ func (k *work) collectActive(rows []roomdb.SyncRoom, first store.Slot) error {
 	nums := make([]store.RoomNum, len(rows))
 	for i, row := range rows {
 		nums[i] = row.Room
-		k.l.version(row.Room, row.Version)
+		k.l.Version(row.Room, row.Version)
 	}
 	starts := map[store.RoomNum]store.RoomStart{}
 	if !k.initial {
-		list, err := k.read.RoomStarts(nums, k.c.since)
+		list, err := k.read.RoomStarts(nums, k.c.Since)
 		if err != nil {
 			return fmt.Errorf("read where rooms stood: %w", err)
 		}
@@ -210,8 +211,8 @@ func (k *work) storedEntry(row *roomdb.SyncRoom, start store.RoomStart, first st
 	default:
 		e.joined = row.Slot
 	}
-	if k.plan.typingDiffer && e.joinedRoom {
-		e.typing = k.plan.findTyping(row.Room)
+	if k.plan.TypingDiffer && e.joinedRoom {
+		e.typing = k.plan.FindTyping(row.Room)
 	}
 	if k.initial {
 		e.wholeState = true
@@ -230,7 +231,7 @@ func (k *work) storedEntry(row *roomdb.SyncRoom, start store.RoomStart, first st
 		k.query.Left = append(k.query.Left, row.Room)
 		return e, k.leftSince(e)
 	case start.Timeline == 0 && start.Receipts == 0 && !k.req.FullState && e.typing == nil:
-		if !k.plan.own[store.KindAccountData] {
+		if !k.plan.Own[store.KindAccountData] {
 			return nil, nil
 		}
 		// Its account data may have changed; if not, the entry stays empty and is left out.
@@ -253,11 +254,11 @@ func (k *work) leftSince(e *entry) error {
 	if err != nil {
 		return fmt.Errorf("read a membership: %w", err)
 	}
-	k.l.want(num)
-	if err := k.l.load(); err != nil {
+	k.l.Want(num)
+	if err := k.l.Load(); err != nil {
 		return err
 	}
-	was := k.l.event(num)
+	was := k.l.Event(num)
 	if was == nil || was.Membership != "join" {
 		e.since, e.wholeState = 0, true
 	}
@@ -277,7 +278,7 @@ func (k *work) readTimelines() error {
 		}
 	}
 	nums = k.recent(byRoom, nums, depth)
-	rows, err := roomdb.SyncTails(k.read, nums, depth, k.l.known)
+	rows, err := roomdb.SyncTails(k.read, nums, depth, k.l.Known)
 	if err != nil {
 		return fmt.Errorf("read timelines: %w", err)
 	}
@@ -285,9 +286,9 @@ func (k *work) readTimelines() error {
 	if err != nil {
 		return fmt.Errorf("read changes of state: %w", err)
 	}
-	k.l.wantEvents(rows)
-	k.l.wantLog(logs)
-	if err := k.l.load(); err != nil {
+	k.l.WantEvents(rows)
+	k.l.WantLog(logs)
+	if err := k.l.Load(); err != nil {
 		return err
 	}
 	for _, row := range rows {
@@ -295,7 +296,7 @@ func (k *work) readTimelines() error {
 		if row.Place.Slot <= e.since {
 			continue
 		}
-		if ev := k.l.event(row.Num); ev != nil {
+		if ev := k.l.Event(row.Num); ev != nil {
 			e.events = append(e.events, ev)
 		}
 	}
@@ -330,7 +331,7 @@ func (k *work) deepen(e *entry, depth int) error {
 			break
 		}
 		page := min(scanPage, scanLimit-scanned)
-		rows, err := roomdb.SyncStretch(k.read, e.num, e.since, e.read, page, k.l.known)
+		rows, err := roomdb.SyncStretch(k.read, e.num, e.since, e.read, page, k.l.Known)
 		if err != nil {
 			return fmt.Errorf("read a timeline: %w", err)
 		}
@@ -341,13 +342,13 @@ func (k *work) deepen(e *entry, depth int) error {
 			e.read = rows[len(rows)-1].Place.Slot - 1
 			e.older = e.read > e.since
 		}
-		k.l.wantEvents(rows)
-		if err := k.l.load(); err != nil {
+		k.l.WantEvents(rows)
+		if err := k.l.Load(); err != nil {
 			return err
 		}
 		older := make([]*timeline.Event, 0, len(rows)+len(e.events))
 		for _, row := range slices.Backward(rows) {
-			if ev := k.l.event(row.Num); ev != nil {
+			if ev := k.l.Event(row.Num); ev != nil {
 				older = append(older, ev)
 			}
 		}
@@ -366,7 +367,7 @@ func (k *work) limitSight(e *entry) error {
 		return nil
 	}
 	var err error
-	e.sights, err = k.readSights(e.num)
+	e.visibility, err = k.readSights(e.num)
 	return err
 }
 
@@ -378,7 +379,7 @@ func (c cut) reaches(slot store.Slot) bool {
 // recent takes the timelines of rooms from memory, where it is as new as the snapshot. It returns the rooms that are not
 // there.
 func (k *work) recent(byRoom map[store.RoomNum]*entry, nums []store.RoomNum, depth int) []store.RoomNum {
-	if depth > RecentDepth {
+	if depth > streamcache.RecentDepth {
 		return nums
 	}
 	missing := nums[:0]
@@ -406,11 +407,11 @@ func (k *work) recent(byRoom map[store.RoomNum]*entry, nums []store.RoomNum, dep
 
 // keepRecent keeps the timelines that were read.
 func (k *work) keepRecent(nums []store.RoomNum, byRoom map[store.RoomNum]*entry, depth int) {
-	if depth < RecentDepth || !k.initial {
+	if depth < streamcache.RecentDepth || !k.initial {
 		return
 	}
 	for _, num := range nums {
 		e := byRoom[num]
-		k.cache.KeepRecent(num, Recent{From: max(e.slotNow-store.Slot(depth), 0), Upto: e.slotNow, Events: e.events, Log: e.log}, k.read.Head())
+		k.cache.KeepRecent(num, streamcache.Recent{From: max(e.slotNow-store.Slot(depth), 0), Upto: e.slotNow, Events: e.events, Log: e.log}, k.read.Head())
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
+	"stoa/internal/streamcache"
 	"stoa/matrix/canonicaljson"
 )
 
@@ -66,38 +67,38 @@ func without(list []string, item string) []string {
 }
 
 // readRoster reads a roster, and keeps it if the room has not moved on.
-func (k *work) readRoster(num store.RoomNum) (Roster, error) {
+func (k *work) readRoster(num store.RoomNum) (streamcache.Roster, error) {
 	read, err := k.open(k.ctx)
 	if err != nil {
-		return Roster{}, err
+		return streamcache.Roster{}, err
 	}
-	var out Roster
+	var out streamcache.Roster
 	if out.Named, err = k.isNamed(num); err != nil {
-		return Roster{}, err
+		return streamcache.Roster{}, err
 	}
 	if !out.Named {
 		var present []roomdb.StateSlot
 		for _, m := range []roomdb.Membership{roomdb.Join, roomdb.Invite} {
 			list, err := roomdb.MembersBySlot(read, num, m, heroCount+1)
 			if err != nil {
-				return Roster{}, fmt.Errorf("read members: %w", err)
+				return streamcache.Roster{}, fmt.Errorf("read members: %w", err)
 			}
 			present = append(present, list...)
 		}
 		if out.Present, err = k.firstMembers(present); err != nil {
-			return Roster{}, err
+			return streamcache.Roster{}, err
 		}
 		if len(out.Present) < 2 {
 			var gone []roomdb.StateSlot
 			for _, m := range []roomdb.Membership{roomdb.Leave, roomdb.Ban} {
 				list, err := roomdb.MembersBySlot(read, num, m, heroCount+1)
 				if err != nil {
-					return Roster{}, fmt.Errorf("read members: %w", err)
+					return streamcache.Roster{}, fmt.Errorf("read members: %w", err)
 				}
 				gone = append(gone, list...)
 			}
 			if out.Gone, err = k.firstMembers(gone); err != nil {
-				return Roster{}, err
+				return streamcache.Roster{}, err
 			}
 		}
 	}
@@ -142,13 +143,13 @@ func (k *work) isNamed(num store.RoomNum) (bool, error) {
 		return false, fmt.Errorf("read a room's name: %w", err)
 	}
 	for _, s := range slots {
-		k.l.want(s.Event)
+		k.l.Want(s.Event)
 	}
-	if err := k.l.load(); err != nil {
+	if err := k.l.Load(); err != nil {
 		return false, err
 	}
 	for _, s := range slots {
-		if ev := k.l.event(s.Event); ev != nil {
+		if ev := k.l.Event(s.Event); ev != nil {
 			for _, field := range []string{"name", "alias"} {
 				if text, ok := canonicaljson.String(canonicaljson.Get(ev.Content(), field)); ok && text != "" {
 					return true, nil

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"stoa/internal/store"
+	"stoa/internal/streamcache"
 )
 
 // Patience is how long a request waits on its connection before it is parked.
@@ -28,7 +29,7 @@ func (r *Renderer) Sync(ctx context.Context, req *Request) (*Answer, error) {
 type Waiting struct {
 	r        *Renderer
 	req      *Request
-	c        cursor
+	c        streamcache.Cursor
 	deadline time.Time
 	// must says that there has to be an answer now, whatever it holds.
 	must bool
@@ -40,7 +41,7 @@ func (r *Renderer) Begin(ctx context.Context, req *Request) (*Waiting, error) {
 		return nil, err
 	}
 	return &Waiting{
-		r: r, req: req, c: newCursor(req.Since), deadline: r.clock().Add(min(req.Timeout, MaxTimeout)),
+		r: r, req: req, c: streamcache.NewCursor(req.Since), deadline: r.clock().Add(min(req.Timeout, streamcache.MaxTimeout)),
 		must: req.Timeout <= 0 || req.FullState || req.Since == nil,
 	}, nil
 }
@@ -52,7 +53,7 @@ func (x *Waiting) Wait(ctx context.Context) (*Answer, error) {
 		if a != nil || err != nil {
 			return a, err
 		}
-		x.must = x.must || reason != news
+		x.must = x.must || reason != streamcache.News
 	}
 }
 
@@ -64,10 +65,10 @@ func (x *Waiting) Impatiently(ctx context.Context) (*Answer, error) {
 		switch {
 		case a != nil || err != nil:
 			return a, err
-		case reason == timedOut && end.Before(x.deadline):
+		case reason == streamcache.TimedOut && end.Before(x.deadline):
 			return nil, nil
 		}
-		x.must = x.must || reason != news
+		x.must = x.must || reason != streamcache.News
 	}
 }
 
@@ -80,7 +81,7 @@ func earlier(a, b time.Time) time.Time {
 
 // Parked waits for the answer like Wait, on a line instead of in a goroutine, and gives it to done, then or before it
 // returns. The answer is nil if the client has gone.
-func (x *Waiting) Parked(line Line, done func(*Answer, error)) {
+func (x *Waiting) Parked(line streamcache.Line, done func(*Answer, error)) {
 	ctx := line.Context()
 	for {
 		a, w, err := x.look(ctx, x.deadline, line)
@@ -92,12 +93,12 @@ func (x *Waiting) Parked(line Line, done func(*Answer, error)) {
 			continue
 		}
 		line.Wait(func(here bool) {
-			reason := w.hangUp(here)
-			if reason == hungUp {
+			reason := w.HangUp(here)
+			if reason == streamcache.HungUp {
 				done(nil, nil)
 				return
 			}
-			x.must = x.must || reason != news
+			x.must = x.must || reason != streamcache.News
 			x.Parked(line, done)
 		})
 		return
@@ -112,9 +113,9 @@ func (r *Renderer) arrive(ctx context.Context, req *Request) error {
 	if req.Since == nil {
 		return nil
 	}
-	c := newCursor(req.Since)
-	if r.opt.ToDevice != nil && c.toDevice > 0 {
-		if err := r.opt.ToDevice.Acknowledge(ctx, req.Device, c.toDevice); err != nil {
+	c := streamcache.NewCursor(req.Since)
+	if r.opt.ToDevice != nil && c.ToDevice > 0 {
+		if err := r.opt.ToDevice.Acknowledge(ctx, req.Device, c.ToDevice); err != nil {
 			return fmt.Errorf("acknowledge messages to %s %s: %w", req.UserID, req.DeviceID, err)
 		}
 	}
@@ -122,18 +123,18 @@ func (r *Renderer) arrive(ctx context.Context, req *Request) error {
 }
 
 // step looks once, and answers or waits once, until a time at most.
-func (x *Waiting) step(ctx context.Context, until time.Time) (*Answer, why, error) {
+func (x *Waiting) step(ctx context.Context, until time.Time) (*Answer, streamcache.Reason, error) {
 	a, w, err := x.look(ctx, until, nil)
 	if w != nil {
-		reason, err := w.wait(ctx)
+		reason, err := w.Wait(ctx)
 		return nil, reason, err
 	}
-	return a, news, err
+	return a, streamcache.News, err
 }
 
 // look looks once, and answers, or makes a waiter wait until a time at most. It gives neither if there was nothing to tell
 // after all.
-func (x *Waiting) look(ctx context.Context, until time.Time, line Line) (*Answer, *waiter, error) {
+func (x *Waiting) look(ctx context.Context, until time.Time, line streamcache.Line) (*Answer, *streamcache.Waiter, error) {
 	cache := x.r.cache
 	if x.must {
 		// Who does not wait expects to see what was acknowledged before.
@@ -141,13 +142,13 @@ func (x *Waiting) look(ctx context.Context, until time.Time, line Line) (*Answer
 			return nil, nil, err
 		}
 	}
-	p := newPlan()
-	defer p.release()
-	w, err := cache.look(ctx, x.req.Device, &x.c, p, waitFor{whole: x.req.FullState, wait: !x.must, line: line, until: until})
+	p := streamcache.NewPlan()
+	defer p.Release()
+	w, err := cache.Look(ctx, x.req.Device, &x.c, p, streamcache.WaitFor{Whole: x.req.FullState, Wait: !x.must, Line: line, Until: until})
 	if w != nil || err != nil {
 		return nil, w, err
 	}
-	if p.own[store.KindAccount] && x.req.Lasts != nil {
+	if p.Own[store.KindAccount] && x.req.Lasts != nil {
 		if err := x.req.Lasts(ctx); err != nil {
 			return nil, nil, err
 		}

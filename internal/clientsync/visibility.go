@@ -15,12 +15,12 @@ import (
 //
 // The viewer's own membership events are shown in any case: without its own leave, a client could not tell why an invite is
 // gone.
-func (s *sights) shows(e *timeline.Event) bool {
+func (s *visibility) shows(e *timeline.Event) bool {
 	return history.Visible(s.sightAt(e.Slot)) || e.Is("m.room.member", s.own)
 }
 
 // sightAt is what decides about the event of a slot.
-func (s *sights) sightAt(slot store.Slot) history.Sight {
+func (s *visibility) sightAt(slot store.Slot) history.Sight {
 	var x history.Sight
 	x.Visibility, x.VisibilityAfter = at(s.visibility, slot)
 	x.Membership, x.MembershipAfter = at(s.membership, slot)
@@ -33,7 +33,7 @@ func (s *sights) sightAt(slot store.Slot) history.Sight {
 // membershipAt is the viewer's membership at an event, its own effect included.
 //
 // Spec: client-server-api#room-event-format
-func (s *sights) membershipAt(e *timeline.Event) string {
+func (s *visibility) membershipAt(e *timeline.Event) string {
 	_, after := at(s.membership, e.Slot)
 	if after == "" {
 		return "leave"
@@ -46,14 +46,14 @@ func (s *sights) membershipAt(e *timeline.Event) string {
 const sightsLimit = 1000
 
 // readSights reads what the viewer may see in a room.
-func (k *work) readSights(num store.RoomNum) (*sights, error) {
+func (k *work) readSights(num store.RoomNum) (*visibility, error) {
 	keys, err := k.r.store.KeyNums(k.read, []store.Pair{
 		{Type: "m.room.history_visibility"}, {Type: "m.room.member", StateKey: k.req.UserID.String()},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("look up state keys: %w", err)
 	}
-	s := &sights{own: k.req.UserID.String()}
+	s := &visibility{own: k.req.UserID.String()}
 	for i, turns := range []*[]turn{&s.visibility, &s.membership} {
 		if keys[i] == 0 {
 			continue
@@ -63,14 +63,14 @@ func (k *work) readSights(num store.RoomNum) (*sights, error) {
 			return nil, fmt.Errorf("read the history of a state key: %w", err)
 		}
 		for _, c := range log {
-			k.l.want(c.Event)
+			k.l.Want(c.Event)
 		}
-		if err := k.l.load(); err != nil {
+		if err := k.l.Load(); err != nil {
 			return nil, err
 		}
 		for _, c := range slices.Backward(log) {
 			t := turn{slot: c.Slot}
-			if e := k.l.event(c.Event); e != nil {
+			if e := k.l.Event(c.Event); e != nil {
 				t.value = decisive(e)
 			}
 			*turns = append(*turns, t)
@@ -79,7 +79,7 @@ func (k *work) readSights(num store.RoomNum) (*sights, error) {
 	return s, nil
 }
 
-// decisive is the value of a state event on which sights depend.
+// decisive is the value of a state event on which visibility depend.
 func decisive(e *timeline.Event) string {
 	if m := e.Membership; m != "" {
 		return m

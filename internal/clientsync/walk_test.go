@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"stoa/internal/clientsync"
+	"stoa/internal/clientsync/synctest"
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
 	"stoa/internal/token"
@@ -18,7 +19,7 @@ import (
 // mirror is a client that believes every word of its answers: the timelines and states of its rooms are what the answers
 // say they are. Gaps of limited timelines are filled by paging back from prev_batch.
 type mirror struct {
-	*person
+	*synctest.Person
 	filter string
 	// after: use_state_after; lazy: members are loaded lazily; noTimeline: the limit is 0.
 	after, lazy, noTimeline bool
@@ -32,20 +33,20 @@ type mirrored struct {
 	last     token.Timeline    // place of the newest event
 }
 
-func (p *person) mirror(filter string, after bool) *mirror {
+func newMirror(p *synctest.Person, filter string, after bool) *mirror {
 	return &mirror{
-		person: p, filter: filter, after: after, rooms: map[string]*mirrored{},
+		Person: p, filter: filter, after: after, rooms: map[string]*mirrored{},
 		lazy: strings.Contains(filter, "lazy_load_members"), noTimeline: strings.Contains(filter, `"limit":0`),
 	}
 }
 
 // follow asks once and takes over the answer.
 func (m *mirror) follow(change ...func(*clientsync.Request)) {
-	m.h.t.Helper()
+	m.House.T.Helper()
 	if m.after {
-		change = append(change, stateAfter)
+		change = append(change, synctest.StateAfter)
 	}
-	a := m.sync(m.filter, change...)
+	a := m.Sync(m.filter, change...)
 	for roomID := range a.Rooms.Leave {
 		delete(m.rooms, roomID)
 	}
@@ -54,12 +55,12 @@ func (m *mirror) follow(change ...func(*clientsync.Request)) {
 	}
 }
 
-func (m *mirror) take(roomID string, got roomAnswer) {
-	m.h.t.Helper()
+func (m *mirror) take(roomID string, got synctest.RoomAnswer) {
+	m.House.T.Helper()
 	r := m.rooms[roomID]
 	if r == nil {
 		r = &mirrored{state: map[string]string{}}
-		m.h.read(func(read *store.Read) (err error) {
+		m.House.Read(func(read *store.Read) (err error) {
 			r.num, err = roomdb.RoomNum(read, roomID)
 			return err
 		})
@@ -67,8 +68,8 @@ func (m *mirror) take(roomID string, got roomAnswer) {
 	}
 	if got.Timeline.Limited {
 		prev, err := token.ParseTimeline(got.Timeline.PrevBatch)
-		m.must(err)
-		m.h.read(func(read *store.Read) error {
+		m.Must(err)
+		m.House.Read(func(read *store.Read) error {
 			gap, err := roomdb.Timeline(read, r.num, roomdb.Place{Slot: store.Slot(r.last.Slot), Off: r.last.Offset},
 				roomdb.Place{Slot: store.Slot(prev.Slot), Off: prev.Offset}, 100_000)
 			for _, e := range gap {
@@ -95,7 +96,7 @@ func (m *mirror) take(roomID string, got roomAnswer) {
 		}
 	}
 	if n := len(r.timeline); n > 0 {
-		m.h.read(func(read *store.Read) error {
+		m.House.Read(func(read *store.Read) error {
 			e, err := roomdb.EventByID(read, r.timeline[n-1])
 			r.last = token.Timeline{Slot: int64(e.Place.Slot), Offset: e.Place.Off}
 			return err
@@ -106,58 +107,19 @@ func (m *mirror) take(roomID string, got roomAnswer) {
 // check compares what the client believes with the store. A client that loads members lazily knows some of them, and one
 // with a limit of 0 no timeline.
 func (m *mirror) check(what string) {
-	m.h.t.Helper()
+	m.House.T.Helper()
 	for roomID, r := range m.rooms {
-		timeline, state := m.h.truth(r.num)
+		timeline, state := m.House.Truth(r.num)
 		if !m.noTimeline && !slices.Equal(r.timeline, timeline) {
-			m.h.t.Errorf("%s: %s in %s: timeline of %d events is not the %d of the room:\n%v\n%v",
+			m.House.T.Errorf("%s: %s in %s: timeline of %d events is not the %d of the room:\n%v\n%v",
 				what, m.UserID, roomID, len(r.timeline), len(timeline), r.timeline, timeline)
 		}
 		for key, want := range state {
 			got, ok := r.state[key]
 			if got != want && (ok || !m.lazy || !strings.HasPrefix(key, "m.room.member/")) {
-				m.h.t.Errorf("%s: %s in %s: state %s is %q, not %q", what, m.UserID, roomID, key, got, want)
+				m.House.T.Errorf("%s: %s in %s: state %s is %q, not %q", what, m.UserID, roomID, key, got, want)
 			}
 		}
-	}
-}
-
-// truth is the timeline and the state of a room as the store has them.
-func (h *house) truth(num store.RoomNum) (timeline []string, state map[string]string) {
-	h.t.Helper()
-	state = map[string]string{}
-	h.read(func(read *store.Read) error {
-		events, err := roomdb.Timeline(read, num, roomdb.Place{}, roomdb.End, 100_000)
-		if err != nil {
-			return err
-		}
-		for _, e := range events {
-			timeline = append(timeline, e.EventID)
-		}
-		entries, err := roomdb.CurrentState(read, num)
-		if err != nil {
-			return err
-		}
-		for _, entry := range entries {
-			pairs, err := h.store.Pairs(read, []store.KeyNum{entry.Key})
-			if err != nil {
-				return err
-			}
-			e, err := roomdb.EventByNum(read, entry.Event)
-			if err != nil {
-				return err
-			}
-			state[pairs[0].Type+"/"+pairs[0].StateKey] = e.EventID
-		}
-		return nil
-	})
-	return timeline, state
-}
-
-func (h *house) read(f func(*store.Read) error) {
-	h.t.Helper()
-	if err := h.store.Read(h.t.Context(), f); err != nil {
-		h.t.Fatal(err)
 	}
 }
 
@@ -165,37 +127,37 @@ func (h *house) read(f func(*store.Read) error) {
 // and in order, and lead to the state of the room.
 func TestAnswersAddUp(t *testing.T) {
 	t.Parallel()
-	for name, change := range map[string]func(*options){
-		"from memory":      func(*options) {},
-		"from the store":   func(o *options) { o.RingRecords = 1 },
-		"from both":        func(o *options) { o.RingRecords = 12 },
-		"with few in mind": func(o *options) { o.Users, o.EventBytes, o.Members = 2, 20_000, 2 },
+	for name, change := range map[string]func(*synctest.Options){
+		"from memory":      func(*synctest.Options) {},
+		"from the store":   func(o *synctest.Options) { o.RingRecords = 1 },
+		"from both":        func(o *synctest.Options) { o.RingRecords = 12 },
+		"with few in mind": func(o *synctest.Options) { o.Users, o.EventBytes, o.Members = 2, 20_000, 2 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			onBothEngines(t, func(h *house) { walk(h) }, change)
+			synctest.OnBothEngines(t, func(h *synctest.House) { walk(h) }, change)
 		})
 	}
 }
 
-func walk(h *house) {
+func walk(h *synctest.House) {
 	const writers, rounds = 4, 25
-	owner := h.person("owner")
-	rooms := []id.RoomID{owner.create(), owner.create()}
+	owner := h.Person("owner")
+	rooms := []id.RoomID{owner.Create(), owner.Create()}
 	clients := []*mirror{
-		h.person("reader0").mirror(`{"room":{"timeline":{"limit":3}}}`, false),
-		h.person("reader1").mirror(`{"room":{"timeline":{"limit":100}}}`, false),
-		h.person("reader2").mirror(`{"room":{"timeline":{"limit":2},"state":{"lazy_load_members":true}}}`, true),
-		h.person("reader3").mirror(`{"room":{"timeline":{"limit":1}}}`, true),
-		h.person("reader4").mirror(`{"room":{"timeline":{"limit":0}}}`, false),
+		newMirror(h.Person("reader0"), `{"room":{"timeline":{"limit":3}}}`, false),
+		newMirror(h.Person("reader1"), `{"room":{"timeline":{"limit":100}}}`, false),
+		newMirror(h.Person("reader2"), `{"room":{"timeline":{"limit":2},"state":{"lazy_load_members":true}}}`, true),
+		newMirror(h.Person("reader3"), `{"room":{"timeline":{"limit":1}}}`, true),
+		newMirror(h.Person("reader4"), `{"room":{"timeline":{"limit":0}}}`, false),
 	}
 	for _, c := range clients {
 		for _, r := range rooms {
-			c.join(r)
+			c.Join(r)
 		}
 		c.follow()
 	}
-	late := h.person("late").mirror(`{"room":{"timeline":{"limit":3}}}`, false)
+	late := newMirror(h.Person("late"), `{"room":{"timeline":{"limit":3}}}`, false)
 	late.follow()
 	clients = append(clients, late)
 	var writing, reading sync.WaitGroup
@@ -203,21 +165,21 @@ func walk(h *house) {
 	for w := range writers {
 		writing.Go(func() {
 			rnd := rand.New(rand.NewPCG(uint64(w), 1))
-			p := h.person(fmt.Sprintf("writer%d", w))
+			p := h.Person(fmt.Sprintf("writer%d", w))
 			in := map[id.RoomID]bool{}
 			for i := range rounds {
 				r := rooms[rnd.IntN(len(rooms))]
 				switch n := rnd.IntN(10); {
 				case !in[r]:
-					p.join(r)
+					p.Join(r)
 					in[r] = true
 				case n == 0:
-					p.leave(r)
+					p.Leave(r)
 					in[r] = false
 				case n == 1:
-					owner.set(r, "m.room.topic", "", fmt.Sprintf(`{"topic":"%d by %d"}`, i, w))
+					owner.Set(r, "m.room.topic", "", fmt.Sprintf(`{"topic":"%d by %d"}`, i, w))
 				default:
-					p.say(r, fmt.Sprint(w, i))
+					p.Say(r, fmt.Sprint(w, i))
 				}
 			}
 		})
@@ -231,7 +193,7 @@ func walk(h *house) {
 			}
 			for n := 0; ; n++ {
 				if c == late && n < len(rooms) {
-					c.join(rooms[n])
+					c.Join(rooms[n])
 				} else if c == late {
 					lateIsIn()
 				}

@@ -8,6 +8,7 @@ import (
 	"stoa/internal/history"
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
+	"stoa/internal/streamcache"
 	"stoa/internal/timeline"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/event"
@@ -18,12 +19,12 @@ import (
 // work is one attempt at one answer.
 type work struct {
 	r     *Renderer
-	cache *Hub
+	cache *streamcache.Cache
 	req   *Request
 	ctx   context.Context
 	// c is the cursor of the request at first, and that of the answer's token at last.
-	c    cursor
-	plan *plan
+	c    streamcache.Cursor
+	plan *streamcache.Plan
 	upto store.Position
 	// initial says that the client knows nothing, forgotten that the stream no longer knows what the client knows.
 	initial, forgotten bool
@@ -33,7 +34,7 @@ type work struct {
 
 	snapshot *store.Read // nil until something is read
 	read     *store.Read
-	l        *loader
+	l        *streamcache.Loader
 
 	entries []*entry
 	pdus    map[store.EventNum]*event.PDU // for the federation format
@@ -64,9 +65,9 @@ type entry struct {
 	receiptsUnread bool
 	receiptsAfter  store.Slot
 	ownReceipt     bool
-	typing         *typingRoom
+	typing         *streamcache.TypingRoom
 	data           []Datum
-	counts         Counts
+	counts         streamcache.Counts
 	membersMoved   bool
 	summary        summary
 	bundles        map[id.EventID]*timeline.Bundle
@@ -75,12 +76,12 @@ type entry struct {
 
 // attempt makes an answer of what the plan says; nil if there turns out to be nothing to tell and the request still has
 // time. The cursor moves on to what was looked at.
-func (r *Renderer) attempt(ctx context.Context, req *Request, c *cursor, p *plan, must bool) (*Answer, error) {
-	k := &work{r: r, cache: r.cache, req: req, ctx: ctx, c: *c, plan: p, upto: p.upto}
+func (r *Renderer) attempt(ctx context.Context, req *Request, c *streamcache.Cursor, p *streamcache.Plan, must bool) (*Answer, error) {
+	k := &work{r: r, cache: r.cache, req: req, ctx: ctx, c: *c, plan: p, upto: p.Upto}
 	defer k.close()
 	k.reader = timeline.Reader{UserID: req.UserID, DeviceID: string(req.DeviceID), Now: r.clock().UnixMilli()}
 	pool := &bodies
-	if p.fromStore || c.since == 0 || req.FullState {
+	if p.FromStore || c.Since == 0 || req.FullState {
 		pool = &largeBodies
 	}
 	body := pool.Get().(*[]byte)
@@ -112,14 +113,14 @@ func (k *work) open(ctx context.Context) (*store.Read, error) {
 			return nil, fmt.Errorf("open a snapshot: %w", err)
 		}
 		k.snapshot, k.read = r, r
-		k.l = k.cache.loader(r)
+		k.l = k.cache.Loader(r)
 	}
 	return k.snapshot, nil
 }
 
 // run collects the parts of the answer and appends them.
 func (k *work) run() error {
-	fromStore := k.plan.fromStore || k.c.since == 0 || k.req.FullState
+	fromStore := k.plan.FromStore || k.c.Since == 0 || k.req.FullState
 	if fromStore {
 		// What memory holds is asked as well, so it has to be as new as what this instance has committed. No snapshot is
 		// open yet: waiting with one could keep others from moving on.
@@ -151,9 +152,9 @@ func (k *work) run() error {
 	if err := k.appendSections(); err != nil {
 		return err
 	}
-	k.c.since, k.c.typing = k.upto, k.plan.digest
+	k.c.Since, k.c.Typing = k.upto, k.plan.Digest
 	k.out = append(separate(k.out), `"next_batch":"`...)
-	k.out = append(k.out, k.c.token().String()...)
+	k.out = append(k.out, k.c.Token().String()...)
 	k.out = append(k.out, `"}`...)
 	return nil
 }
@@ -175,21 +176,21 @@ func appendKey(b []byte, key string) []byte {
 // collectPlanned makes the entries of what memory holds.
 func (k *work) collectPlanned() {
 	k.initialQuery()
-	for i := range k.plan.rooms {
-		p := &k.plan.rooms[i]
-		if !k.req.Filter.Room.AllowsRoom(p.id) {
+	for i := range k.plan.Rooms {
+		p := &k.plan.Rooms[i]
+		if !k.req.Filter.Room.AllowsRoom(p.ID) {
 			continue
 		}
-		e := &entry{joinedRoom: true, membership: roomdb.Join, receipts: p.receipts, receiptsUnread: p.receiptsUnread, typing: p.typing}
-		e.span = span{num: p.num, id: p.id, joined: p.joined}
-		if n := len(p.stretches); n > 0 {
-			e.since, e.upto = p.stretches[0].first-1, p.stretches[n-1].last
-			e.summary.joined, e.summary.invited = p.stretches[n-1].joined, p.stretches[n-1].invited
+		e := &entry{joinedRoom: true, membership: roomdb.Join, receipts: p.Receipts, receiptsUnread: p.ReceiptsUnread, typing: p.Typing}
+		e.span = span{num: p.Num, id: p.ID, joined: p.Joined}
+		if n := len(p.Segments); n > 0 {
+			e.since, e.upto = p.Segments[0].First-1, p.Segments[n-1].Last
+			e.summary.joined, e.summary.invited = p.Segments[n-1].Joined, p.Segments[n-1].Invited
 		}
-		e.events, e.changes = join(p.stretches)
-		for _, s := range p.stretches {
-			e.membersMoved = e.membersMoved || s.movesMembers
-			k.passages(e, s.changes)
+		e.events, e.changes = join(p.Segments)
+		for _, s := range p.Segments {
+			e.membersMoved = e.membersMoved || s.MovesMembers
+			k.passages(e, s.Changes)
 		}
 		k.cut(e)
 		e.state = e.stateDelta(&e.cut, k.req.StateAfter)
@@ -197,16 +198,16 @@ func (k *work) collectPlanned() {
 	}
 }
 
-// join puts stretches together.
-func join(stretches []*stretch) ([]*timeline.Event, []change) {
-	if len(stretches) == 1 {
-		return live(stretches[0].events), stretches[0].changes
+// join puts segments together.
+func join(segments []*streamcache.Segment) ([]*timeline.Event, []streamcache.Change) {
+	if len(segments) == 1 {
+		return streamcache.Live(segments[0].Events), segments[0].Changes
 	}
 	var events []*timeline.Event
-	var changes []change
-	for _, s := range stretches {
-		events = append(events, live(s.events)...)
-		changes = append(changes, s.changes...)
+	var changes []streamcache.Change
+	for _, s := range segments {
+		events = append(events, streamcache.Live(s.Events)...)
+		changes = append(changes, s.Changes...)
 	}
 	return events, changes
 }
@@ -218,22 +219,22 @@ func (k *work) cut(e *entry) {
 }
 
 // passages notes who came and went, for the sections that tell of other people.
-func (k *work) passages(e *entry, changes []change) {
+func (k *work) passages(e *entry, changes []streamcache.Change) {
 	for i := range changes {
 		ch := &changes[i]
-		if ch.evType != "m.room.member" || ch.stateKey == k.req.UserID.String() || ch.slot <= e.since {
+		if ch.Type != "m.room.member" || ch.StateKey == k.req.UserID.String() || ch.Slot <= e.since {
 			continue
 		}
-		userID, err := id.ParseUserID(ch.stateKey)
+		userID, err := id.ParseUserID(ch.StateKey)
 		if err != nil {
 			continue // a member event of an old room whose state key is no user
 		}
-		joined := ch.event != nil && ch.event.Membership == "join"
-		was := ch.event != nil && ch.event.Replaced != nil && ch.event.Replaced.Membership == "join"
+		joined := ch.Event != nil && ch.Event.Membership == "join"
+		was := ch.Event != nil && ch.Event.Replaced != nil && ch.Event.Replaced.Membership == "join"
 		switch {
 		case joined && !was:
 			k.query.Grew = append(k.query.Grew, Passage{e.num, userID})
-		case !joined && (was || ch.event == nil):
+		case !joined && (was || ch.Event == nil):
 			k.query.Shrank = append(k.query.Shrank, Passage{e.num, userID})
 		}
 	}
@@ -242,14 +243,14 @@ func (k *work) passages(e *entry, changes []change) {
 // initialQuery prepares what sections are asked.
 func (k *work) initialQuery() {
 	k.query.Device, k.query.Filter = k.req.Device, k.req.Filter
-	k.query.Since, k.query.Upto = k.c.since, k.upto
+	k.query.Since, k.query.Upto = k.c.Since, k.upto
 	k.query.Forgotten = k.forgotten
 	if k.initial {
 		k.query.Since = 0
 	}
 	k.query.read = k.open
 	k.query.cache = k.cache
-	k.query.Rooms = k.plan.joined
+	k.query.Rooms = k.plan.Joined
 }
 
 // ignored finds out whom the viewer ignores. It is kept in memory until the viewer's account data change.
@@ -290,7 +291,7 @@ func (k *work) takeFederation() error {
 	k.pdus = map[store.EventNum]*event.PDU{}
 	for _, e := range k.entries {
 		for _, ev := range slices.Concat(e.cut.events, e.state) {
-			pdu, err := k.l.stored(ev.Num)
+			pdu, err := k.l.Stored(ev.Num)
 			if err != nil {
 				return err
 			}
@@ -306,12 +307,12 @@ func (k *work) show(e *entry, ev *timeline.Event) timeline.Show {
 	switch {
 	case e.joined != 0 && ev.Slot >= e.joined:
 		s.Membership = "join"
-	case e.sights != nil:
-		s.Membership = e.sights.membershipAt(ev)
+	case e.visibility != nil:
+		s.Membership = e.visibility.membershipAt(ev)
 	}
 	if ev.Replaced != nil {
 		s.SeesReplaced = e.open || ev.Replaced.Slot != 0 && (e.joined != 0 && ev.Replaced.Slot >= e.joined ||
-			e.sights != nil && history.Visible(e.sights.sightAt(ev.Replaced.Slot)))
+			e.visibility != nil && history.Visible(e.visibility.sightAt(ev.Replaced.Slot)))
 	}
 	return s
 }

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"stoa/internal/store/roomdb"
+	"stoa/internal/streamcache"
 	"stoa/internal/timeline"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/eventfilter"
@@ -277,16 +278,16 @@ func (k *work) appendSection(s Section) error {
 // changed says whether something happened that a section watches.
 func (k *work) changed(w Watch) bool {
 	for _, kind := range w.Own {
-		if k.plan.own[kind] {
+		if k.plan.Own[kind] {
 			return true
 		}
 	}
 	for _, kind := range w.Shared {
-		if k.plan.shared[sharedIndex(kind)] {
+		if k.plan.Shared[streamcache.SharedIndex(kind)] {
 			return true
 		}
 	}
-	return w.Members && k.plan.members
+	return w.Members && k.plan.Members
 }
 
 // fragment is a section that belongs in every answer. It is kept per device until something changes that it watches.
@@ -314,7 +315,7 @@ const toDevicePage = 100
 
 // appendToDevice appends `to_device`.
 func (k *work) appendToDevice() error {
-	if k.r.opt.ToDevice == nil || !k.initial && !k.plan.toDevice {
+	if k.r.opt.ToDevice == nil || !k.initial && !k.plan.ToDevice {
 		return nil
 	}
 	r, err := k.open(k.ctx)
@@ -324,7 +325,7 @@ func (k *work) appendToDevice() error {
 	mark := len(k.out)
 	k.out = append(separate(k.out), `"to_device":{"events":[`...)
 	first := len(k.out)
-	k.out, k.c.toDevice, k.c.moreToDevice, err = k.r.opt.ToDevice.Append(k.out, r, k.req.Device, k.c.toDevice, toDevicePage)
+	k.out, k.c.ToDevice, k.c.MoreToDevice, err = k.r.opt.ToDevice.Append(k.out, r, k.req.Device, k.c.ToDevice, toDevicePage)
 	if err != nil {
 		return fmt.Errorf("read messages to %s %s: %w", k.req.UserID, k.req.DeviceID, err)
 	}

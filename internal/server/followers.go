@@ -2,17 +2,17 @@ package server
 
 import (
 	"stoa/internal/auth"
-	"stoa/internal/clientsync"
 	"stoa/internal/ephemeral"
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/streamcache"
 	"stoa/internal/userdata"
 )
 
 // followers are the packages that keep in memory what the store says. What they
 // keep otherwise never changes.
-func (s *Services) followers() []clientsync.Follower {
-	return []clientsync.Follower{followSessions{s.Sessions}, followData{s.Data, s.Store}, followRooms{s.Rooms}}
+func (s *Services) followers() []streamcache.Follower {
+	return []streamcache.Follower{followSessions{s.Sessions}, followData{s.Data, s.Store}, followRooms{s.Rooms}}
 }
 
 type followSessions struct{ sessions *auth.Sessions }

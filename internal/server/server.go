@@ -35,6 +35,7 @@ import (
 	"stoa/internal/reader"
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
+	"stoa/internal/streamcache"
 	"stoa/internal/telemetry"
 	"stoa/internal/webui"
 	"stoa/matrix/mxerr"
@@ -89,7 +90,7 @@ type Server struct {
 
 	auth       *auth.Auth
 	workers    *parking.Workers
-	stream     *clientsync.Hub
+	stream     *streamcache.Cache
 	renderer   *clientsync.Renderer
 	reader     *reader.Runner
 	bus        *bus.Bus                      // nil on SQLite: nobody else is there

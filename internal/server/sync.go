@@ -8,14 +8,15 @@ import (
 	"stoa/internal/e2ee"
 	"stoa/internal/parking"
 	"stoa/internal/store"
+	"stoa/internal/streamcache"
 	"stoa/internal/userdata"
 	"stoa/internal/who"
 )
 
 // newStream makes the stream in memory.
-func (srv *Server) newStream(p parts) *clientsync.Hub {
+func (srv *Server) newStream(p parts) *streamcache.Cache {
 	s := srv.services
-	return clientsync.New(clientsync.Options{
+	return streamcache.New(streamcache.Options{
 		Store: s.Store, Clock: srv.opt.Clock, Log: srv.opt.Log, Registerer: srv.registry,
 		TypingDigests: p.typing,
 		Hand:          s.Cluster.Hand,
@@ -28,7 +29,7 @@ func (srv *Server) newStream(p parts) *clientsync.Hub {
 // newRenderer makes what answers /sync.
 func (srv *Server) newRenderer(p parts) *clientsync.Renderer {
 	s := srv.services
-	return clientsync.NewRenderer(clientsync.RenderOptions{
+	return clientsync.New(clientsync.Options{
 		Cache: srv.stream, Registry: srv.registry,
 		Sections: []clientsync.Section{
 			clientsync.DeviceLists{}, clientsync.KeyCounts{}, clientsync.FallbackTypes{}, clientsync.PresenceEvents{Clock: srv.opt.Clock},

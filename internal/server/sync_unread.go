@@ -4,6 +4,7 @@ import (
 	"stoa/internal/clientsync"
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/streamcache"
 	"stoa/internal/unread"
 	"stoa/internal/userdata"
 	"stoa/internal/who"
@@ -16,7 +17,7 @@ func newSyncUnread(s *store.Store, rules *userdata.Rules) syncUnread {
 	return syncUnread{unread.New(s, rules)}
 }
 
-func (s syncUnread) Tallies(r *store.Read, user who.User, places []clientsync.Place) ([]clientsync.Tally, error) {
+func (s syncUnread) Tallies(r *store.Read, user who.User, places []clientsync.Place) ([]streamcache.Tally, error) {
 	ask := make([]unread.Place, len(places))
 	for i, p := range places {
 		ask[i] = unread.Place(p)
@@ -25,7 +26,7 @@ func (s syncUnread) Tallies(r *store.Read, user who.User, places []clientsync.Pl
 	if err != nil {
 		return nil, err
 	}
-	out := make([]clientsync.Tally, len(tallies))
+	out := make([]streamcache.Tally, len(tallies))
 	for i, t := range tallies {
 		out[i] = syncTally{t}
 	}
@@ -38,11 +39,11 @@ func (t syncTally) Read(slot store.Slot, thread string, totals *room.Totals) boo
 	return t.Tally.Read(unread.Receipt{Slot: slot, Thread: thread, Totals: totals})
 }
 
-func (t syncTally) Counts(threads bool) clientsync.Counts {
+func (t syncTally) Counts(threads bool) streamcache.Counts {
 	main, list := t.Tally.Counts(threads)
-	counts := clientsync.Counts{Notifications: main.Notifications, Highlights: main.Highlights}
+	counts := streamcache.Counts{Notifications: main.Notifications, Highlights: main.Highlights}
 	for _, x := range list {
-		counts.Threads = append(counts.Threads, clientsync.ThreadCounts{
+		counts.Threads = append(counts.Threads, streamcache.ThreadCounts{
 			Root: x.Root, Notifications: x.Notifications, Highlights: x.Highlights,
 		})
 	}

@@ -27,19 +27,19 @@ var mutants = []mutant{
 	},
 	{
 		name: "stale-memory", breaks: "a request goes on before what is kept in memory has reached the head that the barrier found",
-		edits: []edit{{"internal/clientsync/others.go", "err = h.Await(soon, at)\n\tif errors.Is", "_, _ = soon, at\n\tif errors.Is"}},
-		pkg:   "internal/clientsync", test: "^TestBarrier_tells_followers$",
+		edits: []edit{{"internal/streamcache/following.go", "err = h.Await(soon, at)\n\tif errors.Is", "_, _ = soon, at\n\tif errors.Is"}},
+		pkg:   "internal/streamcache", test: "^TestBarrier_tells_followers$",
 	},
 	{
 		name: "lost-wake-up-look", breaks: "a sync looks and attaches in two critical sections: what happens in between wakes nobody",
-		edits: []edit{{"internal/clientsync/plan.go", "\tc.since = max(c.since, p.upto)\n\tif w != nil {\n",
-			"\tc.since = max(c.since, p.upto)\n\th.mu.Unlock()\n\ttime.Sleep(5 * time.Millisecond)\n\th.mu.Lock()\n\tif w != nil {\n"}},
-		pkg: "internal/clientsync", test: "^TestNews_while_a_wait_begins$",
+		edits: []edit{{"internal/streamcache/look.go", "\tc.Since = max(c.Since, p.Upto)\n\tif w != nil {\n",
+			"\tc.Since = max(c.Since, p.Upto)\n\th.mu.Unlock()\n\ttime.Sleep(5 * time.Millisecond)\n\th.mu.Lock()\n\tif w != nil {\n"}},
+		pkg: "internal/streamcache", test: "^TestNews_while_a_wait_begins$",
 	},
 	{
 		name: "lost-wake-up-device", breaks: "of the devices of a user that wait, one is woken",
-		edits: []edit{{"internal/clientsync/fanout.go", "for i := len(u.waiters) - 1; i >= 0; i-- {\n\t\t\tw := u.waiters[i]", "for i := min(0, len(u.waiters)-1); i >= 0; i-- {\n\t\t\tw := u.waiters[i]"}},
-		pkg:   "internal/clientsync", test: "^TestNews_wake_every_device$",
+		edits: []edit{{"internal/streamcache/fanout.go", "for i := len(u.waiters) - 1; i >= 0; i-- {\n\t\t\tw := u.waiters[i]", "for i := min(0, len(u.waiters)-1); i >= 0; i-- {\n\t\t\tw := u.waiters[i]"}},
+		pkg:   "internal/streamcache", test: "^TestNews_wake_every_device$",
 	},
 	{
 		name: "lost-wake-up-early", breaks: "a wake-up that comes before a parked request waits is forgotten",

@@ -18,7 +18,6 @@ var tooLarge = map[string]string{
 
 	"stoa/matrix/stateres/staterestest.Room.ReferenceTrace": "is the specification's numbered algorithm in its own order, against which the fast one is tested",
 
-	"stoa/internal/clientsync":      split,
-	"stoa/internal/clientsync.Hub":  split,
-	"stoa/internal/clientsync.work": split,
+	"stoa/internal/streamcache.Cache": split,
+	"stoa/internal/clientsync.work":   split,
 }

@@ -1,0 +1,66 @@
+package streamcache
+
+import (
+	"time"
+
+	"stoa/internal/store"
+	"stoa/matrix/id"
+)
+
+// HeardLast has the cache follow others as on PostgreSQL, and is when it read the stream to its end.
+func (h *Cache) HeardLast() time.Time {
+	h.follows.Store(true)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.heard
+}
+
+// Passed is the newest row that was not read because nobody in memory could see it.
+func (h *Cache) Passed() store.Position {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.passed
+}
+
+// KnowsPresence says whether memory has all that a user may be told of presence after a position.
+func (h *Cache) KnowsPresence(viewer store.UserNum, after store.Position) bool {
+	_, ask, known := h.PresenceChanges(viewer, after, h.Head(), 500)
+	return known && len(ask) == 0
+}
+
+// NextTick is the tick after the last.
+func (h *Cache) NextTick() {
+	h.mu.Lock()
+	next := time.Unix(0, (h.wheel.tick+1)*int64(wheelTick))
+	h.mu.Unlock()
+	h.Tick(next)
+}
+
+// SetFanOut changes how many waiting requests of a room are woken at a time, and up to how many of them typing is told at once
+// and merged news wakes.
+func (h *Cache) SetFanOut(batch, promptRoom, mergeRoom int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.limits = fanOutLimits{batch, promptRoom, mergeRoom}
+}
+
+// Delivery is closed when what was said in a room until now is being delivered; nil if it is.
+func (h *Cache) Delivery(roomID id.RoomID) <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d := h.deliveries[roomID]
+	switch {
+	case d == nil:
+		return nil
+	case d.next != nil:
+		d = d.next
+	}
+	return d.begun
+}
+
+// KnowsMember says whether somebody's membership event is in memory.
+func (h *Cache) KnowsMember(room store.RoomNum, userID string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.members.get(member{room, userID}) != nil
+}

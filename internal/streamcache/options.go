@@ -1,0 +1,136 @@
+// Package streamcache holds the newest part of the stream in memory, for whoever tells clients what is new.
+//
+// It owns the ring, the users who sync with their rooms, the requests that wait and what wakes them (a timer wheel and a fan-out in
+// batches), the following of other instances (the read barrier, the followers of caches, groups that instances hand over), and what
+// answers have read of users and rooms and is kept for the next. It writes nothing to the store, decides nothing about rooms, and
+// knows no form of an answer: package clientsync renders.
+//
+// The invariant that matters: whoever looks and finds nothing waits from the same moment on. Look and attach are one critical
+// section, so nothing that happens in between is missed.
+//
+// A client's own request is never held longer than one commit gap (50 ms) because of what others do elsewhere. The one exception
+// is back-pressure: a backlog of deliveries in a room slows those who send to that room (backlog.go).
+//
+// What a waiting client costs here: a Waiter under its user, in the wheel, and the user's list of rooms.
+package streamcache
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"stoa/internal/store"
+	"stoa/matrix/id"
+)
+
+// Options are what a Cache is made of. Store is the only one that must be set.
+type Options struct {
+	Store *store.Store
+	// Clock is time.Now if nil.
+	Clock func() time.Time
+	Log   *slog.Logger
+	// Registerer gets the metrics; none if nil.
+	Registerer prometheus.Registerer
+
+	// RingRecords and RingBytes bound the ring; 0 = 65,536 and 64 MiB. A token that is older than what the ring holds is
+	// answered from the store.
+	RingRecords, RingBytes int
+	// EventBytes bounds the events that are kept in their client form, and again those at the ends of timelines; 0 = 16 MiB.
+	EventBytes int
+	// Users bounds the users whose rooms are kept in memory; 0 = 50,000. Users who wait are kept in any case.
+	Users int
+	// Members bounds the membership events that are kept for clients which load members lazily; 0 = 16,384.
+	Members int
+
+	// TypingDigests tells who types where; nil = nobody does.
+	TypingDigests TypingDigests
+
+	// Hand appends what groups of this instance did to what is sent to the other instances, whose TakeHanded gets it; nil =
+	// there are none. If there is nobody to send to it does nothing.
+	Hand func(append func([]byte) []byte)
+
+	// Blocking calls wait, which waits for something other than the processor, for somebody who works in a context; nil = just so.
+	Blocking func(ctx context.Context, wait func())
+
+	// Queue has work done when the answers that were to be made before have begun; nil = sends are not slowed by a backlog of
+	// deliveries. It does not block.
+	Queue func(work func())
+
+	// Followers are told what other instances wrote, in this order, before anybody finds it applied; see Follower.
+	Followers []Follower
+}
+
+// New makes a Cache. Run makes it follow the stream.
+func New(opt Options) *Cache {
+	setDefault(&opt.RingRecords, 1<<16)
+	setDefault(&opt.RingBytes, 64<<20)
+	setDefault(&opt.EventBytes, 16<<20)
+	setDefault(&opt.Users, 50_000)
+	setDefault(&opt.Members, 1<<14)
+	if opt.Clock == nil {
+		opt.Clock = time.Now
+	}
+	if opt.Blocking == nil {
+		opt.Blocking = func(_ context.Context, wait func()) { wait() }
+	}
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	h := &Cache{
+		opt: opt, store: opt.Store, clock: opt.Clock, log: opt.Log, metrics: newMetrics(opt.Registerer),
+		events:     newEventCache(opt.EventBytes),
+		members:    newMemberCache(opt.Members),
+		recent:     newRecentTimelines(opt.EventBytes),
+		rules:      newRules(),
+		ring:       newRing(opt.RingRecords, opt.RingBytes, opt.Store.Head()),
+		present:    newRing(presentRecords, presentBytes, opt.Store.Head()),
+		rooms:      map[store.RoomNum]*roomState{},
+		users:      map[store.UserNum]*user{},
+		wheel:      newWheel(opt.Clock()),
+		following:  following{nudge: make(chan struct{}, 1), handed: replication{after: map[store.Position]*group{}, came: make(chan struct{}, 1)}},
+		deliveries: map[id.RoomID]*delivery{},
+		limits:     fanOutLimits{batch: fanOutBatch, promptRoom: promptRoom, mergeRoom: mergeRoom},
+	}
+	h.knows.Store(int64(h.ring.head))
+	return h
+}
+
+func setDefault(n *int, value int) {
+	if *n == 0 {
+		*n = value
+	}
+}
+
+type metrics struct {
+	waiting   prometheus.Gauge
+	wakeups   prometheus.Counter
+	followed  *prometheus.CounterVec
+	ringBytes prometheus.Gauge
+	users     prometheus.Gauge
+	heldSends prometheus.Counter
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	m := &metrics{
+		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "stoa_clientsync_waiting_requests", Help: "Requests that wait for something to happen."}),
+		wakeups: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "stoa_clientsync_wakeups_total", Help: "Waits that ended, by news or by time."}),
+		followed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "stoa_clientsync_followed_total",
+			Help: "What other instances wrote: groups that were handed over by them, looks into the store that found something.",
+		}, []string{"from"}),
+		ringBytes: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "stoa_clientsync_ring_bytes", Help: "Memory of the newest part of the stream."}),
+		users: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "stoa_clientsync_users", Help: "Users whose rooms are in memory."}),
+		heldSends: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "stoa_clientsync_held_sends_total", Help: "Sends that waited for the deliveries of what was said before in their room."}),
+	}
+	if r != nil {
+		r.MustRegister(m.waiting, m.wakeups, m.followed, m.ringBytes, m.users, m.heldSends)
+	}
+	return m
+}

@@ -1,0 +1,118 @@
+package streamcache
+
+import (
+	"slices"
+	"stoa/internal/store"
+	"stoa/internal/store/userdb"
+)
+
+const (
+	// presentRecords and presentBytes bound the changes of presence that are kept in memory: some minutes of a morning on which
+	// 26,000 people come.
+	presentRecords, presentBytes = 1 << 13, 4 << 20
+	// PresenceLook bounds the changes, of all users, that are looked at for one answer.
+	PresenceLook = 2000
+)
+
+// presenceChange is what a user showed at a position of the stream.
+type presenceChange struct {
+	userdb.Presence
+	// rooms are those of a user who was not in memory then, else nil.
+	rooms []store.RoomNum
+}
+
+// addPresence puts a change of presence into the ring. Called with the lock held.
+func (h *Cache) addPresence(a *applied, row store.StreamRow) {
+	rec := record{pos: row.Pos, size: 250}
+	if x, ok := a.presence[row.User()]; ok {
+		rec.presence = &presenceChange{x, a.sharers[row.User()]}
+		rec.size += len(x.UserID) + 8*len(rec.presence.rooms)
+		if x.StatusMsg != nil {
+			rec.size += len(*x.StatusMsg)
+		}
+	}
+	h.present.add(&h.presences, rec)
+}
+
+// PresenceChanges is what memory knows of those whose presence changed after one position up to another, and who share a small room
+// with the viewer, or are the viewer; each once. ask are those of whom that is not known. It is not known at all if memory
+// does not reach back, or lacks one of them.
+func (h *Cache) PresenceChanges(viewer store.UserNum, after, upTo store.Position, limit int) (rows []userdb.Presence, ask []store.UserNum, known bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	u := h.users[viewer]
+	if u == nil || u.loading || after < max(h.ring.floor, h.present.floor) || upTo > h.ring.head {
+		return nil, nil, false
+	}
+	if h.presences.last <= after {
+		return nil, nil, true
+	}
+	known = true
+	steps, looked := 0, map[store.UserNum]bool{}
+	h.present.since(&h.presences, after, func(r *record) bool {
+		if steps++; r.pos > upTo {
+			return steps < PresenceLook
+		}
+		x := r.presence
+		if known = x != nil; !known {
+			return false
+		}
+		if looked[x.User] {
+			return steps < PresenceLook
+		}
+		looked[x.User] = true
+		switch meets, known := h.meets(u, x.User); {
+		case meets:
+			rows = append(rows, x.Presence)
+		case known:
+		case x.rooms == nil, u.last[store.KindMembership] > r.pos: // in the latter case they may not have been in a room together
+			ask = append(ask, x.User)
+		case slices.ContainsFunc(x.rooms, func(num store.RoomNum) bool { j := u.find(num); return j != nil && j.room.small() }):
+			rows = append(rows, x.Presence)
+		}
+		return steps < PresenceLook && len(rows) < limit
+	})
+	if !known {
+		return nil, nil, false
+	}
+	return rows, ask, true
+}
+
+// MayShare leaves those users out of a list, which it may change, who are known to share no small room with a viewer: when many
+// come at once, that is almost everybody, and the store would have to be asked about each.
+func (h *Cache) MayShare(viewer store.UserNum, users []store.UserNum) []store.UserNum {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	u := h.users[viewer]
+	if u == nil || u.loading {
+		return users
+	}
+	return slices.DeleteFunc(users, func(num store.UserNum) bool {
+		meets, known := h.meets(u, num)
+		return known && !meets
+	})
+}
+
+// meets says whether a user in memory shares a small room with another, or is the other; it is not known of one who is not in
+// memory. Called with the lock held.
+func (h *Cache) meets(u *user, num store.UserNum) (meets, known bool) {
+	other := h.users[num]
+	if other == nil || other.loading {
+		return false, false
+	}
+	return other == u || u.meets(other), true
+}
+
+// meets says whether two users have joined the same room, one that may be small enough for presence.
+func (u *user) meets(other *user) bool {
+	fewer, more := u, other
+	if len(fewer.rooms) > len(more.rooms) {
+		fewer, more = more, fewer
+	}
+	for i := range fewer.rooms {
+		if r := fewer.rooms[i].room; r.small() && more.find(r.num) != nil {
+			return true
+		}
+	}
+	return false
+}

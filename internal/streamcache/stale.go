@@ -1,0 +1,22 @@
+package streamcache
+
+import "time"
+
+// staleAfter is how long an instance may hear nothing from the store before the requests that wait on it are answered.
+const staleAfter = 4 * time.Second
+
+// heardNow notes that the stream was read to its end. Called with the lock held.
+func (h *Cache) heardNow() { h.heard = h.clock() }
+
+// releaseStale ends all waits, with what there is, once the stream was not read for staleAfter although other instances write
+// it too: the clients come back, and reach an instance that hears more. Called with the lock held.
+func (h *Cache) releaseStale(now time.Time) {
+	if !h.follows.Load() || now.Sub(h.heard) < staleAfter {
+		return
+	}
+	for _, u := range h.users {
+		for len(u.waiters) > 0 {
+			h.end(u.waiters[len(u.waiters)-1], TimedOut)
+		}
+	}
+}

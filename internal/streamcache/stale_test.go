@@ -1,0 +1,37 @@
+package streamcache_test
+
+import (
+	"testing"
+	"time"
+
+	"stoa/internal/clientsync"
+	"stoa/internal/clientsync/synctest"
+)
+
+func TestWhoWaitsIsLetGoWhenTheStoreIsNotHeard(t *testing.T) {
+	t.Parallel()
+	synctest.OnBothEngines(t, func(h *synctest.House) {
+		alice := h.Person("alice")
+		alice.Create()
+		alice.Sync("")
+		f, err := h.Renderer.Filter(h.T.Context(), alice.Device, "")
+		alice.Must(err)
+		got := make(chan *clientsync.Answer, 1)
+		go func() {
+			a, err := h.Renderer.Sync(h.T.Context(), &clientsync.Request{Device: alice.Device, Since: alice.Since, Filter: f, Timeout: 30 * time.Second})
+			if err != nil {
+				h.T.Error(err)
+			}
+			got <- a
+		}()
+		h.AwaitWaiting(1)
+		heard := h.Cache.HeardLast()
+		h.Cache.Tick(heard.Add(3 * time.Second))
+		h.AwaitWaiting(1)
+		h.Cache.Tick(h.Cache.HeardLast().Add(5 * time.Second))
+		if a := <-got; a != nil {
+			a.Release()
+		}
+		h.AwaitWaiting(0)
+	})
+}
