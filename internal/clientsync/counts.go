@@ -19,7 +19,7 @@ func (k *work) takeCounts() error {
 			continue
 		}
 		var known bool
-		if e.counts, known = k.cache.Counts(k.req.UserNum, e.num, threads); !known {
+		if e.counts, known = k.kept.Counts(k.req.UserNum, e.num, threads); !known {
 			missing = append(missing, e)
 		}
 	}
@@ -54,7 +54,7 @@ func (k *work) readCounts(entries []*entry, threads bool) error {
 	}
 	if len(entries) <= keptTallies {
 		for i, e := range entries {
-			k.cache.KeepTally(k.req.UserNum, e.num, tallies[i], r.Head())
+			k.kept.KeepTally(k.req.UserNum, e.num, tallies[i], r.Head())
 		}
 	}
 	return nil
@@ -66,7 +66,7 @@ func (k *work) withUncounted(entries []*entry) []*entry {
 	has := func(num store.RoomNum) bool {
 		return slices.ContainsFunc(entries, func(e *entry) bool { return e.num == num })
 	}
-	for _, j := range k.cache.Uncounted(k.req.UserNum, keptTallies-len(entries), has) {
+	for _, j := range k.kept.Uncounted(k.req.UserNum, keptTallies-len(entries), has) {
 		entries = append(entries, &entry{joinedRoom: true, span: span{num: j.Num, id: j.ID, joined: j.Joined}})
 	}
 	return entries

@@ -71,7 +71,7 @@ func (k *work) sortData(data []Datum, after store.Slot) error {
 
 // quietEntry makes an entry for a joined room in which nothing else happened; nil if the viewer is not in it.
 func (k *work) quietEntry(roomID string) *entry {
-	j, joined := k.cache.JoinedRoom(k.req.UserNum, roomID)
+	j, joined := k.kept.JoinedRoom(k.req.UserNum, roomID)
 	if !joined {
 		return nil
 	}
@@ -88,7 +88,7 @@ func (k *work) quietEntry(roomID string) *entry {
 }
 
 // appendGlobalData appends `account_data`.
-func (k *work) appendGlobalData() {
+func (k writer) appendGlobalData() {
 	mark := len(k.out)
 	k.out = append(separate(k.out), `"account_data":{"events":[`...)
 	first := len(k.out)

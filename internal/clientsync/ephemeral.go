@@ -94,7 +94,7 @@ func (k *work) readReceipts(e *entry) error {
 }
 
 // appendEphemeral appends the events of `ephemeral`.
-func (k *work) appendEphemeral(e *entry) bool {
+func (k writer) appendEphemeral(e *entry) bool {
 	f := &k.req.Filter.Room.Ephemeral
 	if !e.joinedRoom || !f.AllowsRoom(e.id) {
 		return false
@@ -119,7 +119,7 @@ func (k *work) appendEphemeral(e *entry) bool {
 // appendTyping appends m.typing with those who type now.
 //
 // Spec: client-server-api#typing-notifications
-func (k *work) appendTyping(t *streamcache.TypingRoom) {
+func (k writer) appendTyping(t *streamcache.TypingRoom) {
 	k.out = append(separate(k.out), `{"content":{"user_ids":[`...)
 	for _, u := range k.r.opt.Typing.Users(t.Num) {
 		if !k.reader.Ignored[u] {
@@ -133,7 +133,7 @@ func (k *work) appendTyping(t *streamcache.TypingRoom) {
 // do not stand in the place of one another.
 //
 // Spec: client-server-api#receipts
-func (k *work) appendReceipts(list []roomdb.Receipt) {
+func (k writer) appendReceipts(list []roomdb.Receipt) {
 	list = k.newestReceipts(list)
 	for from := 0; from < len(list); {
 		to := from
@@ -147,7 +147,7 @@ func (k *work) appendReceipts(list []roomdb.Receipt) {
 
 // newestReceipts leaves out what is not for the viewer, and of several receipts of one user, kind and thread all but the
 // newest. The rest is sorted by thread, event and kind.
-func (k *work) newestReceipts(list []roomdb.Receipt) []roomdb.Receipt {
+func (k writer) newestReceipts(list []roomdb.Receipt) []roomdb.Receipt {
 	type mark struct {
 		user   store.UserNum
 		kind   roomdb.ReceiptKind
@@ -175,7 +175,7 @@ func (k *work) newestReceipts(list []roomdb.Receipt) []roomdb.Receipt {
 }
 
 // appendThread appends one m.receipt of receipts that are sorted by event and kind.
-func (k *work) appendThread(list []roomdb.Receipt) {
+func (k writer) appendThread(list []roomdb.Receipt) {
 	k.out = append(separate(k.out), `{"content":{`...)
 	for i, x := range list {
 		newEvent := i == 0 || list[i-1].EventID != x.EventID

@@ -13,7 +13,7 @@ import (
 // time before the viewer's join costs nothing.
 //
 // Spec: client-server-api#account-deactivation
-func (k *work) redactErased(e *entry) error {
+func (k snapshotReader) redactErased(e *entry) error {
 	if e.visibility == nil {
 		return nil
 	}

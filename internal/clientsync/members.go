@@ -17,16 +17,19 @@ type wantedMember struct {
 	always bool
 }
 
+// memberReader finds the membership events that lazily loading clients are sent.
+type memberReader struct{ *work }
+
 // takeMembers adds the membership events that belong to lazily loading clients: of the senders in the timeline, of heroes,
 // and the viewer's own with a whole state. Those which the device has been sent already are left out.
 //
 // Spec: client-server-api#lazy-loading-room-members
-func (k *work) takeMembers() error {
+func (k memberReader) takeMembers() error {
 	f := &k.req.Filter.Room.State
 	if !f.LazyLoadMembers || !f.AllowsType("m.room.member") {
 		return nil
 	}
-	k.epoch = k.cache.Epoch(k.req.Device, k.c.Since, k.initial, k.upto)
+	k.epoch = k.kept.Epoch(k.req.Device, k.c.Since, k.initial, k.upto)
 	var found []wantedMember
 	for _, e := range k.entries {
 		found = append(found, k.wantedMembers(e)...)
@@ -51,7 +54,7 @@ func (k *work) takeMembers() error {
 }
 
 // wantedMembers are the members whom an entry mentions and does not tell of otherwise.
-func (k *work) wantedMembers(e *entry) []wantedMember {
+func (k memberReader) wantedMembers(e *entry) []wantedMember {
 	told := map[string]bool{}
 	for _, ev := range e.state {
 		if ev.IsState && ev.Type == "m.room.member" {
@@ -78,12 +81,12 @@ func (k *work) wantedMembers(e *entry) []wantedMember {
 }
 
 // membersAt finds membership events as of the points of which their entries tell the state; nil for somebody who had none.
-func (k *work) membersAt(wanted []wantedMember) ([]*timeline.Event, error) {
+func (k memberReader) membersAt(wanted []wantedMember) ([]*timeline.Event, error) {
 	at := make([]streamcache.MemberAt, len(wanted))
 	for i, w := range wanted {
 		at[i] = streamcache.MemberAt{Room: w.e.num, UserID: w.userID, At: k.statePoint(w.e)}
 	}
-	events, missing, busy := k.cache.Members(at, k.upto)
+	events, missing, busy := k.kept.Members(at, k.upto)
 	if busy != nil && k.snapshot == nil { // with a snapshot it may be the one who keeps the other from reading
 		k.cache.Blocking(k.ctx, func() {
 			select {
@@ -94,12 +97,12 @@ func (k *work) membersAt(wanted []wantedMember) ([]*timeline.Event, error) {
 		if err := k.ctx.Err(); err != nil {
 			return nil, err
 		}
-		events, missing, _ = k.cache.Members(at, k.upto)
+		events, missing, _ = k.kept.Members(at, k.upto)
 	}
 	if len(missing) == 0 {
 		return events, nil
 	}
-	defer k.cache.ClaimMembers(at, missing)()
+	defer k.kept.ClaimMembers(at, missing)()
 	if k.snapshot == nil {
 		var err error
 		if missing, err = k.glimpseMembers(wanted, missing, events); err != nil || len(missing) == 0 {
@@ -111,7 +114,7 @@ func (k *work) membersAt(wanted []wantedMember) ([]*timeline.Event, error) {
 
 // glimpseMembers reads membership events as they are now, by one query and without a snapshot. It returns the places of those
 // that may have been others when it was as the answer tells, or of which more has to be read.
-func (k *work) glimpseMembers(wanted []wantedMember, missing []int, events []*timeline.Event) (rest []int, err error) {
+func (k memberReader) glimpseMembers(wanted []wantedMember, missing []int, events []*timeline.Event) (rest []int, err error) {
 	err = k.r.store.Glimpse(k.ctx, func(r *store.Read) error {
 		keys, err := k.memberKeys(r, wanted, missing)
 		if err != nil {
@@ -145,7 +148,7 @@ func (k *work) glimpseMembers(wanted []wantedMember, missing []int, events []*ti
 				continue
 			}
 			events[m] = ev
-			k.cache.KeepMember(e.num, wanted[m].userID, ev, row.Head)
+			k.kept.KeepMember(e.num, wanted[m].userID, ev, row.Head)
 		}
 		return nil
 	})
@@ -153,7 +156,7 @@ func (k *work) glimpseMembers(wanted []wantedMember, missing []int, events []*ti
 }
 
 // memberKeys are the keys of members in the state.
-func (k *work) memberKeys(r *store.Read, wanted []wantedMember, missing []int) ([]store.KeyNum, error) {
+func (k memberReader) memberKeys(r *store.Read, wanted []wantedMember, missing []int) ([]store.KeyNum, error) {
 	pairs := make([]store.Pair, len(missing))
 	for i, m := range missing {
 		pairs[i] = store.Pair{Type: "m.room.member", StateKey: wanted[m].userID}
@@ -166,7 +169,7 @@ func (k *work) memberKeys(r *store.Read, wanted []wantedMember, missing []int) (
 }
 
 // readMembers reads membership events that are not in memory.
-func (k *work) readMembers(wanted []wantedMember, missing []int, events []*timeline.Event) error {
+func (k memberReader) readMembers(wanted []wantedMember, missing []int, events []*timeline.Event) error {
 	r, err := k.open(k.ctx)
 	if err != nil {
 		return err
@@ -210,7 +213,7 @@ func (k *work) readMembers(wanted []wantedMember, missing []int, events []*timel
 		}
 		isNow := now[roomdb.RoomKey{Room: wanted[m].e.num, Key: keys[i]}].Event == nums[i]
 		if events[m] = k.l.Event(nums[i]); events[m] != nil && isNow {
-			k.cache.KeepMember(wanted[m].e.num, wanted[m].userID, events[m], r.Head())
+			k.kept.KeepMember(wanted[m].e.num, wanted[m].userID, events[m], r.Head())
 		}
 	}
 	return nil
@@ -227,7 +230,7 @@ func (e *entry) before(key store.KeyNum, point store.Slot) (num store.EventNum, 
 }
 
 // currentEntries reads entries of the current state.
-func (k *work) currentEntries(ask []roomdb.RoomKey) (map[roomdb.RoomKey]roomdb.StateSlot, error) {
+func (k memberReader) currentEntries(ask []roomdb.RoomKey) (map[roomdb.RoomKey]roomdb.StateSlot, error) {
 	if len(ask) == 0 {
 		return nil, nil
 	}

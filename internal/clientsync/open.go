@@ -13,7 +13,7 @@ func (k *work) takeOpen() error {
 		if !replaces(e.cut.events) && !replaces(e.state) {
 			continue
 		}
-		known := k.cache.Openness(e.num)
+		known := k.kept.Openness(e.num)
 		if known == streamcache.OpenUnknown {
 			var err error
 			if known, err = k.readOpen(e.num); err != nil {
@@ -52,6 +52,6 @@ func (k *work) readOpen(num store.RoomNum) (streamcache.Openness, error) {
 	if len(s.visibility) >= sightsLimit {
 		is = streamcache.OpenInParts
 	}
-	k.cache.KeepOpenness(num, is, k.read.Head())
+	k.kept.KeepOpenness(num, is, k.read.Head())
 	return is, nil
 }

@@ -43,6 +43,7 @@ type Options struct {
 type Renderer struct {
 	opt     Options
 	cache   *streamcache.Cache
+	kept    *streamcache.Kept
 	store   *store.Store
 	clock   func() time.Time
 	sent    *sentMembers
@@ -53,7 +54,7 @@ type Renderer struct {
 // New makes a Renderer. It starts nothing.
 func New(opt Options) *Renderer {
 	r := &Renderer{
-		opt: opt, cache: opt.Cache, store: opt.Cache.Store(), clock: opt.Cache.Clock(),
+		opt: opt, cache: opt.Cache, kept: opt.Cache.Kept(), store: opt.Cache.Store(), clock: opt.Cache.Clock(),
 		sent:    newSentMembers(1 << 17),
 		filters: newFilterCache(),
 		answers: prometheus.NewCounterVec(prometheus.CounterOpts{

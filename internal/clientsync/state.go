@@ -11,7 +11,7 @@ import (
 )
 
 // readStates reads what the entries tell of the rooms' states.
-func (k *work) readStates() error {
+func (k snapshotReader) readStates() error {
 	var whole []store.RoomNum
 	byRoom := map[store.RoomNum]*entry{}
 	for _, e := range k.entries {
@@ -65,7 +65,7 @@ func (k *work) statePoint(e *entry) store.Slot {
 }
 
 // readLog reads the changes of state that an entry needs: those of the span, and those after the point of a whole state.
-func (k *work) readLog(e *entry) error {
+func (k snapshotReader) readLog(e *entry) error {
 	from := e.since
 	if e.wholeState {
 		from = min(k.statePoint(e), e.upto)
@@ -111,7 +111,7 @@ func (k *work) readLog(e *entry) error {
 }
 
 // withoutMembers leaves memberships out of a log.
-func (k *work) withoutMembers(log []roomdb.StateChange) ([]roomdb.StateChange, error) {
+func (k snapshotReader) withoutMembers(log []roomdb.StateChange) ([]roomdb.StateChange, error) {
 	nums := make([]store.KeyNum, len(log))
 	for i, c := range log {
 		nums[i] = c.Key
@@ -130,7 +130,7 @@ func (k *work) withoutMembers(log []roomdb.StateChange) ([]roomdb.StateChange, e
 }
 
 // readOldState reads the state of a left room as the viewer last saw it.
-func (k *work) readOldState(e *entry) error {
+func (k snapshotReader) readOldState(e *entry) error {
 	at := k.statePoint(e)
 	if at < 1 {
 		return nil
@@ -186,7 +186,7 @@ func (e *entry) rewind(at store.Slot) map[store.KeyNum]store.EventNum {
 }
 
 // buildState makes the list of state of an entry.
-func (k *work) buildState(e *entry, values map[store.KeyNum]store.EventNum) {
+func (k snapshotReader) buildState(e *entry, values map[store.KeyNum]store.EventNum) {
 	if !e.joinedRoom && e.slotNow == 0 && e.member != 0 {
 		// The server is not in this room: all it knows is the viewer's membership.
 		if ev := k.l.Event(e.member); ev != nil {

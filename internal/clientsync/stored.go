@@ -24,8 +24,11 @@ type storedRooms struct {
 	invited, knocked []roomdb.SyncRoom
 }
 
+// snapshotReader collects an answer from one snapshot of the store.
+type snapshotReader struct{ *work }
+
 // collectStored makes the entries of what one snapshot of the store holds.
-func (k *work) collectStored() (*storedRooms, error) {
+func (k snapshotReader) collectStored() (*storedRooms, error) {
 	r, err := k.open(k.ctx)
 	if err != nil {
 		return nil, err
@@ -72,7 +75,7 @@ func (k *work) collectStored() (*storedRooms, error) {
 
 // checkHorizon finds out whether the stream still reaches back to the token. If not, the client is answered as if it knew
 // nothing.
-func (k *work) checkHorizon() error {
+func (k snapshotReader) checkHorizon() error {
 	if k.c.Since == 0 {
 		return nil
 	}
@@ -92,7 +95,7 @@ func (k *work) checkHorizon() error {
 }
 
 // sortRooms makes the entries of the user's rooms. first is the first slot of the user's own changes after the token.
-func (k *work) sortRooms(rows []roomdb.SyncRoom, first store.Slot) (*storedRooms, error) {
+func (k snapshotReader) sortRooms(rows []roomdb.SyncRoom, first store.Slot) (*storedRooms, error) {
 	out := &storedRooms{}
 	var active []roomdb.SyncRoom
 	k.plan.Joined = k.plan.Joined[:0] // by number, as the rows are
@@ -136,7 +139,7 @@ func (k *work) sortRooms(rows []roomdb.SyncRoom, first store.Slot) (*storedRooms
 // dropUnwanted leaves out the invites of a viewer who takes none.
 //
 // Spec: client-server-api#invite-permission
-func (k *work) dropUnwanted(out *storedRooms) error {
+func (k snapshotReader) dropUnwanted(out *storedRooms) error {
 	if len(out.invited) == 0 {
 		return nil
 	}
@@ -155,13 +158,13 @@ func (k *work) dropUnwanted(out *storedRooms) error {
 }
 
 // storedTyping finds out who types in the viewer's rooms.
-func (k *work) storedTyping() {
+func (k snapshotReader) storedTyping() {
 	k.cache.TakeTyping(k.plan)
 	k.plan.TypingDiffer = k.plan.Digest != k.c.Typing
 }
 
 // collectActive makes the entries of joined and left rooms.
-func (k *work) collectActive(rows []roomdb.SyncRoom, first store.Slot) error {
+func (k snapshotReader) collectActive(rows []roomdb.SyncRoom, first store.Slot) error {
 	nums := make([]store.RoomNum, len(rows))
 	for i, row := range rows {
 		nums[i] = row.Room
@@ -193,7 +196,7 @@ func (k *work) collectActive(rows []roomdb.SyncRoom, first store.Slot) error {
 }
 
 // storedEntry makes the entry of a room; nil if nothing happened there.
-func (k *work) storedEntry(row *roomdb.SyncRoom, start store.RoomStart, first store.Slot) (*entry, error) {
+func (k snapshotReader) storedEntry(row *roomdb.SyncRoom, start store.RoomStart, first store.Slot) (*entry, error) {
 	roomID, err := id.ParseRoomID(row.RoomID)
 	if err != nil {
 		return nil, err
@@ -244,7 +247,7 @@ func (k *work) storedEntry(row *roomdb.SyncRoom, start store.RoomStart, first st
 }
 
 // leftSince finds out what the client knows of a room that the viewer has left since: nothing, if the viewer was not in it.
-func (k *work) leftSince(e *entry) error {
+func (k snapshotReader) leftSince(e *entry) error {
 	e.since = min(e.since, e.upto)
 	keys, err := k.r.store.KeyNums(k.read, []store.Pair{{Type: "m.room.member", StateKey: k.req.UserID.String()}})
 	if err != nil {
@@ -266,7 +269,7 @@ func (k *work) leftSince(e *entry) error {
 }
 
 // readTimelines fills the entries with the events of their timelines.
-func (k *work) readTimelines() error {
+func (k snapshotReader) readTimelines() error {
 	f := &k.req.Filter.Room.Timeline
 	depth := f.Limit() + 1
 	byRoom := make(map[store.RoomNum]*entry, len(k.entries))
@@ -321,7 +324,7 @@ func (k *work) readTimelines() error {
 }
 
 // deepen reads older events until the timeline is as long as it may be, and cuts it.
-func (k *work) deepen(e *entry, depth int) error {
+func (k snapshotReader) deepen(e *entry, depth int) error {
 	if err := k.limitSight(e); err != nil {
 		return err
 	}
@@ -359,7 +362,7 @@ func (k *work) deepen(e *entry, depth int) error {
 
 // limitSight reads what the viewer may see, unless it is clear that the viewer may see all: a member without a break since
 // before the oldest event.
-func (k *work) limitSight(e *entry) error {
+func (k snapshotReader) limitSight(e *entry) error {
 	if e.joined != 0 && e.joined <= e.since+1 {
 		return nil
 	}
@@ -378,7 +381,7 @@ func (c cut) reaches(slot store.Slot) bool {
 
 // recent takes the timelines of rooms from memory, where it is as new as the snapshot. It returns the rooms that are not
 // there.
-func (k *work) recent(byRoom map[store.RoomNum]*entry, nums []store.RoomNum, depth int) []store.RoomNum {
+func (k snapshotReader) recent(byRoom map[store.RoomNum]*entry, nums []store.RoomNum, depth int) []store.RoomNum {
 	if depth > streamcache.RecentDepth {
 		return nums
 	}
@@ -386,7 +389,7 @@ func (k *work) recent(byRoom map[store.RoomNum]*entry, nums []store.RoomNum, dep
 	for _, num := range nums {
 		e := byRoom[num]
 		from := max(e.slotNow-store.Slot(depth), 0)
-		recent, ok := k.cache.Recent(num, from, e.slotNow)
+		recent, ok := k.kept.Recent(num, from, e.slotNow)
 		if !ok {
 			missing = append(missing, num)
 			continue
@@ -406,12 +409,12 @@ func (k *work) recent(byRoom map[store.RoomNum]*entry, nums []store.RoomNum, dep
 }
 
 // keepRecent keeps the timelines that were read.
-func (k *work) keepRecent(nums []store.RoomNum, byRoom map[store.RoomNum]*entry, depth int) {
+func (k snapshotReader) keepRecent(nums []store.RoomNum, byRoom map[store.RoomNum]*entry, depth int) {
 	if depth < streamcache.RecentDepth || !k.initial {
 		return
 	}
 	for _, num := range nums {
 		e := byRoom[num]
-		k.cache.KeepRecent(num, streamcache.Recent{From: max(e.slotNow-store.Slot(depth), 0), Upto: e.slotNow, Events: e.events, Log: e.log}, k.read.Head())
+		k.kept.KeepRecent(num, streamcache.Recent{From: max(e.slotNow-store.Slot(depth), 0), Upto: e.slotNow, Events: e.events, Log: e.log}, k.read.Head())
 	}
 }

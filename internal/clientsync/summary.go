@@ -44,7 +44,7 @@ func (k *work) takeSummaries() error {
 
 // heroes are the first members of a room, without the viewer; nobody if the room has a name.
 func (k *work) heroes(e *entry) ([]string, error) {
-	r, known := k.cache.Roster(e.num)
+	r, known := k.kept.Roster(e.num)
 	if !known {
 		var err error
 		if r, err = k.readRoster(e.num); err != nil {
@@ -102,7 +102,7 @@ func (k *work) readRoster(num store.RoomNum) (streamcache.Roster, error) {
 			}
 		}
 	}
-	k.cache.KeepRoster(num, out, read.Head())
+	k.kept.KeepRoster(num, out, read.Head())
 	return out, nil
 }
 
@@ -163,7 +163,7 @@ func (k *work) isNamed(num store.RoomNum) (bool, error) {
 // appendSummary appends `summary`.
 //
 // Spec: client-server-api#get_matrixclientv3sync
-func (k *work) appendSummary(s *summary) {
+func (k writer) appendSummary(s *summary) {
 	k.out = append(separate(k.out), `"summary":{`...)
 	if len(s.heroes) > 0 {
 		k.out = append(k.out, `"m.heroes":[`...)

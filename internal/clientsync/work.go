@@ -20,6 +20,7 @@ import (
 type work struct {
 	r     *Renderer
 	cache *streamcache.Cache
+	kept  *streamcache.Kept
 	req   *Request
 	ctx   context.Context
 	// c is the cursor of the request at first, and that of the answer's token at last.
@@ -77,7 +78,7 @@ type entry struct {
 // attempt makes an answer of what the plan says; nil if there turns out to be nothing to tell and the request still has
 // time. The cursor moves on to what was looked at.
 func (r *Renderer) attempt(ctx context.Context, req *Request, c *streamcache.Cursor, p *streamcache.Plan, must bool) (*Answer, error) {
-	k := &work{r: r, cache: r.cache, req: req, ctx: ctx, c: *c, plan: p, upto: p.Upto}
+	k := &work{r: r, cache: r.cache, kept: r.kept, req: req, ctx: ctx, c: *c, plan: p, upto: p.Upto}
 	defer k.close()
 	k.reader = timeline.Reader{UserID: req.UserID, DeviceID: string(req.DeviceID), Now: r.clock().UnixMilli()}
 	pool := &bodies
@@ -135,7 +136,7 @@ func (k *work) run() error {
 	var err error
 	if fromStore {
 		k.r.answers.WithLabelValues("store").Inc()
-		rooms, err = k.collectStored()
+		rooms, err = snapshotReader{k}.collectStored()
 	} else {
 		k.r.answers.WithLabelValues("memory").Inc()
 		k.collectPlanned()
@@ -143,13 +144,14 @@ func (k *work) run() error {
 	if err != nil {
 		return err
 	}
-	for _, step := range []func() error{k.takeData, k.takeSummaries, k.takeMembers, k.takeReceipts, k.takeCounts, k.takeOpen, k.takeFederation} {
+	for _, step := range []func() error{k.takeData, k.takeSummaries, memberReader{k}.takeMembers, k.takeReceipts, k.takeCounts, k.takeOpen, k.takeFederation} {
 		if err := step(); err != nil {
 			return err
 		}
 	}
-	k.appendRooms(rooms)
-	if err := k.appendSections(); err != nil {
+	w := writer{k}
+	w.appendRooms(rooms)
+	if err := w.appendSections(); err != nil {
 		return err
 	}
 	k.c.Since, k.c.Typing = k.upto, k.plan.Digest
@@ -258,7 +260,7 @@ func (k *work) ignored() error {
 	if k.r.opt.AccountData == nil {
 		return nil
 	}
-	if ignored, known := k.cache.Ignored(k.req.UserNum); known {
+	if ignored, known := k.kept.Ignored(k.req.UserNum); known {
 		k.reader.Ignored = ignored
 		return nil
 	}
@@ -276,7 +278,7 @@ func (k *work) ignored() error {
 			k.reader.Ignored[x] = true
 		}
 	}
-	k.cache.KeepIgnored(k.req.UserNum, k.reader.Ignored, r.Head())
+	k.kept.KeepIgnored(k.req.UserNum, k.reader.Ignored, r.Head())
 	return nil
 }
 

@@ -13,10 +13,13 @@ import (
 	"stoa/matrix/id"
 )
 
+// writer appends the parts of an answer that were collected.
+type writer struct{ *work }
+
 // appendRooms appends `rooms`.
 //
 // Spec: client-server-api#get_matrixclientv3sync
-func (k *work) appendRooms(stored *storedRooms) {
+func (k writer) appendRooms(stored *storedRooms) {
 	mark := len(k.out)
 	k.out = append(separate(k.out), `"rooms":{`...)
 	any := k.group("join", func() {
@@ -46,7 +49,7 @@ func (k *work) appendRooms(stored *storedRooms) {
 }
 
 // group appends a member with the object that f appends to; nothing if f appends nothing.
-func (k *work) group(key string, f func()) bool {
+func (k writer) group(key string, f func()) bool {
 	mark := len(k.out)
 	k.out = append(appendKey(k.out, key), '{')
 	first := len(k.out)
@@ -60,7 +63,7 @@ func (k *work) group(key string, f func()) bool {
 }
 
 // appendJoined appends one joined room, if there is something to tell of it.
-func (k *work) appendJoined(e *entry) {
+func (k writer) appendJoined(e *entry) {
 	mark := len(k.out)
 	k.out = append(appendKey(k.out, e.id.String()), '{')
 	worth := k.initial || e.entered || k.req.FullState || e.cut.limited || len(e.cut.events) > 0 || e.ownReceipt
@@ -81,7 +84,7 @@ func (k *work) appendJoined(e *entry) {
 }
 
 // appendLeft appends one room that the viewer has left or was banned from.
-func (k *work) appendLeft(e *entry) {
+func (k writer) appendLeft(e *entry) {
 	k.out = append(appendKey(k.out, e.id.String()), '{')
 	k.appendTimeline(e)
 	k.appendState(e)
@@ -89,7 +92,7 @@ func (k *work) appendLeft(e *entry) {
 	k.out = append(k.out, '}')
 }
 
-func (k *work) appendTimeline(e *entry) {
+func (k writer) appendTimeline(e *entry) {
 	if e.cut.limited && len(e.cut.events) > 0 {
 		e.bundles = timeline.BundleWithin(e.events, &k.reader)
 	}
@@ -108,7 +111,7 @@ func (k *work) appendTimeline(e *entry) {
 }
 
 // appendEvent appends one event, with the fields that the filter wants.
-func (k *work) appendEvent(e *entry, ev *timeline.Event) {
+func (k writer) appendEvent(e *entry, ev *timeline.Event) {
 	k.out = separate(k.out)
 	if k.req.Filter.EventFields == nil {
 		k.out = ev.Append(k.out, &k.reader, k.show(e, ev))
@@ -123,7 +126,7 @@ func (k *work) appendEvent(e *entry, ev *timeline.Event) {
 }
 
 // appendState appends `state` or `state_after`; false if it is empty.
-func (k *work) appendState(e *entry) bool {
+func (k writer) appendState(e *entry) bool {
 	key := `"state":{"events":[`
 	if k.req.StateAfter {
 		key = `"state_after":{"events":[`
@@ -142,7 +145,7 @@ func (k *work) appendState(e *entry) bool {
 }
 
 // appendRoomData appends `account_data` of a room.
-func (k *work) appendRoomData(e *entry) bool {
+func (k writer) appendRoomData(e *entry) bool {
 	f := &k.req.Filter.Room.AccountData
 	mark := len(k.out)
 	k.out = append(separate(k.out), `"account_data":{"events":[`...)
@@ -160,7 +163,7 @@ func (k *work) appendRoomData(e *entry) bool {
 	return true
 }
 
-func (k *work) appendDatum(d *Datum) {
+func (k writer) appendDatum(d *Datum) {
 	k.out = append(separate(k.out), `{"content":`...)
 	k.out = append(k.out, d.Content...)
 	k.out = append(k.out, `,"type":`...)
@@ -170,7 +173,7 @@ func (k *work) appendDatum(d *Datum) {
 // appendStripped appends rooms that the viewer is invited to or knocks on. Invites by ignored users are left out.
 //
 // Spec: client-server-api#stripped-state, client-server-api#ignoring-users
-func (k *work) appendStripped(rows []roomdb.SyncRoom, key string) {
+func (k writer) appendStripped(rows []roomdb.SyncRoom, key string) {
 	for i := range rows {
 		row := &rows[i]
 		if row.Membership == roomdb.Invite && k.ignoresInviter(row.Stripped) {
@@ -188,7 +191,7 @@ func (k *work) appendStripped(rows []roomdb.SyncRoom, key string) {
 }
 
 // ignoresInviter says whether an invite, as its stripped state shows it, comes from an ignored user.
-func (k *work) ignoresInviter(stripped string) bool {
+func (k writer) ignoresInviter(stripped string) bool {
 	if len(k.reader.Ignored) == 0 {
 		return false
 	}
@@ -210,7 +213,7 @@ func (k *work) ignoresInviter(stripped string) bool {
 // appendCounts appends the counts of unread events.
 //
 // Spec: client-server-api#receiving-notifications
-func (k *work) appendCounts(e *entry) {
+func (k writer) appendCounts(e *entry) {
 	k.out = append(separate(k.out), `"unread_notifications":{"highlight_count":`...)
 	k.out = appendPair(k.out, e.counts.Highlights, e.counts.Notifications)
 	if len(e.counts.Threads) == 0 {
@@ -231,7 +234,7 @@ func appendPair(b []byte, highlights, notifications int64) []byte {
 }
 
 // appendSections appends what is not about rooms.
-func (k *work) appendSections() error {
+func (k writer) appendSections() error {
 	k.appendGlobalData()
 	if err := k.appendToDevice(); err != nil {
 		return err
@@ -244,7 +247,7 @@ func (k *work) appendSections() error {
 	return nil
 }
 
-func (k *work) appendSection(s Section) error {
+func (k writer) appendSection(s Section) error {
 	w := s.Watch()
 	if w.Always {
 		value, err := k.fragment(s, w)
@@ -276,7 +279,7 @@ func (k *work) appendSection(s Section) error {
 }
 
 // changed says whether something happened that a section watches.
-func (k *work) changed(w Watch) bool {
+func (k writer) changed(w Watch) bool {
 	for _, kind := range w.Own {
 		if k.plan.Own[kind] {
 			return true
@@ -291,8 +294,8 @@ func (k *work) changed(w Watch) bool {
 }
 
 // fragment is a section that belongs in every answer. It is kept per device until something changes that it watches.
-func (k *work) fragment(s Section, w Watch) ([]byte, error) {
-	if value, ok := k.cache.Fragment(k.req.Device, s.Key(), w.Own); ok {
+func (k writer) fragment(s Section, w Watch) ([]byte, error) {
+	if value, ok := k.kept.Fragment(k.req.Device, s.Key(), w.Own); ok {
 		return value, nil
 	}
 	r, err := k.open(k.ctx)
@@ -304,7 +307,7 @@ func (k *work) fragment(s Section, w Watch) ([]byte, error) {
 		return nil, err
 	}
 	value = bytes.Clone(value)
-	k.cache.KeepFragment(k.req.Device, s.Key(), value, r.Head())
+	k.kept.KeepFragment(k.req.Device, s.Key(), value, r.Head())
 	return value, nil
 }
 
@@ -314,7 +317,7 @@ func (k *work) fragment(s Section, w Watch) ([]byte, error) {
 const toDevicePage = 100
 
 // appendToDevice appends `to_device`.
-func (k *work) appendToDevice() error {
+func (k writer) appendToDevice() error {
 	if k.r.opt.ToDevice == nil || !k.initial && !k.plan.ToDevice {
 		return nil
 	}

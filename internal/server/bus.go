@@ -64,7 +64,7 @@ func (srv *Server) announceJob() {
 	}
 }
 
-// hearOthers lets the hub and readers look at what the other instances say they have
+// hearOthers lets the stream and readers look at what the other instances say they have
 // written.
 func (srv *Server) hearOthers() {
 	if srv.bus == nil {

@@ -172,7 +172,7 @@ func (srv *Server) build() error {
 	return srv.buildHandlers(p)
 }
 
-// subscribe has the hub told of what it can't read in the store. Nothing runs yet.
+// subscribe has the stream in memory told of what it can't read in the store. Nothing runs yet.
 func (srv *Server) subscribe(p parts) {
 	p.typing.OnChange(srv.stream.WakeTyping)
 	srv.services.Cluster.OnHanded(srv.stream.TakeHanded)

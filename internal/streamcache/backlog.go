@@ -24,59 +24,60 @@ type delivery struct {
 func newDelivery() *delivery { return &delivery{begun: make(chan struct{})} }
 
 // deliver notes that something was said in a room whose waiting requests were woken for it. Called with the lock held.
-func (h *Cache) deliver(r *roomState) {
-	if h.opt.Queue == nil || len(r.members) <= h.limits.promptRoom {
+func (l *waitlist) deliver(r *roomState) {
+	if l.queue == nil || len(r.members) <= l.limits.promptRoom {
 		return
 	}
-	d := h.deliveries[r.id]
+	d := l.deliveries[r.id]
 	switch {
 	case d == nil:
-		h.beginDelivery(r, newDelivery())
+		l.beginDelivery(r, newDelivery())
 	case d.next == nil:
 		d.next = newDelivery()
 	}
 }
 
 // beginDelivery has a delivery pass the queue of answers, after the last batch of the room. Called with the lock held.
-func (h *Cache) beginDelivery(r *roomState, d *delivery) {
-	h.deliveries[r.id] = d
-	h.delivering.Store(true)
+func (l *waitlist) beginDelivery(r *roomState, d *delivery) {
+	l.deliveries[r.id] = d
+	l.delivering.Store(true)
 	// Once for the answers, and once more for the next polls of those who had them.
-	pass := func() { h.opt.Queue(func() { h.opt.Queue(func() { h.endDelivery(r, d) }) }) }
-	if r.fanOut.tick <= h.wheel.tick {
+	pass := func() { l.queue(func() { l.queue(func() { l.endDelivery(r, d) }) }) }
+	if r.fanOut.tick <= l.wheel.tick {
 		pass()
 	} else {
-		h.wheel.addAt(&Waiter{then: pass}, r.fanOut.tick+1) // after the last batch
+		l.wheel.addAt(&Waiter{then: pass}, r.fanOut.tick+1) // after the last batch
 	}
 }
 
-func (h *Cache) endDelivery(r *roomState, d *delivery) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+// endDelivery ends a delivery. It takes the lock.
+func (l *waitlist) endDelivery(r *roomState, d *delivery) {
+	l.lock.Lock()
+	defer l.lock.Unlock()
 	close(d.begun)
-	delete(h.deliveries, r.id)
+	delete(l.deliveries, r.id)
 	if d.next != nil {
-		h.beginDelivery(r, d.next)
+		l.beginDelivery(r, d.next)
 	}
-	h.delivering.Store(len(h.deliveries) > 0)
+	l.delivering.Store(len(l.deliveries) > 0)
 }
 
 // AwaitDeliveries has somebody who is about to send something to a room wait until the answers that tell what was said there
 // before have begun, for a second at most. Nobody waits for other rooms.
-func (h *Cache) AwaitDeliveries(ctx context.Context, roomID id.RoomID) {
-	if !h.delivering.Load() {
+func (sc *Cache) AwaitDeliveries(ctx context.Context, roomID id.RoomID) {
+	if !sc.delivering.Load() {
 		return
 	}
-	h.mu.Lock()
-	d := h.deliveries[roomID]
+	sc.mu.Lock()
+	d := sc.deliveries[roomID]
 	if d != nil && d.next != nil {
 		d = d.next
 	}
-	h.mu.Unlock()
+	sc.mu.Unlock()
 	if d == nil {
 		return
 	}
-	h.metrics.heldSends.Inc()
+	sc.metrics.heldSends.Inc()
 	timer := time.NewTimer(backlogMost)
 	defer timer.Stop()
 	select {

@@ -1,10 +1,13 @@
 package streamcache
 
 import (
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
+	"stoa/matrix/id"
 )
 
 // What happens in a room wakes the requests that wait in it at one of two ranks. Messages, and whatever is addressed to one
@@ -29,6 +32,19 @@ const (
 // fanOutLimits are the constants of these names; tests have smaller ones.
 type fanOutLimits struct{ batch, promptRoom, mergeRoom int }
 
+// waitlist is the requests that wait and what wakes them. Its methods are called with the cache's lock held.
+type waitlist struct {
+	lock    *sync.Mutex // the cache's
+	metrics *metrics
+	wheel   *wheel
+	limits  fanOutLimits
+	// queue has work done when the answers that were to be made before have begun; nil: there is none.
+	queue func(work func())
+	// deliveries are the fan-outs under way in large rooms, delivering says that there are any.
+	deliveries map[id.RoomID]*delivery
+	delivering atomic.Bool
+}
+
 // fanOut says how many waiting requests a room has woken, or will wake, in the last interval for which it has any.
 type fanOut struct {
 	tick  int64
@@ -48,46 +64,46 @@ func (f *fanOut) take(now int64, batch int) int64 {
 }
 
 // wakeRoom wakes the requests that wait in a room. Called with the lock held.
-func (h *Cache) wakeRoom(r *roomState) {
-	now := h.wheel.tick
+func (l *waitlist) wakeRoom(r *roomState) {
+	now := l.wheel.tick
 	for _, u := range r.members {
 		for i := len(u.waiters) - 1; i >= 0; i-- {
 			w := u.waiters[i]
 			if w.held && w.tick <= r.fanOut.tick {
 				continue // it is woken soon, for what was said here before or for something else
 			}
-			if at := r.fanOut.take(now, h.limits.batch); at <= now {
-				h.end(w, News)
+			if at := r.fanOut.take(now, l.limits.batch); at <= now {
+				l.end(w, News)
 			} else {
-				h.hold(w, at)
+				l.hold(w, at)
 			}
 		}
 	}
 }
 
 // wakeUser wakes the requests of a user. Called with the lock held.
-func (h *Cache) wakeUser(u *user) {
+func (l *waitlist) wakeUser(u *user) {
 	for i := len(u.waiters) - 1; i >= 0; i-- {
-		h.end(u.waiters[i], News)
+		l.end(u.waiters[i], News)
 	}
 }
 
 // mergeRoom has the requests that wait in a room answered at their next moment, unless they are too many. Called with the
 // lock held.
-func (h *Cache) mergeRoom(r *roomState) {
-	if r.waiting(h.limits.mergeRoom) > h.limits.mergeRoom {
+func (l *waitlist) mergeRoom(r *roomState) {
+	if r.waiting(l.limits.mergeRoom) > l.limits.mergeRoom {
 		return
 	}
 	for _, u := range r.members {
-		h.mergeUser(u)
+		l.mergeUser(u)
 	}
 }
 
 // mergeUser has the requests of a user answered at their next moment. Called with the lock held.
-func (h *Cache) mergeUser(u *user) {
+func (l *waitlist) mergeUser(u *user) {
 	for _, w := range u.waiters {
 		if !w.held {
-			h.hold(w, nextMoment(h.wheel.tick, u.num))
+			l.hold(w, nextMoment(l.wheel.tick, u.num))
 		}
 	}
 }
@@ -113,34 +129,34 @@ func (r *roomState) waiting(limit int) int {
 
 // mergeReceipts has those answered who see receipts: of a private one, nobody but its owner, whose other devices are told in
 // rooms of any size. An empty list stands for receipts that are not known. Called with the lock held.
-func (h *Cache) mergeReceipts(r *roomState, list []roomdb.Receipt) {
+func (m *memory) mergeReceipts(r *roomState, list []roomdb.Receipt) {
 	if len(list) == 0 {
-		h.mergeRoom(r)
+		m.mergeRoom(r)
 		return
 	}
 	public := false
 	for _, x := range list {
 		public = public || x.Kind == roomdb.ReceiptRead
-		if u := h.users[x.User]; u != nil {
-			h.mergeUser(u)
+		if u := m.users[x.User]; u != nil {
+			m.mergeUser(u)
 		}
 	}
 	if public {
-		h.mergeRoom(r)
+		m.mergeRoom(r)
 	}
 }
 
 // WakeTyping wakes the members of a room in which somebody began or stopped to type: at once if they began and few wait.
 // That somebody stopped is mostly followed by what they typed, so it is merged.
-func (h *Cache) WakeTyping(num store.RoomNum, began bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	r := h.rooms[num]
+func (sc *Cache) WakeTyping(num store.RoomNum, began bool) {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	r := sc.rooms[num]
 	switch {
 	case r == nil:
-	case began && r.waiting(h.limits.promptRoom) <= h.limits.promptRoom:
-		h.wakeRoom(r)
+	case began && r.waiting(sc.limits.promptRoom) <= sc.limits.promptRoom:
+		sc.wakeRoom(r)
 	default:
-		h.mergeRoom(r)
+		sc.mergeRoom(r)
 	}
 }

@@ -15,14 +15,14 @@ const catchUpRows = 4096
 
 // readUp takes over what is in the store up to a position, 0 = all of it, and returns the head that it found there. The
 // caller holds the follow lock.
-func (h *Cache) readUp(ctx context.Context, upTo store.Position) (head store.Position, err error) {
-	from := h.Head()
-	doubted := h.doubted.Load()
+func (f *following) readUp(ctx context.Context, upTo store.Position) (head store.Position, err error) {
+	from := f.cache.Head()
+	doubted := f.doubted.Load()
 	a := &applied{}
 	lost, late := false, false
-	err = h.store.ReadApart(ctx, func(r *store.Read) (err error) {
+	err = f.cache.store.ReadApart(ctx, func(r *store.Read) (err error) {
 		head = r.Head()
-		if lost, err = h.lost(r, from, doubted); err != nil || lost {
+		if lost, err = f.lost(r, from, doubted); err != nil || lost {
 			return err
 		}
 		if a.last = upTo; upTo == 0 {
@@ -31,37 +31,37 @@ func (h *Cache) readUp(ctx context.Context, upTo store.Position) (head store.Pos
 		if a.last <= from {
 			return nil
 		}
-		if a.rows, err = h.store.News(r, from, a.last, catchUpRows+1); err != nil {
+		if a.rows, err = f.cache.store.News(r, from, a.last, catchUpRows+1); err != nil {
 			return err
 		}
 		if late = len(a.rows) > catchUpRows; late {
 			return nil
 		}
-		if err := h.completeFrom(r, a); err != nil {
+		if err := f.completeFrom(r, a); err != nil {
 			return err
 		}
-		return h.tell(r, a.rows, from, a.last)
+		return f.tell(r, a.rows, from, a.last)
 	})
 	switch {
 	case err != nil:
 		return 0, fmt.Errorf("read the stream after %d: %w", from, err)
 	case lost:
-		h.store.Forget(head)
-		h.reset(head)
+		f.cache.store.Forget(head)
+		f.reset(head)
 	case late:
-		h.reset(a.last)
+		f.reset(a.last)
 	case a.last > from:
-		h.put(a)
-		h.metrics.followed.WithLabelValues("store").Inc()
+		f.cache.put(a)
+		f.cache.metrics.followed.WithLabelValues("store").Inc()
 	}
 	if doubted {
-		h.doubted.Store(false)
+		f.doubted.Store(false)
 	}
 	return head, nil
 }
 
 // lost says whether the end of the ring is no longer in the stream: the store has gone back, to a copy of itself say.
-func (h *Cache) lost(r *store.Read, from store.Position, doubted bool) (bool, error) {
+func (f *following) lost(r *store.Read, from store.Position, doubted bool) (bool, error) {
 	if r.Head() < from {
 		return true, nil
 	}
@@ -73,51 +73,51 @@ func (h *Cache) lost(r *store.Read, from store.Position, doubted bool) (bool, er
 }
 
 // Forget drops all that is in memory, as if the stream had been lost: older tokens are answered from the store.
-func (h *Cache) Forget() { h.reset(h.Head()) }
+func (sc *Cache) Forget() { sc.reset(sc.Head()) }
 
 // reset forgets all that the instance knows, up to a position.
-func (h *Cache) reset(head store.Position) {
-	h.handed.clear()
-	h.log.Warn("forgot the newest part of the stream", "pos", int64(head))
-	h.forgetAll(head)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, u := range h.users {
-		h.forget(u)
+func (f *following) reset(head store.Position) {
+	f.handed.clear()
+	f.cache.log.Warn("forgot the newest part of the stream", "pos", int64(head))
+	f.forgetAll(head)
+	f.cache.mu.Lock()
+	defer f.cache.mu.Unlock()
+	for _, u := range f.cache.users {
+		f.cache.forget(u)
 	}
-	clear(h.rooms)
-	h.ring.reset(head)
-	h.present.reset(head)
-	h.members.events.Purge()
-	h.recent.tails.Purge()
-	h.events.clear(head)
-	h.rules.Purge() // the numbers may be other rooms' now
-	h.advance(head)
+	clear(f.cache.rooms)
+	f.cache.ring.reset(head)
+	f.cache.present.reset(head)
+	f.cache.members.events.Purge()
+	f.cache.recent.tails.Purge()
+	f.cache.events.clear(head)
+	f.cache.rules.Purge() // the numbers may be other rooms' now
+	f.cache.advance(head)
 }
 
 // forgetAll has the followers forget what they know, up to a position.
-func (h *Cache) forgetAll(head store.Position) {
-	h.telling.Lock()
-	defer h.telling.Unlock()
-	for _, f := range h.opt.Followers {
+func (f *following) forgetAll(head store.Position) {
+	f.telling.Lock()
+	defer f.telling.Unlock()
+	for _, f := range f.cache.opt.Followers {
 		f.Forget()
 	}
-	h.knows.Store(int64(head))
+	f.knows.Store(int64(head))
 }
 
 // complete reads what rows of this instance refer to and no payload told.
-func (h *Cache) complete(ctx context.Context, a *applied) error {
-	if missing := h.missing(a); missing.none() {
+func (f *following) complete(ctx context.Context, a *applied) error {
+	if missing := f.missing(a); missing.none() {
 		return nil
 	}
-	return h.store.ReadApart(ctx, func(r *store.Read) error { return h.completeFrom(r, a) })
+	return f.cache.store.ReadApart(ctx, func(r *store.Read) error { return f.completeFrom(r, a) })
 }
 
 // completeFrom reads what rows refer to and no payload told: timelines, receipts and redactions that other instances
 // wrote, and the rooms of users who are not in memory and have changed something that others see.
-func (h *Cache) completeFrom(r *store.Read, a *applied) error {
-	missing := h.missing(a)
-	if err := h.readSegments(r, a, missing.timelines); err != nil {
+func (f *following) completeFrom(r *store.Read, a *applied) error {
+	missing := f.missing(a)
+	if err := f.readSegments(r, a, missing.timelines); err != nil {
 		return fmt.Errorf("read timelines: %w", err)
 	}
 	if err := readReceipts(r, a, missing.receipts); err != nil {
@@ -130,7 +130,7 @@ func (h *Cache) completeFrom(r *store.Read, a *applied) error {
 		}
 		a.takePresence(rows)
 	}
-	return h.readSharers(r, a, missing.sharers)
+	return f.readSharers(r, a, missing.sharers)
 }
 
 // missing are the rows that no payload told of.
@@ -143,12 +143,12 @@ func (m missing) none() bool {
 	return len(m.timelines)+len(m.receipts)+len(m.sharers)+len(m.presence) == 0
 }
 
-func (h *Cache) missing(a *applied) (m missing) {
+func (f *following) missing(a *applied) (m missing) {
 	own := a.rooms != nil
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	f.cache.mu.Lock()
+	defer f.cache.mu.Unlock()
 	if !own {
-		a.passed = h.unseen(a.rows)
+		a.passed = f.cache.unseen(a.rows)
 	}
 	for _, row := range a.rows {
 		switch {
@@ -169,10 +169,10 @@ func (h *Cache) missing(a *applied) (m missing) {
 				a.vague[row.Pos] = true
 			}
 		case row.OwnerKind == store.OwnerUser && SharedIndex(row.Kind) >= 0:
-			if u := h.users[row.User()]; u == nil || u.loading {
+			if u := f.cache.users[row.User()]; u == nil || u.loading {
 				m.sharers = append(m.sharers, row.User())
 			}
-			if row.Kind == store.KindPresence && !own && len(h.users) > 0 {
+			if row.Kind == store.KindPresence && !own && len(f.cache.users) > 0 {
 				m.presence = append(m.presence, row.User())
 			}
 		}
@@ -183,13 +183,13 @@ func (h *Cache) missing(a *applied) (m missing) {
 // unseen are the rows, by their positions, of rooms that nobody in memory is in, so that what they refer to need not be read:
 // who comes and asks for it is answered from the store. If one in memory may have come into a room by these rows, there are
 // none. Called with the lock held.
-func (h *Cache) unseen(rows []store.StreamRow) map[store.Position]bool {
-	if h.arriving > 0 {
+func (m *memory) unseen(rows []store.StreamRow) map[store.Position]bool {
+	if m.arriving > 0 {
 		return nil
 	}
 	changed := map[store.RoomNum]bool{} // rooms of whose old events something is told
 	for _, row := range rows {
-		if row.Kind == store.KindMembership && h.users[row.User()] != nil {
+		if row.Kind == store.KindMembership && m.users[row.User()] != nil {
 			return nil
 		}
 		if row.Kind == store.KindRoomUpdate {
@@ -201,7 +201,7 @@ func (h *Cache) unseen(rows []store.StreamRow) map[store.Position]bool {
 		if row.Kind != store.KindTimeline && row.Kind != store.KindReceipts || changed[row.Room()] {
 			continue
 		}
-		if r := h.rooms[row.Room()]; r == nil || len(r.members) == 0 {
+		if r := m.rooms[row.Room()]; r == nil || len(r.members) == 0 {
 			out[row.Pos] = true
 		}
 	}
@@ -210,16 +210,16 @@ func (h *Cache) unseen(rows []store.StreamRow) map[store.Position]bool {
 
 // pass notes a row of a room that nobody in memory is in. What is kept of the room may have changed. Called with the lock
 // held.
-func (h *Cache) pass(r *roomState, row store.StreamRow) {
-	r.passed, h.passed = row.Pos, row.Pos
+func (m *memory) pass(r *roomState, row store.StreamRow) {
+	r.passed, m.passed = row.Pos, row.Pos
 	if row.Kind == store.KindReceipts {
 		r.receipts.last = row.Pos
 		return
 	}
 	r.timeline.last = row.Pos
 	r.newest, r.roster, r.open = nil, nil, OpenUnknown
-	h.recent.drop(r.num)
-	h.members.dropRoom(r.num)
+	m.recent.drop(r.num)
+	m.members.dropRoom(r.num)
 }
 
 // skipGone passes over a reference whose target is gone.
@@ -233,17 +233,17 @@ func skipGone(err error) error {
 // sharedRoomLimit bounds the rooms of one user who changed something that others see.
 const sharedRoomLimit = 10_000
 
-func (h *Cache) readSharers(r *store.Read, a *applied, users []store.UserNum) error {
+func (f *following) readSharers(r *store.Read, a *applied, users []store.UserNum) error {
 	if len(users) == 0 {
 		return nil
 	}
 	a.sharers = make(map[store.UserNum][]store.RoomNum, len(users))
-	userIDs, err := h.store.UserIDs(r, users)
+	userIDs, err := f.cache.store.UserIDs(r, users)
 	if err != nil {
 		return fmt.Errorf("read user IDs: %w", err)
 	}
 	for i, num := range users {
-		keys, err := h.store.KeyNums(r, []store.Pair{{Type: "m.room.member", StateKey: userIDs[i]}})
+		keys, err := f.cache.store.KeyNums(r, []store.Pair{{Type: "m.room.member", StateKey: userIDs[i]}})
 		if err != nil {
 			return fmt.Errorf("look up the member %s: %w", userIDs[i], err)
 		}
@@ -287,8 +287,8 @@ func (l *Loader) Changes(log []roomdb.StateChange) ([]Change, error) {
 }
 
 // localUser is the number of a user whom the cache may have in memory, 0 for somebody who has none.
-func (h *Cache) localUser(r *store.Read, userID string) (store.UserNum, error) {
-	num, err := h.store.UserNum(r, userID)
+func (sc *Cache) localUser(r *store.Read, userID string) (store.UserNum, error) {
+	num, err := sc.store.UserNum(r, userID)
 	if err != nil {
 		return 0, skipGone(err)
 	}

@@ -24,6 +24,7 @@ type Follower interface {
 
 // others is what the cache needs to follow other instances.
 type following struct {
+	cache  *Cache
 	handed replication
 	// told is the newest position that another instance has announced.
 	told atomic.Int64
@@ -37,10 +38,6 @@ type following struct {
 	doubted atomic.Bool
 	// heard is when the stream was last read to its end. The cache's lock guards it.
 	heard time.Time
-	// passed is the newest row that was not read because nobody in memory could see it, arriving how many users are being
-	// read, of whom it is not known what they can see. The cache's lock guards both.
-	passed   store.Position
-	arriving int
 	// telling is held while followers are told. It is taken under the follow lock and under a snapshot apart; the followers'
 	// locks are taken under it.
 	telling sync.Mutex
@@ -69,15 +66,15 @@ const (
 )
 
 // Wake says that another instance has written up to a position. It does not block.
-func (h *Cache) Wake(at store.Position) {
+func (f *following) Wake(at store.Position) {
 	for {
-		old := h.told.Load()
+		old := f.told.Load()
 		if old >= int64(at) {
 			return
 		}
-		if h.told.CompareAndSwap(old, int64(at)) {
-			if !h.soon.Load() {
-				h.hurry()
+		if f.told.CompareAndSwap(old, int64(at)) {
+			if !f.soon.Load() {
+				f.hurry()
 			}
 			return
 		}
@@ -86,26 +83,26 @@ func (h *Cache) Wake(at store.Position) {
 
 // Doubt has the next look find out whether the end of the ring is still in the stream, and has it come soon: announcements
 // may have been missed, from a database that is no longer the same.
-func (h *Cache) Doubt() {
-	h.doubted.Store(true)
-	h.hurry()
+func (f *following) Doubt() {
+	f.doubted.Store(true)
+	f.hurry()
 }
 
-func (h *Cache) hurry() {
+func (f *following) hurry() {
 	select {
-	case h.nudge <- struct{}{}:
+	case f.nudge <- struct{}{}:
 	default:
 	}
 }
 
 // followOthers follows what other instances write until the function that it returns is called.
-func (h *Cache) followOthers(ctx context.Context) (stop func()) {
+func (f *following) followOthers(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
-	h.follows.Store(true)
+	f.follows.Store(true)
 	go func() {
 		defer close(done)
-		h.lookOut(ctx)
+		f.lookOut(ctx)
 	}()
 	return func() {
 		cancel()
@@ -114,7 +111,7 @@ func (h *Cache) followOthers(ctx context.Context) (stop func()) {
 }
 
 // lookOut looks into the store whenever there is something new, but not more often than is of use.
-func (h *Cache) lookOut(ctx context.Context) {
+func (f *following) lookOut(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var l looking
@@ -122,23 +119,23 @@ func (h *Cache) lookOut(ctx context.Context) {
 	for {
 		now := time.Now()
 		if now.Sub(l.looked) > frozenAfter {
-			h.doubted.Store(true)
+			f.doubted.Store(true)
 		}
-		l.hole = h.followHanded(ctx)
-		wait := h.untilLook(&l, now)
+		l.hole = f.followHanded(ctx)
+		wait := f.untilLook(&l, now)
 		if wait <= 0 {
 			l.looked = now
-			err := h.CatchUp(ctx)
+			err := f.CatchUp(ctx)
 			if unlessEnded(ctx, err) != nil && !l.failed {
-				h.log.Warn("can't follow the stream", "err", err)
+				f.cache.log.Warn("can't follow the stream", "err", err)
 			}
 			l.failed, now = err != nil, time.Now()
 			l.took, l.hole = now.Sub(l.looked), false
-			wait = h.untilLook(&l, now)
+			wait = f.untilLook(&l, now)
 		}
 		timer.Reset(max(wait, 0))
 		select {
-		case <-h.nudge:
+		case <-f.nudge:
 		case <-timer.C:
 		case <-ctx.Done():
 			return
@@ -156,36 +153,36 @@ type looking struct {
 }
 
 // followHanded applies what others have handed over. It says whether what comes next has to be read from the store.
-func (h *Cache) followHanded(ctx context.Context) (hole bool) {
-	h.follow.Lock()
-	defer h.follow.Unlock()
-	hole, err := h.applyHanded(ctx)
+func (f *following) followHanded(ctx context.Context) (hole bool) {
+	f.cache.follow.Lock()
+	defer f.cache.follow.Unlock()
+	hole, err := f.applyHanded(ctx)
 	if unlessEnded(ctx, err) != nil {
-		h.log.Warn("apply what another instance handed over", "err", err) // the next look finds it
+		f.cache.log.Warn("apply what another instance handed over", "err", err) // the next look finds it
 	}
 	return hole
 }
 
 // untilLook is how long to wait for the next look.
-func (h *Cache) untilLook(l *looking, now time.Time) time.Duration {
+func (f *following) untilLook(l *looking, now time.Time) time.Duration {
 	gap := lookAnyway
-	h.soon.Store(false) // before told is read, so that no announcement falls in between
-	h.mu.Lock()
-	behind := store.Position(h.told.Load()) > h.ring.head
-	hurried := h.awaited()
+	f.soon.Store(false) // before told is read, so that no announcement falls in between
+	f.cache.mu.Lock()
+	behind := store.Position(f.told.Load()) > f.cache.ring.head
+	hurried := f.awaited()
 	switch {
 	case l.failed:
 		gap = gapFailed
 	case hurried:
 		gap = gapUrgent
 	case !behind:
-	case h.wheel.count > 0 || len(h.barriers) > 0:
+	case f.cache.wheel.count > 0 || len(f.cache.barriers) > 0:
 		gap = max(gapBusy, l.took+min(gapTaken*l.took, gapMost))
 	default:
 		gap = gapIdle
 	}
-	h.soon.Store(gap < lookAnyway)
-	h.mu.Unlock()
+	f.soon.Store(gap < lookAnyway)
+	f.cache.mu.Unlock()
 	wait := gap - now.Sub(l.looked)
 	switch {
 	case !behind:
@@ -193,20 +190,20 @@ func (h *Cache) untilLook(l *looking, now time.Time) time.Duration {
 	case l.behind.IsZero():
 		l.behind = now
 	}
-	if behind && !hurried && !l.hole && h.handed.expected() {
+	if behind && !hurried && !l.hole && f.handed.expected() {
 		wait = max(wait, handPatience-now.Sub(l.behind))
 	}
 	return wait
 }
 
 // awaited says whether a request waits for what no batch of this instance's own will bring. Called with the lock held.
-func (h *Cache) awaited() bool {
-	if h.doubted.Load() {
+func (f *following) awaited() bool {
+	if f.doubted.Load() {
 		return true
 	}
-	own := h.store.Committed()
-	for _, b := range h.barriers {
-		if !b.patient && (b.at > own || b.looks < h.looks) {
+	own := f.cache.store.Committed()
+	for _, b := range f.cache.barriers {
+		if !b.patient && (b.at > own || b.looks < f.cache.looks) {
 			return true
 		}
 	}
@@ -214,21 +211,21 @@ func (h *Cache) awaited() bool {
 }
 
 // CatchUp reads what is in the store and not yet in memory: after the start, and when another instance has written.
-func (h *Cache) CatchUp(ctx context.Context) error {
-	h.follow.Lock()
-	defer h.follow.Unlock()
-	h.mu.Lock()
-	h.looks++
-	look := h.looks
-	h.mu.Unlock()
-	head, err := h.readUp(ctx, 0)
+func (f *following) CatchUp(ctx context.Context) error {
+	f.cache.follow.Lock()
+	defer f.cache.follow.Unlock()
+	f.cache.mu.Lock()
+	f.cache.looks++
+	look := f.cache.looks
+	f.cache.mu.Unlock()
+	head, err := f.readUp(ctx, 0)
 	if err != nil {
 		return err
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.heardNow()
-	h.release(look, head)
+	f.cache.mu.Lock()
+	defer f.cache.mu.Unlock()
+	f.heardNow()
+	f.cache.release(look, head)
 	return nil
 }
 
@@ -238,17 +235,17 @@ const barrierPatience = 3 * time.Second
 
 // Barrier waits until all that is kept in memory is as new as whatever was acknowledged anywhere before the call, but for
 // the ring, whose readers wait with Await. After some seconds it fails. With one instance on SQLite it costs nothing.
-func (h *Cache) Barrier(ctx context.Context) error {
-	if !h.store.Shared() {
+func (f *following) Barrier(ctx context.Context) error {
+	if !f.cache.store.Shared() {
 		return nil
 	}
-	at, err := h.store.Barrier(ctx, glance{h})
-	if err != nil || store.Position(h.knows.Load()) >= at {
+	at, err := f.cache.store.Barrier(ctx, glance{f.cache})
+	if err != nil || store.Position(f.knows.Load()) >= at {
 		return err
 	}
 	soon, cancel := context.WithTimeout(ctx, barrierPatience)
 	defer cancel()
-	err = h.Await(soon, at)
+	err = f.cache.Await(soon, at)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("wait for position %d: %w", at, err)
 	}
@@ -282,26 +279,26 @@ func (g glance) Take(ctx context.Context, known, head store.Position, rows []sto
 
 // passOver moves the ring over rows that nobody in memory can see, if all are such, so that they need not be read once more. The
 // rows are all that the stream has after one position up to another. It waits for nobody: the next look finds them too.
-func (h *Cache) passOver(rows []store.StreamRow, after, upTo store.Position) {
-	if !h.follow.TryLock() {
+func (f *following) passOver(rows []store.StreamRow, after, upTo store.Position) {
+	if !f.cache.follow.TryLock() {
 		return
 	}
-	defer h.follow.Unlock()
-	h.mu.Lock()
-	passed := h.unseen(rows)
-	next := h.ring.head == after
-	h.mu.Unlock()
+	defer f.cache.follow.Unlock()
+	f.cache.mu.Lock()
+	passed := f.cache.unseen(rows)
+	next := f.cache.ring.head == after
+	f.cache.mu.Unlock()
 	if next && len(passed) == len(rows) {
-		h.put(&applied{rows: rows, last: upTo, passed: passed})
+		f.cache.put(&applied{rows: rows, last: upTo, passed: passed})
 	}
 }
 
 // tell tells the followers what others wrote. The rows are all that the stream has after one position up to another; r is
 // a snapshot that holds them.
-func (h *Cache) tell(r *store.Read, rows []store.StreamRow, after, upTo store.Position) error {
-	h.telling.Lock()
-	defer h.telling.Unlock()
-	known := store.Position(h.knows.Load())
+func (f *following) tell(r *store.Read, rows []store.StreamRow, after, upTo store.Position) error {
+	f.telling.Lock()
+	defer f.telling.Unlock()
+	known := store.Position(f.knows.Load())
 	if upTo <= known || after > known { // after all was forgotten they may not reach back far enough
 		return nil
 	}
@@ -312,19 +309,19 @@ func (h *Cache) tell(r *store.Read, rows []store.StreamRow, after, upTo store.Po
 		}
 	}
 	if len(news) > 0 {
-		for _, f := range h.opt.Followers {
+		for _, f := range f.cache.opt.Followers {
 			if err := f.Follow(r, news); err != nil {
 				return err
 			}
 		}
 	}
-	h.knows.Store(int64(upTo))
+	f.knows.Store(int64(upTo))
 	return nil
 }
 
 // wrote notes a group that this instance has written. All before it are known.
-func (h *Cache) wrote(last store.Position) {
-	h.telling.Lock()
-	defer h.telling.Unlock()
-	h.knows.Store(max(h.knows.Load(), int64(last)))
+func (f *following) wrote(last store.Position) {
+	f.telling.Lock()
+	defer f.telling.Unlock()
+	f.knows.Store(max(f.knows.Load(), int64(last)))
 }

@@ -13,9 +13,15 @@ import (
 // What answers have read of users and rooms is kept beside the stream, so that the next answer needs no snapshot. Each method
 // that keeps something is told the position of the snapshot from which it comes, and keeps nothing that the stream has passed.
 
+// Kept is what answers have read of users and rooms and is kept for the next.
+type Kept struct{ cache *Cache }
+
+// Kept is what is kept for answers.
+func (sc *Cache) Kept() *Kept { return &Kept{sc} }
+
 // known is a user who is in memory; nil for others. Called with the lock held.
-func (h *Cache) known(num store.UserNum) *user {
-	u := h.users[num]
+func (m *memory) known(num store.UserNum) *user {
+	u := m.users[num]
 	if u == nil || u.loading {
 		return nil
 	}
@@ -23,10 +29,10 @@ func (h *Cache) known(num store.UserNum) *user {
 }
 
 // Ignored are the users whom a user ignores, if that is known.
-func (h *Cache) Ignored(num store.UserNum) (ignored map[id.UserID]bool, known bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	u := h.known(num)
+func (k *Kept) Ignored(num store.UserNum) (ignored map[id.UserID]bool, known bool) {
+	k.cache.mu.Lock()
+	defer k.cache.mu.Unlock()
+	u := k.cache.known(num)
 	if u == nil || u.ignoredAt == 0 || u.ignoredAt < u.last[store.KindAccountData] {
 		return nil, false
 	}
@@ -34,10 +40,10 @@ func (h *Cache) Ignored(num store.UserNum) (ignored map[id.UserID]bool, known bo
 }
 
 // KeepIgnored keeps the users whom a user ignores, as of a snapshot.
-func (h *Cache) KeepIgnored(num store.UserNum, ignored map[id.UserID]bool, snapshot store.Position) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if u := h.known(num); u != nil && snapshot >= u.from && u.ignoredAt <= snapshot {
+func (k *Kept) KeepIgnored(num store.UserNum, ignored map[id.UserID]bool, snapshot store.Position) {
+	k.cache.mu.Lock()
+	defer k.cache.mu.Unlock()
+	if u := k.cache.known(num); u != nil && snapshot >= u.from && u.ignoredAt <= snapshot {
 		u.ignored, u.ignoredAt = ignored, snapshot
 	}
 }
@@ -61,10 +67,10 @@ func (j *joinedRoom) public() JoinedRoom {
 }
 
 // JoinedRoom finds a room that a user is in, by its ID; false if the user is not there, or not in memory.
-func (h *Cache) JoinedRoom(num store.UserNum, roomID string) (JoinedRoom, bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	u := h.users[num]
+func (k *Kept) JoinedRoom(num store.UserNum, roomID string) (JoinedRoom, bool) {
+	k.cache.mu.Lock()
+	defer k.cache.mu.Unlock()
+	u := k.cache.users[num]
 	if u == nil {
 		return JoinedRoom{}, false
 	}
@@ -87,10 +93,10 @@ const epochLimit = 16
 
 // Epoch returns the position from which on what the device was sent counts: that of its last initial sync, or for a device
 // of which nothing is remembered, the token that it came with.
-func (h *Cache) Epoch(v who.Device, since store.Position, initial bool, upto store.Position) store.Position {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	u := h.users[v.UserNum]
+func (k *Kept) Epoch(v who.Device, since store.Position, initial bool, upto store.Position) store.Position {
+	k.cache.mu.Lock()
+	defer k.cache.mu.Unlock()
+	u := k.cache.users[v.UserNum]
 	if u == nil {
 		return upto // nothing that was sent before counts
 	}
@@ -125,10 +131,10 @@ const fragmentLimit = 32
 
 // Fragment is what was kept as a part of all answers to a device, unless one of some kinds of changes of the user has happened
 // since.
-func (h *Cache) Fragment(v who.Device, key string, kinds []store.Kind) ([]byte, bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	u := h.known(v.UserNum)
+func (k *Kept) Fragment(v who.Device, key string, kinds []store.Kind) ([]byte, bool) {
+	k.cache.mu.Lock()
+	defer k.cache.mu.Unlock()
+	u := k.cache.known(v.UserNum)
 	if u == nil {
 		return nil, false
 	}
@@ -141,10 +147,10 @@ func (h *Cache) Fragment(v who.Device, key string, kinds []store.Kind) ([]byte, 
 }
 
 // KeepFragment keeps a part of all answers to a device, as of a snapshot.
-func (h *Cache) KeepFragment(v who.Device, key string, value []byte, snapshot store.Position) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	u := h.known(v.UserNum)
+func (k *Kept) KeepFragment(v who.Device, key string, value []byte, snapshot store.Position) {
+	k.cache.mu.Lock()
+	defer k.cache.mu.Unlock()
+	u := k.cache.known(v.UserNum)
 	if u == nil || snapshot < u.from {
 		return
 	}
@@ -172,20 +178,20 @@ const (
 )
 
 // Openness says it of a room, if it is known.
-func (h *Cache) Openness(num store.RoomNum) Openness {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if r := h.rooms[num]; r != nil {
+func (k *Kept) Openness(num store.RoomNum) Openness {
+	k.cache.mu.Lock()
+	defer k.cache.mu.Unlock()
+	if r := k.cache.rooms[num]; r != nil {
 		return r.open
 	}
 	return OpenUnknown
 }
 
 // KeepOpenness keeps it, as of a snapshot.
-func (h *Cache) KeepOpenness(num store.RoomNum, open Openness, snapshot store.Position) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if r := h.rooms[num]; r != nil && r.timeline.last <= snapshot {
+func (k *Kept) KeepOpenness(num store.RoomNum, open Openness, snapshot store.Position) {
+	k.cache.mu.Lock()
+	defer k.cache.mu.Unlock()
+	if r := k.cache.rooms[num]; r != nil && r.timeline.last <= snapshot {
 		r.open = open
 	}
 }
@@ -198,10 +204,10 @@ type Roster struct {
 }
 
 // Roster returns a room's roster if it is in memory.
-func (h *Cache) Roster(num store.RoomNum) (Roster, bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	r := h.rooms[num]
+func (k *Kept) Roster(num store.RoomNum) (Roster, bool) {
+	k.cache.mu.Lock()
+	defer k.cache.mu.Unlock()
+	r := k.cache.rooms[num]
 	if r == nil || r.roster == nil {
 		return Roster{}, false
 	}
@@ -209,10 +215,10 @@ func (h *Cache) Roster(num store.RoomNum) (Roster, bool) {
 }
 
 // KeepRoster keeps a roster, as of a snapshot.
-func (h *Cache) KeepRoster(num store.RoomNum, roster Roster, snapshot store.Position) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if r := h.rooms[num]; r != nil && r.timeline.last <= snapshot {
+func (k *Kept) KeepRoster(num store.RoomNum, roster Roster, snapshot store.Position) {
+	k.cache.mu.Lock()
+	defer k.cache.mu.Unlock()
+	if r := k.cache.rooms[num]; r != nil && r.timeline.last <= snapshot {
 		r.roster = &roster
 	}
 }
@@ -226,20 +232,20 @@ type MemberAt struct {
 
 // Members finds those membership events that memory holds, for an answer up to a position, and the places of the others. busy is
 // closed when another answer has read one of them; nil if nobody does.
-func (h *Cache) Members(wanted []MemberAt, upto store.Position) (events []*timeline.Event, missing []int, busy <-chan struct{}) {
+func (k *Kept) Members(wanted []MemberAt, upto store.Position) (events []*timeline.Event, missing []int, busy <-chan struct{}) {
 	events = make([]*timeline.Event, len(wanted))
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	current := h.ring.head >= upto
+	k.cache.mu.Lock()
+	defer k.cache.mu.Unlock()
+	current := k.cache.ring.head >= upto
 	for i, w := range wanted {
 		m := member{w.Room, w.UserID}
-		ev := h.members.get(m)
+		ev := k.cache.members.get(m)
 		if ev != nil && current && ev.Slot <= w.At {
 			events[i] = ev
 			continue
 		}
 		missing = append(missing, i)
-		if reader, ok := h.members.reading[m]; ok && busy == nil {
+		if reader, ok := k.cache.members.reading[m]; ok && busy == nil {
 			busy = reader
 		}
 	}
@@ -248,36 +254,36 @@ func (h *Cache) Members(wanted []MemberAt, upto store.Position) (events []*timel
 
 // ClaimMembers says that an answer reads members, until done: when somebody speaks, all answers of the room want to know the
 // same.
-func (h *Cache) ClaimMembers(wanted []MemberAt, missing []int) (done func()) {
+func (k *Kept) ClaimMembers(wanted []MemberAt, missing []int) (done func()) {
 	claims := make([]member, 0, len(missing))
 	read := make(chan struct{})
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	k.cache.mu.Lock()
+	defer k.cache.mu.Unlock()
 	for _, i := range missing {
 		m := member{wanted[i].Room, wanted[i].UserID}
-		if _, ok := h.members.reading[m]; !ok {
-			h.members.reading[m] = read
+		if _, ok := k.cache.members.reading[m]; !ok {
+			k.cache.members.reading[m] = read
 			claims = append(claims, m)
 		}
 	}
 	return func() {
-		h.mu.Lock()
-		defer h.mu.Unlock()
+		k.cache.mu.Lock()
+		defer k.cache.mu.Unlock()
 		for _, m := range claims {
-			delete(h.members.reading, m)
+			delete(k.cache.members.reading, m)
 		}
 		close(read)
 	}
 }
 
 // KeepMember keeps a membership event that was current in a snapshot, unless the room has moved on since.
-func (h *Cache) KeepMember(num store.RoomNum, userID string, ev *timeline.Event, snapshot store.Position) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if r := h.rooms[num]; r != nil && r.timeline.last > snapshot {
+func (k *Kept) KeepMember(num store.RoomNum, userID string, ev *timeline.Event, snapshot store.Position) {
+	k.cache.mu.Lock()
+	defer k.cache.mu.Unlock()
+	if r := k.cache.rooms[num]; r != nil && r.timeline.last > snapshot {
 		return
 	}
-	h.members.put(member{num, userID}, ev)
+	k.cache.members.put(member{num, userID}, ev)
 }
 
 // Recent is the newest part of a room's timeline: all live events after slot From, up to slot Upto, oldest first, and the
@@ -294,10 +300,10 @@ const RecentDepth = recentDepth
 
 // Recent returns the newest part of a room's timeline, if it is in memory up to a slot and goes back to another. What it holds
 // must not be changed.
-func (h *Cache) Recent(num store.RoomNum, from, upto store.Slot) (Recent, bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	t := h.recent.get(num)
+func (k *Kept) Recent(num store.RoomNum, from, upto store.Slot) (Recent, bool) {
+	k.cache.mu.Lock()
+	defer k.cache.mu.Unlock()
+	t := k.cache.recent.get(num)
 	if t == nil || t.upto != upto || t.from > from {
 		return Recent{}, false
 	}
@@ -305,31 +311,31 @@ func (h *Cache) Recent(num store.RoomNum, from, upto store.Slot) (Recent, bool) 
 }
 
 // KeepRecent keeps the newest part of a room's timeline, as of a snapshot, unless the room has moved on.
-func (h *Cache) KeepRecent(num store.RoomNum, r Recent, snapshot store.Position) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if room := h.rooms[num]; room != nil && max(room.timeline.last, room.updated) > snapshot {
+func (k *Kept) KeepRecent(num store.RoomNum, r Recent, snapshot store.Position) {
+	k.cache.mu.Lock()
+	defer k.cache.mu.Unlock()
+	if room := k.cache.rooms[num]; room != nil && max(room.timeline.last, room.updated) > snapshot {
 		return
 	}
-	h.recent.put(num, &recentTimeline{from: r.From, upto: r.Upto, events: r.Events, log: r.Log})
+	k.cache.recent.put(num, &recentTimeline{from: r.From, upto: r.Upto, events: r.Events, log: r.Log})
 }
 
 // Counts are a user's numbers of unread events in a room, if they are known.
-func (h *Cache) Counts(user store.UserNum, num store.RoomNum, threads bool) (Counts, bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	u := h.known(user)
+func (k *Kept) Counts(user store.UserNum, num store.RoomNum, threads bool) (Counts, bool) {
+	k.cache.mu.Lock()
+	defer k.cache.mu.Unlock()
+	u := k.cache.known(user)
 	if u == nil {
 		return Counts{}, false
 	}
-	return h.counts(u, num, threads)
+	return k.cache.counts(u, num, threads)
 }
 
 // Uncounted are rooms of a user whose tallies are not in memory, but for some.
-func (h *Cache) Uncounted(user store.UserNum, limit int, not func(store.RoomNum) bool) (rooms []JoinedRoom) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	u := h.known(user)
+func (k *Kept) Uncounted(user store.UserNum, limit int, not func(store.RoomNum) bool) (rooms []JoinedRoom) {
+	k.cache.mu.Lock()
+	defer k.cache.mu.Unlock()
+	u := k.cache.known(user)
 	if u == nil {
 		return nil
 	}
@@ -342,10 +348,10 @@ func (h *Cache) Uncounted(user store.UserNum, limit int, not func(store.RoomNum)
 }
 
 // KeepTally keeps a tally of a user in a room that was read in a snapshot, unless the user has read on since.
-func (h *Cache) KeepTally(user store.UserNum, num store.RoomNum, tally Tally, snapshot store.Position) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	u := h.known(user)
+func (k *Kept) KeepTally(user store.UserNum, num store.RoomNum, tally Tally, snapshot store.Position) {
+	k.cache.mu.Lock()
+	defer k.cache.mu.Unlock()
+	u := k.cache.known(user)
 	if u == nil {
 		return
 	}

@@ -29,9 +29,9 @@ type Loader struct {
 	wanted  map[store.EventNum]struct{}
 }
 
-func (h *Cache) Loader(r *store.Read) *Loader {
+func (sc *Cache) Loader(r *store.Read) *Loader {
 	return &Loader{
-		cache: h, read: r, Head: r.Head(),
+		cache: sc, read: r, Head: r.Head(),
 		rules:   map[store.RoomNum]*roomversion.Rules{},
 		strange: map[store.RoomNum]struct{}{},
 		rows:    map[store.EventNum]roomdb.SyncEvent{},

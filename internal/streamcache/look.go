@@ -97,8 +97,8 @@ type WaitFor struct {
 
 // Look finds out what there may be to tell a device, for which the user's rooms are read if they are not in memory. If there is
 // nothing, and the request waits for it, it waits from here on, and look returns the waiter.
-func (h *Cache) Look(ctx context.Context, v who.Device, c *Cursor, p *Plan, f WaitFor) (*Waiter, error) {
-	u, err := h.user(ctx, v)
+func (sc *Cache) Look(ctx context.Context, v who.Device, c *Cursor, p *Plan, f WaitFor) (*Waiter, error) {
+	u, err := sc.user(ctx, v)
 	if err != nil {
 		return nil, err
 	}
@@ -107,12 +107,12 @@ func (h *Cache) Look(ctx context.Context, v who.Device, c *Cursor, p *Plan, f Wa
 		return nil, nil
 	}
 	if !f.Wait {
-		h.lookOrAttach(u, c, p, nil, f.Until)
+		sc.lookOrAttach(u, c, p, nil, f.Until)
 		return nil, nil
 	}
 	w := waiters.Get().(*Waiter)
-	w.cache, w.line = h, f.Line
-	if !h.lookOrAttach(u, c, p, w, f.Until) {
+	w.cache, w.line = sc, f.Line
+	if !sc.lookOrAttach(u, c, p, w, f.Until) {
 		return w, nil
 	}
 	w.line = nil
@@ -122,21 +122,21 @@ func (h *Cache) Look(ctx context.Context, v who.Device, c *Cursor, p *Plan, f Wa
 
 // lookOrAttach says whether there may be something to tell, and what. If there is not, the request waits from here on, with w:
 // both are one critical section, so that nothing happens in between.
-func (h *Cache) lookOrAttach(u *user, c *Cursor, p *Plan, w *Waiter, deadline time.Time) (ready bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+func (sc *Cache) lookOrAttach(u *user, c *Cursor, p *Plan, w *Waiter, deadline time.Time) (ready bool) {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
 	if u.gone {
 		p.FromStore = true
 		return true
 	}
-	if h.fill(u, c, p) {
+	if sc.fill(u, c, p) {
 		return true
 	}
 	c.Since = max(c.Since, p.Upto)
 	if w != nil {
 		w.why = closing
-		if !h.closed {
-			h.attach(u, w, deadline)
+		if !sc.closed {
+			sc.attach(u, w, deadline)
 		} else if w.line != nil {
 			w.line.Wake()
 		} else {
@@ -148,8 +148,8 @@ func (h *Cache) lookOrAttach(u *user, c *Cursor, p *Plan, w *Waiter, deadline ti
 
 // lacks says whether something happened after a position in a room of the user that is not in memory. Called with the lock
 // held.
-func (h *Cache) lacks(u *user, since store.Position) bool {
-	if h.passed <= since {
+func (m *memory) lacks(u *user, since store.Position) bool {
+	if m.passed <= since {
 		return false
 	}
 	for i := range u.rooms {
@@ -161,9 +161,9 @@ func (h *Cache) lacks(u *user, since store.Position) bool {
 }
 
 // fill makes the plan of a user; false if nothing happened. Called with the lock held.
-func (h *Cache) fill(u *user, c *Cursor, p *Plan) bool {
-	p.Upto = h.ring.head
-	if c.Since < h.ring.floor || c.Since > h.ring.head || u.last[store.KindMembership] > c.Since || h.lacks(u, c.Since) {
+func (m *memory) fill(u *user, c *Cursor, p *Plan) bool {
+	p.Upto = m.ring.head
+	if c.Since < m.ring.floor || c.Since > m.ring.head || u.last[store.KindMembership] > c.Since || m.lacks(u, c.Since) {
 		p.FromStore = true
 		return true
 	}
@@ -179,7 +179,7 @@ func (h *Cache) fill(u *user, c *Cursor, p *Plan) bool {
 	for i := range u.rooms {
 		p.Joined = append(p.Joined, u.rooms[i].room.num)
 	}
-	h.TakeTyping(p)
+	m.TakeTyping(p)
 	p.TypingDiffer = p.Digest != c.Typing
 	for i := range u.rooms {
 		j := &u.rooms[i]
@@ -191,19 +191,19 @@ func (h *Cache) fill(u *user, c *Cursor, p *Plan) bool {
 			typing = p.FindTyping(j.room.num)
 		}
 		if j.room.timeline.last > c.Since || j.room.receipts.last > c.Since || typing != nil {
-			h.fillRoom(j, c, p, typing)
+			m.fillRoom(j, c, p, typing)
 		}
 	}
 	return ready || p.Shared != [sharedKinds]bool{} || p.TypingDiffer || len(p.Rooms) > 0
 }
 
 // TakeTyping finds the joined rooms in which somebody types or has just stopped, and makes their digest.
-func (h *Cache) TakeTyping(p *Plan) {
+func (m *memory) TakeTyping(p *Plan) {
 	p.typing, p.Digest = p.typing[:0], 0
-	if h.opt.TypingDigests == nil {
+	if m.typing == nil {
 		return
 	}
-	p.digests = h.opt.TypingDigests.AppendDigests(p.digests[:0], p.Joined)
+	p.digests = m.typing.AppendDigests(p.digests[:0], p.Joined)
 	for i, num := range p.Joined {
 		if digest := p.digests[i]; digest != 0 {
 			p.typing = append(p.typing, TypingRoom{num, digest})
@@ -222,9 +222,9 @@ func (p *Plan) FindTyping(num store.RoomNum) *TypingRoom {
 }
 
 // fillRoom adds what happened in one room.
-func (h *Cache) fillRoom(j *joinedRoom, c *Cursor, p *Plan, typing *TypingRoom) {
+func (m *memory) fillRoom(j *joinedRoom, c *Cursor, p *Plan, typing *TypingRoom) {
 	room := PlanRoom{Num: j.room.num, ID: j.room.id, Joined: j.joined, Typing: typing}
-	h.ring.since(&j.room.timeline, c.Since, func(r *record) bool {
+	m.ring.since(&j.room.timeline, c.Since, func(r *record) bool {
 		room.Segments = append(room.Segments, r.timeline)
 		p.Members = p.Members || r.timeline.MovesMembers
 		return true
@@ -232,7 +232,7 @@ func (h *Cache) fillRoom(j *joinedRoom, c *Cursor, p *Plan, typing *TypingRoom) 
 	for i, k := 0, len(room.Segments)-1; i < k; i, k = i+1, k-1 {
 		room.Segments[i], room.Segments[k] = room.Segments[k], room.Segments[i]
 	}
-	h.ring.since(&j.room.receipts, c.Since, func(r *record) bool {
+	m.ring.since(&j.room.receipts, c.Since, func(r *record) bool {
 		room.ReceiptsUnread = room.ReceiptsUnread || len(r.receipts) == 0
 		room.Receipts = append(room.Receipts, r.receipts...)
 		return true

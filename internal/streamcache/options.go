@@ -78,23 +78,25 @@ func New(opt Options) *Cache {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Cache{
-		opt: opt, store: opt.Store, clock: opt.Clock, log: opt.Log, metrics: newMetrics(opt.Registerer),
-		events:     newEventCache(opt.EventBytes),
-		members:    newMemberCache(opt.Members),
-		recent:     newRecentTimelines(opt.EventBytes),
-		rules:      newRules(),
-		ring:       newRing(opt.RingRecords, opt.RingBytes, opt.Store.Head()),
-		present:    newRing(presentRecords, presentBytes, opt.Store.Head()),
-		rooms:      map[store.RoomNum]*roomState{},
-		users:      map[store.UserNum]*user{},
-		wheel:      newWheel(opt.Clock()),
-		following:  following{nudge: make(chan struct{}, 1), handed: replication{after: map[store.Position]*group{}, came: make(chan struct{}, 1)}},
-		deliveries: map[id.RoomID]*delivery{},
-		limits:     fanOutLimits{batch: fanOutBatch, promptRoom: promptRoom, mergeRoom: mergeRoom},
+	sc := &Cache{opt: opt, store: opt.Store, clock: opt.Clock, log: opt.Log, rules: newRules()}
+	sc.memory = memory{
+		waitlist: waitlist{
+			lock: &sc.mu, metrics: newMetrics(opt.Registerer), wheel: newWheel(opt.Clock()), queue: opt.Queue,
+			limits:     fanOutLimits{batch: fanOutBatch, promptRoom: promptRoom, mergeRoom: mergeRoom},
+			deliveries: map[id.RoomID]*delivery{},
+		},
+		events: newEventCache(opt.EventBytes), typing: opt.TypingDigests,
+		ring:    newRing(opt.RingRecords, opt.RingBytes, opt.Store.Head()),
+		present: newRing(presentRecords, presentBytes, opt.Store.Head()),
+		rooms:   map[store.RoomNum]*roomState{}, users: map[store.UserNum]*user{}, maxUsers: opt.Users,
+		members: newMemberCache(opt.Members), recent: newRecentTimelines(opt.EventBytes),
 	}
-	h.knows.Store(int64(h.ring.head))
-	return h
+	sc.following = following{
+		cache: sc, nudge: make(chan struct{}, 1),
+		handed: replication{after: map[store.Position]*group{}, came: make(chan struct{}, 1)},
+	}
+	sc.knows.Store(int64(sc.ring.head))
+	return sc
 }
 
 func setDefault(n *int, value int) {

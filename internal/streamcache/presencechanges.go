@@ -22,7 +22,7 @@ type presenceChange struct {
 }
 
 // addPresence puts a change of presence into the ring. Called with the lock held.
-func (h *Cache) addPresence(a *applied, row store.StreamRow) {
+func (m *memory) addPresence(a *applied, row store.StreamRow) {
 	rec := record{pos: row.Pos, size: 250}
 	if x, ok := a.presence[row.User()]; ok {
 		rec.presence = &presenceChange{x, a.sharers[row.User()]}
@@ -31,25 +31,25 @@ func (h *Cache) addPresence(a *applied, row store.StreamRow) {
 			rec.size += len(*x.StatusMsg)
 		}
 	}
-	h.present.add(&h.presences, rec)
+	m.present.add(&m.presences, rec)
 }
 
 // PresenceChanges is what memory knows of those whose presence changed after one position up to another, and who share a small room
 // with the viewer, or are the viewer; each once. ask are those of whom that is not known. It is not known at all if memory
 // does not reach back, or lacks one of them.
-func (h *Cache) PresenceChanges(viewer store.UserNum, after, upTo store.Position, limit int) (rows []userdb.Presence, ask []store.UserNum, known bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	u := h.users[viewer]
-	if u == nil || u.loading || after < max(h.ring.floor, h.present.floor) || upTo > h.ring.head {
+func (sc *Cache) PresenceChanges(viewer store.UserNum, after, upTo store.Position, limit int) (rows []userdb.Presence, ask []store.UserNum, known bool) {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	u := sc.users[viewer]
+	if u == nil || u.loading || after < max(sc.ring.floor, sc.present.floor) || upTo > sc.ring.head {
 		return nil, nil, false
 	}
-	if h.presences.last <= after {
+	if sc.presences.last <= after {
 		return nil, nil, true
 	}
 	known = true
 	steps, looked := 0, map[store.UserNum]bool{}
-	h.present.since(&h.presences, after, func(r *record) bool {
+	sc.present.since(&sc.presences, after, func(r *record) bool {
 		if steps++; r.pos > upTo {
 			return steps < PresenceLook
 		}
@@ -61,7 +61,7 @@ func (h *Cache) PresenceChanges(viewer store.UserNum, after, upTo store.Position
 			return steps < PresenceLook
 		}
 		looked[x.User] = true
-		switch meets, known := h.meets(u, x.User); {
+		switch meets, known := sc.meets(u, x.User); {
 		case meets:
 			rows = append(rows, x.Presence)
 		case known:
@@ -80,23 +80,23 @@ func (h *Cache) PresenceChanges(viewer store.UserNum, after, upTo store.Position
 
 // MayShare leaves those users out of a list, which it may change, who are known to share no small room with a viewer: when many
 // come at once, that is almost everybody, and the store would have to be asked about each.
-func (h *Cache) MayShare(viewer store.UserNum, users []store.UserNum) []store.UserNum {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	u := h.users[viewer]
+func (sc *Cache) MayShare(viewer store.UserNum, users []store.UserNum) []store.UserNum {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	u := sc.users[viewer]
 	if u == nil || u.loading {
 		return users
 	}
 	return slices.DeleteFunc(users, func(num store.UserNum) bool {
-		meets, known := h.meets(u, num)
+		meets, known := sc.meets(u, num)
 		return known && !meets
 	})
 }
 
 // meets says whether a user in memory shares a small room with another, or is the other; it is not known of one who is not in
 // memory. Called with the lock held.
-func (h *Cache) meets(u *user, num store.UserNum) (meets, known bool) {
-	other := h.users[num]
+func (m *memory) meets(u *user, num store.UserNum) (meets, known bool) {
+	other := m.users[num]
 	if other == nil || other.loading {
 		return false, false
 	}

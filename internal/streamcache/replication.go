@@ -174,14 +174,14 @@ func parseGroup(text string) (*group, error) {
 
 // handOver hands the groups of this instance to the others until the tail ends: before they are applied here, which may have to
 // wait for others.
-func (h *Cache) handOver(ctx context.Context, tail *store.Tail) {
+func (f *following) handOver(ctx context.Context, tail *store.Tail) {
 	for {
 		b, err := tail.Next(ctx)
 		if err != nil {
 			return // the one who applies them says why
 		}
 		if len(b.Rows) > 0 {
-			h.opt.Hand(func(dst []byte) []byte { return appendGroup(dst, b) })
+			f.cache.opt.Hand(func(dst []byte) []byte { return appendGroup(dst, b) })
 		}
 	}
 }
@@ -189,8 +189,8 @@ func (h *Cache) handOver(ctx context.Context, tail *store.Tail) {
 // TakeHanded takes groups that another instance hands over: one after another what Options.Hand appended there. They are
 // applied in the order of the stream, whenever that comes. more says that somebody waits for news here: else the next look is
 // soon enough.
-func (h *Cache) TakeHanded(groups []byte) (more bool, err error) {
-	more = h.wantsHanded()
+func (f *following) TakeHanded(groups []byte) (more bool, err error) {
+	more = f.wantsHanded()
 	r := packed.Read(string(groups))
 	for r.More() {
 		text := r.Text()
@@ -201,48 +201,48 @@ func (h *Cache) TakeHanded(groups []byte) (more bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		h.keepHanded(g)
-		h.Wake(g.last)
+		f.keepHanded(g)
+		f.Wake(g.last)
 	}
 	select {
-	case h.handed.came <- struct{}{}:
+	case f.handed.came <- struct{}{}:
 	default:
 	}
-	h.hurry()
+	f.hurry()
 	return more, nil
 }
 
 // wantsHanded says whether somebody waits for news here, or did of late. Then more is expected.
-func (h *Cache) wantsHanded() bool {
-	h.mu.Lock()
-	waits := h.wheel.count > 0 || len(h.barriers) > 0
-	h.mu.Unlock()
-	h.handed.mu.Lock()
-	defer h.handed.mu.Unlock()
+func (f *following) wantsHanded() bool {
+	f.cache.mu.Lock()
+	waits := f.cache.wheel.count > 0 || len(f.cache.barriers) > 0
+	f.cache.mu.Unlock()
+	f.handed.mu.Lock()
+	defer f.handed.mu.Unlock()
 	now := time.Now()
 	if waits {
-		h.handed.wanted = now
+		f.handed.wanted = now
 	}
-	wants := now.Sub(h.handed.wanted) < wantedFor
+	wants := now.Sub(f.handed.wanted) < wantedFor
 	if wants {
-		h.handed.until.Store(now.Add(handingFor).UnixMilli())
+		f.handed.until.Store(now.Add(handingFor).UnixMilli())
 	}
 	return wants
 }
 
 // keepHanded keeps a group until it is its turn.
-func (h *Cache) keepHanded(g *group) {
-	head := h.Head()
-	h.handed.mu.Lock()
-	defer h.handed.mu.Unlock()
-	if g.last <= head || h.handed.after[g.prev] != nil {
+func (f *following) keepHanded(g *group) {
+	head := f.cache.Head()
+	f.handed.mu.Lock()
+	defer f.handed.mu.Unlock()
+	if g.last <= head || f.handed.after[g.prev] != nil {
 		return
 	}
-	if g.prev != head && (len(h.handed.after) >= handedGroups || h.handed.bytes+g.size > handedBytes) {
+	if g.prev != head && (len(f.handed.after) >= handedGroups || f.handed.bytes+g.size > handedBytes) {
 		return // it will be read
 	}
-	h.handed.after[g.prev] = g
-	h.handed.bytes += g.size
+	f.handed.after[g.prev] = g
+	f.handed.bytes += g.size
 }
 
 // next is the group that follows a position; nil if it is not there. Those before are dropped then.
@@ -273,78 +273,78 @@ func (d *replication) expected() bool { return time.Now().UnixMilli() < d.until.
 
 // applyHanded applies the groups that come next in the stream. hole says that the next is known, and has to be read from the
 // store. The caller holds the follow lock.
-func (h *Cache) applyHanded(ctx context.Context) (hole bool, err error) {
+func (f *following) applyHanded(ctx context.Context) (hole bool, err error) {
 	for {
-		if h.doubted.Load() {
+		if f.doubted.Load() {
 			return true, nil
 		}
-		g := h.handed.next(h.Head())
+		g := f.handed.next(f.cache.Head())
 		if g == nil || !g.whole {
 			return g != nil, nil
 		}
-		if err := h.applyGroup(ctx, g); errors.Is(err, packed.ErrMalformed) {
-			h.log.Warn("apply what another instance handed over", "pos", int64(g.last), "err", err)
+		if err := f.applyGroup(ctx, g); errors.Is(err, packed.ErrMalformed) {
+			f.cache.log.Warn("apply what another instance handed over", "pos", int64(g.last), "err", err)
 			g.whole = false // the next look finds it
 			return true, nil
 		} else if err != nil {
 			return true, err
 		}
-		h.metrics.followed.WithLabelValues("handed").Inc()
+		f.cache.metrics.followed.WithLabelValues("handed").Inc()
 	}
 }
 
 // applyGroup applies a group of another instance.
-func (h *Cache) applyGroup(ctx context.Context, g *group) error {
+func (f *following) applyGroup(ctx context.Context, g *group) error {
 	a := &applied{rows: g.rows, last: g.last, rooms: map[store.RoomNum]*appliedRoom{}}
-	h.mu.Lock()
-	a.passed = h.unseen(g.rows)
-	h.mu.Unlock()
+	f.cache.mu.Lock()
+	a.passed = f.cache.unseen(g.rows)
+	f.cache.mu.Unlock()
 	for _, r := range g.rooms {
 		if len(a.passed) > 0 && !slices.ContainsFunc(g.rows, func(row store.StreamRow) bool { return row.Room() == r.num && !a.passed[row.Pos] }) {
 			continue
 		}
-		c, err := room.ParsePacked(r.text, func(member store.EventNum) bool { return h.knowsMember(r.num, member) })
+		c, err := room.ParsePacked(r.text, func(member store.EventNum) bool { return f.knowsMember(r.num, member) })
 		if err != nil {
 			return err
 		}
-		h.take(a, c)
+		f.take(a, c)
 	}
-	h.take(a, g.receipts)
-	if err := h.tell(nil, g.rows, g.prev, g.last); err != nil {
+	f.take(a, g.receipts)
+	if err := f.tell(nil, g.rows, g.prev, g.last); err != nil {
 		return err
 	}
-	return h.settle(ctx, a)
+	return f.settle(ctx, a)
 }
 
 // followUpTo applies what other instances wrote up to a position, after which a group of this instance comes: what they hand
 // over, and if that does not come, what is in the store. The caller holds the follow lock.
-func (h *Cache) followUpTo(ctx context.Context, upTo store.Position) error {
-	if late := h.awaitHanded(ctx, upTo); late != nil && !errors.Is(late, errNotReplicated) {
+func (f *following) followUpTo(ctx context.Context, upTo store.Position) error {
+	if late := f.awaitHanded(ctx, upTo); late != nil && !errors.Is(late, errNotReplicated) {
 		return late
 	}
-	if h.Head() >= upTo {
+	if f.cache.Head() >= upTo {
 		return nil
 	}
-	_, err := h.readUp(ctx, upTo)
+	_, err := f.readUp(ctx, upTo)
 	return err
 }
 
 // errNotHanded says that what comes next is not handed over, or not soon.
 var errNotReplicated = errors.New("not handed over")
 
-func (h *Cache) awaitHanded(ctx context.Context, upTo store.Position) error {
+func (f *following) awaitHanded(ctx context.Context, upTo store.Position) error {
 	timer := time.NewTimer(handPatience)
 	defer timer.Stop()
 	for {
-		hole, err := h.applyHanded(ctx)
-		if err != nil || h.Head() >= upTo {
+		hole, err := f.applyHanded(ctx)
+		if err != nil || f.cache.Head() >= upTo {
 			return err
 		}
-		if hole || !h.handed.expected() {
+		if hole || !f.handed.expected() {
 			return errNotReplicated
 		}
 		select {
-		case <-h.handed.came:
+		case <-f.handed.came:
 		case <-timer.C:
 			return errNotReplicated
 		case <-ctx.Done():

@@ -48,7 +48,7 @@ func pieces(rows []store.StreamRow, f func([]store.StreamRow, []roomdb.RoomSlot)
 }
 
 // readStretches reads what rows of timelines refer to, in a few queries for all of them.
-func (h *Cache) readSegments(r *store.Read, a *applied, rows []store.StreamRow) error {
+func (f *following) readSegments(r *store.Read, a *applied, rows []store.StreamRow) error {
 	if len(rows) == 0 {
 		return nil
 	}
@@ -60,7 +60,7 @@ func (h *Cache) readSegments(r *store.Read, a *applied, rows []store.StreamRow) 
 		return err
 	}
 	return pieces(rows, func(rows []store.StreamRow, slots []roomdb.RoomSlot) error {
-		l := h.Loader(r)
+		l := f.cache.Loader(r)
 		for num, head := range heads {
 			l.Version(num, head.Version)
 		}
@@ -220,25 +220,25 @@ func (l *Loader) readRedactions(a *applied, row store.StreamRow, s *Segment) err
 }
 
 // putRedactions puts redacted events into the place of those in memory. Called with the lock held.
-func (h *Cache) putRedactions(a *applied) {
+func (m *memory) putRedactions(a *applied) {
 	known := map[store.RoomNum]bool{}
 	for i := range a.redacted {
 		red := &a.redacted[i]
 		known[red.room] = true
-		if r := h.rooms[red.room]; r != nil {
-			h.ring.redact(&r.timeline, &red.Redacted)
+		if r := m.rooms[red.room]; r != nil {
+			m.ring.redact(&r.timeline, &red.Redacted)
 		}
-		h.events.drop(red.Target, red.pos)
-		h.members.drop(red.Target)
-		h.recent.drop(red.room)
+		m.events.drop(red.Target, red.pos)
+		m.members.drop(red.Target)
+		m.recent.drop(red.room)
 	}
 	for _, row := range a.rows {
 		if a.vague[row.Pos] && !known[row.Room()] {
 			// Something old has changed, and what is not said. Rare: nothing in memory is believed.
-			h.ring.floor = max(h.ring.floor, row.Pos)
-			h.events.clear(row.Pos)
-			h.members.events.Purge()
-			h.recent.tails.Purge()
+			m.ring.floor = max(m.ring.floor, row.Pos)
+			m.events.clear(row.Pos)
+			m.members.events.Purge()
+			m.recent.tails.Purge()
 		}
 	}
 }

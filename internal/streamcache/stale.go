@@ -6,17 +6,17 @@ import "time"
 const staleAfter = 4 * time.Second
 
 // heardNow notes that the stream was read to its end. Called with the lock held.
-func (h *Cache) heardNow() { h.heard = h.clock() }
+func (f *following) heardNow() { f.heard = f.cache.clock() }
 
 // releaseStale ends all waits, with what there is, once the stream was not read for staleAfter although other instances write
 // it too: the clients come back, and reach an instance that hears more. Called with the lock held.
-func (h *Cache) releaseStale(now time.Time) {
-	if !h.follows.Load() || now.Sub(h.heard) < staleAfter {
+func (f *following) releaseStale(now time.Time) {
+	if !f.follows.Load() || now.Sub(f.heard) < staleAfter {
 		return
 	}
-	for _, u := range h.users {
+	for _, u := range f.cache.users {
 		for len(u.waiters) > 0 {
-			h.end(u.waiters[len(u.waiters)-1], TimedOut)
+			f.cache.end(u.waiters[len(u.waiters)-1], TimedOut)
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	lru2 "github.com/hashicorp/golang-lru/v2"
@@ -22,37 +21,16 @@ import (
 // Cache holds the newest part of the stream in memory, the users who sync with their rooms, and the requests that wait. It
 // follows the stream with a cursor of its own, the ring's head.
 type Cache struct {
-	opt     Options
-	store   *store.Store
-	clock   func() time.Time
-	log     *slog.Logger
-	metrics *metrics
-	events  *eventCache
-	rules   *lru2.Cache[store.RoomNum, *roomversion.Rules]
+	opt   Options
+	store *store.Store
+	clock func() time.Time
+	log   *slog.Logger
+	rules *lru2.Cache[store.RoomNum, *roomversion.Rules]
 
 	follow sync.Mutex // held by whoever moves the ring on; mu is taken under it
-	mu     sync.Mutex // guards all below; under it nothing is locked but what a Line locks to be woken
+	mu     sync.Mutex // guards memory; under it nothing is locked but what a Line locks to be woken
 
-	ring *ring
-	// present holds the newest changes of presence, in the one chain presences. It has a floor of its own, so that everybody
-	// who comes at once does not push messages out of the ring.
-	present   *ring
-	presences chain
-	rooms     map[store.RoomNum]*roomState
-	users     map[store.UserNum]*user
-	used      lru
-	wheel     *wheel
-	members   *memberCache
-	recent    *recentTimelines
-	// barriers are the requests that wait for the ring to reach a position, looks counts the looks into the store.
-	barriers []barrier
-	looks    uint64
-	closed   bool
-	limits   fanOutLimits
-	// deliveries are the fan-outs under way in large rooms, delivering says that there are any.
-	deliveries map[id.RoomID]*delivery
-	delivering atomic.Bool
-
+	memory
 	following
 }
 
@@ -66,27 +44,27 @@ type barrier struct {
 }
 
 // Run follows the stream until ctx ends or the store closes. Everybody who waits is answered then.
-func (h *Cache) Run(outer context.Context) error {
+func (sc *Cache) Run(outer context.Context) error {
 	ctx, cancel := context.WithCancel(outer)
-	tail := h.store.Tail()
+	tail := sc.store.Tail()
 	defer tail.Close()
 	var beside sync.WaitGroup
-	beside.Go(func() { h.tick(ctx) })
-	if h.opt.Hand != nil {
-		own := h.store.Tail()
+	beside.Go(func() { sc.tick(ctx) })
+	if sc.opt.Hand != nil {
+		own := sc.store.Tail()
 		defer own.Close()
-		beside.Go(func() { h.handOver(ctx, own) })
+		beside.Go(func() { sc.handOver(ctx, own) })
 	}
 	defer func() {
-		h.Stop()
+		sc.Stop()
 		cancel()
 		beside.Wait()
 	}()
-	if err := h.CatchUp(ctx); err != nil {
+	if err := sc.CatchUp(ctx); err != nil {
 		return unlessEnded(ctx, err)
 	}
-	if h.store.Shared() {
-		defer h.followOthers(ctx)()
+	if sc.store.Shared() {
+		defer sc.followOthers(ctx)()
 	}
 	for {
 		b, err := tail.Next(ctx)
@@ -96,12 +74,12 @@ func (h *Cache) Run(outer context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := h.apply(ctx, b); err != nil {
-			if !h.store.Shared() || unlessEnded(ctx, err) == nil {
+		if err := sc.apply(ctx, b); err != nil {
+			if !sc.store.Shared() || unlessEnded(ctx, err) == nil {
 				return unlessEnded(ctx, err)
 			}
-			h.log.Warn("follow the stream", "pos", int64(b.Last), "err", err) // the next look finds what is missing
-			h.Wake(b.Last)
+			sc.log.Warn("follow the stream", "pos", int64(b.Last), "err", err) // the next look finds what is missing
+			sc.Wake(b.Last)
 		}
 	}
 }
@@ -114,13 +92,13 @@ func unlessEnded(ctx context.Context, err error) error {
 	return err
 }
 
-func (h *Cache) tick(ctx context.Context) {
+func (sc *Cache) tick(ctx context.Context) {
 	t := time.NewTicker(wheelTick)
 	defer t.Stop()
 	for {
 		select {
 		case <-t.C:
-			h.Tick(h.clock())
+			sc.Tick(sc.clock())
 		case <-ctx.Done():
 			return
 		}
@@ -128,87 +106,87 @@ func (h *Cache) tick(ctx context.Context) {
 }
 
 // Stop answers everybody who waits with what there is, and lets nobody wait any more.
-func (h *Cache) Stop() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.closed = true
-	for _, u := range h.users {
+func (sc *Cache) Stop() {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	sc.closed = true
+	for _, u := range sc.users {
 		for len(u.waiters) > 0 {
-			h.end(u.waiters[len(u.waiters)-1], closing)
+			sc.end(u.waiters[len(u.waiters)-1], closing)
 		}
 	}
-	for _, b := range h.barriers {
+	for _, b := range sc.barriers {
 		close(b.done)
 	}
-	h.barriers = nil
+	sc.barriers = nil
 }
 
 // Head is the position up to which the cache has applied the stream.
-func (h *Cache) Head() store.Position {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.ring.head
+func (sc *Cache) Head() store.Position {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	return sc.ring.head
 }
 
 // awaitPatience is how long a request waits for what this instance was told of, before it looks into the store.
 const awaitPatience = 100 * time.Millisecond
 
 // Await waits until the cache has applied the stream up to a position that is in the store.
-func (h *Cache) Await(ctx context.Context, at store.Position) error { return h.await(ctx, at, false) }
+func (sc *Cache) Await(ctx context.Context, at store.Position) error { return sc.await(ctx, at, false) }
 
 // AwaitOwn waits until the cache has applied what this instance has committed.
-func (h *Cache) AwaitOwn(ctx context.Context) error { return h.Await(ctx, h.store.Head()) }
+func (sc *Cache) AwaitOwn(ctx context.Context) error { return sc.Await(ctx, sc.store.Head()) }
 
 // AwaitToken waits until the cache has applied what a token covers, and what other instances have announced by now. A token that
 // is newer than the store itself is answered like an initial sync.
-func (h *Cache) AwaitToken(ctx context.Context, at store.Position) error {
-	if at > h.Head() { // another instance made the token, or this one just now
-		if at > h.store.Head() {
-			if err := h.CatchUp(ctx); err != nil {
+func (sc *Cache) AwaitToken(ctx context.Context, at store.Position) error {
+	if at > sc.Head() { // another instance made the token, or this one just now
+		if at > sc.store.Head() {
+			if err := sc.CatchUp(ctx); err != nil {
 				return err
 			}
 		}
-		if at <= h.store.Head() {
-			return h.Await(ctx, at)
+		if at <= sc.store.Head() {
+			return sc.Await(ctx, at)
 		}
 	}
-	return h.awaitTold(ctx)
+	return sc.awaitTold(ctx)
 }
 
 // awaitTold waits until the cache has applied what other instances have announced by now: whoever has been told of it there
 // finds it here. It gives up soon if the store does not answer, and has nobody look more often than for those who wait.
-func (h *Cache) awaitTold(ctx context.Context) error {
-	told := store.Position(h.told.Load())
-	if told == 0 || told <= h.Head() {
+func (sc *Cache) awaitTold(ctx context.Context) error {
+	told := store.Position(sc.told.Load())
+	if told == 0 || told <= sc.Head() {
 		return nil
 	}
 	soon, cancel := context.WithTimeout(ctx, awaitPatience)
 	defer cancel()
-	err := h.await(soon, told, true)
+	err := sc.await(soon, told, true)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		return nil // the answer is as new as this instance is
 	}
 	return err
 }
 
-func (h *Cache) await(ctx context.Context, at store.Position, patient bool) (err error) {
-	h.mu.Lock()
-	if h.ring.head >= at || h.closed {
-		h.mu.Unlock()
+func (sc *Cache) await(ctx context.Context, at store.Position, patient bool) (err error) {
+	sc.mu.Lock()
+	if sc.ring.head >= at || sc.closed {
+		sc.mu.Unlock()
 		return nil
 	}
-	b := barrier{at: at, looks: h.looks, patient: patient, done: make(chan struct{})}
-	h.barriers = append(h.barriers, b)
-	h.mu.Unlock()
-	if at > h.store.Committed() {
-		h.hurry()
+	b := barrier{at: at, looks: sc.looks, patient: patient, done: make(chan struct{})}
+	sc.barriers = append(sc.barriers, b)
+	sc.mu.Unlock()
+	if at > sc.store.Committed() {
+		sc.hurry()
 	}
-	h.opt.Blocking(ctx, func() { err = h.awaitBarrier(ctx, b) })
+	sc.opt.Blocking(ctx, func() { err = sc.awaitBarrier(ctx, b) })
 	return err
 }
 
 // awaitBarrier waits until a barrier is done, and looks into the store if that takes long.
-func (h *Cache) awaitBarrier(ctx context.Context, b barrier) error {
+func (sc *Cache) awaitBarrier(ctx context.Context, b barrier) error {
 	patience := time.NewTimer(awaitPatience)
 	defer patience.Stop()
 	for {
@@ -216,9 +194,9 @@ func (h *Cache) awaitBarrier(ctx context.Context, b barrier) error {
 		case <-b.done:
 			return nil
 		case <-patience.C:
-			if h.follows.Load() {
-				h.hurry()
-			} else if err := h.CatchUp(ctx); err != nil {
+			if sc.follows.Load() {
+				sc.hurry()
+			} else if err := sc.CatchUp(ctx); err != nil {
 				return err
 			}
 			patience.Reset(awaitPatience)
@@ -226,34 +204,6 @@ func (h *Cache) awaitBarrier(ctx context.Context, b barrier) error {
 			return ctx.Err()
 		}
 	}
-}
-
-// advance moves the head and lets those go who waited for it. Called with the lock held.
-func (h *Cache) advance(head store.Position) {
-	h.ring.head = head
-	kept := h.barriers[:0]
-	for _, b := range h.barriers {
-		if b.at <= head {
-			close(b.done)
-		} else {
-			kept = append(kept, b)
-		}
-	}
-	h.barriers = kept
-}
-
-// release lets those go who wait for a position that is not in the store: it was above the head that a look found which
-// began after they came. Called with the lock held.
-func (h *Cache) release(look uint64, head store.Position) {
-	kept := h.barriers[:0]
-	for _, b := range h.barriers {
-		if b.looks < look && b.at > head {
-			close(b.done)
-		} else {
-			kept = append(kept, b)
-		}
-	}
-	h.barriers = kept
 }
 
 // applied is one group of the stream on its way into the ring, or what a look into the store found: rows, and what the
@@ -292,35 +242,35 @@ type toldSegment struct {
 }
 
 // apply takes over one group that this instance has committed. What other instances wrote in between is read first.
-func (h *Cache) apply(ctx context.Context, b *store.Batch) error {
-	h.follow.Lock()
-	defer h.follow.Unlock()
-	if b.Last <= h.Head() {
+func (f *following) apply(ctx context.Context, b *store.Batch) error {
+	f.cache.follow.Lock()
+	defer f.cache.follow.Unlock()
+	if b.Last <= f.cache.Head() {
 		return nil
 	}
-	if b.Prev > h.Head() {
-		if err := h.followUpTo(ctx, b.Prev); err != nil {
+	if b.Prev > f.cache.Head() {
+		if err := f.followUpTo(ctx, b.Prev); err != nil {
 			return err
 		}
 	}
 	a := &applied{rows: b.Rows, last: b.Last, rooms: map[store.RoomNum]*appliedRoom{}}
 	for _, p := range b.Payloads {
-		h.take(a, p)
+		f.take(a, p)
 	}
-	h.wrote(b.Last)
-	return h.settle(ctx, a)
+	f.wrote(b.Last)
+	return f.settle(ctx, a)
 }
 
 // knowsMember says whether a membership event need not be told: it is in memory, or nobody in memory is in the room.
-func (h *Cache) knowsMember(num store.RoomNum, member store.EventNum) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	r := h.rooms[num]
-	return r == nil || len(r.members) == 0 || h.members.knows(member)
+func (f *following) knowsMember(num store.RoomNum, member store.EventNum) bool {
+	f.cache.mu.Lock()
+	defer f.cache.mu.Unlock()
+	r := f.cache.rooms[num]
+	return r == nil || len(r.members) == 0 || f.cache.members.knows(member)
 }
 
 // take sorts a change's payload to its room.
-func (h *Cache) take(a *applied, payload any) {
+func (f *following) take(a *applied, payload any) {
 	switch p := payload.(type) {
 	case *room.Committed:
 		for c := p; c != nil; c = c.Next {
@@ -330,7 +280,7 @@ func (h *Cache) take(a *applied, payload any) {
 				a.rooms[c.Room] = r
 			}
 			s, size := newSegment(c)
-			r.segments = append(r.segments, toldSegment{s, size, membersOf(c, h.knowsMember)})
+			r.segments = append(r.segments, toldSegment{s, size, membersOf(c, f.knowsMember)})
 			r.redacted = append(r.redacted, c.Redacted...)
 		}
 	case []roomdb.Receipt:
@@ -355,203 +305,35 @@ func (a *applied) takePresence(rows []userdb.Presence) {
 }
 
 // settle reads what the rows refer to and no payload told, then puts all into memory and wakes those who can see it.
-func (h *Cache) settle(ctx context.Context, a *applied) error {
-	if err := h.complete(ctx, a); err != nil {
+func (f *following) settle(ctx context.Context, a *applied) error {
+	if err := f.complete(ctx, a); err != nil {
 		return err
 	}
-	h.put(a)
+	f.cache.put(a)
 	return nil
 }
 
 // put puts what is complete into memory and wakes those who can see it.
-func (h *Cache) put(a *applied) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+func (sc *Cache) put(a *applied) {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
 	for _, row := range a.rows {
 		if row.OwnerKind == store.OwnerRoom {
-			h.applyRoomRow(a, row)
+			sc.applyRoomRow(a, row)
 		} else {
-			h.applyUserRow(a, row)
+			sc.applyUserRow(a, row)
 		}
 	}
-	h.putRedactions(a)
-	h.advance(a.last)
-	h.metrics.ringBytes.Set(float64(h.ring.bytes))
-}
-
-// applyRoomRow takes over a row of a room. Called with the lock held.
-func (h *Cache) applyRoomRow(a *applied, row store.StreamRow) {
-	r := h.room(row.Room())
-	if a.passed[row.Pos] {
-		h.pass(r, row)
-		return
-	}
-	switch row.Kind {
-	case store.KindTimeline:
-		if s, ok := a.read[row.Pos]; ok {
-			r.id = s.roomID
-			h.addSegment(r, row.Pos, s.segment, s.size)
-		} else if at := a.rooms[r.num]; at != nil {
-			r.id = at.id
-			for _, s := range at.segments {
-				h.addSegment(r, row.Pos, s.segment, s.size)
-				for _, e := range s.members {
-					h.members.learn(r.num, e)
-				}
-			}
-			h.redact(r, at.redacted, row.Pos) // at this row, of whose timeline the redacted events may be
-		} else {
-			r.timeline.last = row.Pos // a slot with nothing to show
-		}
-		h.wakeRoom(r)
-		h.deliver(r)
-	case store.KindReceipts:
-		list := a.receipts[r.num]
-		if read, ok := a.readReceipts[row.Pos]; ok {
-			if list = read; len(list) == 0 {
-				return // all of them have moved on: a later row tells
-			}
-		}
-		h.ring.add(&r.receipts, record{pos: row.Pos, size: 200 + 250*len(list), receipts: list})
-		h.moveReceipts(r, row.Pos, list)
-		h.mergeReceipts(r, list)
-	case store.KindRoomUpdate:
-		r.updated = row.Pos
-		h.recent.drop(r.num)
-	}
-}
-
-// redact puts redacted events into the place of those in memory. Called with the lock held.
-func (h *Cache) redact(r *roomState, redacted []room.Redacted, pos store.Position) {
-	for i := range redacted {
-		h.ring.redact(&r.timeline, &redacted[i])
-		h.events.drop(redacted[i].Target, pos)
-		h.members.drop(redacted[i].Target)
-	}
-}
-
-// addStretch puts a piece of a room's timeline into the ring, and lets users come and go who joined and left in it.
-func (h *Cache) addSegment(r *roomState, pos store.Position, s *Segment, size int) {
-	h.ring.add(&r.timeline, record{pos: pos, size: size, timeline: s})
-	r.newest, r.joined = s, s.Joined
-	h.members.apply(r.num, s)
-	h.recent.apply(r.num, s)
-	for i := range s.Changes {
-		c := &s.Changes[i]
-		switch c.Type {
-		case "m.room.member", "m.room.name", "m.room.canonical_alias":
-			r.roster = nil
-		case "m.room.history_visibility":
-			r.open = OpenUnknown
-		}
-		if c.user == 0 {
-			continue
-		}
-		joined := c.Event != nil && c.Event.Membership == "join"
-		h.applyMembership(c.user, membershipChange{pos: pos, room: r.num, roomID: r.id, slot: c.Slot, joined: joined})
-	}
-}
-
-// applyMembership keeps a user's joined rooms up to date.
-func (h *Cache) applyMembership(num store.UserNum, m membershipChange) {
-	u := h.users[num]
-	if u == nil {
-		return
-	}
-	if u.loading {
-		u.pending = append(u.pending, m)
-		return
-	}
-	h.move(u, m)
-}
-
-func (h *Cache) move(u *user, m membershipChange) {
-	if m.joined {
-		u.enter(h.room(m.room), m.slot)
-	} else {
-		u.leave(m.room)
-	}
-}
-
-// applyUserRow takes over a row of a user. Called with the lock held.
-func (h *Cache) applyUserRow(a *applied, row store.StreamRow) {
-	u := h.users[row.User()]
-	shared := SharedIndex(row.Kind)
-	if u != nil && int(row.Kind) < OwnKinds {
-		u.last[row.Kind] = row.Pos
-		if shared >= 0 {
-			h.mergeUser(u)
-		} else {
-			h.wakeUser(u)
-		}
-	}
-	if shared < 0 {
-		return
-	}
-	if row.Kind == store.KindPresence {
-		h.addPresence(a, row)
-	}
-	if u != nil && !u.loading {
-		for i := range u.rooms {
-			h.share(u.rooms[i].room, shared, row.Pos)
-		}
-		return
-	}
-	for _, num := range a.sharers[row.User()] {
-		if r := h.rooms[num]; r != nil {
-			h.share(r, shared, row.Pos)
-		}
-	}
-}
-
-// share notes that a member of a room has changed something that the others see. Called with the lock held.
-func (h *Cache) share(r *roomState, shared int, pos store.Position) {
-	if shared == SharedIndex(store.KindPresence) && !r.small() {
-		return
-	}
-	r.shared[shared] = pos
-	h.mergeRoom(r)
-}
-
-// room is what the cache knows of a room; made if there is nothing yet. Called with the lock held.
-func (h *Cache) room(num store.RoomNum) *roomState {
-	r := h.rooms[num]
-	if r == nil {
-		r = &roomState{num: num}
-		h.rooms[num] = r
-		h.forgetRooms()
-	}
-	return r
-}
-
-// forgetRooms drops rooms of which the ring holds nothing and nobody in memory is a member, a few for each new one, so
-// that the map is as large as what is needed of it. Called with the lock held.
-func (h *Cache) forgetRooms() {
-	looked := 0
-	for num, r := range h.rooms {
-		if looked++; looked > 4 {
-			return
-		}
-		if len(r.members) == 0 && r.timeline.seq < h.ring.first && r.receipts.seq < h.ring.first && !r.fresh(h.ring.floor) {
-			delete(h.rooms, num)
-		}
-	}
-}
-
-// fresh says whether something is known of the room that is newer than the ring's floor.
-func (r *roomState) fresh(floor store.Position) bool {
-	newest := max(r.timeline.last, r.receipts.last)
-	for _, p := range r.shared {
-		newest = max(newest, p)
-	}
-	return newest > floor || newest == 0
+	sc.putRedactions(a)
+	sc.advance(a.last)
+	sc.metrics.ringBytes.Set(float64(sc.ring.bytes))
 }
 
 // Store is the store whose stream is followed.
-func (h *Cache) Store() *store.Store { return h.store }
+func (sc *Cache) Store() *store.Store { return sc.store }
 
 // Clock is the clock by which requests wait.
-func (h *Cache) Clock() func() time.Time { return h.clock }
+func (sc *Cache) Clock() func() time.Time { return sc.clock }
 
 // Blocking calls wait, which waits for something other than the processor, for somebody who works in a context.
-func (h *Cache) Blocking(ctx context.Context, wait func()) { h.opt.Blocking(ctx, wait) }
+func (sc *Cache) Blocking(ctx context.Context, wait func()) { sc.opt.Blocking(ctx, wait) }

@@ -13,7 +13,7 @@ const missedLimit = 256
 const movedLimit = 8
 
 // moveReceipts notes the receipts of users in memory for their tallies. Called with the cache's lock held.
-func (h *Cache) moveReceipts(r *roomState, pos store.Position, list []roomdb.Receipt) {
+func (m *memory) moveReceipts(r *roomState, pos store.Position, list []roomdb.Receipt) {
 	if len(list) == 0 { // whose they are is not known
 		for _, u := range r.members {
 			j := u.find(r.num)
@@ -22,7 +22,7 @@ func (h *Cache) moveReceipts(r *roomState, pos store.Position, list []roomdb.Rec
 		return
 	}
 	for _, x := range list {
-		u := h.users[x.User]
+		u := m.users[x.User]
 		if u == nil {
 			continue
 		}
@@ -42,12 +42,12 @@ func (h *Cache) moveReceipts(r *roomState, pos store.Position, list []roomdb.Rec
 }
 
 // counts returns a user's counts in a room from memory; false if they are not known there. Called with the lock held.
-func (h *Cache) counts(u *user, num store.RoomNum, threads bool) (Counts, bool) {
+func (m *memory) counts(u *user, num store.RoomNum, threads bool) (Counts, bool) {
 	j := u.find(num)
 	if j == nil || j.kept == nil {
 		return Counts{}, false
 	}
-	if j.kept.at < u.last[store.KindAccountData] || !h.keepUp(j) {
+	if j.kept.at < u.last[store.KindAccountData] || !m.keepUp(j) {
 		j.kept = nil
 		return Counts{}, false
 	}
@@ -55,11 +55,11 @@ func (h *Cache) counts(u *user, num store.RoomNum, threads bool) (Counts, bool) 
 }
 
 // keepUp takes over what has happened since a tally was made.
-func (h *Cache) keepUp(j *joinedRoom) bool {
+func (m *memory) keepUp(j *joinedRoom) bool {
 	var missed []*Segment
 	complete := j.room.newest == nil || j.room.newest.Last <= j.kept.Slot()
 	if !complete {
-		h.ring.since(&j.room.timeline, 0, func(r *record) bool {
+		m.ring.since(&j.room.timeline, 0, func(r *record) bool {
 			if r.timeline.Last <= j.kept.Slot() || len(missed) == missedLimit {
 				return false
 			}
@@ -74,7 +74,7 @@ func (h *Cache) keepUp(j *joinedRoom) bool {
 		}
 	}
 	for _, x := range j.kept.moved {
-		if !j.kept.Read(readSlot(x), x.Thread, h.totalsAt(j.room, x)) {
+		if !j.kept.Read(readSlot(x), x.Thread, m.totalsAt(j.room, x)) {
 			return false
 		}
 	}
@@ -91,9 +91,9 @@ func readSlot(x roomdb.Receipt) store.Slot {
 }
 
 // totalsAt are the totals at a receipt's event, if the ring holds it, and if it is in the thread of the receipt.
-func (h *Cache) totalsAt(r *roomState, x roomdb.Receipt) (totals *room.Totals) {
+func (m *memory) totalsAt(r *roomState, x roomdb.Receipt) (totals *room.Totals) {
 	steps := 0
-	h.ring.since(&r.timeline, 0, func(rec *record) bool {
+	m.ring.since(&r.timeline, 0, func(rec *record) bool {
 		if steps++; x.Slot > rec.timeline.Last || steps > missedLimit {
 			return false
 		}

@@ -12,37 +12,37 @@ import (
 
 // user returns a user with the joined rooms as of the ring's head, reading them if they are not in memory. The caller pins
 // it by waiting or by holding the cache's lock; otherwise it may be dropped at any time and is then only out of date.
-func (h *Cache) user(ctx context.Context, v who.Device) (*user, error) {
-	h.mu.Lock()
-	if u := h.users[v.UserNum]; u != nil && !u.loading {
-		h.used.touch(u)
-		h.mu.Unlock()
+func (sc *Cache) user(ctx context.Context, v who.Device) (*user, error) {
+	sc.mu.Lock()
+	if u := sc.users[v.UserNum]; u != nil && !u.loading {
+		sc.used.touch(u)
+		sc.mu.Unlock()
 		return u, nil
 	}
-	h.mu.Unlock()
-	return h.load(ctx, v)
+	sc.mu.Unlock()
+	return sc.load(ctx, v)
 }
 
 // load reads a user's rooms. Two requests may do so at the same time; the later one takes what the first has made.
-func (h *Cache) load(ctx context.Context, v who.Device) (*user, error) {
+func (sc *Cache) load(ctx context.Context, v who.Device) (*user, error) {
 	u := &user{num: v.UserNum, id: v.UserID, loading: true}
-	h.mu.Lock()
-	if old := h.users[v.UserNum]; old != nil {
+	sc.mu.Lock()
+	if old := sc.users[v.UserNum]; old != nil {
 		// Another request reads them just now. This one reads for itself, and whoever is done first wins.
 		u = old
 	} else {
-		h.users[v.UserNum] = u
-		h.used.push(u)
-		h.dropUsers()
+		sc.users[v.UserNum] = u
+		sc.used.push(u)
+		sc.dropUsers()
 	}
-	floor := h.ring.floor
-	h.arriving++
-	h.mu.Unlock()
+	floor := sc.ring.floor
+	sc.arriving++
+	sc.mu.Unlock()
 
 	var rooms []roomdb.JoinedRoom
 	var own []store.OwnChange
 	var at store.Position
-	err := h.store.Read(ctx, func(r *store.Read) (err error) {
+	err := sc.store.Read(ctx, func(r *store.Read) (err error) {
 		at = r.Head()
 		if rooms, err = roomdb.JoinedRooms(r, v.UserNum); err != nil {
 			return err
@@ -51,30 +51,30 @@ func (h *Cache) load(ctx context.Context, v who.Device) (*user, error) {
 		return err
 	})
 	if err == nil {
-		err = h.Await(ctx, at)
+		err = sc.Await(ctx, at)
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.arriving--
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	sc.arriving--
 	if err != nil {
-		if u.loading && h.users[v.UserNum] == u {
-			h.forget(u)
+		if u.loading && sc.users[v.UserNum] == u {
+			sc.forget(u)
 		}
 		return nil, fmt.Errorf("read the rooms of %s: %w", v.UserID, err)
 	}
 	if !u.loading {
 		return u, nil
 	}
-	h.settleUser(u, at, rooms, own)
+	sc.settleUser(u, at, rooms, own)
 	return u, nil
 }
 
 // settleUser fills in what was read in a snapshot, and what the stream has told since. Called with the lock held.
-func (h *Cache) settleUser(u *user, at store.Position, rooms []roomdb.JoinedRoom, own []store.OwnChange) {
+func (m *memory) settleUser(u *user, at store.Position, rooms []roomdb.JoinedRoom, own []store.OwnChange) {
 	u.loading, u.from = false, at
 	u.rooms = make([]joinedRoom, 0, len(rooms))
 	for _, j := range rooms {
-		r := h.room(j.Room)
+		r := m.room(j.Room)
 		if r.id.IsZero() {
 			if roomID, err := id.ParseRoomID(j.RoomID); err == nil {
 				r.id = roomID
@@ -90,34 +90,34 @@ func (h *Cache) settleUser(u *user, at store.Position, rooms []roomdb.JoinedRoom
 			u.last[o.Kind] = max(u.last[o.Kind], o.Last)
 		}
 	}
-	for _, m := range u.pending {
-		if m.pos > at {
-			h.move(u, m)
+	for _, change := range u.pending {
+		if change.pos > at {
+			m.move(u, change)
 		}
 	}
 	u.pending = nil
-	h.metrics.users.Set(float64(len(h.users)))
+	m.metrics.users.Set(float64(len(m.users)))
 }
 
 // forget drops a user. Requests that still hold it find that out by gone. Called with the lock held.
-func (h *Cache) forget(u *user) {
+func (m *memory) forget(u *user) {
 	for i := range u.rooms {
 		u.unlink(i)
 	}
 	u.rooms, u.gone = nil, true
-	delete(h.users, u.num)
-	h.used.remove(u)
+	delete(m.users, u.num)
+	m.used.remove(u)
 	for len(u.waiters) > 0 {
-		h.end(u.waiters[len(u.waiters)-1], News)
+		m.end(u.waiters[len(u.waiters)-1], News)
 	}
 }
 
 // dropUsers keeps the number of users within its bound, those used last first. Called with the lock held.
-func (h *Cache) dropUsers() {
-	for u := h.used.oldest; u != nil && h.used.count > h.opt.Users; {
+func (m *memory) dropUsers() {
+	for u := m.used.oldest; u != nil && m.used.count > m.maxUsers; {
 		newer := u.newer
 		if len(u.waiters) == 0 && !u.loading {
-			h.forget(u)
+			m.forget(u)
 		}
 		u = newer
 	}

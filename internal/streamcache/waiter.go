@@ -46,22 +46,22 @@ type Line interface {
 }
 
 // attach makes a request wait until the user has news, or the deadline. Called with the cache's lock held.
-func (h *Cache) attach(u *user, w *Waiter, deadline time.Time) {
+func (sc *Cache) attach(u *user, w *Waiter, deadline time.Time) {
 	w.user, w.why, w.held = u, stillWaiting, false
 	u.waiters = append(u.waiters, w)
-	h.wheel.add(w, deadline)
-	h.metrics.waiting.Inc()
-	if h.wheel.count == 1 && store.Position(h.told.Load()) > h.ring.head {
-		h.hurry() // the look that nobody waited for is late for this one
+	sc.wheel.add(w, deadline)
+	sc.metrics.waiting.Inc()
+	if sc.wheel.count == 1 && store.Position(sc.told.Load()) > sc.ring.head {
+		sc.hurry() // the look that nobody waited for is late for this one
 	}
 }
 
 // detach ends a wait. Called with the cache's lock held.
-func (h *Cache) detach(w *Waiter) {
+func (l *waitlist) detach(w *Waiter) {
 	if w.user == nil {
 		return
 	}
-	h.wheel.remove(w)
+	l.wheel.remove(w)
 	list := w.user.waiters
 	for i, x := range list {
 		if x == w {
@@ -72,23 +72,23 @@ func (h *Cache) detach(w *Waiter) {
 		}
 	}
 	w.user = nil
-	h.metrics.waiting.Dec()
+	l.metrics.waiting.Dec()
 }
 
 // hold has a wait end at a tick, if its end is not nearer anyway. Called with the cache's lock held.
-func (h *Cache) hold(w *Waiter, tick int64) {
+func (l *waitlist) hold(w *Waiter, tick int64) {
 	w.held = true
 	if tick < w.tick {
-		h.wheel.remove(w)
-		h.wheel.addAt(w, tick)
+		l.wheel.remove(w)
+		l.wheel.addAt(w, tick)
 	}
 }
 
 // end ends one wait. Called with the cache's lock held.
-func (h *Cache) end(w *Waiter, reason Reason) {
+func (l *waitlist) end(w *Waiter, reason Reason) {
 	w.why = reason
-	h.detach(w)
-	h.metrics.wakeups.Inc()
+	l.detach(w)
+	l.metrics.wakeups.Inc()
 	if w.line != nil {
 		w.line.Wake()
 		return
@@ -97,20 +97,20 @@ func (h *Cache) end(w *Waiter, reason Reason) {
 }
 
 // Tick ends the waits whose time has come. The cache's goroutine calls it; tests call it with a time of their own.
-func (h *Cache) Tick(now time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.wheel.advance(now, func(w *Waiter) {
+func (sc *Cache) Tick(now time.Time) {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	sc.wheel.advance(now, func(w *Waiter) {
 		switch {
 		case w.then != nil:
 			w.then()
 		case w.held:
-			h.end(w, News)
+			sc.end(w, News)
 		default:
-			h.end(w, TimedOut)
+			sc.end(w, TimedOut)
 		}
 	})
-	h.releaseStale(now)
+	sc.releaseStale(now)
 }
 
 // Wait waits until the waiter is ended.

@@ -27,13 +27,13 @@ var mutants = []mutant{
 	},
 	{
 		name: "stale-memory", breaks: "a request goes on before what is kept in memory has reached the head that the barrier found",
-		edits: []edit{{"internal/streamcache/following.go", "err = h.Await(soon, at)\n\tif errors.Is", "_, _ = soon, at\n\tif errors.Is"}},
+		edits: []edit{{"internal/streamcache/following.go", "err = f.cache.Await(soon, at)\n\tif errors.Is", "_, _ = soon, at\n\tif errors.Is"}},
 		pkg:   "internal/streamcache", test: "^TestBarrier_tells_followers$",
 	},
 	{
 		name: "lost-wake-up-look", breaks: "a sync looks and attaches in two critical sections: what happens in between wakes nobody",
 		edits: []edit{{"internal/streamcache/look.go", "\tc.Since = max(c.Since, p.Upto)\n\tif w != nil {\n",
-			"\tc.Since = max(c.Since, p.Upto)\n\th.mu.Unlock()\n\ttime.Sleep(5 * time.Millisecond)\n\th.mu.Lock()\n\tif w != nil {\n"}},
+			"\tc.Since = max(c.Since, p.Upto)\n\tsc.mu.Unlock()\n\ttime.Sleep(5 * time.Millisecond)\n\tsc.mu.Lock()\n\tif w != nil {\n"}},
 		pkg: "internal/streamcache", test: "^TestNews_while_a_wait_begins$",
 	},
 	{

@@ -1,0 +1,229 @@
+package streamcache
+
+import (
+	"stoa/internal/room"
+	"stoa/internal/store"
+)
+
+// memory is what is known of the newest part of the stream. Its methods are called with the cache's lock held.
+type memory struct {
+	waitlist
+	events *eventCache // has a lock of its own
+	typing TypingDigests
+
+	ring *ring
+	// present holds the newest changes of presence, in the one chain presences. It has a floor of its own, so that everybody
+	// who comes at once does not push messages out of the ring.
+	present   *ring
+	presences chain
+	rooms     map[store.RoomNum]*roomState
+	users     map[store.UserNum]*user
+	used      lru
+	maxUsers  int
+	members   *memberCache
+	recent    *recentTimelines
+	// passed is the newest row that was not read because nobody in memory could see it, arriving how many users are being
+	// read, of whom it is not known what they can see.
+	passed   store.Position
+	arriving int
+	// barriers are the requests that wait for the ring to reach a position, looks counts the looks into the store.
+	barriers []barrier
+	looks    uint64
+	closed   bool
+}
+
+// advance moves the head and lets those go who waited for it. Called with the lock held.
+func (m *memory) advance(head store.Position) {
+	m.ring.head = head
+	kept := m.barriers[:0]
+	for _, b := range m.barriers {
+		if b.at <= head {
+			close(b.done)
+		} else {
+			kept = append(kept, b)
+		}
+	}
+	m.barriers = kept
+}
+
+// release lets those go who wait for a position that is not in the store: it was above the head that a look found which
+// began after they came. Called with the lock held.
+func (m *memory) release(look uint64, head store.Position) {
+	kept := m.barriers[:0]
+	for _, b := range m.barriers {
+		if b.looks < look && b.at > head {
+			close(b.done)
+		} else {
+			kept = append(kept, b)
+		}
+	}
+	m.barriers = kept
+}
+
+// applyRoomRow takes over a row of a room. Called with the lock held.
+func (m *memory) applyRoomRow(a *applied, row store.StreamRow) {
+	r := m.room(row.Room())
+	if a.passed[row.Pos] {
+		m.pass(r, row)
+		return
+	}
+	switch row.Kind {
+	case store.KindTimeline:
+		if s, ok := a.read[row.Pos]; ok {
+			r.id = s.roomID
+			m.addSegment(r, row.Pos, s.segment, s.size)
+		} else if at := a.rooms[r.num]; at != nil {
+			r.id = at.id
+			for _, s := range at.segments {
+				m.addSegment(r, row.Pos, s.segment, s.size)
+				for _, e := range s.members {
+					m.members.learn(r.num, e)
+				}
+			}
+			m.redact(r, at.redacted, row.Pos) // at this row, of whose timeline the redacted events may be
+		} else {
+			r.timeline.last = row.Pos // a slot with nothing to show
+		}
+		m.wakeRoom(r)
+		m.deliver(r)
+	case store.KindReceipts:
+		list := a.receipts[r.num]
+		if read, ok := a.readReceipts[row.Pos]; ok {
+			if list = read; len(list) == 0 {
+				return // all of them have moved on: a later row tells
+			}
+		}
+		m.ring.add(&r.receipts, record{pos: row.Pos, size: 200 + 250*len(list), receipts: list})
+		m.moveReceipts(r, row.Pos, list)
+		m.mergeReceipts(r, list)
+	case store.KindRoomUpdate:
+		r.updated = row.Pos
+		m.recent.drop(r.num)
+	}
+}
+
+// redact puts redacted events into the place of those in memory. Called with the lock held.
+func (m *memory) redact(r *roomState, redacted []room.Redacted, pos store.Position) {
+	for i := range redacted {
+		m.ring.redact(&r.timeline, &redacted[i])
+		m.events.drop(redacted[i].Target, pos)
+		m.members.drop(redacted[i].Target)
+	}
+}
+
+// addStretch puts a piece of a room's timeline into the ring, and lets users come and go who joined and left in it.
+func (m *memory) addSegment(r *roomState, pos store.Position, s *Segment, size int) {
+	m.ring.add(&r.timeline, record{pos: pos, size: size, timeline: s})
+	r.newest, r.joined = s, s.Joined
+	m.members.apply(r.num, s)
+	m.recent.apply(r.num, s)
+	for i := range s.Changes {
+		c := &s.Changes[i]
+		switch c.Type {
+		case "m.room.member", "m.room.name", "m.room.canonical_alias":
+			r.roster = nil
+		case "m.room.history_visibility":
+			r.open = OpenUnknown
+		}
+		if c.user == 0 {
+			continue
+		}
+		joined := c.Event != nil && c.Event.Membership == "join"
+		m.applyMembership(c.user, membershipChange{pos: pos, room: r.num, roomID: r.id, slot: c.Slot, joined: joined})
+	}
+}
+
+// applyMembership keeps a user's joined rooms up to date.
+func (m *memory) applyMembership(num store.UserNum, change membershipChange) {
+	u := m.users[num]
+	if u == nil {
+		return
+	}
+	if u.loading {
+		u.pending = append(u.pending, change)
+		return
+	}
+	m.move(u, change)
+}
+
+func (m *memory) move(u *user, change membershipChange) {
+	if change.joined {
+		u.enter(m.room(change.room), change.slot)
+	} else {
+		u.leave(change.room)
+	}
+}
+
+// applyUserRow takes over a row of a user. Called with the lock held.
+func (m *memory) applyUserRow(a *applied, row store.StreamRow) {
+	u := m.users[row.User()]
+	shared := SharedIndex(row.Kind)
+	if u != nil && int(row.Kind) < OwnKinds {
+		u.last[row.Kind] = row.Pos
+		if shared >= 0 {
+			m.mergeUser(u)
+		} else {
+			m.wakeUser(u)
+		}
+	}
+	if shared < 0 {
+		return
+	}
+	if row.Kind == store.KindPresence {
+		m.addPresence(a, row)
+	}
+	if u != nil && !u.loading {
+		for i := range u.rooms {
+			m.share(u.rooms[i].room, shared, row.Pos)
+		}
+		return
+	}
+	for _, num := range a.sharers[row.User()] {
+		if r := m.rooms[num]; r != nil {
+			m.share(r, shared, row.Pos)
+		}
+	}
+}
+
+// share notes that a member of a room has changed something that the others see. Called with the lock held.
+func (m *memory) share(r *roomState, shared int, pos store.Position) {
+	if shared == SharedIndex(store.KindPresence) && !r.small() {
+		return
+	}
+	r.shared[shared] = pos
+	m.mergeRoom(r)
+}
+
+// room is what the cache knows of a room; made if there is nothing yet. Called with the lock held.
+func (m *memory) room(num store.RoomNum) *roomState {
+	r := m.rooms[num]
+	if r == nil {
+		r = &roomState{num: num}
+		m.rooms[num] = r
+		m.forgetRooms()
+	}
+	return r
+}
+
+// forgetRooms drops rooms of which the ring holds nothing and nobody in memory is a member, a few for each new one, so
+// that the map is as large as what is needed of it. Called with the lock held.
+func (m *memory) forgetRooms() {
+	looked := 0
+	for num, r := range m.rooms {
+		if looked++; looked > 4 {
+			return
+		}
+		if len(r.members) == 0 && r.timeline.seq < m.ring.first && r.receipts.seq < m.ring.first && !r.fresh(m.ring.floor) {
+			delete(m.rooms, num)
+		}
+	}
+}
+
+// fresh says whether something is known of the room that is newer than the ring's floor.
+func (r *roomState) fresh(floor store.Position) bool {
+	newest := max(r.timeline.last, r.receipts.last)
+	for _, p := range r.shared {
+		newest = max(newest, p)
+	}
+	return newest > floor || newest == 0
+}
