@@ -29,7 +29,7 @@ test: ## run all tests: both engines, race detector, differential, real clients
 test-fast: ## run the tests of the server's own module only
 	@scripts/test fast
 
-race: ## run the tests of room, store, clientsync and cluster with the race detector
+race: ## run the tests with the race detector, of the packages that share memory between goroutines
 	@scripts/test race
 
 differential: ## compare the protocol core with two other implementations

@@ -23,7 +23,7 @@ import (
 
 // Options are what a Renderer needs. Cache is the only one that must be set.
 type Options struct {
-	// Cache is the stream in memory, which Run makes follow it.
+	// Cache is the stream in memory, which its own Run makes follow the store.
 	Cache *streamcache.Cache
 	// Registry gets the metrics; none if nil.
 	Registry prometheus.Registerer

@@ -13,7 +13,7 @@ import (
 	"stoa/matrix/pushrule"
 )
 
-// relThread is the relation type of a thread's events to its root.
+// RelThread is the relation type of a thread's events to its root.
 //
 // Spec: client-server-api#threading
 const RelThread = "m.thread"

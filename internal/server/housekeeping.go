@@ -16,7 +16,8 @@ type chore struct {
 	do   func(context.Context) error
 }
 
-// housekeeping does the chores now and then. Nothing of it happens at start.
+// housekeeping does chores on every instance now and then: deletions by age, which do no harm twice. Nothing of it happens
+// at start. What one instance should do alone, or must go on after a restart, is a [reader.Kind] with Every.
 type housekeeping struct {
 	chores []chore
 	every  time.Duration

@@ -107,7 +107,7 @@ func (r *Read) PanicInRow() error {
 	return QueryEach(r, selectHead, func(*Row) error { panic("caller") })
 }
 
-// HurryBarriers sets how long callers wait who share a query. Nobody may wait yet.
+// LimitBarriers sets how long callers wait who share a query. Nobody may wait yet.
 func LimitBarriers(s *Store, limit time.Duration) { s.barriers.limit = limit }
 
 // Barriers counts the queries of barriers.

@@ -91,9 +91,6 @@ func (l *line) commit() {
 	}
 }
 
-// TestTurns: instances that commit in turn wait for one another before they cut a
-// group; the turn is given back whatever becomes of the group, and nobody relies on
-
 // TestPatientChanges: what may wait waits for company after a group, and goes with the
 // next change that may not wait, or when the gap is over.
 func TestPatientChanges(t *testing.T) {

@@ -180,7 +180,7 @@ func (r *Row) Bytes() []byte {
 // Null reports whether the next column is NULL, without moving on.
 func (r *Row) Null() bool { return r.cols.null(r.next) }
 
-// fail makes the query return err.
+// Fail makes the query return err.
 func (r *Row) Fail(err error) {
 	if r.err == nil {
 		r.err = err

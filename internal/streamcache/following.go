@@ -22,7 +22,7 @@ type Follower interface {
 	Forget()
 }
 
-// others is what the cache needs to follow other instances.
+// following is what the cache needs to follow other instances.
 type following struct {
 	cache  *Cache
 	handed replication

@@ -61,7 +61,7 @@ func (l *Loader) Known(num, redactedBy store.EventNum) bool {
 	return true
 }
 
-// WantEvents takes over rows that were read with known.
+// WantEvents takes over rows that were read with Known.
 func (l *Loader) WantEvents(rows []roomdb.SyncEvent) {
 	for _, row := range rows {
 		if row.Bytes == nil {

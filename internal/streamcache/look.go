@@ -48,7 +48,7 @@ type Plan struct {
 	Joined    []store.RoomNum
 	Rooms     []PlanRoom
 	Own       [OwnKinds]bool
-	Shared    [sharedKinds]bool // by sharedIndex
+	Shared    [sharedKinds]bool // by SharedIndex
 	Members   bool
 	ToDevice  bool
 	// typing are the user's rooms in which somebody types or has just stopped, digest is their digest.
@@ -87,7 +87,7 @@ func (p *Plan) Release() {
 
 // WaitFor says how a request waits if there is nothing to tell.
 type WaitFor struct {
-	// whole says that everything is told in any case, wait that the request waits if there is nothing to tell.
+	// Whole says that everything is told in any case, Wait that the request waits if there is nothing to tell.
 	Whole, Wait bool
 	// Line is woken, nil for a goroutine that waits.
 	Line Line
@@ -96,7 +96,7 @@ type WaitFor struct {
 }
 
 // Look finds out what there may be to tell a device, for which the user's rooms are read if they are not in memory. If there is
-// nothing, and the request waits for it, it waits from here on, and look returns the waiter.
+// nothing, and the request waits for it, it waits from here on, and Look returns the waiter.
 func (sc *Cache) Look(ctx context.Context, v who.Device, c *Cursor, p *Plan, f WaitFor) (*Waiter, error) {
 	u, err := sc.user(ctx, v)
 	if err != nil {

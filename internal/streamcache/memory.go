@@ -111,7 +111,7 @@ func (m *memory) redact(r *roomState, redacted []room.Redacted, pos store.Positi
 	}
 }
 
-// addStretch puts a piece of a room's timeline into the ring, and lets users come and go who joined and left in it.
+// addSegment puts a piece of a room's timeline into the ring, and lets users come and go who joined and left in it.
 func (m *memory) addSegment(r *roomState, pos store.Position, s *Segment, size int) {
 	m.ring.add(&r.timeline, record{pos: pos, size: size, timeline: s})
 	r.newest, r.joined = s, s.Joined

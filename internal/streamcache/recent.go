@@ -8,7 +8,7 @@ import (
 	"stoa/internal/timeline"
 )
 
-// tail is the newest part of a room's timeline, as an initial sync begins with: all live events after slot from, up to
+// recentTimeline is the newest part of a room's timeline, as an initial sync begins with: all live events after slot from, up to
 // slot upto. It never changes; a newer one takes its place.
 type recentTimeline struct {
 	from, upto store.Slot
@@ -17,11 +17,11 @@ type recentTimeline struct {
 	size       int
 }
 
-// tailDepth is how many slots a tail goes back at least: the timeline of an initial sync of usual clients, and one more to
+// recentDepth is how many slots a recentTimeline goes back at least: the timeline of an initial sync of usual clients, and one more to
 // know whether there are others.
 const recentDepth = 21
 
-// tailCache holds tails that are true as of the ring's head. The cache's lock guards it.
+// recentTimelines holds the newest part of timelines, true as of the ring's head. The cache's lock guards it.
 type recentTimelines struct {
 	tails    *simplelru.LRU[store.RoomNum, *recentTimeline]
 	bytes    int

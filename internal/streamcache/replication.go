@@ -38,7 +38,7 @@ const (
 	handMembers = 64 << 10
 )
 
-// handed are groups of other instances that wait for those before them.
+// replication holds groups of other instances that wait for those before them.
 type replication struct {
 	mu    sync.Mutex // guards what follows; nothing is locked under it
 	after map[store.Position]*group
@@ -51,7 +51,7 @@ type replication struct {
 	until atomic.Int64
 }
 
-// handedGroup is a group of another instance.
+// group is a group of another instance.
 type group struct {
 	prev, last store.Position
 	// whole says that the rest is there. Else the group has to be read from the store.
@@ -329,7 +329,7 @@ func (f *following) followUpTo(ctx context.Context, upTo store.Position) error {
 	return err
 }
 
-// errNotHanded says that what comes next is not handed over, or not soon.
+// errNotReplicated says that what comes next is not handed over, or not soon.
 var errNotReplicated = errors.New("not handed over")
 
 func (f *following) awaitHanded(ctx context.Context, upTo store.Position) error {

@@ -12,7 +12,7 @@ import (
 	"stoa/matrix/id"
 )
 
-// readStretch is a segment that was read from the store.
+// readSegment is a segment that was read from the store.
 type readSegment struct {
 	roomID  id.RoomID
 	segment *Segment
@@ -47,7 +47,7 @@ func pieces(rows []store.StreamRow, f func([]store.StreamRow, []roomdb.RoomSlot)
 	return nil
 }
 
-// readStretches reads what rows of timelines refer to, in a few queries for all of them.
+// readSegments reads what rows of timelines refer to, in a few queries for all of them.
 func (f *following) readSegments(r *store.Read, a *applied, rows []store.StreamRow) error {
 	if len(rows) == 0 {
 		return nil
@@ -129,7 +129,7 @@ func bySlot(found []roomdb.SlotEvent, log []roomdb.StateChange) (map[roomdb.Room
 	return events, changes
 }
 
-// readStretch makes the segment of one row.
+// readSegment makes the segment of one row.
 func (l *Loader) readSegment(a *applied, row store.StreamRow, head roomdb.RoomHead,
 	events map[roomdb.RoomSlot]roomdb.SlotEvent, changes map[roomdb.RoomSlot][]roomdb.StateChange) error {
 	roomID, err := id.ParseRoomID(head.RoomID)

@@ -234,7 +234,7 @@ type appliedRoom struct {
 	redacted []room.Redacted
 }
 
-// toldStretch is a segment of which a payload told.
+// toldSegment is a segment of which a payload told.
 type toldSegment struct {
 	segment *Segment
 	size    int

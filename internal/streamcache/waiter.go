@@ -8,7 +8,7 @@ import (
 	"stoa/internal/store"
 )
 
-// why says what ended a wait.
+// Reason says what ended a wait.
 type Reason uint8
 
 const (

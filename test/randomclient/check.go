@@ -24,7 +24,7 @@ type toldKey struct {
 	room string
 }
 
-// ask reads a room's state and timeline as a user sees them, by the user's first device.
+// tell reads a room's state and timeline as a user sees them, by the user's first device.
 func (w *world) tell(u *user, room string) (*told, error) {
 	key := toldKey{u, room}
 	if t := w.told[key]; t != nil && t.version == w.version {

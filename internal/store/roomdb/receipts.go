@@ -1,4 +1,4 @@
-// Table receipts. Written by package ephemeral.
+// Table receipts. Written by package ephemeral; room deletes those of a room that is purged.
 
 package roomdb
 

@@ -229,7 +229,7 @@ type Version struct {
 	Root  store.Slot
 	Base  *Version     // nil: Delta is against Root itself
 	Delta []StateEntry // by key; Event 0 = removed
-	Depth int          // deltas up to the root, at most versionDepth
+	Depth int          // deltas up to the root, at most VersionDepth
 }
 
 const VersionDepth = 32

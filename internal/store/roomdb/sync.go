@@ -1,4 +1,4 @@
-// Reads of package clientsync: what one /sync answer needs of many rooms, each
+// Reads of packages streamcache and clientsync: what one /sync answer needs of many rooms, each
 // kind of thing in one query.
 
 package roomdb
