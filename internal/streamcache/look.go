@@ -197,7 +197,8 @@ func (m *memory) fill(u *user, c *Cursor, p *Plan) bool {
 	return ready || p.Shared != [sharedKinds]bool{} || p.TypingDiffer || len(p.Rooms) > 0
 }
 
-// TakeTyping finds the joined rooms in which somebody types or has just stopped, and makes their digest.
+// TakeTyping finds the joined rooms in which somebody types or has just stopped, and makes their digest. It may be called with
+// and without the cache's lock: it reads nothing that the lock guards.
 func (m *memory) TakeTyping(p *Plan) {
 	p.typing, p.Digest = p.typing[:0], 0
 	if m.typing == nil {
@@ -243,6 +244,6 @@ func (m *memory) fillRoom(j *joinedRoom, c *Cursor, p *Plan, typing *TypingRoom)
 // TypingDigests knows who types where, now.
 type TypingDigests interface {
 	// AppendDigests appends a digest for each of some rooms, of the list of those who type there; 0 if nobody did in the last
-	// minutes. The cache calls it with its lock held.
+	// minutes. The cache may call it with its lock held.
 	AppendDigests(dst []uint32, rooms []store.RoomNum) []uint32
 }

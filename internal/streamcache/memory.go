@@ -5,7 +5,7 @@ import (
 	"stoa/internal/store"
 )
 
-// memory is what is known of the newest part of the stream. Its methods are called with the cache's lock held.
+// memory is what is known of the newest part of the stream. Its methods are called with the cache's lock held, but for TakeTyping.
 type memory struct {
 	waitlist
 	events *eventCache // has a lock of its own
