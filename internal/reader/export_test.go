@@ -1,6 +1,11 @@
 package reader
 
-import "time"
+import (
+	"context"
+	"time"
+
+	"stoa/internal/store/readerdb"
+)
 
 // Tick changes how often a runner looks by itself.
 func (o *Options) Tick(d time.Duration) { o.tick = d }
@@ -30,3 +35,11 @@ func (r *Runner) JobCounts(kind string) JobCounts {
 
 // ShardOfJob deals a job to a shard.
 func ShardOfJob(kind, key string) int { return shardOfJob(kind, key) }
+
+// Looks counts how often the runner has looked for jobs that are due.
+func (r *Runner) Looks() int64 { return r.jobs.looks.Load() }
+
+// Attempt runs a job as if it had been seen to be due.
+func (r *Runner) Attempt(ctx context.Context, kind, key string) error {
+	return r.jobs.attempt(ctx, r.jobs.kinds[kind], readerdb.JobID{Kind: kind, Key: key}, r.lease())
+}

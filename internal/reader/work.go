@@ -36,6 +36,7 @@ type jobRunner struct {
 	all     sync.WaitGroup
 	first   int64 // shard to begin with, so that each comes first once
 	late    atomic.Int64
+	looks   atomic.Int64
 }
 
 // kindState is a kind and what this instance does of it.
@@ -147,6 +148,7 @@ func (j *jobRunner) look(ctx context.Context) time.Duration {
 		return most
 	}
 	lease := j.runner.lease()
+	j.looks.Add(1)
 	var due []readerdb.JobID
 	next, now := int64(readerdb.Never), int64(0)
 	err := j.runner.store.Glimpse(ctx, func(read *store.Read) error {
@@ -185,7 +187,7 @@ func (j *jobRunner) look(ctx context.Context) time.Duration {
 	}
 	switch {
 	case next > now:
-		return min(most, time.Duration(next-now)*time.Millisecond)
+		return time.Duration(min(most.Milliseconds(), next-now)) * time.Millisecond // Never in ns is no int64
 	case started > 0 && len(due) >= duePage:
 		return 0 // there may be more
 	}
@@ -267,7 +269,7 @@ func (j *jobRunner) giveBack(ctx context.Context, id readerdb.JobID, lease int64
 func (j *jobRunner) attempt(ctx context.Context, k *kindState, id readerdb.JobID, lease int64) error {
 	var row readerdb.Job
 	err := j.runner.store.Glimpse(ctx, func(read *store.Read) (err error) {
-		row, err = readerdb.JobByID(read, id)
+		row, err = readerdb.DueJob(read, id, lease) // it may have run since look saw it
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {

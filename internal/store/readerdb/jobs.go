@@ -30,8 +30,10 @@ var (
 	selectDue = store.Prepare(`SELECT j.kind, j.key, j.seq, j.shard FROM jobs j
 		WHERE j.shard = $1 AND j.due <= $4 AND j.lease <> $3 AND {{intext j.kind $2}} AND NOT ` + claimed + `
 		ORDER BY j.due LIMIT $5`)
-	selectJob = store.Prepare(`SELECT ` + jobColumns + ` FROM jobs j WHERE j.kind = $1 AND j.key = $2 AND j.seq = $3`)
-	claimJob  = store.Prepare(`UPDATE jobs SET lease = $5, tries = tries + 1, version = version + 1 WHERE ` + thisJob + `
+	selectJob  = store.Prepare(`SELECT ` + jobColumns + ` FROM jobs j WHERE j.kind = $1 AND j.key = $2 AND j.seq = $3`)
+	selectFree = store.Prepare(`SELECT ` + jobColumns + ` FROM jobs j WHERE j.kind = $1 AND j.key = $2 AND j.seq = $3
+		AND j.due <= {{now}} AND j.lease <> $4 AND NOT ` + claimed)
+	claimJob = store.Prepare(`UPDATE jobs SET lease = $5, tries = tries + 1, version = version + 1 WHERE ` + thisJob + `
 		AND (CAST($5 AS BIGINT) < 0 OR EXISTS (SELECT 1 FROM instances i WHERE i.lease = $5 AND i.expires_ts > {{now}}))`)
 	saveJob  = store.Prepare(`UPDATE jobs SET progress = $6, tries = 0, version = version + 1 WHERE ` + thisJob + ` AND lease = $5`)
 	endJob   = store.Prepare(`DELETE FROM jobs WHERE ` + thisJob + ` AND lease = $5`)
@@ -122,6 +124,12 @@ func Due(r *store.Read, shard int64, kinds []string, lease, now int64, limit int
 // JobByID returns a job, or store.ErrNotFound.
 func JobByID(r *store.Read, id JobID) (Job, error) {
 	return store.QueryOne(r, selectJob, scanJob, id.Kind, id.Key, id.Seq)
+}
+
+// DueJob returns a job that is due and that no live instance runs, or
+// store.ErrNotFound.
+func DueJob(r *store.Read, id JobID, lease int64) (Job, error) {
+	return store.QueryOne(r, selectFree, scanJob, id.Kind, id.Key, id.Seq, lease)
 }
 
 // Held is a job as the instance that runs it last saw it. What it changes fails
