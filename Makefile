@@ -1,5 +1,5 @@
-# Everything that is done to this repository has a target here. Plain `make`
-# lists them. What a target needs and can't find is installed (scripts/lib.sh).
+# Every task in this repository has a target here; plain `make` lists them.
+# Targets install the programs that they need and can't find (scripts/lib.sh).
 
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -16,35 +16,37 @@ help: ## list the targets
 	@echo "  ENGINE=sqlite or ENGINE=postgres narrows test, test-fast, race, bench and crash to one database."
 	@echo "  COUNT=20 repeats test-fast and peers."
 
-build: ## build the server: bin/stoa
+build: ## build the server: bin/stoa (minutes the first time, then seconds)
 	@scripts/need go golang
-	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X stoa/internal/ops.version=$(VERSION)' -o bin/stoa ./cmd/stoa
+	@[ -x bin/stoa ] || echo "Building bin/stoa. The first time this takes some minutes; each package is named as its compilation begins."
+	CGO_ENABLED=0 $(GO) build -v -trimpath -buildvcs=false -ldflags '-s -w -X stoa/internal/ops.version=$(VERSION)' -o bin/stoa ./cmd/stoa
 
-run: build ## build and serve on http://127.0.0.1:8008, with data in ./data
+run: build ## build, then serve on http://127.0.0.1:8008 with data in ./data
+	@echo "Serving on http://127.0.0.1:8008 with data in ./data, unless settings say otherwise. Stop with Ctrl-C."
 	bin/stoa serve
 
-test: ## run all tests: both engines, race detector, differential, real clients
+test: ## run all tests (a quarter of an hour): both engines, race detector, differential, real clients
 	@scripts/test all
 
 test-fast: ## run the tests of the server's own module only
 	@scripts/test fast
 
-race: ## run the tests with the race detector, of the packages that share memory between goroutines
+race: ## run the race detector on the packages that share memory between goroutines
 	@scripts/test race
 
 differential: ## compare the protocol core with two other implementations
 	@scripts/test differential
 
-peers: ## let real, unmodified clients talk through the server
+peers: ## test the server with real, unmodified clients
 	@scripts/test peers
 
 check: ## format, vet, staticcheck, vulnerabilities, layers, references, generated files
 	@scripts/check
 
-generate: ## write the generated files anew (sample settings, docs/settings.md, metrics, coverage)
+generate: ## regenerate files (sample settings, docs/settings.md, metrics, coverage, packages)
 	$(GO) run ./internal/devtools/generate
 
-specindex: ## make the pinned index of the specification anew from ../shared/spec
+specindex: ## rebuild the pinned index of the specification from ../shared/spec
 	$(GO) run ./internal/devtools/specindex -spec ../shared/spec
 
 fuzz: ## run every fuzz target for FUZZTIME each (10s)
@@ -53,19 +55,19 @@ fuzz: ## run every fuzz target for FUZZTIME each (10s)
 bench: build ## measure against floors (ARGS="-only cluster -seconds 5"); prints: name value unit ratio-to-floor
 	@scripts/bench $(ARGS)
 
-crash: build ## kill the server ROUNDS times (200) on each engine and look for losses
+crash: build ## kill the server ROUNDS times (200) on each engine and look for lost data
 	@scripts/crash
 
-chaos: build ## ten minutes of failing instances (ARGS="-minutes 1 -seed 7 ..."), judged by a program
+chaos: build ## let instances fail for ten minutes (ARGS="-minutes 1 -seed 7 ...") and check what clients saw
 	@scripts/chaos $(ARGS)
 
-chaos-broken: build ## show that the judge of chaos finds a build that does not compare heads
+chaos-broken: build ## show that the checker of chaos finds a build that does not compare heads
 	@scripts/chaos broken $(ARGS)
 
 rolling: ## upgrade three instances under load, from deploy/upgrade-from and back
 	@scripts/rolling
 
-random: build ## random acts and syncs: what clients compute is what the server knows (ARGS="-seeds 20 -engine sqlite -compare OTHER ...")
+random: build ## random actions and syncs: clients must compute the state that the server has (ARGS="-seeds 20 -engine sqlite -compare OTHER ...")
 	@scripts/random $(ARGS)
 
 mutants: ## show that tests find a stale read, a lost wake-up and a dropped request (ARGS="-only NAME")
@@ -74,14 +76,14 @@ mutants: ## show that tests find a stale read, a lost wake-up and a dropped requ
 badinput: build ## send malformed requests to every endpoint served
 	@scripts/badinput
 
-balancers: build ## use the examples in deploy/ as they are: HAProxy, Caddy, nginx, compose, systemd
+balancers: build ## test the unchanged examples in deploy/: HAProxy, Caddy, nginx, compose, systemd
 	@scripts/balancers
 
 university: build ## 26,015 accounts, 23,400 connections: latency and memory (ARGS="-minutes 2 -runs one ...", "-load lecture", "-load flood")
 	@scripts/university $(ARGS)
 
-setup: ## install what the other targets need (Go itself excepted)
+setup: ## install what the other targets need, except Go
 	@scripts/setup
 
-clean: ## remove what was built
+clean: ## remove the built programs
 	rm -rf bin

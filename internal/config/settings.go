@@ -22,123 +22,130 @@ import (
 // A comment is the setting's manual: what it is, its unit, what the default
 // means. All settings are read once, at start.
 type Config struct {
-	// The Matrix server name: what stands after the colon in user IDs and
-	// room aliases. It can't be changed once the database holds something.
+	// The Matrix server name: the part of user IDs and room aliases after the
+	// colon. You can't change it once the database contains anything.
 	ServerName id.ServerName `yaml:"server_name" env:"STOA_SERVER_NAME" default:"localhost"`
 
-	// Where clients, web pages and, behind a proxy, other servers are served
-	// with plain HTTP: host:port, [IPv6]:port, :port for all addresses, or
-	// unix:PATH for a socket file.
+	// Address of the listener for clients, web pages and, behind a proxy, other
+	// servers. It speaks HTTP without TLS: host:port, [IPv6]:port, :port for all
+	// addresses, or unix:PATH for a Unix socket.
 	ClientListen string `yaml:"client_listen" env:"STOA_CLIENT_LISTEN" default:"127.0.0.1:8008"`
 
-	// The address that clients use to reach this server, as it is seen from
-	// outside: used in /.well-known/matrix/client, pages and mail links.
-	// Empty: http:// and the client listener.
+	// The address at which clients reach this server from outside. It appears
+	// in /.well-known/matrix/client and on web pages. Empty: http:// and the
+	// address of the client listener.
 	PublicURL string `yaml:"public_url" env:"STOA_PUBLIC_URL" default:""`
 
-	// Addresses or networks of proxies whose X-Forwarded-For and PROXY header
-	// (version 2) are believed, separated by commas. A proxy that comes by a unix
-	// socket always is.
+	// Addresses or networks of the proxies in front of this server, separated by
+	// commas. The server believes their X-Forwarded-For and PROXY headers (version
+	// 2), and those of any proxy that connects through a Unix socket. Behind a
+	// proxy that is missing here, all clients share one set of rate limits.
 	TrustedProxies []netip.Prefix `yaml:"trusted_proxies" env:"STOA_TRUSTED_PROXIES" default:""`
 
-	// Where other servers are served with HTTPS: host:port or [IPv6]:port.
-	// Empty: nowhere.
+	// Not served yet: this listener answers 404 to everything. Address of the
+	// HTTPS listener for other servers: host:port or [IPv6]:port. Empty: none.
 	FederationListen string `yaml:"federation_listen" env:"STOA_FEDERATION_LISTEN" default:""`
 
-	// The certificate of the federation listener, a PEM file with the chain.
-	// Needed when federation_listen is set.
+	// Not served yet. The certificate of the federation listener, a PEM file with
+	// the whole chain. Required if federation_listen is set.
 	TLSCert string `yaml:"tls_cert" env:"STOA_TLS_CERT" default:""`
 
-	// The private key that belongs to tls_cert, a PEM file.
+	// Not served yet. The private key of tls_cert, a PEM file.
 	TLSKey string `yaml:"tls_key" env:"STOA_TLS_KEY" default:""`
 
-	// Where metrics (/metrics), health (/health) and profiles (/debug/pprof)
-	// are served, to anyone who can connect: host:port or unix:PATH. Keep it
-	// on loopback. Empty: nowhere.
+	// Address of the admin listener: metrics (/metrics), health (/health) and
+	// profiles (/debug/pprof), without any authentication. host:port or unix:PATH.
+	// Keep it on loopback. Empty: none.
 	AdminListen string `yaml:"admin_listen" env:"STOA_ADMIN_LISTEN" default:""`
 
-	// The name of this instance among several on one database: letters,
-	// digits, '.', '_' and '-'. Sent as X-Stoa-Instance with every answer.
-	// Empty: the host name and a random part.
+	// The name of this instance; the instances on one database need different
+	// names. Letters, digits, '.', '_' and '-'. Every answer carries it in the
+	// header X-Stoa-Instance. Empty: the host name and a random suffix.
 	Instance string `yaml:"instance" env:"STOA_INSTANCE" default:""`
 
-	// Where other instances reach this one: host:port. Empty: a free port on
-	// the address that reaches the database, announced in the store.
+	// Address at which other instances reach this one: host:port. Only used with
+	// PostgreSQL. Empty: a free port on the address that reaches the database; the
+	// other instances find it in the database.
 	ClusterListen string `yaml:"cluster_listen" env:"STOA_CLUSTER_LISTEN" default:""`
 
-	// The folder of the SQLite database and the media when these are used, of
-	// temporary files, and of the socket by which commands reach the server.
+	// The directory for the SQLite database, temporary files, and the socket
+	// through which commands reach the server.
 	DataDir string `yaml:"data_dir" env:"STOA_DATA_DIR" default:"./data"`
 
-	// Where everything is kept: the path of a SQLite file, or a postgres://
-	// URL. Empty: stoa.db in data_dir. In a URL, pool_max_conns=N bounds the
-	// connections to PostgreSQL that requests share (4 per core, 8 to 32); an
-	// instance opens up to 6 more for other purposes.
+	// The database: the path of a SQLite file, or a postgres:// URL. Empty:
+	// stoa.db in data_dir. In a URL, pool_max_conns=N limits the PostgreSQL
+	// connections that requests share (default: 4 per core, 8 to 32); an instance
+	// opens up to 6 more for other purposes.
 	Database string `yaml:"database" env:"STOA_DATABASE" default:""`
 
-	// Lets a PostgreSQL server run with fsync or synchronous_commit off, so
-	// that acknowledged messages may be lost when it stops. For tests only.
+	// Accept a PostgreSQL server with fsync or synchronous_commit off, which may
+	// lose acknowledged messages when it stops. For tests only.
 	UnsafeDatabase bool `yaml:"unsafe_database" env:"STOA_UNSAFE_DATABASE" default:"false"`
 
-	// A redis:// URL for the wake-ups between several instances. Empty:
-	// notifications of PostgreSQL.
+	// A redis:// URL. Several instances then wake each other through Redis. Empty:
+	// through PostgreSQL notifications.
 	Redis string `yaml:"redis" env:"STOA_REDIS" default:""`
 
 	// Encrypts signing keys and secrets in the database: at least 16
 	// characters, the same for all instances. Keep a copy; without it the
-	// server loses its identity. Empty: they are kept in the clear.
+	// server loses its identity. Empty: they are stored unencrypted.
 	SecretKey Secret `yaml:"secret_key" env:"STOA_SECRET_KEY" default:""`
 
-	// Who may make an account: closed (nobody; an administrator makes them),
-	// token (whoever has a registration token) or open (anyone).
+	// Who can create an account: closed (only administrators, for others), token
+	// (anyone with a registration token) or open (anyone).
 	Registration Registration `yaml:"registration" env:"STOA_REGISTRATION" default:"closed"`
 
-	// The version of new rooms, unless a client asks for another.
+	// The version of new rooms, unless the client asks for another. Clients and
+	// bots from before room version 12 may need 11.
 	RoomVersion string `yaml:"room_version" env:"STOA_ROOM_VERSION" default:"12"`
 
-	// A secret with which scripts may make accounts, administrators too, by
-	// the endpoint /_synapse/admin/v1/register. Empty: the endpoint is off.
+	// A secret with which scripts can create accounts, including administrators,
+	// through /_synapse/admin/v1/register. Empty: the endpoint is off.
 	RegistrationSharedSecret Secret `yaml:"registration_shared_secret" env:"STOA_REGISTRATION_SHARED_SECRET" default:""`
 
-	// Documents that people must accept to make an account, a list of lines
-	// ID VERSION LANGUAGE URL NAME, one a language: privacy 1.2 en
-	// https://example.org/privacy Privacy policy. In the environment they are
-	// separated by semicolons. Empty: none.
+	// Documents that people must accept to create an account. A list of lines
+	// ID VERSION LANGUAGE URL NAME, one for each language, such as: privacy 1.2 en
+	// https://example.org/privacy Privacy policy. In the environment variable,
+	// separate the lines with semicolons. Empty: none.
 	Terms Terms `yaml:"terms" env:"STOA_TERMS" default:""`
 
-	// How to reach the people behind this server, shown to anyone in
-	// /.well-known/matrix/support: a list of lines ROLE ADDRESS, the role
-	// m.role.admin or m.role.security, the address a Matrix user ID, an email
-	// address or both. In the environment they are separated by semicolons.
+	// How to reach the people who run this server; anyone can read it in
+	// /.well-known/matrix/support. A list of lines ROLE ADDRESS. ROLE is m.role.admin
+	// or m.role.security; ADDRESS is a Matrix user ID, an email address or both. In
+	// the environment variable, separate the lines with semicolons.
 	SupportContacts Contacts `yaml:"support_contacts" env:"STOA_SUPPORT_CONTACTS" default:""`
 
-	// A page with help for the users of this server, shown in the same place.
+	// The URL of a help page for the users of this server, published in the same
+	// place.
 	SupportPage string `yaml:"support_page" env:"STOA_SUPPORT_PAGE" default:""`
 
-	// Registration files of application services, separated by colons.
+	// Not served yet. Registration files of application services, separated by
+	// colons.
 	AppServices Paths `yaml:"appservices" env:"STOA_APPSERVICES" default:""`
 
-	// A PEM file of authorities that are trusted for federation, besides
-	// those of the system.
+	// Not served yet. A PEM file of certificate authorities to trust for
+	// federation, in addition to those of the system.
 	FederationCA string `yaml:"federation_ca" env:"STOA_FEDERATION_CA" default:""`
 
-	// Lets federation, link previews and push reach private and loopback
-	// addresses. For test networks; open, it lets outsiders probe yours.
+	// Not served yet. Allow federation, link previews and push to connect to
+	// private and loopback addresses. For test networks: on a public server it
+	// lets outsiders probe your network.
 	FederationAllowPrivate bool `yaml:"federation_allow_private" env:"STOA_FEDERATION_ALLOW_PRIVATE" default:"false"`
 
-	// Rate limits: on, or off for tests and for servers without outsiders.
+	// Rate limits: on or off. Turn them off only for tests and for servers that
+	// outsiders can't reach. docs/operations.md lists the limits.
 	RateLimits Switch `yaml:"rate_limits" env:"STOA_RATE_LIMITS" default:"on"`
 
-	// The least important messages that are logged: debug, info, warn or error.
+	// The lowest level that is logged: debug, info, warn or error.
 	LogLevel LogLevel `yaml:"log_level" env:"STOA_LOG_LEVEL" default:"info"`
 
-	// How messages are logged: text (for people) or json.
+	// The format of the log: text (for people) or json.
 	LogFormat LogFormat `yaml:"log_format" env:"STOA_LOG_FORMAT" default:"text"`
 
-	// A file for the log. Empty: standard error.
+	// The log file. Empty: standard error.
 	LogFile string `yaml:"log_file" env:"STOA_LOG_FILE" default:""`
 
-	// The size at which the log file is rotated; four old ones are kept. A
-	// number of bytes, or one with KiB, MiB or GiB; whole MiB are used.
+	// The size at which the log file is rotated; four old files are kept. A
+	// number of bytes, or a number with KiB, MiB or GiB, rounded down to whole MiB.
 	LogMaxSize Bytes `yaml:"log_max_size" env:"STOA_LOG_MAX_SIZE" default:"100MiB"`
 }

@@ -69,11 +69,11 @@ func readSetting(field *ast.Field) setting {
 // its default.
 func sampleFile(all []setting) string {
 	var b strings.Builder
-	b.WriteString(`# Settings of Stoa. Made from internal/config/settings.go by 'make generate'.
+	b.WriteString(`# Settings of Stoa. Generated from internal/config/settings.go by 'make generate'.
 #
-# Nothing here is needed: a line without its # changes a default. Each setting
-# can also be given by the environment variable that is named with it, which
-# wins over this file. All are read once, when the server starts.
+# No setting is required. To change a default, remove the # in front of its line.
+# The environment variable named with a setting overrides this file. The server
+# reads all settings once, when it starts.
 `)
 	for _, s := range all {
 		b.WriteString("\n")
@@ -99,13 +99,13 @@ func settingsPage(all []setting) string {
 	var b strings.Builder
 	b.WriteString(`# Settings
 
-Made from the comments in ` + "`internal/config/settings.go`" + ` by ` + "`make generate`" + `.
+Generated from the comments in ` + "`internal/config/settings.go`" + ` by ` + "`make generate`" + `.
 
-` + "`stoa serve`" + ` needs no settings. They come from the defaults, then from a YAML file
-(` + "`stoa.yaml`" + ` in the working directory, or ` + "`--config FILE`" + `), then from environment
-variables. An unknown key in the file is an error that names the nearest known one; an
-unknown ` + "`STOA_`" + ` variable is a warning. All are read once, when the server starts.
-` + "`stoa.example.yaml`" + ` holds them all.
+` + "`stoa serve`" + ` needs no settings. A YAML file (` + "`stoa.yaml`" + ` in the working directory, or
+` + "`--config FILE`" + `) overrides the defaults, and environment variables override the file. An
+unknown key in the file is an error that names the nearest known key; an unknown ` + "`STOA_`" + `
+variable is a warning. The server reads all settings once, when it starts.
+` + "`stoa.example.yaml`" + ` lists them all.
 
 | key | variable | default |
 |---|---|---|
