@@ -169,8 +169,6 @@ func (a *API) Routes() []httpkit.Route {
 		route("PUT", client+"/v3/room_keys/keys/{roomId}/{sessionId}", a.putRoomKey),
 		route("GET", client+"/v3/room_keys/keys/{roomId}/{sessionId}", a.roomKey),
 		route("DELETE", client+"/v3/room_keys/keys/{roomId}/{sessionId}", a.deleteRoomKeys),
-
-		// Server administration. Spec: client-server-api#server-administration
 	}
 }
 

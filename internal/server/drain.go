@@ -23,17 +23,19 @@ const (
 	lingerMore = 500 * time.Millisecond
 )
 
-// readiness is for balancers: GET /ready says 200, or 503 once the server drains or
-// while it can't reach its database, which others may.
+// readiness is the route by which balancers ask whether to send requests here.
 func (srv *Server) readiness() []httpkit.Route {
-	return []httpkit.Route{{Method: http.MethodGet, Pattern: "/ready", NoBarrier: true,
-		Handler: httpkit.Adapt(func(r *http.Request) (httpkit.Answer, error) {
-			srv.asked.note(time.Now(), httpkit.ClientAddress(r))
-			if srv.draining.Load() || srv.services.Cluster.Healthy() != nil {
-				return httpkit.Answer{Status: http.StatusServiceUnavailable}, nil
-			}
-			return httpkit.Answer{Status: http.StatusOK}, nil
-		})}}
+	return []httpkit.Route{{Method: http.MethodGet, Pattern: "/ready", NoBarrier: true, Handler: httpkit.Adapt(srv.ready)}}
+}
+
+// ready answers 200, or 503 once the server drains or while it cannot reach its
+// database, which other instances may still reach.
+func (srv *Server) ready(r *http.Request) (httpkit.Answer, error) {
+	srv.asked.note(time.Now(), httpkit.ClientAddress(r))
+	if srv.draining.Load() || srv.services.Cluster.Healthy() != nil {
+		return httpkit.Answer{Status: http.StatusServiceUnavailable}, nil
+	}
+	return httpkit.Answer{Status: http.StatusOK}, nil
 }
 
 // Stop drains. Balancers are told and get the time to notice, in which everything

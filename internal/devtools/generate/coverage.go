@@ -121,7 +121,7 @@ func findRoutes(repo *source.Repository) []foundRoute {
 				continue
 			}
 			ast.Inspect(f.AST, func(n ast.Node) bool {
-				parts := partsOf(n)
+				parts := routeParts(n)
 				for i := 0; i+2 < len(parts); i++ {
 					method := methodOf(parts[i])
 					if method == "" {
@@ -142,6 +142,29 @@ func findRoutes(repo *source.Repository) []foundRoute {
 		return strings.Compare(a.pattern+" "+a.method, b.pattern+" "+b.method)
 	})
 	return all
+}
+
+// routeParts gives the parts of an expression in the order method, pattern, handler.
+// A composite literal with field names may hold other fields, in any order.
+func routeParts(n ast.Node) []ast.Expr {
+	lit, ok := n.(*ast.CompositeLit)
+	if !ok {
+		return partsOf(n)
+	}
+	fields := map[string]ast.Expr{}
+	for _, e := range lit.Elts {
+		kv, ok := e.(*ast.KeyValueExpr)
+		if !ok {
+			return partsOf(n)
+		}
+		if key, ok := kv.Key.(*ast.Ident); ok {
+			fields[key.Name] = kv.Value
+		}
+	}
+	if fields["Method"] == nil || fields["Pattern"] == nil || fields["Handler"] == nil {
+		return nil
+	}
+	return []ast.Expr{fields["Method"], fields["Pattern"], fields["Handler"]}
 }
 
 // partsOf gives the arguments of a call or the values of a composite literal.

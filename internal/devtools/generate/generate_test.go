@@ -33,10 +33,13 @@ var routes = []Route{
 	route("GET", client+"/v3/sync", a.sync),
 	limited(httpkit.LimitLogin, http.MethodPost, client+"/v3/login", a.login),
 	{Method: "PUT", Pattern: "/plain/{id}", Handler: httpkit.Adapt(a.plain)},
+	{Method: "GET", Pattern: "/ready", NoBarrier: true, Handler: s.ready},
+	{Method: "GET", Pattern: "/stage", Limit: httpkit.LimitLogin, Handler: httpkit.Adapt(stages.show)},
 	notARoute("GET", "no path", a.sync),
 }`)
 	want := []foundRoute{
 		{"POST", "/_matrix/client/v3/login", "x.login"}, {"GET", "/_matrix/client/v3/sync", "x.sync"}, {"PUT", "/plain/{id}", "x.plain"},
+		{"GET", "/ready", "x.ready"}, {"GET", "/stage", "x.show"},
 	}
 	if got := findRoutes(repo); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
