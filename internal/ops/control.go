@@ -38,6 +38,7 @@ func controlRoutes(s *server.Services) []httpkit.Route {
 		tokenList.route(s),
 		tokenRevoke.route(s),
 		doctorStore.route(s),
+		doctorEvent.route(s),
 		clusterStatus.route(s),
 		jobsList.route(s),
 		jobsRetry.route(s),

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -11,6 +14,7 @@ import (
 	"stoa/internal/server"
 	"stoa/internal/store"
 	"stoa/internal/store/doctor"
+	"stoa/matrix/mxerr"
 )
 
 // findingsShown bounds what one run of the doctor tells.
@@ -30,13 +34,26 @@ var doctorStore = action[storeCheck, storeFindings]{"/doctor/store", func(ctx co
 	return storeFindings{found}, err
 }}
 
+type eventQuery struct {
+	RoomID  string `json:"room_id"`
+	EventID string `json:"event_id"`
+}
+
+var doctorEvent = action[eventQuery, doctor.EventReport]{"/doctor/event", func(ctx context.Context, s *server.Services, in eventQuery) (doctor.EventReport, error) {
+	report, err := doctor.Event(ctx, s.Store, in.RoomID, in.EventID)
+	if errors.Is(err, store.ErrNotFound) {
+		return report, mxerr.NotFound("The store has no event %s in room %s", in.EventID, in.RoomID)
+	}
+	return report, err
+}}
+
 func (t *terminal) doctorCommand() *cobra.Command {
 	c := group(&cobra.Command{
 		Use:     "doctor",
 		Short:   "Look for what is wrong",
-		Example: "  stoa doctor store",
+		Example: "  stoa doctor store\n  stoa doctor event '!abc:example.org' '$def'",
 	})
-	c.AddCommand(t.doctorStoreCommand())
+	c.AddCommand(t.doctorStoreCommand(), t.doctorEventCommand())
 	return c
 }
 
@@ -77,4 +94,63 @@ func (t *terminal) doctorStoreCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&in.Room, "room", "", "check only the room of this ID")
 	return c
+}
+
+func (t *terminal) doctorEventCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "event ROOM EVENT",
+		Short: "Say why an event was accepted, rejected or soft-failed",
+		Long: "Prints the room version, the verdict on an event, and the number of the authorisation\n" +
+			"rule that decided, as the specification of the room version numbers it. It shows no\n" +
+			"content. ROOM and EVENT are IDs; quote them, since the shell reads ! and $.",
+		Example: "  stoa doctor event '!abc:example.org' '$def'",
+		Args:    cobra.ExactArgs(2),
+		RunE: func(c *cobra.Command, args []string) error {
+			cfg, err := t.settings()
+			if err != nil {
+				return err
+			}
+			report, err := doctorEvent.ask(c.Context(), cfg, eventQuery{args[0], args[1]})
+			if err != nil {
+				return err
+			}
+			w := tabwriter.NewWriter(t.out, 0, 0, 2, ' ', 0)
+			for _, line := range reportLines(report) {
+				fmt.Fprintf(w, "%s:\t%s\n", line[0], line[1]) // errors come out of Flush
+			}
+			return w.Flush()
+		},
+	}
+}
+
+// reportLines are the lines of a report on an event, as name and value.
+func reportLines(r doctor.EventReport) [][2]string {
+	lines := [][2]string{
+		{"Event", r.EventID},
+		{"Room", r.RoomID},
+		{"Room version", r.RoomVersion},
+		{"Type", strconv.Quote(r.Type)},
+	}
+	add := func(name, value string) {
+		if value != "" {
+			lines = append(lines, [2]string{name, value})
+		}
+	}
+	if r.StateKey != nil {
+		add("State key", strconv.Quote(*r.StateKey))
+	}
+	add("Sender", r.Sender)
+	add("Received", time.UnixMilli(r.ReceivedTS).UTC().Format(time.RFC3339))
+	verdict := r.Verdict
+	if r.Outlier {
+		verdict += " (outlier: judged by its auth events alone, not in the timeline)"
+	}
+	add("Verdict", verdict)
+	add("Rule", r.Rule)
+	add("Reason", r.Reason)
+	add("Redacted by", r.RedactedBy)
+	if r.Replaced {
+		add("Content", "replaced by the redacted form")
+	}
+	return lines
 }

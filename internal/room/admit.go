@@ -215,7 +215,7 @@ func (t admission) withhold(g *graph, a arrival, before snapshot) error {
 	if redacts := a.pdu.Redacts(); !redacts.IsZero() {
 		roomdb.AddWaitingRedaction(t.change, t.row.Num, redacts.String(), a.num)
 	}
-	return t.setAside(g, a, before, roomdb.SoftFailed)
+	return t.refuse(g, a, before, roomdb.SoftFailed, errWithheld)
 }
 
 // waitingLimit bounds the redactions that are tried on an event that has come.

@@ -257,7 +257,7 @@ func (t admission) receiveOutlier(in incoming) error {
 	if a.num, err = t.rs.store.NextEvent(t.ctx); err != nil {
 		return err
 	}
-	return t.storeUnplaced(a, 0, standing)
+	return t.storeUnplaced(a, 0, standing, reason)
 }
 
 // fillGap asks for the events between the forward extremities and an event, and

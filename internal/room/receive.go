@@ -208,14 +208,14 @@ func (t admission) receive(in incoming) (Received, error) {
 	}
 	if got.Reason != nil {
 		got.Standing = roomdb.Rejected
-		return got, t.setAside(g, a, before, roomdb.Rejected)
+		return got, t.refuse(g, a, before, roomdb.Rejected, got.Reason)
 	}
 	if got.Reason, err = t.judgeNow(in.pdu); err != nil {
 		return got, err
 	}
 	if got.Reason != nil {
 		got.Standing = roomdb.SoftFailed
-		return got, t.setAside(g, a, before, roomdb.SoftFailed)
+		return got, t.refuse(g, a, before, roomdb.SoftFailed, got.Reason)
 	}
 	if in.pdu.Type() == event.TypeRedaction && !in.pdu.IsState() {
 		var applies bool
@@ -355,12 +355,16 @@ func (t admission) judgeNow(pdu *event.PDU) (reason, fault error) {
 	return t.judgePolicy(pdu)
 }
 
-// setAside stores an event without a place: it was rejected or soft-failed.
-func (t admission) setAside(g *graph, a arrival, before snapshot, standing roomdb.Standing) error {
-	return t.storeUnplaced(a, g.keep(before), standing)
+// refuse stores an event without a place, since it was rejected or soft-failed.
+func (t admission) refuse(g *graph, a arrival, before snapshot, standing roomdb.Standing, reason error) error {
+	return t.storeUnplaced(a, g.keep(before), standing, reason)
 }
 
-func (t admission) storeUnplaced(a arrival, before roomdb.StateRef, standing roomdb.Standing) error {
+// storeUnplaced stores an event without a place, and why it was refused if it was.
+func (t admission) storeUnplaced(a arrival, before roomdb.StateRef, standing roomdb.Standing, reason error) error {
+	if reason != nil {
+		roomdb.SetVerdict(t.change, t.row.Num, a.num, verdictOf(reason))
+	}
 	e, err := t.storedForm(a, before, standing)
 	if err != nil {
 		return err
@@ -371,6 +375,16 @@ func (t admission) storeUnplaced(a arrival, before roomdb.StateRef, standing roo
 		roomdb.AddEvent(t.change, e)
 	}
 	return nil
+}
+
+// verdictOf is the stored form of a refusal, with the number of the rule if it was
+// one of the authorisation rules.
+func verdictOf(reason error) roomdb.Verdict {
+	var refused *eventauth.Rejected
+	if errors.As(reason, &refused) {
+		return roomdb.Verdict{Rule: refused.Verdict.Rule, Reason: refused.Verdict.Reason}
+	}
+	return roomdb.Verdict{Reason: reason.Error()}
 }
 
 // storedForm is the row of an event without a place.

@@ -305,6 +305,7 @@ func (t *turn) place(a arrival, tips []tip) error {
 	}
 	if a.known {
 		roomdb.PlaceEvent(t.change, stored)
+		roomdb.DropVerdict(t.change, t.row.Num, a.num)
 	} else {
 		roomdb.AddEvent(t.change, stored)
 	}

@@ -160,6 +160,7 @@ func TestCheck(t *testing.T) {
 			{"stream beyond the room", `UPDATE rooms SET receipt_slot = 0`, `UPDATE rooms SET receipt_slot = 1`, "receipts stream-target"},
 			{"bytes", `UPDATE events SET type = 'm.other' WHERE slot = 7`, `UPDATE events SET type = 'm.room.message' WHERE slot = 7`, "bytes"},
 			{"standing", `UPDATE events SET flags = 2 WHERE slot = 7`, `UPDATE events SET flags = 0 WHERE slot = 7`, "place"},
+			{"verdict of an accepted event", `INSERT INTO verdicts VALUES (1, 7, '', 'no')`, `DELETE FROM verdicts`, "verdicts"},
 			{"number of no block", `UPDATE users SET head = 123456789`, `UPDATE users SET head = 0`, "numbers"},
 		} {
 			if err := s.Script(t.Context(), tc.damage); err != nil {

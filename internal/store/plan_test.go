@@ -15,8 +15,8 @@ import (
 // looks past a package: see storetest/tables. Where statements went for good, write
 // the lower number.
 const (
-	statements = 407
-	planned    = 336
+	statements = 414
+	planned    = 341
 )
 
 // scans are the statements that may read a whole table or index, and why.

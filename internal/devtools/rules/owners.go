@@ -50,6 +50,7 @@ var owners = []owner{
 	{"state_versions", "store/roomdb", []string{"room"}},
 	{"threads", "store/roomdb", []string{"room"}},
 	{"transactions", "store/roomdb", []string{"room", "e2ee"}}, // e2ee: of messages to devices
+	{"verdicts", "store/roomdb", []string{"room"}},
 	{"waiting_redactions", "store/roomdb", []string{"room"}},
 
 	{"access_tokens", "store/userdb", []string{"auth"}},

@@ -387,7 +387,7 @@ func (c *checker) oneRoom(ctx context.Context, room store.RoomNum) error {
 		}
 		rc := &roomCheck{checker: c, r: r, row: row, found: map[string]int{}}
 		for _, check := range []func() error{rc.ownRow, rc.events, rc.replay, rc.currentState, rc.members,
-			rc.memberships, rc.extremities, rc.versions, rc.receipts, rc.relations} {
+			rc.memberships, rc.extremities, rc.versions, rc.receipts, rc.relations, rc.verdicts} {
 			if err := check(); err != nil {
 				return fmt.Errorf("room %s: %w", row.RoomID, err)
 			}

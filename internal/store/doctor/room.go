@@ -603,3 +603,25 @@ func (c *roomCheck) relations() error {
 	}
 	return nil
 }
+
+var selectBadVerdicts = store.Prepare(`SELECT v.event, COALESCE(e.flags, 0) FROM verdicts AS v
+	LEFT JOIN events AS e ON e.num = v.event AND e.room = v.room
+	WHERE v.room = $1 AND (e.num IS NULL OR (e.flags / 2) % 4 = 0) LIMIT $2`)
+
+// verdicts checks that reasons of a refusal are of rejected or soft-failed events.
+func (c *roomCheck) verdicts() error {
+	type bad struct {
+		event    store.EventNum
+		standing int64
+	}
+	list, err := store.Query(c.r, selectBadVerdicts, func(row *store.Row) (b bad) {
+		row.Scan(&b.event, &b.standing)
+		return b
+	}, c.row.Num, findingsPerCheck)
+	for _, b := range list {
+		if err := c.finding("verdicts", "event %d has the reason of a refusal, and standing %d", b.event, b.standing); err != nil {
+			return err
+		}
+	}
+	return err
+}

@@ -3,7 +3,7 @@
 //
 // It owns the tables events, relations, transactions, backward_extremities,
 // current_state, state_log, state_versions, memberships, room_servers, threads,
-// own_events, highlights, redacted, waiting_redactions, receipts and aliases, and
+// own_events, highlights, redacted, waiting_redactions, verdicts, receipts and aliases, and
 // the columns published, blocked and purged of rooms; the rest of a room's row is
 // written by package store with the room's head. It never judges an event, and
 // knows no form of JSON but that of the columns.
