@@ -71,6 +71,10 @@ func Main(args, environ []string, in io.Reader, out, stderr io.Writer) int {
 	return 0
 }
 
+// Commands is the tree of all commands, for those who check or describe them. Main runs
+// a tree of its own.
+func Commands() *cobra.Command { return (&terminal{}).root() }
+
 // sentence is an error as people should read it.
 func sentence(err error) string {
 	var known *mxerr.Error
