@@ -9,7 +9,7 @@ ARGS    ?=
 export ENGINE ROUNDS
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-fast race differential peers check generate specindex fuzz bench crash chaos chaos-broken rolling random mutants badinput balancers university setup clean
+.PHONY: help build run test test-fast race differential peers check generate specindex fuzz bench crash chaos chaos-broken rolling random mutants badinput siege balancers university setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ mutants: ## show that tests find a stale read, a lost wake-up and a dropped requ
 
 badinput: build ## send malformed requests to every endpoint served
 	@scripts/badinput
+
+siege: build ## attack a server with default settings in 1 GiB while people chat (ARGS="-minutes 2 -only bodies,floods")
+	@scripts/siege $(ARGS)
 
 balancers: build ## test the unchanged examples in deploy/: HAProxy, Caddy, nginx, compose, systemd
 	@scripts/balancers
