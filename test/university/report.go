@@ -69,7 +69,7 @@ func table() []line {
 	lines := []line{
 		{"people connected", func(r *result) string { return fmt.Sprint(r.people) }, nil, "", nil},
 		{"connections", func(r *result) string { return fmt.Sprint(r.devices) }, nil, "", nil},
-		{"until all had synced and waited", func(r *result) string { return fmt.Sprintf("%.0f s", r.connected.Seconds()) }, nil, "", nil},
+		{"until all clients had synced and were waiting", func(r *result) string { return fmt.Sprintf("%.0f s", r.connected.Seconds()) }, nil, "", nil},
 		{"length of the measured run", func(r *result) string { return fmt.Sprintf("%.0f s", r.seconds) }, nil, "", nil},
 		{"messages", func(r *result) string { return fmt.Sprint(r.messages()) }, nil, "", nil},
 		{"messages/s, average", func(r *result) string { return fmt.Sprintf("%.1f", float64(r.messages())/r.seconds) }, nil, "", nil},
@@ -82,15 +82,15 @@ func table() []line {
 			return fmt.Sprintf("%.0f", float64(r.crowd.Answers)/r.length.Seconds())
 		}, nil, "", nil},
 		{"deliveries (a message on a device)", func(r *result) string { n, _ := r.deliveries(); return fmt.Sprint(n) }, nil, "", nil},
-		{"deliveries that did not come", func(r *result) string { n, of := r.deliveries(); return fmt.Sprint(of - n) },
+		{"missing deliveries", func(r *result) string { n, of := r.deliveries(); return fmt.Sprint(of - n) },
 			func(r *result) bool { n, of := r.deliveries(); return n == of && n > 0 }, "0", nil},
 		{"send to acknowledged, p50 / p99", func(r *result) string { return fmt.Sprintf("%.1f / %.1f ms", r.speech.AckP50, r.speech.AckP99) }, nil, "", nil},
 		{"**send to seen, p50**", func(r *result) string { return ms(r.latency.p50) }, nil, "", nil},
 		{"**send to seen, p95**", func(r *result) string { return ms(r.latency.p95) }, nil, "", nil},
 		{"**send to seen, p99**", func(r *result) string { return ms(r.latency.p99) }, func(r *result) bool { return r.latency.p99 <= boundLatency }, "≤ 250 ms", nil},
 		{"send to seen, p99.9 / slowest", func(r *result) string { return fmt.Sprintf("%.0f / %.0f ms", r.latency.p999, r.latency.slowest) }, nil, "", nil},
-		{"… of what was sent in bursts, p50 / p95 / p99", func(r *result) string { return r.inBursts.String() }, nil, "", nil},
-		{"… of what was sent between them", func(r *result) string { return r.between.String() }, nil, "", nil},
+		{"… sent in bursts, p50 / p95 / p99", func(r *result) string { return r.inBursts.String() }, nil, "", nil},
+		{"… sent between bursts", func(r *result) string { return r.between.String() }, nil, "", nil},
 	}
 	for _, k := range []kind{course, faculty, campus} {
 		lines = append(lines, line{"… in rooms " + k.String(), func(r *result) string { return r.ofKind[k].String() }, nil, "", nil})
@@ -101,14 +101,14 @@ func table() []line {
 		{"room of all: last deliveries, median", func(r *result) string { return fmt.Sprintf("%.0f ms", quantile(slices.Clone(r.lastToAll), .5)) }, nil, "", nil},
 		{"**memory of the instances together**, most", func(r *result) string { return mebibytes(r.most.servers.memory) },
 			func(r *result) bool { return r.most.servers.memory <= boundMemory }, "≤ 4096 MiB", nil},
-		{"… when all waited, before the first message", func(r *result) string { return mebibytes(r.idle.memory) }, nil, "", nil},
+		{"… when all clients were waiting, before the first message", func(r *result) string { return mebibytes(r.idle.memory) }, nil, "", nil},
 		{"memory of PostgreSQL (shared parts once), most", func(r *result) string { return mebibytes(r.most.database.memory) }, nil, "", nil},
 		{"memory of the balancers, most", func(r *result) string { return mebibytes(r.most.balancers.memory) }, nil, "", nil},
 		{"CPU of the instances together, of one core", func(r *result) string { return percent(r.used.servers.cpu, r) }, nil, "", nil},
 		{"CPU of PostgreSQL", func(r *result) string { return percent(r.used.database.cpu, r) }, nil, "", nil},
 		{"CPU of the balancers", func(r *result) string { return percent(r.used.balancers.cpu, r) }, nil, "", nil},
 		{"CPU of the clients", func(r *result) string { return percent(r.used.clients.cpu, r) }, nil, "", nil},
-		{"CPU of all else on the machine", func(r *result) string { return percent(r.used.others(), r) }, nil, "", nil},
+		{"CPU of everything else on the machine", func(r *result) string { return percent(r.used.others(), r) }, nil, "", nil},
 		{"writing the data (once)", func(r *result) string { return fmt.Sprintf("%.0f s", r.seeded.took.Seconds()) },
 			func(r *result) bool { return r.seeded.took <= boundSeed }, "≤ 900 s", nil},
 		{"size of the database", func(r *result) string { return mebibytes(r.seeded.bytes) }, nil, "", nil},
@@ -135,7 +135,7 @@ func common(names ...string) (lines []line) {
 // resources are the lines of what is used, without bounds.
 func resources() []line {
 	lines := common("memory of the instances together, most", "CPU of the instances together, of one core", "CPU of PostgreSQL",
-		"CPU of the balancers", "CPU of the clients", "CPU of all else on the machine")
+		"CPU of the balancers", "CPU of the clients", "CPU of everything else on the machine")
 	for i := range lines {
 		lines[i].met, lines[i].bound = nil, ""
 	}
@@ -144,12 +144,12 @@ func resources() []line {
 
 func lectureTable() []line {
 	onSQLite := func(r *result) bool { return r.instances == 1 && r.options.engine == engineSQLite }
-	lines := common("people connected", "until all had synced and waited", "length of the measured run", "messages", "messages/s, average",
+	lines := common("people connected", "until all clients had synced and were waiting", "length of the measured run", "messages", "messages/s, average",
 		"sends that failed", "typing notices set and unset", "receipts that failed", "syncs that failed",
-		"answers to syncs/s, average", "deliveries (a message on a device)", "deliveries that did not come", "send to acknowledged, p50 / p99")
+		"answers to syncs/s, average", "deliveries (a message on a device)", "missing deliveries", "send to acknowledged, p50 / p99")
 	lines = append(lines,
 		line{name: "receipts/s, average", value: func(r *result) string { return fmt.Sprintf("%.1f", float64(r.crowd.Receipts)/r.length.Seconds()) }},
-		line{name: "receipt wanted to answered, p50 / p95 / p99", value: func(r *result) string { return r.receipts.String() },
+		line{name: "receipt due to answered, p50 / p95 / p99", value: func(r *result) string { return r.receipts.String() },
 			met: func(r *result) bool { return r.receipts.count > 0 && r.receipts.p99 <= boundReceipts }, bound: "p99 ≤ 100 ms", bounded: onSQLite},
 		line{name: "due to seen, p50 / p95 / p99", value: func(r *result) string { return r.latency.String() },
 			met: func(r *result) bool { return r.latency.p99 <= boundLecture }, bound: "p99 ≤ 500 ms", bounded: onSQLite})
@@ -159,7 +159,7 @@ func lectureTable() []line {
 
 func floodTable() []line {
 	lines := common("connections", "length of the measured run", "messages", "messages/s, average", "sends that failed", "syncs that failed",
-		"deliveries (a message on a device)", "deliveries that did not come")
+		"deliveries (a message on a device)", "missing deliveries")
 	lines = append(lines,
 		line{name: "send begun to acknowledged, p50 / p99", value: func(r *result) string {
 			return fmt.Sprintf("%.1f / %.1f ms", r.speech.AckP50, r.speech.AckP99)
@@ -167,7 +167,7 @@ func floodTable() []line {
 		line{name: "send begun to seen, p50 / p95 / p99", value: func(r *result) string { return r.latency.String() },
 			met: func(r *result) bool { return r.latency.p99 <= boundFlood }, bound: "p99 ≤ 1 s"},
 		line{name: "send begun to seen, slowest", value: func(r *result) string { return ms(r.latency.slowest) }},
-		line{name: "until all was seen, after the last message", value: func(r *result) string {
+		line{name: "from the last message until all were seen", value: func(r *result) string {
 			return fmt.Sprintf("%.1f s", r.length.Seconds()-r.seconds)
 		}})
 	return append(lines, resources()...)
@@ -255,27 +255,27 @@ func writeDocs(o options, results []*result) error {
 
 const intro = `# A university on two cores
 
-This page is written by ` + "`make university`" + `, which measures the reference institution: %d accounts in rooms of courses
-(up to 50 members), of faculties (up to 500 and up to 3,000) and one of all, in PostgreSQL. A part of them is connected with
-three devices each, and every device is in a long poll as web clients are. They send %.0f to %.0f messages a second and in
-each minute for %.0f s %.0f: 90 %% of them in rooms up to 50 members, 9 %% up to 500, 1 %% up to 3,000, and one message a
-minute to all. Before one message in five somebody is seen to type, and one in ten deliveries in rooms up to 100 is marked as
+` + "`make university`" + ` wrote this page. It simulates the reference institution: %d accounts on PostgreSQL, in rooms of courses
+(up to 50 members), rooms of faculties (up to 500 and up to 3,000), and one room of all. A part of the people are connected with
+three devices each, and every device waits in a long poll like a web client. They send %.0f to %.0f messages a second, and
+for %.0f s of each minute %.0f: 90 %% of them to rooms of up to 50 members, 9 %% up to 500, 1 %% up to 3,000, and one message a
+minute to all. One message in five is preceded by typing, and one in ten deliveries in rooms of up to 100 members is marked as
 read.
 
-Servers, PostgreSQL, balancers and all clients share the machine. One process may have 20,000 open files, so one
-instance gets 19,000 connections, and three behind three HAProxy processes (` + "`deploy/haproxy-tcp.cfg`" + `) get all. What is on
-the same machine is reached by sockets of it: PostgreSQL, and instances by HAProxy. Instances run with ` + "`GOGC=" + gogc + "`" + `, which
-trades memory for time ([operations](operations.md#memory)), and each instance and each HAProxy with as many threads as its share of
-the cores (` + "`GOMAXPROCS`, `nbthread`" + `). A message carries the moment at which it was due; its latency ends when a device has read the
-answer that holds it.
+Servers, PostgreSQL, balancers and all clients share the machine. A process may open 20,000 files, so a single
+instance gets 19,000 connections; three instances behind three HAProxy processes (` + "`deploy/haproxy-tcp.cfg`" + `) get all of them. Processes on
+the same machine connect through Unix sockets (to PostgreSQL, and from HAProxy to the instances). Instances run with ` + "`GOGC=" + gogc + "`" + `, which
+trades memory for time ([operations](operations.md#memory)). Each instance and each HAProxy has as many threads as its share of
+the cores (` + "`GOMAXPROCS`, `nbthread`" + `). A message carries the time at which it was due. Its latency ends when a device has read the
+response that contains it.
 
 ![Latency over the runs](img/university.png)
 `
 
 const reading = `
-Sizes of rooms are spread evenly over their logarithm. What is measured begins after a minute of the same load without
-a burst. CPU is of one core (two are there), over the measured run and the 10 s after it; what is neither ours nor that
-of what we started (the kernel's own work, and whatever else ran) is in the last of these lines. Memory is resident
-memory; that of PostgreSQL counts what its processes share once. The room of all is not in the quantiles, but what it
-does to other messages is.
+Room sizes are spread evenly over their logarithm. The measured run begins after a minute of the same load without
+bursts. CPU is a percentage of one core (the machine has two), over the measured run and the 10 s after it. The line "everything else" covers
+the kernel's own work and all other processes. Memory is resident
+memory; for PostgreSQL, memory that its processes share counts once. The quantiles exclude messages to the room of all, but include
+their effect on other messages.
 `
