@@ -128,7 +128,7 @@ func readFile(file string, fields []setting) error {
 	for i := 0; i+1 < len(root.Content); i += 2 {
 		key, value := root.Content[i], root.Content[i+1]
 		if first, ok := seen[key.Value]; ok {
-			wrong = append(wrong, fmt.Errorf("%s:%d: %s stands in line %d already", name, key.Line, key.Value, first))
+			wrong = append(wrong, fmt.Errorf("%s:%d: %s is already set in line %d", name, key.Line, key.Value, first))
 			continue
 		}
 		seen[key.Value] = key.Line

@@ -22,7 +22,7 @@ var clusterStatus = action[struct{}, server.Status]{"/cluster/status", func(ctx 
 func (t *terminal) clusterCommand() *cobra.Command {
 	c := group(&cobra.Command{
 		Use:     "cluster",
-		Short:   "Look at the instances that share the database",
+		Short:   "Show the instances that share the database",
 		Example: "  stoa cluster status",
 	})
 	c.AddCommand(t.clusterStatusCommand())
@@ -33,11 +33,12 @@ func (t *terminal) clusterStatusCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "status",
-		Short: "List the instances: version, rooms, lag, who is stopping",
+		Short: "List the instances: version, rooms, lag, state",
 		Long: "Lists the live instances on the database: version, rooms in memory, how far each is\n" +
-			"behind the stream, whether wake-ups reach it, who is stopping. Each tells this every\n" +
-			"1.5 s. Then what follows the stream, with the owners of its shards, and the jobs\n" +
-			"that wait; 'stoa jobs list' shows what was set aside. The same is on the admin listener as JSON: GET /cluster.",
+			"behind the stream, whether wake-ups reach it, and whether it is stopping. Instances\n" +
+			"report this every 1.5 s. Then lists the readers of the stream with the owners of\n" +
+			"their shards, and the waiting jobs; 'stoa jobs list' lists jobs that were set aside.\n" +
+			"The admin listener has the same as JSON: GET /cluster.",
 		Example: "  stoa cluster status\n  stoa cluster status --json",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -65,7 +66,7 @@ func (t *terminal) printCluster(status server.Status) error {
 	names := map[int64]string{} // of leases
 	switch {
 	case !status.Shared:
-		fmt.Fprintln(t.out, "The database is SQLite: there is one instance. Several need PostgreSQL (database)")
+		fmt.Fprintln(t.out, "The database is SQLite, so there is only one instance. Several instances need PostgreSQL (setting database)")
 	case len(status.Instances) == 0:
 		fmt.Fprintln(t.out, "No instance is running")
 	}

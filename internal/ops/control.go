@@ -81,7 +81,7 @@ func isThere(cfg *config.Config) error {
 		return nil
 	}
 	if _, err := os.Stat(cfg.Database); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("there is no database %s\nType this in the folder that the server was started in, or set STOA_DATA_DIR to its data; 'stoa serve' makes a new database", cfg.Database)
+		return fmt.Errorf("there is no database %s\nRun this command in the directory where the server was started, or set STOA_DATA_DIR to its data directory; 'stoa serve' creates a new database", cfg.Database)
 	}
 	return nil
 }
@@ -109,7 +109,7 @@ func (a action[In, Out]) askServer(ctx context.Context, cfg *config.Config, in I
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return false, nil // no server, or what a killed one left
 	case errors.Is(err, fs.ErrPermission):
-		return false, fmt.Errorf("%w\nRun this as the user that the server runs as", err)
+		return false, fmt.Errorf("%w\nRun this command as the user of the server", err)
 	case errors.Is(err, syscall.EINVAL):
 		return false, nil // too long a path for a socket; the server has none either
 	case err != nil:
@@ -126,7 +126,7 @@ func (a action[In, Out]) askServer(ctx context.Context, cfg *config.Config, in I
 			Error   string `json:"error"`
 		}
 		if err := json.Unmarshal(answer, &refusal); err != nil || refusal.Errcode == "" {
-			return true, fmt.Errorf("the running server answered %s; is it of the same version as this program?", res.Status)
+			return true, fmt.Errorf("the running server answered %s; does it have the same version as this program?", res.Status)
 		}
 		return true, mxerr.New(res.StatusCode, refusal.Errcode, "%s", refusal.Error)
 	}

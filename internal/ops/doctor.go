@@ -50,7 +50,7 @@ var doctorEvent = action[eventQuery, doctor.EventReport]{"/doctor/event", func(c
 func (t *terminal) doctorCommand() *cobra.Command {
 	c := group(&cobra.Command{
 		Use:     "doctor",
-		Short:   "Look for what is wrong",
+		Short:   "Find out what is wrong",
 		Example: "  stoa doctor store\n  stoa doctor event '!abc:example.org' '$def'",
 	})
 	c.AddCommand(t.doctorStoreCommand(), t.doctorEventCommand())
@@ -61,9 +61,9 @@ func (t *terminal) doctorStoreCommand() *cobra.Command {
 	var in storeCheck
 	c := &cobra.Command{
 		Use:   "store",
-		Short: "Check every invariant of the store; changes nothing",
-		Long: "Reads the whole store and names every invariant that it breaks. A running server\n" +
-			"goes on meanwhile. The exit status is 1 if something was found.",
+		Short: "Check every invariant of the database, without changing it",
+		Long: "Reads the whole database and reports every broken invariant. A running server keeps\n" +
+			"serving. The exit status is 1 if there are findings.",
 		Example: "  stoa doctor store\n  stoa doctor store --room '!abc:example.org'",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -83,16 +83,16 @@ func (t *terminal) doctorStoreCommand() *cobra.Command {
 			}
 			switch n := len(all.Findings); {
 			case n == 0:
-				fmt.Fprintln(t.out, "The store keeps all its invariants")
+				fmt.Fprintln(t.out, "No invariant of the database is broken")
 				return nil
 			case n >= findingsShown:
-				return fmt.Errorf("%d findings or more; the first are above. Keep a copy of the database before anything else", n)
+				return fmt.Errorf("at least %d findings; the first ones are above. Make a copy of the database before you do anything else", n)
 			default:
-				return fmt.Errorf("%d findings, above. Keep a copy of the database before anything else", n)
+				return fmt.Errorf("%d findings, listed above. Make a copy of the database before you do anything else", n)
 			}
 		},
 	}
-	c.Flags().StringVar(&in.Room, "room", "", "check only the room of this ID")
+	c.Flags().StringVar(&in.Room, "room", "", "check only the room with this ID")
 	return c
 }
 
@@ -100,9 +100,9 @@ func (t *terminal) doctorEventCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "event ROOM EVENT",
 		Short: "Say why an event was accepted, rejected or soft-failed",
-		Long: "Prints the room version, the verdict on an event, and the number of the authorisation\n" +
-			"rule that decided, as the specification of the room version numbers it. It shows no\n" +
-			"content. ROOM and EVENT are IDs; quote them, since the shell reads ! and $.",
+		Long: "Prints the room version, the verdict on an event, and the authorisation rule that\n" +
+			"decided, numbered as in the specification of the room version. It shows no\n" +
+			"content. ROOM and EVENT are IDs. Quote them: the shell interprets ! and $.",
 		Example: "  stoa doctor event '!abc:example.org' '$def'",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {

@@ -40,7 +40,7 @@ var (
 
 func adviseAside(err error) error {
 	if errors.Is(err, reader.ErrNotFound) {
-		return mxerr.NotFound("Nothing of that name was set aside; 'stoa jobs list' shows what was")
+		return mxerr.NotFound("No such entry was set aside; 'stoa jobs list' lists all entries")
 	}
 	return err
 }
@@ -48,20 +48,20 @@ func adviseAside(err error) error {
 func (t *terminal) jobsCommand() *cobra.Command {
 	c := group(&cobra.Command{
 		Use:     "jobs",
-		Short:   "Look after work that failed too often",
-		Long:    "Work that outlives a request, and what follows the stream of changes, is tried again\nwhen it fails, and after too many failures set aside. These commands show what was set\naside, have it tried again, or forget it. 'stoa cluster status' counts what waits.",
+		Short:   "Manage background work that failed too often",
+		Long:    "The server retries background work that fails, and sets it aside after too many failures.\nThese commands list that work, retry it, or discard it. 'stoa cluster status' counts\nthe work that waits.",
 		Example: "  stoa jobs list\n  stoa jobs retry --all",
 	})
 	c.AddCommand(t.jobsListCommand(),
-		t.jobsResolveCommand("retry", "Have something that was set aside tried again", "Will be tried again", jobsRetry),
-		t.jobsResolveCommand("discard", "Forget something that was set aside; it is never done", "Discarded", jobsDiscard))
+		t.jobsResolveCommand("retry", "Retry work that was set aside", "Will be retried", jobsRetry),
+		t.jobsResolveCommand("discard", "Discard work that was set aside; it is never done", "Discarded", jobsDiscard))
 	return c
 }
 
 func (t *terminal) jobsListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "list",
-		Short:   "List what was set aside, with the last error",
+		Short:   "List the work that was set aside, with the last error",
 		Example: "  stoa jobs list",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -83,7 +83,7 @@ func (t *terminal) jobsListCommand() *cobra.Command {
 				work, entry := namesOf(a)
 				text, _, _ := strings.Cut(a.Error, "\n")
 				if a.Retry {
-					text = "to be tried again: " + text
+					text = "to be retried: " + text
 				}
 				fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\n", work, entry, a.Tries, a.Since.UTC().Format(time.RFC3339), text)
 			}
@@ -113,7 +113,7 @@ func asideNamed(work, entry string) (reader.Aside, error) {
 	n, err := strconv.Atoi(shard)
 	pos, perr := strconv.ParseInt(entry, 10, 64)
 	if errors.Join(err, perr) != nil {
-		return reader.Aside{}, fmt.Errorf("%s %s names nothing; 'stoa jobs list' shows the two words", work, entry)
+		return reader.Aside{}, fmt.Errorf("there is no entry %s %s; 'stoa jobs list' shows the two words of each entry", work, entry)
 	}
 	return reader.Aside{Reader: name, Shard: n, Pos: pos}, nil
 }
@@ -123,7 +123,7 @@ func (t *terminal) jobsResolveCommand(verb, short, done string, do action[reader
 	c := &cobra.Command{
 		Use:     verb + " WORK ENTRY",
 		Short:   short,
-		Long:    short + ". WORK and ENTRY are the first two\ncolumns of 'stoa jobs list'; --all takes everything in that list.",
+		Long:    short + ". WORK and ENTRY are the first two\ncolumns of 'stoa jobs list'; --all takes all entries of that list.",
 		Example: "  stoa jobs " + verb + " room.profile @alice:example.org\n  stoa jobs " + verb + " --all",
 		Args: func(c *cobra.Command, args []string) error {
 			if all != (len(args) == 0) || len(args) != 0 && len(args) != 2 {
@@ -164,6 +164,6 @@ func (t *terminal) jobsResolveCommand(verb, short, done string, do action[reader
 			return nil
 		},
 	}
-	c.Flags().BoolVar(&all, "all", false, "everything that was set aside")
+	c.Flags().BoolVar(&all, "all", false, "all entries that were set aside")
 	return c
 }

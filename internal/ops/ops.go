@@ -88,7 +88,7 @@ func (t *terminal) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "stoa",
 		Short: "A Matrix homeserver in one program",
-		Long: "Stoa is a Matrix homeserver in one program. 'stoa serve' starts it; it needs no file.\n" +
+		Long: "Stoa is a Matrix homeserver in one program. 'stoa serve' starts it and needs no settings.\n" +
 			"Settings come from stoa.yaml and from STOA_* environment variables.",
 		Example:       "  stoa serve\n  stoa user create --admin alice",
 		SilenceErrors: true,
@@ -98,7 +98,7 @@ func (t *terminal) root() *cobra.Command {
 	root.AddCommand(t.serveCommand(), t.userCommand(), t.registrationTokenCommand(), t.doctorCommand(), t.clusterCommand(), t.jobsCommand(), t.versionCommand())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return fmt.Errorf("%w; '%s --help' shows what it takes", err, c.CommandPath())
+		return fmt.Errorf("%w; '%s --help' shows the usage", err, c.CommandPath())
 	})
 	return root
 }
@@ -119,7 +119,7 @@ func group(c *cobra.Command) *cobra.Command {
 func oneArgument(what string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) != 1 {
-			return fmt.Errorf("%s is needed, and nothing else: %s", what, strings.TrimSpace(c.Example))
+			return fmt.Errorf("give %s and nothing else: %s", what, strings.TrimSpace(c.Example))
 		}
 		return nil
 	}
@@ -145,7 +145,7 @@ func (t *terminal) settings() (*config.Config, error) {
 		fmt.Fprintln(t.err, "stoa: warning:", w)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the settings are not right:\n%w", err)
+		return nil, fmt.Errorf("the settings are wrong:\n%w", err)
 	}
 	return cfg, nil
 }

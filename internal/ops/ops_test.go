@@ -210,13 +210,13 @@ func TestUserCommands(t *testing.T) {
 			}
 		}
 		ok("", "Password, shown only now", "user", "create", "--admin", name)
-		ok("a good password\n", "Made the user", "user", "create", "--password-stdin", name+"2")
+		ok("a good password\n", "Created the user", "user", "create", "--password-stdin", name+"2")
 		refused("taken", "user", "create", name)
 		refused("user list", "user", "password", "nobody")
 		ok("", user, "user", "list")
 		ok("", "administrator", "user", "list")
 		ok("", "Changed the password of "+user, "user", "password", user)
-		ok("", "no administrator any more", "user", "admin", "--revoke", name)
+		ok("", "no longer an administrator", "user", "admin", "--revoke", name)
 		refused("--yes", "user", "deactivate", name)
 		ok("", "Deactivated "+user, "user", "deactivate", "--yes", name)
 		ok("", "deactivated", "user", "list")

@@ -62,8 +62,8 @@ var (
 func (t *terminal) registrationTokenCommand() *cobra.Command {
 	c := group(&cobra.Command{
 		Use:     "registration-token",
-		Short:   "Make, list and revoke tokens by which people register",
-		Long:    "Registration tokens let people make accounts when the setting registration is 'token'.",
+		Short:   "Create, list and revoke registration tokens",
+		Long:    "With a registration token, people can create an account when the setting registration is 'token'.",
 		Example: "  stoa registration-token create --uses 10 summer-school",
 	})
 	c.AddCommand(t.tokenCreateCommand(), t.tokenListCommand(), t.tokenRevokeCommand())
@@ -74,7 +74,7 @@ func (t *terminal) tokenCreateCommand() *cobra.Command {
 	var in newToken
 	c := &cobra.Command{
 		Use:     "create NAME",
-		Short:   "Make a registration token; NAME is for the list",
+		Short:   "Create a registration token; NAME identifies it in the list",
 		Example: "  stoa registration-token create --uses 10 --valid 168h summer-school",
 		Args:    oneArgument("a name for the token"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -91,15 +91,15 @@ func (t *terminal) tokenCreateCommand() *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().Int64Var(&in.Uses, "uses", 1, "accounts that can be made with it; 0 for any number")
-	c.Flags().DurationVar(&in.ValidNS, "valid", 0, "how long it is valid, such as 72h; 0 for ever")
+	c.Flags().Int64Var(&in.Uses, "uses", 1, "number of accounts that it can create; 0 for no limit")
+	c.Flags().DurationVar(&in.ValidNS, "valid", 0, "how long it is valid, such as 72h; 0 for no limit")
 	return c
 }
 
 func (t *terminal) tokenListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "list",
-		Short:   "List the registration tokens by name",
+		Short:   "List the registration tokens",
 		Example: "  stoa registration-token list",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -131,7 +131,7 @@ func (t *terminal) tokenListCommand() *cobra.Command {
 func (t *terminal) tokenRevokeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "revoke NAME",
-		Short:   "Revoke the registration token of this name",
+		Short:   "Revoke the registration token with this name",
 		Example: "  stoa registration-token revoke summer-school",
 		Args:    oneArgument("the name of the token"),
 		RunE: func(c *cobra.Command, args []string) error {

@@ -20,15 +20,15 @@ import (
 func (t *terminal) serveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "serve",
-		Short: "Run the server until it is told to stop (Ctrl-C or SIGTERM)",
-		Long: "Runs the server. It needs no settings: data goes to ./data, clients connect to\n" +
-			"http://127.0.0.1:8008. stoa.example.yaml shows all settings.",
+		Short: "Run the server until Ctrl-C or SIGTERM",
+		Long: "Runs the server. It needs no settings: it keeps its data in ./data and serves clients on\n" +
+			"http://127.0.0.1:8008. stoa.example.yaml lists all settings.",
 		Example: "  stoa serve\n  STOA_SERVER_NAME=example.org stoa serve --config /etc/stoa.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, warnings, err := config.Load(t.config, t.environ)
 			if err != nil {
-				return fmt.Errorf("the settings are not right:\n%w", err)
+				return fmt.Errorf("the settings are wrong:\n%w", err)
 			}
 			log, closeLog, err := telemetry.NewLog(cfg)
 			if err != nil {
@@ -91,16 +91,16 @@ func (t *terminal) serve(ctx context.Context, stopped func(), cfg *config.Config
 // warn tells what an operator should change.
 func warn(cfg *config.Config, log *slog.Logger) {
 	if cfg.AdminListen != "" && !telemetry.IsLoopback(cfg.AdminListen) {
-		log.Warn("admin_listen is open to other machines, and asks nobody who they are", "addr", cfg.AdminListen)
+		log.Warn("admin_listen is open to other machines and has no authentication; set it to a loopback address", "addr", cfg.AdminListen)
 	}
 	if cfg.SecretKey == "" {
 		log.Warn("secret_key is not set: signing keys lie in the database in the clear")
 	}
 	if !cfg.RateLimits {
-		log.Warn("rate_limits are off: passwords can be guessed at full speed")
+		log.Warn("rate_limits is off: passwords can be guessed at full speed")
 	}
 	if cfg.FederationAllowPrivate {
-		log.Warn("federation_allow_private is on: outsiders can make this server ask private addresses")
+		log.Warn("federation_allow_private is on: outsiders can make this server connect to private addresses")
 	}
 }
 
@@ -111,7 +111,7 @@ func (t *terminal) adviseFirstStart(ctx context.Context, cfg *config.Config, s *
 		return err
 	}
 	_, err = fmt.Fprintf(t.err, `
-There is no user yet. Make the first one, an administrator, in another terminal:
+There is no user yet. Create the first one, an administrator, in another terminal:
 
     %s
 

@@ -106,7 +106,7 @@ func whomIn(s *server.Services, user id.UserID) whom { return whom{user.String()
 func named(ctx context.Context, s *server.Services, name string) (account.Account, error) {
 	a, err := s.Accounts.Named(ctx, name)
 	if errors.Is(err, store.ErrNotFound) {
-		return a, mxerr.NotFound("There is no user %s; 'stoa user list' shows all", name)
+		return a, mxerr.NotFound("There is no user %s; 'stoa user list' lists all users", name)
 	}
 	return a, err
 }
@@ -114,7 +114,7 @@ func named(ctx context.Context, s *server.Services, name string) (account.Accoun
 func (t *terminal) userCommand() *cobra.Command {
 	c := group(&cobra.Command{
 		Use:     "user",
-		Short:   "Make, list and change users",
+		Short:   "Create, list and change users",
 		Example: "  stoa user create --admin alice\n  stoa user list",
 	})
 	c.AddCommand(t.userCreateCommand(), t.userListCommand(), t.userPasswordCommand(), t.userAdminCommand(), t.userDeactivateCommand())
@@ -126,8 +126,8 @@ func (t *terminal) userCreateCommand() *cobra.Command {
 	var fromStdin bool
 	c := &cobra.Command{
 		Use:     "create NAME",
-		Short:   "Make a user, with a new random password unless one is given",
-		Long:    "Makes a user. NAME is the part of the user ID before the colon.\nThe password is random and shown once, unless --password-stdin gives one.",
+		Short:   "Create a user, with a random password unless you give one",
+		Long:    "Creates a user. NAME is the part of the user ID before the colon. The password is random\nand shown once, unless you give one with --password-stdin.",
 		Example: "  stoa user create --admin alice",
 		Args:    oneArgument("the name of the user"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -147,7 +147,7 @@ func (t *terminal) userCreateCommand() *cobra.Command {
 			if in.Admin {
 				kind = "administrator"
 			}
-			fmt.Fprintf(t.out, "Made the %s %s\n", kind, made.UserID)
+			fmt.Fprintf(t.out, "Created the %s %s\n", kind, made.UserID)
 			t.showPassword(fromStdin, in.Password)
 			fmt.Fprintf(t.out, "Log in with any Matrix client on the homeserver %s\n", made.PublicURL)
 			return nil
@@ -170,7 +170,7 @@ func (t *terminal) newPassword(fromStdin bool) (string, error) {
 	}
 	password := strings.TrimRight(line, "\r\n")
 	if password == "" {
-		return "", errors.New("standard input has no password; give one line, or leave --password-stdin out")
+		return "", errors.New("standard input is empty; give the password as one line, or omit --password-stdin")
 	}
 	return password, nil
 }
@@ -231,7 +231,7 @@ func (t *terminal) userPasswordCommand() *cobra.Command {
 	var fromStdin, keep bool
 	c := &cobra.Command{
 		Use:     "password NAME",
-		Short:   "Give a user a new password and log all their devices out",
+		Short:   "Set a new password for a user and log out all their devices",
 		Example: "  stoa user password alice",
 		Args:    oneArgument("the name of the user"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -261,7 +261,7 @@ func (t *terminal) userAdminCommand() *cobra.Command {
 	var revoke bool
 	c := &cobra.Command{
 		Use:     "admin NAME",
-		Short:   "Make a user an administrator, or take that back",
+		Short:   "Make a user an administrator, or revoke that",
 		Example: "  stoa user admin alice\n  stoa user admin --revoke alice",
 		Args:    oneArgument("the name of the user"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -274,14 +274,14 @@ func (t *terminal) userAdminCommand() *cobra.Command {
 				return err
 			}
 			if revoke {
-				fmt.Fprintf(t.out, "%s is no administrator any more\n", done.UserID)
+				fmt.Fprintf(t.out, "%s is no longer an administrator\n", done.UserID)
 			} else {
 				fmt.Fprintf(t.out, "%s is an administrator\n", done.UserID)
 			}
 			return nil
 		},
 	}
-	c.Flags().BoolVar(&revoke, "revoke", false, "take the right back")
+	c.Flags().BoolVar(&revoke, "revoke", false, "revoke the right")
 	return c
 }
 
@@ -289,15 +289,16 @@ func (t *terminal) userDeactivateCommand() *cobra.Command {
 	var erase, sure bool
 	c := &cobra.Command{
 		Use:   "deactivate NAME",
-		Short: "End a user's account for good",
-		Long: "Ends an account for good: it is logged out everywhere, leaves its rooms as soon as\n" +
-			"a server runs, and its user ID can't be used again. With --erase its messages are\n" +
-			"hidden from those who had not seen them. There is no way back, so --yes is needed.",
+		Short: "Deactivate a user's account for good",
+		Long: "Deactivates an account for good: logs it out everywhere and makes it leave its rooms, as\n" +
+			"soon as a server runs. Nobody can use the user ID again. With --erase, users who have\n" +
+			"not seen the account's messages can't see them any more. This can't be undone, so --yes\n" +
+			"is required.",
 		Example: "  stoa user deactivate --yes mallory",
 		Args:    oneArgument("the name of the user"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if !sure {
-				return fmt.Errorf("deactivating %s can't be undone; add --yes if that is meant", args[0])
+				return fmt.Errorf("deactivating %s can't be undone; add --yes to confirm", args[0])
 			}
 			cfg, err := t.settings()
 			if err != nil {
@@ -311,7 +312,7 @@ func (t *terminal) userDeactivateCommand() *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().BoolVar(&erase, "erase", false, "hide the user's messages from those who had not seen them")
-	c.Flags().BoolVar(&sure, "yes", false, "yes, for good")
+	c.Flags().BoolVar(&erase, "erase", false, "hide the user's messages from users who have not seen them")
+	c.Flags().BoolVar(&sure, "yes", false, "confirm")
 	return c
 }
