@@ -3,9 +3,9 @@ package account
 import "github.com/prometheus/client_golang/prometheus"
 
 var (
-	descHashes  = prometheus.NewDesc("stoa_account_password_hashes_total", "Passwords hashed and checked.", nil, nil)
-	descRefused = prometheus.NewDesc("stoa_account_password_hashes_refused_total", "Password hashes refused because too many waited.", nil, nil)
-	descHashing = prometheus.NewDesc("stoa_account_password_hashes_pending", "Password hashes being computed or waiting for it.", nil, nil)
+	descHashes  = prometheus.NewDesc("stoa_account_password_hashes_total", "Passwords hashed or checked.", nil, nil)
+	descRefused = prometheus.NewDesc("stoa_account_password_hashes_refused_total", "Password hashes refused because the queue was full.", nil, nil)
+	descHashing = prometheus.NewDesc("stoa_account_password_hashes_pending", "Password hashes being computed or queued.", nil, nil)
 )
 
 // Describe implements [prometheus.Collector].

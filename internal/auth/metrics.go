@@ -3,9 +3,9 @@ package auth
 import "github.com/prometheus/client_golang/prometheus"
 
 var (
-	descKept    = prometheus.NewDesc("stoa_auth_sessions", "Access tokens remembered.", nil, nil)
-	descLooked  = prometheus.NewDesc("stoa_auth_session_lookups_total", "Access tokens that were looked up in the store.", nil, nil)
-	descLimited = prometheus.NewDesc("stoa_auth_limited_total", "Attempts refused by the exact limits.", nil, nil)
+	descKept    = prometheus.NewDesc("stoa_auth_sessions", "Access tokens in the cache.", nil, nil)
+	descLooked  = prometheus.NewDesc("stoa_auth_session_lookups_total", "Access tokens looked up in the database.", nil, nil)
+	descLimited = prometheus.NewDesc("stoa_auth_limited_total", "Attempts refused by the rate limits that are counted in the database.", nil, nil)
 )
 
 // Describe implements [prometheus.Collector].

@@ -351,11 +351,11 @@ func (m *busMetrics) init(b *Bus, r prometheus.Registerer) {
 	m.sent = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "stoa_bus_sent_messages_total", Help: "Messages sent to the other instances."})
 	m.received = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "stoa_bus_received_messages_total", Help: "Messages heard from the other instances."})
+		Name: "stoa_bus_received_messages_total", Help: "Messages received from the other instances."})
 	m.lost = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "stoa_bus_lost_messages_total", Help: "Messages to the other instances that could not be sent."})
 	healthy := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "stoa_bus_healthy_connections", Help: "1 if this instance hears the others, else 0."}, func() float64 {
+		Name: "stoa_bus_healthy_connections", Help: "1 if this instance receives the messages of the others, else 0."}, func() float64 {
 		if b.Healthy() {
 			return 1
 		}

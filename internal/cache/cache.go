@@ -51,9 +51,9 @@ func New[K comparable, V any](opt Options[K, V]) *Cache[K, V] {
 	label := prometheus.Labels{"cache": opt.Name}
 	c := &Cache[K, V]{
 		opt:         opt,
-		descBytes:   prometheus.NewDesc("stoa_cache_bytes", "Memory of a cache, by name.", nil, label),
-		descEntries: prometheus.NewDesc("stoa_cache_entries", "Entries of a cache, by name.", nil, label),
-		descLookups: prometheus.NewDesc("stoa_cache_lookups_total", "Lookups in a cache, by name and result (hit, miss).", []string{"result"}, label),
+		descBytes:   prometheus.NewDesc("stoa_cache_bytes", "Memory of each cache.", nil, label),
+		descEntries: prometheus.NewDesc("stoa_cache_entries", "Entries of each cache.", nil, label),
+		descLookups: prometheus.NewDesc("stoa_cache_lookups_total", "Lookups in each cache, by result (hit, miss).", []string{"result"}, label),
 	}
 	var err error
 	c.entries, err = simplelru.NewLRU(maxEntries, func(k K, v V) { c.bytes -= c.size(k, v) })

@@ -58,7 +58,7 @@ func New(opt Options) *Renderer {
 		sent:    newSentMembers(1 << 17),
 		filters: newFilterCache(),
 		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "stoa_clientsync_answers_total", Help: "Answers, by where they came from."}, []string{"from"}),
+			Name: "stoa_clientsync_answers_total", Help: "Answers to /sync, by source (memory, store)."}, []string{"from"}),
 	}
 	if opt.Registry != nil {
 		opt.Registry.MustRegister(r.answers)

@@ -35,14 +35,14 @@ func (m *metrics) outcome(o outcome) { m.forwards[o].Add(1) }
 func (m *metrics) took(d time.Duration) { m.tookNS.Add(int64(d)) }
 
 var (
-	descForwards = prometheus.NewDesc("stoa_cluster_forwards_total", "Requests that write a room, by what became of them: served here as its home, forwarded, served here because the home was unreachable or was lost (repeated), refused because it was lost, gone with the client.", []string{"outcome"}, nil)
-	descTook     = prometheus.NewDesc("stoa_cluster_forward_seconds_total", "Time spent waiting for the answers of homes.", nil, nil)
+	descForwards = prometheus.NewDesc("stoa_cluster_forwards_total", "Requests that write a room, by outcome: served here as its home, forwarded, served here because the home was unreachable or was lost (repeated), refused because it was lost, given up by the client.", []string{"outcome"}, nil)
+	descTook     = prometheus.NewDesc("stoa_cluster_forward_seconds_total", "Time spent waiting for answers of the homes of rooms.", nil, nil)
 	descServed   = prometheus.NewDesc("stoa_cluster_served_requests_total", "Requests served for other instances.", nil, nil)
-	descHanded   = prometheus.NewDesc("stoa_cluster_handed_bytes_total", "What this instance committed and handed to the others so that they need not read it, by whether it arrived (sent, lost).", []string{"outcome"}, nil)
+	descHanded   = prometheus.NewDesc("stoa_cluster_handed_bytes_total", "Bytes of committed groups sent to other instances, so that they need not read them, by outcome (sent, lost).", []string{"outcome"}, nil)
 	descPeers    = prometheus.NewDesc("stoa_cluster_peers", "Other live instances, by whether they answer.", []string{"state"}, nil)
 	descAge      = prometheus.NewDesc("stoa_cluster_lease_age_seconds", "Time since the lease was last renewed; past 4 s this instance stops acting as an owner.", nil, nil)
-	descBeats    = prometheus.NewDesc("stoa_cluster_failed_renewals_total", "Renewals of the lease that failed.", nil, nil)
-	descLost     = prometheus.NewDesc("stoa_cluster_lost_leases_total", "Leases that ran out before they were renewed.", nil, nil)
+	descBeats    = prometheus.NewDesc("stoa_cluster_failed_renewals_total", "Failed renewals of the lease.", nil, nil)
+	descLost     = prometheus.NewDesc("stoa_cluster_lost_leases_total", "Leases that expired before they were renewed.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.

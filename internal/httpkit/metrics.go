@@ -63,14 +63,14 @@ func newMetrics(m *Mux) *metrics {
 	return &metrics{
 		mux: m,
 		requests: prometheus.NewDesc("stoa_httpkit_requests_total",
-			"Requests answered, by route pattern and status (499: the client went away, 599: broken off).",
+			"Answered requests, by route pattern and status (499: the client went away, 599: cut off).",
 			[]string{"method", "route", "status"}, nil),
 		seconds: prometheus.NewDesc("stoa_httpkit_request_seconds",
 			"Time from a request's header to the end of its handler.", []string{"method", "route"}, nil),
 		flight: prometheus.NewDesc("stoa_httpkit_in_flight_requests",
-			"Requests being served now, by limit class.", []string{"class"}, nil),
+			"Requests in progress, by limit class.", []string{"class"}, nil),
 		panicked: prometheus.NewDesc("stoa_httpkit_panics_total",
-			"Handlers that panicked and were answered with 500.", nil, nil),
+			"Handlers that panicked; the client got 500.", nil, nil),
 	}
 }
 

@@ -10,21 +10,21 @@ var (
 	readerLabel = []string{"reader"}
 	jobLabel    = []string{"job"}
 
-	descLag      = prometheus.NewDesc("stoa_reader_lag_seconds", "How late a reader is with the oldest row that it has been handed and not dealt with.", readerLabel, nil)
+	descLag      = prometheus.NewDesc("stoa_reader_lag_seconds", "Age of the oldest row that a reader has received and not processed.", readerLabel, nil)
 	descShards   = prometheus.NewDesc("stoa_reader_shards", "Shards of a reader that this instance owns.", readerLabel, nil)
-	descRows     = prometheus.NewDesc("stoa_reader_rows_total", "Rows of the stream that a reader has dealt with.", readerLabel, nil)
+	descRows     = prometheus.NewDesc("stoa_reader_rows_total", "Rows of the stream that a reader has processed.", readerLabel, nil)
 	descReads    = prometheus.NewDesc("stoa_reader_reads_total", "Reads of the stream for a reader.", readerLabel, nil)
-	descFailures = prometheus.NewDesc("stoa_reader_failures_total", "Batches with which a reader failed; they are tried again.", readerLabel, nil)
+	descFailures = prometheus.NewDesc("stoa_reader_failures_total", "Batches that a reader failed to process; they are retried.", readerLabel, nil)
 	descAside    = prometheus.NewDesc("stoa_reader_set_aside_total", "Rows of the stream that a reader set aside after too many failures.", readerLabel, nil)
 	descHorizon  = prometheus.NewDesc("stoa_reader_horizon_passed_total", "Shards of a reader that missed rows because the stream no longer had them.", readerLabel, nil)
-	descFenced   = prometheus.NewDesc("stoa_reader_fenced_total", "Batches whose cursor another owner had taken over.", readerLabel, nil)
+	descFenced   = prometheus.NewDesc("stoa_reader_fenced_total", "Batches whose cursor had moved to another owner.", readerLabel, nil)
 
-	descJobs        = prometheus.NewDesc("stoa_reader_jobs_total", "Runs of jobs that ended well.", jobLabel, nil)
-	descJobFailed   = prometheus.NewDesc("stoa_reader_job_failures_total", "Runs of jobs that failed; they are tried again.", jobLabel, nil)
-	descJobAside    = prometheus.NewDesc("stoa_reader_jobs_set_aside_total", "Jobs that were set aside after too many failures.", jobLabel, nil)
-	descJobLost     = prometheus.NewDesc("stoa_reader_jobs_fenced_total", "Runs of jobs that were replaced or taken over meanwhile.", jobLabel, nil)
-	descJobRuns     = prometheus.NewDesc("stoa_reader_jobs_running", "Jobs that run on this instance.", jobLabel, nil)
-	descJobLateness = prometheus.NewDesc("stoa_reader_jobs_late_seconds", "How long the oldest job of this instance that does not run has been due.", nil, nil)
+	descJobs        = prometheus.NewDesc("stoa_reader_jobs_total", "Successful runs of jobs.", jobLabel, nil)
+	descJobFailed   = prometheus.NewDesc("stoa_reader_job_failures_total", "Failed runs of jobs; they are retried.", jobLabel, nil)
+	descJobAside    = prometheus.NewDesc("stoa_reader_jobs_set_aside_total", "Jobs set aside after too many failures.", jobLabel, nil)
+	descJobLost     = prometheus.NewDesc("stoa_reader_jobs_fenced_total", "Runs of jobs that were replaced or taken over in the meantime.", jobLabel, nil)
+	descJobRuns     = prometheus.NewDesc("stoa_reader_jobs_running", "Jobs running on this instance.", jobLabel, nil)
+	descJobLateness = prometheus.NewDesc("stoa_reader_jobs_late_seconds", "Time since the oldest waiting job of this instance was due.", nil, nil)
 )
 
 // Describe implements [prometheus.Collector].

@@ -14,9 +14,9 @@ type metrics struct {
 }
 
 var (
-	descResident = prometheus.NewDesc("stoa_room_resident_rooms", "Rooms that are held in memory.", nil, nil)
-	descPlaced   = prometheus.NewDesc("stoa_room_events_total", "Events that were put into timelines.", nil, nil)
-	descRebuilt  = prometheus.NewDesc("stoa_room_rebuilt_changes_total", "Changes that lost against another writer and were built again.", nil, nil)
+	descResident = prometheus.NewDesc("stoa_room_resident_rooms", "Rooms in memory.", nil, nil)
+	descPlaced   = prometheus.NewDesc("stoa_room_events_total", "Events added to timelines.", nil, nil)
+	descRebuilt  = prometheus.NewDesc("stoa_room_rebuilt_changes_total", "Changes that lost against another writer and were rebuilt.", nil, nil)
 	descReceived = prometheus.NewDesc("stoa_room_refused_events_total", "Events of other servers that were rejected or soft-failed.", []string{"standing"}, nil)
 )
 

@@ -29,16 +29,16 @@ func (m *storeMetrics) group(took time.Duration) {
 }
 
 var (
-	descGroups    = prometheus.NewDesc("stoa_store_group_seconds", "Time that a group of changes takes in the database.", nil, nil)
+	descGroups    = prometheus.NewDesc("stoa_store_group_seconds", "Time for a group of changes in the database.", nil, nil)
 	descChanges   = prometheus.NewDesc("stoa_store_changes_total", "Changes committed.", nil, nil)
-	descConflicts = prometheus.NewDesc("stoa_store_conflicts_total", "Changes that lost their head.", nil, nil)
-	descRetried   = prometheus.NewDesc("stoa_store_groups_retried_total", "Groups that were written again, without some change or one by one.", nil, nil)
-	descUnknown   = prometheus.NewDesc("stoa_store_outcomes_unknown_total", "Groups of which it is not known whether they are durable.", nil, nil)
-	descLost      = prometheus.NewDesc("stoa_store_tail_batches_lost_total", "Batches that a tail was too slow for; they are read from the store.", nil, nil)
-	descQueue     = prometheus.NewDesc("stoa_store_queue_changes", "Changes that wait for the committer.", nil, nil)
-	descSnapshots = prometheus.NewDesc("stoa_store_snapshots", "Snapshots that are open.", nil, nil)
-	descBarriers  = prometheus.NewDesc("stoa_store_barriers_total", "Queries of the head of the stream for requests of clients.", nil, nil)
-	descHead      = prometheus.NewDesc("stoa_store_head_position", "Newest position known.", nil, nil)
+	descConflicts = prometheus.NewDesc("stoa_store_conflicts_total", "Changes that lost their head to another writer.", nil, nil)
+	descRetried   = prometheus.NewDesc("stoa_store_groups_retried_total", "Groups written again, without a failing change or one change at a time.", nil, nil)
+	descUnknown   = prometheus.NewDesc("stoa_store_outcomes_unknown_total", "Groups whose outcome (durable or not) is unknown.", nil, nil)
+	descLost      = prometheus.NewDesc("stoa_store_tail_batches_lost_total", "Batches that a follower was too slow for; it reads them from the store.", nil, nil)
+	descQueue     = prometheus.NewDesc("stoa_store_queue_changes", "Changes waiting for the committer.", nil, nil)
+	descSnapshots = prometheus.NewDesc("stoa_store_snapshots", "Open snapshots.", nil, nil)
+	descBarriers  = prometheus.NewDesc("stoa_store_barriers_total", "Queries of the head of the stream for client requests (read barriers).", nil, nil)
+	descHead      = prometheus.NewDesc("stoa_store_head_position", "Newest known position.", nil, nil)
 )
 
 // Describe implements [prometheus.Collector].

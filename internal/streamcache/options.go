@@ -117,19 +117,19 @@ type metrics struct {
 func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
 		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "stoa_clientsync_waiting_requests", Help: "Requests that wait for something to happen."}),
+			Name: "stoa_clientsync_waiting_requests", Help: "Requests waiting for news."}),
 		wakeups: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "stoa_clientsync_wakeups_total", Help: "Waits that ended, by news or by time."}),
+			Name: "stoa_clientsync_wakeups_total", Help: "Waits that ended, with news or by timeout."}),
 		followed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "stoa_clientsync_followed_total",
-			Help: "What other instances wrote: groups that were handed over by them, looks into the store that found something.",
+			Help: "How changes of other instances arrived: groups that they sent, or reads of the stream that found something.",
 		}, []string{"from"}),
 		ringBytes: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "stoa_clientsync_ring_bytes", Help: "Memory of the newest part of the stream."}),
+			Name: "stoa_clientsync_ring_bytes", Help: "Memory of the ring, the newest part of the stream."}),
 		users: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "stoa_clientsync_users", Help: "Users whose rooms are in memory."}),
 		heldSends: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "stoa_clientsync_held_sends_total", Help: "Sends that waited for the deliveries of what was said before in their room."}),
+			Name: "stoa_clientsync_held_sends_total", Help: "Sends that waited until earlier messages in their room were delivered."}),
 	}
 	if r != nil {
 		r.MustRegister(m.waiting, m.wakeups, m.followed, m.ringBytes, m.users, m.heldSends)

@@ -37,11 +37,11 @@ func metricsPage(repo *source.Repository) string {
 	var b strings.Builder
 	b.WriteString(`# Metrics
 
-Made from the Go source by ` + "`make generate`" + `. They are served in the form of Prometheus on
-` + "`/metrics`" + ` of the admin listener (setting ` + "`admin_listen`" + `), beside those of the Go runtime and
+Generated from the Go source by ` + "`make generate`" + `. The admin listener (setting ` + "`admin_listen`" + `) serves
+the metrics on ` + "`/metrics`" + ` in Prometheus format, together with those of the Go runtime and
 the process. Times are in seconds, sizes in bytes.
 
-| metric | package | what it says |
+| metric | package | meaning |
 |---|---|---|
 `)
 	for _, m := range all {

@@ -20,10 +20,10 @@ func packagesPage(repo *source.Repository) string {
 	var b strings.Builder
 	b.WriteString(`# Packages
 
-Made from the Go source by ` + "`make generate`" + `. Lines are those of the code without its tests, comments
-included, rounded up to the next 100; exported names count types, functions, methods, constants and variables,
-rounded up to the next 10. Imports are those of this module; ` + "`internal/`" + ` and ` + "`matrix/`" + ` are left out of
-their names. The bounds of a package, a type and a function are in ` + "`internal/devtools/rules/sizes.go`" + `.
+Generated from the Go source by ` + "`make generate`" + `. Lines include comments but not tests, rounded up to the
+next 100. Exported names are types, functions, methods, constants and variables, rounded up to the next 10. Imports are those of this
+module, without ` + "`internal/`" + ` and ` + "`matrix/`" + `. ` + "`internal/devtools/rules/sizes.go`" + ` sets the maximum size of a
+package, a type and a function.
 
 | package | what it is for | lines | exported | imports |
 |---|---|---:|---:|---|
