@@ -49,6 +49,8 @@ type transport interface {
 	// or the connection is lost. It calls ready once nothing is missed any more.
 	listen(ctx context.Context, b *Bus, ready func()) error
 	send(ctx context.Context, packets [][]byte) error
+	// by names for operators what the members hear each other by.
+	by() string
 	close()
 }
 
@@ -171,20 +173,27 @@ func (b *Bus) Run(ctx context.Context) error {
 	return nil
 }
 
-// listen connects again and again.
+// listen connects again and again. That it can't, and that it can again, is logged once each.
 func (b *Bus) listen(ctx context.Context) {
-	retry := retryMin
+	retry, deaf := retryMin, false
 	for {
-		err := b.listenOnce(ctx)
+		err := b.listenOnce(ctx, func() {
+			if deaf {
+				b.log.Info("the other instances can be heard again")
+			}
+			deaf = false
+		})
 		if ctx.Err() != nil {
 			return
 		}
 		if b.connected.Swap(false) {
-			b.log.Warn("the other instances can't be heard", "err", err)
 			retry = retryMin
 		} else {
-			b.log.Debug("connect to the bus", "err", err)
 			retry = min(2*retry, retryMax)
+		}
+		if !deaf {
+			deaf = true
+			b.log.Warn("the other instances can't be heard; what they write is seen up to a second later", "err", fmt.Errorf("%s: %w", b.transport.by(), err))
 		}
 		select {
 		case <-time.After(retry):
@@ -195,7 +204,7 @@ func (b *Bus) listen(ctx context.Context) {
 }
 
 // listenOnce listens on one connection until it is lost, or seems to be.
-func (b *Bus) listenOnce(ctx context.Context) error {
+func (b *Bus) listenOnce(ctx context.Context, heard func()) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	b.hear()
@@ -220,7 +229,7 @@ func (b *Bus) listenOnce(ctx context.Context) error {
 	err := b.transport.listen(ctx, b, func() {
 		b.hear()
 		b.connected.Store(true)
-		b.log.Debug("the other instances can be heard")
+		heard()
 		for _, f := range b.onConnect() {
 			f()
 		}

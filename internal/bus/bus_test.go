@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -291,5 +293,38 @@ func TestPostgres_tells_what_others_commit(t *testing.T) {
 	}
 	if len(a.heard)+len(b.heard) > 0 {
 		t.Error("an instance hears of its own")
+	}
+}
+
+// lines hands on each line of a log.
+type lines chan string
+
+func (l lines) Write(p []byte) (int, error) {
+	l <- string(p)
+	return len(p), nil
+}
+
+// A Redis that can't be reached is told once, from the start on, and so is that it can be.
+func TestRedis_that_is_not_there_is_logged(t *testing.T) {
+	t.Parallel()
+	socket := filepath.Join(t.TempDir(), "s")
+	log := make(lines, 100)
+	b, err := bus.NewRedis("unix://"+socket, "stoa.test", bus.Options{Log: slog.New(slog.NewTextHandler(log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- b.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	if line := <-log; !strings.Contains(line, "level=WARN") || !strings.Contains(line, "the setting redis") {
+		t.Errorf("said %s", line)
+	}
+	server := bustest.NewRedis(t)
+	if err := os.Symlink(strings.TrimPrefix(server.URL, "unix://"), socket); err != nil {
+		t.Fatal(err)
+	}
+	if line := <-log; !strings.Contains(line, "level=INFO") || !strings.Contains(line, "heard again") {
+		t.Errorf("said %s", line)
 	}
 }

@@ -55,4 +55,6 @@ func (t *postgresTransport) send(ctx context.Context, packets [][]byte) error {
 	return t.notifier.Notify(ctx, busChannel, texts)
 }
 
+func (t *postgresTransport) by() string { return "the database" }
+
 func (t *postgresTransport) close() { t.notifier.Close() }

@@ -86,4 +86,6 @@ func (t *processTransport) send(_ context.Context, packets [][]byte) error {
 	return nil
 }
 
+func (t *processTransport) by() string { return "this process" }
+
 func (t *processTransport) close() {}

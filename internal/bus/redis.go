@@ -71,6 +71,8 @@ func (t *redisTransport) send(ctx context.Context, packets [][]byte) error {
 	return err
 }
 
+func (t *redisTransport) by() string { return "the setting redis" }
+
 func (t *redisTransport) close() {
 	_ = t.client.Close() // all its connections are of no use any more
 }

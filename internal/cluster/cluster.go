@@ -177,7 +177,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 		beat, cancel := context.WithTimeout(ctx, c.opt.Times.Term/3)
 		err := c.beat(beat)
 		cancel()
-		if err != nil && ctx.Err() == nil && c.ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil && c.ctx.Err() == nil && !errors.Is(err, store.ErrUnreachable) { // that the store says, once
 			c.log.Warn("the lease of this instance could not be renewed", "err", err)
 		}
 	}

@@ -112,6 +112,24 @@ func TestLoadRefuses(t *testing.T) {
 		"several_at_once_and_names_them_all":    {"log_level: loud\nnothing: 1\n", "STOA_RATE_LIMITS=maybe", []string{"log_level", "nothing", "STOA_RATE_LIMITS"}},
 		"a_switch_that_is_neither_on_nor_off":   {"", "STOA_RATE_LIMITS=5", []string{"on or off"}},
 		"a_size_that_does_not_fit_in_64_bits":   {"log_max_size: 99999999999GiB\n", "", []string{"100MiB"}},
+		"a_database_of_another_kind":            {"", "STOA_DATABASE=mysql://a", []string{"database", "postgres://"}},
+		"a_postgres_address_with_one_slash":     {"", "STOA_DATABASE=postgres:/stoa@h/db", []string{"database", "postgres://", "sqlite:PATH"}},
+		"a_connection_string":                   {"database: 'host=db password=geheim dbname=stoa'\n", "", []string{"database", "postgres://"}},
+		"a_host_and_port_as_database":           {"", "STOA_DATABASE=db:5432/stoa", []string{"database", "postgres://"}},
+		"a_user_and_host_as_database":           {"", "STOA_DATABASE=stoa@db/stoa", []string{"database", "postgres://"}},
+		"a_file_uri_as_database":                {"", "STOA_DATABASE=file:stoa.db?mode=memory", []string{"database", "sqlite:PATH"}},
+		"a_database_in_memory":                  {"", "STOA_DATABASE=:memory:", []string{"database", "memory"}},
+		"a_sqlite_host":                         {"", "STOA_DATABASE=sqlite://stoa.db", []string{"database", "sqlite:PATH"}},
+		"a_sqlite_without_a_file":               {"", "STOA_DATABASE=sqlite:", []string{"database", "sqlite:PATH"}},
+		"a_folder_as_database":                  {"", "STOA_DATABASE=data/", []string{"database", "file"}},
+		"a_postgres_address_without_database":   {"", "STOA_DATABASE=postgres://stoa@db", []string{"database", "names no database"}},
+		"a_postgres_address_that_is_none":       {"", "STOA_DATABASE=postgres://stoa:a%zz@db/stoa", []string{"database", "%XX"}},
+		"a_redis_of_another_kind":               {"", "STOA_REDIS=localhost:6379", []string{"redis", "redis://"}},
+		"a_server_name_of_a_hyphen":             {"", "STOA_SERVER_NAME=-", []string{"server_name", "example.org"}},
+		"a_server_name_with_an_empty_label":     {"", "STOA_SERVER_NAME=a..org", []string{"server_name", "example.org"}},
+		"a_server_name_with_too_high_a_port":    {"", "STOA_SERVER_NAME=a:99999", []string{"server_name", "65535"}},
+		"a_server_name_that_is_half_an_address": {"", "STOA_SERVER_NAME=10.0.0", []string{"server_name", "example.org"}},
+		"a_port_that_does_not_exist":            {"", "STOA_CLIENT_LISTEN=127.0.0.1:80080", []string{"client_listen", "65535"}},
 		"an_empty_folder_for_data":              {"data_dir: ''\n", "", []string{"data_dir"}},
 		"a_unix_socket_without_a_path":          {"client_listen: 'unix:'\n", "", []string{"path of a socket"}},
 		"a_log_that_would_be_rotated_each_line": {"log_max_size: 10\n", "", []string{"1MiB"}},
@@ -127,7 +145,74 @@ func TestLoadRefuses(t *testing.T) {
 					t.Errorf("%q does not say %q", err, word)
 				}
 			}
+			if strings.Contains(err.Error(), "geheim") {
+				t.Errorf("%q shows a password", err)
+			}
 		})
+	}
+}
+
+// One mistake must be told once: what follows from another setting is no second one.
+func TestLoadNamesOneMistakeOnce(t *testing.T) {
+	t.Parallel()
+	for _, v := range []string{"STOA_CLIENT_LISTEN=localhost", "STOA_CLIENT_LISTEN=", "STOA_SERVER_NAME=-", "STOA_DATABASE=mysql://a"} {
+		_, _, err := Load(write(t, ""), []string{v})
+		if err == nil || strings.Count(err.Error(), "\n") > 0 {
+			t.Errorf("%s: %v", v, err)
+		}
+	}
+}
+
+func TestDatabase(t *testing.T) {
+	t.Parallel()
+	for given, want := range map[string]string{
+		"":                               "data/stoa.db",
+		"stoa.db":                        "stoa.db",
+		"./stoa.db":                      "stoa.db",
+		"/var/lib/stoa/a=b.db":           "/var/lib/stoa/a=b.db",
+		"sqlite:stoa.db":                 "stoa.db",
+		"sqlite:/var/lib/stoa.db":        "/var/lib/stoa.db",
+		"sqlite:///var/lib/stoa.db":      "/var/lib/stoa.db",
+		"sqlite:odd@name:1":              "odd@name:1",
+		"postgres://u:p@h/db":            "postgres://u:p@h/db",
+		"postgresql:///db?host=/run/pg":  "postgresql:///db?host=/run/pg",
+		"postgres://u@a:5432,b:5432/db":  "postgres://u@a:5432,b:5432/db",
+		"postgres://?dbname=a&host=/run": "postgres://?dbname=a&host=/run",
+	} {
+		c, _, err := Load(write(t, ""), []string{"STOA_DATABASE=" + given})
+		if err != nil {
+			t.Errorf("%q: %v", given, err)
+		} else if c.Database != want {
+			t.Errorf("%q is %q, not %q", given, c.Database, want)
+		}
+	}
+}
+
+func TestServerNamesThatMayBe(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"localhost", "example.org", "a.example.org:8448", "127.0.0.1", "[::1]:8448", "xn--mnchen-3ya.de", "1und1.de"} {
+		if _, _, err := Load(write(t, ""), []string{"STOA_SERVER_NAME=" + name}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestLoadWarnsOfSettingsThatDoNothing(t *testing.T) {
+	t.Parallel()
+	for key, environ := range map[string][]string{
+		"redis":             {"STOA_REDIS=redis://127.0.0.1:6379"},
+		"appservices":       {"STOA_APPSERVICES=bridge.yaml"},
+		"federation_listen": {"STOA_FEDERATION_LISTEN=:8448", "STOA_TLS_CERT=a", "STOA_TLS_KEY=b"},
+		"federation_ca":     {"STOA_FEDERATION_CA=ca.pem"},
+	} {
+		_, warnings, err := Load(write(t, ""), environ)
+		if err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], key+" ") {
+			t.Errorf("%s: %v %v", key, warnings, err)
+		}
+	}
+	_, warnings, err := Load(write(t, ""), []string{"STOA_REDIS=redis://127.0.0.1:6379", "STOA_DATABASE=postgres://h/db"})
+	if err != nil || len(warnings) != 0 {
+		t.Error(warnings, err)
 	}
 }
 

@@ -9,11 +9,11 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
-	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -48,6 +48,7 @@ func Load(file string, environ []string) (cfg *Config, warnings []string, err er
 	}
 	if len(wrong) == 0 {
 		wrong = append(wrong, cfg.complete()...)
+		warnings = append(warnings, cfg.unused()...)
 	}
 	if err := errors.Join(wrong...); err != nil {
 		return nil, warnings, err
@@ -223,8 +224,8 @@ func (c *Config) complete() (wrong []error) {
 	if c.PublicURL == "" {
 		c.PublicURL = publicURL(c.ClientListen)
 	}
-	if u, err := url.Parse(c.PublicURL); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		bad("public_url: %q must be an http:// or https:// address", c.PublicURL)
+	if c.PublicURL != "" && !isAddress(c.PublicURL) {
+		bad("public_url: %q must be an http:// or https:// address, such as https://matrix.example.org", c.PublicURL)
 	}
 	c.PublicURL = strings.TrimSuffix(c.PublicURL, "/")
 	if c.SupportPage != "" && !isAddress(c.SupportPage) {
@@ -239,8 +240,14 @@ func (c *Config) complete() (wrong []error) {
 	if c.DataDir == "" {
 		bad("data_dir: must not be empty; ./data is the default")
 	}
-	if c.Database == "" {
-		c.Database = filepath.Join(c.DataDir, "stoa.db")
+	if err := c.checkServerName(); err != nil {
+		bad("server_name: %w", err)
+	}
+	if err := c.completeDatabase(); err != nil {
+		bad("database: %w", err)
+	}
+	if err := checkRedis(c.Redis); err != nil {
+		bad("redis: %w", err)
 	}
 	if c.SecretKey != "" && len(c.SecretKey) < 16 {
 		bad("secret_key: must have at least 16 characters; `openssl rand -base64 32` makes a good one")
@@ -256,11 +263,6 @@ func (c *Config) complete() (wrong []error) {
 
 const nameCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
-// DatabaseIsFile says whether the database is a file on this machine, and not a server.
-func (c *Config) DatabaseIsFile() bool {
-	return !strings.HasPrefix(c.Database, "postgres://") && !strings.HasPrefix(c.Database, "postgresql://")
-}
-
 // ControlSocket is the path of the socket by which commands reach the server.
 func (c *Config) ControlSocket() string { return filepath.Join(c.DataDir, "stoa.sock") }
 
@@ -274,8 +276,12 @@ func checkListen(address string) error {
 	if address == "" {
 		return nil
 	}
-	if _, _, err := net.SplitHostPort(address); err != nil {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
 		return fmt.Errorf("%q must be host:port, [IPv6]:port, :port or unix:PATH", address)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("%q must end with a port, a number up to 65535", address)
 	}
 	return nil
 }

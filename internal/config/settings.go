@@ -72,18 +72,19 @@ type Config struct {
 	// through which commands reach the server.
 	DataDir string `yaml:"data_dir" env:"STOA_DATA_DIR" default:"./data"`
 
-	// The database: the path of a SQLite file, or a postgres:// URL. Empty:
-	// stoa.db in data_dir. In a URL, pool_max_conns=N limits the PostgreSQL
-	// connections that requests share (default: 4 per core, 8 to 32); an instance
-	// opens up to 6 more for other purposes.
+	// The database: the path of a SQLite file, or a postgres:// (postgresql://)
+	// URL. A path that looks like a mistyped address is refused; sqlite:PATH takes
+	// any path. Empty: stoa.db in data_dir. In a URL, pool_max_conns=N limits the
+	// PostgreSQL connections that requests share (default: 4 per core, 8 to 32);
+	// an instance opens up to 6 more for other purposes.
 	Database string `yaml:"database" env:"STOA_DATABASE" default:""`
 
 	// Accept a PostgreSQL server with fsync or synchronous_commit off, which may
 	// lose acknowledged messages when it stops. For tests only.
 	UnsafeDatabase bool `yaml:"unsafe_database" env:"STOA_UNSAFE_DATABASE" default:"false"`
 
-	// A redis:// URL. Several instances then wake each other through Redis. Empty:
-	// through PostgreSQL notifications.
+	// A redis:// URL, or unix:///PATH. Several instances then wake each other
+	// through Redis. Empty: through PostgreSQL notifications. SQLite ignores it.
 	Redis string `yaml:"redis" env:"STOA_REDIS" default:""`
 
 	// Encrypts signing keys and secrets in the database: at least 16

@@ -31,6 +31,9 @@ type (
 
 var doctorStore = action[storeCheck, storeFindings]{"/doctor/store", func(ctx context.Context, s *server.Services, in storeCheck) (storeFindings, error) {
 	found, err := doctor.Findings(ctx, s.Store, doctor.Options{Room: in.Room, Totals: room.CheckTotals}, findingsShown)
+	if errors.Is(err, store.ErrNotFound) {
+		return storeFindings{}, mxerr.NotFound("There is no room %s in the store", in.Room)
+	}
 	return storeFindings{found}, err
 }}
 
@@ -72,9 +75,6 @@ func (t *terminal) doctorStoreCommand() *cobra.Command {
 				return err
 			}
 			all, err := doctorStore.ask(c.Context(), cfg, in)
-			if errors.Is(err, store.ErrNotFound) {
-				return fmt.Errorf("there is no room %s in the store", in.Room)
-			}
 			if err != nil {
 				return err
 			}

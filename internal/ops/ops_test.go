@@ -220,12 +220,21 @@ func TestUserCommands(t *testing.T) {
 		refused("--yes", "user", "deactivate", name)
 		ok("", "Deactivated "+user, "user", "deactivate", "--yes", name)
 		ok("", "deactivated", "user", "list")
+		refused(user+" is deactivated for good", "user", "password", name)
+		refused(user+" is deactivated for good", "user", "admin", name)
+		ok("", "Deactivated "+user, "user", "deactivate", "--yes", name)
+		refused("registration-token list", "registration-token", "revoke", "nope")
+		refused("no registration token named", "registration-token", "revoke", "nope")
+		refused("no room !x:y in the store", "doctor", "store", "--room", "!x:y")
 		ok("", "shown only now", "registration-token", "create", "--uses", "2", when)
 		ok("", "0 of 2", "registration-token", "list")
 		ok("", "Revoked", "registration-token", "revoke", when)
 		if err := srv.stop(); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if log := srv.log.all(); strings.Contains(log, "level=ERROR") {
+		t.Errorf("a mistake of the operator is an error of the server:\n%s", log)
 	}
 }
 

@@ -2,6 +2,7 @@ package ops
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"text/tabwriter"
@@ -11,6 +12,8 @@ import (
 
 	"stoa/internal/account"
 	"stoa/internal/server"
+	"stoa/internal/store"
+	"stoa/matrix/mxerr"
 )
 
 type (
@@ -55,7 +58,11 @@ var (
 		return out, err
 	}}
 	tokenRevoke = action[tokenName, nothing]{"/registration-token/revoke", func(ctx context.Context, s *server.Services, in tokenName) (nothing, error) {
-		return nothing{}, s.Accounts.RevokeRegistrationToken(ctx, in.Name)
+		err := s.Accounts.RevokeRegistrationToken(ctx, in.Name)
+		if errors.Is(err, store.ErrNotFound) {
+			return nothing{}, mxerr.NotFound("There is no registration token named %s; 'stoa registration-token list' shows all", in.Name)
+		}
+		return nothing{}, err
 	}}
 )
 

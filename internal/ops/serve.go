@@ -94,7 +94,7 @@ func warn(cfg *config.Config, log *slog.Logger) {
 		log.Warn("admin_listen is open to other machines and has no authentication; set it to a loopback address", "addr", cfg.AdminListen)
 	}
 	if cfg.SecretKey == "" {
-		log.Warn("secret_key is not set: signing keys lie in the database in the clear")
+		log.Warn("secret_key is not set: the signing key is stored unencrypted; to encrypt it, set STOA_SECRET_KEY to the output of 'openssl rand -base64 32', keep a copy, and restart")
 	}
 	if !cfg.RateLimits {
 		log.Warn("rate_limits is off: passwords can be guessed at full speed")

@@ -392,6 +392,14 @@ func TestInstances_without_the_database_say_try_again(t *testing.T) {
 	waitFor(t, ready(http.StatusOK))
 	ask(t, "PUT", a.url+path+"/send/m.room.message/1", alice.AccessToken, message, nil)
 	on.sees(func() {}, "said meanwhile")
+	if log := a.log.all(); strings.Contains(log, "SELECT") {
+		t.Errorf("a cut connection is logged as a fault of a statement:\n%s", log)
+	}
+	for _, says := range []string{"the database can't be reached", "the setting database", "the database is back"} {
+		if n := strings.Count(a.log.all(), says); n == 0 || says == "the database is back" && n > 3 {
+			t.Errorf("%q was logged %d times:\n%s", says, n, a.log.all())
+		}
+	}
 	if log := a.log.all(); strings.Contains(log, "level=ERROR") {
 		for line := range bytes.Lines([]byte(log)) {
 			if bytes.Contains(line, []byte("level=ERROR")) {

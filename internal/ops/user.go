@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -78,14 +79,14 @@ var (
 		return out, err
 	}}
 	userPassword = action[passwordChange, whom]{"/user/password", func(ctx context.Context, s *server.Services, in passwordChange) (whom, error) {
-		a, err := named(ctx, s, in.Name)
+		a, err := active(ctx, s, in.Name)
 		if err != nil {
 			return whom{}, err
 		}
 		return whomIn(s, a.UserID), s.Accounts.SetPassword(ctx, a.Num, in.Password, in.Logout, "")
 	}}
 	userAdmin = action[adminChange, whom]{"/user/admin", func(ctx context.Context, s *server.Services, in adminChange) (whom, error) {
-		a, err := named(ctx, s, in.Name)
+		a, err := active(ctx, s, in.Name)
 		if err != nil {
 			return whom{}, err
 		}
@@ -107,6 +108,15 @@ func named(ctx context.Context, s *server.Services, name string) (account.Accoun
 	a, err := s.Accounts.Named(ctx, name)
 	if errors.Is(err, store.ErrNotFound) {
 		return a, mxerr.NotFound("There is no user %s; 'stoa user list' lists all users", name)
+	}
+	return a, err
+}
+
+// active finds an account that can still be used.
+func active(ctx context.Context, s *server.Services, name string) (account.Account, error) {
+	a, err := named(ctx, s, name)
+	if err == nil && a.Deactivated {
+		return a, mxerr.New(http.StatusConflict, mxerr.CodeUserDeactivated, "%s is deactivated for good; nothing of the account can be changed", a.UserID)
 	}
 	return a, err
 }

@@ -173,7 +173,7 @@ func (j *jobRunner) look(ctx context.Context) time.Duration {
 		return nil
 	})
 	if err != nil {
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && !errors.Is(err, store.ErrUnreachable) { // that the store says, once
 			j.runner.log.Warn("jobs were not looked for", "err", err)
 		}
 		return most

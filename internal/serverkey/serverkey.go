@@ -31,7 +31,12 @@ import (
 
 // ErrSealed says that a key is sealed and the secret that opens it is missing
 // or another one.
-var ErrSealed = errors.New("the signing key in the database is encrypted with another STOA_SECRET_KEY; start with the one it was made with")
+var ErrSealed = errors.New("the signing key in the database is encrypted")
+
+var (
+	errNoSecret    = fmt.Errorf("%w and secret_key is not set; set STOA_SECRET_KEY to the one that it was encrypted with", ErrSealed)
+	errOtherSecret = fmt.Errorf("%w with another secret_key; set STOA_SECRET_KEY to the one that it was encrypted with", ErrSealed)
+)
 
 // Load gives the signer of the server: the oldest key in use, or a new one if
 // there is none. secret seals keys in the store; empty keeps them in the clear.
@@ -135,7 +140,7 @@ func open(row keydb.SigningKey, secret string) ([]byte, error) {
 		return row.Seed[1:], nil
 	case len(row.Seed) > 1+saltBytes && row.Seed[0] == formatSealed:
 		if secret == "" {
-			return nil, ErrSealed
+			return nil, errNoSecret
 		}
 		aead, err := cipherOf(secret, row.Seed[1:1+saltBytes])
 		if err != nil {
@@ -143,7 +148,7 @@ func open(row keydb.SigningKey, secret string) ([]byte, error) {
 		}
 		seed, err := aead.Open(nil, nil, row.Seed[1+saltBytes:], []byte(row.KeyID))
 		if err != nil {
-			return nil, ErrSealed
+			return nil, errOtherSecret
 		}
 		return seed, nil
 	}

@@ -2,6 +2,7 @@ package serverkey_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -40,8 +41,9 @@ func TestLoad(t *testing.T) {
 		same("")
 		same(secret) // seals it
 		same(secret)
-		for _, wrong := range []string{"", other} {
-			if _, err := serverkey.Load(t.Context(), s, server, wrong, now); !errors.Is(err, serverkey.ErrSealed) {
+		for wrong, says := range map[string]string{"": "secret_key is not set", other: "another secret_key"} {
+			_, err := serverkey.Load(t.Context(), s, server, wrong, now)
+			if !errors.Is(err, serverkey.ErrSealed) || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), "STOA_SECRET_KEY") {
 				t.Errorf("secret %q: %v", wrong, err)
 			}
 		}

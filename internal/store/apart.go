@@ -32,7 +32,7 @@ func (a *apart) use(ctx context.Context, f func(*pgConn) error) error {
 	if a.c == nil || a.c.pc.IsClosed() {
 		c, err := pgconn.ConnectConfig(ctx, &a.engine.config.Config)
 		if err != nil {
-			return unreachable(err)
+			return a.engine.outage.see(unreachable(err))
 		}
 		a.c = newPgConn(c)
 		if a.setup != "" {
@@ -44,7 +44,7 @@ func (a *apart) use(ctx context.Context, f func(*pgConn) error) error {
 	}
 	a.c.ctx = ctx
 	err := f(a.c)
-	if err != nil {
+	if a.engine.outage.see(err) != nil {
 		a.drop()
 	}
 	return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
@@ -16,6 +17,14 @@ func (s *Store) Copy(ctx context.Context, path string) error {
 	if _, ok := s.engine.(*sqliteEngine); !ok {
 		return errors.ErrUnsupported
 	}
+	// VACUUM writes into an empty file that is there; one that it made would be everybody's to read.
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("copy database: %w", err)
+	}
+	if err := errors.Join(f.Chmod(0o600), f.Close()); err != nil {
+		return fmt.Errorf("copy database: %w", err)
+	}
 	c, err := sqlite.OpenConn(s.opt.URL, sqlite.OpenReadWrite)
 	if err != nil {
 		return fmt.Errorf("copy database: %w", err)
@@ -23,6 +32,7 @@ func (s *Store) Copy(ctx context.Context, path string) error {
 	c.SetInterrupt(ctx.Done())
 	err = sqlitex.ExecuteTransient(c, "VACUUM INTO ?1", &sqlitex.ExecOptions{Args: []any{path}})
 	if err = errors.Join(err, c.Close()); err != nil {
+		err = errors.Join(err, os.Remove(path)) // half a copy is none
 		return fmt.Errorf("copy database: %w", err)
 	}
 	return nil

@@ -149,15 +149,15 @@ func (l *Leases) Renew(ctx context.Context, i Instance, term time.Duration) (liv
 			return &pgconn.DeadlineContextWatcherHandler{Conn: c.Conn()}
 		}
 		c, err := pgconn.ConnectConfig(ctx, config)
-		if err != nil {
-			return nil, fmt.Errorf("renew the lease: %w", err)
+		if l.engine.outage.see(unreachable(err)) != nil {
+			return nil, fmt.Errorf("renew the lease: %w", unreachable(err))
 		}
 		l.c = newPgConn(c)
 	}
 	l.c.ctx = ctx
 	live, err = Query(&Read{ctx: ctx, conn: l.c}, renewInstance, scanInstance,
 		i.Lease, term.Milliseconds(), i.Draining, i.Position, i.Rooms, i.Bus)
-	if err != nil {
+	if l.engine.outage.see(err) != nil {
 		l.drop()
 		return nil, fmt.Errorf("renew the lease: %w", err)
 	}

@@ -76,8 +76,11 @@ func (c *pgConn) ensure(s *Stmt, one bool) (*pgStmt, error) {
 		return p, nil
 	}
 	sd, err := c.pc.Prepare(c.ctx, name, text, nil)
+	if isUnreachable(err) {
+		return nil, unreachable(err)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("prepare %q: %w", s.text, unreachable(err))
+		return nil, fmt.Errorf("prepare %q: %w", s.text, err)
 	}
 	p := &pgStmt{text: s.text, sd: sd, formats: make([]int16, len(sd.Fields))}
 	for i, f := range sd.Fields {
@@ -275,7 +278,10 @@ func (c *pgConn) fault(s *Stmt, err error) error {
 			return fmt.Errorf("%w: %q", errNotOne, s.text)
 		}
 	}
-	return fmt.Errorf("%q: %w", s.text, unreachable(err))
+	if isUnreachable(err) {
+		return unreachable(err) // the statement has no part in it
+	}
+	return fmt.Errorf("%q: %w", s.text, err)
 }
 
 // errNotOne says that a write which must touch exactly one row did not.
@@ -404,5 +410,5 @@ func (p *pipe) run() (failed int, err error) {
 }
 
 func (c *pgConn) lost(err error) error {
-	return fmt.Errorf("connection to PostgreSQL: %w", unreachable(err))
+	return unreachable(err)
 }

@@ -51,6 +51,8 @@ type postgresEngine struct {
 	xid    string
 	own    ownXIDs
 
+	outage outage
+
 	asking    apart // for barriers
 	following apart // for the one who follows the stream
 }
@@ -88,6 +90,7 @@ func openPostgres(ctx context.Context, opt *Options) (engine, error) {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: 2 * time.Second}
 	}
 	e := &postgresEngine{opt: opt, config: config.ConnConfig.Copy()}
+	e.outage.log = opt.Log
 	e.asking.engine, e.following.engine = e, e
 	if e.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, err
@@ -142,7 +145,7 @@ var (
 func (e *postgresEngine) acquire(ctx context.Context) (c *pgConn, give func(), err error) {
 	p, err := e.pool.Acquire(ctx)
 	if err != nil {
-		return nil, nil, unreachable(err)
+		return nil, nil, e.outage.see(unreachable(err))
 	}
 	data := p.Conn().PgConn().CustomData()
 	c, ok := data["stoa"].(*pgConn)
@@ -168,7 +171,7 @@ func (e *postgresEngine) reader(ctx context.Context) (conn, Position, func(), er
 		give() // the pool closes a connection that is still in a transaction
 	}
 	head, err := c.beginSnapshot()
-	if err != nil {
+	if e.outage.see(err) != nil {
 		release()
 		return nil, 0, nil, err
 	}
@@ -182,7 +185,7 @@ const writeTries = 3
 // on with what it remembers.
 func (e *postgresEngine) write(ctx context.Context, _ bool, f func(conn) error) error {
 	for try := 1; ; try++ {
-		err := e.writeOnce(ctx, f)
+		err := e.outage.see(e.writeOnce(ctx, f))
 		if try == writeTries || !mustRepeat(err) {
 			return err
 		}
@@ -287,10 +290,10 @@ var (
 // order, users before rooms, each by number.
 func (e *postgresEngine) begin(users, rooms []*owner) error {
 	if err := e.ready(); err != nil {
-		return err
+		return e.outage.see(err)
 	}
 	err := e.load(users, rooms)
-	if err != nil {
+	if e.outage.see(err) != nil {
 		e.abort()
 	}
 	return err

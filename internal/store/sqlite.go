@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -52,6 +53,9 @@ func openSQLite(ctx context.Context, opt *Options) (e *sqliteEngine, err error) 
 	if e.lock, err = lockFile(opt.URL + ".lock"); err != nil {
 		return nil, err
 	}
+	if err := ownFiles(opt.URL); err != nil {
+		return nil, errors.Join(err, e.lock.unlock())
+	}
 	n := opt.Readers
 	if n == 0 {
 		n = min(max(runtime.GOMAXPROCS(0), 4), 8)
@@ -75,6 +79,31 @@ func openSQLite(ctx context.Context, opt *Options) (e *sqliteEngine, err error) 
 	e.stopped = make(chan struct{})
 	go e.checkpoints()
 	return e, nil
+}
+
+// ownFiles leaves the files of a database to the user that the server runs as alone, whatever the umask: a new one, which
+// SQLite makes the others like, and those that are there.
+func ownFiles(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	for _, suffix := range []string{"", "-wal", "-shm", "-journal", ".lock"} {
+		is, err := os.Stat(path + suffix)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil && is.Mode().Perm() != 0o600 {
+			err = os.Chmod(path+suffix, 0o600)
+		}
+		if err != nil {
+			return fmt.Errorf("keep the database from other users: %w", err)
+		}
+	}
+	return nil
 }
 
 // checkpoints copies the log into the database, on a connection of its own,

@@ -5,8 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -31,7 +35,7 @@ func isUnreachable(err error) bool {
 	var answer *pgconn.PgError
 	var network *net.OpError
 	switch {
-	case errors.Is(err, context.Canceled):
+	case err == nil, errors.Is(err, context.Canceled):
 		return false
 	case errors.As(err, &refused):
 		return true
@@ -45,4 +49,31 @@ func isUnreachable(err error) bool {
 	}
 	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
 		pgconn.SafeToRetry(err) // the connection was lost before anything was sent
+}
+
+// outage logs when the database can't be reached, and when it is back: once each, however many requests notice.
+type outage struct {
+	log   *slog.Logger
+	lasts atomic.Bool
+	mu    sync.Mutex // guards since; nothing is taken under it
+	since time.Time
+}
+
+// see takes the outcome of something that the database was asked.
+func (o *outage) see(err error) error {
+	switch {
+	case err == nil:
+		if o.lasts.Load() && o.lasts.Swap(false) {
+			o.mu.Lock()
+			took := time.Since(o.since)
+			o.mu.Unlock()
+			o.log.Info("the database is back", "took_ms", took.Milliseconds())
+		}
+	case errors.Is(err, ErrUnreachable) && !o.lasts.Swap(true):
+		o.mu.Lock()
+		o.since = time.Now()
+		o.mu.Unlock()
+		o.log.Warn("the database can't be reached; requests are refused (503) until it can. Does PostgreSQL run, and is the setting database right?", "err", err)
+	}
+	return err
 }

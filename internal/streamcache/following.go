@@ -126,7 +126,7 @@ func (f *following) lookOut(ctx context.Context) {
 		if wait <= 0 {
 			l.looked = now
 			err := f.CatchUp(ctx)
-			if unlessEnded(ctx, err) != nil && !l.failed {
+			if unlessEnded(ctx, err) != nil && !l.failed && !errors.Is(err, store.ErrUnreachable) {
 				f.cache.log.Warn("can't follow the stream", "err", err)
 			}
 			l.failed, now = err != nil, time.Now()
