@@ -220,7 +220,7 @@ func TestWaiting(t *testing.T) {
 			if n := h.Wakeups(); n != 0 {
 				h.T.Errorf("the receipt woke %d at once", n)
 			}
-			h.Cache.Tick(time.UnixMilli(h.Clock.Load()).Add(600 * time.Millisecond))
+			h.Cache.Tick(time.UnixMilli(h.Clock.Load()).Add(time.Second))
 			if a := <-got; len(a.Join(r).Ephemeral.Events) != 1 {
 				h.T.Errorf("got %s", a.Raw)
 			}

@@ -132,6 +132,9 @@ func TestBacklog_of_batches(t *testing.T) {
 		h.Cache.NextTick()
 	}
 	delivered := h.Cache.Delivery(r)
+	for len(q.came) == 0 { // the pass comes one tick after the last batch
+		h.Cache.NextTick()
+	}
 	q.next()
 	q.next()
 	<-delivered
