@@ -3,6 +3,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export CGO_ENABLED=0
+# The flags of make build, so that what it compiled (SQLite takes a minute) is compiled once for all targets.
+export GOFLAGS="-trimpath -buildvcs=false${GOFLAGS:+ $GOFLAGS}"
 
 # need COMMAND PACKAGE...: make sure that a command is there, from the Debian
 # packages if need be. Ends the script with the packages' names if it can't.

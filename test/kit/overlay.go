@@ -53,9 +53,9 @@ func BuildChanged(dir, name string, edits ...Edit) (binary string, err error) {
 	return binary, Build(".", binary, "-overlay", list)
 }
 
-// Build builds the server of the repository at root.
+// Build builds the server of the repository at root. The flags are those of `make build`, which has compiled the rest then.
 func Build(root, binary string, flags ...string) error {
-	args := append(append([]string{"build", "-buildvcs=false"}, flags...), "-o", binary, "./cmd/stoa")
+	args := append(append([]string{"build", "-trimpath", "-buildvcs=false"}, flags...), "-o", binary, "./cmd/stoa")
 	build := exec.Command("go", args...)
 	build.Dir = root
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off")
