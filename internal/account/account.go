@@ -87,6 +87,9 @@ type Account struct {
 	Erased      bool
 	Locked      bool
 	Suspended   bool
+	// Credentials are those under which a proof of being this user is good: see
+	// [userdb.EndCredentials].
+	Credentials int64
 
 	passwordHash string
 }
@@ -99,7 +102,7 @@ func fromRow(row userdb.Account) (Account, error) {
 	return Account{
 		UserID: userID, Num: row.User, Created: time.UnixMilli(row.CreatedTS),
 		HasPassword: row.PasswordHash != "", Admin: row.Admin, Deactivated: row.Deactivated,
-		Erased: row.Erased, Locked: row.Locked, Suspended: row.Suspended, passwordHash: row.PasswordHash,
+		Erased: row.Erased, Locked: row.Locked, Suspended: row.Suspended, Credentials: row.Credentials, passwordHash: row.PasswordHash,
 	}, nil
 }
 
@@ -116,6 +119,15 @@ func (a *Accounts) Account(ctx context.Context, user id.UserID) (Account, error)
 	})
 	if err != nil {
 		return Account{}, fmt.Errorf("account of %s: %w", user, err)
+	}
+	return fromRow(row)
+}
+
+// Of is AccountByNum in a snapshot.
+func Of(r *store.Read, user store.UserNum) (Account, error) {
+	row, err := userdb.AccountByNum(r, user)
+	if err != nil {
+		return Account{}, err
 	}
 	return fromRow(row)
 }
@@ -211,9 +223,11 @@ func (a *Accounts) SetSuspended(ctx context.Context, user store.UserNum, suspend
 }
 
 func (a *Accounts) mark(ctx context.Context, user store.UserNum, fill func(*store.Change)) error {
-	c := store.NewChange()
-	fill(c)
-	if _, err := a.store.Commit(ctx, c); err != nil {
+	err := a.Change(ctx, user, func(_ *store.Read, c *store.Change) error {
+		fill(c)
+		return nil
+	})
+	if err != nil {
 		return fmt.Errorf("mark user number %d: %w", user, err)
 	}
 	a.drop(user)
@@ -230,9 +244,10 @@ func (a *Accounts) drop(user store.UserNum) {
 // time somebody else got on, so the bound is generous.
 const changeTries = 100
 
-// change commits what build fills in, fenced by the user's head. build runs
+// Change commits what build fills in, fenced by the user's head: what build sees of
+// the user's account and devices is still so when the change is committed. build runs
 // again if the head moved; it may leave the change empty.
-func (a *Accounts) change(ctx context.Context, user store.UserNum, build func(*store.Read, *store.Change) error) error {
+func (a *Accounts) Change(ctx context.Context, user store.UserNum, build func(*store.Read, *store.Change) error) error {
 	for try := 1; ; try++ {
 		c := store.NewChange()
 		err := a.store.Read(ctx, func(r *store.Read) error {
@@ -250,6 +265,43 @@ func (a *Accounts) change(ctx context.Context, user store.UserNum, build func(*s
 			return err
 		}
 	}
+}
+
+// ErrStale says that the credentials of an account are others than those under which
+// something was allowed.
+var ErrStale = errors.New("account: credentials have changed")
+
+// CheckStanding checks, in the snapshot of a change on the user's head, that an
+// account may still be acted as, and that proof of being its user that was given for
+// the account as it was then is still good.
+//
+// Errors: ErrStale, M_USER_DEACTIVATED, M_USER_LOCKED.
+func CheckStanding(r *store.Read, then Account) error {
+	now, err := userdb.AccountByNum(r, then.Num)
+	switch {
+	case err != nil:
+		return err
+	case now.Deactivated:
+		return mxerr.UserDeactivated("This account has been deactivated")
+	case now.Locked:
+		return mxerr.UserLocked("This account has been locked")
+	case now.Credentials != then.Credentials:
+		return ErrStale
+	}
+	return nil
+}
+
+// Allow puts into a change what allows it, and fails if that has ended; nil for an
+// operator, who needs none. It is called in the snapshot of a change on the user's
+// head.
+type Allow func(*store.Read, *store.Change) error
+
+// apply calls Allow if there is one.
+func (allow Allow) apply(r *store.Read, c *store.Change) error {
+	if allow == nil {
+		return nil
+	}
+	return allow(r, c)
 }
 
 // awaitRooms waits, for a bounded time, until a job that was enqueued is done. It

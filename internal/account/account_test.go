@@ -149,7 +149,7 @@ func TestDeactivateAgainDoesWhatIsLeftToDo(t *testing.T) {
 		alice := register(t, a, "alice", "pw")
 		leave := room.LeaveAllJob(alice.UserID)
 		faults.Arm(store.FaultBeforeCommit, func() error { return errors.New("the machine is gone") })
-		if err := a.Deactivate(t.Context(), alice.UserID, false); err == nil {
+		if err := a.Deactivate(t.Context(), alice.UserID, false, nil); err == nil {
 			t.Fatal("deactivated without a commit")
 		}
 		faults.Arm(store.FaultBeforeCommit, nil)
@@ -158,28 +158,28 @@ func TestDeactivateAgainDoesWhatIsLeftToDo(t *testing.T) {
 		}
 		gone, cancel := context.WithCancel(t.Context())
 		faults.Arm(store.FaultAfterCommit, func() error { cancel(); return nil })
-		if err := a.Deactivate(gone, alice.UserID, false); err != nil {
+		if err := a.Deactivate(gone, alice.UserID, false, nil); err != nil {
 			t.Fatal(err)
 		}
 		faults.Arm(store.FaultAfterCommit, nil)
 		if now, err := a.Account(t.Context(), alice.UserID); err != nil || !now.Deactivated || jobOf(t, st, leave) != 1 {
 			t.Fatalf("got %+v, %v, and job %d: both are there", now, err, jobOf(t, st, leave))
 		}
-		if err := a.Deactivate(t.Context(), alice.UserID, true); err != nil {
+		if err := a.Deactivate(t.Context(), alice.UserID, true, nil); err != nil {
 			t.Fatal(err)
 		}
 		if now, err := a.Account(t.Context(), alice.UserID); err != nil || !now.Erased || jobOf(t, st, leave) != 2 {
 			t.Fatalf("got %+v, %v, and job %d", now, err, jobOf(t, st, leave))
 		}
 		for name, err := range map[string]error{
-			"password": a.SetPassword(t.Context(), alice.Num, "new", false, ""),
+			"password": a.SetPassword(t.Context(), account.PasswordChange{User: alice.Num, Password: "new"}),
 			"admin":    a.SetAdmin(t.Context(), alice.Num, true),
 		} {
 			if !errors.Is(err, store.ErrNotFound) {
 				t.Errorf("%s of a deactivated account: %v", name, err)
 			}
 		}
-		if err := a.Deactivate(t.Context(), idOf(t, "@nobody:stoa.test"), false); !errors.Is(err, store.ErrNotFound) {
+		if err := a.Deactivate(t.Context(), idOf(t, "@nobody:stoa.test"), false, nil); !errors.Is(err, store.ErrNotFound) {
 			t.Fatalf("got %v", err)
 		}
 	})

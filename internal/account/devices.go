@@ -64,7 +64,7 @@ func (a *Accounts) RenameDevice(ctx context.Context, user store.UserNum, device 
 	if err := CheckDeviceName(name); err != nil {
 		return err
 	}
-	err := a.change(ctx, user, func(r *store.Read, c *store.Change) error {
+	err := a.Change(ctx, user, func(r *store.Read, c *store.Change) error {
 		if name == "" {
 			userdb.SetDeviceName(c, user, device.String(), nil)
 		} else {
@@ -112,24 +112,30 @@ func deleteDevices(r *store.Read, c *store.Change, user store.UserNum, which fun
 
 // DeleteDevices deletes devices with their tokens and keys. Those that are not
 // there are passed over.
-func (a *Accounts) DeleteDevices(ctx context.Context, user store.UserNum, devices ...id.DeviceID) error {
+func (a *Accounts) DeleteDevices(ctx context.Context, user store.UserNum, allow Allow, devices ...id.DeviceID) error {
 	wanted := make(map[string]bool, len(devices))
 	for _, d := range devices {
 		wanted[d.String()] = true
 	}
-	return a.deleteWhich(ctx, user, func(d string) bool { return wanted[d] })
-}
-
-// DeleteAllDevices deletes every device of a user.
-func (a *Accounts) DeleteAllDevices(ctx context.Context, user store.UserNum) error {
-	return a.deleteWhich(ctx, user, func(string) bool { return true })
-}
-
-func (a *Accounts) deleteWhich(ctx context.Context, user store.UserNum, which func(string) bool) error {
-	err := a.change(ctx, user, func(r *store.Read, c *store.Change) error {
-		return deleteDevices(r, c, user, which)
+	return a.deleteWhich(ctx, user, func(r *store.Read, c *store.Change) error {
+		if err := allow.apply(r, c); err != nil {
+			return err
+		}
+		return deleteDevices(r, c, user, func(d string) bool { return wanted[d] })
 	})
-	if err != nil {
+}
+
+// DeleteAllDevices deletes every device of a user, and ends what they were allowed
+// without one: login tokens, completed interactive authentication.
+func (a *Accounts) DeleteAllDevices(ctx context.Context, user store.UserNum) error {
+	return a.deleteWhich(ctx, user, func(r *store.Read, c *store.Change) error {
+		userdb.EndCredentials(c, user)
+		return deleteDevices(r, c, user, func(string) bool { return true })
+	})
+}
+
+func (a *Accounts) deleteWhich(ctx context.Context, user store.UserNum, build func(*store.Read, *store.Change) error) error {
+	if err := a.Change(ctx, user, build); err != nil {
 		return fmt.Errorf("delete devices of user number %d: %w", user, err)
 	}
 	a.drop(user)

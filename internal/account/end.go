@@ -62,29 +62,43 @@ func (a *Accounts) rehash(ctx context.Context, found Account, password string) {
 	}
 }
 
-// SetPassword gives an account a new password. If logout is true, all its
-// devices but the one to be kept (empty = none) are deleted.
+// PasswordChange says whose password is changed and what ends with the old one.
+type PasswordChange struct {
+	User     store.UserNum
+	Password string
+	// Logout deletes all devices but the one to be kept (empty = none).
+	Logout bool
+	Keep   id.DeviceID
+	// Allow is what allows the change; nil for an operator.
+	Allow Allow
+}
+
+// SetPassword gives an account a new password. What the old one allowed ends with it:
+// login tokens, completed interactive authentication, and, if that is wished, devices.
 //
 // Spec: client-server-api#password-management
-func (a *Accounts) SetPassword(ctx context.Context, user store.UserNum, password string, logout bool, keep id.DeviceID) error {
-	if err := CheckNewPassword(password); err != nil {
+func (a *Accounts) SetPassword(ctx context.Context, p PasswordChange) error {
+	if err := CheckNewPassword(p.Password); err != nil {
 		return err
 	}
-	hash, err := a.hasher.Hash(ctx, password)
+	hash, err := a.hasher.Hash(ctx, p.Password)
 	if err != nil {
 		return err
 	}
-	err = a.change(ctx, user, func(r *store.Read, c *store.Change) error {
-		userdb.SetPassword(c, user, hash)
-		if !logout {
+	err = a.Change(ctx, p.User, func(r *store.Read, c *store.Change) error {
+		if err := p.Allow.apply(r, c); err != nil {
+			return err
+		}
+		userdb.SetPassword(c, p.User, hash)
+		if !p.Logout {
 			return nil
 		}
-		return deleteDevices(r, c, user, func(d string) bool { return d != keep.String() })
+		return deleteDevices(r, c, p.User, func(d string) bool { return d != p.Keep.String() })
 	})
 	if err != nil {
-		return fmt.Errorf("set password of user number %d: %w", user, err)
+		return fmt.Errorf("set password of user number %d: %w", p.User, err)
 	}
-	a.drop(user)
+	a.drop(p.User)
 	return nil
 }
 
@@ -93,24 +107,25 @@ func (a *Accounts) SetPassword(ctx context.Context, user store.UserNum, password
 // same commit. With erase its profile goes too, and its events are hidden from
 // those who did not have them.
 //
-// Done again it does what is left to do: leaving rooms, erasing.
+// Done again it deletes again, and does what is left to do: leaving rooms, erasing.
 //
 // Spec: client-server-api#account-deactivation
-func (a *Accounts) Deactivate(ctx context.Context, user id.UserID, erase bool) error {
+func (a *Accounts) Deactivate(ctx context.Context, user id.UserID, erase bool, allow Allow) error {
 	account, err := a.Account(ctx, user)
 	if err != nil {
 		return err
 	}
 	leave := room.LeaveAllJob(user)
-	err = a.change(ctx, account.Num, func(r *store.Read, c *store.Change) error {
+	err = a.Change(ctx, account.Num, func(r *store.Read, c *store.Change) error {
+		if err := allow.apply(r, c); err != nil {
+			return err
+		}
 		now, err := userdb.AccountByNum(r, account.Num)
 		if err != nil {
 			return err
 		}
-		if !now.Deactivated {
-			userdb.Deactivate(c, account.Num)
-			userdb.DeleteBelongings(c, account.Num)
-		}
+		userdb.Deactivate(c, account.Num)
+		userdb.DeleteBelongings(c, account.Num)
 		if erase && !now.Erased {
 			userdb.Erase(c, account.Num)
 		}

@@ -198,7 +198,7 @@ func (a *Accounts) DeleteProfileField(ctx context.Context, user id.UserID, num s
 func (a *Accounts) changeProfile(ctx context.Context, user id.UserID, num store.UserNum, field string, fill func(Profile, *store.Change) error) error {
 	shown := field == FieldDisplayName || field == FieldAvatarURL
 	show := room.ProfileJob(user)
-	err := a.change(ctx, num, func(r *store.Read, c *store.Change) error {
+	err := a.Change(ctx, num, func(r *store.Read, c *store.Change) error {
 		fields, err := userdb.Profile(r, num)
 		if err != nil {
 			return err
@@ -207,8 +207,12 @@ func (a *Accounts) changeProfile(ctx context.Context, user id.UserID, num store.
 		for _, f := range fields {
 			now[f.Name] = json.RawMessage(f.Value)
 		}
-		if err := fill(now, c); err != nil || c.Empty() || !shown {
+		if err := fill(now, c); err != nil || c.Empty() {
 			return err
+		}
+		c.ActiveUser(num) // a profile that was erased does not come back
+		if !shown {
+			return nil
 		}
 		return reader.Enqueue(c, show)
 	})

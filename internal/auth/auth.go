@@ -160,7 +160,7 @@ func (a *Auth) load(ctx context.Context, hash Hash, now int64) (*session, error)
 		return nil, fmt.Errorf("user of access token: %w", err)
 	}
 	if row.Generation > row.Confirmed && (row.ExpiresTS == 0 || row.ExpiresTS > now) {
-		if err := a.confirm(ctx, row); err != nil {
+		if err := a.confirm(ctx, row, hash); err != nil {
 			return nil, err
 		}
 		return a.load(ctx, hash, now) // what was read is from before the change
@@ -181,10 +181,18 @@ func (a *Auth) load(ctx context.Context, hash Hash, now int64) (*session, error)
 
 // confirm revokes the tokens that a refresh replaced, now that one of the new
 // ones is used.
-func (a *Auth) confirm(ctx context.Context, row userdb.Session) error {
-	c := store.NewChange()
-	userdb.ConfirmGeneration(c, row.User, row.DeviceID, row.Generation)
-	if _, err := a.store.Commit(ctx, c); err != nil {
+func (a *Auth) confirm(ctx context.Context, row userdb.Session, hash Hash) error {
+	err := a.accounts.Change(ctx, row.User, func(r *store.Read, c *store.Change) error {
+		now, err := userdb.AccessToken(r, hash[:])
+		if errors.Is(err, store.ErrNotFound) || err == nil && now.Generation <= now.Confirmed {
+			return nil // the session has ended, or somebody else was faster
+		}
+		if err == nil {
+			userdb.ConfirmGeneration(c, now.User, now.DeviceID, now.Generation)
+		}
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("revoke refreshed tokens: %w", err)
 	}
 	a.sessions.Drop(row.User)

@@ -36,7 +36,7 @@ type FallbackForm struct{ Password, Token string }
 // ended, or the stage can't be completed on a page.
 func (a *Auth) Fallback(ctx context.Context, session, stage string) (*Fallback, error) {
 	row, hash, err := a.uiaSession(ctx, session)
-	if errors.Is(err, store.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) || err == nil && len(row.Result) > 0 {
 		return nil, mxerr.NotFound("This authentication session has ended: go back to your client and begin again")
 	}
 	if err != nil {
@@ -68,7 +68,7 @@ func (a *Auth) CompleteFallback(r *http.Request, f *Fallback, terms Terms, form 
 		in.Caller = &who.Caller{Device: who.Device{User: who.User{UserID: f.User, UserNum: f.user}}}
 		try.Claim = Claim{Identifier: &Identifier{Type: "m.id.user", User: f.User.String()}, Password: &form.Password}
 	}
-	result, err := a.tryStage(r, in, &uiaSession{}, f.Stage, try)
+	done, err := a.tryStage(r, in, &uiaSession{}, f.Stage, try)
 	var failed *stageFailure
 	if errors.As(err, &failed) {
 		return failed.reason
@@ -76,5 +76,5 @@ func (a *Auth) CompleteFallback(r *http.Request, f *Fallback, terms Terms, form 
 	if err != nil {
 		return fmt.Errorf("complete %s on a page: %w", f.Stage, err)
 	}
-	return a.complete(r.Context(), &f.session, userdb.UIAStage{Name: f.Stage, Result: result})
+	return a.complete(r.Context(), &f.session, done)
 }

@@ -38,17 +38,17 @@ type Interaction struct {
 	Terms Terms
 	// Auth is the `auth` of the body; empty if there was none.
 	Auth json.RawMessage
+	// Request is the request but for Auth: the same one, sent again after its answer was
+	// lost, is told that answer. It is encoded as JSON.
+	Request any
 }
 
-// Proof is what a completed interaction proved.
-type Proof struct {
-	// User is the account that the password stage proved; zero without one.
-	User account.Account
-	// RegistrationToken is the token of that stage; empty without one. It may
-	// have been used up since.
-	RegistrationToken account.TokenHash
-
-	session *Hash // nil: everything was in one request
+// user is the number of who asks, 0 without an access token.
+func (in Interaction) user() store.UserNum {
+	if in.Caller == nil {
+		return 0
+	}
+	return in.Caller.UserNum
 }
 
 // attempt is the `auth` of a request.
@@ -69,10 +69,7 @@ type attempt struct {
 // Spec: client-server-api#user-interactive-authentication-api
 func (a *Auth) Interact(r *http.Request, in Interaction) (*Proof, error) {
 	ctx := r.Context()
-	session := uiaSession{operation: digest(in.Operation)}
-	if in.Caller != nil {
-		session.user = in.Caller.UserNum
-	}
+	session := uiaSession{operation: digest(in.Operation), user: in.user()}
 	if len(in.Auth) == 0 || string(in.Auth) == "null" {
 		return nil, a.challenge(ctx, &session, in, nil)
 	}
@@ -89,7 +86,7 @@ func (a *Auth) Interact(r *http.Request, in Interaction) (*Proof, error) {
 		}
 	}
 	if try.Type != nil && !slices.Contains(session.completed(), *try.Type) {
-		result, err := a.tryStage(r, in, &session, *try.Type, try)
+		stage, err := a.tryStage(r, in, &session, *try.Type, try)
 		var failed *stageFailure
 		if errors.As(err, &failed) {
 			return nil, a.challenge(ctx, &session, in, failed.reason)
@@ -97,14 +94,19 @@ func (a *Auth) Interact(r *http.Request, in Interaction) (*Proof, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := a.complete(ctx, &session, userdb.UIAStage{Name: *try.Type, Result: result}); err != nil {
+		if err := a.complete(ctx, &session, stage); err != nil {
 			return nil, err
 		}
 	}
 	if !completes(in.Flows, session.completed()) {
 		return nil, a.challenge(ctx, &session, in, nil)
 	}
-	return a.proof(ctx, &session)
+	proof, err := a.proof(ctx, &session, in)
+	if errors.Is(err, account.ErrStale) { // the password has been changed since it was given
+		return nil, a.challenge(ctx, &uiaSession{operation: session.operation, user: session.user}, in,
+			mxerr.Forbidden("This authentication session has ended: begin again"))
+	}
+	return proof, err
 }
 
 // uiaSession is a session of interactive authentication during a request.
@@ -131,7 +133,7 @@ func digest(text string) string {
 }
 
 // uiaSession loads a session by what the client has of it; store.ErrNotFound if
-// there is none, or it has ended.
+// there is none, or it has expired.
 func (a *Auth) uiaSession(ctx context.Context, session string) (row userdb.UIASession, hash Hash, err error) {
 	if len(session) > maxTokenBytes {
 		return row, hash, store.ErrNotFound
@@ -153,6 +155,9 @@ func (a *Auth) resume(ctx context.Context, s *uiaSession, session string) error 
 	}
 	if row.Operation != s.operation || row.User != s.user {
 		return mxerr.Forbidden("This authentication session is for another request")
+	}
+	if len(row.Result) > 0 {
+		return store.ErrNotFound // it has served its request
 	}
 	s.id, s.hash, s.stages = session, hash, row.Completed
 	return nil
@@ -198,50 +203,6 @@ func (a *Auth) complete(ctx context.Context, s *uiaSession, stage userdb.UIAStag
 	return nil
 }
 
-// proof reads what the stages proved.
-func (a *Auth) proof(ctx context.Context, s *uiaSession) (*Proof, error) {
-	p := &Proof{}
-	if s.id != "" {
-		p.session = &s.hash
-	}
-	for _, stage := range s.stages {
-		switch stage.Name {
-		case StagePassword:
-			user, err := a.accounts.Named(ctx, stage.Result)
-			if err != nil {
-				return nil, fmt.Errorf("user of a completed stage: %w", err)
-			}
-			p.User = user
-		case StageRegistrationToken:
-			p.RegistrationToken = account.TokenHash(stage.Result)
-		}
-	}
-	return p, nil
-}
-
-// End ends the session of a proof in the commit of what it was for, so that it
-// can't serve twice: the change fails with userdb.ErrTokenUsed then.
-func (p *Proof) End(c *store.Change) {
-	if p.session != nil {
-		userdb.DeleteUIASession(c, p.session[:])
-	}
-}
-
-// End ends the session of a proof whose operation is done, or is about to be.
-// M_FORBIDDEN if another request ended it already.
-func (a *Auth) End(ctx context.Context, p *Proof) error {
-	if p.session == nil {
-		return nil
-	}
-	c := store.NewChange()
-	p.End(c)
-	_, err := a.store.Commit(ctx, c)
-	if errors.Is(err, userdb.ErrTokenUsed) {
-		return mxerr.Forbidden("This authentication session has ended")
-	}
-	return err
-}
-
 // stageFailure is an attempt at a stage that may be made again.
 type stageFailure struct{ reason *mxerr.Error }
 
@@ -251,22 +212,27 @@ func stageFailed(format string, args ...any) error {
 	return &stageFailure{mxerr.Forbidden(format, args...)}
 }
 
-// tryStage checks one stage and gives what it proved.
-func (a *Auth) tryStage(r *http.Request, in Interaction, s *uiaSession, stage string, try attempt) (result string, err error) {
+// tryStage checks one stage and gives it with what it proved.
+func (a *Auth) tryStage(r *http.Request, in Interaction, s *uiaSession, stage string, try attempt) (userdb.UIAStage, error) {
+	done := userdb.UIAStage{Name: stage}
 	if !mayAttempt(in.Flows, s.completed(), stage) {
-		return "", stageFailed("This stage is not the next one of any flow")
+		return done, stageFailed("This stage is not the next one of any flow")
 	}
+	var err error
 	switch stage {
 	case StageDummy:
-		return "", nil
 	case StageTerms:
-		return in.Terms.versions(), nil
+		done.Result = in.Terms.versions()
 	case StageRegistrationToken:
-		return a.tryRegistrationToken(r, try)
+		done.Result, err = a.tryRegistrationToken(r, try)
 	case StagePassword:
-		return a.tryPassword(r, in, try)
+		var user account.Account
+		user, err = a.tryPassword(r, in, try)
+		done.Result, done.Credentials = user.UserID.String(), user.Credentials
+	default:
+		err = stageFailed("The server offers no such stage")
 	}
-	return "", stageFailed("The server offers no such stage")
+	return done, err
 }
 
 func (a *Auth) tryRegistrationToken(r *http.Request, try attempt) (string, error) {
@@ -283,24 +249,24 @@ func (a *Auth) tryRegistrationToken(r *http.Request, try attempt) (string, error
 	return string(account.HashRegistrationToken(*try.Token)), err
 }
 
-// tryPassword gives the user ID that a password proved.
-func (a *Auth) tryPassword(r *http.Request, in Interaction, try attempt) (string, error) {
+// tryPassword gives the account that a password proved.
+func (a *Auth) tryPassword(r *http.Request, in Interaction, try attempt) (account.Account, error) {
 	name, err := try.name()
 	if err != nil {
-		return "", err
+		return account.Account{}, err
 	}
 	if in.Caller != nil {
 		claimed, err := a.accounts.Named(r.Context(), name)
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return "", err
+			return account.Account{}, err
 		}
 		if claimed.UserID != in.Caller.UserID {
-			return "", mxerr.Forbidden("Only the user who makes the request can authenticate it")
+			return account.Account{}, mxerr.Forbidden("Only the user who makes the request can authenticate it")
 		}
 	}
 	user, err := a.checkPassword(r, try.Claim)
 	if mxerr.Is(err, mxerr.CodeForbidden) {
-		return "", stageFailed("Invalid username or password")
+		err = stageFailed("Invalid username or password")
 	}
-	return user.UserID.String(), err
+	return user, err
 }

@@ -23,6 +23,9 @@ func (a *Auth) Lasts(ctx context.Context, user store.UserNum, deviceID string) e
 		if err != nil {
 			return err
 		}
+		if account.Deactivated {
+			return store.ErrNotFound
+		}
 		locked = account.Locked
 		_, err = userdb.DeviceByID(r, user, deviceID)
 		return err

@@ -53,19 +53,17 @@ type Issued struct {
 
 // Login checks who someone is and gives them tokens for a device.
 //
-// Errors: M_FORBIDDEN, M_USER_LOCKED, M_LIMIT_EXCEEDED, M_MISSING_PARAM,
-// M_INVALID_PARAM; M_UNKNOWN (400) for an unknown type.
+// Errors: M_FORBIDDEN, M_USER_LOCKED, M_USER_DEACTIVATED (while this ran),
+// M_LIMIT_EXCEEDED, M_MISSING_PARAM, M_INVALID_PARAM; M_UNKNOWN (400) for an unknown
+// type.
 //
 // Spec: client-server-api#legacy-login
 func (a *Auth) Login(r *http.Request, l Login) (Issued, error) {
-	c := store.NewChange()
-	var user account.Account
-	var err error
 	switch l.Type {
 	case LoginPassword:
-		user, err = a.checkPassword(r, l.Claim)
+		return a.loginByPassword(r, l)
 	case LoginToken:
-		user, err = a.checkLoginToken(r.Context(), l, c)
+		return a.loginByToken(r, l)
 	case LoginApplicationService:
 		if !HasToken(r) {
 			return Issued{}, mxerr.MissingToken()
@@ -73,23 +71,42 @@ func (a *Auth) Login(r *http.Request, l Login) (Issued, error) {
 		return Issued{}, mxerr.Forbidden("No application service has this token")
 	case "":
 		return Issued{}, mxerr.MissingParam("The login type is missing")
-	default:
-		return Issued{}, mxerr.Unknown("Bad login type").WithStatus(http.StatusBadRequest)
 	}
-	if err != nil {
-		return Issued{}, err
+	return Issued{}, mxerr.Unknown("Bad login type").WithStatus(http.StatusBadRequest)
+}
+
+// maxChecks is how often a password is checked again that may have been changed
+// since it was.
+const maxChecks = 3
+
+func (a *Auth) loginByPassword(r *http.Request, l Login) (Issued, error) {
+	user, err := a.checkPassword(r, l.Claim)
+	for try := 1; err == nil; try++ {
+		var issued Issued
+		issued, err = a.open(r, user, l.Device, nil)
+		if !errors.Is(err, account.ErrStale) || try == maxChecks {
+			return issued, err
+		}
+		user, err = a.accounts.CheckPassword(r.Context(), user.UserID.String(), *l.Password)
 	}
-	if user.Locked {
-		return Issued{}, mxerr.UserLocked("This account has been locked")
-	}
-	issued, err := a.Open(r, c, user.UserID, user.Num, l.Device)
-	if err != nil {
-		return Issued{}, err
-	}
-	_, err = a.store.Commit(r.Context(), c)
-	if errors.Is(err, userdb.ErrTokenUsed) {
-		return Issued{}, errLoginToken()
-	}
+	return Issued{}, err
+}
+
+// open commits a new session of a user who has proved to be one: what was proved is
+// still good when it is committed, else the error is account.ErrStale.
+func (a *Auth) open(r *http.Request, user account.Account, device Device, spend func(*store.Change)) (issued Issued, err error) {
+	err = a.accounts.Change(r.Context(), user.Num, func(read *store.Read, c *store.Change) (err error) {
+		if err := account.CheckStanding(read, user); err != nil {
+			return err
+		}
+		if spend != nil {
+			spend(c)
+		}
+		if issued, err = a.Open(r, c, user.UserID, user.Num, device); err != nil {
+			return err
+		}
+		return checkNewDevice(read, user.Num, issued.DeviceID.String())
+	})
 	if err != nil {
 		return Issued{}, fmt.Errorf("log %s in: %w", user.UserID, err)
 	}
@@ -124,37 +141,41 @@ func (a *Auth) checkPassword(r *http.Request, claim Claim) (account.Account, err
 
 func errLoginToken() error { return mxerr.Forbidden("Invalid login token") }
 
-// checkLoginToken finds the user of a login token, whose use is put into the
-// change.
-func (a *Auth) checkLoginToken(ctx context.Context, l Login, c *store.Change) (account.Account, error) {
+// loginByToken uses a login token up.
+func (a *Auth) loginByToken(r *http.Request, l Login) (Issued, error) {
 	if l.Token == nil {
-		return account.Account{}, mxerr.MissingParam("The login token is missing")
+		return Issued{}, mxerr.MissingParam("The login token is missing")
 	}
 	if len(*l.Token) > maxTokenBytes {
-		return account.Account{}, errLoginToken()
+		return Issued{}, errLoginToken()
 	}
 	hash := HashOf(*l.Token)
 	now := a.clock().UnixMilli()
-	var user store.UserNum
-	err := a.store.Read(ctx, func(r *store.Read) (err error) {
-		user, err = userdb.LoginToken(r, hash[:], now)
+	var user account.Account
+	err := a.store.Read(r.Context(), func(read *store.Read) error {
+		num, err := userdb.LoginToken(read, hash[:], now)
+		if err == nil {
+			user, err = account.Of(read, num)
+		}
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {
-		return account.Account{}, errLoginToken()
+		return Issued{}, errLoginToken()
 	}
 	if err != nil {
-		return account.Account{}, fmt.Errorf("look up login token: %w", err)
+		return Issued{}, fmt.Errorf("look up login token: %w", err)
 	}
-	userdb.UseLoginToken(c, hash[:], now)
-	return a.accounts.AccountByNum(ctx, user)
+	issued, err := a.open(r, user, l.Device, func(c *store.Change) { userdb.UseLoginToken(c, hash[:], now) })
+	if errors.Is(err, userdb.ErrTokenUsed) || errors.Is(err, account.ErrStale) {
+		err = errLoginToken()
+	}
+	return issued, err
 }
 
-// Open puts a device and its tokens into a change. They are good once it is
-// committed.
+// Open puts a device and its tokens into a change: that of a new account, or one on
+// the user's head. They are good once it is committed.
 //
-// Errors: M_INVALID_PARAM, M_FORBIDDEN (the device ID is an identity key),
-// M_USER_LIMIT_EXCEEDED.
+// Errors: M_INVALID_PARAM.
 func (a *Auth) Open(r *http.Request, c *store.Change, userID id.UserID, user store.UserNum, want Device) (Issued, error) {
 	out := Issued{UserID: userID, AccessToken: newAccessToken(userID.String()), DeviceID: id.DeviceID(newDeviceID())}
 	if want.DeviceID != nil && *want.DeviceID != "" {
@@ -169,9 +190,6 @@ func (a *Auth) Open(r *http.Request, c *store.Change, userID id.UserID, user sto
 			return out, err
 		}
 		device.DisplayName = want.InitialName
-	}
-	if err := a.checkNewDevice(r.Context(), user, device.ID); err != nil {
-		return out, err
 	}
 	userdb.PutDevice(c, user, device)
 	var expires int64
@@ -189,36 +207,36 @@ func (a *Auth) Open(r *http.Request, c *store.Change, userID id.UserID, user sto
 
 // checkNewDevice refuses one device too many, and one that is called like an
 // identity key of the user, which would make signatures ambiguous.
-func (a *Auth) checkNewDevice(ctx context.Context, user store.UserNum, device string) error {
-	return a.store.Read(ctx, func(r *store.Read) error {
-		_, err := userdb.DeviceByID(r, user, device)
-		if !errors.Is(err, store.ErrNotFound) {
-			return err // it is there and is taken over, or can't be read
-		}
-		identity, err := keydb.CrossSigningKeys(r, []store.UserNum{user})
-		if err != nil {
-			return err
-		}
-		for _, k := range identity {
-			var public struct {
-				Keys map[string]string `json:"keys"`
-			}
-			if err := json.Unmarshal([]byte(k.Keys), &public); err != nil {
-				return fmt.Errorf("identity keys of user number %d: %w", user, err)
-			}
-			for _, key := range public.Keys {
-				if key == device {
-					return mxerr.Forbidden("The device ID is that of a cross-signing key")
-				}
-			}
-		}
-		n, err := userdb.CountDevices(r, user)
-		if err == nil && n >= account.MaxDevices {
-			return mxerr.UserLimitExceeded("You have %d devices: log out of one of them first", n).
-				With("info_uri", "https://spec.matrix.org/latest/client-server-api/#device-management")
-		}
+//
+// Errors: M_FORBIDDEN (the device ID is an identity key), M_USER_LIMIT_EXCEEDED.
+func checkNewDevice(r *store.Read, user store.UserNum, device string) error {
+	_, err := userdb.DeviceByID(r, user, device)
+	if !errors.Is(err, store.ErrNotFound) {
+		return err // it is there and is taken over, or can't be read
+	}
+	identity, err := keydb.CrossSigningKeys(r, []store.UserNum{user})
+	if err != nil {
 		return err
-	})
+	}
+	for _, k := range identity {
+		var public struct {
+			Keys map[string]string `json:"keys"`
+		}
+		if err := json.Unmarshal([]byte(k.Keys), &public); err != nil {
+			return fmt.Errorf("identity keys of user number %d: %w", user, err)
+		}
+		for _, key := range public.Keys {
+			if key == device {
+				return mxerr.Forbidden("The device ID is that of a cross-signing key")
+			}
+		}
+	}
+	n, err := userdb.CountDevices(r, user)
+	if err == nil && n >= account.MaxDevices {
+		return mxerr.UserLimitExceeded("You have %d devices: log out of one of them first", n).
+			With("info_uri", "https://spec.matrix.org/latest/client-server-api/#device-management")
+	}
+	return err
 }
 
 // Refresh gives new tokens for a refresh token. The old ones stay good until
@@ -232,35 +250,46 @@ func (a *Auth) Refresh(ctx context.Context, token string) (Issued, error) {
 		return Issued{}, mxerr.UnknownToken(false)
 	}
 	hash := HashOf(token)
+	lookUp := func(r *store.Read) (row userdb.Session, err error) {
+		row, err = userdb.RefreshToken(r, hash[:])
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			return row, mxerr.UnknownToken(false)
+		case err != nil:
+			return row, fmt.Errorf("look up refresh token: %w", err)
+		case row.Locked:
+			return row, mxerr.UserLocked("This account has been locked")
+		case row.Generation < row.Confirmed:
+			return row, mxerr.UnknownToken(true)
+		}
+		return row, nil
+	}
 	var row userdb.Session
 	err := a.store.Read(ctx, func(r *store.Read) (err error) {
-		row, err = userdb.RefreshToken(r, hash[:])
+		row, err = lookUp(r)
 		return err
 	})
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return Issued{}, mxerr.UnknownToken(false)
-	case err != nil:
-		return Issued{}, fmt.Errorf("look up refresh token: %w", err)
-	case row.Locked:
-		return Issued{}, mxerr.UserLocked("This account has been locked")
-	case row.Generation < row.Confirmed:
-		return Issued{}, mxerr.UnknownToken(true)
+	if err != nil {
+		return Issued{}, err
 	}
 	out := Issued{
 		DeviceID: id.DeviceID(row.DeviceID), AccessToken: newAccessToken(row.UserID), RefreshToken: newToken(refreshPrefix),
 		ExpiresInMS: a.lifetime.Milliseconds(),
 	}
-	now := a.clock()
-	c := store.NewChange()
-	if row.Generation > row.Confirmed { // this token is new and is used now
-		userdb.ConfirmGeneration(c, row.User, row.DeviceID, row.Generation)
-	}
-	userdb.BeginGeneration(c, row.User, row.DeviceID, row.Generation, now.UnixMilli())
 	access, refresh := HashOf(out.AccessToken), HashOf(out.RefreshToken)
-	userdb.AddAccessToken(c, access[:], row.User, row.DeviceID, row.Generation+1, now.Add(a.lifetime).UnixMilli())
-	userdb.AddRefreshToken(c, refresh[:], row.User, row.DeviceID, row.Generation+1)
-	_, err = a.store.Commit(ctx, c)
+	err = a.accounts.Change(ctx, row.User, func(r *store.Read, c *store.Change) (err error) {
+		if row, err = lookUp(r); err != nil {
+			return err
+		}
+		now := a.clock()
+		if row.Generation > row.Confirmed { // this token is new and is used now
+			userdb.ConfirmGeneration(c, row.User, row.DeviceID, row.Generation)
+		}
+		userdb.BeginGeneration(c, row.User, row.DeviceID, row.Generation, now.UnixMilli())
+		userdb.AddAccessToken(c, access[:], row.User, row.DeviceID, row.Generation+1, now.Add(a.lifetime).UnixMilli())
+		userdb.AddRefreshToken(c, refresh[:], row.User, row.DeviceID, row.Generation+1)
+		return nil
+	})
 	if errors.Is(err, userdb.ErrTokenUsed) {
 		return Issued{}, mxerr.UnknownToken(true)
 	}
@@ -274,25 +303,36 @@ func (a *Auth) Refresh(ctx context.Context, token string) (Issued, error) {
 // loginTokenLifetime is that of a token made for another device to log in.
 const loginTokenLifetime = 2 * time.Minute
 
+// LoginTokenMade is a token for another device to log in.
+type LoginTokenMade struct {
+	Token      string `json:"login_token"`
+	LifetimeMS int64  `json:"expires_in_ms"`
+}
+
 // MakeLoginToken makes a token that is good for one login as the caller. The
 // interaction that allowed it can't allow another.
 //
 // Spec: client-server-api#legacy-login
-func (a *Auth) MakeLoginToken(ctx context.Context, caller who.Caller, proof *Proof) (token string, lifetime time.Duration, err error) {
-	if err := a.End(ctx, proof); err != nil {
-		return "", 0, err
-	}
+func (a *Auth) MakeLoginToken(ctx context.Context, caller who.Caller, proof *Proof) (LoginTokenMade, error) {
 	if err := a.take(ctx, []userdb.Limit{limit("login token "+caller.UserID.String(), loginTokenEvery, loginTokenBurst)}); err != nil {
-		return "", 0, err
+		return LoginTokenMade{}, err
 	}
-	token = newToken(loginPrefix)
-	hash := HashOf(token)
-	now := a.clock()
-	err = a.store.Write(ctx, func(tx *store.Tx) error {
-		return userdb.AddLoginToken(tx, hash[:], caller.UserNum, now.UnixMilli(), now.Add(loginTokenLifetime).UnixMilli())
+	made := LoginTokenMade{Token: newToken(loginPrefix), LifetimeMS: loginTokenLifetime.Milliseconds()}
+	hash := HashOf(made.Token)
+	err := a.accounts.Change(ctx, caller.UserNum, func(r *store.Read, c *store.Change) error {
+		if err := proof.Spend(r, c, made); err != nil {
+			return err
+		}
+		now := a.clock()
+		user, err := userdb.AccountByNum(r, caller.UserNum)
+		if err != nil {
+			return err
+		}
+		userdb.AddLoginToken(c, hash[:], user, now.UnixMilli(), now.Add(loginTokenLifetime).UnixMilli())
+		return nil
 	})
 	if err != nil {
-		return "", 0, fmt.Errorf("keep login token: %w", err)
+		return LoginTokenMade{}, Spent(err)
 	}
-	return token, loginTokenLifetime, nil
+	return made, nil
 }

@@ -72,21 +72,23 @@ func (a *API) changePassword(r *http.Request) (httpkit.Empty, error) {
 	if err := account.CheckNewPassword(*body.NewPassword); err != nil {
 		return httpkit.Empty{}, err
 	}
-	proof, err := a.auth.Interact(r, auth.Interaction{
+	change := account.PasswordChange{Password: *body.NewPassword, Logout: body.LogoutDevices == nil || *body.LogoutDevices}
+	in := auth.Interaction{
 		Operation: "POST account/password", Caller: caller, Flows: auth.PasswordFlows, Auth: body.Auth,
-	})
+		Request: []any{change.Password, change.Logout},
+	}
+	if done, err := a.auth.Answered(r.Context(), in, &httpkit.Empty{}); done || err != nil {
+		return httpkit.Empty{}, err
+	}
+	proof, err := a.auth.Interact(r, in)
 	if err != nil {
 		return httpkit.Empty{}, err
 	}
-	if err := a.auth.End(r.Context(), proof); err != nil {
-		return httpkit.Empty{}, err
-	}
-	logout := body.LogoutDevices == nil || *body.LogoutDevices
-	user, keep := proof.User.Num, id.DeviceID("")
+	change.User, change.Allow = proof.User.Num, proof.Allow(httpkit.Empty{})
 	if caller != nil {
-		user, keep = caller.UserNum, caller.DeviceID
+		change.Keep = caller.DeviceID
 	}
-	return httpkit.Empty{}, a.accounts.SetPassword(r.Context(), user, *body.NewPassword, logout, keep)
+	return httpkit.Empty{}, auth.Spent(a.accounts.SetPassword(r.Context(), change))
 }
 
 type deactivated struct {
@@ -110,19 +112,17 @@ func (a *API) deactivate(r *http.Request) (deactivated, error) {
 	if err := httpkit.ReadOptionalJSON(r, &body); err != nil {
 		return deactivated{}, err
 	}
-	proof, err := a.auth.Interact(r, auth.Interaction{
+	in := auth.Interaction{
 		Operation: "POST account/deactivate " + strconv.FormatBool(body.Erase), Caller: caller,
 		Flows: auth.PasswordFlows, Auth: body.Auth,
-	})
+	}
+	answer := deactivated{IDServerUnbindResult: "success"}
+	if done, err := a.auth.Answered(r.Context(), in, &answer); done || err != nil {
+		return answer, err
+	}
+	proof, err := a.auth.Interact(r, in)
 	if err != nil {
 		return deactivated{}, err
 	}
-	if err := a.auth.End(r.Context(), proof); err != nil {
-		return deactivated{}, err
-	}
-	user := proof.User.UserID
-	if caller != nil {
-		user = caller.UserID
-	}
-	return deactivated{IDServerUnbindResult: "success"}, a.accounts.Deactivate(r.Context(), user, body.Erase)
+	return answer, auth.Spent(a.accounts.Deactivate(r.Context(), proof.User.UserID, body.Erase, proof.Allow(answer)))
 }

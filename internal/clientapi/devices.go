@@ -135,14 +135,13 @@ func (a *API) deleteAuthenticated(r *http.Request, caller who.Caller, given json
 	if err != nil {
 		return err
 	}
-	proof, err := a.auth.Interact(r, auth.Interaction{
-		Operation: "delete devices " + string(named), Caller: &caller, Flows: auth.PasswordFlows, Auth: given,
-	})
+	in := auth.Interaction{Operation: "delete devices " + string(named), Caller: &caller, Flows: auth.PasswordFlows, Auth: given}
+	if done, err := a.auth.Answered(r.Context(), in, &httpkit.Empty{}); done || err != nil {
+		return err
+	}
+	proof, err := a.auth.Interact(r, in)
 	if err != nil {
 		return err
 	}
-	if err := a.auth.End(r.Context(), proof); err != nil {
-		return err
-	}
-	return a.accounts.DeleteDevices(r.Context(), caller.UserNum, devices...)
+	return auth.Spent(a.accounts.DeleteDevices(r.Context(), caller.UserNum, proof.Allow(httpkit.Empty{}), devices...))
 }

@@ -100,7 +100,7 @@ func (a *API) uploadCrossSigning(r *http.Request) (httpkit.Empty, error) {
 	if err := body.CrossSigning.Check(caller.Device); err != nil {
 		return none, err
 	}
-	err = a.keys.UploadCrossSigning(r.Context(), caller.Device, body.CrossSigning, false)
+	err = a.keys.UploadCrossSigning(r.Context(), caller.Device, body.CrossSigning, nil)
 	if !errors.Is(err, e2ee.ErrNeedsAuth) {
 		return none, err
 	}
@@ -108,10 +108,7 @@ func (a *API) uploadCrossSigning(r *http.Request) (httpkit.Empty, error) {
 	if err != nil {
 		return none, err
 	}
-	if err := a.keys.UploadCrossSigning(r.Context(), caller.Device, body.CrossSigning, true); err != nil {
-		return none, err
-	}
-	return none, a.auth.End(r.Context(), proof)
+	return none, auth.Spent(a.keys.UploadCrossSigning(r.Context(), caller.Device, body.CrossSigning, proof.Allow(none)))
 }
 
 type signatureFailures struct {

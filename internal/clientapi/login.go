@@ -58,15 +58,10 @@ func (a *API) refresh(r *http.Request) (refreshed, error) {
 	return refreshed{AccessToken: issued.AccessToken, RefreshToken: issued.RefreshToken, ExpiresInMS: issued.ExpiresInMS}, err
 }
 
-type madeLoginToken struct {
-	LoginToken  string `json:"login_token"`
-	ExpiresInMS int64  `json:"expires_in_ms"`
-}
-
 // loginToken serves POST /_matrix/client/v1/login/get_token.
 //
 // Spec: client-server-api#legacy-login
-func (a *API) loginToken(r *http.Request) (out madeLoginToken, err error) {
+func (a *API) loginToken(r *http.Request) (out auth.LoginTokenMade, err error) {
 	caller, err := a.auth.Caller(r)
 	if err != nil {
 		return out, err
@@ -83,8 +78,7 @@ func (a *API) loginToken(r *http.Request) (out madeLoginToken, err error) {
 	if err != nil {
 		return out, err
 	}
-	token, lifetime, err := a.auth.MakeLoginToken(r.Context(), caller, proof)
-	return madeLoginToken{LoginToken: token, ExpiresInMS: lifetime.Milliseconds()}, err
+	return a.auth.MakeLoginToken(r.Context(), caller, proof)
 }
 
 // logout serves POST /_matrix/client/v3/logout.
@@ -95,7 +89,7 @@ func (a *API) logout(r *http.Request) (httpkit.Empty, error) {
 	if err != nil {
 		return httpkit.Empty{}, err
 	}
-	return httpkit.Empty{}, a.accounts.DeleteDevices(r.Context(), caller.UserNum, caller.DeviceID)
+	return httpkit.Empty{}, a.accounts.DeleteDevices(r.Context(), caller.UserNum, nil, caller.DeviceID)
 }
 
 // logoutAll serves POST /_matrix/client/v3/logout/all.

@@ -35,6 +35,19 @@ func (r registered) MarshalJSON() ([]byte, error) {
 	return json.Marshal(map[string]any{"user_id": r.UserID})
 }
 
+// UnmarshalJSON reads what MarshalJSON has written.
+func (r *registered) UnmarshalJSON(text []byte) error {
+	var issued auth.Issued
+	if err := json.Unmarshal(text, &issued); err != nil {
+		return err
+	}
+	r.UserID = issued.UserID
+	if issued.AccessToken != "" {
+		r.Issued = &issued
+	}
+	return nil
+}
+
 // register serves POST /_matrix/client/v3/register.
 //
 // The username is checked before authentication, so that nobody authenticates
@@ -62,14 +75,17 @@ func (a *API) register(r *http.Request) (registered, error) {
 	case a.opt.Registration == RegistrationClosed:
 		return registered{}, errRegistrationClosed()
 	}
+	in := auth.Interaction{Operation: "POST register", Flows: a.registrationFlows(), Terms: a.opt.Terms, Auth: body.Auth, Request: body.withoutAuth()}
+	var before registered
+	if done, err := a.auth.Answered(r.Context(), in, &before); done || err != nil {
+		return before, err
+	}
 	if body.Username != nil {
 		if err := a.accounts.Available(r.Context(), *body.Username); err != nil {
 			return registered{}, err
 		}
 	}
-	proof, err := a.auth.Interact(r, auth.Interaction{
-		Operation: "POST register", Flows: a.registrationFlows(), Terms: a.opt.Terms, Auth: body.Auth,
-	})
+	proof, err := a.auth.Interact(r, in)
 	if err != nil {
 		return registered{}, err
 	}
@@ -90,7 +106,19 @@ func (a *API) register(r *http.Request) (registered, error) {
 	if body.InhibitLogin {
 		device = nil
 	}
-	return a.makeAccount(r, wish, device, proof)
+	out, err := a.makeAccount(r, wish, device, proof)
+	if err != nil { // the same request may have been faster
+		if done, _ := a.auth.Answered(r.Context(), in, &before); done {
+			return before, nil
+		}
+	}
+	return out, auth.Spent(err)
+}
+
+// withoutAuth is what the request asks for, however it was authenticated.
+func (body registration) withoutAuth() registration {
+	body.Auth = nil
+	return body
 }
 
 func errRegistrationClosed() error { return mxerr.Forbidden("Registration is disabled on this server") }
@@ -126,7 +154,9 @@ func (a *API) makeAccount(r *http.Request, wish account.Registration, device *au
 		out.Issued = &issued
 	}
 	if proof != nil {
-		proof.End(begun.Change)
+		if err := proof.Keep(begun.Change, out); err != nil {
+			return registered{}, err
+		}
 	}
 	return out, a.accounts.Complete(r.Context(), begun)
 }

@@ -86,12 +86,10 @@ func checkAuthData(algorithm string, authData json.RawMessage) error {
 // backup can't lose each other's counts.
 func (k *Keys) backupChange(ctx context.Context, what string, d who.Device, build func(*store.Read, *store.Change) error) error {
 	return k.retry(ctx, what, func(r *store.Read) (*store.Change, error) {
-		head, err := r.UserHead(d.UserNum)
+		c, err := begin(r, d)
 		if err != nil {
 			return nil, err
 		}
-		c := store.NewChange()
-		c.User(d.UserNum, head)
 		return c, build(r, c)
 	})
 }

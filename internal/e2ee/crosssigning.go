@@ -80,14 +80,14 @@ func sameKey(stored string, raw json.RawMessage) (bool, error) {
 
 // UploadCrossSigning stores the keys, all or nothing. Self-signing and
 // user-signing keys must be signed by the master key, the one that comes along
-// or the stored one. proved says that the user has authenticated for these keys;
-// where that is needed and was not done, nothing is stored and the error is
-// ErrNeedsAuth.
+// or the stored one. proof puts into the change that the user has authenticated for
+// these keys, and fails if that does not hold any more; where it is needed and nil,
+// nothing is stored and the error is ErrNeedsAuth.
 //
 // Spec: client-server-api#cross-signing
-func (k *Keys) UploadCrossSigning(ctx context.Context, d who.Device, up CrossSigning, proved bool) error {
+func (k *Keys) UploadCrossSigning(ctx context.Context, d who.Device, up CrossSigning, proof func(*store.Read, *store.Change) error) error {
 	return k.retry(ctx, "upload cross-signing keys", func(r *store.Read) (*store.Change, error) {
-		head, err := r.UserHead(d.UserNum)
+		c, err := begin(r, d)
 		if err != nil {
 			return nil, err
 		}
@@ -99,11 +99,13 @@ func (k *Keys) UploadCrossSigning(ctx context.Context, d who.Device, up CrossSig
 		for _, row := range rows {
 			have[row.Usage] = row.Keys
 		}
-		if !proved && up.needsAuth(have) {
+		if proof != nil {
+			if err := proof(r, c); err != nil {
+				return nil, err
+			}
+		} else if up.needsAuth(have) {
 			return nil, ErrNeedsAuth
 		}
-		c := store.NewChange()
-		c.User(d.UserNum, head)
 		if err := k.crossSigningChange(r, c, d, up, have); err != nil {
 			return nil, err
 		}
@@ -139,14 +141,16 @@ func (k *Keys) crossSigningChange(r *store.Read, c *store.Change, d who.Device, 
 				return err
 			}
 		}
-		if old := have[usage]; old != "" {
-			if before, err := publicKey([]byte(old)); err == nil && before.encoded != key.encoded {
-				keydb.DropSignatures(c, d.UserNum, before.encoded)
-			}
-		}
 		stored, err := withoutUnsigned(raw)
 		if err != nil {
 			return mxerr.BadJSON("The %s key is not canonical JSON", usage).Because(err)
+		}
+		if old := have[usage]; old != "" {
+			if before, err := publicKey([]byte(old)); err == nil {
+				if err := replaceSignatures(c, d.UserNum, before.encoded, old, stored); err != nil {
+					return err
+				}
+			}
 		}
 		keydb.PutCrossSigningKey(c, keydb.CrossSigningKey{User: d.UserNum, Usage: usage, Keys: stored})
 	}

@@ -26,7 +26,10 @@ import (
 
 	"stoa/internal/store"
 	"stoa/internal/store/keydb"
+	"stoa/internal/store/userdb"
+	"stoa/internal/who"
 	"stoa/matrix/id"
+	"stoa/matrix/mxerr"
 )
 
 const (
@@ -104,6 +107,23 @@ func (k *Keys) retry(ctx context.Context, what string, build func(*store.Read) (
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
+}
+
+// begin is a change on behalf of a device: it is not committed once the device, or
+// the user's account, has ended.
+//
+// Errors: M_UNKNOWN_TOKEN if that is so already.
+func begin(r *store.Read, d who.Device) (*store.Change, error) {
+	head, err := userdb.HeadOfDevice(r, d.UserNum, d.DeviceID.String())
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, mxerr.UnknownToken(false)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c := store.NewChange()
+	c.User(d.UserNum, head)
+	return c, nil
 }
 
 // Expire forgets one-time keys that were claimed long ago. It is called now and

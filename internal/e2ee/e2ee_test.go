@@ -305,21 +305,29 @@ func (p person) crossSigning(t *testing.T) e2ee.CrossSigning {
 	}
 }
 
+// proof is what says that a user has authenticated, or nil.
+func proof(proved bool) func(*store.Read, *store.Change) error {
+	if !proved {
+		return nil
+	}
+	return func(*store.Read, *store.Change) error { return nil }
+}
+
 func TestCrossSigningUpload(t *testing.T) {
 	t.Parallel()
 	onBothEngines(t, func(h *house) {
 		ctx := h.t.Context()
 		alice := h.person("@alice:stoa.test", "ALICE")
 		keys := alice.crossSigning(h.t)
-		err := h.keys.UploadCrossSigning(ctx, alice.Device, e2ee.CrossSigning{SelfSigningKey: keys.SelfSigningKey}, false)
+		err := h.keys.UploadCrossSigning(ctx, alice.Device, e2ee.CrossSigning{SelfSigningKey: keys.SelfSigningKey}, nil)
 		wantCode(h.t, err, mxerr.CodeMissingParam)
-		err = h.keys.UploadCrossSigning(ctx, alice.Device, e2ee.CrossSigning{MasterKey: keys.MasterKey, SelfSigningKey: alice.sign(h.t, alice.identity("self_signing", alice.self), alice.user)}, false)
+		err = h.keys.UploadCrossSigning(ctx, alice.Device, e2ee.CrossSigning{MasterKey: keys.MasterKey, SelfSigningKey: alice.sign(h.t, alice.identity("self_signing", alice.self), alice.user)}, nil)
 		wantCode(h.t, err, mxerr.CodeInvalidSignature)
-		err = h.keys.UploadCrossSigning(ctx, alice.Device, e2ee.CrossSigning{MasterKey: alice.identity("self_signing", alice.master)}, false)
+		err = h.keys.UploadCrossSigning(ctx, alice.Device, e2ee.CrossSigning{MasterKey: alice.identity("self_signing", alice.master)}, nil)
 		wantCode(h.t, err, mxerr.CodeInvalidParam)
 
 		upload := func(what string, up e2ee.CrossSigning, proved bool, want error) {
-			if err := h.keys.UploadCrossSigning(ctx, alice.Device, up, proved); !errors.Is(err, want) {
+			if err := h.keys.UploadCrossSigning(ctx, alice.Device, up, proof(proved)); !errors.Is(err, want) {
 				h.t.Errorf("%s: got %v, want %v", what, err, want)
 			}
 		}
@@ -339,7 +347,7 @@ func TestSignatures(t *testing.T) {
 		ctx := h.t.Context()
 		alice, bob := h.person("@alice:stoa.test", "ALICE"), h.person("@bob:stoa.test", "BOB")
 		for _, p := range []person{alice, bob} {
-			if err := h.keys.UploadCrossSigning(ctx, p.Device, p.crossSigning(h.t), false); err != nil {
+			if err := h.keys.UploadCrossSigning(ctx, p.Device, p.crossSigning(h.t), proof(false)); err != nil {
 				h.t.Fatal(err)
 			}
 		}

@@ -51,11 +51,15 @@ func (k *Keys) UploadSignatures(ctx context.Context, d who.Device, objects map[s
 	var failures Failures
 	err := k.retry(ctx, "upload signatures", func(r *store.Read) (*store.Change, error) {
 		failures = Failures{}
-		c := store.NewChange()
+		c, err := begin(r, d)
+		if err != nil {
+			return nil, err
+		}
 		signer, err := k.signerOf(r, d)
 		if err != nil {
 			return nil, err
 		}
+		before := c.Writes()
 		for name, byKey := range objects {
 			for key, object := range byKey {
 				signatures, err := k.acceptSignatures(r, signer, name, key, object)
@@ -66,9 +70,17 @@ func (k *Keys) UploadSignatures(ctx context.Context, d who.Device, objects map[s
 					return nil, err
 				}
 				for _, s := range signatures {
+					head, err := r.UserHead(s.User) // whose key is as it was looked at
+					if err != nil {
+						return nil, err
+					}
+					c.User(s.User, head)
 					keydb.PutKeySignature(c, s)
 				}
 			}
+		}
+		if c.Writes() == before {
+			return nil, nil
 		}
 		return c, nil
 	})

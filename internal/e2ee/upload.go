@@ -70,14 +70,14 @@ func (k *Keys) Upload(ctx context.Context, d who.Device, up Upload) (Counts, err
 }
 
 func (k *Keys) uploadChange(r *store.Read, d who.Device, deviceKeys string, oneTime, fallback []keydb.OneTimeKey) (*store.Change, error) {
-	c := store.NewChange()
+	c, err := begin(r, d)
+	if err != nil {
+		return nil, err
+	}
+	changed := false
 	if deviceKeys != "" {
-		same, err := sameDeviceKeys(r, d, deviceKeys)
-		if err != nil {
+		if changed, err = putDeviceKeys(r, c, d, deviceKeys); err != nil {
 			return nil, err
-		}
-		if !same {
-			keydb.PutDeviceKeys(c, d.UserNum, string(d.DeviceID), deviceKeys)
 		}
 	}
 	fresh, err := freshOneTimeKeys(r, d, oneTime)
@@ -97,13 +97,41 @@ func (k *Keys) uploadChange(r *store.Read, d who.Device, deviceKeys string, oneT
 			keydb.AddOneTimeKey(c, d.UserNum, string(d.DeviceID), key, seq)
 		}
 	}
+	if fallback, err = freshFallbackKeys(r, d, fallback); err != nil {
+		return nil, err
+	}
 	for _, key := range fallback {
 		keydb.PutFallbackKey(c, d.UserNum, string(d.DeviceID), key)
 	}
 	if len(fresh)+len(fallback) > 0 {
 		keydb.NoteKeyCounts(c, d.UserNum)
 	}
+	if !changed && len(fresh)+len(fallback) == 0 {
+		return nil, nil
+	}
 	return c, nil
+}
+
+// freshFallbackKeys leaves out the keys that are there: sent again after a lost
+// answer, one that was given out meanwhile does not count as unused.
+func freshFallbackKeys(r *store.Read, d who.Device, keys []keydb.OneTimeKey) ([]keydb.OneTimeKey, error) {
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	have, err := keydb.FallbackKeys(r, d.UserNum, string(d.DeviceID))
+	if err != nil {
+		return nil, err
+	}
+	var fresh []keydb.OneTimeKey
+	for _, key := range keys {
+		there := slices.ContainsFunc(have, func(h keydb.OneTimeKey) bool {
+			return h.Algorithm == key.Algorithm && h.KeyID == key.KeyID && jsonEqual(h.Key, key.Key)
+		})
+		if !there {
+			fresh = append(fresh, key)
+		}
+	}
+	return fresh, nil
 }
 
 func checkRoomForKeys(r *store.Read, d who.Device, more int) error {
@@ -121,17 +149,54 @@ func checkRoomForKeys(r *store.Read, d who.Device, more int) error {
 	return nil
 }
 
-func sameDeviceKeys(r *store.Read, d who.Device, keys string) (bool, error) {
+// putDeviceKeys writes a device's identity keys if they are not there, and says
+// whether it did.
+func putDeviceKeys(r *store.Read, c *store.Change, d who.Device, keys string) (bool, error) {
 	have, err := keydb.DeviceKeysOf(r, []store.UserNum{d.UserNum})
 	if err != nil {
 		return false, err
 	}
 	for _, h := range have {
-		if h.DeviceID == string(d.DeviceID) {
-			return jsonEqual(h.Keys, keys), nil
+		if h.DeviceID != string(d.DeviceID) {
+			continue
+		}
+		if jsonEqual(h.Keys, keys) {
+			return false, nil
+		}
+		if err := replaceSignatures(c, d.UserNum, h.DeviceID, h.Keys, keys); err != nil {
+			return false, err
 		}
 	}
-	return false, nil
+	keydb.PutDeviceKeys(c, d.UserNum, string(d.DeviceID), keys)
+	return true, nil
+}
+
+// replaceSignatures deletes the signatures that came after a key and that its new
+// form makes worthless: all if what is signed is another, else those that it brings
+// itself.
+func replaceSignatures(c *store.Change, user store.UserNum, target, before, after string) error {
+	was, err := signed([]byte(before))
+	if err != nil {
+		return err
+	}
+	is, err := signed([]byte(after))
+	if err != nil {
+		return mxerr.BadJSON("The key is not canonical JSON").Because(err)
+	}
+	if was != is {
+		keydb.DropSignatures(c, user, target)
+		return nil
+	}
+	signatures, err := signaturesOf([]byte(after))
+	if err != nil {
+		return mxerr.BadJSON("The signatures are not of the specified shape").Because(err)
+	}
+	for signer, byKey := range signatures {
+		for key := range byKey {
+			keydb.DropSignature(c, user, target, signer, key)
+		}
+	}
+	return nil
 }
 
 // freshOneTimeKeys leaves out the keys that are there, claimed ones too.

@@ -83,7 +83,7 @@ var (
 		if err != nil {
 			return whom{}, err
 		}
-		return whomIn(s, a.UserID), s.Accounts.SetPassword(ctx, a.Num, in.Password, in.Logout, "")
+		return whomIn(s, a.UserID), s.Accounts.SetPassword(ctx, account.PasswordChange{User: a.Num, Password: in.Password, Logout: in.Logout})
 	}}
 	userAdmin = action[adminChange, whom]{"/user/admin", func(ctx context.Context, s *server.Services, in adminChange) (whom, error) {
 		a, err := active(ctx, s, in.Name)
@@ -97,7 +97,7 @@ var (
 		if err != nil {
 			return whom{}, err
 		}
-		return whomIn(s, a.UserID), s.Accounts.Deactivate(ctx, a.UserID, in.Erase)
+		return whomIn(s, a.UserID), s.Accounts.Deactivate(ctx, a.UserID, in.Erase, nil)
 	}}
 )
 

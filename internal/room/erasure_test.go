@@ -33,7 +33,7 @@ func TestErasure_hides_events_from_who_was_not_there_and_leaves_all_rooms(t *tes
 		eventID := h.say(roomID, alice, "secret")
 
 		h.work(h.Jobs())
-		if err := accounts.Deactivate(t.Context(), alice, true); err != nil {
+		if err := accounts.Deactivate(t.Context(), alice, true, nil); err != nil {
 			t.Fatal(err)
 		}
 		h.join(roomID, carol)

@@ -113,7 +113,29 @@ func (t *turn) send(d Draft) (id.EventID, error) {
 	if err := t.refuseBlockedInvite(d); err != nil {
 		return id.EventID{}, err
 	}
+	if err := t.requireActive(pdu); err != nil {
+		return id.EventID{}, err
+	}
 	return pdu.EventID(), t.extend(pdu, edges, d.Txn)
+}
+
+// requireActive makes the turn's commit fail with store.ErrDeactivated if a local
+// user comes in, or knocks, whose account was deactivated after the request began:
+// the job that leaves all rooms may have passed this one already.
+func (t *turn) requireActive(pdu *event.PDU) error {
+	if pdu.Membership() != event.MembershipJoin && pdu.Membership() != event.MembershipKnock {
+		return nil
+	}
+	user := pdu.Sender()
+	was, err := t.membership(user)
+	if err != nil || was == event.MembershipJoin || !t.rs.isLocal(user) {
+		return err
+	}
+	num, err := t.userNum(user)
+	if err == nil {
+		t.change.ActiveUser(num)
+	}
+	return err
 }
 
 // unchanged returns the state event that a draft would only repeat, if its sender

@@ -284,6 +284,8 @@ func translate(err error) *mxerr.Error {
 		return mxerr.TryAgain("The server can't reach its database; try again")
 	case errors.Is(err, store.ErrClosed), errors.Is(err, store.ErrOutcomeUnknown):
 		return mxerr.TryAgain("The server could not finish this request; try again")
+	case errors.Is(err, store.ErrDeactivated):
+		return mxerr.UnknownToken(false) // as the next request of this session is told
 	}
 	return nil
 }

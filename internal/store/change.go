@@ -67,6 +67,7 @@ type UserPart struct {
 	NewHead Head
 
 	expect Head
+	active bool // the account must not be deactivated
 }
 
 // SlotArg stands for a slot that the committer gives. It is an argument of
@@ -116,6 +117,10 @@ func (c *Change) User(user UserNum, expect Head) *UserPart {
 	c.users = append(c.users, p)
 	return p
 }
+
+// ActiveUser says that the change is only good while the user's account is not
+// deactivated; else it fails with ErrDeactivated.
+func (c *Change) ActiveUser(user UserNum) { c.User(user, NoFence).active = true }
 
 // UserSlot takes the user's next slot for something of this kind, and makes
 // the stream row for it.

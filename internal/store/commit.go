@@ -85,7 +85,11 @@ func (s *Store) Commit(ctx context.Context, c *Change) (Position, error) {
 // of one which is still under way; if that one loses, the next loses too.
 func (s *Store) CommitAsync(c *Change) *Pending {
 	p := &Pending{change: c, done: make(chan struct{})}
-	if err := s.committer.enqueue(p); err != nil {
+	err := s.opt.Faults.Hit(FaultBuilt)
+	if err == nil {
+		err = s.committer.enqueue(p)
+	}
+	if err != nil {
 		p.err = err
 		close(p.done)
 	}
@@ -332,6 +336,7 @@ type owner struct {
 	slot    Slot  // rooms: timeline, users: everything
 	receipt Slot  // rooms: receipts
 	touched bool  // its row is to be updated
+	ended   bool  // users: the account is deactivated
 	row     *Room // rooms: what else is written into the row
 	rows    []StreamRow
 }
@@ -437,6 +442,9 @@ func (g *group) check(c *Change) error {
 		}
 		if part.expect != NoFence && part.expect != o.head {
 			return ErrConflict
+		}
+		if part.active && o.ended {
+			return fmt.Errorf("user number %d: %w", part.User, ErrDeactivated)
 		}
 	}
 	for _, part := range c.rooms {
@@ -566,7 +574,7 @@ func (c *committer) published(g *group) {
 var (
 	updateUserOwner = Prepare(`UPDATE users SET head = $2, slot = $3 WHERE num = $1`)
 	updateRoomOwner = Prepare(`UPDATE rooms SET head = $2, slot = $3, receipt_slot = $4 WHERE num = $1`)
-	selectUserOwner = Prepare(`SELECT head, slot FROM users WHERE num = $1`)
+	selectUserOwner = Prepare(`SELECT head, slot, deactivated FROM users WHERE num = $1`)
 	selectRoomOwner = Prepare(`SELECT head, slot, receipt_slot FROM rooms WHERE num = $1`)
 )
 

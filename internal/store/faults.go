@@ -9,6 +9,7 @@ import (
 
 // Named fault points of the committer.
 const (
+	FaultBuilt          = "built"                      // a change is handed over, by whoever built it: what a point does here comes between look and commit
 	FaultBeforeCommit   = "before-commit"              // nothing was written
 	FaultAfterCommit    = "after-commit-before-answer" // durable, nobody was told
 	FaultOutcomeUnknown = "outcome-unknown"            // the connection is lost around the commit

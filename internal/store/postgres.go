@@ -282,7 +282,7 @@ func (e *postgresEngine) drop() {
 
 var (
 	selectXID = Prepare(`SELECT pg_current_xact_id()::text`)
-	lockUsers = Prepare(`SELECT num, head, slot, 0 FROM users WHERE num = ANY($1::bigint[]) ORDER BY num FOR UPDATE`)
+	lockUsers = Prepare(`SELECT num, head, slot, deactivated FROM users WHERE num = ANY($1::bigint[]) ORDER BY num FOR UPDATE`)
 	lockRooms = Prepare(`SELECT num, head, slot, receipt_slot FROM rooms WHERE num = ANY($1::bigint[]) ORDER BY num FOR UPDATE`)
 )
 
@@ -319,10 +319,10 @@ func (e *postgresEngine) load(users, rooms []*owner) error {
 	p.call(beginTx, nil)
 	p.call(selectXID, func(row *Row) error { e.xid = row.Text(); return nil })
 	if len(users) > 0 {
-		p.call(lockUsers, loadOwner(users), ownerNums(users))
+		p.call(lockUsers, loadOwner(users, func(o *owner, row *Row) { row.Scan(&o.head, &o.slot, &o.ended) }), ownerNums(users))
 	}
 	if len(rooms) > 0 {
-		p.call(lockRooms, loadOwner(rooms), ownerNums(rooms))
+		p.call(lockRooms, loadOwner(rooms, func(o *owner, row *Row) { row.Scan(&o.head, &o.slot, &o.receipt) }), ownerNums(rooms))
 	}
 	if _, err := p.run(); err != nil {
 		return err
@@ -339,7 +339,7 @@ func ownerNums(list []*owner) []int64 {
 	return nums
 }
 
-func loadOwner(list []*owner) func(*Row) error {
+func loadOwner(list []*owner, scan func(*owner, *Row)) func(*Row) error {
 	return func(row *Row) error {
 		n := row.Int()
 		i, found := slices.BinarySearchFunc(list, n, func(o *owner, n int64) int { return cmp.Compare(o.num, n) })
@@ -348,7 +348,7 @@ func loadOwner(list []*owner) func(*Row) error {
 		}
 		o := list[i]
 		o.exists = true
-		row.Scan(&o.head, &o.slot, &o.receipt)
+		scan(o, row)
 		return nil
 	}
 }

@@ -429,7 +429,7 @@ func (e *sqliteEngine) load(users, rooms []*owner) error {
 	r := &Read{ctx: context.Background(), conn: e.writer}
 	for _, o := range users {
 		err := QueryEach(r, selectUserOwner, func(row *Row) error {
-			row.Scan(&o.head, &o.slot)
+			row.Scan(&o.head, &o.slot, &o.ended)
 			o.exists = true
 			return nil
 		}, o.num)

@@ -37,6 +37,9 @@ const NoFence Head = -1
 var (
 	// ErrNotFound says that the asked-for row is not there.
 	ErrNotFound = errors.New("store: not found")
+	// ErrDeactivated says that the account of a user for whom a change was made has
+	// been deactivated (see [Change.ActiveUser]).
+	ErrDeactivated = errors.New("store: account is deactivated")
 	// ErrConflict says that a head moved: reload, rebuild the change, try again.
 	ErrConflict = errors.New("store: conflict")
 	// ErrDuplicate says that a row with the same unique key is there already.

@@ -92,7 +92,7 @@ func New(opt Options) *Data {
 }
 
 // change builds and commits a change on the user's head until it loses no race,
-// and returns its position.
+// and returns its position. It is refused once the user's account is deactivated.
 func (d *Data) change(ctx context.Context, what string, user who.User, build func(*store.Read, *store.Change) error) (at store.Position, err error) {
 	turn := d.turns[uint64(user.UserNum)%turns]
 	select {
@@ -109,6 +109,7 @@ func (d *Data) change(ctx context.Context, what string, user who.User, build fun
 				return err
 			}
 			c.User(user.UserNum, head)
+			c.ActiveUser(user.UserNum)
 			return build(r, c)
 		})
 		if err != nil {

@@ -301,6 +301,9 @@ func (c *checker) users(ctx context.Context) error {
 					}
 				}
 			}
+			if len(page) > 0 {
+				return c.ended(r, after, page[len(page)-1].num)
+			}
 			return nil
 		})
 		if err != nil || len(page) == 0 {

@@ -50,13 +50,15 @@ var (
 	upsertDeviceKeys = store.Prepare(`INSERT INTO device_keys (user_num, device_id, keys) VALUES ($1, $2, $3)
 		ON CONFLICT (user_num, device_id) DO UPDATE SET keys = excluded.keys`)
 	selectDeviceKeys = store.Prepare(`SELECT k.user_num, k.device_id, COALESCE(d.display_name, ''), k.keys FROM device_keys k
-		LEFT JOIN devices d ON d.user_num = k.user_num AND d.device_id = k.device_id
+		JOIN devices d ON d.user_num = k.user_num AND d.device_id = k.device_id
 		WHERE {{in k.user_num $1}} ORDER BY k.user_num, k.device_id`)
 	selectDeviceIDs         = store.Prepare(`SELECT device_id FROM devices WHERE user_num = $1 ORDER BY device_id`)
 	deleteDeviceKeys        = store.Prepare(`DELETE FROM device_keys WHERE user_num = $1 AND device_id = $2`)
 	deleteDeviceOneTimeKeys = store.Prepare(`DELETE FROM one_time_keys WHERE user_num = $1 AND device_id = $2`)
 	deleteDeviceFallback    = store.Prepare(`DELETE FROM fallback_keys WHERE user_num = $1 AND device_id = $2`)
-	deleteTargetSignatures  = store.Prepare(`DELETE FROM key_signatures WHERE user_num = $1 AND target = $2`)
+	deleteSignature         = store.Prepare(`DELETE FROM key_signatures WHERE user_num = $1 AND target = $2 AND signer_key = $4
+		AND signer_num = (SELECT num FROM users WHERE user_id = $3)`)
+	deleteTargetSignatures = store.Prepare(`DELETE FROM key_signatures WHERE user_num = $1 AND target = $2`)
 
 	insertOneTimeKey = store.Prepare(`INSERT INTO one_time_keys (user_num, device_id, algorithm, key_id, key, seq, claimed_ts)
 		VALUES ($1, $2, $3, $4, $5, $6, 0) ON CONFLICT (user_num, device_id, algorithm, key_id) DO NOTHING`)
@@ -66,15 +68,17 @@ var (
 		WHERE user_num = $1 AND device_id = $2 AND claimed_ts = 0 GROUP BY algorithm ORDER BY algorithm`)
 	lastOneTimeSeq = store.Prepare(`SELECT COALESCE(MAX(seq), 0) FROM one_time_keys WHERE user_num = $1 AND device_id = $2`)
 	nextOneTimeKey = store.Prepare(`SELECT algorithm, key_id, key, 0 FROM one_time_keys
-		WHERE user_num = $1 AND device_id = $2 AND algorithm = $3 AND claimed_ts = 0 ORDER BY seq, key_id LIMIT 1`)
+		WHERE user_num = $1 AND device_id = $2 AND algorithm = $3 AND claimed_ts = 0
+		AND EXISTS (SELECT 1 FROM devices d WHERE d.user_num = $1 AND d.device_id = $2) ORDER BY seq, key_id LIMIT 1`)
 	claimOneTimeKey = store.Prepare(`UPDATE one_time_keys SET claimed_ts = $5
 		WHERE user_num = $1 AND device_id = $2 AND algorithm = $3 AND key_id = $4 AND claimed_ts = 0`)
 	deleteClaimedKeys = store.Prepare(`DELETE FROM one_time_keys WHERE claimed_ts > 0 AND claimed_ts < $1`)
 
 	upsertFallbackKey = store.Prepare(`INSERT INTO fallback_keys (user_num, device_id, algorithm, key_id, key, used) VALUES ($1, $2, $3, $4, $5, 0)
 		ON CONFLICT (user_num, device_id, algorithm) DO UPDATE SET key_id = excluded.key_id, key = excluded.key, used = 0`)
-	selectFallbackKeys = store.Prepare(`SELECT algorithm, key_id, key, used FROM fallback_keys WHERE user_num = $1 AND device_id = $2 ORDER BY algorithm`)
-	useFallbackKey     = store.Prepare(`UPDATE fallback_keys SET used = 1 WHERE user_num = $1 AND device_id = $2 AND algorithm = $3 AND key_id = $4`)
+	selectFallbackKeys = store.Prepare(`SELECT algorithm, key_id, key, used FROM fallback_keys WHERE user_num = $1 AND device_id = $2
+		AND EXISTS (SELECT 1 FROM devices d WHERE d.user_num = $1 AND d.device_id = $2) ORDER BY algorithm`)
+	useFallbackKey = store.Prepare(`UPDATE fallback_keys SET used = 1 WHERE user_num = $1 AND device_id = $2 AND algorithm = $3 AND key_id = $4`)
 
 	upsertCrossSigningKey = store.Prepare(`INSERT INTO cross_signing_keys (user_num, usage, keys) VALUES ($1, $2, $3)
 		ON CONFLICT (user_num, usage) DO UPDATE SET keys = excluded.keys`)
@@ -85,6 +89,10 @@ var (
 	selectKeySignatures = store.Prepare(`SELECT user_num, target, signer_num, signer_key, signature FROM key_signatures
 		WHERE {{in user_num $1}} AND (signer_num = user_num OR signer_num = $2) ORDER BY user_num, target`)
 )
+
+// What is written about a device by the functions below must not come after its end:
+// the caller names the user's head, read where the device was seen to be there, or
+// the statement itself looks for the device (to_device).
 
 // deviceKeyTables are deleted with a device: one line for each table whose rows
 // hang on one. $1 = user number, $2 = device ID.
@@ -163,9 +171,10 @@ func PutFallbackKey(c *store.Change, user store.UserNum, deviceID string, key On
 	c.Exec(upsertFallbackKey, user, deviceID, key.Algorithm, key.KeyID, key.Key)
 }
 
-// UseFallbackKey notes that a fallback key was given out.
+// UseFallbackKey notes that a fallback key was given out. The change fails with
+// ErrKeyTaken if it was replaced or deleted meanwhile.
 func UseFallbackKey(c *store.Change, user store.UserNum, deviceID string, key OneTimeKey) {
-	c.Exec(useFallbackKey, user, deviceID, key.Algorithm, key.KeyID)
+	c.ExecOne(useFallbackKey, ErrKeyTaken, user, deviceID, key.Algorithm, key.KeyID)
 }
 
 func scanOneTimeKey(row *store.Row) (k OneTimeKey) {
@@ -220,6 +229,11 @@ func PutCrossSigningKey(c *store.Change, k CrossSigningKey) {
 // DropSignatures removes the signatures on a key that is replaced.
 func DropSignatures(c *store.Change, user store.UserNum, target string) {
 	c.Exec(deleteTargetSignatures, user, target)
+}
+
+// DropSignature removes one signature on a key, by whoever's key made it.
+func DropSignature(c *store.Change, user store.UserNum, target, signer, signerKey string) {
+	c.Exec(deleteSignature, user, target, signer, signerKey)
 }
 
 // CrossSigningKeys returns the identity keys of the users.

@@ -11,14 +11,16 @@ type ToDevice struct {
 }
 
 var (
-	insertToDevice = store.Prepare(`INSERT INTO to_device (user_num, device_id, slot, message) VALUES ($1, $2, $3, $4)`)
+	insertToDevice = store.Prepare(`INSERT INTO to_device (user_num, device_id, slot, message)
+		SELECT user_num, device_id, $3, $4 FROM devices WHERE user_num = $1 AND device_id = $2`)
 	selectToDevice = store.Prepare(`SELECT slot, message FROM to_device
 		WHERE user_num = $1 AND device_id = $2 AND slot > $3 ORDER BY slot LIMIT $4`)
 	deleteToDevice       = store.Prepare(`DELETE FROM to_device WHERE user_num = $1 AND device_id = $2 AND slot <= $3`)
 	deleteDeviceMessages = store.Prepare(`DELETE FROM to_device WHERE user_num = $1 AND device_id = $2`)
 )
 
-// AddToDevice queues a message for a device.
+// AddToDevice queues a message for a device, if it is there when the change is
+// committed.
 func AddToDevice(c *store.Change, user store.UserNum, deviceID, message string) {
 	c.Exec(insertToDevice, user, deviceID, c.UserSlot(user, store.KindToDevice), message)
 }

@@ -27,12 +27,13 @@ type Account struct {
 	Erased       bool
 	Locked       bool
 	Suspended    bool
+	Credentials  int64 // counts what ended all that was allowed before: see EndCredentials
 }
 
-const accountColumns = `num, user_id, password_hash, created_ts, admin, deactivated, erased, locked, suspended`
+const accountColumns = `num, user_id, password_hash, created_ts, admin, deactivated, erased, locked, suspended, credentials`
 
 func scanAccount(row *store.Row) (a Account) {
-	row.Scan(&a.User, &a.UserID, &a.PasswordHash, &a.CreatedTS, &a.Admin, &a.Deactivated, &a.Erased, &a.Locked, &a.Suspended)
+	row.Scan(&a.User, &a.UserID, &a.PasswordHash, &a.CreatedTS, &a.Admin, &a.Deactivated, &a.Erased, &a.Locked, &a.Suspended, &a.Credentials)
 	return a
 }
 
@@ -45,14 +46,15 @@ var (
 
 	makeAccount = store.Prepare(`UPDATE users SET account = 1, password_hash = $2, admin = $3, created_ts = $4
 		WHERE num = $1 AND local = 1 AND account = 0`)
-	updatePassword  = store.Prepare(`UPDATE users SET password_hash = $2 WHERE num = $1 AND account = 1 AND deactivated = 0`)
+	updatePassword  = store.Prepare(`UPDATE users SET password_hash = $2, credentials = credentials + 1 WHERE num = $1 AND account = 1 AND deactivated = 0`)
 	replaceHash     = store.Prepare(`UPDATE users SET password_hash = $3 WHERE num = $1 AND password_hash = $2`)
 	updateAdmin     = store.Prepare(`UPDATE users SET admin = $2 WHERE num = $1 AND account = 1 AND deactivated = 0`)
 	updateLocked    = store.Prepare(`UPDATE users SET locked = $2 WHERE num = $1 AND account = 1 AND deactivated = 0`)
 	updateSuspended = store.Prepare(`UPDATE users SET suspended = $2 WHERE num = $1 AND account = 1 AND deactivated = 0`)
-	endAccount      = store.Prepare(`UPDATE users SET deactivated = 1, password_hash = NULL, admin = 0
-		WHERE num = $1 AND account = 1 AND deactivated = 0`)
-	updateErased = store.Prepare(`UPDATE users SET erased = 1 WHERE num = $1`)
+	endAccount      = store.Prepare(`UPDATE users SET deactivated = 1, password_hash = NULL, admin = 0, credentials = credentials + 1
+		WHERE num = $1 AND account = 1`)
+	endCredentials = store.Prepare(`UPDATE users SET credentials = credentials + 1 WHERE num = $1`)
+	updateErased   = store.Prepare(`UPDATE users SET erased = 1 WHERE num = $1`)
 )
 
 // AccountByID returns the account of a user ID, deactivated ones too; ErrNotFound
@@ -100,7 +102,7 @@ func AddAccount(c *store.Change, user store.UserNum, passwordHash string, admin 
 }
 
 // SetPassword replaces the password hash of an active account, else the change
-// fails with ErrNotFound.
+// fails with ErrNotFound. It ends the credentials, as EndCredentials does.
 func SetPassword(c *store.Change, user store.UserNum, passwordHash string) {
 	c.ExecOne(updatePassword, store.ErrNotFound, user, passwordHash)
 }
@@ -129,8 +131,12 @@ func SetSuspended(c *store.Change, user store.UserNum, suspended bool) {
 	c.UserSlot(user, store.KindAccount)
 }
 
-// Deactivate ends an active account for good: no password, no admin. What
-// hangs on it is deleted beside it, see [DeleteBelongings].
+// EndCredentials ends what the user was allowed until now without a session: login
+// tokens, and completed stages of interactive authentication.
+func EndCredentials(c *store.Change, user store.UserNum) { c.Exec(endCredentials, user) }
+
+// Deactivate ends an account for good: no password, no admin. What hangs on it is
+// deleted beside it, see [DeleteBelongings]. Done again it changes nothing more.
 func Deactivate(c *store.Change, user store.UserNum) {
 	c.ExecOne(endAccount, store.ErrNotFound, user)
 	c.UserSlot(user, store.KindAccount)

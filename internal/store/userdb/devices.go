@@ -52,7 +52,8 @@ func CountDevices(r *store.Read, user store.UserNum) (int64, error) {
 }
 
 // PutDevice makes a device, or takes an existing one over: its tokens are
-// deleted, its name and keys stay.
+// deleted, its name and keys stay. The caller names the user's head in the same
+// change.
 func PutDevice(c *store.Change, user store.UserNum, d Device) {
 	c.Exec(deleteAccessTokensOfDevice, user, d.ID)
 	c.Exec(deleteRefreshTokensOfDevice, user, d.ID)

@@ -26,7 +26,8 @@ const sharesRoom = `(p.user_num = $1 OR EXISTS (SELECT 1 FROM memberships o JOIN
 	WHERE m.user_num = $1 AND m.membership = 1 AND o.user_num = p.user_num AND o.membership = 1 AND r.joined <= 100))`
 
 var (
-	upsertPresence = store.Prepare(`INSERT INTO presence (user_num, presence, status_msg, active_ts) VALUES ($1, $2, $3, $4)
+	upsertPresence = store.Prepare(`INSERT INTO presence (user_num, presence, status_msg, active_ts)
+		SELECT num, $2, $3, $4 FROM users WHERE num = $1 AND deactivated = 0
 		ON CONFLICT (user_num) DO UPDATE SET presence = excluded.presence, status_msg = excluded.status_msg, active_ts = excluded.active_ts`)
 	selectPresence      = store.Prepare(`SELECT ` + presenceColumns + ` WHERE p.user_num = $1`)
 	selectPresenceSince = store.Prepare(`SELECT owner FROM stream WHERE kind = 6 AND pos > $1 AND pos <= $2 ORDER BY pos DESC LIMIT $3`)
@@ -50,7 +51,8 @@ func scanPresence(row *store.Row) (p Presence) {
 	return p
 }
 
-// SetPresence writes a user's presence; who shares a room with the user is told.
+// SetPresence writes a user's presence, unless the account is deactivated; who shares
+// a room with the user is told.
 func SetPresence(c *store.Change, p Presence) {
 	c.Exec(upsertPresence, p.User, p.Presence, p.StatusMsg, p.ActiveTS)
 	c.UserSlot(p.User, store.KindPresence)

@@ -25,13 +25,13 @@ var (
 		FROM access_tokens t
 		JOIN devices d ON d.user_num = t.user_num AND d.device_id = t.device_id
 		JOIN users u ON u.num = t.user_num
-		WHERE t.hash = $1`)
+		WHERE t.hash = $1 AND u.deactivated = 0`)
 	selectRefreshToken = store.Prepare(`SELECT t.user_num, u.user_id, t.device_id, CAST(0 AS BIGINT), d.seen_ts, t.generation, d.generation,
 			u.admin, u.locked, u.suspended
 		FROM refresh_tokens t
 		JOIN devices d ON d.user_num = t.user_num AND d.device_id = t.device_id
 		JOIN users u ON u.num = t.user_num
-		WHERE t.hash = $1`)
+		WHERE t.hash = $1 AND u.deactivated = 0`)
 
 	insertAccessToken  = store.Prepare(`INSERT INTO access_tokens (hash, user_num, device_id, generation, expires_ts) VALUES ($1, $2, $3, $4, $5)`)
 	insertRefreshToken = store.Prepare(`INSERT INTO refresh_tokens (hash, user_num, device_id, generation) VALUES ($1, $2, $3, $4)`)
@@ -45,8 +45,9 @@ var (
 	confirmGeneration           = store.Prepare(`UPDATE devices SET generation = $3 WHERE user_num = $1 AND device_id = $2 AND generation < $3`)
 	requireGeneration           = store.Prepare(`UPDATE devices SET seen_ts = $4 WHERE user_num = $1 AND device_id = $2 AND generation = $3`)
 
-	selectLoginToken  = store.Prepare(`SELECT user_num FROM login_tokens WHERE hash = $1 AND expires_ts > $2`)
-	insertLoginToken  = store.Prepare(`INSERT INTO login_tokens (hash, user_num, expires_ts) VALUES ($1, $2, $3)`)
+	selectLoginToken = store.Prepare(`SELECT t.user_num FROM login_tokens t JOIN users u ON u.num = t.user_num
+		WHERE t.hash = $1 AND t.expires_ts > $2 AND t.credentials = u.credentials AND u.deactivated = 0`)
+	insertLoginToken  = store.Prepare(`INSERT INTO login_tokens (hash, user_num, credentials, expires_ts) VALUES ($1, $2, $3, $4)`)
 	useLoginToken     = store.Prepare(`DELETE FROM login_tokens WHERE hash = $1 AND expires_ts > $2`)
 	expireLoginTokens = store.Prepare(`DELETE FROM login_tokens WHERE expires_ts <= $1`)
 )
@@ -56,8 +57,8 @@ func scanSession(row *store.Row) (s Session) {
 	return s
 }
 
-// AccessToken returns what an access token stands for, or ErrNotFound. Expired
-// and revoked ones (Generation < Confirmed) are returned too.
+// AccessToken returns what an access token stands for, or ErrNotFound; the device is
+// there and the account not deactivated. Expired and revoked ones (Generation < Confirmed) are returned too.
 func AccessToken(r *store.Read, hash []byte) (Session, error) {
 	return store.QueryOne(r, selectAccessToken, scanSession, hash)
 }
@@ -99,18 +100,17 @@ func ConfirmGeneration(c *store.Change, user store.UserNum, deviceID string, gen
 // noteSessions tells all instances to forget what they know of a user's tokens.
 func noteSessions(c *store.Change, user store.UserNum) { c.UserSlot(user, store.KindAccount) }
 
-// LoginToken returns whom a login token logs in, or ErrNotFound.
+// LoginToken returns whom a login token logs in, or ErrNotFound. It is good under
+// the credentials that it was made under.
 func LoginToken(r *store.Read, hash []byte, now int64) (store.UserNum, error) {
 	return store.QueryOne(r, selectLoginToken, store.Num[store.UserNum], hash, now)
 }
 
-// AddLoginToken adds a login token, and deletes expired ones.
-func AddLoginToken(tx *store.Tx, hash []byte, user store.UserNum, now, expiresTS int64) error {
-	if _, err := tx.Exec(expireLoginTokens, now); err != nil {
-		return err
-	}
-	_, err := tx.Exec(insertLoginToken, hash, user, expiresTS)
-	return err
+// AddLoginToken adds a login token made under the account's credentials, and deletes
+// expired ones. The caller names the user's head in the same change.
+func AddLoginToken(c *store.Change, hash []byte, account Account, now, expiresTS int64) {
+	c.Exec(expireLoginTokens, now)
+	c.Exec(insertLoginToken, hash, account.User, account.Credentials, expiresTS)
 }
 
 // UseLoginToken deletes a login token. The change fails with ErrTokenUsed if it

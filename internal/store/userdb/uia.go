@@ -6,11 +6,11 @@ package userdb
 import "stoa/internal/store"
 
 var (
-	selectUIASession  = store.Prepare(`SELECT operation, user_num FROM uia_sessions WHERE hash = $1 AND expires_ts > $2`)
-	selectUIAStages   = store.Prepare(`SELECT stage, result FROM uia_stages WHERE hash = $1 ORDER BY stage`)
+	selectUIASession  = store.Prepare(`SELECT operation, user_num, result FROM uia_sessions WHERE hash = $1 AND expires_ts > $2`)
+	selectUIAStages   = store.Prepare(`SELECT stage, result, credentials FROM uia_stages WHERE hash = $1 ORDER BY stage`)
 	insertUIASession  = store.Prepare(`INSERT INTO uia_sessions (hash, operation, user_num, expires_ts) VALUES ($1, $2, $3, $4)`)
-	insertUIAStage    = store.Prepare(`INSERT INTO uia_stages (hash, stage, result, expires_ts) VALUES ($1, $2, $3, $4) ON CONFLICT (hash, stage) DO NOTHING`)
-	deleteUIASession  = store.Prepare(`DELETE FROM uia_sessions WHERE hash = $1`)
+	insertUIAStage    = store.Prepare(`INSERT INTO uia_stages (hash, stage, result, credentials, expires_ts) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (hash, stage) DO NOTHING`)
+	finishUIASession  = store.Prepare(`UPDATE uia_sessions SET result = $2 WHERE hash = $1 AND result IS NULL AND expires_ts > $3`)
 	deleteUIAStages   = store.Prepare(`DELETE FROM uia_stages WHERE hash = $1`)
 	expireUIASessions = store.Prepare(`DELETE FROM uia_sessions WHERE expires_ts <= $1`)
 	expireUIAStages   = store.Prepare(`DELETE FROM uia_stages WHERE expires_ts <= $1`)
@@ -21,18 +21,27 @@ type UIASession struct {
 	Operation string
 	User      store.UserNum // 0 = no access token was given
 	Completed []UIAStage
+	// Result is the sealed answer of the request that it was completed for; empty
+	// before. A session serves one request.
+	Result []byte
 }
 
 // UIAStage is a completed stage, and what it proved.
-type UIAStage struct{ Name, Result string }
+type UIAStage struct {
+	Name, Result string
+	// Credentials are those of the account that the stage proved to be; 0 for stages
+	// that prove no account. Under others the stage is worth nothing.
+	Credentials int64
+}
 
 func scanUIASession(row *store.Row) (s UIASession) {
 	row.Scan(&s.Operation, &s.User)
+	s.Result = append([]byte(nil), row.Bytes()...)
 	return s
 }
 
 func scanUIAStage(row *store.Row) (s UIAStage) {
-	row.Scan(&s.Name, &s.Result)
+	row.Scan(&s.Name, &s.Result, &s.Credentials)
 	return s
 }
 
@@ -63,16 +72,16 @@ func AddUIASession(tx *store.Tx, hash []byte, s UIASession, now, expiresTS int64
 // AddUIAStages notes stages of a session as completed.
 func AddUIAStages(tx *store.Tx, hash []byte, stages []UIAStage, expiresTS int64) error {
 	for _, stage := range stages {
-		if _, err := tx.Exec(insertUIAStage, hash, stage.Name, stage.Result, expiresTS); err != nil {
+		if _, err := tx.Exec(insertUIAStage, hash, stage.Name, stage.Result, stage.Credentials, expiresTS); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// DeleteUIASession ends a session in the same commit as what it was for. The
-// change fails with ErrTokenUsed if it has ended already.
-func DeleteUIASession(c *store.Change, hash []byte) {
-	c.ExecOne(deleteUIASession, ErrTokenUsed, hash)
+// FinishUIASession ends a session in the same commit as what it was for, and keeps
+// the answer, sealed. The change fails with ErrTokenUsed if it has ended already.
+func FinishUIASession(c *store.Change, hash, result []byte, now int64) {
+	c.ExecOne(finishUIASession, ErrTokenUsed, hash, result, now)
 	c.Exec(deleteUIAStages, hash)
 }
