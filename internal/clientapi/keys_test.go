@@ -277,14 +277,14 @@ func TestCrossSigningKeys(t *testing.T) {
 		equal(t, "answer", upload(keys).want(200, "").Body, object{})
 		upload(keys).want(200, "")
 		upload(object{"master_key": keys["master_key"]}).want(200, "")
-		own, others := s.queryKeys(alice, alice.UserID), s.queryKeys(bob, alice.UserID)
+		own, rest := s.queryKeys(alice, alice.UserID), s.queryKeys(bob, alice.UserID)
 		for _, kind := range []string{"master", "self_signing", "user_signing"} {
 			equal(t, "own "+kind, dig(own.Body, kind+"_keys", alice.UserID), keys[kind+"_key"])
 		}
 		for _, kind := range []string{"master", "self_signing"} {
-			equal(t, "bob sees "+kind, dig(others.Body, kind+"_keys", alice.UserID), keys[kind+"_key"])
+			equal(t, "bob sees "+kind, dig(rest.Body, kind+"_keys", alice.UserID), keys[kind+"_key"])
 		}
-		equal(t, "bob sees no user-signing key", others.Body["user_signing_keys"], object{})
+		equal(t, "bob sees no user-signing key", rest.Body["user_signing_keys"], object{})
 		equal(t, "in bob's /sync", dig(s.sync(bob, since).Body, "device_lists", "changed"), []string{alice.UserID})
 
 		// Others need the password, and bring about nothing without it.
@@ -503,7 +503,7 @@ func TestDeviceChangesAreTold(t *testing.T) {
 		s.join(s.create(alice, public), bob)
 		phone := asLogin(s.logIn("bob", object{"device_id": "PHONE"}).want(200, ""))
 		since := s.sync(alice, "").str("next_batch")
-		told := func(what string, want bool) {
+		announced := func(what string, want bool) {
 			t.Helper()
 			news := s.sync(alice, since)
 			since = news.str("next_batch")
@@ -513,17 +513,17 @@ func TestDeviceChangesAreTold(t *testing.T) {
 			}
 		}
 		s.uploadKeys(phone, object{"device_keys": deviceKeys(t, phone)}).want(200, "")
-		told("new keys", true)
+		announced("new keys", true)
 		s.uploadKeys(phone, object{"device_keys": deviceKeys(t, phone)}).want(200, "")
-		told("the same keys again", false)
+		announced("the same keys again", false)
 		s.uploadKeys(phone, object{"one_time_keys": object{"signed_curve25519:A": object{"key": "a"}}}).want(200, "")
-		told("one-time keys", false)
+		announced("one-time keys", false)
 		s.do("PUT", v3+"/devices/PHONE", bob.Token, object{"display_name": "Pocket"}).want(200, "")
-		told("another name", true)
+		announced("another name", true)
 		if got := dig(s.queryKeys(alice, bob.UserID).Body, "device_keys", bob.UserID, "PHONE", "unsigned", "device_display_name"); got != "Pocket" {
 			t.Fatalf("the device is called %v", got)
 		}
 		s.do("POST", v3+"/logout", phone.Token, nil).want(200, "")
-		told("logout", true)
+		announced("logout", true)
 	})
 }

@@ -143,7 +143,7 @@ func TestSuspendedAccount(t *testing.T) {
 	admin, bob := s.signUp("admin"), s.signUp("bob")
 	roomID := s.create(admin, public)
 	s.join(roomID, bob)
-	own, others := s.say(bob, roomID, "mine"), s.say(admin, roomID, "yours")
+	own, rest := s.say(bob, roomID, "mine"), s.say(admin, roomID, "yours")
 	s.makeAdmin(admin)
 	s.do("PUT", v1+"/admin/suspend/"+esc(bob.UserID), admin.Token, object{"suspended": true}).want(200, "")
 	for name, a := range map[string]answer{
@@ -152,7 +152,7 @@ func TestSuspendedAccount(t *testing.T) {
 		"create": s.do("POST", v3+"/createRoom", bob.Token, object{}),
 		"join":   s.do("POST", roomPath(roomID, "join"), bob.Token, object{}),
 		"invite": s.do("POST", roomPath(roomID, "invite"), bob.Token, object{"user_id": "@eve:stoa.test"}),
-		"redact": s.do("PUT", roomPath(roomID, "redact", others, "1"), bob.Token, object{}),
+		"redact": s.do("PUT", roomPath(roomID, "redact", rest, "1"), bob.Token, object{}),
 
 		"join by name":    s.do("POST", v3+"/join/"+esc(roomID), bob.Token, object{}),
 		"knock":           s.do("POST", v3+"/knock/"+esc(roomID), bob.Token, object{}),

@@ -16,18 +16,18 @@ import (
 	"stoa/internal/store"
 )
 
-// Times of membership and of the watch over peers.
+// Times are the intervals of leases and pings.
 type Times struct {
-	// Term is that of a lease. An owner acts until two thirds of it after the time
-	// before it last asked, by its own monotonic clock, so that clocks which differ
-	// do no harm.
+	// Term is how long a lease lasts. An owner acts for two thirds of it, from the time
+	// before its last renewal, by its own monotonic clock: clocks that differ between
+	// machines do no harm.
 	Term time.Duration
-	// Renew is between two renewals, and the limit of one is a third of the term.
+	// Renew is the interval of renewals. One may take up to a third of Term.
 	Renew time.Duration
-	// Ping is between two questions to a peer; an answer may take up to Silence.
+	// Ping is the interval of pings to a peer; an answer may take up to Silence.
 	Ping, Silence time.Duration
-	// Again is between two attempts to reach a peer that does not answer; a
-	// connection may take up to Dial.
+	// Again is the interval of pings to a peer that does not answer. Connecting may
+	// take up to Dial.
 	Again, Dial time.Duration
 }
 
@@ -38,15 +38,15 @@ var DefaultTimes = Times{
 	Ping: time.Second, Silence: 2 * time.Second, Again: 250 * time.Millisecond, Dial: time.Second,
 }
 
-// Options are what a Cluster is made of.
+// Options configure a Cluster.
 type Options struct {
 	Store *store.Store
-	// Name is this instance's, different from those of the others.
+	// Name is this instance's name, unique in the cluster.
 	Name string
 	// Listen is where other instances reach this one: host:port. Empty: a free port
 	// on the address that reaches the database.
 	Listen string
-	// Version is what others are told of the program.
+	// Version is the program's version, for the table of instances.
 	Version string
 	// Log and Clock may be nil: no log, the system's clock.
 	Log   *slog.Logger
@@ -57,15 +57,15 @@ type Options struct {
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 }
 
-// Report is what an instance tells of itself with each renewal.
+// Report is what an instance publishes about itself with each renewal.
 type Report struct {
 	Rooms    int            // in memory
-	Position store.Position // up to where it has read the stream
-	Bus      bool           // the wake-ups of others arrive
+	Position store.Position // up to which it has read the stream
+	Bus      bool           // wake-ups of other instances arrive
 }
 
-// Cluster is this instance among the others. With SQLite it is alone: it is home of
-// all, and every method does nothing.
+// Cluster is this instance's membership. With SQLite the instance is alone: it is the
+// home of every room, and methods do nothing.
 type Cluster struct {
 	opt      Options
 	log      *slog.Logger
@@ -74,26 +74,26 @@ type Cluster struct {
 	metrics  metrics
 
 	view     atomic.Pointer[view]
-	own      atomic.Pointer[store.Instance] // what was taken and announced; nil before Join
+	own      atomic.Pointer[store.Instance] // this instance's row of the table; nil before Join
 	asked    atomic.Pointer[time.Time]      // before the last renewal that succeeded
 	draining atomic.Bool
 
-	// beating is held by the one who renews the lease. It guards left, warned and
-	// the making of views.
+	// beating is locked while the lease is renewed. It guards left, warned and the
+	// replacement of view.
 	beating sync.Mutex
 	report  func() Report // of Join
 	left    bool
-	warned  bool // of another instance of the same name
+	warned  bool // about another instance of the same name
 
-	listener net.Listener
-	callees  callees
-	runs     sync.WaitGroup     // what serves and what watches peers
-	ctx      context.Context    // of what watches peers
-	halt     context.CancelFunc // ends them
-	failed   chan error         // capacity 1: of the server
-	soon     chan struct{}      // capacity 1: Run renews at once
-	reread   reread
-	onHanded atomic.Pointer[func([]byte) (more bool, err error)]
+	listener     net.Listener
+	callees      callees
+	runs         sync.WaitGroup     // goroutines that serve and that ping peers
+	ctx          context.Context    // of the goroutines that ping peers
+	halt         context.CancelFunc // ends them
+	failed       chan error         // capacity 1: the error that ends the server
+	soon         chan struct{}      // capacity 1: Run renews at once
+	reread       reread
+	onReplicated atomic.Pointer[func([]byte) (more bool, err error)]
 }
 
 // New makes a Cluster. It does nothing before Join.
@@ -126,9 +126,9 @@ func New(opt Options) (*Cluster, error) {
 	return c, err
 }
 
-// Join opens the listener for other instances, which serves handler to them, and
-// announces this instance. It comes before clients are let in. Run keeps what it
-// begins, Leave ends it. report is called with each renewal.
+// Join opens the listener on which other instances use handler, and announces this
+// instance. It is called before clients are served. Run then renews the lease, and
+// Leave ends it. report is called with each renewal.
 func (c *Cluster) Join(ctx context.Context, handler http.Handler, report func() Report) error {
 	if c.leases == nil {
 		return nil
@@ -183,7 +183,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 	}
 }
 
-// beat renews the lease, takes a new one if it has run out, and looks who is there.
+// beat renews the lease, takes a new one if it has expired, and reads the live instances.
 func (c *Cluster) beat(ctx context.Context) error {
 	c.beating.Lock()
 	defer c.beating.Unlock()
@@ -221,7 +221,7 @@ func (c *Cluster) beat(ctx context.Context) error {
 	return nil
 }
 
-// seen makes a view of the rows that were read at a renewal.
+// seen replaces the view by the rows that a renewal has read.
 func (c *Cluster) seen(own store.Instance, asked time.Time, live []store.Instance) {
 	old := c.view.Load()
 	now := &view{peers: map[int64]*peer{}}
@@ -269,7 +269,7 @@ func (c *Cluster) seen(own store.Instance, asked time.Time, live []store.Instanc
 	}
 }
 
-// warnOfNamesake tells once that another instance has this one's name.
+// warnOfNamesake logs once that another instance has this one's name.
 func (c *Cluster) warnOfNamesake(newest, own store.Instance) {
 	if newest.Lease == own.Lease || c.warned {
 		return
@@ -279,9 +279,9 @@ func (c *Cluster) warnOfNamesake(newest, own store.Instance) {
 		"instance", own.Name, "addr", newest.Address)
 }
 
-// Acting says that the lease is not in doubt: this instance may do what it owns.
-// An instance that can't reach the database, or that was frozen, stops acting
-// before the others take over.
+// Acting reports whether the lease is certain, so that this instance may act as an
+// owner. An instance that can't reach the database, or that was frozen, stops acting
+// before other instances take over.
 func (c *Cluster) Acting() bool {
 	if c.leases == nil {
 		return true
@@ -290,7 +290,7 @@ func (c *Cluster) Acting() bool {
 	return asked != nil && c.opt.Clock().Sub(*asked) < c.opt.Times.Term*2/3
 }
 
-// Healthy says why this instance should get no requests: nil if it should.
+// Healthy returns why this instance should get no requests; nil if it should.
 func (c *Cluster) Healthy() error {
 	if c.Acting() {
 		return nil
@@ -298,8 +298,7 @@ func (c *Cluster) Healthy() error {
 	return errors.New("the lease of this instance is in doubt: the database was not reached of late")
 }
 
-// Lease is the number of the lease, 0 when alone. It fences the cursors of what is
-// owned.
+// Lease is the number of the lease, 0 when alone. It fences the cursors of owned work.
 func (c *Cluster) Lease() int64 {
 	if own := c.own.Load(); own != nil {
 		return own.Lease
@@ -307,8 +306,8 @@ func (c *Cluster) Lease() int64 {
 	return 0
 }
 
-// Drain gives the rooms of this instance away. It goes on serving and forwarding;
-// the others know when they next renew their leases.
+// Drain moves the rooms of this instance to its peers, which notice when they next
+// renew their leases. This instance still serves and forwards requests.
 func (c *Cluster) Drain(ctx context.Context) error {
 	c.draining.Store(true)
 	if c.leases == nil || c.own.Load() == nil {
@@ -319,8 +318,8 @@ func (c *Cluster) Drain(ctx context.Context) error {
 	return c.beat(ctx)
 }
 
-// Leave ends the lease, and waits until the requests of other instances are
-// answered or ctx ends. It may be called without Join.
+// Leave waits until the requests of other instances are answered or ctx ends, and ends
+// the lease. It may be called without Join.
 func (c *Cluster) Leave(ctx context.Context) error {
 	if c.leases == nil || c.halt == nil {
 		return nil

@@ -87,7 +87,7 @@ func TestLost_home(t *testing.T) {
 	go func() { kick <- a.ask("POST", "/rooms/"+roomID+"/kick", "{}") }()
 	<-begun
 	<-begun
-	f.wire.cutOff(b)
+	f.wire.partition(b)
 	if r := <-send; r.Code != http.StatusOK || r.Header().Get("X-Stoa-Home") != "a" {
 		t.Errorf("with a transaction ID: %d %s %v", r.Code, r.Body, r.Header())
 	}
@@ -174,7 +174,7 @@ func TestFrozen_instance(t *testing.T) {
 	see(t, a, b)
 	roomID, lease := a.roomOf(b), b.Lease()
 	b.halt()
-	f.wire.cutOff(b)
+	f.wire.partition(b)
 	until(t, 2*quick.Term, "b stops acting", func() bool { return !b.Acting() })
 	if b.Owner("destination", "x") || b.Healthy() == nil {
 		t.Error("b owns work though its lease is in doubt")

@@ -39,7 +39,7 @@ type fleet struct {
 
 func newFleet(t testing.TB) *fleet {
 	f := &fleet{t: t, url: storetest.URL(t, "postgres")}
-	f.wire.cut = map[string]bool{}
+	f.wire.partitioned = map[string]bool{}
 	return f
 }
 
@@ -124,25 +124,25 @@ func (in *instance) run() {
 	})
 }
 
-// told is what a handler says of the request that it got.
-type told struct {
+// echo is what a handler says of the request that it got.
+type echo struct {
 	Instance, Address, Path, Query, Body, Type, Secret, Forwarded string
 	Peer                                                          bool
 }
 
 func (f *fleet) routes(in *instance) []httpkit.Route {
-	handler := httpkit.Adapt(func(r *http.Request) (told, error) {
+	handler := httpkit.Adapt(func(r *http.Request) (echo, error) {
 		in.count.Add(1)
 		body, err := httpkit.ReadBody(r, httpkit.MaxBody)
 		if err != nil {
-			return told{}, err
+			return echo{}, err
 		}
 		if f.serve != nil {
 			if err := f.serve(in, r); err != nil {
-				return told{}, err
+				return echo{}, err
 			}
 		}
-		return told{
+		return echo{
 			Instance: in.name, Address: r.RemoteAddr, Path: r.PathValue("roomId"), Query: r.URL.RawQuery, Body: string(body),
 			Type: r.Header.Get("Content-Type"), Secret: r.Header.Get("Authorization"),
 			Forwarded: r.Header.Get("X-Forwarded-For") + r.Header.Get(addressHeader), Peer: httpkit.IsFromPeer(r),
@@ -225,13 +225,13 @@ func see(t testing.TB, all ...*instance) {
 	})
 }
 
-// wire is the network between instances: what it is told is cut carries nothing
+// wire is the network between instances: what it is echo is partitioned carries nothing
 // any more, in silence.
 type wire struct {
-	mu      sync.Mutex // guards what follows
-	cut     map[string]bool
-	healed  chan struct{}
-	refused bool
+	mu          sync.Mutex // guards what follows
+	partitioned map[string]bool
+	healed      chan struct{}
+	refused     bool
 }
 
 type wireConn struct {
@@ -262,9 +262,9 @@ func (w *wire) dial(ctx context.Context, from, address string) (net.Conn, error)
 func (w *wire) pass(done <-chan struct{}, from, to string) error {
 	for {
 		w.mu.Lock()
-		cut, healed := w.cut[from] || w.cut[to], w.healed
+		partitioned, healed := w.partitioned[from] || w.partitioned[to], w.healed
 		w.mu.Unlock()
-		if !cut {
+		if !partitioned {
 			return nil
 		}
 		select {
@@ -275,18 +275,18 @@ func (w *wire) pass(done <-chan struct{}, from, to string) error {
 	}
 }
 
-// cutOff cuts an instance off from the others.
-func (w *wire) cutOff(in *instance) {
+// partition cuts an instance off from the others.
+func (w *wire) partition(in *instance) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.cut[in.name], w.cut[in.own.Load().Address] = true, true
+	w.partitioned[in.name], w.partitioned[in.own.Load().Address] = true, true
 	w.healed = make(chan struct{})
 }
 
 func (w *wire) heal() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	clear(w.cut)
+	clear(w.partitioned)
 	close(w.healed)
 }
 

@@ -45,8 +45,8 @@ type member struct {
 	peer *peer // nil: this instance
 }
 
-// view is what this instance last read of the others. It never changes; another
-// takes its place.
+// view is the cluster as this instance last read it. It is immutable; a new view
+// replaces it.
 type view struct {
 	// members are live and not draining, one a name, sorted by name.
 	members []member
@@ -54,8 +54,8 @@ type view struct {
 	peers map[int64]*peer
 }
 
-// choose gives the member with the highest score; nil if there is none. If
-// reachable is set, those that don't answer at present are left out.
+// choose returns the member with the highest score; nil if there is none. With
+// reachable it skips members that don't answer at present.
 func (v *view) choose(kind, key string, reachable bool) *member {
 	var best *member
 	var top uint64
@@ -72,12 +72,12 @@ func (v *view) choose(kind, key string, reachable bool) *member {
 	return best
 }
 
-// kindRoom is the kind of the keys that requests are forwarded by.
+// kindRoom is the kind of the keys by which requests are forwarded.
 const kindRoom = "room"
 
-// Home says which instance is the home of a room: that to which its writes go, as
-// far as this instance can see. It is this one if no other can be reached, or if
-// nothing certain is known of the others.
+// Home returns the home of a room, the instance to which its writes go, as far as
+// this instance can see. It is this instance if it reaches no other, or if its own
+// lease is in doubt.
 func (c *Cluster) Home(roomID string) (name string, self bool) {
 	if p := c.home(roomID); p != nil {
 		return p.Name, false
@@ -97,8 +97,8 @@ func (c *Cluster) home(roomID string) *peer {
 	return nil
 }
 
-// IsHome says whether this instance is the home of a room without doubt: also
-// those others that it can't reach at present would say so.
+// IsHome reports whether this instance is the home of a room without doubt: peers
+// that it can't reach at present would agree.
 func (c *Cluster) IsHome(roomID string) bool {
 	if c.leases == nil {
 		return true
@@ -111,10 +111,10 @@ func (c *Cluster) IsHome(roomID string) bool {
 	return m != nil && m.peer == nil
 }
 
-// Owner says whether this instance is the owner of a piece of outgoing work: a
-// kind ("destination", say) and its key. Two instances may believe so for a
-// moment; cursors are moved by compare-and-set with Lease. An instance whose lease
-// is in doubt owns nothing, and one that drains only what nobody else can do.
+// Owner reports whether this instance owns a piece of outgoing work: a kind
+// ("destination", say) and its key. Two instances may believe so for a moment, so
+// cursors are moved by compare-and-set with Lease. An instance whose lease is in
+// doubt owns nothing, and a draining one owns work only if it is the last member.
 func (c *Cluster) Owner(kind, key string) bool {
 	if c.leases == nil {
 		return true

@@ -26,7 +26,7 @@ var outcomeNames = [outcomes]string{"home", "forwarded", "unreachable", "repeate
 type metrics struct {
 	forwards                        [outcomes]atomic.Uint64
 	served, beatsFailed, leasesLost atomic.Uint64
-	handed, handLost                atomic.Uint64 // bytes
+	replicated, replicationLost     atomic.Uint64 // bytes
 	tookNS                          atomic.Int64
 }
 
@@ -35,19 +35,19 @@ func (m *metrics) outcome(o outcome) { m.forwards[o].Add(1) }
 func (m *metrics) took(d time.Duration) { m.tookNS.Add(int64(d)) }
 
 var (
-	descForwards = prometheus.NewDesc("stoa_cluster_forwards_total", "Requests that write a room, by outcome: served here as its home, forwarded, served here because the home was unreachable or was lost (repeated), refused because it was lost, given up by the client.", []string{"outcome"}, nil)
-	descTook     = prometheus.NewDesc("stoa_cluster_forward_seconds_total", "Time spent waiting for answers of the homes of rooms.", nil, nil)
-	descServed   = prometheus.NewDesc("stoa_cluster_served_requests_total", "Requests served for other instances.", nil, nil)
-	descHanded   = prometheus.NewDesc("stoa_cluster_handed_bytes_total", "Bytes of committed groups sent to other instances, so that they need not read them, by outcome (sent, lost).", []string{"outcome"}, nil)
-	descPeers    = prometheus.NewDesc("stoa_cluster_peers", "Other live instances, by whether they answer.", []string{"state"}, nil)
-	descAge      = prometheus.NewDesc("stoa_cluster_lease_age_seconds", "Time since the lease was last renewed; past 4 s this instance stops acting as an owner.", nil, nil)
-	descBeats    = prometheus.NewDesc("stoa_cluster_failed_renewals_total", "Failed renewals of the lease.", nil, nil)
-	descLost     = prometheus.NewDesc("stoa_cluster_lost_leases_total", "Leases that expired before they were renewed.", nil, nil)
+	descForwards   = prometheus.NewDesc("stoa_cluster_forwards_total", "Requests that write a room, by outcome: served here as its home, forwarded, served here because the home was unreachable or was lost (repeated), refused because it was lost, given up by the client.", []string{"outcome"}, nil)
+	descTook       = prometheus.NewDesc("stoa_cluster_forward_seconds_total", "Time spent waiting for answers of the homes of rooms.", nil, nil)
+	descServed     = prometheus.NewDesc("stoa_cluster_served_requests_total", "Requests served for other instances.", nil, nil)
+	descReplicated = prometheus.NewDesc("stoa_cluster_handed_bytes_total", "Bytes of committed groups sent to other instances, so that they need not read them, by outcome (sent, lost).", []string{"outcome"}, nil)
+	descPeers      = prometheus.NewDesc("stoa_cluster_peers", "Other live instances, by whether they answer.", []string{"state"}, nil)
+	descAge        = prometheus.NewDesc("stoa_cluster_lease_age_seconds", "Time since the lease was last renewed; past 4 s this instance stops acting as an owner.", nil, nil)
+	descBeats      = prometheus.NewDesc("stoa_cluster_failed_renewals_total", "Failed renewals of the lease.", nil, nil)
+	descLost       = prometheus.NewDesc("stoa_cluster_lost_leases_total", "Leases that expired before they were renewed.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (c *Cluster) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descForwards, descTook, descServed, descHanded, descPeers, descAge, descBeats, descLost} {
+	for _, d := range []*prometheus.Desc{descForwards, descTook, descServed, descReplicated, descPeers, descAge, descBeats, descLost} {
 		ch <- d
 	}
 }
@@ -69,8 +69,8 @@ func (c *Cluster) Collect(ch chan<- prometheus.Metric) {
 	}
 	counter(descTook, time.Duration(c.metrics.tookNS.Load()).Seconds())
 	counter(descServed, float64(c.metrics.served.Load()))
-	counter(descHanded, float64(c.metrics.handed.Load()), "sent")
-	counter(descHanded, float64(c.metrics.handLost.Load()), "lost")
+	counter(descReplicated, float64(c.metrics.replicated.Load()), "sent")
+	counter(descReplicated, float64(c.metrics.replicationLost.Load()), "lost")
 	counter(descBeats, float64(c.metrics.beatsFailed.Load()))
 	counter(descLost, float64(c.metrics.leasesLost.Load()))
 	up, silent := 0, 0

@@ -10,30 +10,30 @@ import (
 )
 
 const (
-	// maxGathered is from how many bytes on an outbox takes no more frames before
-	// what has gathered is handed to the connection. One frame may be beyond it.
+	// maxGathered is the size from which an outbox takes no more frames until the
+	// buffer is written to the connection. One frame may exceed it.
 	maxGathered = 4 << 20
-	// keptOutbox is the largest buffer that is kept for the next frames.
+	// keptOutbox is the largest buffer that is kept for reuse.
 	keptOutbox = 256 << 10
-	// manyUnderWay is from how many requests under way on a connection on its writer
-	// lets others append their frames first: with 64 or 256 a request and its answer
-	// cost a quarter to a third less (BenchmarkCaller). Of fewer next to none would,
-	// and in a busy instance the wait for them is as long as the request itself.
+	// manyUnderWay is the number of requests in flight from which the writer yields
+	// once before a write, so that more frames join it: with 64 or 256 requests, one
+	// costs a quarter to a third less CPU (BenchmarkCaller). With fewer requests hardly
+	// a frame would join, and on a busy instance the yield takes as long as a request.
 	manyUnderWay = 16
 )
 
-// outbox gathers frames. Its writer hands all that has gathered to the connection at
-// a time, so that under load many frames share a record of TLS and a system call.
+// outbox buffers frames. Its writer sends the whole buffer at a time, so that under
+// load many frames share a TLS record and a system call.
 type outbox struct {
 	conn net.Conn
-	wake chan struct{} // capacity 1: something has gathered
+	wake chan struct{} // capacity 1: the buffer is not empty
 	// underWay counts the requests under way. It is called with the lock held.
 	underWay func() int
 
-	mu       sync.Mutex // guards what follows, and what the owner says; nothing is taken after it
+	mu       sync.Mutex // guards what follows, and the owner's fields that say so; nothing is taken after it
 	gathered []byte
 	spare    []byte
-	batch    uint64        // of what has gathered; what was handed on has a smaller one
+	batch    uint64        // number of the batch in gathered; written batches have smaller numbers
 	room     chan struct{} // is closed when there is room again; nil: nobody waits
 	closed   bool
 }
@@ -43,7 +43,7 @@ func (o *outbox) init(conn net.Conn, underWay func() int) {
 }
 
 // lock waits until there is room for a frame, or one of the channels, which may be nil,
-// is closed. If the outbox is still open then it is true: the caller has the lock,
+// is closed. It returns true if the outbox is open: the caller then holds the lock,
 // appends to gathered, and calls unlock.
 func (o *outbox) lock(quit, gone <-chan struct{}) bool {
 	o.mu.Lock()
@@ -69,7 +69,7 @@ func (o *outbox) lock(quit, gone <-chan struct{}) bool {
 	return true
 }
 
-// unlock has what was appended written.
+// unlock releases the lock and wakes the writer.
 func (o *outbox) unlock() {
 	if !o.closed && len(o.gathered) > 0 {
 		select {
@@ -80,8 +80,8 @@ func (o *outbox) unlock() {
 	o.mu.Unlock()
 }
 
-// shut gives up what has gathered, and ends the writer and all who wait. The caller
-// has the lock, and closes the connection.
+// shut drops the buffer, and ends the writer and all waits for room. The caller
+// holds the lock, and closes the connection.
 func (o *outbox) shut() {
 	o.closed, o.gathered, o.spare = true, nil, nil
 	close(o.wake)
@@ -91,11 +91,11 @@ func (o *outbox) shut() {
 	}
 }
 
-// write hands on what gathers, until the outbox is shut or the connection fails.
+// write sends the buffered frames until the outbox is shut or the connection fails.
 func (o *outbox) write() error {
 	for range o.wake {
 		if o.hasMany() {
-			runtime.Gosched() // whoever is about to append a frame has it go with this batch
+			runtime.Gosched() // frames that are about to be appended join this batch
 		}
 		batch := o.take()
 		if len(batch) == 0 {

@@ -16,21 +16,21 @@ import (
 	"stoa/internal/store"
 )
 
-// peer is another live instance. A goroutine asks it again and again whether it
-// serves; requests are forwarded to it only while it does.
+// peer is another live instance. A goroutine pings it; requests are forwarded to it
+// only while it answers.
 type peer struct {
 	store.Instance // as it was when it was first seen
 	cluster        *Cluster
 	config         *tls.Config
-	// line is the connection on which the peer is asked; nil: the next who asks dials.
+	// line is the connection for requests to the peer; nil: the next request dials.
 	line atomic.Pointer[caller]
-	// link is there while the peer answers.
+	// link is set while the peer answers.
 	link atomic.Pointer[link]
 	poke chan struct{} // capacity 1: ask now
-	// draining says that it will go, which is no reason to worry.
+	// draining: the peer has announced that it will stop, so its silence is no fault.
 	draining atomic.Bool
 	stop     context.CancelFunc
-	outgo    outgo
+	queue    replicationQueue
 
 	mu      sync.Mutex // guards what follows; nothing is taken after it
 	conns   map[*tracked]struct{}
@@ -60,15 +60,15 @@ func (p *peer) track(c net.Conn) *tracked {
 	return t
 }
 
-// dialing is an attempt to connect, which all who would ask wait for.
+// dialing is an attempt to connect. All requests to the peer wait for it.
 type dialing struct {
-	done chan struct{} // closed at the end, and guards what follows
+	done chan struct{} // closed at the end; the fields below may be read after that
 	line *caller
 	err  error
 }
 
-// connect gives the connection on which the peer is asked. It dials if there is none,
-// and then waits until ctx or gone ends.
+// connect returns the connection for requests to the peer. It dials if there is none,
+// and waits for that until ctx or gone ends.
 func (p *peer) connect(ctx context.Context, gone <-chan struct{}) (*caller, error) {
 	if l := p.line.Load(); l != nil {
 		return l, nil
@@ -140,8 +140,8 @@ func (p *peer) dial(ctx context.Context) (*tls.Conn, *tracked, error) {
 	return conn, raw, nil
 }
 
-// hangUp closes all connections. The next begins anew, instead of waiting for
-// what the network lost to be sent once more.
+// hangUp closes all connections. A new connection works at once after a network
+// fault; an old one would wait for TCP to retransmit.
 func (p *peer) hangUp() {
 	p.mu.Lock()
 	open := slices.Collect(maps.Keys(p.conns))
@@ -154,13 +154,13 @@ func (p *peer) hangUp() {
 	}
 }
 
-// link ends when the peer stops answering, and with it the requests on their way.
+// link ends when the peer stops answering, and with it the requests in flight.
 type link struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 }
 
-// errSilent says that a peer stopped answering while a request was on its way.
+// errSilent says that a peer stopped answering while a request was in flight.
 var errSilent = errors.New("the instance does not answer")
 
 // dialError says that a request did not leave this instance.
@@ -176,15 +176,15 @@ func (c *Cluster) newPeer(i store.Instance) *peer {
 	}
 	ctx, stop := context.WithCancel(c.ctx)
 	p.stop = stop
-	p.outgo.wake = make(chan struct{}, 1)
+	p.queue.wake = make(chan struct{}, 1)
 	c.runs.Go(func() { p.watch(ctx) })
-	for range handsAtOnce {
-		c.runs.Go(func() { p.handOver(ctx) })
+	for range replicationsAtOnce {
+		c.runs.Go(func() { p.replicate(ctx) })
 	}
 	return p
 }
 
-// watch asks the peer again and again whether it serves.
+// watch pings the peer until ctx ends.
 func (p *peer) watch(ctx context.Context) {
 	timer := time.NewTimer(p.cluster.opt.Times.Ping)
 	defer timer.Stop()
@@ -215,7 +215,7 @@ func (p *peer) ping(ctx context.Context) error {
 	defer cancel()
 	a, err := p.ask(ctx, nil, &question{host: p.Address, uri: pingPath, method: http.MethodGet})
 	switch {
-	case errors.Is(err, errRefused): // it has much to do, and answers
+	case errors.Is(err, errRefused): // overloaded, but it answers
 		return nil
 	case err != nil:
 		return err
@@ -229,7 +229,7 @@ func (p *peer) ping(ctx context.Context) error {
 func (p *peer) again() {
 	select {
 	case p.poke <- struct{}{}:
-	default: // one is asked for
+	default: // a ping is already due
 	}
 }
 
@@ -243,8 +243,7 @@ func (p *peer) up() {
 	}
 }
 
-// down takes the peer out of use until it answers again. What was on its way to it
-// is given up.
+// down stops the use of the peer until it answers again. Requests in flight fail.
 func (p *peer) down(err error) {
 	l := p.link.Swap(nil)
 	if l != nil {
@@ -264,5 +263,5 @@ func (p *peer) down(err error) {
 	}
 }
 
-// end stops the watch over a peer that is no more.
+// end stops the goroutines of a peer whose lease has ended.
 func (p *peer) end() { p.stop() }

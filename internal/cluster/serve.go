@@ -15,21 +15,20 @@ import (
 )
 
 const (
-	// pingPath is how instances ask each other whether they serve.
+	// pingPath answers 200 while an instance serves.
 	pingPath = "/_stoa/ping"
-	// addressHeader has the address of the client of a forwarded request. It is
-	// believed on the listener for instances only.
+	// addressHeader has the client address of a forwarded request. Only the listener
+	// for instances trusts it.
 	addressHeader = "X-Stoa-Client-Address"
-	// streams bounds the requests under way on one connection; who would ask for more
-	// serves them itself.
+	// streams bounds the requests in flight on one connection; the asking instance
+	// serves more than that itself.
 	streams = 4096
-	// connections bounds those of other instances, one each, and of strangers, who
-	// are shown the door within 10 s.
+	// connections bounds the connections of other instances, one each, and of
+	// unknown clients, which are closed within 10 s.
 	connections = 1024
 )
 
-// listen opens the listener for other instances, and gives the address that they
-// are told.
+// listen opens the listener for other instances, and returns the address to announce.
 func (c *Cluster) listen() (string, error) {
 	address, host := c.opt.Listen, ""
 	if address == "" {
@@ -74,7 +73,7 @@ func (c *Cluster) serve(handler http.Handler) {
 	})
 }
 
-// acceptPause is the wait for open files when the process has too many of them.
+// acceptPause is the wait before the next accept when the process has too many open files.
 const acceptPause = 100 * time.Millisecond
 
 // accept takes the next connection.
@@ -107,8 +106,8 @@ func (c *Cluster) serveConn(raw net.Conn, handler http.Handler) {
 	c.answer(conn, handler)
 }
 
-// stopServing takes no more connections and waits until what is under way on those
-// that are open is answered. When ctx ends it closes them.
+// stopServing accepts no more connections and waits until the requests on the open ones
+// are answered. When ctx ends it closes them.
 func (c *Cluster) stopServing(ctx context.Context) error {
 	err := c.listener.Close()
 	if errors.Is(err, net.ErrClosed) {
@@ -129,7 +128,8 @@ func (c *Cluster) stopServing(ctx context.Context) error {
 	}
 }
 
-// forPeers answers pings, takes what is handed over, and marks all else as forwarded.
+// forPeers answers pings, receives replicated batches, and marks all other requests as
+// forwarded.
 func (c *Cluster) forPeers(handler http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == pingPath {
@@ -138,8 +138,8 @@ func (c *Cluster) forPeers(handler http.Handler) http.Handler {
 			}
 			return
 		}
-		if r.URL.Path == handPath {
-			c.takeHanded(w, r)
+		if r.URL.Path == replicationPath {
+			c.serveReplication(w, r)
 			return
 		}
 		c.metrics.served.Add(1)
@@ -149,7 +149,7 @@ func (c *Cluster) forPeers(handler http.Handler) http.Handler {
 	})
 }
 
-// reread bounds how often strangers make this instance read the table.
+// reread bounds how often unknown fingerprints make this instance read the table.
 type reread struct {
 	mu   sync.Mutex // guards last, and is held while the table is read
 	last time.Time
@@ -157,8 +157,8 @@ type reread struct {
 
 const rereadEvery = 200 * time.Millisecond
 
-// isKnown says whether a fingerprint is that of a live instance. An instance may
-// have joined since the table was last read.
+// isKnown reports whether a fingerprint belongs to a live instance. It reads the table
+// again if need be, since an instance may have joined after the last read.
 func (c *Cluster) isKnown(fingerprint string) bool {
 	if c.inView(fingerprint) {
 		return true

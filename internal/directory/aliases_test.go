@@ -15,7 +15,7 @@ import (
 )
 
 // points checks what room an alias points to; zero for none.
-func (h *house) points(alias string, want id.RoomID) {
+func (h *fixture) points(alias string, want id.RoomID) {
 	h.t.Helper()
 	got, servers, err := h.Resolve(h.t.Context(), h.alias(alias))
 	if want.IsZero() {
@@ -32,7 +32,7 @@ func (h *house) points(alias string, want id.RoomID) {
 }
 
 func TestSetAlias(t *testing.T) {
-	onBothEngines(t, func(h *house) {
+	onBothEngines(t, func(h *fixture) {
 		ctx := h.t.Context()
 		alice, bob, eve := h.person("alice"), h.person("bob"), h.person("eve")
 		hall, yard := h.create(alice), h.create(alice)
@@ -66,7 +66,7 @@ func TestSetAlias(t *testing.T) {
 
 // Of many who want an alias for their rooms, one gets it.
 func TestAnAliasPointsToOneRoom(t *testing.T) {
-	onBothEngines(t, func(h *house) {
+	onBothEngines(t, func(h *fixture) {
 		alice := h.person("alice")
 		var rooms []id.RoomID
 		for range 4 {
@@ -124,7 +124,7 @@ func TestARoomHasABoundedNumberOfAliases(t *testing.T) {
 }
 
 func TestDeleteAlias(t *testing.T) {
-	onBothEngines(t, func(h *house) {
+	onBothEngines(t, func(h *fixture) {
 		ctx := h.t.Context()
 		alice, bob, eve := h.person("alice"), h.person("bob"), h.person("eve")
 		hall := h.create(alice)
@@ -151,7 +151,7 @@ func TestDeleteAlias(t *testing.T) {
 }
 
 // canonical is the content of m.room.canonical_alias, nil for none.
-func (h *house) canonical(roomID id.RoomID) map[string]any {
+func (h *fixture) canonical(roomID id.RoomID) map[string]any {
 	h.t.Helper()
 	summary, err := h.history.Summary(h.t.Context(), roomID, "m.room.canonical_alias")
 	h.must(err)
@@ -165,7 +165,7 @@ func (h *house) canonical(roomID id.RoomID) map[string]any {
 }
 
 func TestADeletedAliasIsNoCanonicalOne(t *testing.T) {
-	onBothEngines(t, func(h *house) {
+	onBothEngines(t, func(h *fixture) {
 		ctx := h.t.Context()
 		alice, bob := h.person("alice"), h.person("bob")
 		hall := h.create(alice, h.called("main"))
@@ -198,7 +198,7 @@ func TestADeletedAliasIsNoCanonicalOne(t *testing.T) {
 }
 
 func TestSetCanonicalAlias(t *testing.T) {
-	onBothEngines(t, func(h *house) {
+	onBothEngines(t, func(h *fixture) {
 		ctx := h.t.Context()
 		alice, bob := h.person("alice"), h.person("bob")
 		hall, yard := h.create(alice, h.called("hall")), h.create(alice, h.called("yard"))
@@ -268,7 +268,7 @@ func TestAliasesAreForThoseWhoMayReadTheRoom(t *testing.T) {
 }
 
 func TestARoomOfATakenAliasIsNotMade(t *testing.T) {
-	onBothEngines(t, func(h *house) {
+	onBothEngines(t, func(h *fixture) {
 		alice := h.person("alice")
 		hall := h.create(alice, h.called("hall"))
 		_, err := h.CreateRoom(h.t.Context(), room.CreateRequest{Creator: alice, Alias: h.alias("hall")})
@@ -284,7 +284,7 @@ func TestARoomOfATakenAliasIsNotMade(t *testing.T) {
 }
 
 func TestAnUpgradeTakesTheAliasesAlong(t *testing.T) {
-	onBothEngines(t, func(h *house) {
+	onBothEngines(t, func(h *fixture) {
 		ctx := h.t.Context()
 		alice, bob := h.person("alice"), h.person("bob")
 		old := h.create(alice, h.called("hall"))

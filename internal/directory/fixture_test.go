@@ -20,8 +20,8 @@ import (
 	"stoa/matrix/signing"
 )
 
-// house is a server with rooms and a directory of them.
-type house struct {
+// fixture is a server with rooms and a directory of them.
+type fixture struct {
 	*directory.Directory
 	t       *testing.T
 	store   *store.Store
@@ -31,22 +31,22 @@ type house struct {
 }
 
 // onBothEngines runs a test on both engines.
-func onBothEngines(t *testing.T, f func(h *house)) {
+func onBothEngines(t *testing.T, f func(h *fixture)) {
 	t.Helper()
 	t.Parallel()
-	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) { f(newHouse(t, open())) })
+	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) { f(newFixture(t, open())) })
 }
 
 // onSQLite is onBothEngines for what does not depend on the engine.
-func onSQLite(t *testing.T) *house {
+func onSQLite(t *testing.T) *fixture {
 	t.Helper()
 	t.Parallel()
-	return newHouse(t, storetest.SQLite(t))
+	return newFixture(t, storetest.SQLite(t))
 }
 
-func newHouse(t *testing.T, s *store.Store) *house {
+func newFixture(t *testing.T, s *store.Store) *fixture {
 	t.Helper()
-	h := &house{t: t, store: s}
+	h := &fixture{t: t, store: s}
 	h.clock.Store(1_700_000_000_000)
 	now := func() time.Time { return time.UnixMilli(h.clock.Add(1)) }
 	keyID, err := id.ParseKeyID("ed25519:1")
@@ -62,7 +62,7 @@ func newHouse(t *testing.T, s *store.Store) *house {
 	return h
 }
 
-func (h *house) must(err error) {
+func (h *fixture) must(err error) {
 	h.t.Helper()
 	if err != nil {
 		h.t.Fatal(err)
@@ -70,7 +70,7 @@ func (h *house) must(err error) {
 }
 
 // refused checks that an error has an errcode.
-func (h *house) refused(err error, errcode string) {
+func (h *fixture) refused(err error, errcode string) {
 	h.t.Helper()
 	if refusal, ok := mxerr.As(err); !ok || refusal.Code != errcode {
 		h.t.Fatalf("got %v, want %s", err, errcode)
@@ -78,7 +78,7 @@ func (h *house) refused(err error, errcode string) {
 }
 
 // person makes a user with an account.
-func (h *house) person(localpart string) id.UserID {
+func (h *fixture) person(localpart string) id.UserID {
 	h.t.Helper()
 	user, err := id.ParseUserID("@" + localpart + ":" + storetest.ServerName)
 	h.must(err)
@@ -91,7 +91,7 @@ func (h *house) person(localpart string) id.UserID {
 }
 
 // call gives a user a display name.
-func (h *house) call(user id.UserID, name string) {
+func (h *fixture) call(user id.UserID, name string) {
 	h.t.Helper()
 	text, err := json.Marshal(name)
 	h.must(err)
@@ -100,7 +100,7 @@ func (h *house) call(user id.UserID, name string) {
 	h.commit(c)
 }
 
-func (h *house) num(user id.UserID) (num store.UserNum) {
+func (h *fixture) num(user id.UserID) (num store.UserNum) {
 	h.t.Helper()
 	h.must(h.store.Read(h.t.Context(), func(r *store.Read) (err error) {
 		num, err = h.store.UserNum(r, user.String())
@@ -109,7 +109,7 @@ func (h *house) num(user id.UserID) (num store.UserNum) {
 	return num
 }
 
-func (h *house) roomNum(roomID id.RoomID) (num store.RoomNum) {
+func (h *fixture) roomNum(roomID id.RoomID) (num store.RoomNum) {
 	h.t.Helper()
 	h.must(h.store.Read(h.t.Context(), func(r *store.Read) (err error) {
 		num, err = roomdb.RoomNum(r, roomID.String())
@@ -118,14 +118,14 @@ func (h *house) roomNum(roomID id.RoomID) (num store.RoomNum) {
 	return num
 }
 
-func (h *house) commit(c *store.Change) {
+func (h *fixture) commit(c *store.Change) {
 	h.t.Helper()
 	_, err := h.store.Commit(h.t.Context(), c)
 	h.must(err)
 }
 
 // create makes a room that anybody may join, unless it is changed.
-func (h *house) create(creator id.UserID, change ...func(*room.CreateRequest)) id.RoomID {
+func (h *fixture) create(creator id.UserID, change ...func(*room.CreateRequest)) id.RoomID {
 	h.t.Helper()
 	req := room.CreateRequest{Creator: creator, Preset: room.PresetPublicChat}
 	for _, f := range change {
@@ -145,30 +145,30 @@ func named(name string) func(*room.CreateRequest) {
 	return func(req *room.CreateRequest) { req.Name = name }
 }
 
-func (h *house) called(alias string) func(*room.CreateRequest) {
+func (h *fixture) called(alias string) func(*room.CreateRequest) {
 	return func(req *room.CreateRequest) { req.Alias = h.alias(alias) }
 }
 
-func (h *house) join(roomID id.RoomID, users ...id.UserID) {
+func (h *fixture) join(roomID id.RoomID, users ...id.UserID) {
 	h.t.Helper()
 	for _, user := range users {
 		h.must(h.rooms.Join(h.t.Context(), room.MembershipRequest{RoomID: roomID, Sender: user}))
 	}
 }
 
-func (h *house) leave(roomID id.RoomID, user id.UserID) {
+func (h *fixture) leave(roomID id.RoomID, user id.UserID) {
 	h.t.Helper()
 	h.must(h.rooms.Leave(h.t.Context(), room.MembershipRequest{RoomID: roomID, Sender: user}))
 }
 
-func (h *house) set(user id.UserID, roomID id.RoomID, evType, stateKey, content string) {
+func (h *fixture) set(user id.UserID, roomID id.RoomID, evType, stateKey, content string) {
 	h.t.Helper()
 	_, err := h.rooms.Send(h.t.Context(), room.Draft{RoomID: roomID, Sender: user, Type: evType, StateKey: &stateKey, Content: json.RawMessage(content)})
 	h.must(err)
 }
 
 // alias is an alias of this server, or of the one that it names.
-func (h *house) alias(text string) id.RoomAlias {
+func (h *fixture) alias(text string) id.RoomAlias {
 	h.t.Helper()
 	if !strings.Contains(text, ":") {
 		text += ":" + storetest.ServerName
@@ -178,7 +178,7 @@ func (h *house) alias(text string) id.RoomAlias {
 	return alias
 }
 
-func (h *house) roomID(text string) id.RoomID {
+func (h *fixture) roomID(text string) id.RoomID {
 	h.t.Helper()
 	roomID, err := id.ParseRoomID(text)
 	h.must(err)

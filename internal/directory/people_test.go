@@ -10,7 +10,7 @@ import (
 )
 
 func TestSearchPeople(t *testing.T) {
-	onBothEngines(t, func(h *house) {
+	onBothEngines(t, func(h *fixture) {
 		ctx := h.t.Context()
 		alice, ann, joann, bob, hidden, gone := h.person("alice"), h.person("ann"), h.person("joann"), h.person("bob"), h.person("annhidden"), h.person("anngone")
 		h.call(bob, "Ann Étoile")

@@ -13,7 +13,7 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-func (h *house) page(q directory.PublishedQuery) directory.PublishedPage {
+func (h *fixture) page(q directory.PublishedQuery) directory.PublishedPage {
 	h.t.Helper()
 	page, err := h.PublishedRooms(h.t.Context(), q)
 	h.must(err)
@@ -33,7 +33,7 @@ func roomsOf(pages ...directory.PublishedPage) (found []id.RoomID) {
 }
 
 // through reads a list from its beginning to its end, and back.
-func (h *house) through(q directory.PublishedQuery) (forwards, backwards []id.RoomID) {
+func (h *fixture) through(q directory.PublishedQuery) (forwards, backwards []id.RoomID) {
 	h.t.Helper()
 	page := h.page(q)
 	if page.Prev != nil {
@@ -55,7 +55,7 @@ func (h *house) through(q directory.PublishedQuery) (forwards, backwards []id.Ro
 }
 
 func TestPublishedRoomsComeInPages(t *testing.T) {
-	onBothEngines(t, func(h *house) {
+	onBothEngines(t, func(h *fixture) {
 		alice, bob, eve := h.person("alice"), h.person("bob"), h.person("eve")
 		var all, odd []id.RoomID
 		for i := range 9 {
@@ -91,7 +91,7 @@ func TestPublishedRoomsComeInPages(t *testing.T) {
 // A room that was there all the time is on one page, whatever else changes between
 // two of them.
 func TestPagesHoldAlthoughTheListChanges(t *testing.T) {
-	onBothEngines(t, func(h *house) {
+	onBothEngines(t, func(h *fixture) {
 		ctx := h.t.Context()
 		alice := h.person("alice")
 		var rooms []id.RoomID
@@ -136,7 +136,7 @@ func TestPagesHoldAlthoughTheListChanges(t *testing.T) {
 }
 
 func TestPublishedRoomsAreFound(t *testing.T) {
-	onBothEngines(t, func(h *house) {
+	onBothEngines(t, func(h *fixture) {
 		alice := h.person("alice")
 		garden := h.create(alice, listed, named("Gärten & Höfe"), func(req *room.CreateRequest) { req.Topic = "About 100% of plants" })
 		lane := h.create(alice, listed, space, h.called("under_score"))
@@ -205,7 +205,7 @@ func TestPublishedRoomsTellWhatTheyAre(t *testing.T) {
 }
 
 func TestPublish(t *testing.T) {
-	onBothEngines(t, func(h *house) {
+	onBothEngines(t, func(h *fixture) {
 		ctx := h.t.Context()
 		alice, bob, eve := h.person("alice"), h.person("bob"), h.person("eve")
 		hall := h.create(alice)

@@ -11,7 +11,7 @@ import (
 )
 
 // tree reads a whole tree in pages of a size.
-func (h *house) tree(user id.UserID, root id.RoomID, q directory.HierarchyQuery) (found []id.RoomID) {
+func (h *fixture) tree(user id.UserID, root id.RoomID, q directory.HierarchyQuery) (found []id.RoomID) {
 	h.t.Helper()
 	for {
 		page, err := h.Hierarchy(h.t.Context(), user, root, q)
@@ -30,7 +30,7 @@ func (h *house) tree(user id.UserID, root id.RoomID, q directory.HierarchyQuery)
 }
 
 func TestHierarchyOrder(t *testing.T) {
-	onBothEngines(t, func(h *house) {
+	onBothEngines(t, func(h *fixture) {
 		alice, eve := h.person("alice"), h.person("eve")
 		top := h.create(alice, space)
 		child := func(content string) id.RoomID {

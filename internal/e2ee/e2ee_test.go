@@ -23,30 +23,30 @@ import (
 	"stoa/matrix/signing"
 )
 
-// house is a store with users and their keys.
-type house struct {
+// fixture is a store with users and their keys.
+type fixture struct {
 	t     *testing.T
 	store *store.Store
 	keys  *e2ee.Keys
 }
 
-func onBothEngines(t *testing.T, f func(h *house)) {
+func onBothEngines(t *testing.T, f func(h *fixture)) {
 	t.Helper()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
-		f(newHouse(t, open()))
+		f(newFixture(t, open()))
 	})
 }
 
-func newHouse(t *testing.T, s *store.Store) *house {
+func newFixture(t *testing.T, s *store.Store) *fixture {
 	server, err := id.ParseServerName("stoa.test")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &house{t: t, store: s, keys: e2ee.New(e2ee.Options{Store: s, ServerName: server, Clock: time.Now, Log: slog.New(slog.DiscardHandler)})}
+	return &fixture{t: t, store: s, keys: e2ee.New(e2ee.Options{Store: s, ServerName: server, Clock: time.Now, Log: slog.New(slog.DiscardHandler)})}
 }
 
 // device makes a device, and its user if need be.
-func (h *house) device(userID, deviceID string) who.Device {
+func (h *fixture) device(userID, deviceID string) who.Device {
 	h.t.Helper()
 	user, err := id.ParseUserID(userID)
 	if err != nil {
@@ -62,21 +62,21 @@ func (h *house) device(userID, deviceID string) who.Device {
 	return who.Device{User: who.User{UserID: user, UserNum: nums[0]}, DeviceID: id.DeviceID(deviceID)}
 }
 
-func (h *house) commit(c *store.Change) {
+func (h *fixture) commit(c *store.Change) {
 	h.t.Helper()
 	if _, err := h.store.Commit(h.t.Context(), c); err != nil {
 		h.t.Fatal(err)
 	}
 }
 
-func (h *house) read(f func(*store.Read) error) {
+func (h *fixture) read(f func(*store.Read) error) {
 	h.t.Helper()
 	if err := h.store.Read(h.t.Context(), f); err != nil {
 		h.t.Fatal(err)
 	}
 }
 
-func (h *house) upload(d who.Device, up e2ee.Upload) e2ee.Counts {
+func (h *fixture) upload(d who.Device, up e2ee.Upload) e2ee.Counts {
 	h.t.Helper()
 	counts, err := h.keys.Upload(h.t.Context(), d, up)
 	if err != nil {
@@ -101,7 +101,7 @@ func oneTimeKeys(from, to int) e2ee.Object {
 	return keys
 }
 
-func (h *house) claim(d who.Device) string {
+func (h *fixture) claim(d who.Device) string {
 	h.t.Helper()
 	claimed, err := h.keys.Claim(context.WithoutCancel(h.t.Context()), map[string]map[string]string{d.UserID.String(): {string(d.DeviceID): "signed_curve25519"}})
 	if err != nil {
@@ -116,14 +116,14 @@ func (h *house) claim(d who.Device) string {
 
 func TestClaimGivesEachKeyOnce(t *testing.T) {
 	t.Parallel()
-	onBothEngines(t, func(h *house) {
+	onBothEngines(t, func(h *fixture) {
 		bob := h.device("@bob:stoa.test", "BOB")
 		const keys, claimers = 60, 8
 		h.upload(bob, e2ee.Upload{OneTimeKeys: oneTimeKeys(0, keys)})
 		var mu sync.Mutex
 		times := map[string]int{}
 		var wg sync.WaitGroup
-		other := newHouse(h.t, h.store) // a second instance shares no lock with the first
+		other := newFixture(h.t, h.store) // a second instance shares no lock with the first
 		for i := range claimers {
 			wg.Go(func() {
 				for range keys / claimers * 2 {
@@ -160,7 +160,7 @@ func TestClaimGivesEachKeyOnce(t *testing.T) {
 
 func TestClaimGoesInOrderOfUpload(t *testing.T) {
 	t.Parallel()
-	onBothEngines(t, func(h *house) {
+	onBothEngines(t, func(h *fixture) {
 		bob := h.device("@bob:stoa.test", "BOB")
 		h.upload(bob, e2ee.Upload{OneTimeKeys: oneTimeKeys(5, 6)})
 		h.upload(bob, e2ee.Upload{OneTimeKeys: oneTimeKeys(1, 3)})
@@ -174,7 +174,7 @@ func TestClaimGoesInOrderOfUpload(t *testing.T) {
 
 func TestUpload(t *testing.T) {
 	t.Parallel()
-	onBothEngines(t, func(h *house) {
+	onBothEngines(t, func(h *fixture) {
 		bob := h.device("@bob:stoa.test", "BOB")
 		ctx := h.t.Context()
 		if counts := h.upload(bob, e2ee.Upload{OneTimeKeys: oneTimeKeys(0, 3)}); counts["signed_curve25519"] != 3 {
@@ -205,7 +205,7 @@ func TestUpload(t *testing.T) {
 
 func TestFallbackKeyIsUsedWhenNoneIsLeft(t *testing.T) {
 	t.Parallel()
-	onBothEngines(t, func(h *house) {
+	onBothEngines(t, func(h *fixture) {
 		bob := h.device("@bob:stoa.test", "BOB")
 		unused := func() (names []string) {
 			h.read(func(r *store.Read) (err error) { names, err = h.keys.UnusedFallbackAlgorithms(r, bob); return err })
@@ -259,7 +259,7 @@ type person struct {
 	master, self, user, own testKey
 }
 
-func (h *house) person(userID, deviceID string) person {
+func (h *fixture) person(userID, deviceID string) person {
 	p := person{Device: h.device(userID, deviceID)}
 	p.master, p.self, p.user, p.own = newKey(userID+"m"), newKey(userID+"s"), newKey(userID+"u"), newKey(deviceID)
 	p.own.name = deviceID
@@ -315,7 +315,7 @@ func proof(proved bool) func(*store.Read, *store.Change) error {
 
 func TestCrossSigningUpload(t *testing.T) {
 	t.Parallel()
-	onBothEngines(t, func(h *house) {
+	onBothEngines(t, func(h *fixture) {
 		ctx := h.t.Context()
 		alice := h.person("@alice:stoa.test", "ALICE")
 		keys := alice.crossSigning(h.t)
@@ -343,7 +343,7 @@ func TestCrossSigningUpload(t *testing.T) {
 
 func TestSignatures(t *testing.T) {
 	t.Parallel()
-	onBothEngines(t, func(h *house) {
+	onBothEngines(t, func(h *fixture) {
 		ctx := h.t.Context()
 		alice, bob := h.person("@alice:stoa.test", "ALICE"), h.person("@bob:stoa.test", "BOB")
 		for _, p := range []person{alice, bob} {
@@ -396,7 +396,7 @@ func TestSignatures(t *testing.T) {
 
 func TestToDevice(t *testing.T) {
 	t.Parallel()
-	onBothEngines(t, func(h *house) {
+	onBothEngines(t, func(h *fixture) {
 		ctx := h.t.Context()
 		alice, phone, laptop := h.device("@alice:stoa.test", "ALICE"), h.device("@bob:stoa.test", "PHONE"), h.device("@bob:stoa.test", "LAPTOP")
 		send := func(txnID, device string, n int) {
@@ -427,8 +427,8 @@ func TestToDevice(t *testing.T) {
 		if again, _ := waiting(phone, 0); len(again) != 2 {
 			h.t.Errorf("the same token gives %v", again)
 		}
-		if others, _ := waiting(laptop, 0); len(others) != 1 {
-			h.t.Errorf("the laptop gets %v", others)
+		if unclaimed, _ := waiting(laptop, 0); len(unclaimed) != 1 {
+			h.t.Errorf("the laptop gets %v", unclaimed)
 		}
 		send("4", "PHONE", 4)
 		if err := h.keys.Acknowledge(ctx, phone, upTo); err != nil {
@@ -437,15 +437,15 @@ func TestToDevice(t *testing.T) {
 		if left, _ := waiting(phone, 0); len(left) != 1 || !strings.Contains(left[0], `"n":4`) {
 			h.t.Errorf("after the acknowledgement: %v", left)
 		}
-		if others, _ := waiting(laptop, 0); len(others) != 1 {
-			h.t.Errorf("the laptop's are gone too: %v", others)
+		if unclaimed, _ := waiting(laptop, 0); len(unclaimed) != 1 {
+			h.t.Errorf("the laptop's are gone too: %v", unclaimed)
 		}
 	})
 }
 
 func TestBackup(t *testing.T) {
 	t.Parallel()
-	onBothEngines(t, func(h *house) {
+	onBothEngines(t, func(h *fixture) {
 		ctx := h.t.Context()
 		alice := h.device("@alice:stoa.test", "ALICE")
 		auth := json.RawMessage(`{"public_key":"x"}`)

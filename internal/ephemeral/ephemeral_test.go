@@ -41,8 +41,8 @@ func (c *clock) pass(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// house is a room with alice and bob in it, and carol outside.
-type house struct {
+// fixture is a room with alice and bob in it, and carol outside.
+type fixture struct {
 	t                 *testing.T
 	store             *store.Store
 	clock             *clock
@@ -52,12 +52,12 @@ type house struct {
 	alice, bob, carol who.User
 }
 
-func onBothEngines(t *testing.T, f func(h *house)) {
+func onBothEngines(t *testing.T, f func(h *fixture)) {
 	t.Helper()
-	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) { f(newHouse(t, open())) })
+	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) { f(newFixture(t, open())) })
 }
 
-func newHouse(t *testing.T, s *store.Store) *house {
+func newFixture(t *testing.T, s *store.Store) *fixture {
 	t.Helper()
 	server, err := id.ParseServerName("stoa.test")
 	check(t, err)
@@ -65,7 +65,7 @@ func newHouse(t *testing.T, s *store.Store) *house {
 	check(t, err)
 	key, err := signing.NewKey(keyID, make([]byte, 32))
 	check(t, err)
-	h := &house{t: t, store: s, clock: &clock{now: time.Now()}}
+	h := &fixture{t: t, store: s, clock: &clock{now: time.Now()}}
 	h.rooms, err = room.New(room.Options{Store: s, Signer: signing.NewSigner(server, key)})
 	check(t, err)
 	h.alice, h.bob, h.carol = h.user("alice"), h.user("bob"), h.user("carol")
@@ -83,7 +83,7 @@ func check(t *testing.T, err error) {
 	}
 }
 
-func (h *house) user(name string) who.User {
+func (h *fixture) user(name string) who.User {
 	h.t.Helper()
 	user, err := id.ParseUserID("@" + name + ":stoa.test")
 	check(h.t, err)
@@ -92,12 +92,12 @@ func (h *house) user(name string) who.User {
 	return who.User{UserID: user, UserNum: nums[0]}
 }
 
-func (h *house) read(f func(*store.Read) error) {
+func (h *fixture) read(f func(*store.Read) error) {
 	h.t.Helper()
 	check(h.t, h.store.Read(h.t.Context(), f))
 }
 
-func (h *house) say(body string) id.EventID {
+func (h *fixture) say(body string) id.EventID {
 	h.t.Helper()
 	eventID, err := h.rooms.Send(h.t.Context(), room.Draft{RoomID: h.room, Sender: h.alice.UserID, Type: "m.room.message", Content: []byte(fmt.Sprintf(`{"msgtype":"m.text","body":%q}`, body))})
 	check(h.t, err)
@@ -114,11 +114,11 @@ func wantCode(t *testing.T, err error, code string) {
 
 func TestTyping(t *testing.T) {
 	t.Parallel()
-	onBothEngines(t, func(h *house) {
+	onBothEngines(t, func(h *fixture) {
 		ctx, stop := context.WithCancel(h.t.Context())
-		told := make(chan store.RoomNum, 100)
+		notified := make(chan store.RoomNum, 100)
 		typing := ephemeral.NewTyping(h.store, time.Now, nil)
-		typing.OnChange(func(num store.RoomNum, _ bool) { told <- num })
+		typing.OnChange(func(num store.RoomNum, _ bool) { notified <- num })
 		var running sync.WaitGroup
 		running.Go(func() {
 			if err := typing.Run(ctx); err != nil {
@@ -131,23 +131,23 @@ func TestTyping(t *testing.T) {
 
 		wantCode(h.t, typing.Set(ctx, h.carol, h.room, true, 0), mxerr.CodeForbidden)
 		check(h.t, typing.Set(ctx, h.bob, h.room, true, 0))
-		<-told
+		<-notified
 		one := digest()
 		check(h.t, typing.Set(ctx, h.alice, h.room, true, time.Minute))
-		<-told
+		<-notified
 		if users := typing.Users(h.num); len(users) != 2 || users[0] != h.alice.UserID || digest() == one {
 			h.t.Errorf("typing are %v, digest %d after %d", users, digest(), one)
 		}
 		check(h.t, typing.Set(ctx, h.alice, h.room, false, 0))
-		<-told
+		<-notified
 		check(h.t, typing.Set(ctx, h.bob, h.room, false, 0))
-		<-told
+		<-notified
 		if users := typing.Users(h.num); len(users) != 0 {
 			h.t.Errorf("still typing: %v", users)
 		}
 		check(h.t, typing.Set(ctx, h.bob, h.room, true, 50*time.Millisecond)) // ends by itself
-		<-told
-		<-told
+		<-notified
+		<-notified
 		if users := typing.Users(h.num); len(users) != 0 {
 			h.t.Errorf("typing does not end: %v", users)
 		}
@@ -163,7 +163,7 @@ func (m marks) SetFullyRead(ctx context.Context, user who.User, roomID id.RoomID
 
 func TestReceiptsOnlyMoveForward(t *testing.T) {
 	t.Parallel()
-	onBothEngines(t, func(h *house) {
+	onBothEngines(t, func(h *fixture) {
 		ctx := h.t.Context()
 		data := userdata.New(userdata.Options{Store: h.store})
 		receipts := ephemeral.NewReceipts(h.store, history.New(h.store, h.rooms), marks{data}, h.clock.Now)
@@ -220,7 +220,7 @@ func TestReceiptsOnlyMoveForward(t *testing.T) {
 
 func TestPresence(t *testing.T) {
 	t.Parallel()
-	onBothEngines(t, func(h *house) {
+	onBothEngines(t, func(h *fixture) {
 		ctx := h.t.Context()
 		presence := ephemeral.NewPresence(h.store, h.clock.Now, slog.New(slog.DiscardHandler), nil)
 		of := func(user who.User) userdb.Presence {
@@ -261,7 +261,7 @@ func TestPresence(t *testing.T) {
 
 func TestPresenceTransitionsAreBounded(t *testing.T) {
 	t.Parallel()
-	onBothEngines(t, func(h *house) {
+	onBothEngines(t, func(h *fixture) {
 		ctx := h.t.Context()
 		presence := ephemeral.NewPresence(h.store, h.clock.Now, slog.New(slog.DiscardHandler), nil)
 		before := h.store.Head()
@@ -286,7 +286,7 @@ func TestPresenceTransitionsAreBounded(t *testing.T) {
 
 func TestPresenceOfAnEarlierRunEnds(t *testing.T) {
 	t.Parallel()
-	onBothEngines(t, func(h *house) {
+	onBothEngines(t, func(h *fixture) {
 		ctx := h.t.Context()
 		check(h.t, ephemeral.NewPresence(h.store, h.clock.Now, slog.New(slog.DiscardHandler), nil).Set(ctx, h.bob, "online", nil))
 		next := ephemeral.NewPresence(h.store, h.clock.Now, slog.New(slog.DiscardHandler), nil)

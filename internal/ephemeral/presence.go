@@ -64,12 +64,12 @@ type Presence struct {
 
 // presentUser is somebody whose devices made requests of late.
 type presentUser struct {
-	id     id.UserID
-	state  string
-	status *string
-	seen   time.Time // of the last request
-	told   time.Time // when the other instances were told of it last
-	active time.Time // of the last action
+	id       id.UserID
+	state    string
+	status   *string
+	seen     time.Time // of the last request
+	sharedAt time.Time // when this was last sent to the other instances
+	active   time.Time // of the last action
 	// budget and filled are the token bucket of transitions.
 	budget float64
 	filled time.Time

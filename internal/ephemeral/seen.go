@@ -21,8 +21,8 @@ const (
 
 // share notes that a user is to be told of. Called with the lock held.
 func (p *Presence) share(num store.UserNum, u *presentUser) {
-	if p.bus != nil && u.seen.Sub(u.told) >= tellSeen {
-		u.told = u.seen
+	if p.bus != nil && u.seen.Sub(u.sharedAt) >= tellSeen {
+		u.sharedAt = u.seen
 		p.fresh[num] = struct{}{}
 	}
 }

@@ -101,8 +101,8 @@ func (t *Typing) hear(payload []byte) {
 			began[s.Room] = began[s.Room] || s.Typing
 		}
 	}
-	if m.Ask && now.Sub(t.told) >= tellEvery {
-		t.told = now
+	if m.Ask && now.Sub(t.sharedAt) >= tellEvery {
+		t.sharedAt = now
 		t.tellAll(now)
 	}
 	if m.Sum != 0 && m.Sum != t.sum() && now.Sub(t.asked) >= askEvery {

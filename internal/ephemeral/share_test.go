@@ -304,14 +304,14 @@ func TestTyping_bears_what_it_can_not_read(t *testing.T) {
 func TestTyping_tells_what_is_seen(t *testing.T) {
 	t.Parallel()
 	w := &wire{}
-	var told []bool
+	var notified []bool
 	typing := ephemeral.NewTyping(nil, time.Now, w.join())
-	typing.OnChange(func(_ store.RoomNum, began bool) { told = append(told, began) })
+	typing.OnChange(func(_ store.RoomNum, began bool) { notified = append(notified, began) })
 	for _, says := range []bool{true, true, false, false, true, false} {
 		typing.Say(1, person(t, 1), says, time.Minute)
 	}
-	if want := []bool{true, false, true, false}; !slices.Equal(told, want) {
-		t.Errorf("told %v, want %v (began to type)", told, want)
+	if want := []bool{true, false, true, false}; !slices.Equal(notified, want) {
+		t.Errorf("told %v, want %v (began to type)", notified, want)
 	}
 }
 
@@ -321,11 +321,11 @@ func TestTyping_over_a_bus(t *testing.T) {
 	n := bus.NewNetwork()
 	var running sync.WaitGroup
 	t.Cleanup(running.Wait)
-	told := make(chan struct{}, 100)
+	notified := make(chan struct{}, 100)
 	join := func() *ephemeral.Typing {
 		b := bus.NewProcess(n, bus.Options{})
 		typing := ephemeral.NewTyping(nil, time.Now, b)
-		typing.OnChange(func(store.RoomNum, bool) { told <- struct{}{} })
+		typing.OnChange(func(store.RoomNum, bool) { notified <- struct{}{} })
 		connected := make(chan struct{}, 100)
 		b.OnConnect(func() { connected <- struct{}{} })
 		running.Go(func() { _ = typing.Run(t.Context()) }) // ends with the test
@@ -339,7 +339,7 @@ func TestTyping_over_a_bus(t *testing.T) {
 		late := time.After(20 * time.Second)
 		for !ok() {
 			select {
-			case <-told:
+			case <-notified:
 			case <-late:
 				t.Fatalf("instances differ:\n%s\nand\n%s", shown(a), shown(b))
 			}
@@ -355,7 +355,7 @@ func TestTyping_over_a_bus(t *testing.T) {
 }
 
 // watch is the presence of two instances on one store.
-func watch(h *house) (w *wire, a, b *ephemeral.Presence) {
+func watch(h *fixture) (w *wire, a, b *ephemeral.Presence) {
 	h.t.Helper()
 	w = &wire{}
 	one := func() *ephemeral.Presence {
@@ -367,7 +367,7 @@ func watch(h *house) (w *wire, a, b *ephemeral.Presence) {
 }
 
 // changes are the stream's rows of presence of a user after a position.
-func (h *house) changes(user who.User, after store.Position) (rows []store.StreamRow) {
+func (h *fixture) changes(user who.User, after store.Position) (rows []store.StreamRow) {
 	h.t.Helper()
 	h.read(func(r *store.Read) (err error) {
 		rows, err = r.UserStream(user.UserNum, after, r.Head(), 1000)
@@ -376,7 +376,7 @@ func (h *house) changes(user who.User, after store.Position) (rows []store.Strea
 	return slices.DeleteFunc(rows, func(x store.StreamRow) bool { return x.Kind != store.KindPresence })
 }
 
-func (h *house) wantPresence(p *ephemeral.Presence, of who.User, want string) {
+func (h *fixture) wantPresence(p *ephemeral.Presence, of who.User, want string) {
 	h.t.Helper()
 	got, err := p.Of(h.t.Context(), h.alice, of.UserID)
 	if err != nil || got.Presence != want {
@@ -386,7 +386,7 @@ func (h *house) wantPresence(p *ephemeral.Presence, of who.User, want string) {
 
 func TestPresence_of_who_syncs_with_another_instance_lasts(t *testing.T) {
 	t.Parallel()
-	onBothEngines(t, func(h *house) {
+	onBothEngines(t, func(h *fixture) {
 		ctx := h.t.Context()
 		w, a, b := watch(h)
 		a.Seen(ctx, h.bob, "") // once there, then only with the other
@@ -409,7 +409,7 @@ func TestPresence_of_who_syncs_with_another_instance_lasts(t *testing.T) {
 
 func TestPresence_is_told_once_in_20_seconds(t *testing.T) {
 	t.Parallel()
-	onBothEngines(t, func(h *house) {
+	onBothEngines(t, func(h *fixture) {
 		w, a, _ := watch(h)
 		letters := 0
 		for range 60 {
@@ -428,7 +428,7 @@ func TestPresence_is_told_once_in_20_seconds(t *testing.T) {
 // Who is seen by others is not known while nothing is heard: nobody is taken for absent, until all had time to be told of again.
 func TestPresence_lasts_while_other_instances_are_not_heard(t *testing.T) {
 	t.Parallel()
-	onBothEngines(t, func(h *house) {
+	onBothEngines(t, func(h *fixture) {
 		ctx := h.t.Context()
 		w, a, b := watch(h)
 		a.Seen(ctx, h.bob, "")
@@ -458,7 +458,7 @@ func TestPresence_lasts_while_other_instances_are_not_heard(t *testing.T) {
 // What the stream tells of may be this instance's own.
 func TestPresenceTransitionsAreBounded_when_told_of_own_rows(t *testing.T) {
 	t.Parallel()
-	onBothEngines(t, func(h *house) {
+	onBothEngines(t, func(h *fixture) {
 		_, a, _ := watch(h)
 		began := h.store.Head()
 		for i := range 50 {
@@ -474,7 +474,7 @@ func TestPresenceTransitionsAreBounded_when_told_of_own_rows(t *testing.T) {
 
 func TestPresence_follows_what_another_instance_writes(t *testing.T) {
 	t.Parallel()
-	onBothEngines(t, func(h *house) {
+	onBothEngines(t, func(h *fixture) {
 		ctx := h.t.Context()
 		_, a, b := watch(h)
 		a.Seen(ctx, h.bob, "online")

@@ -58,11 +58,11 @@ type Typing struct {
 	people int
 	// mark is the newest that was given or heard of.
 	mark uint64
-	// told and asked are when this instance told all that it knows, and asked for
+	// sharedAt and asked are when this instance shared all that it knows, and asked for
 	// that, the last time.
-	told, asked time.Time
-	next        time.Time     // what Run waits for, the zero time for nothing
-	wake        chan struct{} // there is something earlier to wait for
+	sharedAt, asked time.Time
+	next            time.Time     // what Run waits for, the zero time for nothing
+	wake            chan struct{} // there is something earlier to wait for
 }
 
 type typingRoom struct {

@@ -26,8 +26,8 @@ func TestJobs_shows_what_was_set_aside(t *testing.T) {
 		if err := reader.Enqueue(c, reader.Job{Kind: "other", Key: key, Unique: true}); err != nil {
 			t.Fatal(err)
 		}
-		held := readerdb.Held{JobID: readerdb.JobID{Kind: "other", Key: key}, Version: 1}
-		readerdb.SetJobAside(c, held, "it is burning\nin line 2", errors.New("gone"))
+		claimed := readerdb.Held{JobID: readerdb.JobID{Kind: "other", Key: key}, Version: 1}
+		readerdb.SetJobAside(c, claimed, "it is burning\nin line 2", errors.New("gone"))
 	}
 	readerdb.AddAside(c, readerdb.Aside{Name: "push", Shard: 3, Row: store.StreamRow{Pos: 17, OwnerKind: store.OwnerUser, Owner: 1}, Error: "no"})
 	if _, err := s.Commit(t.Context(), c); err != nil {

@@ -146,7 +146,7 @@ func TestDrainProcess(t *testing.T) {
 	token := register(t, p.url)
 	const interval = 100 * time.Millisecond
 	var sends, asked atomic.Int64
-	var told atomic.Bool // SIGTERM was sent
+	var stopping atomic.Bool // SIGTERM was sent
 	down := make(chan struct{})
 	var g sync.WaitGroup
 	g.Go(func() { // the balancer: two failures take the server out
@@ -182,7 +182,7 @@ func TestDrainProcess(t *testing.T) {
 					return
 				}
 				sends.Add(1)
-				if got.last && i%2 == 1 && told.Load() {
+				if got.last && i%2 == 1 && stopping.Load() {
 					lasts.Add(1)
 				}
 			}
@@ -201,7 +201,7 @@ func TestDrainProcess(t *testing.T) {
 		}
 	})
 	waitFor(t, func() bool { return asked.Load() > 4 && sends.Load() > 50 })
-	told.Store(true)
+	stopping.Store(true)
 	began := time.Now()
 	took := p.end(t)
 	<-down

@@ -20,9 +20,9 @@ import (
 	"stoa/matrix/id"
 )
 
-// crowd registers many people, without passwords, and has them join one room. Their
+// registerMembers registers many people, without passwords, and has them join one room. Their
 // access tokens are their user IDs.
-func crowd(t *testing.T, address string, many int) (roomID id.RoomID, people []id.UserID) {
+func registerMembers(t *testing.T, address string, many int) (roomID id.RoomID, people []id.UserID) {
 	t.Helper()
 	ctx := t.Context()
 	check := func(err error) {
@@ -88,7 +88,7 @@ func TestManyWait_on_ten_connections_without_a_stall(t *testing.T) {
 	// times overloaded; coming is work, of which such a machine needs 10 s.
 	const stall, coming = 8 * time.Second, time.Minute
 	address := storetest.URL(t, "postgres")
-	roomID, people := crowd(t, address, many)
+	roomID, people := registerMembers(t, address, many)
 	srv := start(t, "STOA_DATABASE="+address+"&pool_max_conns=10", "STOA_RATE_LIMITS=off")
 	path := "/_matrix/client/v3/rooms/" + roomID.String()
 	c := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: many}}

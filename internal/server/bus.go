@@ -45,8 +45,8 @@ func (srv *Server) makeBus() error {
 	return nil
 }
 
-// others is the bus to the other instances, nil if there can be none.
-func (srv *Server) others() ephemeral.Bus {
+// peerBus is the bus to the other instances, nil if there can be none.
+func (srv *Server) peerBus() ephemeral.Bus {
 	if srv.bus == nil {
 		return nil
 	}
@@ -64,9 +64,9 @@ func (srv *Server) announceJob() {
 	}
 }
 
-// hearOthers lets the stream and readers look at what the other instances say they have
+// subscribePeers lets the stream and readers look at what the other instances say they have
 // written.
-func (srv *Server) hearOthers() {
+func (srv *Server) subscribePeers() {
 	if srv.bus == nil {
 		return
 	}

@@ -139,8 +139,8 @@ func interval(times []time.Time) time.Duration {
 		}
 		shortest, longest := time.Duration(1<<62), time.Duration(0)
 		for i := range recent[n:] {
-			span := recent[i+n].Sub(recent[i])
-			shortest, longest = min(shortest, span), max(longest, span)
+			distance := recent[i+n].Sub(recent[i])
+			shortest, longest = min(shortest, distance), max(longest, distance)
 		}
 		if longest-shortest <= longest/8 {
 			return longest

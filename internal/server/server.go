@@ -149,8 +149,8 @@ func (srv *Server) build() error {
 			Store: s.Store, Accounts: s.Accounts, Sessions: s.Sessions, Clock: opt.Clock, Log: opt.Log, RateLimits: bool(opt.Config.RateLimits),
 		}),
 		keys:     e2ee.New(e2ee.Options{Store: s.Store, ServerName: opt.Config.ServerName, Clock: opt.Clock, Log: opt.Log}),
-		typing:   ephemeral.NewTyping(s.Store, opt.Clock, srv.others()),
-		presence: ephemeral.NewPresence(s.Store, opt.Clock, opt.Log, srv.others()),
+		typing:   ephemeral.NewTyping(s.Store, opt.Clock, srv.peerBus()),
+		presence: ephemeral.NewPresence(s.Store, opt.Clock, opt.Log, srv.peerBus()),
 	}
 	srv.auth, srv.stream = p.callers, srv.newStream(p)
 	srv.renderer = srv.newRenderer(p)
@@ -175,8 +175,8 @@ func (srv *Server) build() error {
 // subscribe has the stream in memory told of what it can't read in the store. Nothing runs yet.
 func (srv *Server) subscribe(p parts) {
 	p.typing.OnChange(srv.stream.WakeTyping)
-	srv.services.Cluster.OnHanded(srv.stream.TakeHanded)
-	srv.hearOthers()
+	srv.services.Cluster.OnReplicated(srv.stream.TakeHanded)
+	srv.subscribePeers()
 }
 
 // backgroundOf are what runs beside requests.

@@ -19,7 +19,7 @@ func (srv *Server) newStream(p parts) *streamcache.Cache {
 	return streamcache.New(streamcache.Options{
 		Store: s.Store, Clock: srv.opt.Clock, Log: srv.opt.Log, Registerer: srv.registry,
 		TypingDigests: p.typing,
-		Hand:          s.Cluster.Hand,
+		Hand:          s.Cluster.Replicate,
 		Blocking:      parking.Blocking,
 		Queue:         srv.workers.Take,
 		Followers:     append(s.followers(), followPresence{p.presence}),

@@ -84,24 +84,24 @@ func (b *Bundle) appendRelations(dst []byte, r *Reader, roomID id.RoomID) []byte
 // timeline order, and nil for events without aggregations.
 //
 // Spec: client-server-api#aggregations-of-child-events
-func BundleWithin(stretch []*Event, r *Reader) map[id.EventID]*Bundle {
+func BundleWithin(segment []*Event, r *Reader) map[id.EventID]*Bundle {
 	var parents map[id.EventID]*Event
-	for _, e := range stretch {
+	for _, e := range segment {
 		if e.Relation != nil {
-			parents = make(map[id.EventID]*Event, len(stretch))
+			parents = make(map[id.EventID]*Event, len(segment))
 			break
 		}
 	}
 	if parents == nil {
 		return nil
 	}
-	for _, e := range stretch {
+	for _, e := range segment {
 		if !e.IsState {
 			parents[e.ID] = e
 		}
 	}
 	bundles := make(map[id.EventID]*Bundle)
-	for _, child := range stretch {
+	for _, child := range segment {
 		if child.Relation == nil || r.Ignored[child.Sender] {
 			continue
 		}

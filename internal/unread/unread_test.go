@@ -23,8 +23,8 @@ import (
 	"stoa/matrix/signing"
 )
 
-// world is one room with people whose push rules are random, and what a naive counter needs to know of all that happened.
-type world struct {
+// fixture is one room with people whose push rules are random, and what a naive counter needs to know of all that happened.
+type fixture struct {
 	*room.Rooms
 	t       *testing.T
 	store   *store.Store
@@ -61,7 +61,7 @@ type happened struct {
 }
 
 // rules are the push rules of the people, as package room and the counter ask for them.
-type rules struct{ *world }
+type rules struct{ *fixture }
 
 func (r rules) Rules(_ context.Context, user id.UserID) (*pushrule.Rules, error) {
 	for _, p := range r.people {
@@ -86,7 +86,7 @@ func (r counterRules) Compiled(_ *store.Read, user who.User) (*pushrule.Rules, e
 	return r.rules.Rules(context.Background(), user.UserID)
 }
 
-type profiles struct{ *world }
+type profiles struct{ *fixture }
 
 func (p profiles) Profile(_ context.Context, user id.UserID) (room.Profile, error) {
 	for _, x := range p.people {
@@ -97,8 +97,8 @@ func (p profiles) Profile(_ context.Context, user id.UserID) (room.Profile, erro
 	return room.Profile{}, nil
 }
 
-func newWorld(t *testing.T, s *store.Store, seed uint64) *world {
-	w := &world{t: t, store: s, tallies: map[*person]*unread.Tally{}}
+func newFixture(t *testing.T, s *store.Store, seed uint64) *fixture {
+	w := &fixture{t: t, store: s, tallies: map[*person]*unread.Tally{}}
 	var names []string
 	for i := range 6 {
 		userID, err := id.ParseUserID(fmt.Sprintf("@user%d:%s", i, storetest.ServerName))
@@ -149,20 +149,20 @@ func newWorld(t *testing.T, s *store.Store, seed uint64) *world {
 	return w
 }
 
-func (w *world) must(err error) {
+func (w *fixture) must(err error) {
 	w.t.Helper()
 	if err != nil {
 		w.t.Fatal(err)
 	}
 }
 
-func (w *world) read(f func(*store.Read) error) {
+func (w *fixture) read(f func(*store.Read) error) {
 	w.t.Helper()
 	w.must(w.store.Read(w.t.Context(), f))
 }
 
 // note takes over what was committed since the last time.
-func (w *world) note() {
+func (w *fixture) note() {
 	w.t.Helper()
 	var upTo store.Position
 	w.read(func(r *store.Read) error { upTo = r.Head(); return nil })
@@ -181,7 +181,7 @@ func (w *world) note() {
 }
 
 // take notes the events of a commit, with the facts as they were then, and keeps the tallies up.
-func (w *world) take(c *room.Committed) {
+func (w *fixture) take(c *room.Committed) {
 	for i := range c.Events {
 		e := &c.Events[i]
 		if e.PDU.Type() == event.TypeMember {
@@ -230,7 +230,7 @@ func (p *person) read(thread string, slot store.Slot) {
 }
 
 // naive counts by walking through every rule for every event.
-func (w *world) naive(p *person) (main pushrule.Unread, threads map[string]pushrule.Unread) {
+func (w *fixture) naive(p *person) (main pushrule.Unread, threads map[string]pushrule.Unread) {
 	shown, err := json.Marshal(p.rules)
 	w.must(err)
 	member := pushruletest.Member{UserID: p.id.String(), DisplayName: p.name, Rules: shown}
@@ -260,7 +260,7 @@ func (w *world) naive(p *person) (main pushrule.Unread, threads map[string]pushr
 }
 
 // check compares the counts of everybody with the naive ones: counted anew, and kept up.
-func (w *world) check(what string) {
+func (w *fixture) check(what string) {
 	w.t.Helper()
 	for _, p := range w.people {
 		if !p.in {
@@ -289,7 +289,7 @@ func (w *world) check(what string) {
 	}
 }
 
-func (w *world) compare(what string, p *person, t *unread.Tally) {
+func (w *fixture) compare(what string, p *person, t *unread.Tally) {
 	w.t.Helper()
 	main, threads := w.naive(p)
 	gotMain, list := t.Counts(true)
@@ -313,7 +313,7 @@ func (w *world) compare(what string, p *person, t *unread.Tally) {
 }
 
 // happen makes one random thing happen.
-func (w *world) happen() {
+func (w *fixture) happen() {
 	w.t.Helper()
 	p := w.people[w.random.IntN(len(w.people))]
 	ctx := w.t.Context()
@@ -341,7 +341,7 @@ func (w *world) happen() {
 }
 
 // message sends something random, often into a thread or related to something.
-func (w *world) message(p *person) {
+func (w *fixture) message(p *person) {
 	w.t.Helper()
 	made := w.random.Event(w.room.String(), p.id.String())
 	for made.Fields.StateKey != nil {
@@ -372,7 +372,7 @@ func (w *world) message(p *person) {
 }
 
 // receipt moves one of a person's receipts forward.
-func (w *world) receipt(p *person) {
+func (w *fixture) receipt(p *person) {
 	w.t.Helper()
 	e := w.events[w.random.IntN(len(w.events))]
 	x := roomdb.Receipt{Room: w.num, User: p.num, UserID: p.id.String(), EventID: e.id.String(), Slot: e.slot, TS: 1,
@@ -409,7 +409,7 @@ func TestCountsAreThoseOfANaiveWalk(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
-				w := newWorld(t, open(), seed)
+				w := newFixture(t, open(), seed)
 				for i := range 100 {
 					w.happen()
 					if i%8 == 0 {

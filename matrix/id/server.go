@@ -26,7 +26,7 @@ func serverName(s string) string {
 	if len(s) > MaxServerNameLength {
 		return "it is longer than 253 bytes"
 	}
-	host, port, hasPort := cutPort(s)
+	host, port, hasPort := trimPort(s)
 	if hasPort {
 		if len(port) == 0 || len(port) > 5 {
 			return "its port must have 1 to 5 digits"
@@ -53,7 +53,7 @@ func serverName(s string) string {
 }
 
 // cutPort parts host and port. The colons between brackets are the host's.
-func cutPort(s string) (host, port string, hasPort bool) {
+func trimPort(s string) (host, port string, hasPort bool) {
 	if !strings.HasPrefix(s, "[") {
 		return strings.Cut(s, ":")
 	}
@@ -83,13 +83,13 @@ func (n ServerName) IsZero() bool { return n.s == "" }
 
 // Host returns the name without its port; brackets around an IPv6 address stay.
 func (n ServerName) Host() string {
-	host, _, _ := cutPort(n.s)
+	host, _, _ := trimPort(n.s)
 	return host
 }
 
 // Port returns the port, "" if the name has none.
 func (n ServerName) Port() string {
-	_, port, _ := cutPort(n.s)
+	_, port, _ := trimPort(n.s)
 	return port
 }
 

@@ -147,13 +147,13 @@ func (s *RuleSet) Put(kind Kind, ruleID string, body []byte, place Place) (*Rule
 	return s.with(kind, rules), nil
 }
 
-// checkRoomFor says that there is no room for one more rule among others of its kind, as M_TOO_LARGE.
-func checkRoomFor(rule Rule, others []Rule) error {
-	if limit := rule.kind.MaxRules(); len(others) >= limit {
+// checkRoomFor reports that there is no room for one more rule of its kind, as M_TOO_LARGE.
+func checkRoomFor(rule Rule, rules []Rule) error {
+	if limit := rule.kind.MaxRules(); len(rules) >= limit {
 		return mxerr.TooLarge("There may be at most %d push rules of the kind %s.", limit, rule.kind)
 	}
 	conditions := len(rule.Conditions)
-	for _, other := range others {
+	for _, other := range rules {
 		conditions += len(other.Conditions)
 	}
 	if conditions > MaxConditionsOfKind {

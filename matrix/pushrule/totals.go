@@ -121,11 +121,11 @@ func ParseTotals(stored []byte) (Totals, error) {
 	t.counts = make([]classCount, 0, len(rest)/2)
 	var class uint64
 	for len(rest) > 0 {
-		step, after, err := cutUvarint(rest)
+		step, after, err := takeUvarint(rest)
 		if err != nil {
 			return Totals{}, err
 		}
-		count, after, err := cutUvarint(after)
+		count, after, err := takeUvarint(after)
 		if err != nil {
 			return Totals{}, err
 		}
@@ -140,7 +140,7 @@ func ParseTotals(stored []byte) (Totals, error) {
 }
 
 // cutUvarint reads a varint of the shortest form.
-func cutUvarint(b []byte) (n uint64, rest []byte, err error) {
+func takeUvarint(b []byte) (n uint64, rest []byte, err error) {
 	n, size := binary.Uvarint(b)
 	if size <= 0 || size > 1 && b[size-1] == 0 {
 		return 0, nil, fmt.Errorf("totals with a broken varint")

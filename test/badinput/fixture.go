@@ -95,9 +95,9 @@ func (h *fixture) prepare() error {
 	return nil
 }
 
-// comeBack logs in again if a request that should have been refused ended the
+// logInAgain logs in again if a request that should have been refused ended the
 // session.
-func (h *fixture) comeBack() error {
+func (h *fixture) logInAgain() error {
 	ctx := context.Background()
 	if _, err := h.client.Do(ctx, "GET", kit.API+"/account/whoami", nil, nil); err == nil {
 		return nil

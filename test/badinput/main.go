@@ -117,7 +117,7 @@ func (t *tester) endpoint(r spec.Request) error {
 	for problem, times := range found {
 		t.wrong = append(t.wrong, fmt.Sprintf("%s: %s (%d times)", name, problem, times))
 	}
-	return t.fixture.comeBack()
+	return t.fixture.logInAgain()
 }
 
 func (t *tester) report() error {

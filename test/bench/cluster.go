@@ -437,9 +437,9 @@ func (b *bench) barrierQueries(d *dataset) error {
 		if err != nil {
 			return err
 		}
-		var r crowdResult
+		var r connectionsResult
 		begin := time.Now()
-		client, err := runLoadProcess("crowd", crowdSpec{Addr: f[0].addr, Target: barrierGet, Tokens: d.tokens[:connections], Seconds: b.seconds / 2}, &r)
+		client, err := runLoadProcess("connections", connectionsSpec{Addr: f[0].addr, Target: barrierGet, Tokens: d.tokens[:connections], Seconds: b.seconds / 2}, &r)
 		if err != nil {
 			return err
 		}
@@ -501,7 +501,7 @@ func (b *bench) clusterWaiting(ctx context.Context) error {
 		return err
 	}
 	came := time.Since(begin)
-	reading, err := startLoad("crowd", crowdSpec{
+	reading, err := startLoad("connections", connectionsSpec{
 		Addr: f[0].addr, Tokens: d.tokens[waitingUsers+senders:], Seconds: b.seconds, Pause: 20 * time.Millisecond,
 		Target: "/_matrix/client/v3/rooms/" + url.PathEscape(rooms[0].String()) + "/messages?dir=b&limit=10",
 	})
@@ -521,7 +521,7 @@ func (b *bench) clusterWaiting(ctx context.Context) error {
 		return err
 	}
 	var seen fanoutResult
-	var read crowdResult
+	var read connectionsResult
 	cpu, err := reading.wait(&read)
 	if err != nil {
 		l.kill()

@@ -10,10 +10,10 @@ import (
 // The data set of the scaling table: one large room, and small ones in each of which
 // are the senders and members of its own.
 const (
-	scalingUsers   = 6000
-	scalingSenders = 64
-	scalingMembers = 60 // of a small room
-	scalingCrowd   = 600
+	scalingUsers       = 6000
+	scalingSenders     = 64
+	scalingMembers     = 60 // of a small room
+	scalingConnections = 600
 )
 
 // scaling prints the table of docs/scaling.md: what one, two and three instances do
@@ -61,7 +61,7 @@ func (b *bench) scalingColumn(ctx context.Context, w *database, n int) (out []st
 		rooms, err = d.addRooms(ctx, scalingUsers/scalingMembers, 0, func(i int) []int {
 			switch i {
 			case 0:
-				return all(0, scalingCrowd)
+				return all(0, scalingConnections)
 			case 1: // its own are among the senders
 				return all(0, scalingSenders)
 			}
@@ -77,7 +77,7 @@ func (b *bench) scalingColumn(ctx context.Context, w *database, n int) (out []st
 		return nil, err
 	}
 	defer f.stop()
-	held, err := b.hold(f, d.tokens, scalingUsers)
+	clients, err := b.hold(f, d.tokens, scalingUsers)
 	if err != nil {
 		return nil, err
 	}
@@ -102,21 +102,21 @@ func (b *bench) scalingColumn(ctx context.Context, w *database, n int) (out []st
 		return nil, err
 	}
 	say("%.0f", one.PerSecond)
-	var made crowdResult
-	if _, err := runLoadProcess("crowd", crowdSpec{
+	var made connectionsResult
+	if _, err := runLoadProcess("connections", connectionsSpec{
 		Addrs: f.addrs(), Method: "POST", Target: "/_matrix/client/v3/createRoom", Body: []byte(`{"preset":"private_chat","name":"A room"}`),
 		Tokens: d.tokens[:8], Seconds: b.seconds / 2,
 	}, &made); err != nil {
 		return nil, err
 	}
 	say("%.0f", float64(made.Answers)/(b.seconds/2))
-	told, _, err := b.deliver(f, d.tokens[scalingSenders:scalingCrowd], d.tokens[:8], rooms[0].String(), 0)
+	latencies, _, err := b.deliver(f, d.tokens[scalingSenders:scalingConnections], d.tokens[:8], rooms[0].String(), 0)
 	if err != nil {
 		return nil, err
 	}
-	say("%.0f", told.PerSecond)
-	say("%.1f", held.perPoll)
-	say("%.1f", held.cpu.Seconds()/pollWindow.Seconds()*100)
+	say("%.0f", latencies.PerSecond)
+	say("%.1f", clients.perPoll)
+	say("%.1f", clients.cpu.Seconds()/pollWindow.Seconds()*100)
 	connections, private, err := w.connections(ctx)
 	if err != nil {
 		return nil, err

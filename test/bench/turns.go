@@ -61,9 +61,9 @@ func loadTurns(spec turnsSpec) (r turnsResult, err error) {
 	return r, nil
 }
 
-// crowdSpec: so many connections ask for the same thing, each as soon as it has
+// connectionsSpec: so many connections ask for the same thing, each as soon as it has
 // been answered, or with a pause.
-type crowdSpec struct {
+type connectionsSpec struct {
 	Addr, Target string
 	Addrs        []string // instead of Addr: the connections go to these in turn
 	Method       string   // "" = GET
@@ -73,12 +73,12 @@ type crowdSpec struct {
 	Pause        time.Duration
 }
 
-type crowdResult struct {
+type connectionsResult struct {
 	Answers           int
 	P50, P99, Slowest float64 // ms
 }
 
-func loadCrowd(spec crowdSpec) (crowdResult, error) {
+func loadConnections(spec connectionsSpec) (connectionsResult, error) {
 	end := time.Now().Add(time.Duration(spec.Seconds * float64(time.Second)))
 	var mu sync.Mutex
 	var all []time.Duration
@@ -103,5 +103,5 @@ func loadCrowd(spec crowdSpec) (crowdResult, error) {
 		return nil
 	})
 	p50, p99 := quantiles(all)
-	return crowdResult{Answers: len(all), P50: p50, P99: p99, Slowest: slowest(all)}, err
+	return connectionsResult{Answers: len(all), P50: p50, P99: p99, Slowest: slowest(all)}, err
 }

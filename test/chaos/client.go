@@ -109,8 +109,8 @@ type client struct {
 	rnd *rand.Rand // of the acting loop
 	dev *rand.Rand // of the syncing loop
 	seq int
-	// held is how many one-time keys the server last said to have.
-	held int
+	// oneTimeKeys is how many one-time keys the server last said to have.
+	oneTimeKeys int
 
 	// Of the syncing loop.
 	since  string
@@ -296,7 +296,7 @@ func (c *client) act(ctx context.Context) {
 		}
 		room := c.run.population.roomsOf[c.n][c.rnd.IntN(len(c.run.population.roomsOf[c.n]))]
 		what := c.rnd.IntN(100)
-		if c.n < hotClients && what < 40 && c.held < 60 {
+		if c.n < hotClients && what < 40 && c.oneTimeKeys < 60 {
 			c.upload(10)
 			continue
 		}
@@ -419,7 +419,7 @@ func (c *client) upload(n int) {
 			Counts map[string]int `json:"one_time_key_counts"`
 		}
 		c.run.call(rec, c.run.url, http.MethodPost, "/_matrix/client/v3/keys/upload", map[string]any{"one_time_keys": keys}, &answer)
-		c.held = answer.Counts[keyAlgorithm]
+		c.oneTimeKeys = answer.Counts[keyAlgorithm]
 		c.run.out.Add(rec)
 		return rec.OK()
 	})

@@ -15,16 +15,16 @@ import (
 // Faults by name. All of them leave one instance healthy but faultAll, which
 // comes once, at the end.
 const (
-	faultKill     = "kill"
-	faultFreeze   = "freeze"
-	faultDrain    = "drain"
-	faultCutDB    = "cut-db"
-	faultCutRedis = "cut-redis"
-	faultCutPeers = "cut-peers"
-	faultAll      = "all"
+	faultKill           = "kill"
+	faultFreeze         = "freeze"
+	faultDrain          = "drain"
+	faultPartitionDB    = "cut-db"
+	faultPartitionRedis = "cut-redis"
+	faultPartitionPeers = "cut-peers"
+	faultAll            = "all"
 )
 
-var faultNames = []string{faultKill, faultFreeze, faultDrain, faultCutDB, faultCutRedis, faultCutPeers, faultAll}
+var faultNames = []string{faultKill, faultFreeze, faultDrain, faultPartitionDB, faultPartitionRedis, faultPartitionPeers, faultAll}
 
 // Of the faults.
 const (
@@ -37,12 +37,12 @@ const (
 
 // chaos makes faults.
 type chaos struct {
-	run       *run
-	instances []*instance
-	rnd       *rand.Rand
-	freezeFor time.Duration
-	cutFor    time.Duration
-	say       func(format string, args ...any)
+	run          *run
+	instances    []*instance
+	rnd          *rand.Rand
+	freezeFor    time.Duration
+	partitionFor time.Duration
+	say          func(format string, args ...any)
 
 	mu    sync.Mutex     // guards all below
 	sick  map[int]string // instances with a fault
@@ -133,11 +133,11 @@ func (c *chaos) make(kind string, n int) {
 func (c *chaos) hurt(kind string, n int, rec *history.Record) error {
 	i := c.instances[n]
 	ctx := context.Background() // a fault is always healed
-	cut := func(network int) error {
+	partition := func(network int) error {
 		if err := setLink(ctx, network, n, false); err != nil {
 			return err
 		}
-		time.Sleep(c.cutFor) // the fault itself
+		time.Sleep(c.partitionFor) // the fault itself
 		return setLink(ctx, network, n, true)
 	}
 	switch kind {
@@ -170,12 +170,12 @@ func (c *chaos) hurt(kind string, n int, rec *history.Record) error {
 			p.Kill()
 		}
 		return i.start()
-	case faultCutDB:
-		return cut(netDatabase)
-	case faultCutRedis:
-		return cut(netRedis)
-	case faultCutPeers:
-		return cut(netPeers)
+	case faultPartitionDB:
+		return partition(netDatabase)
+	case faultPartitionRedis:
+		return partition(netRedis)
+	case faultPartitionPeers:
+		return partition(netPeers)
 	}
 	return fmt.Errorf("unknown fault %q", kind)
 }

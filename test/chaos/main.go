@@ -50,7 +50,7 @@ type options struct {
 	minutes                      float64
 	seed                         uint64
 	faults                       []string
-	every, freeze, cut           time.Duration
+	every, freeze, partition     time.Duration
 	redis, broken                bool
 	clients, rooms, instances    int
 	rate                         float64
@@ -69,7 +69,7 @@ func parse(args []string) (*options, error) {
 	faults := flags.String("faults", strings.Join(faultNames, ","), "kinds of faults")
 	flags.DurationVar(&o.every, "every", 15*time.Second, "time between faults")
 	flags.DurationVar(&o.freeze, "freeze", time.Minute, "how long an instance is frozen")
-	flags.DurationVar(&o.cut, "cut", 20*time.Second, "how long an instance is cut off")
+	flags.DurationVar(&o.partition, "cut", 20*time.Second, "how long an instance is cut off")
 	flags.BoolVar(&o.redis, "redis", true, "a bus over Redis instead of PostgreSQL notifications")
 	flags.IntVar(&o.clients, "clients", 300, "users, each with one device")
 	flags.IntVar(&o.rooms, "rooms", 30, "rooms; each user is in three")
@@ -88,7 +88,7 @@ func parse(args []string) (*options, error) {
 	}
 	for kind := range strings.SplitSeq(*faults, ",") {
 		switch {
-		case kind == "" || kind == "none" || kind == faultCutRedis && !o.redis:
+		case kind == "" || kind == "none" || kind == faultPartitionRedis && !o.redis:
 		case !slices.Contains(faultNames, kind):
 			return nil, fmt.Errorf("unknown fault %q; there are %s", kind, strings.Join(faultNames, ", "))
 		default:
@@ -207,7 +207,7 @@ func (w *scenario) play(ctx context.Context) (err error) {
 	fmt.Printf("chaos: seed %d, %.1f minutes, %d clients in %d rooms, %d instances, faults %s, redis %v\n",
 		o.seed, o.minutes, o.clients, o.rooms, o.instances, strings.Join(o.faults, " "), o.redis)
 	out.Add(&history.Record{Op: history.Run, Seed: o.seed, Clients: o.clients, Rooms: w.population.roomsOf, Text: strings.Join(o.faults, " ")})
-	c := &chaos{run: r, instances: w.instances, rnd: rand.New(rand.NewPCG(o.seed, 2<<32)), freezeFor: o.freeze, cutFor: o.cut, say: say,
+	c := &chaos{run: r, instances: w.instances, rnd: rand.New(rand.NewPCG(o.seed, 2<<32)), freezeFor: o.freeze, partitionFor: o.partition, say: say,
 		sick: map[int]string{}, well: map[int]time.Time{}, count: map[string]int{}}
 
 	watching, stopWatching := context.WithCancel(ctx)

@@ -133,9 +133,9 @@ func (c *goClient) until(what string, test func() bool) {
 	deadline := time.After(seeWithin)
 	for {
 		c.mu.Lock()
-		held, failure, changed := test(), c.failure, c.changed
+		ok, failure, changed := test(), c.failure, c.changed
 		c.mu.Unlock()
-		if held {
+		if ok {
 			return
 		}
 		if failure != nil {

@@ -11,7 +11,7 @@ import (
 )
 
 // told is what the server says of a room to a user, kept until the next act.
-type told struct {
+type shown struct {
 	version int
 	refused bool
 	state   map[stateKey]map[string]any
@@ -19,18 +19,18 @@ type told struct {
 	visible []map[string]any
 }
 
-type toldKey struct {
+type shownKey struct {
 	user *user
 	room string
 }
 
 // tell reads a room's state and timeline as a user sees them, by the user's first device.
-func (w *world) tell(u *user, room string) (*told, error) {
-	key := toldKey{u, room}
-	if t := w.told[key]; t != nil && t.version == w.version {
+func (w *model) tell(u *user, room string) (*shown, error) {
+	key := shownKey{u, room}
+	if t := w.shown[key]; t != nil && t.version == w.version {
 		return t, nil
 	}
-	t := &told{version: w.version, state: map[stateKey]map[string]any{}}
+	t := &shown{version: w.version, state: map[stateKey]map[string]any{}}
 	d := u.devices[0]
 	res, err := d.ask("GET", path("/v3/rooms/%s/state", room), nil, nil)
 	if err != nil {
@@ -43,7 +43,7 @@ func (w *world) tell(u *user, room string) (*told, error) {
 	if t.visible, err = d.walk(room, "", 100); err != nil {
 		return nil, err
 	}
-	w.told[key] = t
+	w.shown[key] = t
 	return t, w.compareMembers(d, room, t)
 }
 
@@ -68,7 +68,7 @@ func (d *device) walk(room, from string, limit int) ([]map[string]any, error) {
 }
 
 // compareMembers compares /joined_members with /state.
-func (w *world) compareMembers(d *device, room string, t *told) error {
+func (w *model) compareMembers(d *device, room string, t *shown) error {
 	if t.refused || !w.isJoined(d.user, room) {
 		return nil
 	}
@@ -92,12 +92,12 @@ func (w *world) compareMembers(d *device, room string, t *told) error {
 	return nil
 }
 
-func (w *world) isJoined(u *user, id string) bool {
+func (w *model) isJoined(u *user, id string) bool {
 	r := w.roomByID(id)
 	return r != nil && r.membership[u] == "join"
 }
 
-func (w *world) roomByID(id string) *room {
+func (w *model) roomByID(id string) *room {
 	for _, r := range w.rooms {
 		if r.id == id {
 			return r
@@ -161,7 +161,7 @@ func (d *device) compareLists(a *answer) {
 		return
 	}
 	lists := object(a.body, "device_lists")
-	told := map[bool][]string{true: texts(lists["changed"]), false: texts(lists["left"])}
+	shown := map[bool][]string{true: texts(lists["changed"]), false: texts(lists["left"])}
 	for _, u := range d.w.users {
 		x, is := d.lists[u.id]
 		if !is {
@@ -170,7 +170,7 @@ func (d *device) compareLists(a *answer) {
 		x.answers++
 		x.filtered = x.filtered || a.s.roomsGiven || a.s.notRooms != nil
 		switch {
-		case slices.Contains(told[x.isMember], u.id):
+		case slices.Contains(shown[x.isMember], u.id):
 			delete(d.lists, u.id)
 		case x.answers == 2:
 			delete(d.lists, u.id)
@@ -241,7 +241,7 @@ func (d *device) compareInvites(a *answer) {
 }
 
 // compareState compares the state that the device has computed with the server's.
-func (d *device) compareState(a *answer, id string, r *roomView, t *told) {
+func (d *device) compareState(a *answer, id string, r *roomView, t *shown) {
 	for _, k := range sortedKeys(t.state) {
 		want, got := t.state[k], r.state[k]
 		switch {
@@ -288,11 +288,11 @@ func encoded(v any) string {
 
 // compareTimeline compares a timeline with /messages: it has the newest of the visible events that pass the filter, at most as
 // many as it may have, and says that it is limited if there are more that are new.
-func (d *device) compareTimeline(a *answer, id string, r *roomView, t *told) {
+func (d *device) compareTimeline(a *answer, id string, r *roomView, t *shown) {
 	group := r.membership
 	entry := a.entry(group, id)
 	visible := t.visible
-	if group == "leave" { // of a world-readable room more can be read than the user was there for
+	if group == "leave" { // of a model-readable room more can be read than the user was there for
 		visible = visible[max(0, slices.IndexFunc(visible, d.isOwn)):]
 	}
 	fresh := len(visible) // how many of the visible are new to the device
@@ -376,7 +376,7 @@ func eventIDs(list []map[string]any) []string {
 }
 
 // compareSenders looks whether the device knows the members whom it has to show.
-func (d *device) compareSenders(a *answer, id string, r *roomView, t *told) {
+func (d *device) compareSenders(a *answer, id string, r *roomView, t *shown) {
 	if matches(slices.Collect(maps.Keys(d.view.blind)), "m.room.member") || !a.s.lazy && !r.whole {
 		return // it has asked for members in a way that leaves some out
 	}
@@ -398,7 +398,7 @@ func (d *device) compareSenders(a *answer, id string, r *roomView, t *told) {
 }
 
 // compareSummary compares what a client names a room by.
-func (d *device) compareSummary(a *answer, id string, r *roomView, t *told) {
+func (d *device) compareSummary(a *answer, id string, r *roomView, t *shown) {
 	if !r.summarised {
 		return
 	}
@@ -415,7 +415,7 @@ func (d *device) compareSummary(a *answer, id string, r *roomView, t *told) {
 	name := t.state[stateKey{"m.room.name", ""}]
 	if text(object(name, "content"), "name") != "" || len(r.summary.heroes) > 0 {
 		r.nameless = false
-	} else if others := count["join"] + count["invite"] + count["leave"] + count["ban"] - 1; others > 0 && !r.nameless {
+	} else if rest := count["join"] + count["invite"] + count["leave"] + count["ban"] - 1; rest > 0 && !r.nameless {
 		r.nameless = true
 		d.w.report(d.explainNameless(a, id, name), d.name, "%s: the room has no name, and the device knows no heroes", id)
 	}

@@ -20,7 +20,7 @@ type reply struct {
 func (r reply) ok() bool { return r.status == http.StatusOK }
 
 // call sends a request. An error means that there was no answer, or none that a client can read.
-func (w *world) call(client *http.Client, token, method, path string, query url.Values, body any, sent func()) (reply, error) {
+func (w *model) call(client *http.Client, token, method, path string, query url.Values, body any, sent func()) (reply, error) {
 	w.requests.Add(1)
 	address := "http://" + w.srv.addr + "/_matrix/client" + path
 	if len(query) > 0 {
@@ -85,7 +85,7 @@ func (d *device) ask(method, path string, query url.Values, body any) (reply, er
 	return res, nil
 }
 
-func (w *world) note(actor, method, path string, body any, res reply) {
+func (w *model) note(actor, method, path string, body any, res reply) {
 	w.transcript.answer(actor, method, path, res.status, res.body, res.list)
 	if w.verbose {
 		text, _ := json.Marshal(body)

@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// device is a client with its view of the world, which it computes from its answers to /sync alone.
+// device is a client with its view of the model, which it computes from its answers to /sync alone.
 type device struct {
-	w               *world
+	w               *model
 	user            *user
 	id, name, token string
 	view            *view
@@ -123,7 +123,7 @@ type syncing struct {
 func plainSync() syncing { return syncing{limit: -1, waiting: true} }
 
 // randomSync picks how to sync.
-func (w *world) randomSync() syncing {
+func (w *model) randomSync() syncing {
 	s := syncing{limit: -1}
 	s.fullState, s.stateAfter = w.chance(7), w.chance(25)
 	s.lazy = w.chance(45)
@@ -238,7 +238,7 @@ func (s *syncing) String() string {
 }
 
 // syncSomehow has a device sync: mostly on from where it was, sometimes with the token before that, or from nothing.
-func (w *world) syncSomehow(d *device) error {
+func (w *model) syncSomehow(d *device) error {
 	s := w.randomSync()
 	switch {
 	case w.chance(6) && d.before != nil:

@@ -10,7 +10,7 @@ import (
 )
 
 // finish has every device sync once more, and compares what it knows with what a fresh initial sync says.
-func (w *world) finish() error {
+func (w *model) finish() error {
 	w.version++
 	for _, d := range w.devices {
 		if err := d.sync(syncing{limit: 20}); err != nil {

@@ -36,7 +36,7 @@ const (
 )
 
 // explainState explains an entry of the state that the device has wrong.
-func (d *device) explainState(a *answer, id string, k stateKey, want map[string]any, t *told) string {
+func (d *device) explainState(a *answer, id string, k stateKey, want map[string]any, t *shown) string {
 	if k == (stateKey{"m.room.member", d.user.id}) && d.explainTimeline(a, id) != "" {
 		return unbanTellsAnew
 	}
@@ -71,12 +71,12 @@ func (d *device) explainTimeline(a *answer, id string) string {
 }
 
 // hides says that the timeline of an answer does not show an event, wherever it begins.
-func hides(a *answer, t *told, e map[string]any) bool {
+func hides(a *answer, t *shown, e map[string]any) bool {
 	return !a.s.shows(e) || !slices.ContainsFunc(t.visible, func(x map[string]any) bool { return text(x, "event_id") == text(e, "event_id") })
 }
 
 // explainSender explains a member whom the device does not know.
-func (d *device) explainSender(a *answer, id string, member map[string]any, t *told) string {
+func (d *device) explainSender(a *answer, id string, member map[string]any, t *shown) string {
 	if a.s.lazy && (a.s.initial || a.s.fullState || d.entered(a, id)) && hides(a, t, member) {
 		return lazyHidden
 	}

@@ -128,10 +128,10 @@ func (o *options) runBatch(first, seeds uint64, sum *tally) error {
 		servers = append(servers, srv)
 	}
 	for seed := first; seed < first+seeds; seed++ {
-		var played []*world
+		var played []*model
 		for i, srv := range servers {
 			began := time.Now()
-			w := newWorld(srv, seed, o)
+			w := newModel(srv, seed, o)
 			err := w.play()
 			if err != nil {
 				return fmt.Errorf("seed %d, %s: %w\nthe server's log:\n%s", seed, binaries[i], err, srv.lastLog())
@@ -151,7 +151,7 @@ func (o *options) runBatch(first, seeds uint64, sum *tally) error {
 }
 
 // judge prints what was found in a seed, and adds it up.
-func (t *tally) judge(o *options, seed uint64, played []*world) {
+func (t *tally) judge(o *options, seed uint64, played []*model) {
 	w := played[0]
 	fmt.Fprintf(t.answers, "%016x", w.transcript.hash())
 	for _, f := range w.faults {
@@ -173,7 +173,7 @@ func (t *tally) judge(o *options, seed uint64, played []*world) {
 	}
 }
 
-func (o *options) writeTranscript(n int, seed uint64, w *world) error {
+func (o *options) writeTranscript(n int, seed uint64, w *model) error {
 	if o.transcripts == "" {
 		return nil
 	}

@@ -202,7 +202,7 @@ func firstDifference(a, b *transcript) string {
 			at := commonPrefix(a.lines[i], b.lines[i])
 			from := max(0, at-80)
 			return fmt.Sprintf("  %.1500s\n- %.3000s\n+ %.3000s\n  they part at: %q, %q\n", before, a.lines[i], b.lines[i],
-				cut(a.lines[i], from, at+200), cut(b.lines[i], from, at+200))
+				truncated(a.lines[i], from, at+200), truncated(b.lines[i], from, at+200))
 		}
 	}
 	if len(a.lines) != len(b.lines) {
@@ -219,4 +219,4 @@ func commonPrefix(a, b string) int {
 	return i
 }
 
-func cut(s string, from, to int) string { return s[min(from, len(s)):min(to, len(s))] }
+func truncated(s string, from, to int) string { return s[min(from, len(s)):min(to, len(s))] }

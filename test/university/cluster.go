@@ -165,8 +165,8 @@ func (c consumption) since(before consumption) consumption {
 	return c
 }
 
-// others is the CPU that went to what is no part of the measurement.
-func (c consumption) others() time.Duration {
+// otherCPU is the CPU that processes outside of the measurement used.
+func (c consumption) otherCPU() time.Duration {
 	return max(0, c.machine.cpu-c.servers.cpu-c.balancers.cpu-c.database.cpu-c.clients.cpu)
 }
 

@@ -55,8 +55,8 @@ const (
 )
 
 func run(args []string) error {
-	if len(args) == 2 && args[0] == "crowd" {
-		return runCrowd(args[1])
+	if len(args) == 2 && args[0] == "devices" {
+		return runDevices(args[1])
 	}
 	if len(args) == 2 && (args[0] == kindSchedule || args[0] == kindLecture) {
 		return runSpeakers(args[0], args[1])

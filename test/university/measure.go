@@ -42,7 +42,7 @@ type result struct {
 	most               consumption   // memory
 	used               consumption   // CPU in the measured time
 	speech             speakResult
-	crowd              crowdResult
+	devicePool         devicesResult
 	expected           [kinds]int
 	seen               [kinds]int
 	latency            quantiles // without the room of all
@@ -152,7 +152,7 @@ type client struct {
 	in    io.WriteCloser
 	out   bytes.Buffer // its result
 	ready chan struct{}
-	all   chan struct{} // closed when a crowd has seen all that it was told to expect
+	all   chan struct{} // closed when a device pool has seen all that it was told to expect
 	read  chan struct{} // closed when out is complete
 }
 
@@ -217,11 +217,11 @@ func (c *client) finish(result any) error {
 	return json.Unmarshal(c.out.Bytes(), result)
 }
 
-// connect starts the crowds and waits until everybody waits for news.
+// connect starts the device pools and waits until everybody waits for news.
 func (r *result) connect(ctx context.Context, w *cluster, p *plan, t *template, dir string, epoch time.Time) ([]*client, error) {
-	rooms := make([]crowdRoom, len(p.rooms))
+	rooms := make([]devicesRoom, len(p.rooms))
 	for i := range rooms {
-		rooms[i] = crowdRoom{t.rooms[i], len(p.rooms[i].members)}
+		rooms[i] = devicesRoom{t.rooms[i], len(p.rooms[i].members)}
 	}
 	var clients []*client
 	for device := range p.devices {
@@ -229,7 +229,7 @@ func (r *result) connect(ctx context.Context, w *cluster, p *plan, t *template, 
 		if p.devices > 1 { // each device of a person has its balancer
 			addresses = []string{w.addresses[device%len(w.addresses)]}
 		}
-		c, err := startClient("crowd", fmt.Sprintf("crowd-%d", device), dir, crowdSpec{
+		c, err := startClient("devices", fmt.Sprintf("devices-%d", device), dir, devicesSpec{
 			Addresses: addresses, Device: device, People: (r.devices - device + p.devices - 1) / p.devices,
 			Epoch: epoch.UnixNano(), Rooms: rooms, Filter: r.options.load.filter, Parses: r.options.load.parses, Records: records(dir, device),
 			ReceiptEvery: r.options.load.receiptEvery, ReceiptPeriod: r.options.load.receiptPeriod,
@@ -372,20 +372,20 @@ func (r *result) collect(w *cluster, p *plan, clients []*client, dir string, epo
 	var seen []record
 	var receipts []time.Duration
 	for device, c := range clients[:len(clients)-1] {
-		var one crowdResult
+		var one devicesResult
 		if err := c.finish(&one); err != nil {
 			return err
 		}
-		r.crowd.Answers += one.Answers
-		r.crowd.Receipts += one.Receipts
-		r.crowd.ReceiptsLost += one.ReceiptsLost
-		r.crowd.ReceiptsFailed += one.ReceiptsFailed
-		r.crowd.Failures += one.Failures
+		r.devicePool.Answers += one.Answers
+		r.devicePool.Receipts += one.Receipts
+		r.devicePool.ReceiptsLost += one.ReceiptsLost
+		r.devicePool.ReceiptsFailed += one.ReceiptsFailed
+		r.devicePool.Failures += one.Failures
 		for _, us := range one.ReceiptUS {
 			receipts = append(receipts, time.Duration(us)*time.Microsecond)
 		}
 		if one.LastFailure != "" {
-			r.crowd.LastFailure = one.LastFailure
+			r.devicePool.LastFailure = one.LastFailure
 		}
 		list, err := readRecords(records(dir, device))
 		if err != nil {

@@ -75,11 +75,11 @@ func table() []line {
 		{"messages/s, average", func(r *result) string { return fmt.Sprintf("%.1f", float64(r.messages())/r.seconds) }, nil, "", nil},
 		{"sends that failed", func(r *result) string { return fmt.Sprint(r.speech.Failed) }, func(r *result) bool { return r.speech.Failed == 0 }, "0", nil},
 		{"typing notices set and unset", func(r *result) string { return fmt.Sprint(r.speech.Typing) }, nil, "", nil},
-		{"receipts/s, average", func(r *result) string { return fmt.Sprintf("%.1f", float64(r.crowd.Receipts)/r.seconds) }, nil, "", nil},
-		{"receipts that failed", func(r *result) string { return fmt.Sprint(r.crowd.ReceiptsLost + r.crowd.ReceiptsFailed) }, nil, "", nil},
-		{"syncs that failed", func(r *result) string { return fmt.Sprint(r.crowd.Failures) }, nil, "", nil},
+		{"receipts/s, average", func(r *result) string { return fmt.Sprintf("%.1f", float64(r.devicePool.Receipts)/r.seconds) }, nil, "", nil},
+		{"receipts that failed", func(r *result) string { return fmt.Sprint(r.devicePool.ReceiptsLost + r.devicePool.ReceiptsFailed) }, nil, "", nil},
+		{"syncs that failed", func(r *result) string { return fmt.Sprint(r.devicePool.Failures) }, nil, "", nil},
 		{"answers to syncs/s, average", func(r *result) string {
-			return fmt.Sprintf("%.0f", float64(r.crowd.Answers)/r.length.Seconds())
+			return fmt.Sprintf("%.0f", float64(r.devicePool.Answers)/r.length.Seconds())
 		}, nil, "", nil},
 		{"deliveries (a message on a device)", func(r *result) string { n, _ := r.deliveries(); return fmt.Sprint(n) }, nil, "", nil},
 		{"missing deliveries", func(r *result) string { n, of := r.deliveries(); return fmt.Sprint(of - n) },
@@ -108,7 +108,7 @@ func table() []line {
 		{"CPU of PostgreSQL", func(r *result) string { return percent(r.used.database.cpu, r) }, nil, "", nil},
 		{"CPU of the balancers", func(r *result) string { return percent(r.used.balancers.cpu, r) }, nil, "", nil},
 		{"CPU of the clients", func(r *result) string { return percent(r.used.clients.cpu, r) }, nil, "", nil},
-		{"CPU of everything else on the machine", func(r *result) string { return percent(r.used.others(), r) }, nil, "", nil},
+		{"CPU of everything else on the machine", func(r *result) string { return percent(r.used.otherCPU(), r) }, nil, "", nil},
 		{"writing the data (once)", func(r *result) string { return fmt.Sprintf("%.0f s", r.seeded.took.Seconds()) },
 			func(r *result) bool { return r.seeded.took <= boundSeed }, "≤ 900 s", nil},
 		{"size of the database", func(r *result) string { return mebibytes(r.seeded.bytes) }, nil, "", nil},
@@ -148,7 +148,7 @@ func lectureTable() []line {
 		"sends that failed", "typing notices set and unset", "receipts that failed", "syncs that failed",
 		"answers to syncs/s, average", "deliveries (a message on a device)", "missing deliveries", "send to acknowledged, p50 / p99")
 	lines = append(lines,
-		line{name: "receipts/s, average", value: func(r *result) string { return fmt.Sprintf("%.1f", float64(r.crowd.Receipts)/r.length.Seconds()) }},
+		line{name: "receipts/s, average", value: func(r *result) string { return fmt.Sprintf("%.1f", float64(r.devicePool.Receipts)/r.length.Seconds()) }},
 		line{name: "receipt due to answered, p50 / p95 / p99", value: func(r *result) string { return r.receipts.String() },
 			met: func(r *result) bool { return r.receipts.count > 0 && r.receipts.p99 <= boundReceipts }, bound: "p99 ≤ 100 ms", bounded: onSQLite},
 		line{name: "due to seen, p50 / p95 / p99", value: func(r *result) string { return r.latency.String() },
@@ -199,7 +199,7 @@ func printReport(w io.Writer, lines []line, results []*result) (missed int) {
 			}
 			fmt.Fprintf(w, "  %-55s %s %s\n", strings.ReplaceAll(l.name, "**", ""), strings.ReplaceAll(text, "**", ""), bound)
 		}
-		if f := r.crowd.LastFailure; f != "" {
+		if f := r.devicePool.LastFailure; f != "" {
 			fmt.Fprintln(w, "  last failure of a sync:", f)
 		}
 		if f := r.speech.LastFailure; f != "" {

@@ -58,14 +58,14 @@ func seed(ctx context.Context, database string, p *plan) (ids []string, err erro
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	told := make(chan struct{})
+	notified := make(chan struct{})
 	go func() {
-		defer close(told)
+		defer close(notified)
 		s.tell(ctx, time.Now())
 	}()
 	err = s.addRooms(ctx)
 	cancel()
-	<-told
+	<-notified
 	return s.ids, err
 }
 

@@ -64,14 +64,14 @@ Served: **%d of %d** endpoints; %d of these have a test.
 		b.WriteString("\n## Missing\n\nThe server answers these with 404 `M_UNRECOGNIZED`:\n\n" + missing.String())
 	}
 	b.WriteString(tables.String())
-	var others strings.Builder
+	var besides strings.Builder
 	for j, r := range routes {
 		if !matched[j] {
-			fmt.Fprintf(&others, "| `%s %s` | `%s` |\n", r.method, r.pattern, r.handler)
+			fmt.Fprintf(&besides, "| `%s %s` | `%s` |\n", r.method, r.pattern, r.handler)
 		}
 	}
-	if others.Len() > 0 {
-		b.WriteString("\n## Served besides\n\nNot in the list of the specification, or another form of an endpoint that is.\n\n| route | handler |\n|---|---|\n" + others.String())
+	if besides.Len() > 0 {
+		b.WriteString("\n## Served besides\n\nNot in the list of the specification, or another form of an endpoint that is.\n\n| route | handler |\n|---|---|\n" + besides.String())
 	}
 	return b.String(), nil
 }

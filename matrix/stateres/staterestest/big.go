@@ -16,7 +16,7 @@ func Big(t testing.TB, rules *roomversion.Rules, members int, twice bool) *Fork 
 	t.Helper()
 	const (
 		names  = 60
-		others = 40
+		filler = 40
 	)
 	creator := Users[0]
 	room := NewRoom(t, rules, creator, nil)
@@ -53,7 +53,7 @@ func Big(t testing.TB, rules *roomversion.Rules, members int, twice bool) *Fork 
 			for i := range min(names, len(people)) {
 				send(mine, event.TypeMember, people[i], people[i], map[string]any{"membership": "join", "displayname": text})
 			}
-			for i := range others {
+			for i := range filler {
 				send(mine, "example.other", fmt.Sprint(i), creator, map[string]any{"text": text})
 			}
 		}

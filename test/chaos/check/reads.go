@@ -44,10 +44,10 @@ type known struct {
 // been shown, or told, before it was asked for. Reads must be one piece of the
 // room, too.
 func freshReads(h *past) (breaches []string) {
-	told := map[int][]known{}
+	shown := map[int][]known{}
 	note := func(room int, id string, r *history.Record) {
 		if place, ok := h.place[room][id]; ok {
-			told[room] = append(told[room], known{r.End, place, r})
+			shown[room] = append(shown[room], known{r.End, place, r})
 		}
 	}
 	for _, r := range h.all {
@@ -69,14 +69,14 @@ func freshReads(h *past) (breaches []string) {
 			}
 		}
 	}
-	for room, list := range told {
+	for room, list := range shown {
 		slices.SortFunc(list, func(a, b known) int { return cmp.Compare(a.at, b.at) })
 		for i := 1; i < len(list); i++ { // the newest so far, with who knew it first
 			if list[i].place <= list[i-1].place {
 				list[i].place, list[i].by = list[i-1].place, list[i-1].by
 			}
 		}
-		told[room] = list
+		shown[room] = list
 	}
 	for _, r := range h.all {
 		if r.Op != history.Messages || !r.OK() {
@@ -97,7 +97,7 @@ func freshReads(h *past) (breaches []string) {
 				break
 			}
 		}
-		list := told[r.Room]
+		list := shown[r.Room]
 		n, _ := slices.BinarySearchFunc(list, r.Begin, func(k known, begin int64) int { return cmp.Compare(k.at, begin) })
 		if n > 0 && list[n-1].place > first {
 			breaches = append(breaches, fmt.Sprintf("STALE: %s shows room %d up to place %d; place %d was known before: %s, answered at %s",

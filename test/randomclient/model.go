@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// world is one seed on one server: some users, their devices and rooms.
-type world struct {
+// model is one seed on one server: some users, their devices and rooms.
+type model struct {
 	srv        *server
 	seed       uint64
 	opt        *options
@@ -22,7 +22,7 @@ type world struct {
 	transcript *transcript
 	faults     []fault
 	requests   atomic.Int64
-	told       map[toldKey]*told
+	shown      map[shownKey]*shown
 	joined     map[*user][]string // joined_rooms, as of joinedAt
 	joinedAt   map[*user]int
 
@@ -69,11 +69,11 @@ func (f fault) String() string {
 	return fmt.Sprintf("step %d: %s: MISMATCH: %s", f.step, f.where, f.text)
 }
 
-func newWorld(srv *server, seed uint64, o *options) *world {
-	return &world{told: map[toldKey]*told{}, joined: map[*user][]string{}, joinedAt: map[*user]int{}, srv: srv, seed: seed, opt: o, verbose: o.verbose, rnd: rand.New(rand.NewPCG(seed, 14)), transcript: newTranscript()}
+func newModel(srv *server, seed uint64, o *options) *model {
+	return &model{shown: map[shownKey]*shown{}, joined: map[*user][]string{}, joinedAt: map[*user]int{}, srv: srv, seed: seed, opt: o, verbose: o.verbose, rnd: rand.New(rand.NewPCG(seed, 14)), transcript: newTranscript()}
 }
 
-func (w *world) unknown() int {
+func (w *model) unknown() int {
 	n := 0
 	for _, f := range w.faults {
 		if f.known == "" {
@@ -87,7 +87,7 @@ func (w *world) unknown() int {
 const maxFaults = 10
 
 // play does a whole seed.
-func (w *world) play() error {
+func (w *model) play() error {
 	if err := w.settle(); err != nil {
 		return fmt.Errorf("settle: %w", err)
 	}
@@ -106,7 +106,7 @@ func (w *world) play() error {
 var devicesOf = []int{3, 2, 1}
 
 // settle makes the users and their devices.
-func (w *world) settle() error {
+func (w *model) settle() error {
 	for i, count := range devicesOf {
 		localpart := fmt.Sprintf("s%du%d", w.seed, i)
 		u := &user{id: "@" + localpart + ":" + serverName}
@@ -136,38 +136,38 @@ func (w *world) settle() error {
 }
 
 // chance says yes in some of a hundred cases.
-func (w *world) chance(percent int) bool { return w.rnd.IntN(100) < percent }
+func (w *model) chance(percent int) bool { return w.rnd.IntN(100) < percent }
 
-func pick[T any](w *world, list []T) T { return list[w.rnd.IntN(len(list))] }
+func pick[T any](w *model, list []T) T { return list[w.rnd.IntN(len(list))] }
 
 // act is something that a device may do, with its share.
 type act struct {
 	share int
-	do    func(*world, *device) error
+	do    func(*model, *device) error
 }
 
 var acts = []act{
-	{42, (*world).syncSomehow},
-	{4, (*world).createRoom},
-	{8, (*world).join},
-	{4, (*world).leave},
-	{2, (*world).forget},
-	{4, (*world).invite},
-	{2, (*world).kickOrBan},
-	{16, (*world).sendSomething},
-	{3, (*world).sendMany},
-	{10, (*world).setState},
-	{3, (*world).setVisibility},
-	{3, (*world).redact},
-	{2, (*world).setProfile},
-	{2, (*world).setTyping},
-	{5, (*world).sendReceipt},
-	{3, (*world).setAccountData},
-	{2, (*world).setTag},
-	{1, (*world).setPushRule},
-	{2, (*world).sendToDevice},
-	{5, (*world).wakeUp},
-	{1, (*world).maybeRestart},
+	{42, (*model).syncSomehow},
+	{4, (*model).createRoom},
+	{8, (*model).join},
+	{4, (*model).leave},
+	{2, (*model).forget},
+	{4, (*model).invite},
+	{2, (*model).kickOrBan},
+	{16, (*model).sendSomething},
+	{3, (*model).sendMany},
+	{10, (*model).setState},
+	{3, (*model).setVisibility},
+	{3, (*model).redact},
+	{2, (*model).setProfile},
+	{2, (*model).setTyping},
+	{5, (*model).sendReceipt},
+	{3, (*model).setAccountData},
+	{2, (*model).setTag},
+	{1, (*model).setPushRule},
+	{2, (*model).sendToDevice},
+	{5, (*model).wakeUp},
+	{1, (*model).maybeRestart},
 }
 
 var shares = func() (sum int) {
@@ -177,7 +177,7 @@ var shares = func() (sum int) {
 	return sum
 }()
 
-func (w *world) step() error {
+func (w *model) step() error {
 	d := pick(w, w.devices)
 	n := w.rnd.IntN(shares)
 	shared, joined := w.sharing(), w.joinedNow()
@@ -207,7 +207,7 @@ type inRoom struct {
 	room *room
 }
 
-func (w *world) joinedNow() map[inRoom]bool {
+func (w *model) joinedNow() map[inRoom]bool {
 	out := map[inRoom]bool{}
 	for _, r := range w.rooms {
 		for _, u := range w.users {
@@ -222,7 +222,7 @@ func (w *world) joinedNow() map[inRoom]bool {
 type pair struct{ a, b *user }
 
 // sharing are the pairs of users who share a room.
-func (w *world) sharing() map[pair]bool {
+func (w *model) sharing() map[pair]bool {
 	out := map[pair]bool{}
 	for _, r := range w.rooms {
 		for _, a := range w.users {
@@ -237,7 +237,7 @@ func (w *world) sharing() map[pair]bool {
 }
 
 // expectLists has the devices of users who have begun or ceased to share a room expect each other in device_lists.
-func (w *world) expectLists(before map[pair]bool) {
+func (w *model) expectLists(before map[pair]bool) {
 	now := w.sharing()
 	for _, d := range w.devices {
 		for _, other := range w.users {
@@ -253,7 +253,7 @@ func (w *world) expectLists(before map[pair]bool) {
 }
 
 // roomOf picks a room, mostly one in which the user has one of some memberships; nil if there is no room.
-func (w *world) roomOf(u *user, memberships ...string) *room {
+func (w *model) roomOf(u *user, memberships ...string) *room {
 	if len(w.rooms) == 0 {
 		return nil
 	}
@@ -272,7 +272,7 @@ func (w *world) roomOf(u *user, memberships ...string) *room {
 	return pick(w, fit)
 }
 
-func (w *world) createRoom(d *device) error {
+func (w *model) createRoom(d *device) error {
 	if len(w.rooms) >= 5 {
 		return w.sendSomething(d)
 	}
@@ -327,7 +327,7 @@ func ids(users []*user) []string {
 
 var visibilities = []string{"world_readable", "shared", "shared", "invited", "joined", "joined"}
 
-func (w *world) join(d *device) error {
+func (w *model) join(d *device) error {
 	r := w.roomOf(d.user, "invite", "", "leave")
 	if r == nil {
 		return nil
@@ -344,7 +344,7 @@ func (w *world) join(d *device) error {
 	return err
 }
 
-func (w *world) leave(d *device) error {
+func (w *model) leave(d *device) error {
 	r := w.roomOf(d.user, "join", "join", "invite")
 	if r == nil {
 		return nil
@@ -359,7 +359,7 @@ func (w *world) leave(d *device) error {
 	return err
 }
 
-func (w *world) forget(d *device) error {
+func (w *model) forget(d *device) error {
 	r := w.roomOf(d.user, "leave", "ban")
 	if r == nil {
 		return nil
@@ -367,7 +367,7 @@ func (w *world) forget(d *device) error {
 	return w.forgetRoom(d, r)
 }
 
-func (w *world) forgetRoom(d *device, r *room) error {
+func (w *model) forgetRoom(d *device, r *room) error {
 	res, err := d.ask("POST", path("/v3/rooms/%s/forget", r.id), nil, map[string]any{})
 	if err == nil && res.ok() {
 		r.forgotten[d.user] = true
@@ -376,7 +376,7 @@ func (w *world) forgetRoom(d *device, r *room) error {
 	return err
 }
 
-func (w *world) invite(d *device) error {
+func (w *model) invite(d *device) error {
 	r, other := w.roomOf(d.user, "join"), pick(w, w.users)
 	if r == nil {
 		return nil
@@ -389,7 +389,7 @@ func (w *world) invite(d *device) error {
 	return err
 }
 
-func (w *world) kickOrBan(d *device) error {
+func (w *model) kickOrBan(d *device) error {
 	r, other := w.roomOf(d.user, "join"), pick(w, w.users)
 	if r == nil {
 		return nil
@@ -408,7 +408,7 @@ func (w *world) kickOrBan(d *device) error {
 }
 
 // send sends one event.
-func (w *world) send(d *device, r *room, eventType string, content map[string]any) error {
+func (w *model) send(d *device, r *room, eventType string, content map[string]any) error {
 	w.txn++
 	res, err := d.ask("PUT", path("/v3/rooms/%s/send/%s/%s", r.id, eventType, fmt.Sprint("t", w.txn)), nil, content)
 	if err == nil && res.ok() {
@@ -417,7 +417,7 @@ func (w *world) send(d *device, r *room, eventType string, content map[string]an
 	return err
 }
 
-func (w *world) sendSomething(d *device) error {
+func (w *model) sendSomething(d *device) error {
 	r := w.roomOf(d.user, "join")
 	if r == nil {
 		return nil
@@ -443,7 +443,7 @@ func (w *world) sendSomething(d *device) error {
 	return w.send(d, r, eventType, content)
 }
 
-func (w *world) sendMany(d *device) error {
+func (w *model) sendMany(d *device) error {
 	r := w.roomOf(d.user, "join")
 	if r == nil {
 		return nil
@@ -456,7 +456,7 @@ func (w *world) sendMany(d *device) error {
 	return nil
 }
 
-func (w *world) putState(d *device, r *room, eventType, key string, content map[string]any) error {
+func (w *model) putState(d *device, r *room, eventType, key string, content map[string]any) error {
 	res, err := d.ask("PUT", path("/v3/rooms/%s/state/%s/%s", r.id, eventType, key), nil, content)
 	if err == nil && res.ok() {
 		r.events = append(r.events, text(res.body, "event_id"))
@@ -464,7 +464,7 @@ func (w *world) putState(d *device, r *room, eventType, key string, content map[
 	return err
 }
 
-func (w *world) setState(d *device) error {
+func (w *model) setState(d *device) error {
 	r := w.roomOf(d.user, "join")
 	if r == nil {
 		return nil
@@ -487,7 +487,7 @@ func (w *world) setState(d *device) error {
 }
 
 // changePowerLevels gives somebody another level.
-func (w *world) changePowerLevels(d *device, r *room) error {
+func (w *model) changePowerLevels(d *device, r *room) error {
 	other, level := pick(w, w.users), pick(w, []int{0, 50, 50, 99})
 	res, err := d.ask("GET", path("/v3/rooms/%s/state/m.room.power_levels", r.id), nil, nil)
 	if err != nil || !res.ok() {
@@ -505,7 +505,7 @@ func (w *world) changePowerLevels(d *device, r *room) error {
 	return w.putState(d, r, "m.room.power_levels", "", res.body)
 }
 
-func (w *world) setVisibility(d *device) error {
+func (w *model) setVisibility(d *device) error {
 	r := w.roomOf(d.user, "join")
 	if r == nil {
 		return nil
@@ -513,7 +513,7 @@ func (w *world) setVisibility(d *device) error {
 	return w.putState(d, r, "m.room.history_visibility", "", map[string]any{"history_visibility": pick(w, visibilities)})
 }
 
-func (w *world) redact(d *device) error {
+func (w *model) redact(d *device) error {
 	r := w.roomOf(d.user, "join")
 	if r == nil || len(r.events) == 0 {
 		return nil
@@ -524,7 +524,7 @@ func (w *world) redact(d *device) error {
 }
 
 // setProfile changes a display name, and waits until all rooms say so.
-func (w *world) setProfile(d *device) error {
+func (w *model) setProfile(d *device) error {
 	name := fmt.Sprintf("name %d", w.version)
 	res, err := d.ask("PUT", path("/v3/profile/%s/displayname", d.user.id), nil, map[string]any{"displayname": name})
 	if err != nil || !res.ok() {
@@ -549,7 +549,7 @@ func (w *world) setProfile(d *device) error {
 const soonLimit = 15 * time.Second
 
 // soon asks again and again until something is so.
-func (w *world) soon(what string, is func() (bool, error)) error {
+func (w *model) soon(what string, is func() (bool, error)) error {
 	deadline := time.Now().Add(soonLimit)
 	for {
 		ok, err := is()
@@ -563,7 +563,7 @@ func (w *world) soon(what string, is func() (bool, error)) error {
 	}
 }
 
-func (w *world) setTyping(d *device) error {
+func (w *model) setTyping(d *device) error {
 	r := w.roomOf(d.user, "join")
 	if r == nil {
 		return nil
@@ -577,7 +577,7 @@ func (w *world) setTyping(d *device) error {
 	return err
 }
 
-func (w *world) sendReceipt(d *device) error {
+func (w *model) sendReceipt(d *device) error {
 	r := w.roomOf(d.user, "join")
 	if r == nil || len(r.events) == 0 {
 		return nil
@@ -598,7 +598,7 @@ func (w *world) sendReceipt(d *device) error {
 	return err
 }
 
-func (w *world) setAccountData(d *device) error {
+func (w *model) setAccountData(d *device) error {
 	kind, content := pick(w, []string{"org.example.a", "org.example.b"}), map[string]any{"value": w.version}
 	if r := w.roomOf(d.user, "join", "leave", "invite"); r != nil && w.chance(60) {
 		_, err := d.ask("PUT", path("/v3/user/%s/rooms/%s/account_data/%s", d.user.id, r.id, kind), nil, content)
@@ -608,7 +608,7 @@ func (w *world) setAccountData(d *device) error {
 	return err
 }
 
-func (w *world) setTag(d *device) error {
+func (w *model) setTag(d *device) error {
 	r := w.roomOf(d.user, "join")
 	if r == nil {
 		return nil
@@ -624,7 +624,7 @@ func (w *world) setTag(d *device) error {
 
 func json01(tenths int) float64 { return float64(tenths) / 10 }
 
-func (w *world) setPushRule(d *device) error {
+func (w *model) setPushRule(d *device) error {
 	r := w.roomOf(d.user, "join")
 	if r == nil {
 		return nil
@@ -638,7 +638,7 @@ func (w *world) setPushRule(d *device) error {
 	return err
 }
 
-func (w *world) sendToDevice(d *device) error {
+func (w *model) sendToDevice(d *device) error {
 	to := pick(w, w.devices)
 	w.txn++
 	res, err := d.ask("PUT", path("/v3/sendToDevice/org.example.secret/%s", fmt.Sprint("t", w.txn)), nil, map[string]any{
@@ -650,14 +650,14 @@ func (w *world) sendToDevice(d *device) error {
 }
 
 // maybeRestart stops or kills the server in few seeds, since that takes long.
-func (w *world) maybeRestart(*device) error {
+func (w *model) maybeRestart(*device) error {
 	if w.seed%8 != 0 || w.restarted {
 		return nil
 	}
 	return w.restart()
 }
 
-func (w *world) restart() error {
+func (w *model) restart() error {
 	w.restarted = true
 	signal := pick(w, []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL})
 	w.transcript.add("restart by %v", signal)
@@ -668,7 +668,7 @@ func (w *world) restart() error {
 }
 
 // wakeUp has a device wait while another user says something in one of its rooms.
-func (w *world) wakeUp(d *device) error {
+func (w *model) wakeUp(d *device) error {
 	r := w.roomOf(d.user, "join")
 	if r == nil || r.membership[d.user] != "join" {
 		return nil
@@ -764,7 +764,7 @@ func (d *device) await(client *http.Client, r *room, speak func() error) error {
 }
 
 // report notes a mismatch.
-func (w *world) report(known, where, format string, args ...any) {
+func (w *model) report(known, where, format string, args ...any) {
 	f := fault{step: w.version, known: known, where: where, text: w.transcript.text(fmt.Sprintf(format, args...))}
 	w.faults = append(w.faults, f)
 	if w.verbose {

@@ -38,13 +38,13 @@ const (
 	retryAfter = time.Second
 )
 
-// crowdSpec: one process holds the same device of everybody.
-type crowdSpec struct {
+// devicesSpec: one process holds the same device of everybody.
+type devicesSpec struct {
 	Addresses []string // of the devices in turn
 	Device    int
 	People    int
 	Epoch     int64 // ns since 1970, from which records count
-	Rooms     []crowdRoom
+	Rooms     []devicesRoom
 	Filter    string // of syncs
 	Parses    bool   // answers are decoded whole, which takes a client's time
 	Records   string // file to write at the end
@@ -54,20 +54,20 @@ type crowdSpec struct {
 	ReceiptPeriod time.Duration
 }
 
-type crowdRoom struct {
+type devicesRoom struct {
 	ID      string
 	Members int
 }
 
-// crowdResult is printed at the end.
-type crowdResult struct {
+// devicesResult is printed at the end.
+type devicesResult struct {
 	Answers, Receipts, ReceiptsLost, ReceiptsFailed int
 	Failures                                        int // requests of devices that were not answered with a 200
 	LastFailure                                     string
 	ReceiptUS                                       []uint32 // how long each answer to a receipt took, from when it was wanted
 }
 
-// Lines that a crowd prints before its result.
+// Lines that a device pool prints before its result.
 const (
 	lineReady = "ready\n" // everybody waits
 	lineAll   = "all\n"   // everything expected was seen
@@ -104,11 +104,11 @@ type device struct {
 	unread  []unread
 }
 
-// crowd is one process full of devices: a single loop over epoll answers to what
+// devicePool is one process full of devices: a single loop over epoll answers to what
 // comes, as a goroutine for each device would take more of the machine than the
 // server may.
-type crowd struct {
-	spec      crowdSpec
+type devicePool struct {
+	spec      devicesSpec
 	addresses []syscall.Sockaddr
 	epoll     int
 	devices   []device
@@ -120,7 +120,7 @@ type crowd struct {
 	receipts  *chorus
 	turn      int // deliveries in rooms with receipts
 	records   []record
-	result    crowdResult
+	result    devicesResult
 	lost      atomic.Int64
 	failed    atomic.Int64
 	stopped   atomic.Bool
@@ -131,7 +131,7 @@ type crowd struct {
 	began     time.Time    // the first round
 	mu        sync.Mutex   // guards result.ReceiptUS
 	ready     bool
-	told      time.Time
+	shown     time.Time
 }
 
 type retry struct {
@@ -139,14 +139,14 @@ type retry struct {
 	device int
 }
 
-// runCrowd is a client process. It prints "ready" when everybody waits, counts from
+// runDevices is a client process. It prints "ready" when everybody waits, counts from
 // a line on its standard input on, goes on until that ends, and prints its result.
-func runCrowd(file string) error {
+func runDevices(file string) error {
 	raw, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	c := &crowd{in: make([]byte, 1<<20)}
+	c := &devicePool{in: make([]byte, 1<<20)}
 	if err := json.Unmarshal(raw, &c.spec); err != nil {
 		return err
 	}
@@ -193,7 +193,7 @@ func runCrowd(file string) error {
 }
 
 // loop serves the devices until it is told to stop.
-func (c *crowd) loop() error {
+func (c *devicePool) loop() error {
 	runtime.LockOSThread()
 	events := make([]syscall.EpollEvent, 256)
 	for !c.stopped.Load() {
@@ -228,7 +228,7 @@ func (c *crowd) loop() error {
 }
 
 // admit lets further devices in, and those again whose requests failed.
-func (c *crowd) admit() error {
+func (c *devicePool) admit() error {
 	now := time.Now()
 	for len(c.again) > 0 && now.After(c.again[0].at) {
 		d := &c.devices[c.again[0].device]
@@ -246,8 +246,8 @@ func (c *crowd) admit() error {
 			c.fail(d, err.Error())
 		}
 	}
-	if now.Sub(c.told) > 10*time.Second && !c.ready {
-		c.told = now
+	if now.Sub(c.shown) > 10*time.Second && !c.ready {
+		c.shown = now
 		fmt.Fprintf(os.Stderr, "%d of %d devices wait\n", c.present, len(c.devices))
 	}
 	if c.present == len(c.devices) && !c.ready {
@@ -260,7 +260,7 @@ func (c *crowd) admit() error {
 }
 
 // fail notes a failure; the device tries again a little later.
-func (c *crowd) fail(d *device, why string) {
+func (c *devicePool) fail(d *device, why string) {
 	c.result.Failures++
 	c.result.LastFailure = why
 	if c.result.Failures <= 20 {
@@ -270,7 +270,7 @@ func (c *crowd) fail(d *device, why string) {
 	c.again = append(c.again, retry{time.Now().Add(retryAfter), d.person})
 }
 
-func (c *crowd) hangUp(d *device) {
+func (c *devicePool) hangUp(d *device) {
 	if d.fd >= 0 {
 		_ = syscall.Close(d.fd) // epoll forgets it with that
 	}
@@ -278,7 +278,7 @@ func (c *crowd) hangUp(d *device) {
 }
 
 // next sends the request that a device's stage asks for.
-func (c *crowd) next(d *device) error {
+func (c *devicePool) next(d *device) error {
 	if d.fd < 0 {
 		if err := c.connect(d); err != nil {
 			return err
@@ -304,7 +304,7 @@ func (c *crowd) next(d *device) error {
 }
 
 // connect opens a device's connection.
-func (c *crowd) connect(d *device) error {
+func (c *devicePool) connect(d *device) error {
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("make a socket: %w", err)
@@ -319,7 +319,7 @@ func (c *crowd) connect(d *device) error {
 }
 
 // readable reads what has come, and goes on when it is a whole answer.
-func (c *crowd) readable(d *device) error {
+func (c *devicePool) readable(d *device) error {
 	if d.fd < 0 {
 		return nil // closed a moment ago
 	}
@@ -360,7 +360,7 @@ func (c *crowd) readable(d *device) error {
 }
 
 // take takes an answer.
-func (c *crowd) take(d *device, body []byte) error {
+func (c *devicePool) take(d *device, body []byte) error {
 	if d.stage == filtering {
 		if d.filter = string(field(body, keyFilterID)); d.filter == "" {
 			return fmt.Errorf("no filter ID in %s", body)
@@ -400,7 +400,7 @@ func lastPart(body []byte) []byte { return body[max(0, len(body)-256):] }
 const receiptRooms = 100
 
 // see notes the messages of an answer and marks some of them as read.
-func (c *crowd) see(d *device, body []byte) {
+func (c *devicePool) see(d *device, body []byte) {
 	now := time.Now().UnixNano()
 	eachStamp(body, func(due int64, room int, rest []byte) {
 		if room >= len(c.spec.Rooms) || due < c.spec.Epoch {
@@ -422,7 +422,7 @@ func (c *crowd) see(d *device, body []byte) {
 }
 
 // markRead queues a receipt.
-func (c *crowd) markRead(d *device, room int, eventID []byte) {
+func (c *devicePool) markRead(d *device, room int, eventID []byte) {
 	target := "/_matrix/client/v3/rooms/" + url.PathEscape(c.spec.Rooms[room].ID) + "/receipt/m.read/" + url.PathEscape(string(eventID))
 	begin := time.Now()
 	done := func(err error) {
@@ -461,7 +461,7 @@ func (d *device) sees(room int, eventID []byte) {
 
 // readSome lets the devices mark as read whose turn it is: each has one in every period, at a moment of its own. Those who
 // have seen nothing new leave theirs out.
-func (c *crowd) readSome() {
+func (c *devicePool) readSome() {
 	if c.spec.ReceiptPeriod == 0 || !c.ready {
 		return
 	}
