@@ -74,7 +74,7 @@ func (r *result) panel() (*plot.Plot, error) {
 			p99 = append(p99, plotter.XY{X: float64(i) + .5, Y: within(s.p99)})
 		}
 	}
-	bound := plotter.XYs{{X: 0, Y: boundLatency}, {X: r.seconds, Y: boundLatency}}
+	bound := plotter.XYs{{X: 0, Y: latencyBound(r)}, {X: r.seconds, Y: latencyBound(r)}}
 	for _, l := range []struct {
 		name   string
 		points plotter.XYs

@@ -13,11 +13,19 @@ import (
 
 // The bounds of a run.
 const (
-	boundLatency = 250.0           // ms, p99 without the room of all
-	boundAll     = 3 * time.Second // the last delivery of a message to all
-	boundMemory  = int64(4) << 30  // of all instances together
-	boundSeed    = 15 * time.Minute
+	boundOne    = 350.0           // ms, p99 without the room of all, one instance
+	boundThree  = 600.0           // the same with three
+	boundAll    = 3 * time.Second // the last delivery of a message to all
+	boundMemory = int64(4) << 30  // of all instances together
+	boundSeed   = 15 * time.Minute
 )
+
+func latencyBound(r *result) float64 {
+	if r.instances > 1 {
+		return boundThree
+	}
+	return boundOne
+}
 
 // line is a row of the table: what it says of a run, and whether that is within
 // its bound.
@@ -87,7 +95,8 @@ func table() []line {
 		{"send to acknowledged, p50 / p99", func(r *result) string { return fmt.Sprintf("%.1f / %.1f ms", r.speech.AckP50, r.speech.AckP99) }, nil, "", nil},
 		{"**send to seen, p50**", func(r *result) string { return ms(r.latency.p50) }, nil, "", nil},
 		{"**send to seen, p95**", func(r *result) string { return ms(r.latency.p95) }, nil, "", nil},
-		{"**send to seen, p99**", func(r *result) string { return ms(r.latency.p99) }, func(r *result) bool { return r.latency.p99 <= boundLatency }, "≤ 250 ms", nil},
+		{"**send to seen, p99**", func(r *result) string { return ms(r.latency.p99) }, func(r *result) bool { return r.latency.p99 <= latencyBound(r) },
+			fmt.Sprintf("≤ %.0f ms, three instances ≤ %.0f ms", boundOne, boundThree), nil},
 		{"send to seen, p99.9 / slowest", func(r *result) string { return fmt.Sprintf("%.0f / %.0f ms", r.latency.p999, r.latency.slowest) }, nil, "", nil},
 		{"… sent in bursts, p50 / p95 / p99", func(r *result) string { return r.inBursts.String() }, nil, "", nil},
 		{"… sent between bursts", func(r *result) string { return r.between.String() }, nil, "", nil},
