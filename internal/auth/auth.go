@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -98,20 +97,10 @@ func (a *Auth) CallerEvenLocked(r *http.Request) (who.Caller, error) {
 }
 
 // HasToken says whether a request brings an access token, be it valid or not.
-func HasToken(r *http.Request) bool { return bearer(r) != "" }
-
-// bearer gives the access token of a request, or "". It is taken from the
-// header only: in a query it would end up in logs.
-func bearer(r *http.Request) string {
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return ""
-	}
-	return strings.TrimSpace(token)
-}
+func HasToken(r *http.Request) bool { return httpkit.BearerToken(r) != "" }
 
 func (a *Auth) session(r *http.Request) (*session, error) {
-	token := bearer(r)
+	token := httpkit.BearerToken(r)
 	if token == "" {
 		return nil, mxerr.MissingToken()
 	}

@@ -101,8 +101,53 @@ func TestCallers(t *testing.T) {
 	if a.str("user_id") != alice.UserID || a.str("device_id") != alice.Device {
 		t.Fatalf("got %s", a.raw)
 	}
-	if a := s.do("GET", "/_matrix/client/v3/account/whoami?access_token="+alice.Token, "", nil); a.Status != 401 {
-		t.Fatalf("a token in the query was taken: %s", a.raw)
+}
+
+// Old clients and bots have no other way.
+func TestATokenInTheQuery(t *testing.T) {
+	t.Parallel()
+	const path = v3 + "/account/whoami?"
+	s := onSQLite(t)
+	alice, bob := s.signUp("alice"), s.signUp("bob")
+	in := func(token string) string { return path + "x=1&access_token=" + token }
+	for name, c := range map[string]struct {
+		path, header string
+		status       int
+		errcode      string
+	}{
+		"is_taken":                          {in(alice.Token), "", 200, ""},
+		"is_taken_however_it_is_escaped":    {path + "access%5Ftoken=" + strings.ReplaceAll(alice.Token, "_", "%5f"), "", 200, ""},
+		"may_be_the_one_of_the_header":      {in(alice.Token), alice.Token, 200, ""},
+		"may_be_empty":                      {in(""), alice.Token, 200, ""},
+		"must_not_be_another_than_there":    {in(bob.Token), alice.Token, 401, "M_UNKNOWN_TOKEN"},
+		"must_be_one":                       {in(alice.Token) + "&access_token=" + bob.Token, "", 401, "M_UNKNOWN_TOKEN"},
+		"must_be_valid":                     {in("SECRET"), "", 401, "M_UNKNOWN_TOKEN"},
+		"may_have_a_broken_escape":          {in("SECRET%zz"), "", 401, "M_UNKNOWN_TOKEN"},
+		"is_missing_if_empty":               {in(""), "", 401, "M_MISSING_TOKEN"},
+		"is_cut_out_before_the_rest_is_bad": {path + "y=%zz&access_token=SECRET", "", 400, "M_INVALID_PARAM"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := s.in(t).do("GET", c.path, c.header, nil).want(c.status, c.errcode)
+			if c.status == 200 && a.str("user_id") != alice.UserID || strings.Contains(a.raw, "SECRET") {
+				t.Errorf("got %s", a.raw)
+			}
+		})
+	}
+	if n := s.whole.Metric(t, "stoa_httpkit_query_tokens_total"); n != 8 {
+		t.Errorf("%v requests were counted", n)
+	}
+	for _, secret := range []string{alice.Token, bob.Token, "SECRET"} {
+		if strings.Contains(s.log.String(), secret) {
+			t.Errorf("%q is in the log", secret)
+		}
+	}
+	s.do("GET", v3+"/sync?access_token="+alice.Token+"&timeout=0", "", nil).want(200, "")
+	off := onSQLite(t, "STOA_QUERY_ACCESS_TOKENS=off")
+	carol := off.signUp("carol")
+	off.do("GET", in(carol.Token), "", nil).want(401, "M_MISSING_TOKEN")
+	off.do("GET", in("SECRET"), carol.Token, nil).want(200, "")
+	if strings.Contains(off.log.String(), "SECRET") || strings.Contains(off.log.String(), carol.Token) {
+		t.Error("a token that was not taken is in the log")
 	}
 }
 

@@ -96,6 +96,15 @@ type Config struct {
 	// (anyone with a registration token) or open (anyone).
 	Registration Registration `yaml:"registration" env:"STOA_REGISTRATION" default:"closed"`
 
+	// Whether clients may send their access token in the query of an address
+	// (?access_token=) instead of the Authorization header: on or off. Old
+	// clients, bots and bridges can do nothing else. Stoa never logs such a
+	// token, but a proxy in front of it may. The metric
+	// stoa_httpkit_query_tokens_total counts the requests that use it. The
+	// default becomes off when the Matrix versions that allow it are no
+	// longer offered.
+	QueryAccessTokens Switch `yaml:"query_access_tokens" env:"STOA_QUERY_ACCESS_TOKENS" default:"on"`
+
 	// The version of new rooms, unless the client asks for another. Clients and
 	// bots from before room version 12 may need 11.
 	RoomVersion string `yaml:"room_version" env:"STOA_ROOM_VERSION" default:"12"`

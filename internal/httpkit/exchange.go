@@ -73,6 +73,7 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	m.believeProxyHeader(r)
 	m.believeProxy(r)
+	refused := m.takeQueryToken(r)
 	if r.Method == http.MethodOptions {
 		x.route = m.preflight
 		m.preflight.handler.ServeHTTP(x, r)
@@ -81,6 +82,10 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var err error
 	if x.route, err = m.lookup(r); err != nil {
 		x.fail(err)
+		return
+	}
+	if refused != nil {
+		x.fail(refused)
 		return
 	}
 	if r.URL.RawQuery != "" { // also where the handler does not read it

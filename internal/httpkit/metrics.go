@@ -55,8 +55,10 @@ type metrics struct {
 	mux    *Mux
 	routes []*routeCounts
 	panics atomic.Uint64
+	// queryTokens counts requests with an access token in the query.
+	queryTokens atomic.Uint64
 
-	requests, seconds, flight, panicked *prometheus.Desc
+	requests, seconds, flight, panicked, inQuery *prometheus.Desc
 }
 
 func newMetrics(m *Mux) *metrics {
@@ -71,6 +73,8 @@ func newMetrics(m *Mux) *metrics {
 			"Requests in progress, by limit class.", []string{"class"}, nil),
 		panicked: prometheus.NewDesc("stoa_httpkit_panics_total",
 			"Handlers that panicked; the client got 500.", nil, nil),
+		inQuery: prometheus.NewDesc("stoa_httpkit_query_tokens_total",
+			"Requests with an access token in the query, which old clients send there.", nil, nil),
 	}
 }
 
@@ -86,6 +90,7 @@ func (c *metrics) Describe(out chan<- *prometheus.Desc) {
 	out <- c.seconds
 	out <- c.flight
 	out <- c.panicked
+	out <- c.inQuery
 }
 
 // Collect is for the registry.
@@ -120,4 +125,5 @@ func (c *metrics) Collect(out chan<- prometheus.Metric) {
 			float64(c.mux.inFlight[class].now.Load()), Limit(class).String())
 	}
 	out <- prometheus.MustNewConstMetric(c.panicked, prometheus.CounterValue, float64(c.panics.Load()))
+	out <- prometheus.MustNewConstMetric(c.inQuery, prometheus.CounterValue, float64(c.queryTokens.Load()))
 }

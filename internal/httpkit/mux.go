@@ -92,6 +92,8 @@ type Options struct {
 	// AddressLimits are the rate limits per client address of the classes of
 	// routes; a class without one has none. See DefaultAddressLimits.
 	AddressLimits map[Limit]*Limiter
+	// QueryTokens accepts access tokens in the query; they are taken out of it anyway.
+	QueryTokens bool
 	// Times bound bodies and answers; DefaultTimes if zero.
 	Times Times
 	// InFlight bounds the requests of a class being served at a time; a class
@@ -119,22 +121,23 @@ var defaultInFlight = [limitClasses]int64{
 // Mux finds the route of a request and serves it. It is made once with all
 // routes and never changes.
 type Mux struct {
-	log       *slog.Logger
-	instance  []string
-	trusted   []netip.Prefix
-	clock     func() time.Time
-	translate func(error) *mxerr.Error
-	times     Times
-	forward   Forwarder
-	barrier   func(ctx context.Context) error
-	limiters  [limitClasses]*Limiter
-	inFlight  [limitClasses]struct{ now, max atomic.Int64 }
-	requestID requestIDs
-	parked    string // the head of answers to parked requests; see parkedHead
-	metrics   *metrics
-	root      node
-	unknown   *route // counts what no route matches
-	preflight *route // counts OPTIONS
+	queryTokens bool
+	log         *slog.Logger
+	instance    []string
+	trusted     []netip.Prefix
+	clock       func() time.Time
+	translate   func(error) *mxerr.Error
+	times       Times
+	forward     Forwarder
+	barrier     func(ctx context.Context) error
+	limiters    [limitClasses]*Limiter
+	inFlight    [limitClasses]struct{ now, max atomic.Int64 }
+	requestID   requestIDs
+	parked      string // the head of answers to parked requests; see parkedHead
+	metrics     *metrics
+	root        node
+	unknown     *route // counts what no route matches
+	preflight   *route // counts OPTIONS
 }
 
 // route is a Route made ready.
@@ -157,7 +160,7 @@ type node struct {
 // NewMux makes a Mux of routes. An error names the route that is malformed or
 // stands twice.
 func NewMux(opts Options, routes ...[]Route) (*Mux, error) {
-	m := &Mux{log: opts.Log, trusted: opts.TrustedProxies, clock: opts.Clock, translate: opts.Translate, forward: opts.Forward, barrier: opts.Barrier}
+	m := &Mux{log: opts.Log, trusted: opts.TrustedProxies, clock: opts.Clock, translate: opts.Translate, forward: opts.Forward, barrier: opts.Barrier, queryTokens: opts.QueryTokens}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}

@@ -224,6 +224,7 @@ func (srv *Server) clientMux(opt httpkit.Options, p parts) (http.Handler, error)
 	}
 	opt.Registerer = srv.registry
 	opt.Forward = srv.services.Cluster
+	opt.QueryTokens = bool(cfg.QueryAccessTokens)
 	if srv.services.Store.Shared() {
 		opt.Barrier = srv.stream.Barrier
 	}
