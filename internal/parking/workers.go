@@ -76,6 +76,7 @@ func (w *Workers) next() func() {
 	}
 	if w.begin == len(w.queue) || w.started-w.waiting > w.limit {
 		w.started--
+		w.staff() // it may have been woken for work
 		return nil
 	}
 	work := w.queue[w.begin]

@@ -2,9 +2,11 @@ package parking
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 func testWorkers(t *testing.T, limit int) *Workers {
@@ -85,6 +87,53 @@ func TestWorkersBlocking(t *testing.T) {
 	Blocking(t.Context(), func() { more.Add(1) }) // elsewhere it is a call
 	more.Done()
 	more.Wait()
+}
+
+// TestWorkersRetire: a worker that is woken for work and exceeds the limit wakes another for it.
+func TestWorkersRetire(t *testing.T) {
+	t.Parallel()
+	w := testWorkers(t, 2)
+	ctx := context.WithValue(t.Context(), workersKey{}, w)
+	is := func(f func() bool) {
+		for ok := false; !ok; runtime.Gosched() {
+			w.mu.Lock()
+			ok = f()
+			w.mu.Unlock()
+		}
+	}
+	blocked, unblocked := make(chan struct{}), make(chan struct{})
+	defer close(blocked)
+	block := func(until <-chan struct{}) func() { return func() { Blocking(ctx, func() { <-until }) } }
+	busy, release := make(chan struct{}), make(chan struct{})
+	w.Take(block(blocked))
+	w.Take(func() {
+		block(unblocked)()
+		close(busy)
+		<-release
+	})
+	defer close(release)
+	is(func() bool { return w.waiting == 2 })
+	started := make(chan struct{})
+	var done sync.WaitGroup // two more workers
+	done.Add(2)
+	for range 2 {
+		w.Take(func() {
+			done.Done()
+			<-started
+		})
+	}
+	done.Wait()
+	close(started)
+	is(func() bool { return w.idle == 2 })
+	close(unblocked)
+	<-busy
+	result := make(chan struct{})
+	w.Take(func() { close(result) })
+	select {
+	case <-result:
+	case <-time.After(10 * time.Second):
+		t.Error("work waits in the queue beside an idle worker")
+	}
 }
 
 // TestWorkersEnd: what comes after the end is done too.
