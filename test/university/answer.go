@@ -117,11 +117,31 @@ const (
 // 1970) and the room's place in the plan, so that who sees it knows its age.
 const stamp = "university "
 
-func message(due int64, room int) []byte {
-	m := append([]byte(`{"body":"`+stamp), strconv.FormatInt(due, 10)...)
-	m = append(m, ' ')
-	m = strconv.AppendInt(m, int64(room), 10)
-	m = append(m, ' ')
+func message(due int64, room int) []byte { return pad(appendStamp(nil, due, room)) }
+
+// numberedMessage is one of a sender whose messages are numbered from 0 on, so that a device knows which it has not seen.
+func numberedMessage(due int64, room, sender, number int) []byte {
+	m := append(strconv.AppendInt(appendStamp(nil, due, room), int64(sender), 10), ' ')
+	return pad(append(strconv.AppendInt(m, int64(number), 10), ' '))
+}
+
+// senderNumber reads what follows the stamp of a numbered message.
+func senderNumber(rest []byte) (sender, number int, ok bool) {
+	first, rest, _ := bytes.Cut(rest, []byte(" "))
+	second, _, _ := bytes.Cut(rest, []byte(" "))
+	sender, err1 := strconv.Atoi(string(first))
+	number, err2 := strconv.Atoi(string(second))
+	return sender, number, err1 == nil && err2 == nil
+}
+
+func appendStamp(m []byte, due int64, room int) []byte {
+	m = append(append(m, `{"body":"`+stamp...), strconv.FormatInt(due, 10)...)
+	m = strconv.AppendInt(append(m, ' '), int64(room), 10)
+	return append(m, ' ')
+}
+
+// pad ends a message, which has a usual length.
+func pad(m []byte) []byte {
 	for len(m) < 150 {
 		m = append(m, 'x')
 	}

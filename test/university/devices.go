@@ -52,6 +52,8 @@ type devicesSpec struct {
 	ReceiptEvery int
 	// ReceiptPeriod: each device marks what it has seen last in one of its rooms as read once in this time. 0: it does not.
 	ReceiptPeriod time.Duration
+	// Senders is how many number their messages; 0: messages are not numbered.
+	Senders int
 }
 
 type devicesRoom struct {
@@ -64,6 +66,7 @@ type devicesResult struct {
 	Answers, Receipts, ReceiptsLost, ReceiptsFailed int
 	Failures                                        int // requests of devices that were not answered with a 200
 	LastFailure                                     string
+	Skipped                                         int      // messages that a limited timeline left out: a client reads them from /messages
 	ReceiptUS                                       []uint32 // how long each answer to a receipt took, from when it was wanted
 }
 
@@ -102,6 +105,14 @@ type device struct {
 	since   []byte
 	partial []byte // of an answer
 	unread  []unread
+	senders []sender
+}
+
+// sender is what a device has seen of somebody who numbers their messages.
+type sender struct {
+	next    int   // number
+	due     int64 // of the message before, ns since 1970
+	limited bool  // an answer since left out a part of the timeline
 }
 
 // devicePool is one process full of devices: a single loop over epoll answers to what
@@ -162,7 +173,7 @@ func runDevices(file string) error {
 	}
 	c.devices = make([]device, c.spec.People)
 	for i := range c.devices {
-		c.devices[i] = device{fd: -1, person: i, token: accessToken(i, c.spec.Device)}
+		c.devices[i] = device{fd: -1, person: i, token: accessToken(i, c.spec.Device), senders: make([]sender, c.spec.Senders)}
 	}
 	connections := receiptConnections
 	if c.spec.ReceiptPeriod > 0 {
@@ -402,13 +413,17 @@ const receiptRooms = 100
 // see notes the messages of an answer and marks some of them as read.
 func (c *devicePool) see(d *device, body []byte) {
 	now := time.Now().UnixNano()
+	if len(d.senders) > 0 && bytes.Contains(body, []byte(`"limited":true`)) {
+		for i := range d.senders {
+			d.senders[i].limited = true
+		}
+	}
 	eachStamp(body, func(due int64, room int, rest []byte) {
 		if room >= len(c.spec.Rooms) || due < c.spec.Epoch {
 			return
 		}
-		c.records = append(c.records, record{
-			DueMS: uint32((due - c.spec.Epoch) / 1e6), LatencyUS: uint32(max(now-due, 0) / 1000), Room: uint32(room),
-		})
+		c.skipped(d, now, due, room, rest)
+		c.note(now, due, room)
 		if c.spec.ReceiptPeriod > 0 {
 			d.sees(room, field(rest, keyEventID))
 		}
@@ -419,6 +434,34 @@ func (c *devicePool) see(d *device, body []byte) {
 			c.markRead(d, room, field(rest, keyEventID))
 		}
 	})
+}
+
+// note records a delivery.
+func (c *crowd) note(now, due int64, room int) {
+	c.records = append(c.records, record{
+		DueMS: uint32((due - c.spec.Epoch) / 1e6), LatencyUS: uint32(max(now-due, 0) / 1000), Room: uint32(room),
+	})
+}
+
+// skipped takes the messages for delivered now that limited timelines left out before a numbered one. When they were due is
+// estimated: they are spread evenly over the time between those before and after them. What is missing without a limited timeline
+// is not delivered.
+func (c *crowd) skipped(d *device, now, due int64, room int, rest []byte) {
+	from, number, ok := senderNumber(rest)
+	if !ok || from >= len(d.senders) {
+		return
+	}
+	s := &d.senders[from]
+	if s.due == 0 {
+		s.due = c.spec.Epoch
+	}
+	if n := number - s.next; n > 0 && s.limited {
+		c.result.Skipped += n
+		for i := range n {
+			c.note(now, s.due+(due-s.due)*int64(i+1)/int64(n+1), room)
+		}
+	}
+	*s = sender{next: number + 1, due: due}
 }
 
 // markRead queues a receipt.

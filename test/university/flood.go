@@ -41,7 +41,7 @@ func runFlood(file string) error {
 			defer s.close()
 			for i := 0; time.Now().Before(end); i++ {
 				due := time.Now()
-				err := s.repeat("PUT", target+strconv.Itoa(i), token, message(due.UnixNano(), 0))
+				err := s.repeat("PUT", target+strconv.Itoa(i), token, numberedMessage(due.UnixNano(), 0, n, i))
 				mu.Lock()
 				if err != nil {
 					result.Failed++

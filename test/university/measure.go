@@ -233,6 +233,7 @@ func (r *result) connect(ctx context.Context, w *cluster, p *plan, t *template, 
 			Addresses: addresses, Device: device, People: (r.devices - device + p.devices - 1) / p.devices,
 			Epoch: epoch.UnixNano(), Rooms: rooms, Filter: r.options.load.filter, Parses: r.options.load.parses, Records: records(dir, device),
 			ReceiptEvery: r.options.load.receiptEvery, ReceiptPeriod: r.options.load.receiptPeriod,
+			Senders: r.options.load.senders,
 		})
 		if err != nil {
 			return nil, err
@@ -381,6 +382,7 @@ func (r *result) collect(w *cluster, p *plan, clients []*client, dir string, epo
 		r.devicePool.ReceiptsLost += one.ReceiptsLost
 		r.devicePool.ReceiptsFailed += one.ReceiptsFailed
 		r.devicePool.Failures += one.Failures
+		r.devicePool.Skipped += one.Skipped
 		for _, us := range one.ReceiptUS {
 			receipts = append(receipts, time.Duration(us)*time.Microsecond)
 		}

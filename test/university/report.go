@@ -170,6 +170,7 @@ func floodTable() []line {
 	lines := common("connections", "length of the measured run", "messages", "messages/s, average", "sends that failed", "syncs that failed",
 		"deliveries (a message on a device)", "missing deliveries")
 	lines = append(lines,
+		line{name: "… left out by a limited timeline (counted as seen with it)", value: func(r *result) string { return fmt.Sprint(r.devicePool.Skipped) }},
 		line{name: "send begun to acknowledged, p50 / p99", value: func(r *result) string {
 			return fmt.Sprintf("%.1f / %.1f ms", r.speech.AckP50, r.speech.AckP99)
 		}},
