@@ -33,6 +33,8 @@ type Waiting struct {
 	deadline time.Time
 	// must says that there has to be an answer now, whatever it holds.
 	must bool
+	// looked is set after the first look at what is new.
+	looked bool
 }
 
 // Begin takes a request in. The caller waits with Wait, or with Impatiently and then Parked.
@@ -144,7 +146,8 @@ func (x *Waiting) look(ctx context.Context, until time.Time, line streamcache.Li
 	}
 	p := streamcache.NewPlan()
 	defer p.Release()
-	w, err := cache.Look(ctx, x.req.Device, &x.c, p, streamcache.WaitFor{Whole: x.req.FullState, Wait: !x.must, Line: line, Until: until})
+	w, err := cache.Look(ctx, x.req.Device, &x.c, p, streamcache.WaitFor{First: !x.looked, Whole: x.req.FullState, Wait: !x.must, Line: line, Until: until})
+	x.looked = true
 	if w != nil || err != nil {
 		return nil, w, err
 	}

@@ -21,7 +21,6 @@ func (srv *Server) newStream(p parts) *streamcache.Cache {
 		TypingDigests: p.typing,
 		Hand:          s.Cluster.Replicate,
 		Blocking:      parking.Blocking,
-		Queue:         srv.workers.Take,
 		Followers:     append(s.followers(), followPresence{p.presence}),
 	})
 }

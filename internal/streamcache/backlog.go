@@ -4,84 +4,119 @@ import (
 	"context"
 	"time"
 
+	"stoa/internal/store"
 	"stoa/matrix/id"
 )
 
-// Back-pressure: where several send as fast as they are answered to a room in which many wait, messages would be acknowledged
-// faster than they are delivered, and what is delivered would grow older and older. So a send waits while what was said before
-// in the same room is being delivered. The deliveries have begun when a piece of work has passed the queue that the answers of
-// this instance go through: in a room that keeps up that takes no time.
+// Back-pressure. Several senders in a room with many waiting devices are acknowledged faster than their messages are delivered, and
+// without a limit deliveries grow older and older. In such a room at most backlogWindow messages may be undelivered: further
+// sends wait until half of a sample of its devices have asked for what comes next, which acknowledges what they were sent. A room
+// with fewer messages than that in one round trip of its devices never waits.
 
-// backlogMost is how long a send waits at most.
-const backlogMost = time.Second
+const (
+	// backlogWindow is how many messages of a room may be undelivered.
+	backlogWindow = 16
+	// backlogWait is how long a send waits at most.
+	backlogWait = time.Second
+	// backlogSample is how many active users of a room are sampled.
+	backlogSample = 32
+	// activeTicks is for how many ticks of the timer wheel a user counts as active after the last answer.
+	activeTicks = int64(time.Second / wheelTick)
+)
 
-// delivery is a fan-out under way in a room with more than promptRoom users in memory.
-type delivery struct {
-	begun chan struct{} // closed when all answers that it caused have begun
-	next  *delivery     // of what was said since it began; nil for nothing
+// backlog is what is undelivered in a room with more than promptRoom users in memory.
+type backlog struct {
+	room     *roomState
+	first    store.Position // of its first message
+	after    int            // messages after the first
+	awaited  int            // sampled users who still have to acknowledge the first message
+	begun    int64          // tick
+	finished bool
+	done     chan struct{} // closed when finished
 }
 
-func newDelivery() *delivery { return &delivery{begun: make(chan struct{})} }
-
-// deliver notes that something was said in a room whose waiting requests were woken for it. Called with the lock held.
-func (l *waitlist) deliver(r *roomState) {
-	if l.queue == nil || len(r.members) <= l.limits.promptRoom {
+// noteMessage counts a message of a room whose waiting requests were woken for it. Called with the lock held.
+func (l *waitlist) noteMessage(r *roomState) {
+	if len(r.members) <= l.limits.promptRoom {
 		return
 	}
-	d := l.deliveries[r.id]
-	switch {
-	case d == nil:
-		l.beginDelivery(r, newDelivery())
-	case d.next == nil:
-		d.next = newDelivery()
+	if b := l.backlogs[r.id]; b != nil {
+		if b.after++; l.wheel.tick-b.begun <= activeTicks {
+			return
+		}
+		l.finish(b) // the sampled devices have gone
+	}
+	b := &backlog{room: r, first: r.timeline.last, begun: l.wheel.tick, done: make(chan struct{})}
+	sampled := 0
+	for part := range backlogSample { // evenly spread, since requests are woken in the order of members
+		from, to := part*len(r.members)/backlogSample, (part+1)*len(r.members)/backlogSample
+		for i := to - 1; i >= from; i-- {
+			if u := r.members[i]; l.isActive(u) && (u.sampledBy == nil || u.sampledBy.finished) {
+				u.sampledBy = b
+				sampled++
+				break
+			}
+		}
+	}
+	if sampled > 0 {
+		b.awaited = (sampled + 1) / 2
+		l.backlogs[r.id] = b
+		l.hasBacklogs.Store(true)
 	}
 }
 
-// beginDelivery has a delivery pass the queue of answers, after the last batch of the room. Called with the lock held.
-func (l *waitlist) beginDelivery(r *roomState, d *delivery) {
-	l.deliveries[r.id] = d
-	l.delivering.Store(true)
-	// Once for the answers, and once more for the next polls of those who had them.
-	pass := func() { l.queue(func() { l.queue(func() { l.endDelivery(r, d) }) }) }
-	if r.fanOut.tick <= l.wheel.tick {
-		pass()
-	} else {
-		l.wheel.addAt(&Waiter{then: pass}, r.fanOut.tick+1) // after the last batch
+// isActive reports whether a device of a user waits or was answered within activeTicks. Called with the lock held.
+func (l *waitlist) isActive(u *user) bool {
+	return len(u.waiters) > 0 || u.lastActive != 0 && l.wheel.tick-u.lastActive <= activeTicks
+}
+
+// acknowledge notes that a device of a user has everything up to a position. Called with the lock held.
+func (l *waitlist) acknowledge(u *user, since store.Position) {
+	u.lastActive = l.wheel.tick
+	b := u.sampledBy
+	if b == nil || since < b.first && !b.finished {
+		return
+	}
+	u.sampledBy = nil
+	if b.finished {
+		return
+	}
+	if b.awaited--; b.awaited == 0 {
+		l.finish(b)
+		if b.after > 0 {
+			l.noteMessage(b.room)
+		}
 	}
 }
 
-// endDelivery ends a delivery. It takes the lock.
-func (l *waitlist) endDelivery(r *roomState, d *delivery) {
-	l.lock.Lock()
-	defer l.lock.Unlock()
-	close(d.begun)
-	delete(l.deliveries, r.id)
-	if d.next != nil {
-		l.beginDelivery(r, d.next)
-	}
-	l.delivering.Store(len(l.deliveries) > 0)
+// finish releases the senders that wait for a backlog. Called with the lock held.
+func (l *waitlist) finish(b *backlog) {
+	b.finished = true
+	close(b.done)
+	delete(l.backlogs, b.room.id)
+	l.hasBacklogs.Store(len(l.backlogs) > 0)
 }
 
-// AwaitDeliveries has somebody who is about to send something to a room wait until the answers that tell what was said there
-// before have begun, for a second at most. Nobody waits for other rooms.
+// AwaitDeliveries makes a sender to a room wait while too many messages of the room are undelivered, for a second at most. Other
+// rooms do not matter.
 func (sc *Cache) AwaitDeliveries(ctx context.Context, roomID id.RoomID) {
-	if !sc.delivering.Load() {
+	if !sc.hasBacklogs.Load() {
 		return
 	}
 	sc.mu.Lock()
-	d := sc.deliveries[roomID]
-	if d != nil && d.next != nil {
-		d = d.next
+	b := sc.backlogs[roomID]
+	if b != nil && b.after < backlogWindow {
+		b = nil
 	}
 	sc.mu.Unlock()
-	if d == nil {
+	if b == nil {
 		return
 	}
 	sc.metrics.heldSends.Inc()
-	timer := time.NewTimer(backlogMost)
+	timer := time.NewTimer(backlogWait)
 	defer timer.Stop()
 	select {
-	case <-d.begun:
+	case <-b.done:
 	case <-timer.C:
 	case <-ctx.Done():
 	}

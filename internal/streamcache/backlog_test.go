@@ -3,142 +3,100 @@ package streamcache_test
 import (
 	"context"
 	"fmt"
-	"sync"
 	"testing"
 
 	"stoa/internal/clientsync/synctest"
 	"stoa/internal/store/storetest"
+	"stoa/internal/streamcache"
 	"stoa/matrix/id"
 )
 
-// queue is the queue of answers, whose work is done when the test says so.
-type queue struct {
-	mu   sync.Mutex
-	work []func()
-	came chan struct{}
-}
-
-func newQueue() *queue { return &queue{came: make(chan struct{}, 1000)} }
-
-func (q *queue) put(work func()) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.work = append(q.work, work)
-	q.came <- struct{}{}
-}
-
-// next does the next piece of work.
-func (q *queue) next() {
-	<-q.came
-	q.mu.Lock()
-	work := q.work[0]
-	q.work = q.work[1:]
-	q.mu.Unlock()
-	work()
-}
-
-// Who sends to a large room waits for the deliveries of what was said there before, and for no other room.
-func TestBacklog_slows_who_causes_it(t *testing.T) {
+// Sends to a large room wait while too many of its messages are undelivered; sends to other rooms do not.
+func TestBacklog_slows_its_senders(t *testing.T) {
 	t.Parallel()
-	q := newQueue()
-	h := synctest.NewHouse(t, storetest.SQLite(t), func(o *synctest.Options) { o.Queue = q.put })
+	h := synctest.NewHouse(t, storetest.SQLite(t))
 	h.Cache.SetFanOut(500, 2, 1000)
 	alice := h.Person("alice")
 	large, small := alice.Create(), alice.Create()
-	for i := range 3 {
-		h.Person(fmt.Sprint("member", i)).Join(large).Sync("")
+	members := make([]*synctest.Person, 6)
+	for i := range members {
+		members[i] = h.Person(fmt.Sprint("member", i)).Join(large)
+		members[i].Sync("")
 	}
-	alice.Sync("")
-	send := func(r id.RoomID) <-chan struct{} {
-		admitted := make(chan struct{})
-		go func() {
-			defer close(admitted)
-			h.Cache.AwaitDeliveries(context.Background(), r)
-		}()
-		return admitted
-	}
-	say := func(r id.RoomID) {
-		alice.Say(r, "x")
+	say := func(r id.RoomID, times int) {
+		t.Helper()
+		for range times {
+			alice.Say(r, "x")
+		}
 		alice.Must(h.Cache.Await(t.Context(), h.Store.Head()))
 	}
-	<-send(large) // nothing is under way
-	say(small)
-	<-send(small)
-	say(large)
-	second := h.Cache.Delivery(large)
-	say(large) // while the first is under way
-	third := h.Cache.Delivery(large)
-	if second == nil || third == nil || second == third {
-		t.Fatal("nobody would wait for the deliveries of two messages, one after the other")
+	admitted := func(r id.RoomID) bool {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel() // a send that has to wait returns at once
+		before := h.Metric("stoa_clientsync_held_sends_total", "")
+		h.Cache.AwaitDeliveries(ctx, r)
+		return h.Metric("stoa_clientsync_held_sends_total", "") == before
 	}
-	admitted := send(large)
-	<-send(small)
-	q.next() // the answers for the first,
-	q.next() // and the polls that follow
-	select {
-	case <-second:
-	default:
-		t.Error("after the deliveries of the first message somebody still waits for them")
-	}
-	select {
-	case <-third:
-		t.Error("before the deliveries of the second message nobody waits for them any more")
-	default:
-	}
-	q.next()
-	q.next()
-	<-admitted
-	<-send(large)
-	if h.Cache.Delivery(large) != nil {
-		t.Error("when all is delivered somebody would wait")
-	}
-}
-
-// The deliveries of a message that is told in batches end with the last batch.
-func TestBacklog_of_batches(t *testing.T) {
-	t.Parallel()
-	q := newQueue()
-	h := synctest.NewHouse(t, storetest.SQLite(t), func(o *synctest.Options) { o.Queue = q.put })
-	const people = 6
-	h.Cache.SetFanOut(2, 2, 1000)
-	alice := h.Person("alice")
-	r := alice.Create()
-	var got []<-chan synctest.Answer
-	for i := range people {
-		p := h.Person(fmt.Sprint("member", i)).Join(r)
-		p.Sync("")
-		p.Sync("")
-	}
-	for range 4 * people { // the joins are delivered
-		h.Cache.NextTick()
-	}
-	for h.Cache.Delivery(r) != nil {
-		q.next()
-	}
-	for i := range people {
-		p := h.Person(fmt.Sprint("member", i))
-		p.Sync("")
-		got = append(got, p.Wait())
-	}
-	h.AwaitWaiting(people)
-	alice.Say(r, "x")
-	alice.Must(h.Cache.Await(t.Context(), h.Store.Head()))
-	for h.Wakeups() < people {
-		select {
-		case <-q.came:
-			t.Fatal("the deliveries pass the queue before the last batch")
-		default:
+	poll := func() (all []<-chan synctest.Answer) {
+		for _, p := range members {
+			p.Sync("")
+			all = append(all, p.Wait())
 		}
-		h.Cache.NextTick()
+		h.AwaitWaiting(len(members))
+		return all
 	}
-	delivered := h.Cache.Delivery(r)
-	for len(q.came) == 0 { // the pass comes one tick after the last batch
-		h.Cache.NextTick()
+	got := poll()
+	say(small, 2*streamcache.BacklogWindow)
+	if !admitted(small) {
+		t.Error("a send to a small room waits")
 	}
-	q.next()
-	q.next()
-	<-delivered
+	say(large, 1)
+	if n := h.Cache.Backlog(large); n != 0 {
+		t.Fatalf("%d messages after the first one", n)
+	}
+	say(large, streamcache.BacklogWindow-1)
+	if !admitted(large) {
+		t.Error("a send waits below the window")
+	}
+	say(large, 1)
+	if admitted(large) {
+		t.Error("a send does not wait above the window")
+	}
+	if !admitted(small) {
+		t.Error("a send to another room waits")
+	}
 	for _, a := range got {
 		<-a
+	}
+	members[0].Sync("")
+	if admitted(large) {
+		t.Error("a send does not wait after one of six devices polled")
+	}
+	poll()
+	if !admitted(large) {
+		t.Error("a send waits after all devices polled")
+	}
+	h.Cache.Stop()
+}
+
+// Devices that have gone do not count.
+func TestBacklog_ignores_gone_devices(t *testing.T) {
+	t.Parallel()
+	h := synctest.NewHouse(t, storetest.SQLite(t))
+	h.Cache.SetFanOut(500, 2, 1000)
+	alice := h.Person("alice")
+	r := alice.Create()
+	for i := range 4 {
+		h.Person(fmt.Sprint("member", i)).Join(r).Sync("")
+	}
+	for range 30 { // more than a second
+		h.Cache.NextTick()
+	}
+	for range 2 * streamcache.BacklogWindow {
+		alice.Say(r, "x")
+	}
+	alice.Must(h.Cache.Await(t.Context(), h.Store.Head()))
+	if n := h.Cache.Backlog(r); n != -1 {
+		t.Errorf("a backlog of %d messages for devices that have gone", n)
 	}
 }

@@ -44,19 +44,18 @@ func (h *Cache) SetFanOut(batch, promptRoom, mergeRoom int) {
 	h.limits = fanOutLimits{batch, promptRoom, mergeRoom}
 }
 
-// Delivery is closed when what was said in a room until now is being delivered; nil if it is.
-func (h *Cache) Delivery(roomID id.RoomID) <-chan struct{} {
+// Backlog counts the messages of a room after the first undelivered one; -1 if all are delivered.
+func (h *Cache) Backlog(roomID id.RoomID) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	d := h.deliveries[roomID]
-	switch {
-	case d == nil:
-		return nil
-	case d.next != nil:
-		d = d.next
+	if b := h.backlogs[roomID]; b != nil {
+		return b.after
 	}
-	return d.begun
+	return -1
 }
+
+// BacklogWindow is how many messages of a room may be undelivered.
+const BacklogWindow = backlogWindow
 
 // KnowsMember says whether somebody's membership event is in memory.
 func (h *Cache) KnowsMember(room store.RoomNum, userID string) bool {

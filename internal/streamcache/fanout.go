@@ -38,11 +38,9 @@ type waitlist struct {
 	metrics *metrics
 	wheel   *wheel
 	limits  fanOutLimits
-	// queue has work done when the answers that were to be made before have begun; nil: there is none.
-	queue func(work func())
-	// deliveries are the fan-outs under way in large rooms, delivering says that there are any.
-	deliveries map[id.RoomID]*delivery
-	delivering atomic.Bool
+	// backlogs are the undelivered messages of large rooms, hasBacklogs reports whether there are any.
+	backlogs    map[id.RoomID]*backlog
+	hasBacklogs atomic.Bool
 }
 
 // fanOut says how many waiting requests a room has woken, or will wake, in the last interval for which it has any.

@@ -87,8 +87,9 @@ func (p *Plan) Release() {
 
 // WaitFor says how a request waits if there is nothing to tell.
 type WaitFor struct {
-	// Whole says that everything is told in any case, Wait that the request waits if there is nothing to tell.
-	Whole, Wait bool
+	// First marks the first look of a request: the client has everything up to its token. Whole asks for everything in any case,
+	// Wait makes the request wait if there is nothing to tell.
+	First, Whole, Wait bool
 	// Line is woken, nil for a goroutine that waits.
 	Line Line
 	// Until is when the wait ends.
@@ -107,12 +108,12 @@ func (sc *Cache) Look(ctx context.Context, v who.Device, c *Cursor, p *Plan, f W
 		return nil, nil
 	}
 	if !f.Wait {
-		sc.lookOrAttach(u, c, p, nil, f.Until)
+		sc.lookOrAttach(u, c, p, nil, f)
 		return nil, nil
 	}
 	w := waiters.Get().(*Waiter)
 	w.cache, w.line = sc, f.Line
-	if !sc.lookOrAttach(u, c, p, w, f.Until) {
+	if !sc.lookOrAttach(u, c, p, w, f) {
 		return w, nil
 	}
 	w.line = nil
@@ -122,12 +123,15 @@ func (sc *Cache) Look(ctx context.Context, v who.Device, c *Cursor, p *Plan, f W
 
 // lookOrAttach says whether there may be something to tell, and what. If there is not, the request waits from here on, with w:
 // both are one critical section, so that nothing happens in between.
-func (sc *Cache) lookOrAttach(u *user, c *Cursor, p *Plan, w *Waiter, deadline time.Time) (ready bool) {
+func (sc *Cache) lookOrAttach(u *user, c *Cursor, p *Plan, w *Waiter, f WaitFor) (ready bool) {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
 	if u.gone {
 		p.FromStore = true
 		return true
+	}
+	if f.First {
+		sc.acknowledge(u, c.Since)
 	}
 	if sc.fill(u, c, p) {
 		return true
@@ -136,7 +140,7 @@ func (sc *Cache) lookOrAttach(u *user, c *Cursor, p *Plan, w *Waiter, deadline t
 	if w != nil {
 		w.why = closing
 		if !sc.closed {
-			sc.attach(u, w, deadline)
+			sc.attach(u, w, f.Until)
 		} else if w.line != nil {
 			w.line.Wake()
 		} else {

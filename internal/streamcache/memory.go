@@ -85,7 +85,7 @@ func (m *memory) applyRoomRow(a *applied, row store.StreamRow) {
 			r.timeline.last = row.Pos // a slot with nothing to show
 		}
 		m.wakeRoom(r)
-		m.deliver(r)
+		m.noteMessage(r)
 	case store.KindReceipts:
 		list := a.receipts[r.num]
 		if read, ok := a.readReceipts[row.Pos]; ok {

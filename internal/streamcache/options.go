@@ -54,10 +54,6 @@ type Options struct {
 	// Blocking calls wait, which waits for something other than the processor, for somebody who works in a context; nil = just so.
 	Blocking func(ctx context.Context, wait func())
 
-	// Queue has work done when the answers that were to be made before have begun; nil = sends are not slowed by a backlog of
-	// deliveries. It does not block.
-	Queue func(work func())
-
 	// Followers are told what other instances wrote, in this order, before anybody finds it applied; see Follower.
 	Followers []Follower
 }
@@ -81,9 +77,9 @@ func New(opt Options) *Cache {
 	sc := &Cache{opt: opt, store: opt.Store, clock: opt.Clock, log: opt.Log, rules: newRules()}
 	sc.memory = memory{
 		waitlist: waitlist{
-			lock: &sc.mu, metrics: newMetrics(opt.Registerer), wheel: newWheel(opt.Clock()), queue: opt.Queue,
-			limits:     fanOutLimits{batch: fanOutBatch, promptRoom: promptRoom, mergeRoom: mergeRoom},
-			deliveries: map[id.RoomID]*delivery{},
+			lock: &sc.mu, metrics: newMetrics(opt.Registerer), wheel: newWheel(opt.Clock()),
+			limits:   fanOutLimits{batch: fanOutBatch, promptRoom: promptRoom, mergeRoom: mergeRoom},
+			backlogs: map[id.RoomID]*backlog{},
 		},
 		events: newEventCache(opt.EventBytes), typing: opt.TypingDigests,
 		ring:    newRing(opt.RingRecords, opt.RingBytes, opt.Store.Head()),
@@ -129,7 +125,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		users: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "stoa_clientsync_users", Help: "Users whose rooms are in memory."}),
 		heldSends: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "stoa_clientsync_held_sends_total", Help: "Sends that waited until earlier messages in their room were delivered."}),
+			Name: "stoa_clientsync_held_sends_total", Help: "Sends that waited because too many messages in their room were not yet delivered."}),
 	}
 	if r != nil {
 		r.MustRegister(m.waiting, m.wakeups, m.followed, m.ringBytes, m.users, m.heldSends)

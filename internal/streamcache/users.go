@@ -49,7 +49,10 @@ type user struct {
 	epochs    []deviceEpoch
 	fragments []fragment
 	waiters   []*Waiter
-	gone      bool // dropped: what is known of it is no longer kept up to date
+	// lastActive is the tick of the last request or wake-up of the user's devices, sampledBy the backlog whose sample the user is in.
+	lastActive int64
+	sampledBy  *backlog
+	gone       bool // dropped: what is known of it is no longer kept up to date
 	// pending holds what the stream told while the rooms were being read; nil once they have been.
 	loading bool
 	pending []membershipChange

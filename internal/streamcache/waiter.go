@@ -19,9 +19,8 @@ const (
 	HungUp  // the client has gone
 )
 
-// Waiter is one waiting request, or in the wheel something else that is to be done at a time. The cache's lock guards it.
+// Waiter is one waiting request. The cache's lock guards it.
 type Waiter struct {
-	then       func()        // what is to be done; nil for a request
 	wake       chan struct{} // capacity 1
 	line       Line          // woken instead of wake, if not nil
 	cache      *Cache
@@ -87,6 +86,9 @@ func (l *waitlist) hold(w *Waiter, tick int64) {
 // end ends one wait. Called with the cache's lock held.
 func (l *waitlist) end(w *Waiter, reason Reason) {
 	w.why = reason
+	if w.user != nil {
+		w.user.lastActive = l.wheel.tick
+	}
 	l.detach(w)
 	l.metrics.wakeups.Inc()
 	if w.line != nil {
@@ -102,8 +104,6 @@ func (sc *Cache) Tick(now time.Time) {
 	defer sc.mu.Unlock()
 	sc.wheel.advance(now, func(w *Waiter) {
 		switch {
-		case w.then != nil:
-			w.then()
 		case w.held:
 			sc.end(w, News)
 		default:

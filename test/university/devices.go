@@ -437,7 +437,7 @@ func (c *devicePool) see(d *device, body []byte) {
 }
 
 // note records a delivery.
-func (c *crowd) note(now, due int64, room int) {
+func (c *devicePool) note(now, due int64, room int) {
 	c.records = append(c.records, record{
 		DueMS: uint32((due - c.spec.Epoch) / 1e6), LatencyUS: uint32(max(now-due, 0) / 1000), Room: uint32(room),
 	})
@@ -446,7 +446,7 @@ func (c *crowd) note(now, due int64, room int) {
 // skipped takes the messages for delivered now that limited timelines left out before a numbered one. When they were due is
 // estimated: they are spread evenly over the time between those before and after them. What is missing without a limited timeline
 // is not delivered.
-func (c *crowd) skipped(d *device, now, due int64, room int, rest []byte) {
+func (c *devicePool) skipped(d *device, now, due int64, room int, rest []byte) {
 	from, number, ok := senderNumber(rest)
 	if !ok || from >= len(d.senders) {
 		return

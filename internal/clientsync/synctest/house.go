@@ -128,8 +128,8 @@ func (h *House) Person(localpart string) *Person {
 	return &Person{House: h, Device: who.Device{User: who.User{UserID: userID, UserNum: nums[0]}, DeviceID: "DEV"}}
 }
 
-// metric is the value of a metric of the house's; label is the value of its only label, "" if it has none.
-func (h *House) metric(name, label string) int {
+// Metric is the value of a metric of the house's; label is the value of its only label, "" if it has none.
+func (h *House) Metric(name, label string) int {
 	h.T.Helper()
 	families, err := h.registry.Gather()
 	if err != nil {
@@ -146,16 +146,16 @@ func (h *House) metric(name, label string) int {
 }
 
 // Wakeups counts the waits that have ended.
-func (h *House) Wakeups() int { return h.metric("stoa_clientsync_wakeups_total", "") }
+func (h *House) Wakeups() int { return h.Metric("stoa_clientsync_wakeups_total", "") }
 
 // FollowedHanded counts the groups of others that were applied as they were handed over.
-func (h *House) FollowedHanded() int { return h.metric("stoa_clientsync_followed_total", "handed") }
+func (h *House) FollowedHanded() int { return h.Metric("stoa_clientsync_followed_total", "handed") }
 
 // AwaitWaiting waits until a number of requests wait.
 func (h *House) AwaitWaiting(n int) {
 	h.T.Helper()
 	for range 5000 {
-		if h.metric("stoa_clientsync_waiting_requests", "") == n {
+		if h.Metric("stoa_clientsync_waiting_requests", "") == n {
 			return
 		}
 		time.Sleep(time.Millisecond)
