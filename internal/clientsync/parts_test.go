@@ -13,6 +13,7 @@ import (
 	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/internal/store/keydb"
+	"stoa/internal/store/userdb"
 	"stoa/internal/store/roomdb"
 )
 
@@ -99,6 +100,7 @@ func TestParts(t *testing.T) {
 		},
 		"messages to devices come once, in order, and again for the same token": func(h *synctest.House) {
 			alice := h.Person("alice")
+			alice.Commit(func(c *store.Change) { userdb.PutDevice(c, alice.UserNum, userdb.Device{ID: string(alice.DeviceID)}) })
 			alice.Create()
 			alice.Sync("")
 			for i := range 150 {

@@ -52,7 +52,7 @@ func serverName(s string) string {
 	return ""
 }
 
-// cutPort parts host and port. The colons between brackets are the host's.
+// trimPort parts host and port. The colons between brackets are the host's.
 func trimPort(s string) (host, port string, hasPort bool) {
 	if !strings.HasPrefix(s, "[") {
 		return strings.Cut(s, ":")

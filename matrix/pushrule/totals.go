@@ -139,7 +139,7 @@ func ParseTotals(stored []byte) (Totals, error) {
 	return t, nil
 }
 
-// cutUvarint reads a varint of the shortest form.
+// takeUvarint reads a varint of the shortest form.
 func takeUvarint(b []byte) (n uint64, rest []byte, err error) {
 	n, size := binary.Uvarint(b)
 	if size <= 0 || size > 1 && b[size-1] == 0 {
