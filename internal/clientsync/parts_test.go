@@ -13,8 +13,8 @@ import (
 	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/internal/store/keydb"
-	"stoa/internal/store/userdb"
 	"stoa/internal/store/roomdb"
+	"stoa/internal/store/userdb"
 )
 
 func TestParts(t *testing.T) {
