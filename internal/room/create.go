@@ -85,6 +85,9 @@ func (rs *Rooms) Create(ctx context.Context, req CreateRequest) (id.RoomID, erro
 	if !ok {
 		return id.RoomID{}, mxerr.UnsupportedRoomVersion("This server does not know room version %q", req.Version)
 	}
+	if err := req.checkSize(); err != nil {
+		return id.RoomID{}, err
+	}
 	profile, err := memberships{rs}.profile(ctx, req.Creator)
 	if err != nil {
 		return id.RoomID{}, err
@@ -351,6 +354,9 @@ func createContent(req CreateRequest, rules *roomversion.Rules, trusted bool, in
 			}
 		}
 		additional = slices.DeleteFunc(distinct(additional), func(user string) bool { return user == req.Creator.String() })
+		if len(additional) > maxCreators {
+			return nil, nil, mxerr.InvalidParam("A room can have %d additional creators at most", maxCreators)
+		}
 		delete(content, "additional_creators")
 		if len(additional) > 0 {
 			content["additional_creators"] = additional
@@ -481,13 +487,36 @@ func presetGuestAccess(preset string) string {
 
 // distinct returns the items without repetitions, in their order.
 func distinct[T comparable](items []T) []T {
-	out := make([]T, 0, len(items))
+	out, seen := make([]T, 0, len(items)), make(map[T]struct{}, len(items))
 	for _, item := range items {
-		if !slices.Contains(out, item) {
+		if _, ok := seen[item]; !ok {
+			seen[item] = struct{}{}
 			out = append(out, item)
 		}
 	}
 	return out
+}
+
+// Bounds of one request for a new room. The room is made in one turn and one commit, which others' commits wait for.
+const (
+	// maxInvites is a lecture's audience. More people are invited one by one afterwards.
+	maxInvites = 500
+	// maxInitialState is many times what clients send: encryption, an avatar, a parent space, a few of their own.
+	maxInitialState = 100
+	// maxCreators bounds those besides the sender. All of them have power in the room for ever, and each event is checked
+	// against the list.
+	maxCreators = 50
+)
+
+// checkSize refuses a request that asks for more than one request may.
+func (req *CreateRequest) checkSize() error {
+	switch {
+	case len(req.Invite) > maxInvites:
+		return mxerr.InvalidParam("A new room can be made with %d invitations at most; invite the others afterwards", maxInvites)
+	case len(req.InitialState) > maxInitialState:
+		return mxerr.InvalidParam("initial_state can have %d events at most", maxInitialState)
+	}
+	return nil
 }
 
 // founding makes rooms.
