@@ -96,6 +96,16 @@ func (a *Auth) CallerEvenLocked(r *http.Request) (who.Caller, error) {
 	return s.Caller, nil
 }
 
+// Name gives the user ID of whoever makes a request, by its access token. It also gives that of a locked account, which
+// [Auth.Caller] refuses.
+func (a *Auth) Name(r *http.Request) (string, error) {
+	s, err := a.session(r)
+	if err != nil {
+		return "", err
+	}
+	return s.UserID.String(), nil
+}
+
 // HasToken says whether a request brings an access token, be it valid or not.
 func HasToken(r *http.Request) bool { return httpkit.BearerToken(r) != "" }
 

@@ -14,7 +14,7 @@ import (
 )
 
 // maxKeysBody bounds bodies with keys: hundreds of keys, or the sessions of a
-// batch of backups, of about 1 KiB each.
+// batch of a backup, of about 1 KiB each; that of other requests is lower, see routes.go.
 const maxKeysBody = 4 << 20
 
 // readAsDevice gives who calls and reads the body into v.

@@ -13,35 +13,35 @@ import (
 func (a *API) Routes() []httpkit.Route {
 	return []httpkit.Route{
 		// API versions and discovery. Spec: client-server-api#server-discovery
-		fixed("GET", "/_matrix/client/versions", a.versions),
+		probe("GET", "/_matrix/client/versions", a.versions),
 		fixed("GET", "/.well-known/matrix/client", a.wellKnownClient),
 		fixed("GET", "/.well-known/matrix/support", a.wellKnownSupport),
 		route("GET", client+"/v3/capabilities", a.capabilities),
 
 		// Login and logout. Spec: client-server-api#legacy-login
-		route("GET", client+"/v3/login", a.loginFlows),
-		limited(httpkit.LimitLogin, "POST", client+"/v3/login", a.login),
+		open(httpkit.LimitPlain, "GET", client+"/v3/login", a.loginFlows),
+		open(httpkit.LimitLogin, "POST", client+"/v3/login", a.login),
 		route("POST", client+"/v1/login/get_token", a.loginToken),
-		route("POST", client+"/v3/refresh", a.refresh),
+		open(httpkit.LimitPlain, "POST", client+"/v3/refresh", a.refresh),
 		route("POST", client+"/v3/logout", a.logout),
 		route("POST", client+"/v3/logout/all", a.logoutAll),
 
 		// Account registration. Spec: client-server-api#legacy-account-registration
-		limited(httpkit.LimitRegister, "POST", client+"/v3/register", a.register),
-		limited(httpkit.LimitRegister, "GET", client+"/v3/register/available", a.registerAvailable),
-		limited(httpkit.LimitRegister, "GET", client+"/v1/register/m.login.registration_token/validity", a.registrationTokenValidity),
-		route("GET", "/_synapse/admin/v1/register", a.sharedSecretNonce),
-		route("POST", "/_synapse/admin/v1/register", a.sharedSecretRegister),
+		open(httpkit.LimitRegister, "POST", client+"/v3/register", a.register),
+		open(httpkit.LimitRegister, "GET", client+"/v3/register/available", a.registerAvailable),
+		open(httpkit.LimitRegister, "GET", client+"/v1/register/m.login.registration_token/validity", a.registrationTokenValidity),
+		open(httpkit.LimitPlain, "GET", "/_synapse/admin/v1/register", a.sharedSecretNonce),
+		open(httpkit.LimitPlain, "POST", "/_synapse/admin/v1/register", a.sharedSecretRegister),
 
 		// Account management. Spec: client-server-api#legacy-account-management
-		limited(httpkit.LimitLogin, "POST", client+"/v3/account/password", a.changePassword),
-		limited(httpkit.LimitLogin, "POST", client+"/v3/account/deactivate", a.deactivate),
+		open(httpkit.LimitLogin, "POST", client+"/v3/account/password", a.changePassword),
+		open(httpkit.LimitLogin, "POST", client+"/v3/account/deactivate", a.deactivate),
 		route("GET", client+"/v3/account/3pid", a.threepids),
 		route("GET", client+"/v3/account/whoami", a.whoami),
 
 		// Profiles. Spec: client-server-api#profiles
-		limited(httpkit.LimitLookup, "GET", client+"/v3/profile/{userId}", a.profile),
-		limited(httpkit.LimitLookup, "GET", client+"/v3/profile/{userId}/{keyName}", a.profileField),
+		open(httpkit.LimitLookup, "GET", client+"/v3/profile/{userId}", a.profile),
+		open(httpkit.LimitLookup, "GET", client+"/v3/profile/{userId}/{keyName}", a.profileField),
 		route("PUT", client+"/v3/profile/{userId}/{keyName}", a.setProfileField),
 		route("DELETE", client+"/v3/profile/{userId}/{keyName}", a.deleteProfileField),
 
@@ -77,7 +77,7 @@ func (a *API) Routes() []httpkit.Route {
 
 		// Rooms: creation, aliases, membership. Spec: client-server-api#rooms
 		route("POST", client+"/v3/createRoom", a.createRoom),
-		limited(httpkit.LimitLookup, "GET", client+"/v3/directory/room/{roomAlias}", a.alias),
+		open(httpkit.LimitLookup, "GET", client+"/v3/directory/room/{roomAlias}", a.alias),
 		route("PUT", client+"/v3/directory/room/{roomAlias}", a.setAlias),
 		route("DELETE", client+"/v3/directory/room/{roomAlias}", a.deleteAlias),
 		route("GET", client+"/v3/rooms/{roomId}/aliases", a.aliases),
@@ -93,11 +93,11 @@ func (a *API) Routes() []httpkit.Route {
 		homed("roomId", "POST", client+"/v3/rooms/{roomId}/unban", a.unban),
 		homed("roomId", "POST", client+"/v3/rooms/{roomId}/upgrade", a.upgradeRoom),
 
-		limited(httpkit.LimitLookup, "GET", client+"/v3/directory/list/room/{roomId}", a.roomVisibility),
+		open(httpkit.LimitLookup, "GET", client+"/v3/directory/list/room/{roomId}", a.roomVisibility),
 		route("PUT", client+"/v3/directory/list/room/{roomId}", a.setRoomVisibility),
-		limited(httpkit.LimitLookup, "GET", client+"/v3/publicRooms", a.publicRooms),
+		open(httpkit.LimitLookup, "GET", client+"/v3/publicRooms", a.publicRooms),
 		route("POST", client+"/v3/publicRooms", a.searchPublicRooms),
-		limited(httpkit.LimitLookup, "GET", client+"/v1/room_summary/{roomIdOrAlias}", a.roomSummary),
+		open(httpkit.LimitLookup, "GET", client+"/v1/room_summary/{roomIdOrAlias}", a.roomSummary),
 		route("GET", client+"/v1/rooms/{roomId}/hierarchy", a.hierarchy),
 
 		// Events: getting and sending them. Spec: client-server-api#events
@@ -160,10 +160,10 @@ func (a *API) Routes() []httpkit.Route {
 		route("GET", client+"/v3/room_keys/version/{version}", a.backup),
 		route("PUT", client+"/v3/room_keys/version/{version}", a.updateBackup),
 		route("DELETE", client+"/v3/room_keys/version/{version}", a.deleteBackup),
-		route("PUT", client+"/v3/room_keys/keys", a.putRoomKeys),
+		keys("PUT", client+"/v3/room_keys/keys", a.putRoomKeys),
 		route("GET", client+"/v3/room_keys/keys", a.roomKeys),
 		route("DELETE", client+"/v3/room_keys/keys", a.deleteRoomKeys),
-		route("PUT", client+"/v3/room_keys/keys/{roomId}", a.putRoomKeysOfRoom),
+		keys("PUT", client+"/v3/room_keys/keys/{roomId}", a.putRoomKeysOfRoom),
 		route("GET", client+"/v3/room_keys/keys/{roomId}", a.roomKeysOfRoom),
 		route("DELETE", client+"/v3/room_keys/keys/{roomId}", a.deleteRoomKeys),
 		route("PUT", client+"/v3/room_keys/keys/{roomId}/{sessionId}", a.putRoomKey),
@@ -174,19 +174,40 @@ func (a *API) Routes() []httpkit.Route {
 
 const client = "/_matrix/client"
 
-// route is a line of the list without a limit of its own.
+// route is a line of the list for requests with an access token, without a limit of its own.
 func route[T any](method, pattern string, f func(*http.Request) (T, error)) httpkit.Route {
 	return limited(httpkit.LimitPlain, method, pattern, f)
 }
 
-// limited is a line of the list with a limit class.
+// limited is a line of the list for requests with an access token and a limit class.
 func limited[T any](limit httpkit.Limit, method, pattern string, f func(*http.Request) (T, error)) httpkit.Route {
+	r := open(limit, method, pattern, f)
+	r.Token = true
+	return r
+}
+
+// open is a line of the list for requests that need no access token.
+func open[T any](limit httpkit.Limit, method, pattern string, f func(*http.Request) (T, error)) httpkit.Route {
 	return httpkit.Route{Method: method, Pattern: pattern, Handler: httpkit.Adapt(f), Limit: limit}
+}
+
+// keys is a line of the list for requests with many keys of a backup.
+func keys[T any](method, pattern string, f func(*http.Request) (T, error)) httpkit.Route {
+	r := route(method, pattern, f)
+	r.MaxBody = maxKeysBody
+	return r
+}
+
+// probe is a line of the list for requests that ask whether the server is there.
+func probe[T any](method, pattern string, f func(*http.Request) (T, error)) httpkit.Route {
+	r := fixed(method, pattern, f)
+	r.Limit = httpkit.LimitProbe
+	return r
 }
 
 // fixed is a line of the list for answers that only the settings decide.
 func fixed[T any](method, pattern string, f func(*http.Request) (T, error)) httpkit.Route {
-	r := route(method, pattern, f)
+	r := open(httpkit.LimitPlain, method, pattern, f)
 	r.NoBarrier = true
 	return r
 }

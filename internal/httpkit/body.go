@@ -18,45 +18,125 @@ import (
 // MaxBody is the limit of a JSON body in bytes, unless a route says otherwise.
 const MaxBody = 1 << 20
 
-// ReadBody gives the whole body, which is the caller's. More than limit bytes
-// is 413 M_TOO_LARGE, before reading where the length is declared.
-func ReadBody(r *http.Request, limit int64) ([]byte, error) {
-	return readInto(nil, r, limit)
+// openBody is the limit of a body of a request that needs no token: a password of 512 characters with all that
+// belongs to a login, or a form, takes a few KiB.
+const openBody = 64 << 10
+
+// firstPiece is how much memory a body gets before its first byte has arrived; it is pooled.
+const firstPiece = 4 << 10
+
+// growth is by how much the memory of a body grows when it is full.
+const growth = 4
+
+// wholeBody is the body of a request that has arrived. A Mux reads it before its handler is called, so that a request
+// takes none of what is scarce while its client sends.
+type wholeBody struct {
+	text   []byte
+	read   int // of text, by Read
+	pooled *[firstPiece]byte
 }
 
-// readInto reads the body into buf, which grows as needed.
-func readInto(buf []byte, r *http.Request, limit int64) ([]byte, error) {
+var firstPieces = sync.Pool{New: func() any { return new([firstPiece]byte) }}
+
+// Read implements io.Reader.
+func (b *wholeBody) Read(p []byte) (int, error) {
+	n := copy(p, b.text[b.read:])
+	b.read += n
+	if n == 0 && len(p) > 0 {
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// Close implements io.Closer.
+func (b *wholeBody) Close() error { return nil }
+
+// take gives the text to the caller.
+func (b *wholeBody) take() []byte {
+	text := b.text[b.read:]
+	if b.pooled != nil {
+		text = bytes.Clone(text)
+	}
+	b.read = len(b.text)
+	return text
+}
+
+// arrive reads the body of a request within the limit. Its memory grows as it comes, and is counted before it is taken;
+// what is counted is in x.bytes, also after an error.
+func (x *exchange) arrive(limit, own int64) error {
+	r, b := x.r, &x.whole
 	if r.ContentLength > limit {
-		return buf, tooLarge(limit)
+		x.w.Header()["Connection"] = closeConnection // net/http would read the rest of the body first
+		return tooLarge(limit)
 	}
-	if r.ContentLength >= 0 { // net/http gives exactly that many bytes, or an error
-		n := int(r.ContentLength)
-		if cap(buf) < n {
-			buf = make([]byte, n)
-		}
-		buf = buf[:n]
-		if _, err := io.ReadFull(r.Body, buf); err != nil {
-			return buf, brokenBody(err)
-		}
-		return buf, nil
+	most := limit + 1 // one more, to see whether there is more
+	if r.ContentLength >= 0 {
+		most = r.ContentLength
 	}
-	buf = buf[:0]
+	if err := x.charge(min(most, firstPiece)+requestBytes, own); err != nil {
+		return err
+	}
+	b.pooled = firstPieces.Get().(*[firstPiece]byte)
+	buf := b.pooled[:0:min(most, firstPiece)]
 	for {
 		if len(buf) == cap(buf) {
-			buf = append(buf, 0)[:len(buf)]
+			if int64(len(buf)) == most && r.ContentLength >= 0 {
+				break // net/http gives exactly that many bytes, or an error
+			}
+			next := min(int64(cap(buf))*growth, most)
+			if next > int64(cap(buf)) {
+				if err := x.charge(next-int64(cap(buf)), own); err != nil {
+					return err
+				}
+				grown := append(make([]byte, 0, next), buf...)
+				b.giveBack()
+				buf = grown
+			}
 		}
 		n, err := r.Body.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
 		if int64(len(buf)) > limit {
-			return buf, tooLarge(limit)
+			return tooLarge(limit)
 		}
 		if err == io.EOF {
-			return buf, nil
+			break
 		}
 		if err != nil {
-			return buf, brokenBody(err)
+			return brokenBody(err)
 		}
 	}
+	b.text = buf
+	return nil
+}
+
+// giveBack ends the use of pooled memory.
+func (b *wholeBody) giveBack() {
+	if b.pooled != nil {
+		firstPieces.Put(b.pooled)
+		b.pooled = nil
+	}
+}
+
+// ReadBody gives the whole body, which is the caller's. More than limit bytes
+// is 413 M_TOO_LARGE, before reading where the length is declared.
+func ReadBody(r *http.Request, limit int64) ([]byte, error) {
+	if r.ContentLength > limit {
+		return nil, tooLarge(limit)
+	}
+	if whole, ok := r.Body.(*wholeBody); ok {
+		if int64(len(whole.text)) > limit {
+			return nil, tooLarge(limit)
+		}
+		return whole.take(), nil
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
+	switch {
+	case err != nil:
+		return nil, brokenBody(err)
+	case int64(len(body)) > limit:
+		return nil, tooLarge(limit)
+	}
+	return body, nil
 }
 
 func tooLarge(limit int64) error {
@@ -70,8 +150,6 @@ func brokenBody(err error) error {
 	}
 	return mxerr.NotJSON("The request's body ended early").Because(err)
 }
-
-var bodyBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // ReadJSON reads a body that must be one JSON object into v, a pointer to a
 // struct or map, as encoding/json does. Not JSON is M_NOT_JSON; another type
@@ -88,15 +166,11 @@ func ReadJSONLimit(r *http.Request, v any, limit int64) error { return readJSON(
 func ReadOptionalJSON(r *http.Request, v any) error { return readJSON(r, v, MaxBody, true) }
 
 func readJSON(r *http.Request, v any, limit int64, optional bool) error {
-	pooled := bodyBuffers.Get().(*[]byte)
-	body, err := readInto(*pooled, r, limit)
-	if cap(body) <= maxPooled {
-		defer func() {
-			*pooled = body[:0]
-			bodyBuffers.Put(pooled)
-		}()
-	}
-	if err != nil {
+	var body []byte
+	var err error
+	if whole, ok := r.Body.(*wholeBody); ok && int64(len(whole.text)) <= limit {
+		body = whole.text[whole.read:] // nothing in v refers to it after
+	} else if body, err = ReadBody(r, limit); err != nil {
 		return err
 	}
 	if optional && len(body) == 0 {

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"stoa/internal/parking"
-	"stoa/matrix/mxerr"
 )
 
 // Times are the time limits of a connection.
@@ -51,6 +50,13 @@ type exchange struct {
 	start  time.Time
 	status int // 0 until the header is written
 	body   requestBody
+	whole  wholeBody
+
+	// What the request has taken, until its end.
+	key    string // of its holder
+	holder *holder
+	bytes  int64 // of its body
+	slot   bool  // of its holder
 }
 
 var exchanges = sync.Pool{New: func() any { return new(exchange) }}
@@ -101,26 +107,72 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	flight := &m.inFlight[class]
-	if flight.now.Add(1) > flight.max.Load() {
-		flight.now.Add(-1)
-		x.fail(overloaded())
+	if err := x.admit(); err != nil {
+		x.fail(err)
 		return
 	}
-	defer flight.now.Add(-1)
+	flight := &m.inFlight[class]
+	if class != LimitProbe {
+		if flight.now.Add(1) > flight.max.Load() {
+			flight.now.Add(-1)
+			x.fail(m.admission.refuse(refusedSlots))
+			return
+		}
+		defer flight.now.Add(-1)
+	}
 	if m.forwarded(x, r) || m.behind(x, r) {
 		return
 	}
 	x.route.handler.ServeHTTP(x, r)
 }
 
-// overloaded is the answer when too many requests are in flight.
-func overloaded() error {
-	return mxerr.LimitExceeded(time.Second).WithStatus(http.StatusServiceUnavailable)
+// admit asks who is calling, if the route wants to know, lets the body arrive, and takes a slot of the caller's. A
+// request that another instance has forwarded was admitted there.
+func (x *exchange) admit() error {
+	m, r := x.mux, x.r
+	if IsFromPeer(r) || x.route.Limit == LimitProbe {
+		return nil
+	}
+	own, limit := int64(addressBodies), x.route.MaxBody
+	if x.route.Token && m.identify != nil {
+		var err error
+		if x.key, err = m.identify(r); err != nil {
+			return err
+		}
+		own = userBodies
+	} else if a := ClientAddress(r); a.IsValid() {
+		x.key = AddressKey(a)
+	}
+	x.holder = m.admission.enter(x.key)
+	if r.ContentLength != 0 {
+		if err := x.arrive(limit, own); err != nil {
+			return err
+		}
+		r.Body = &x.whole
+	}
+	if err := m.admission.slot(x.holder, x.route.Limit); err != nil {
+		return err
+	}
+	x.slot = x.holder != nil && m.admission.shared
+	return nil
+}
+
+// charge counts bytes of the body.
+func (x *exchange) charge(n, own int64) error {
+	if err := x.mux.admission.take(x.holder, n, own); err != nil {
+		x.w.Header()["Connection"] = closeConnection // net/http would read the rest of the body first
+		return err
+	}
+	x.bytes += n
+	return nil
 }
 
 // end answers a panic, counts the request and gives the exchange back.
 func (x *exchange) end() {
+	if x.holder != nil || x.bytes > 0 {
+		x.mux.admission.leave(x.key, x.holder, x.bytes, x.route.Limit, x.slot)
+	}
+	x.whole.giveBack()
 	if p := recover(); p != nil {
 		if p == http.ErrAbortHandler {
 			x.count(statusAborted)
@@ -141,6 +193,9 @@ func (x *exchange) end() {
 		status = http.StatusOK
 	}
 	x.count(status)
+	if x.r.Body == &x.whole {
+		x.r.Body = http.NoBody // the exchange is used again
+	}
 	*x = exchange{}
 	exchanges.Put(x)
 }

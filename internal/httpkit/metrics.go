@@ -58,7 +58,7 @@ type metrics struct {
 	// queryTokens counts requests with an access token in the query.
 	queryTokens atomic.Uint64
 
-	requests, seconds, flight, panicked, inQuery *prometheus.Desc
+	requests, seconds, flight, panicked, inQuery, bodies, refused *prometheus.Desc
 }
 
 func newMetrics(m *Mux) *metrics {
@@ -75,6 +75,10 @@ func newMetrics(m *Mux) *metrics {
 			"Handlers that panicked; the client got 500.", nil, nil),
 		inQuery: prometheus.NewDesc("stoa_httpkit_query_tokens_total",
 			"Requests with an access token in the query, which old clients send there.", nil, nil),
+		bodies: prometheus.NewDesc("stoa_httpkit_body_bytes",
+			"Memory of the request bodies in progress.", nil, nil),
+		refused: prometheus.NewDesc("stoa_httpkit_refused_requests_total",
+			"Requests refused because too much was in progress, by reason: bodies or slots, of all clients or of one user or address; answers.", []string{"reason"}, nil),
 	}
 }
 
@@ -91,6 +95,8 @@ func (c *metrics) Describe(out chan<- *prometheus.Desc) {
 	out <- c.flight
 	out <- c.panicked
 	out <- c.inQuery
+	out <- c.bodies
+	out <- c.refused
 }
 
 // Collect is for the registry.
@@ -126,4 +132,9 @@ func (c *metrics) Collect(out chan<- prometheus.Metric) {
 	}
 	out <- prometheus.MustNewConstMetric(c.panicked, prometheus.CounterValue, float64(c.panics.Load()))
 	out <- prometheus.MustNewConstMetric(c.inQuery, prometheus.CounterValue, float64(c.queryTokens.Load()))
+	admission := &c.mux.admission
+	out <- prometheus.MustNewConstMetric(c.bodies, prometheus.GaugeValue, float64(admission.held()))
+	for why := range admission.refused {
+		out <- prometheus.MustNewConstMetric(c.refused, prometheus.CounterValue, float64(admission.refused[why].Load()), refusal(why).String())
+	}
 }

@@ -34,8 +34,11 @@ const (
 	LimitRegister
 	// LimitLookup is for requests that anyone may make without an account.
 	LimitLookup
+	// LimitProbe is for requests by which balancers and clients ask whether the server is there. Nothing bounds them: they
+	// have no body and cost next to nothing.
+	LimitProbe
 
-	limitClasses = int(LimitLookup) + 1
+	limitClasses = int(LimitProbe) + 1
 )
 
 // String is the class as the label of a metric.
@@ -49,6 +52,8 @@ func (l Limit) String() string {
 		return "register"
 	case LimitLookup:
 		return "lookup"
+	case LimitProbe:
+		return "probe"
 	default:
 		return "plain"
 	}
@@ -65,6 +70,10 @@ type Route struct {
 	Pattern string
 	Handler http.Handler
 	Limit   Limit
+	// Token says that the caller must have an access token, which is asked for before the body is read; see Options.Identify.
+	Token bool
+	// MaxBody is the limit of the body in bytes. 0 is MaxBody, or 64 KiB if Options.Identify is there and the route has no Token.
+	MaxBody int64
 	// Home is the name of the path value that says what the request changes, if it
 	// should be served by the home of that; see Options.Forward.
 	Home string
@@ -99,6 +108,13 @@ type Options struct {
 	// InFlight bounds the requests of a class being served at a time; a class
 	// without an entry takes that of defaultInFlight.
 	InFlight map[Limit]int
+	// Share bounds the requests of one user, or without a token of one address, being served at a time too.
+	Share bool
+	// Bodies bounds the memory of the bodies under way, in bytes; 64 MiB if 0.
+	Bodies int64
+	// Identify gives the name of the caller of a route with Token, or the error that answers the request. It is called before
+	// the body is read; the handler asks again what it needs to know. nil = nobody is asked.
+	Identify func(*http.Request) (user string, err error)
 	// Forward is asked about requests of routes with a Home; nil = all are served
 	// here.
 	Forward Forwarder
@@ -130,6 +146,8 @@ type Mux struct {
 	times       Times
 	forward     Forwarder
 	barrier     func(ctx context.Context) error
+	identify    func(*http.Request) (string, error)
+	admission   admission
 	limiters    [limitClasses]*Limiter
 	inFlight    [limitClasses]struct{ now, max atomic.Int64 }
 	requestID   requestIDs
@@ -160,7 +178,14 @@ type node struct {
 // NewMux makes a Mux of routes. An error names the route that is malformed or
 // stands twice.
 func NewMux(opts Options, routes ...[]Route) (*Mux, error) {
-	m := &Mux{log: opts.Log, trusted: opts.TrustedProxies, clock: opts.Clock, translate: opts.Translate, forward: opts.Forward, barrier: opts.Barrier, queryTokens: opts.QueryTokens}
+	m := &Mux{
+		log: opts.Log, trusted: opts.TrustedProxies, clock: opts.Clock, translate: opts.Translate,
+		forward: opts.Forward, barrier: opts.Barrier, identify: opts.Identify, queryTokens: opts.QueryTokens,
+		admission: admission{budget: opts.Bodies, shared: opts.Share, holders: map[string]*holder{}},
+	}
+	if m.admission.budget == 0 {
+		m.admission.budget = bodyBudget
+	}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
@@ -216,6 +241,12 @@ func (m *Mux) add(r Route) error {
 	}
 	if r.Home != "" && !strings.Contains(r.Pattern, "{"+r.Home+"}") {
 		return fmt.Errorf("its home is %q, which is no value of the path", r.Home)
+	}
+	if r.MaxBody == 0 {
+		r.MaxBody = MaxBody
+		if m.identify != nil && !r.Token {
+			r.MaxBody = openBody
+		}
 	}
 	ready := &route{Route: r, mux: m, handler: r.Handler, counts: m.metrics.route(r.Method, r.Pattern)}
 	at := &m.root

@@ -174,7 +174,7 @@ func TestServerCutsOff(t *testing.T) {
 		"half_a_header":                    {"GET /wait HTTP/1.1\r\nHost: a\r\nX", ""},
 		"half_a_body":                      {"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345", "HTTP/1.1 408 "},
 		"half_a_chunked_body":              {"POST /read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n", "HTTP/1.1 408 "},
-		"half_a_body_that_nobody_reads":    {"POST /ignore HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345", "HTTP/1.1 200 "},
+		"half_a_body_that_nobody_reads":    {"POST /ignore HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345", "HTTP/1.1 408 "},
 		"an_idle_connection_after_a_poll":  {"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 "},
 		"an_idle_connection_after_a_body":  {"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}", "HTTP/1.1 200 "},
 		"an_unknown_path_with_half_a_body": {"POST /none HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345", "HTTP/1.1 404 "},

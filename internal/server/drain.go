@@ -25,7 +25,7 @@ const (
 
 // readiness is the route by which balancers ask whether to send requests here.
 func (srv *Server) readiness() []httpkit.Route {
-	return []httpkit.Route{{Method: http.MethodGet, Pattern: "/ready", NoBarrier: true, Handler: httpkit.Adapt(srv.ready)}}
+	return []httpkit.Route{{Method: http.MethodGet, Pattern: "/ready", NoBarrier: true, Limit: httpkit.LimitProbe, Handler: httpkit.Adapt(srv.ready)}}
 }
 
 // ready answers 200, or 503 once the server drains or while it cannot reach its

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -225,6 +226,9 @@ func (srv *Server) clientMux(opt httpkit.Options, p parts) (http.Handler, error)
 	opt.Registerer = srv.registry
 	opt.Forward = srv.services.Cluster
 	opt.QueryTokens = bool(cfg.QueryAccessTokens)
+	opt.Identify = p.callers.Name
+	opt.Share = bool(cfg.RateLimits)
+	opt.Bodies = bodyBudget()
 	if srv.services.Store.Shared() {
 		opt.Barrier = srv.stream.Barrier
 	}
@@ -234,6 +238,16 @@ func (srv *Server) clientMux(opt httpkit.Options, p parts) (http.Handler, error)
 	api := srv.newAPI(p).Routes()
 	return httpkit.NewMux(opt, api, clientapi.LegacyRoutes(slices.Concat(api, pages)), pages, srv.readiness())
 }
+
+const (
+	// mostBodies bounds the memory of request bodies under way: 64 of the largest ordinary ones.
+	mostBodies = 64 << 20
+	// bodiesPart is the part of the process's memory that they may take where that is less.
+	bodiesPart = 16
+)
+
+// bodyBudget is the memory that request bodies may take.
+func bodyBudget() int64 { return min(mostBodies, debug.SetMemoryLimit(-1)/bodiesPart) }
 
 func (srv *Server) newAPI(p parts) *clientapi.API {
 	s, cfg, clock := srv.services, srv.opt.Config, srv.opt.Clock
