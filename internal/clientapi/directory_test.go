@@ -227,7 +227,7 @@ func TestSearchUsers(t *testing.T) {
 		found, _ = search("zoë", 10)
 		same(t, found, open.UserID)
 		found, _ = search("alice", 10)
-		same(t, found)
+		same(t, found, alice.UserID)
 		for _, body := range []any{`{`, object{}, object{"search_term": 1}, object{"search_term": "a", "limit": 0}} {
 			if a := s.do("POST", v3+"/user_directory/search", alice.Token, body); a.Status != 400 {
 				t.Errorf("%v gave %s", body, a.raw)

@@ -44,26 +44,41 @@ func (a *API) pushRulesGlobal(r *http.Request) (*pushrule.RuleSet, error) {
 // pushRule serves GET /_matrix/client/v3/pushrules/global/{kind}/{ruleId}.
 //
 // Spec: client-server-api#get_matrixclientv3pushrulesglobalkindruleid
-func (a *API) pushRule(r *http.Request) (pushrule.Rule, error) {
+func (a *API) pushRule(r *http.Request) (any, error) {
+	rule, other, err := a.ruleOfPath(r)
+	if other != nil {
+		return other, err
+	}
+	return rule, err
+}
+
+// ruleOfPath gives the rule of the path; other is set if its kind is not one of the specification.
+func (a *API) ruleOfPath(r *http.Request) (rule pushrule.Rule, other *pushrule.OtherRule, err error) {
 	rules, err := a.callersRules(r)
 	if err != nil {
-		return pushrule.Rule{}, err
+		return rule, nil, err
 	}
-	kind, err := pushrule.ParseKind(r.PathValue("kind"))
-	if err != nil {
-		return pushrule.Rule{}, err
+	if kind, ok := pushrule.KindNamed(r.PathValue("kind")); ok {
+		rule, err = rules.Rule(kind, r.PathValue("ruleId"))
+		return rule, nil, err
 	}
-	return rules.Rule(kind, r.PathValue("ruleId"))
+	found, err := rules.Other(r.PathValue("kind"), r.PathValue("ruleId"))
+	return rule, &found, err
+}
+
+// ruleEdit is what is done to a rule: known where its kind is one of the specification, else other.
+type ruleEdit struct {
+	known func(*pushrule.RuleSet, pushrule.Kind, string) (*pushrule.RuleSet, error)
+	other func(*pushrule.RuleSet, string, string) (*pushrule.RuleSet, error)
 }
 
 // changeRule applies an operation to the rule of the path.
-func (a *API) changeRule(r *http.Request, owner who.User, edit func(*pushrule.RuleSet, pushrule.Kind, string) (*pushrule.RuleSet, error)) (httpkit.Empty, error) {
-	kind, err := pushrule.ParseKind(r.PathValue("kind"))
-	if err != nil {
-		return httpkit.Empty{}, err
-	}
+func (a *API) changeRule(r *http.Request, owner who.User, edit ruleEdit) (httpkit.Empty, error) {
 	return httpkit.Empty{}, a.data.ChangePushRules(r.Context(), owner, func(s *pushrule.RuleSet) (*pushrule.RuleSet, error) {
-		return edit(s, kind, r.PathValue("ruleId"))
+		if kind, ok := pushrule.KindNamed(r.PathValue("kind")); ok {
+			return edit.known(s, kind, r.PathValue("ruleId"))
+		}
+		return edit.other(s, r.PathValue("kind"), r.PathValue("ruleId"))
 	})
 }
 
@@ -84,8 +99,13 @@ func (a *API) putPushRule(r *http.Request) (httpkit.Empty, error) {
 		return httpkit.Empty{}, err
 	}
 	place := pushrule.Place{Before: query.Get("before"), After: query.Get("after")}
-	return a.changeRule(r, caller.User, func(s *pushrule.RuleSet, kind pushrule.Kind, ruleID string) (*pushrule.RuleSet, error) {
-		return s.Put(kind, ruleID, body, place)
+	return a.changeRule(r, caller.User, ruleEdit{
+		known: func(s *pushrule.RuleSet, kind pushrule.Kind, ruleID string) (*pushrule.RuleSet, error) {
+			return s.Put(kind, ruleID, body, place)
+		},
+		other: func(s *pushrule.RuleSet, kind, ruleID string) (*pushrule.RuleSet, error) {
+			return s.PutOther(kind, ruleID, body)
+		},
 	})
 }
 
@@ -97,7 +117,7 @@ func (a *API) deletePushRule(r *http.Request) (httpkit.Empty, error) {
 	if err != nil {
 		return httpkit.Empty{}, err
 	}
-	return a.changeRule(r, caller.User, (*pushrule.RuleSet).Delete)
+	return a.changeRule(r, caller.User, ruleEdit{(*pushrule.RuleSet).Delete, (*pushrule.RuleSet).DeleteOther})
 }
 
 type ruleEnabled struct {
@@ -108,7 +128,10 @@ type ruleEnabled struct {
 //
 // Spec: client-server-api#get_matrixclientv3pushrulesglobalkindruleidenabled
 func (a *API) pushRuleEnabled(r *http.Request) (ruleEnabled, error) {
-	rule, err := a.pushRule(r)
+	rule, other, err := a.ruleOfPath(r)
+	if other != nil {
+		return ruleEnabled{Enabled: other.Enabled}, err
+	}
 	return ruleEnabled{Enabled: rule.Enabled}, err
 }
 
@@ -129,20 +152,28 @@ func (a *API) setPushRuleEnabled(r *http.Request) (httpkit.Empty, error) {
 	if body.Enabled == nil {
 		return httpkit.Empty{}, mxerr.BadJSON("enabled is missing")
 	}
-	return a.changeRule(r, caller.User, func(s *pushrule.RuleSet, kind pushrule.Kind, ruleID string) (*pushrule.RuleSet, error) {
-		return s.SetEnabled(kind, ruleID, *body.Enabled)
+	return a.changeRule(r, caller.User, ruleEdit{
+		known: func(s *pushrule.RuleSet, kind pushrule.Kind, ruleID string) (*pushrule.RuleSet, error) {
+			return s.SetEnabled(kind, ruleID, *body.Enabled)
+		},
+		other: func(s *pushrule.RuleSet, kind, ruleID string) (*pushrule.RuleSet, error) {
+			return s.SetOtherEnabled(kind, ruleID, *body.Enabled)
+		},
 	})
 }
 
 type ruleActions struct {
-	Actions []pushrule.Action `json:"actions"`
+	Actions any `json:"actions"`
 }
 
 // pushRuleActions serves GET /_matrix/client/v3/pushrules/global/{kind}/{ruleId}/actions.
 //
 // Spec: client-server-api#get_matrixclientv3pushrulesglobalkindruleidactions
 func (a *API) pushRuleActions(r *http.Request) (ruleActions, error) {
-	rule, err := a.pushRule(r)
+	rule, other, err := a.ruleOfPath(r)
+	if other != nil {
+		return ruleActions{Actions: other.Actions()}, err
+	}
 	if rule.Actions == nil {
 		rule.Actions = []pushrule.Action{}
 	}
@@ -166,11 +197,16 @@ func (a *API) setPushRuleActions(r *http.Request) (httpkit.Empty, error) {
 	if body.Actions == nil {
 		return httpkit.Empty{}, mxerr.BadJSON("actions is missing")
 	}
-	actions, err := pushrule.ParseActions(body.Actions)
-	if err != nil {
-		return httpkit.Empty{}, err
-	}
-	return a.changeRule(r, caller.User, func(s *pushrule.RuleSet, kind pushrule.Kind, ruleID string) (*pushrule.RuleSet, error) {
-		return s.SetActions(kind, ruleID, actions)
+	return a.changeRule(r, caller.User, ruleEdit{
+		known: func(s *pushrule.RuleSet, kind pushrule.Kind, ruleID string) (*pushrule.RuleSet, error) {
+			actions, err := pushrule.ParseActions(body.Actions)
+			if err != nil {
+				return nil, err
+			}
+			return s.SetActions(kind, ruleID, actions)
+		},
+		other: func(s *pushrule.RuleSet, kind, ruleID string) (*pushrule.RuleSet, error) {
+			return s.SetOtherActions(kind, ruleID, body.Actions)
+		},
 	})
 }

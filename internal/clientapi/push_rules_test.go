@@ -127,8 +127,10 @@ func TestPushRulesRefuse(t *testing.T) {
 		"to_enable_no_rule":                  {"PUT", "override/none/enabled", object{"enabled": true}, 404, "M_NOT_FOUND"},
 		"to_let_no_rule_act":                 {"PUT", "override/none/actions", notify, 404, "M_NOT_FOUND"},
 		"a_default_rule_of_another_kind":     {"GET", "content/.m.rule.master", nil, 404, "M_NOT_FOUND"},
-		"to_read_an_unknown_kind":            {"GET", "overrides/x", nil, 400, "M_INVALID_PARAM"},
-		"to_write_an_unknown_kind":           {"PUT", "overrides/x", notify, 400, "M_INVALID_PARAM"},
+		"to_read_an_unknown_kind":            {"GET", "overrides/x", nil, 404, "M_NOT_FOUND"},
+		"to_enable_what_is_of_no_kind":       {"PUT", "overrides/x/enabled", object{"enabled": true}, 404, "M_NOT_FOUND"},
+		"to_delete_what_is_of_no_kind":       {"DELETE", "overrides/x", nil, 404, "M_NOT_FOUND"},
+		"a_kind_that_is_no_name":             {"PUT", "over%20rides/x", notify, 400, "M_INVALID_PARAM"},
 		"to_delete_a_default_rule":           {"DELETE", "override/.m.rule.master", nil, 400, "M_INVALID_PARAM"},
 		"an_ID_with_a_dot_in_front":          {"PUT", "override/.mine", notify, 400, "M_INVALID_PARAM"},
 		"to_write_a_default_rule":            {"PUT", "override/.m.rule.master", notify, 400, "M_INVALID_PARAM"},
@@ -152,4 +154,28 @@ func TestPushRulesRefuse(t *testing.T) {
 	if s.do("GET", pushGlobal+"override/mine", alice.Token, nil).Status != 404 {
 		t.Error("a rule was stored all the same")
 	}
+}
+
+// Clients of experiments have kinds of their own, and old ones an action that is not there any more.
+func TestPushRulesAreGivenBackAsSent(t *testing.T) {
+	onEach(t, func(t *testing.T, s *server) {
+		alice := s.signUp("alice")
+		const rule = pushGlobal + "org.example.post/x"
+		s.do("PUT", rule, alice.Token, object{"actions": []string{"shout"}, "y": object{"z": 1}}).want(200, "")
+		want := object{"actions": []string{"shout"}, "default": false, "enabled": true, "rule_id": "x", "y": object{"z": 1}}
+		equal(t, "rule", s.do("GET", rule, alice.Token, nil).want(200, "").Body, want)
+		s.do("PUT", rule+"/enabled", alice.Token, object{"enabled": false}).want(200, "")
+		s.do("PUT", rule+"/actions", alice.Token, object{"actions": []string{}}).want(200, "")
+		equal(t, "enabled", s.do("GET", rule+"/enabled", alice.Token, nil).want(200, "").Body, object{"enabled": false})
+		equal(t, "actions", s.do("GET", rule+"/actions", alice.Token, nil).want(200, "").Body, object{"actions": []any{}})
+		all := s.do("GET", v3+"/pushrules/", alice.Token, nil).want(200, "")
+		want["enabled"], want["actions"] = false, []any{}
+		equal(t, "all of the kind", dig(all.Body, "global", "org.example.post"), []any{want})
+
+		s.do("PUT", pushGlobal+"room/"+esc("!a:stoa.test"), alice.Token, object{"actions": []string{"dont_notify"}}).want(200, "")
+		a := s.do("GET", pushGlobal+"room/"+esc("!a:stoa.test"), alice.Token, nil).want(200, "")
+		equal(t, "actions", a.Body["actions"], []any{"dont_notify"})
+		s.do("DELETE", rule, alice.Token, nil).want(200, "")
+		s.do("GET", rule, alice.Token, nil).want(404, "M_NOT_FOUND")
+	})
 }

@@ -33,7 +33,7 @@ const (
 )
 
 // SearchPeople finds local users by what their user ID or display name contains,
-// in any case: those that share a room with the searcher and those in a room that
+// in any case: the searcher, those that share a room with them and those in a room that
 // anybody may join or read. Limited says that there are more than limit.
 //
 // Spec: client-server-api#post_matrixclientv3user_directorysearch
@@ -45,7 +45,7 @@ func (d *Directory) SearchPeople(ctx context.Context, searcher id.UserID, term s
 		if err != nil {
 			return err
 		}
-		matches, err := matching(r, self, term)
+		matches, err := matching(r, term)
 		if err != nil {
 			return err
 		}
@@ -73,7 +73,7 @@ func (d *Directory) SearchPeople(ctx context.Context, searcher id.UserID, term s
 }
 
 // matching gives the users whose ID or name contains a term, the best first.
-func matching(r *store.Read, self store.UserNum, term string) (matches []Person, err error) {
+func matching(r *store.Read, term string) (matches []Person, err error) {
 	for after := store.UserNum(0); ; {
 		rows, err := userdb.People(r, after, peopleBatch)
 		if err != nil {
@@ -82,7 +82,7 @@ func matching(r *store.Read, self store.UserNum, term string) (matches []Person,
 		for _, row := range rows {
 			after = row.User
 			p := Person{UserID: row.UserID, DisplayName: text(row.DisplayName), AvatarURL: text(row.AvatarURL), num: row.User}
-			if p.rank = rank(&p, term); p.rank < noMatch && row.User != self {
+			if p.rank = rank(&p, term); p.rank < noMatch {
 				matches = append(matches, p)
 			}
 		}
@@ -130,6 +130,9 @@ func text(raw string) (s string) {
 // isVisible says whether one local user may find another. open remembers which
 // rooms are open to everybody.
 func (d *Directory) isVisible(r *store.Read, searcher, other store.UserNum, open map[store.RoomNum]bool) (bool, error) {
+	if searcher == other {
+		return true, nil
+	}
 	if shares, err := userdb.SharesRoom(r, searcher, other); err != nil || shares {
 		return shares, err
 	}

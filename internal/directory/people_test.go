@@ -39,7 +39,7 @@ func TestSearchPeople(t *testing.T) {
 			{"in any case, with blanks around it", "  ANN ", []id.UserID{ann, bob, joann}},
 			{"a display name with letters of any script", "éTOILE", []id.UserID{bob}},
 			{"a user ID as a whole", "@ann:stoa.test", []id.UserID{ann}},
-			{"not the searcher", "alice", nil},
+			{"the searcher too", "alice", []id.UserID{alice}},
 			{"nobody", "zzz", nil},
 			{"no wildcards", "a%n", nil},
 			{"no wildcards of one letter", "a_n", nil},

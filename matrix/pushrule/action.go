@@ -3,6 +3,7 @@ package pushrule
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 
 	"stoa/matrix/mxerr"
 )
@@ -14,6 +15,9 @@ const MaxActions = 32
 //
 // Spec: client-server-api#actions
 type Action struct {
+	// Historical is the name of an action that does nothing: `dont_notify` or `coalesce`. It is kept since clients that
+	// send it look for it. Then the rest is empty.
+	Historical string
 	// Tweak is the name of the tweak to set; "" if the action is `notify`.
 	Tweak string
 	// Value is the JSON text of the tweak's value; nil if it has none. It is never changed.
@@ -33,6 +37,9 @@ func setTweak(name, value string) Action {
 
 // MarshalJSON writes `"notify"` or `{"set_tweak": …, "value": …}`.
 func (a Action) MarshalJSON() ([]byte, error) {
+	if a.Historical != "" {
+		return json.Marshal(a.Historical)
+	}
 	if a.Tweak == "" {
 		return []byte(`"notify"`), nil
 	}
@@ -43,7 +50,7 @@ func (a Action) MarshalJSON() ([]byte, error) {
 }
 
 // ParseActions reads the list `actions` of a request: a JSON array. The historical actions `dont_notify` and `coalesce` are
-// left out. Anything else that is no action is M_BAD_JSON.
+// taken and do nothing. Anything else that is no action is M_BAD_JSON.
 //
 // Spec: client-server-api#historical-actions
 func ParseActions(data []byte) ([]Action, error) {
@@ -56,40 +63,47 @@ func ParseActions(data []byte) ([]Action, error) {
 	}
 	actions := make([]Action, 0, len(items))
 	for _, item := range items {
-		action, known, err := parseAction(item)
+		action, err := parseAction(item)
 		if err != nil {
 			return nil, err
 		}
-		if known {
-			actions = append(actions, action)
-		}
+		actions = append(actions, action)
 	}
 	return actions, nil
 }
 
-// parseAction reads one action; known is false for a historical one.
-func parseAction(item []byte) (action Action, known bool, err error) {
+// acting leaves the historical actions out; nil stays nil.
+func acting(list []Action) []Action {
+	isHistorical := func(a Action) bool { return a.Historical != "" }
+	if !slices.ContainsFunc(list, isHistorical) {
+		return list
+	}
+	return slices.DeleteFunc(slices.Clone(list), isHistorical)
+}
+
+// parseAction reads one action.
+func parseAction(item []byte) (action Action, err error) {
 	var name string
 	if json.Unmarshal(item, &name) == nil && item[0] == '"' {
 		switch name {
 		case "notify":
-			return notify, true, nil
+			return notify, nil
 		case "dont_notify", "coalesce":
-			return Action{}, false, nil
+			return Action{Historical: name}, nil
 		}
-		return Action{}, false, mxerr.BadJSON("There is no push rule action %q.", name)
+		return Action{}, mxerr.BadJSON("There is no push rule action %q.", name)
 	}
 	keys, ok := parseObject(item)
 	if !ok {
-		return Action{}, false, mxerr.BadJSON("A push rule action must be a string or an object.")
+		return Action{}, mxerr.BadJSON("A push rule action must be a string or an object.")
 	}
 	if action.Tweak, ok = parseString(keys["set_tweak"]); !ok || action.Tweak == "" {
-		return Action{}, false, mxerr.BadJSON("A push rule action that is an object must have set_tweak, a string.")
+		return Action{}, mxerr.BadJSON("A push rule action that is an object must have set_tweak, a string.")
 	}
 	if value := keys["value"]; value != nil {
 		action.Value = compact(value)
 	}
-	return action, true, nil
+	return action, nil
 }
 
 // Actions is what happens to an event for one member. The zero value is nothing.
@@ -122,6 +136,7 @@ func (a *Actions) Verdict() Verdict {
 
 // resolveActions makes Actions of a rule's list.
 func resolveActions(kind Kind, ruleID string, list []Action) Actions {
+	list = acting(list)
 	result := Actions{Kind: kind, RuleID: ruleID}
 	tweaks := map[string]json.RawMessage{}
 	for _, a := range list {

@@ -51,10 +51,16 @@ var kindNames = [kinds]string{"override", "content", "room", "sender", "underrid
 // String returns the name of the kind in paths and in JSON.
 func (k Kind) String() string { return kindNames[k] }
 
-// ParseKind reads the path parameter {kind}. Anything else is M_INVALID_PARAM.
+// KindNamed reads the path parameter {kind}; false if the specification has no kind of this name.
+func KindNamed(s string) (Kind, bool) {
+	i := slices.Index(kindNames[:], s)
+	return Kind(max(i, 0)), i >= 0
+}
+
+// ParseKind is KindNamed, with M_INVALID_PARAM for any other name.
 func ParseKind(s string) (Kind, error) {
-	if i := slices.Index(kindNames[:], s); i >= 0 {
-		return Kind(i), nil
+	if kind, ok := KindNamed(s); ok {
+		return kind, nil
 	}
 	return 0, mxerr.InvalidParam("There is no kind %q of push rules.", s)
 }

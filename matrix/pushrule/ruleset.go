@@ -19,6 +19,8 @@ type RuleSet struct {
 	own [kinds][]Rule
 	// changed has what the user changed of default rules, by rule ID. It may name rules that are no longer there.
 	changed map[string]change
+	// other are rules of kinds that this package does not know, most important first.
+	other map[string][]OtherRule
 }
 
 // change is what a user changed of a default rule.
@@ -42,7 +44,7 @@ func (s *RuleSet) IsDefault() bool {
 			return false
 		}
 	}
-	return len(s.changed) == 0
+	return len(s.changed) == 0 && len(s.other) == 0
 }
 
 // Rules returns all rules of a kind, most important first. The slice is the caller's.
@@ -77,7 +79,10 @@ func (s *RuleSet) defaultRule(d *defaultRule) Rule {
 
 // MarshalJSON writes the rule set as the API shows it, which is what stands under `global`.
 func (s *RuleSet) MarshalJSON() ([]byte, error) {
-	shown := make(map[string][]Rule, kinds)
+	shown := make(map[string]any, kinds+len(s.other))
+	for kind, rules := range s.other {
+		shown[kind] = rules
+	}
 	for kind := range Kind(kinds) {
 		shown[kind.String()] = s.Rules(kind)
 	}
@@ -212,7 +217,9 @@ func (s *RuleSet) SetActions(kind Kind, ruleID string, actions []Action) (*RuleS
 }
 
 func sameActions(a, b []Action) bool {
-	return slices.EqualFunc(a, b, func(a, b Action) bool { return a.Tweak == b.Tweak && string(a.Value) == string(b.Value) })
+	return slices.EqualFunc(a, b, func(a, b Action) bool {
+		return a.Historical == b.Historical && a.Tweak == b.Tweak && string(a.Value) == string(b.Value)
+	})
 }
 
 // with returns a copy with other rules of one kind.

@@ -157,11 +157,45 @@ func TestPut(t *testing.T) {
 		}
 	})
 
-	t.Run("strips_historical_actions", func(t *testing.T) {
+	t.Run("keeps_historical_actions", func(t *testing.T) {
 		t.Parallel()
 		s := put(t, defaults(t), pushrule.Room, "!a:b", `{"actions":["dont_notify","coalesce"]}`)
-		if got := marshal(t, s.Rules(pushrule.Room)[0].Actions); got != `[]` {
-			t.Errorf("got %s", got)
+		s, err := s.SetActions(pushrule.Override, pushrule.RuleMaster, s.Rules(pushrule.Room)[0].Actions)
+		if err != nil {
+			t.Fatal(err)
+		}
+		loaded, err := pushrule.Load(s.User(), s.Stored())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range []*pushrule.RuleSet{s, loaded} {
+			for _, rule := range []pushrule.Rule{s.Rules(pushrule.Room)[0], s.Rules(pushrule.Override)[0]} {
+				if got := marshal(t, rule.Actions); got != `["dont_notify","coalesce"]` {
+					t.Errorf("got %s", got)
+				}
+			}
+		}
+		if !strings.Contains(string(s.Stored()), `"actions":[],"all"`) {
+			t.Errorf("an earlier version can't read %s", s.Stored())
+		}
+	})
+
+	t.Run("keeps_kinds_that_it_does_not_know", func(t *testing.T) {
+		t.Parallel()
+		s, err := defaults(t).PutOther("org.example.post", "a", []byte(`{"x":[1], "actions":["shout"]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, err = s.SetOtherEnabled("org.example.post", "a", false); err != nil {
+			t.Fatal(err)
+		}
+		loaded, err := pushrule.Load(s.User(), s.Stored())
+		if err != nil || s.IsDefault() || !strings.Contains(marshal(t, loaded),
+			`"org.example.post":[{"actions":["shout"],"default":false,"enabled":false,"rule_id":"a","x":[1]}]`) {
+			t.Errorf("got %s, %v", marshal(t, loaded), err)
+		}
+		if s, err = s.DeleteOther("org.example.post", "a"); err != nil || !s.IsDefault() {
+			t.Errorf("got %s, %v", s.Stored(), err)
 		}
 	})
 

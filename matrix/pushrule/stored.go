@@ -17,6 +17,14 @@ type stored struct {
 	Format  string                  `json:"format"`
 	Own     map[string][]storedRule `json:"own,omitempty"`
 	Changed map[string]storedChange `json:"changed,omitempty"`
+	// Other are rules of kinds that this package does not know. Earlier versions leave them out.
+	Other map[string][]storedOther `json:"other,omitempty"`
+}
+
+type storedOther struct {
+	ID       string          `json:"id"`
+	Disabled bool            `json:"disabled,omitempty"`
+	Body     json.RawMessage `json:"body"`
 }
 
 type storedRule struct {
@@ -25,20 +33,40 @@ type storedRule struct {
 	Conditions []json.RawMessage `json:"conditions,omitempty"`
 	Pattern    string            `json:"pattern,omitempty"`
 	Actions    []Action          `json:"actions"`
+	// All are the actions with the historical ones, where there are some. Earlier versions read only Actions.
+	All json.RawMessage `json:"all,omitempty"`
 }
 
 type storedChange struct {
 	Enabled *bool     `json:"enabled,omitempty"`
 	Actions *[]Action `json:"actions,omitempty"`
+	// All is as in storedRule.
+	All json.RawMessage `json:"all,omitempty"`
+}
+
+// allActions is what All holds of a list: nil where nothing in it is historical.
+func allActions(list []Action) json.RawMessage {
+	if len(acting(list)) == len(list) {
+		return nil
+	}
+	return mustMarshal(list)
+}
+
+// loadActions gives the actions with the historical ones.
+func loadActions(acting []Action, all json.RawMessage) ([]Action, error) {
+	if all == nil {
+		return acting, nil
+	}
+	return ParseActions(all)
 }
 
 // UnmarshalJSON reads what MarshalJSON writes.
 func (a *Action) UnmarshalJSON(data []byte) error {
-	action, known, err := parseAction(data)
+	action, err := parseAction(data)
 	if err != nil {
 		return err
 	}
-	if !known {
+	if action.Historical != "" {
 		return fmt.Errorf("a historical push rule action: %s", data)
 	}
 	*a = action
@@ -53,7 +81,7 @@ func (s *RuleSet) Stored() []byte {
 	form := stored{Format: storedFormat, Own: map[string][]storedRule{}, Changed: map[string]storedChange{}}
 	for kind, rules := range s.own {
 		for _, r := range rules {
-			row := storedRule{ID: r.ID, Disabled: !r.Enabled, Pattern: r.Pattern, Actions: r.Actions}
+			row := storedRule{ID: r.ID, Disabled: !r.Enabled, Pattern: r.Pattern, Actions: acting(r.Actions), All: allActions(r.Actions)}
 			for _, c := range r.Conditions {
 				row.Conditions = append(row.Conditions, c.raw)
 			}
@@ -64,9 +92,18 @@ func (s *RuleSet) Stored() []byte {
 	for ruleID, c := range s.changed {
 		row := storedChange{Enabled: c.enabled}
 		if c.actions != nil {
-			row.Actions = &c.actions
+			list := acting(c.actions)
+			row.Actions, row.All = &list, allActions(c.actions)
 		}
 		form.Changed[ruleID] = row
+	}
+	for kind, rules := range s.other {
+		for _, r := range rules {
+			if form.Other == nil {
+				form.Other = map[string][]storedOther{}
+			}
+			form.Other[kind] = append(form.Other[kind], storedOther{ID: r.ID, Disabled: !r.Enabled, Body: r.Body})
+		}
 	}
 	return mustMarshal(form)
 }
@@ -92,6 +129,9 @@ func Load(user id.UserID, data []byte) (*RuleSet, error) {
 		}
 		for _, row := range rows {
 			r := Rule{ID: row.ID, Enabled: !row.Disabled, Pattern: row.Pattern, Actions: row.Actions, kind: kind}
+			if r.Actions, err = loadActions(row.Actions, row.All); err != nil {
+				return nil, fmt.Errorf("read push rules of %s: %w", user, err)
+			}
 			for _, raw := range row.Conditions {
 				r.Conditions = append(r.Conditions, Condition{raw: slices.Clone(raw)})
 			}
@@ -101,9 +141,20 @@ func Load(user id.UserID, data []byte) (*RuleSet, error) {
 	for ruleID, row := range form.Changed {
 		c := change{enabled: row.Enabled}
 		if row.Actions != nil {
-			c.actions = append([]Action{}, *row.Actions...)
+			list, err := loadActions(*row.Actions, row.All)
+			if err != nil {
+				return nil, fmt.Errorf("read push rules of %s: %w", user, err)
+			}
+			c.actions = append([]Action{}, list...)
 		}
 		s = s.withChange(ruleID, c)
+	}
+	for kind, rows := range form.Other {
+		rules := make([]OtherRule, len(rows))
+		for i, row := range rows {
+			rules[i] = OtherRule{ID: row.ID, Enabled: !row.Disabled, Body: row.Body}
+		}
+		s = s.withOther(kind, rules)
 	}
 	return s, nil
 }
