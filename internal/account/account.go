@@ -41,6 +41,10 @@ type Options struct {
 	// it causes in rooms: a job that is enqueued with it and done whoever waits. 0 =
 	// not at all, as where no server runs.
 	RoomsWait time.Duration
+	// MinPassword is how many characters a new password has at least; 0 = any.
+	MinPassword int
+	// NameNew gives new accounts their localpart as display name.
+	NameNew bool
 	// Clock is time.Now if nil.
 	Clock func() time.Time
 	// Log is where nothing secret goes; nil = nowhere.
@@ -54,15 +58,18 @@ type Accounts struct {
 	hasher   *Hasher
 	sessions Sessions
 	wait     time.Duration
-	clock    func() time.Time
-	log      *slog.Logger
+	nameNew  bool
+
+	minPassword int // in characters
+	clock       func() time.Time
+	log         *slog.Logger
 }
 
 // New makes an Accounts.
 func New(opt Options) *Accounts {
 	a := &Accounts{
 		store: opt.Store, server: opt.ServerName, hasher: opt.Hasher, sessions: opt.Sessions,
-		wait: opt.RoomsWait, clock: opt.Clock, log: opt.Log,
+		wait: opt.RoomsWait, nameNew: opt.NameNew, minPassword: opt.MinPassword, clock: opt.Clock, log: opt.Log,
 	}
 	if a.hasher == nil {
 		a.hasher = NewHasher(DefaultCost, 0)

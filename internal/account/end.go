@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"unicode/utf8"
 
 	"stoa/internal/reader"
 	"stoa/internal/room"
@@ -13,9 +14,22 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// CheckNewPassword refuses a password that can't be stored. It does not judge
-// how strong a password is.
-func CheckNewPassword(password string) error {
+// CheckNewPassword refuses a password that can't be stored, or is too short. It does
+// not judge further how strong a password is.
+//
+// Errors: M_INVALID_PARAM, M_WEAK_PASSWORD.
+func (a *Accounts) CheckNewPassword(password string) error {
+	if err := checkPassword(password); err != nil {
+		return err
+	}
+	if utf8.RuneCountInString(password) < a.minPassword {
+		return mxerr.WeakPassword("The password must have at least %d characters", a.minPassword)
+	}
+	return nil
+}
+
+// checkPassword refuses a password that can't be stored.
+func checkPassword(password string) error {
 	if password == "" {
 		return mxerr.InvalidParam("The password must not be empty")
 	}
@@ -78,7 +92,7 @@ type PasswordChange struct {
 //
 // Spec: client-server-api#password-management
 func (a *Accounts) SetPassword(ctx context.Context, p PasswordChange) error {
-	if err := CheckNewPassword(p.Password); err != nil {
+	if err := a.CheckNewPassword(p.Password); err != nil {
 		return err
 	}
 	hash, err := a.hasher.Hash(ctx, p.Password)

@@ -3,6 +3,7 @@ package account
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -78,7 +79,7 @@ func errInUse() error { return mxerr.UserInUse("Desired user ID is already taken
 // Begin prepares an account. Nothing is written before the change is committed
 // by Complete.
 //
-// Errors: M_INVALID_USERNAME, M_USER_IN_USE, M_INVALID_PARAM (password).
+// Errors: M_INVALID_USERNAME, M_USER_IN_USE, M_INVALID_PARAM and M_WEAK_PASSWORD.
 func (a *Accounts) Begin(ctx context.Context, reg Registration) (*Begun, error) {
 	if reg.Username == "" {
 		reg.Username = randomUsername()
@@ -92,7 +93,7 @@ func (a *Accounts) Begin(ctx context.Context, reg Registration) (*Begun, error) 
 	}
 	hash := ""
 	if reg.Password != "" {
-		if err := CheckNewPassword(reg.Password); err != nil {
+		if err := a.CheckNewPassword(reg.Password); err != nil {
 			return nil, err
 		}
 		if hash, err = a.hasher.Hash(ctx, reg.Password); err != nil {
@@ -106,6 +107,13 @@ func (a *Accounts) Begin(ctx context.Context, reg Registration) (*Begun, error) 
 	b := &Begun{UserID: user, Num: nums[0], Change: store.NewChange()}
 	now := a.clock().UnixMilli()
 	userdb.AddAccount(b.Change, b.Num, hash, reg.Admin, now)
+	if a.nameNew {
+		name, err := json.Marshal(user.Localpart())
+		if err != nil {
+			return nil, err
+		}
+		userdb.SetProfileField(b.Change, b.Num, FieldDisplayName, string(name))
+	}
 	if reg.Token != "" {
 		userdb.UseRegistrationToken(b.Change, string(reg.Token), now)
 	}

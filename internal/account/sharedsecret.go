@@ -84,7 +84,7 @@ func (s *SharedSecret) Check(reg SecretRegistration) error {
 	if reg.Nonce == nil || reg.Username == nil || reg.Password == nil || reg.MAC == nil || *reg.Username == "" {
 		return mxerr.MissingParam("nonce, username, password and mac are needed")
 	}
-	if err := CheckNewPassword(*reg.Password); err != nil {
+	if err := checkPassword(*reg.Password); err != nil {
 		return err
 	}
 	if !s.knows(*reg.Nonce) {

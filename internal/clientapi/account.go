@@ -69,7 +69,7 @@ func (a *API) changePassword(r *http.Request) (httpkit.Empty, error) {
 	if body.NewPassword == nil {
 		return httpkit.Empty{}, mxerr.MissingParam("The new password is missing")
 	}
-	if err := account.CheckNewPassword(*body.NewPassword); err != nil {
+	if err := a.accounts.CheckNewPassword(*body.NewPassword); err != nil {
 		return httpkit.Empty{}, err
 	}
 	change := account.PasswordChange{Password: *body.NewPassword, Logout: body.LogoutDevices == nil || *body.LogoutDevices}

@@ -96,7 +96,7 @@ func (a *API) register(r *http.Request) (registered, error) {
 		return registered{}, err
 	}
 	wish := account.Registration{Password: *body.Password, Token: proof.RegistrationToken}
-	if err := account.CheckNewPassword(*body.Password); err != nil {
+	if err := a.accounts.CheckNewPassword(*body.Password); err != nil {
 		return registered{}, err
 	}
 	if body.Username != nil {

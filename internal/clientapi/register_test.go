@@ -284,3 +284,57 @@ func TestRegistrationsAreLimited(t *testing.T) {
 	s.address = "198.51.100.1:1"
 	s.do("POST", registerPath, "", body).want(200, "")
 }
+
+func TestPasswordsHaveALength(t *testing.T) {
+	onEach(t, func(t *testing.T, s *server) {
+		register := func(name, password string) answer {
+			return s.do("POST", registerPath, "", object{"username": name, "password": password, "auth": object{"type": "m.login.dummy"}})
+		}
+		register("alice", "seven77").want(400, "M_WEAK_PASSWORD")
+		register("alice", "äöüäöü7").want(400, "M_WEAK_PASSWORD") // characters, not bytes
+		alice := asLogin(register("alice", passwordOf("alice")).want(200, ""))
+		change := func(password string) answer {
+			return s.do("POST", v3+"/account/password", alice.Token, object{"new_password": password, "auth": passwordAuth("alice", "")})
+		}
+		change("x1").want(400, "M_WEAK_PASSWORD")
+		change("eight888").want(200, "")
+	}, "STOA_PASSWORD_MIN_LENGTH=8")
+}
+
+func TestANewAccountHasAName(t *testing.T) {
+	onEach(t, func(t *testing.T, s *server) {
+		anna := s.signUp("anna")
+		name := s.do("GET", v3+"/profile/"+esc(anna.UserID)+"/displayname", "", nil).want(200, "").str("displayname")
+		room := s.create(anna, public)
+		member := s.do("GET", roomPath(room, "state", "m.room.member", anna.UserID), anna.Token, nil).want(200, "").str("displayname")
+		if name != "anna" || member != "anna" {
+			t.Errorf("called %q, and %q in the room", name, member)
+		}
+	}, "STOA_LOCALPART_AS_DISPLAY_NAME=on")
+}
+
+// An answer that got lost is had again by sending the same request.
+func TestRegistrationIsRepeatedAfterALostAnswer(t *testing.T) {
+	onEach(t, func(t *testing.T, s *server) {
+		session := s.do("POST", registerPath, "", object{"username": "alice", "password": passwordOf("alice")}).want(401, "").str("session")
+		request := func(more object) answer {
+			body := object{"username": "alice", "password": passwordOf("alice"), "auth": object{"type": "m.login.dummy", "session": session}}
+			for k, v := range more {
+				body[k] = v
+			}
+			return s.do("POST", registerPath, "", body)
+		}
+		first := request(nil).want(200, "")
+		if again := request(nil).want(200, ""); again.raw != first.raw {
+			t.Errorf("got %s, then %s", first.raw, again.raw)
+		}
+		s.whoami(first.str("access_token")).want(200, "")
+		// It is told to nobody who does not send the same.
+		request(object{"password": "another password"}).want(400, "M_USER_IN_USE")
+		request(object{"username": "bob"}).want(401, "M_FORBIDDEN")
+		s.clock.Advance(2 * time.Hour)
+		request(nil).want(400, "M_USER_IN_USE")
+		// What is kept does not say which tokens there are.
+		s.healthy(t)
+	})
+}

@@ -96,6 +96,16 @@ type Config struct {
 	// (anyone with a registration token) or open (anyone).
 	Registration Registration `yaml:"registration" env:"STOA_REGISTRATION" default:"closed"`
 
+	// How many characters a new password must have at least, 1 to 128: at
+	// registration, when it is changed, and on the command line. Passwords
+	// set before stay valid.
+	PasswordMinLength Length `yaml:"password_min_length" env:"STOA_PASSWORD_MIN_LENGTH" default:"8"`
+
+	// Whether a new account gets the part of its user ID before the colon as
+	// its first display name: on or off. Without one, clients show the whole
+	// user ID.
+	LocalpartAsDisplayName Switch `yaml:"localpart_as_display_name" env:"STOA_LOCALPART_AS_DISPLAY_NAME" default:"on"`
+
 	// Whether clients may send their access token in the query of an address
 	// (?access_token=) instead of the Authorization header: on or off. Old
 	// clients, bots and bridges can do nothing else. Stoa never logs such a

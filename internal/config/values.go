@@ -73,6 +73,19 @@ func (l *LogLevel) UnmarshalText(text []byte) error {
 // Level is for slog.
 func (l LogLevel) Level() slog.Level { return slog.Level(l) }
 
+// Length is a number of characters, 1 to 128.
+type Length int
+
+// UnmarshalText is for Load.
+func (l *Length) UnmarshalText(text []byte) error {
+	n, err := strconv.Atoi(string(text))
+	if err != nil || n < 1 || n > 128 {
+		return fmt.Errorf("must be a number from 1 to 128, not %q", text)
+	}
+	*l = Length(n)
+	return nil
+}
+
 // Switch is on or off.
 type Switch bool
 

@@ -95,7 +95,8 @@ func (s *Services) build(ctx context.Context, opt Options) error {
 	s.History = history.New(s.Store, s.Rooms)
 	s.Data = userdata.New(userdata.Options{Store: s.Store, Rules: s.Rules, Rooms: s.Rooms})
 	s.Accounts = account.New(account.Options{
-		Store: s.Store, ServerName: cfg.ServerName, Sessions: s.Sessions, RoomsWait: opt.roomsWait, Hasher: opt.Hasher, Clock: opt.Clock, Log: opt.Log,
+		Store: s.Store, ServerName: cfg.ServerName, Sessions: s.Sessions, RoomsWait: opt.roomsWait, Hasher: opt.Hasher,
+		MinPassword: int(cfg.PasswordMinLength), NameNew: bool(cfg.LocalpartAsDisplayName), Clock: opt.Clock, Log: opt.Log,
 	})
 	return nil
 }

@@ -57,7 +57,7 @@ func newServer(binary, engine string) (*server, error) {
 	}
 	s := &server{binary: binary, dir: dir, addr: addr, log: &lockedBuffer{}, dropDatabase: func() error { return nil }}
 	s.environ = append(os.Environ(), "STOA_SERVER_NAME="+serverName, "STOA_CLIENT_LISTEN="+addr, "STOA_DATA_DIR="+dir,
-		"STOA_REGISTRATION=open", "STOA_RATE_LIMITS=off", "STOA_LOG_LEVEL=warn")
+		"STOA_REGISTRATION=open", "STOA_LOCALPART_AS_DISPLAY_NAME=off", "STOA_RATE_LIMITS=off", "STOA_LOG_LEVEL=warn")
 	if engine == "postgres" {
 		url, drop, err := newDatabase(filepath.Base(dir))
 		if err != nil {

@@ -58,7 +58,7 @@ func Start(t testing.TB, st *store.Store, settings ...string) *Server {
 	t.Helper()
 	environ := append([]string{
 		"STOA_SERVER_NAME=" + storetest.ServerName, "STOA_PUBLIC_URL=https://stoa.test", "STOA_DATA_DIR=" + t.TempDir(),
-		"STOA_CLUSTER_LISTEN=127.0.0.1:0", "STOA_REGISTRATION=open", "STOA_RATE_LIMITS=off",
+		"STOA_CLUSTER_LISTEN=127.0.0.1:0", "STOA_REGISTRATION=open", "STOA_RATE_LIMITS=off", "STOA_PASSWORD_MIN_LENGTH=1", "STOA_LOCALPART_AS_DISPLAY_NAME=off",
 	}, settings...)
 	cfg, warnings, err := config.Load("", environ)
 	if err != nil || len(warnings) > 0 {
