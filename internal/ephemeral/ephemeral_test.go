@@ -127,7 +127,7 @@ func TestTyping(t *testing.T) {
 		})
 		defer running.Wait()
 		defer stop()
-		digest := func() uint32 { return typing.AppendDigests(nil, []store.RoomNum{h.num})[0] }
+		digest := func() uint32 { return typing.AppendHashes(nil, []store.RoomNum{h.num})[0] }
 
 		wantCode(h.t, typing.Set(ctx, h.carol, h.room, true, 0), mxerr.CodeForbidden)
 		check(h.t, typing.Set(ctx, h.bob, h.room, true, 0))

@@ -530,7 +530,7 @@ func BenchmarkTyping(b *testing.B) {
 	b.ReportAllocs()
 	for i := silent; b.Loop(); i++ {
 		say(i)
-		digests = typing.AppendDigests(digests[:0], joined)
+		digests = typing.AppendHashes(digests[:0], joined)
 		typing.Expire()
 	}
 	if rooms, _, _ := typing.Size(); rooms > silent+2 {

@@ -319,7 +319,7 @@ func (x *typingRoom) typing() []id.UserID {
 
 // AppendDigests appends a digest for each of some rooms, of the list of those who type
 // there; 0 if nobody did in the last minutes.
-func (t *Typing) AppendDigests(dst []uint32, rooms []store.RoomNum) []uint32 {
+func (t *Typing) AppendHashes(dst []uint32, rooms []store.RoomNum) []uint32 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, num := range rooms {

@@ -176,7 +176,7 @@ func (srv *Server) build() error {
 // subscribe has the stream in memory told of what it can't read in the store. Nothing runs yet.
 func (srv *Server) subscribe(p parts) {
 	p.typing.OnChange(srv.stream.WakeTyping)
-	srv.services.Cluster.OnReplicated(srv.stream.TakeHanded)
+	srv.services.Cluster.OnReplicated(srv.stream.ReceiveGroups)
 	srv.subscribePeers()
 }
 

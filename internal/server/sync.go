@@ -18,10 +18,10 @@ func (srv *Server) newStream(p parts) *streamcache.Cache {
 	s := srv.services
 	return streamcache.New(streamcache.Options{
 		Store: s.Store, Clock: srv.opt.Clock, Log: srv.opt.Log, Registerer: srv.registry,
-		TypingDigests: p.typing,
-		Hand:          s.Cluster.Replicate,
-		Blocking:      parking.Blocking,
-		Followers:     append(s.followers(), followPresence{p.presence}),
+		TypingHashes: p.typing,
+		Replicate:    s.Cluster.Replicate,
+		Blocking:     parking.Blocking,
+		Followers:    append(s.followers(), followPresence{p.presence}),
 	})
 }
 

@@ -7,19 +7,19 @@ import (
 	"stoa/matrix/id"
 )
 
-// HeardLast has the cache follow others as on PostgreSQL, and is when it read the stream to its end.
-func (h *Cache) HeardLast() time.Time {
+// LastPoll makes the cache follow others as on PostgreSQL, and returns when it read the stream to its end.
+func (h *Cache) LastPoll() time.Time {
 	h.follows.Store(true)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.heard
+	return h.lastPoll
 }
 
 // Passed is the newest row that was not read because nobody in memory could see it.
-func (h *Cache) Passed() store.Position {
+func (h *Cache) Skipped() store.Position {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.passed
+	return h.skipped
 }
 
 // KnowsPresence says whether memory has all that a user may be told of presence after a position.

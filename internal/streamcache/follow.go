@@ -9,12 +9,11 @@ import (
 	"stoa/internal/store/userdb"
 )
 
-// catchUpRows is how far behind the cache may be to read what it missed. If it is further behind it forgets everything and
-// begins anew: older tokens are answered from the store.
+// catchUpRows bounds the rows that a poll reads. If the cache is further behind, it drops everything and starts at the head; older
+// tokens are answered from the store.
 const catchUpRows = 4096
 
-// readUp takes over what is in the store up to a position, 0 = all of it, and returns the head that it found there. The
-// caller holds the follow lock.
+// readUp reads the store up to a position, 0 = its head, and returns the head that it found. The caller holds the follow lock.
 func (f *following) readUp(ctx context.Context, upTo store.Position) (head store.Position, err error) {
 	from := f.cache.Head()
 	doubted := f.doubted.Load()
@@ -40,7 +39,7 @@ func (f *following) readUp(ctx context.Context, upTo store.Position) (head store
 		if err := f.completeFrom(r, a); err != nil {
 			return err
 		}
-		return f.tell(r, a.rows, from, a.last)
+		return f.notify(r, a.rows, from, a.last)
 	})
 	switch {
 	case err != nil:
@@ -60,7 +59,7 @@ func (f *following) readUp(ctx context.Context, upTo store.Position) (head store
 	return head, nil
 }
 
-// lost says whether the end of the ring is no longer in the stream: the store has gone back, to a copy of itself say.
+// lost reports whether the end of the ring is missing in the stream: the database may have been restored from a backup.
 func (f *following) lost(r *store.Read, from store.Position, doubted bool) (bool, error) {
 	if r.Head() < from {
 		return true, nil
@@ -75,9 +74,9 @@ func (f *following) lost(r *store.Read, from store.Position, doubted bool) (bool
 // Forget drops all that is in memory, as if the stream had been lost: older tokens are answered from the store.
 func (sc *Cache) Forget() { sc.reset(sc.Head()) }
 
-// reset forgets all that the instance knows, up to a position.
+// reset drops everything in memory, up to a position.
 func (f *following) reset(head store.Position) {
-	f.handed.clear()
+	f.received.clear()
 	f.cache.log.Warn("forgot the newest part of the stream", "pos", int64(head))
 	f.forgetAll(head)
 	f.cache.mu.Lock()
@@ -95,26 +94,26 @@ func (f *following) reset(head store.Position) {
 	f.cache.advance(head)
 }
 
-// forgetAll has the followers forget what they know, up to a position.
+// forgetAll makes the followers drop what they know, up to a position.
 func (f *following) forgetAll(head store.Position) {
-	f.telling.Lock()
-	defer f.telling.Unlock()
+	f.notifying.Lock()
+	defer f.notifying.Unlock()
 	for _, f := range f.cache.opt.Followers {
 		f.Forget()
 	}
-	f.knows.Store(int64(head))
+	f.notified.Store(int64(head))
 }
 
-// complete reads what rows of this instance refer to and no payload told.
+// complete reads the contents of this instance's rows that came without a payload.
 func (f *following) complete(ctx context.Context, a *applied) error {
-	if missing := f.missing(a); missing.none() {
+	if missing := f.missing(a); missing.isEmpty() {
 		return nil
 	}
 	return f.cache.store.ReadApart(ctx, func(r *store.Read) error { return f.completeFrom(r, a) })
 }
 
-// completeFrom reads what rows refer to and no payload told: timelines, receipts and redactions that other instances
-// wrote, and the rooms of users who are not in memory and have changed something that others see.
+// completeFrom reads the contents of rows that came without a payload: timelines, receipts and redactions of other instances, and
+// the rooms of users who are not in memory and changed something that others see.
 func (f *following) completeFrom(r *store.Read, a *applied) error {
 	missing := f.missing(a)
 	if err := f.readSegments(r, a, missing.timelines); err != nil {
@@ -133,13 +132,13 @@ func (f *following) completeFrom(r *store.Read, a *applied) error {
 	return f.readSharers(r, a, missing.sharers)
 }
 
-// missing are the rows that no payload told of.
+// missing are the rows that came without a payload.
 type missing struct {
 	timelines, receipts []store.StreamRow
 	sharers, presence   []store.UserNum
 }
 
-func (m missing) none() bool {
+func (m missing) isEmpty() bool {
 	return len(m.timelines)+len(m.receipts)+len(m.sharers)+len(m.presence) == 0
 }
 
@@ -148,11 +147,11 @@ func (f *following) missing(a *applied) (m missing) {
 	f.cache.mu.Lock()
 	defer f.cache.mu.Unlock()
 	if !own {
-		a.passed = f.cache.unseen(a.rows)
+		a.skipped = f.cache.irrelevant(a.rows)
 	}
 	for _, row := range a.rows {
 		switch {
-		case a.passed[row.Pos]:
+		case a.skipped[row.Pos]:
 		case row.Kind == store.KindTimeline:
 			if a.rooms[row.Room()] == nil {
 				m.timelines = append(m.timelines, row)
@@ -163,10 +162,10 @@ func (f *following) missing(a *applied) (m missing) {
 			}
 		case row.Kind == store.KindRoomUpdate:
 			if !own {
-				if a.vague == nil {
-					a.vague = map[store.Position]bool{}
+				if a.unknownUpdates == nil {
+					a.unknownUpdates = map[store.Position]bool{}
 				}
-				a.vague[row.Pos] = true
+				a.unknownUpdates[row.Pos] = true
 			}
 		case row.OwnerKind == store.OwnerUser && SharedIndex(row.Kind) >= 0:
 			if u := f.cache.users[row.User()]; u == nil || u.loading {
@@ -180,11 +179,11 @@ func (f *following) missing(a *applied) (m missing) {
 	return m
 }
 
-// unseen are the rows, by their positions, of rooms that nobody in memory is in, so that what they refer to need not be read:
-// who comes and asks for it is answered from the store. If one in memory may have come into a room by these rows, there are
-// none. Called with the lock held.
-func (m *memory) unseen(rows []store.StreamRow) map[store.Position]bool {
-	if m.arriving > 0 {
+// irrelevant returns the rows, by position, of rooms without members in memory. Their contents need not be read: a user who comes
+// later is answered from the store. It returns nil if a user in memory may have joined a room by these rows. Called with the lock
+// held.
+func (m *memory) irrelevant(rows []store.StreamRow) map[store.Position]bool {
+	if m.loadingUsers > 0 {
 		return nil
 	}
 	changed := map[store.RoomNum]bool{} // rooms of whose old events something is told
@@ -208,10 +207,9 @@ func (m *memory) unseen(rows []store.StreamRow) map[store.Position]bool {
 	return out
 }
 
-// pass notes a row of a room that nobody in memory is in. What is kept of the room may have changed. Called with the lock
-// held.
-func (m *memory) pass(r *roomState, row store.StreamRow) {
-	r.passed, m.passed = row.Pos, row.Pos
+// skip records a row of a room without members in memory. Cached parts of the room may be stale. Called with the lock held.
+func (m *memory) skip(r *roomState, row store.StreamRow) {
+	r.skipped, m.skipped = row.Pos, row.Pos
 	if row.Kind == store.KindReceipts {
 		r.receipts.last = row.Pos
 		return
@@ -222,7 +220,7 @@ func (m *memory) pass(r *roomState, row store.StreamRow) {
 	m.members.dropRoom(r.num)
 }
 
-// skipGone passes over a reference whose target is gone.
+// skipGone ignores a reference to something deleted.
 func skipGone(err error) error {
 	if err == store.ErrNotFound {
 		return nil

@@ -71,8 +71,8 @@ type PlanRoom struct {
 }
 
 type TypingRoom struct {
-	Num    store.RoomNum
-	digest uint32
+	Num  store.RoomNum
+	hash uint32
 }
 
 var plans = sync.Pool{New: func() any { return new(Plan) }}
@@ -152,12 +152,12 @@ func (sc *Cache) lookOrAttach(u *user, c *Cursor, p *Plan, w *Waiter, f WaitFor)
 
 // lacks says whether something happened after a position in a room of the user that is not in memory. Called with the lock
 // held.
-func (m *memory) lacks(u *user, since store.Position) bool {
-	if m.passed <= since {
+func (m *memory) hasSkipped(u *user, since store.Position) bool {
+	if m.skipped <= since {
 		return false
 	}
 	for i := range u.rooms {
-		if u.rooms[i].room.passed > since {
+		if u.rooms[i].room.skipped > since {
 			return true
 		}
 	}
@@ -167,7 +167,7 @@ func (m *memory) lacks(u *user, since store.Position) bool {
 // fill makes the plan of a user; false if nothing happened. Called with the lock held.
 func (m *memory) fill(u *user, c *Cursor, p *Plan) bool {
 	p.Upto = m.ring.head
-	if c.Since < m.ring.floor || c.Since > m.ring.head || u.last[store.KindMembership] > c.Since || m.lacks(u, c.Since) {
+	if c.Since < m.ring.floor || c.Since > m.ring.head || u.last[store.KindMembership] > c.Since || m.hasSkipped(u, c.Since) {
 		p.FromStore = true
 		return true
 	}
@@ -208,7 +208,7 @@ func (m *memory) TakeTyping(p *Plan) {
 	if m.typing == nil {
 		return
 	}
-	p.digests = m.typing.AppendDigests(p.digests[:0], p.Joined)
+	p.digests = m.typing.AppendHashes(p.digests[:0], p.Joined)
 	for i, num := range p.Joined {
 		if digest := p.digests[i]; digest != 0 {
 			p.typing = append(p.typing, TypingRoom{num, digest})
@@ -246,8 +246,8 @@ func (m *memory) fillRoom(j *joinedRoom, c *Cursor, p *Plan, typing *TypingRoom)
 }
 
 // TypingDigests knows who types where, now.
-type TypingDigests interface {
+type TypingHashes interface {
 	// AppendDigests appends a digest for each of some rooms, of the list of those who type there; 0 if nobody did in the last
 	// minutes. The cache may call it with its lock held.
-	AppendDigests(dst []uint32, rooms []store.RoomNum) []uint32
+	AppendHashes(dst []uint32, rooms []store.RoomNum) []uint32
 }

@@ -9,7 +9,7 @@ import (
 type memory struct {
 	waitlist
 	events *eventCache // has a lock of its own
-	typing TypingDigests
+	typing TypingHashes
 
 	ring *ring
 	// present holds the newest changes of presence, in the one chain presences. It has a floor of its own, so that everybody
@@ -24,11 +24,11 @@ type memory struct {
 	recent    *recentTimelines
 	// passed is the newest row that was not read because nobody in memory could see it, arriving how many users are being
 	// read, of whom it is not known what they can see.
-	passed   store.Position
-	arriving int
+	skipped      store.Position
+	loadingUsers int
 	// barriers are the requests that wait for the ring to reach a position, looks counts the looks into the store.
 	barriers []barrier
-	looks    uint64
+	polls    uint64
 	closed   bool
 }
 
@@ -46,12 +46,12 @@ func (m *memory) advance(head store.Position) {
 	m.barriers = kept
 }
 
-// release lets those go who wait for a position that is not in the store: it was above the head that a look found which
+// release lets those go who wait for a position that is not in the store: it was above the head that a poll found which
 // began after they came. Called with the lock held.
-func (m *memory) release(look uint64, head store.Position) {
+func (m *memory) release(poll uint64, head store.Position) {
 	kept := m.barriers[:0]
 	for _, b := range m.barriers {
-		if b.looks < look && b.at > head {
+		if b.polls < poll && b.at > head {
 			close(b.done)
 		} else {
 			kept = append(kept, b)
@@ -63,8 +63,8 @@ func (m *memory) release(look uint64, head store.Position) {
 // applyRoomRow takes over a row of a room. Called with the lock held.
 func (m *memory) applyRoomRow(a *applied, row store.StreamRow) {
 	r := m.room(row.Room())
-	if a.passed[row.Pos] {
-		m.pass(r, row)
+	if a.skipped[row.Pos] {
+		m.skip(r, row)
 		return
 	}
 	switch row.Kind {

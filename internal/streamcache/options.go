@@ -45,11 +45,11 @@ type Options struct {
 	Members int
 
 	// TypingDigests tells who types where; nil = nobody does.
-	TypingDigests TypingDigests
+	TypingHashes TypingHashes
 
-	// Hand appends what groups of this instance did to what is sent to the other instances, whose TakeHanded gets it; nil =
+	// Hand appends what groups of this instance did to what is sent to the other instances, whose ReceiveGroups gets it; nil =
 	// there are none. If there is nobody to send to it does nothing.
-	Hand func(append func([]byte) []byte)
+	Replicate func(append func([]byte) []byte)
 
 	// Blocking calls wait, which waits for something other than the processor, for somebody who works in a context; nil = just so.
 	Blocking func(ctx context.Context, wait func())
@@ -81,17 +81,17 @@ func New(opt Options) *Cache {
 			limits:   fanOutLimits{batch: fanOutBatch, promptRoom: promptRoom, mergeRoom: mergeRoom},
 			backlogs: map[id.RoomID]*backlog{},
 		},
-		events: newEventCache(opt.EventBytes), typing: opt.TypingDigests,
+		events: newEventCache(opt.EventBytes), typing: opt.TypingHashes,
 		ring:    newRing(opt.RingRecords, opt.RingBytes, opt.Store.Head()),
 		present: newRing(presentRecords, presentBytes, opt.Store.Head()),
 		rooms:   map[store.RoomNum]*roomState{}, users: map[store.UserNum]*user{}, maxUsers: opt.Users,
 		members: newMemberCache(opt.Members), recent: newRecentTimelines(opt.EventBytes),
 	}
 	sc.following = following{
-		cache: sc, nudge: make(chan struct{}, 1),
-		handed: replication{after: map[store.Position]*group{}, came: make(chan struct{}, 1)},
+		cache: sc, pollNow: make(chan struct{}, 1),
+		received: groupQueue{after: map[store.Position]*group{}, arrived: make(chan struct{}, 1)},
 	}
-	sc.knows.Store(int64(sc.ring.head))
+	sc.notified.Store(int64(sc.ring.head))
 	return sc
 }
 

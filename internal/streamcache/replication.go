@@ -15,46 +15,46 @@ import (
 	"stoa/internal/store/roomdb"
 )
 
-// An instance hands what it has committed to the others (Options.Hand), as far as it is messages, receipts and what is for
-// single users. A group says which position was the last before it: who has applied the stream up to there applies the group
-// as if it were its own, and reads nothing. Nothing relies on it. A group that is lost, or comes late, or can't be handed over
-// whole, is read from the store.
+// Replication. An instance sends the groups that it commits to the others (Options.Replicate), if they contain only messages,
+// receipts and changes of single users. A group names the position before it: an instance that has applied the stream up to there
+// applies the group like its own, and reads nothing. Nothing relies on replication: a group that is lost, late or too large is read
+// from the store.
 
 const (
-	// handPatience is how long after an announcement the store is not looked into for groups that will be handed over.
-	handPatience = 50 * time.Millisecond
-	// handingFor is how long an instance counts on being handed more since it was last.
-	handingFor = time.Second
-	// wantedFor is how long it wants more since somebody last waited for news.
+	// replicationWait is how long after an announcement a poll is put off, if the group is expected by replication.
+	replicationWait = 50 * time.Millisecond
+	// replicationExpectedFor is how long after a group more groups are expected.
+	replicationExpectedFor = time.Second
+	// wantedFor is how long groups are requested after a client last waited for news.
 	wantedFor = 5 * time.Second
-	// handedGroups and handedBytes bound the groups that wait for those before them.
-	handedGroups, handedBytes = 1024, 8 << 20
-	// handedRows bounds the rows of a group that is taken: more than one of 512 changes has.
-	handedRows = 4096
-	// handGroup is the largest group, in bytes, that is handed over whole.
-	handGroup = 256 << 10
-	// handMembers is up to which size of a group, in bytes, the membership events of its senders go with it: with them a large one
-	// would be too large to be handed over at all.
-	handMembers = 64 << 10
+	// queuedGroups and queuedBytes bound the groups that wait for earlier ones.
+	queuedGroups, queuedBytes = 1024, 8 << 20
+	// maxGroupRows bounds the rows of a received group; one of 512 changes has fewer.
+	maxGroupRows = 4096
+	// maxGroupBytes bounds a group that is sent with its contents.
+	maxGroupBytes = 256 << 10
+	// maxBytesWithMembers bounds a group that is sent with the membership events of its senders; larger groups go without them, to
+	// stay below maxGroupBytes.
+	maxBytesWithMembers = 64 << 10
 )
 
-// replication holds groups of other instances that wait for those before them.
-type replication struct {
+// groupQueue holds received groups that wait for earlier ones.
+type groupQueue struct {
 	mu    sync.Mutex // guards what follows; nothing is locked under it
 	after map[store.Position]*group
 	bytes int
-	// wanted is when somebody last waited for news here.
+	// wanted is when a client last waited for news here.
 	wanted time.Time
-	// came says that there is another; capacity 1. The one who applies this instance's own groups waits for it.
-	came chan struct{}
-	// until is how long more is expected, in ms since 1970.
-	until atomic.Int64
+	// arrived has capacity 1 and gets a value with each group. The goroutine that applies this instance's own groups waits for it.
+	arrived chan struct{}
+	// expectedUntil is how long more groups are expected, in ms since 1970.
+	expectedUntil atomic.Int64
 }
 
 // group is a group of another instance.
 type group struct {
 	prev, last store.Position
-	// whole says that the rest is there. Else the group has to be read from the store.
+	// whole is set if the group carries its contents; if not, it is read from the store.
 	whole bool
 	rows  []store.StreamRow
 	// rooms are packed Committeds, receipts those of all rooms.
@@ -68,9 +68,9 @@ type groupRoom struct {
 	text string
 }
 
-// appendGroup appends a group as it is handed over.
+// appendGroup appends a group in its replicated form.
 func appendGroup(dst []byte, b *store.Batch) []byte {
-	if whole, ok := appendWhole(nil, b); ok && len(whole) <= handGroup {
+	if whole, ok := appendWhole(nil, b); ok && len(whole) <= maxGroupBytes {
 		return packed.AppendText(dst, whole)
 	}
 	return packed.AppendText(dst, appendGroupHead(nil, b, false))
@@ -80,12 +80,12 @@ func appendGroupHead(dst []byte, b *store.Batch, whole bool) []byte {
 	return packed.AppendBool(packed.AppendNumber(packed.AppendNumber(dst, b.Prev), b.Last), whole)
 }
 
-// appendWhole appends a group with all that it did; false if that can't be said.
+// appendWhole appends a group with its contents; false if they cannot be replicated.
 func appendWhole(dst []byte, b *store.Batch) ([]byte, bool) {
 	dst = appendGroupHead(dst, b, true)
 	dst = packed.AppendNumber(dst, len(b.Rows))
 	for _, row := range b.Rows {
-		if !handsOver(row.OwnerKind, row.Kind) {
+		if !isReplicated(row.OwnerKind, row.Kind) {
 			return dst, false
 		}
 		dst = packed.AppendNumber(packed.AppendNumber(dst, row.Pos-b.Prev), row.OwnerKind)
@@ -106,7 +106,7 @@ func appendWhole(dst []byte, b *store.Batch) ([]byte, bool) {
 	}
 	dst = packed.AppendNumber(dst, len(rooms))
 	for _, c := range rooms {
-		text, ok := c.AppendPacked(nil, len(dst) < handMembers)
+		text, ok := c.AppendPacked(nil, len(dst) < maxBytesWithMembers)
 		if !ok {
 			return dst, false
 		}
@@ -124,15 +124,15 @@ func appendWhole(dst []byte, b *store.Batch) ([]byte, bool) {
 	return dst, true
 }
 
-// handsOver says of which rows no more has to be known than a group says.
-func handsOver(owner store.OwnerKind, kind store.Kind) bool {
+// isReplicated reports whether a group carries all that has to be known of rows of a kind.
+func isReplicated(owner store.OwnerKind, kind store.Kind) bool {
 	if owner == store.OwnerRoom {
 		return kind == store.KindTimeline || kind == store.KindReceipts
 	}
 	return owner == store.OwnerUser && (kind == store.KindToDevice || kind == store.KindKeys)
 }
 
-// parseGroup reads a group. Its rooms are read when they are needed.
+// parseGroup parses a group. Its rooms are parsed when they are applied.
 func parseGroup(text string) (*group, error) {
 	r := packed.Read(text)
 	g := &group{prev: store.Position(r.Number()), last: store.Position(r.Number()), whole: r.Bool(), size: 200 + len(text)}
@@ -149,12 +149,12 @@ func parseGroup(text string) (*group, error) {
 		row.Pos, row.OwnerKind = g.prev+store.Position(r.Number()), store.OwnerKind(r.Number())
 		row.Owner, row.Kind = int64(r.Number()), store.Kind(r.Number())
 		row.First, row.Last = store.Slot(r.Number()), store.Slot(r.Number())
-		if row.Pos <= pos || !handsOver(row.OwnerKind, row.Kind) {
+		if row.Pos <= pos || !isReplicated(row.OwnerKind, row.Kind) {
 			return nil, packed.ErrMalformed
 		}
 		pos = row.Pos
 	}
-	if pos != g.last || len(g.rows) > handedRows {
+	if pos != g.last || len(g.rows) > maxGroupRows {
 		return nil, packed.ErrMalformed
 	}
 	g.rooms = make([]groupRoom, r.Count(2))
@@ -172,25 +172,24 @@ func parseGroup(text string) (*group, error) {
 	return g, r.Done()
 }
 
-// handOver hands the groups of this instance to the others until the tail ends: before they are applied here, which may have to
-// wait for others.
-func (f *following) handOver(ctx context.Context, tail *store.Tail) {
+// replicate sends the groups of this instance to the others, until the tail ends. It does not wait until they are applied here,
+// which may have to wait for groups of others.
+func (f *following) replicate(ctx context.Context, tail *store.Tail) {
 	for {
 		b, err := tail.Next(ctx)
 		if err != nil {
 			return // the one who applies them says why
 		}
 		if len(b.Rows) > 0 {
-			f.cache.opt.Hand(func(dst []byte) []byte { return appendGroup(dst, b) })
+			f.cache.opt.Replicate(func(dst []byte) []byte { return appendGroup(dst, b) })
 		}
 	}
 }
 
-// TakeHanded takes groups that another instance hands over: one after another what Options.Hand appended there. They are
-// applied in the order of the stream, whenever that comes. more says that somebody waits for news here: else the next look is
-// soon enough.
-func (f *following) TakeHanded(groups []byte) (more bool, err error) {
-	more = f.wantsHanded()
+// ReceiveGroups takes groups of another instance, as Options.Replicate appended them there. They are applied in the order of the
+// stream. more reports whether a client waits for news here; if not, the other instance may stop sending.
+func (f *following) ReceiveGroups(groups []byte) (more bool, err error) {
+	more = f.wantsGroups()
 	r := packed.Read(string(groups))
 	for r.More() {
 		text := r.Text()
@@ -201,52 +200,52 @@ func (f *following) TakeHanded(groups []byte) (more bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		f.keepHanded(g)
+		f.queueGroup(g)
 		f.Wake(g.last)
 	}
 	select {
-	case f.handed.came <- struct{}{}:
+	case f.received.arrived <- struct{}{}:
 	default:
 	}
-	f.hurry()
+	f.requestPoll()
 	return more, nil
 }
 
-// wantsHanded says whether somebody waits for news here, or did of late. Then more is expected.
-func (f *following) wantsHanded() bool {
+// wantsGroups reports whether a client waits for news here, or did within wantedFor.
+func (f *following) wantsGroups() bool {
 	f.cache.mu.Lock()
 	waits := f.cache.wheel.count > 0 || len(f.cache.barriers) > 0
 	f.cache.mu.Unlock()
-	f.handed.mu.Lock()
-	defer f.handed.mu.Unlock()
+	f.received.mu.Lock()
+	defer f.received.mu.Unlock()
 	now := time.Now()
 	if waits {
-		f.handed.wanted = now
+		f.received.wanted = now
 	}
-	wants := now.Sub(f.handed.wanted) < wantedFor
+	wants := now.Sub(f.received.wanted) < wantedFor
 	if wants {
-		f.handed.until.Store(now.Add(handingFor).UnixMilli())
+		f.received.expectedUntil.Store(now.Add(replicationExpectedFor).UnixMilli())
 	}
 	return wants
 }
 
-// keepHanded keeps a group until it is its turn.
-func (f *following) keepHanded(g *group) {
+// queueGroup queues a group until those before it are applied.
+func (f *following) queueGroup(g *group) {
 	head := f.cache.Head()
-	f.handed.mu.Lock()
-	defer f.handed.mu.Unlock()
-	if g.last <= head || f.handed.after[g.prev] != nil {
+	f.received.mu.Lock()
+	defer f.received.mu.Unlock()
+	if g.last <= head || f.received.after[g.prev] != nil {
 		return
 	}
-	if g.prev != head && (len(f.handed.after) >= handedGroups || f.handed.bytes+g.size > handedBytes) {
+	if g.prev != head && (len(f.received.after) >= queuedGroups || f.received.bytes+g.size > queuedBytes) {
 		return // it will be read
 	}
-	f.handed.after[g.prev] = g
-	f.handed.bytes += g.size
+	f.received.after[g.prev] = g
+	f.received.bytes += g.size
 }
 
-// next is the group that follows a position; nil if it is not there. Those before are dropped then.
-func (d *replication) next(head store.Position) *group {
+// next returns the group that follows a position, or nil. It drops earlier ones.
+func (d *groupQueue) next(head store.Position) *group {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if next := d.after[head]; next != nil {
@@ -261,30 +260,30 @@ func (d *replication) next(head store.Position) *group {
 	return nil
 }
 
-func (d *replication) clear() {
+func (d *groupQueue) clear() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	clear(d.after)
 	d.bytes = 0
 }
 
-// expected says whether what others have announced is likely to be handed over soon.
-func (d *replication) expected() bool { return time.Now().UnixMilli() < d.until.Load() }
+// expected reports whether replication is likely to bring what others have announced.
+func (d *groupQueue) expected() bool { return time.Now().UnixMilli() < d.expectedUntil.Load() }
 
-// applyHanded applies the groups that come next in the stream. hole says that the next is known, and has to be read from the
-// store. The caller holds the follow lock.
-func (f *following) applyHanded(ctx context.Context) (hole bool, err error) {
+// applyReceived applies the received groups that come next in the stream. gap reports that the next group is known and has to be
+// read from the store. The caller holds the follow lock.
+func (f *following) applyReceived(ctx context.Context) (gap bool, err error) {
 	for {
 		if f.doubted.Load() {
 			return true, nil
 		}
-		g := f.handed.next(f.cache.Head())
+		g := f.received.next(f.cache.Head())
 		if g == nil || !g.whole {
 			return g != nil, nil
 		}
 		if err := f.applyGroup(ctx, g); errors.Is(err, packed.ErrMalformed) {
-			f.cache.log.Warn("apply what another instance handed over", "pos", int64(g.last), "err", err)
-			g.whole = false // the next look finds it
+			f.cache.log.Warn("apply a replicated group", "pos", int64(g.last), "err", err)
+			g.whole = false // the next poll finds it
 			return true, nil
 		} else if err != nil {
 			return true, err
@@ -297,29 +296,29 @@ func (f *following) applyHanded(ctx context.Context) (hole bool, err error) {
 func (f *following) applyGroup(ctx context.Context, g *group) error {
 	a := &applied{rows: g.rows, last: g.last, rooms: map[store.RoomNum]*appliedRoom{}}
 	f.cache.mu.Lock()
-	a.passed = f.cache.unseen(g.rows)
+	a.skipped = f.cache.irrelevant(g.rows)
 	f.cache.mu.Unlock()
 	for _, r := range g.rooms {
-		if len(a.passed) > 0 && !slices.ContainsFunc(g.rows, func(row store.StreamRow) bool { return row.Room() == r.num && !a.passed[row.Pos] }) {
+		if len(a.skipped) > 0 && !slices.ContainsFunc(g.rows, func(row store.StreamRow) bool { return row.Room() == r.num && !a.skipped[row.Pos] }) {
 			continue
 		}
 		c, err := room.ParsePacked(r.text, func(member store.EventNum) bool { return f.knowsMember(r.num, member) })
 		if err != nil {
 			return err
 		}
-		f.take(a, c)
+		f.addPayload(a, c)
 	}
-	f.take(a, g.receipts)
-	if err := f.tell(nil, g.rows, g.prev, g.last); err != nil {
+	f.addPayload(a, g.receipts)
+	if err := f.notify(nil, g.rows, g.prev, g.last); err != nil {
 		return err
 	}
-	return f.settle(ctx, a)
+	return f.finish(ctx, a)
 }
 
-// followUpTo applies what other instances wrote up to a position, after which a group of this instance comes: what they hand
-// over, and if that does not come, what is in the store. The caller holds the follow lock.
+// followUpTo applies the groups of other instances up to a position, after which a group of this instance comes: from replication,
+// else from the store. The caller holds the follow lock.
 func (f *following) followUpTo(ctx context.Context, upTo store.Position) error {
-	if late := f.awaitHanded(ctx, upTo); late != nil && !errors.Is(late, errNotReplicated) {
+	if late := f.awaitReceived(ctx, upTo); late != nil && !errors.Is(late, errNotReplicated) {
 		return late
 	}
 	if f.cache.Head() >= upTo {
@@ -329,22 +328,22 @@ func (f *following) followUpTo(ctx context.Context, upTo store.Position) error {
 	return err
 }
 
-// errNotReplicated says that what comes next is not handed over, or not soon.
-var errNotReplicated = errors.New("not handed over")
+// errNotReplicated means that replication does not bring the next group, or not soon.
+var errNotReplicated = errors.New("not replicated")
 
-func (f *following) awaitHanded(ctx context.Context, upTo store.Position) error {
-	timer := time.NewTimer(handPatience)
+func (f *following) awaitReceived(ctx context.Context, upTo store.Position) error {
+	timer := time.NewTimer(replicationWait)
 	defer timer.Stop()
 	for {
-		hole, err := f.applyHanded(ctx)
+		gap, err := f.applyReceived(ctx)
 		if err != nil || f.cache.Head() >= upTo {
 			return err
 		}
-		if hole || !f.handed.expected() {
+		if gap || !f.received.expected() {
 			return errNotReplicated
 		}
 		select {
-		case <-f.handed.came:
+		case <-f.received.arrived:
 		case <-timer.C:
 			return errNotReplicated
 		case <-ctx.Done():

@@ -47,12 +47,12 @@ func TestHanded_groups(t *testing.T) {
 		t.Fatalf("the store tells of %d events, want 4", len(want.Timeline.Events))
 	}
 	if a, b := fmt.Sprintf("%+v", got), fmt.Sprintf("%+v", want); a != b {
-		t.Errorf("handed over, the room is\n%s\nand read\n%s", a, b)
+		t.Errorf("replicated, the room is\n%s\nand read\n%s", a, b)
 	}
 	if got.Timeline.Events[0].Unsigned.TransactionID != "1" {
 		t.Error("the sender's device is not told its transaction ID")
 	}
-	here.AppliesHanded(courier, alice, roomID)
+	here.AppliesReceived(courier, alice, roomID)
 }
 
 // TestHanded_commits: what a commit did to a room is the same after it was packed, and what was cut off is refused.
@@ -78,7 +78,7 @@ func TestHanded_commits(t *testing.T) {
 			}
 			text, ok := c.AppendPacked(nil, true)
 			if isMessage := want[c.Events[0].PDU.Type()]; ok != isMessage {
-				t.Errorf("%s can be handed over: %t", c.Events[0].PDU.Type(), ok)
+				t.Errorf("%s can be replicated: %t", c.Events[0].PDU.Type(), ok)
 			}
 			if !ok {
 				continue
@@ -114,7 +114,7 @@ func TestHanded_commits(t *testing.T) {
 // none is known.
 func none(store.EventNum) bool { return false }
 
-// TestHanded_members: who speaks is known with what they say, at their instance and where it is handed over, and is shown as
+// TestHanded_members: who speaks is known with what they say, at their instance and where it is replicated, and is shown as
 // where it is read; as it was no longer when it is redacted.
 func TestHanded_members(t *testing.T) {
 	t.Parallel()
@@ -132,12 +132,12 @@ func TestHanded_members(t *testing.T) {
 	courier.Forget(writer)
 
 	// known says whether the stream has told who carol is: at the writer, and at the other unless a look found the message
-	// before it was handed over, which is waited for by nobody.
+	// before it was replicated, which is waited for by nobody.
 	known := func(want bool) {
 		t.Helper()
-		for name, h := range map[string]*synctest.House{"at the writer": writer, "where it is handed over": here} {
+		for name, h := range map[string]*synctest.House{"at the writer": writer, "where it is replicated": here} {
 			synctest.Must(t, h.Cache.Await(t.Context(), writer.Store.Head()))
-			if is := h.Cache.KnowsMember(num, carol.UserID.String()); is != want && (h == writer || h.FollowedHanded() > 0) {
+			if is := h.Cache.KnowsMember(num, carol.UserID.String()); is != want && (h == writer || h.ReceivedGroups() > 0) {
 				t.Errorf("who has spoken is known %s: %t", name, is)
 			}
 		}
@@ -146,7 +146,7 @@ func TestHanded_members(t *testing.T) {
 		t.Helper()
 		want, got := from.After(always).Join(roomID).State, at.After(always).Join(roomID).State
 		synctest.Equal(t, "the state", got.Names(), want.Names())
-		for name, state := range map[string]synctest.EventList{"read": want, "handed over": got} {
+		for name, state := range map[string]synctest.EventList{"read": want, "replicated": got} {
 			if ev := state.Find("m.room.member", carol.UserID.String()); ev == nil || ev.Content["displayname"] != displayname {
 				t.Errorf("%s, carol is %+v", name, ev)
 			}
@@ -221,7 +221,7 @@ func TestGroup_redacts(t *testing.T) {
 	})
 }
 
-// TestHanded_partly: what is lost, or can't be handed over, is read from the store, and what follows is in its place.
+// TestHanded_partly: what is lost, or can't be replicated, is read from the store, and what follows is in its place.
 func TestHanded_partly(t *testing.T) {
 	t.Parallel()
 	writer, here, _, courier := synctest.ThreeHouses(t)
@@ -234,7 +234,7 @@ func TestHanded_partly(t *testing.T) {
 	for i := range 12 {
 		body := fmt.Sprint(i)
 		if want = append(want, body); i%4 == 3 {
-			alice.Set(roomID, "m.room.topic", "", fmt.Sprintf(`{"body":%q}`, body)) // a change of the state is not handed over
+			alice.Set(roomID, "m.room.topic", "", fmt.Sprintf(`{"body":%q}`, body)) // a change of the state is not replicated
 		} else {
 			alice.Say(roomID, body)
 		}
@@ -249,7 +249,7 @@ func TestHanded_partly(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("the answers hold %q, want %q", got, want)
 	}
-	here.AppliesHanded(courier, alice, roomID)
+	here.AppliesReceived(courier, alice, roomID)
 }
 
 // TestHanded_toEachOther: two instances that write the same rooms and hand everything to each other show them alike.
@@ -261,9 +261,9 @@ func TestHanded_toEachOther(t *testing.T) {
 	ready.Add(1)
 	for i := range houses {
 		houses[i] = synctest.NewHouse(t, storetest.OpenURL(t, url), func(o *synctest.Options) {
-			o.Hand = func(f func([]byte) []byte) {
+			o.Replicate = func(f func([]byte) []byte) {
 				ready.Wait()
-				if _, err := houses[1-i].Cache.TakeHanded(f(nil)); err != nil {
+				if _, err := houses[1-i].Cache.ReceiveGroups(f(nil)); err != nil {
 					t.Error(err)
 				}
 			}
@@ -292,8 +292,8 @@ func TestHanded_toEachOther(t *testing.T) {
 	}
 }
 
-// TestTakeHanded_malformed: a group that is cut off anywhere is refused, and changes nothing.
-func TestTakeHanded_malformed(t *testing.T) {
+// TestReceiveGroups_malformed: a group that is cut off anywhere is refused, and changes nothing.
+func TestReceiveGroups_malformed(t *testing.T) {
 	t.Parallel()
 	writer, here, _, courier := synctest.ThreeHouses(t)
 	alice := writer.Person("alice")
@@ -305,12 +305,12 @@ func TestTakeHanded_malformed(t *testing.T) {
 	inner := packed.Read(string(group)).Text()
 	for n := range len(inner) {
 		for _, cut := range [][]byte{group[:n+1], packed.AppendText(nil, inner[:n])} {
-			if _, err := here.Cache.TakeHanded(cut); err == nil {
+			if _, err := here.Cache.ReceiveGroups(cut); err == nil {
 				t.Errorf("%d of %d bytes are taken", n, len(inner))
 			}
 		}
 	}
-	if n := here.FollowedHanded(); n > 0 {
+	if n := here.ReceivedGroups(); n > 0 {
 		t.Errorf("%d groups were applied", n)
 	}
 }

@@ -103,7 +103,7 @@ func (r *ring) since(c *chain, after store.Position, f func(*record) bool) {
 	}
 }
 
-// newSegment takes over what the room's writer handed to the commit.
+// newSegment takes over what the room's writer passed to the commit.
 func newSegment(c *room.Committed) (*Segment, int) {
 	s := &Segment{First: c.First, Last: c.Last, Joined: c.Joined, Invited: c.Invited, counted: c.Counted()}
 	size := 200

@@ -233,7 +233,7 @@ func (m *memory) putRedactions(a *applied) {
 		m.recent.drop(red.room)
 	}
 	for _, row := range a.rows {
-		if a.vague[row.Pos] && !known[row.Room()] {
+		if a.unknownUpdates[row.Pos] && !known[row.Room()] {
 			// Something old has changed, and what is not said. Rare: nothing in memory is believed.
 			m.ring.floor = max(m.ring.floor, row.Pos)
 			m.events.clear(row.Pos)

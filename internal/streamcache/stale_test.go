@@ -25,10 +25,10 @@ func TestWhoWaitsIsLetGoWhenTheStoreIsNotHeard(t *testing.T) {
 			got <- a
 		}()
 		h.AwaitWaiting(1)
-		heard := h.Cache.HeardLast()
+		heard := h.Cache.LastPoll()
 		h.Cache.Tick(heard.Add(3 * time.Second))
 		h.AwaitWaiting(1)
-		h.Cache.Tick(h.Cache.HeardLast().Add(5 * time.Second))
+		h.Cache.Tick(h.Cache.LastPoll().Add(5 * time.Second))
 		if a := <-got; a != nil {
 			a.Release()
 		}

@@ -18,8 +18,8 @@ import (
 	"stoa/matrix/roomversion"
 )
 
-// Cache holds the newest part of the stream in memory, the users who sync with their rooms, and the requests that wait. It
-// follows the stream with a cursor of its own, the ring's head.
+// Cache holds the newest part of the stream in memory, the syncing users with their rooms, and their waiting requests. It follows
+// the stream with a cursor of its own, the ring's head.
 type Cache struct {
 	opt   Options
 	store *store.Store
@@ -34,26 +34,26 @@ type Cache struct {
 	following
 }
 
-// barrier is a request that waits; looks are those that had begun before it.
+// barrier is a request that waits for a position; polls counts the polls that had begun before it.
 type barrier struct {
 	at    store.Position
-	looks uint64
+	polls uint64
 	done  chan struct{}
-	// patient says that this one hurries nobody: a look that comes a little later will do.
-	patient bool
+	// lowPriority barriers request no poll: a later one is soon enough.
+	lowPriority bool
 }
 
-// Run follows the stream until ctx ends or the store closes. Everybody who waits is answered then.
+// Run follows the stream until ctx ends or the store closes. All waiting requests are answered then.
 func (sc *Cache) Run(outer context.Context) error {
 	ctx, cancel := context.WithCancel(outer)
 	tail := sc.store.Tail()
 	defer tail.Close()
 	var beside sync.WaitGroup
 	beside.Go(func() { sc.tick(ctx) })
-	if sc.opt.Hand != nil {
+	if sc.opt.Replicate != nil {
 		own := sc.store.Tail()
 		defer own.Close()
-		beside.Go(func() { sc.handOver(ctx, own) })
+		beside.Go(func() { sc.replicate(ctx, own) })
 	}
 	defer func() {
 		sc.Stop()
@@ -64,7 +64,7 @@ func (sc *Cache) Run(outer context.Context) error {
 		return unlessEnded(ctx, err)
 	}
 	if sc.store.Shared() {
-		defer sc.followOthers(ctx)()
+		defer sc.startPolling(ctx)()
 	}
 	for {
 		b, err := tail.Next(ctx)
@@ -78,13 +78,13 @@ func (sc *Cache) Run(outer context.Context) error {
 			if !sc.store.Shared() || unlessEnded(ctx, err) == nil {
 				return unlessEnded(ctx, err)
 			}
-			sc.log.Warn("follow the stream", "pos", int64(b.Last), "err", err) // the next look finds what is missing
+			sc.log.Warn("follow the stream", "pos", int64(b.Last), "err", err) // the next poll finds what is missing
 			sc.Wake(b.Last)
 		}
 	}
 }
 
-// unlessEnded is an error, or nil if it only says that the server stops.
+// unlessEnded returns err, or nil if the server is stopping.
 func unlessEnded(ctx context.Context, err error) error {
 	if ctx.Err() != nil || errors.Is(err, store.ErrClosed) {
 		return nil
@@ -105,7 +105,7 @@ func (sc *Cache) tick(ctx context.Context) {
 	}
 }
 
-// Stop answers everybody who waits with what there is, and lets nobody wait any more.
+// Stop answers all waiting requests with what there is; none waits after it.
 func (sc *Cache) Stop() {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
@@ -128,8 +128,8 @@ func (sc *Cache) Head() store.Position {
 	return sc.ring.head
 }
 
-// awaitPatience is how long a request waits for what this instance was told of, before it looks into the store.
-const awaitPatience = 100 * time.Millisecond
+// awaitTimeout is how long a request waits for what was announced before it reads the store.
+const awaitTimeout = 100 * time.Millisecond
 
 // Await waits until the cache has applied the stream up to a position that is in the store.
 func (sc *Cache) Await(ctx context.Context, at store.Position) error { return sc.await(ctx, at, false) }
@@ -137,8 +137,8 @@ func (sc *Cache) Await(ctx context.Context, at store.Position) error { return sc
 // AwaitOwn waits until the cache has applied what this instance has committed.
 func (sc *Cache) AwaitOwn(ctx context.Context) error { return sc.Await(ctx, sc.store.Head()) }
 
-// AwaitToken waits until the cache has applied what a token covers, and what other instances have announced by now. A token that
-// is newer than the store itself is answered like an initial sync.
+// AwaitToken waits until the cache has applied what a token covers and what other instances have announced by now. A token newer
+// than the store itself is answered like an initial sync.
 func (sc *Cache) AwaitToken(ctx context.Context, at store.Position) error {
 	if at > sc.Head() { // another instance made the token, or this one just now
 		if at > sc.store.Head() {
@@ -150,17 +150,17 @@ func (sc *Cache) AwaitToken(ctx context.Context, at store.Position) error {
 			return sc.Await(ctx, at)
 		}
 	}
-	return sc.awaitTold(ctx)
+	return sc.awaitAnnounced(ctx)
 }
 
-// awaitTold waits until the cache has applied what other instances have announced by now: whoever has been told of it there
-// finds it here. It gives up soon if the store does not answer, and has nobody look more often than for those who wait.
-func (sc *Cache) awaitTold(ctx context.Context) error {
-	told := store.Position(sc.told.Load())
+// awaitAnnounced waits until the cache has applied what other instances have announced by now, so that a client finds here what it
+// saw there. It gives up soon if the store does not answer, and requests no additional polls.
+func (sc *Cache) awaitAnnounced(ctx context.Context) error {
+	told := store.Position(sc.announced.Load())
 	if told == 0 || told <= sc.Head() {
 		return nil
 	}
-	soon, cancel := context.WithTimeout(ctx, awaitPatience)
+	soon, cancel := context.WithTimeout(ctx, awaitTimeout)
 	defer cancel()
 	err := sc.await(soon, told, true)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
@@ -175,19 +175,19 @@ func (sc *Cache) await(ctx context.Context, at store.Position, patient bool) (er
 		sc.mu.Unlock()
 		return nil
 	}
-	b := barrier{at: at, looks: sc.looks, patient: patient, done: make(chan struct{})}
+	b := barrier{at: at, polls: sc.polls, lowPriority: patient, done: make(chan struct{})}
 	sc.barriers = append(sc.barriers, b)
 	sc.mu.Unlock()
 	if at > sc.store.Committed() {
-		sc.hurry()
+		sc.requestPoll()
 	}
 	sc.opt.Blocking(ctx, func() { err = sc.awaitBarrier(ctx, b) })
 	return err
 }
 
-// awaitBarrier waits until a barrier is done, and looks into the store if that takes long.
+// awaitBarrier waits until a barrier is done, and polls the store if that takes long.
 func (sc *Cache) awaitBarrier(ctx context.Context, b barrier) error {
-	patience := time.NewTimer(awaitPatience)
+	patience := time.NewTimer(awaitTimeout)
 	defer patience.Stop()
 	for {
 		select {
@@ -195,19 +195,18 @@ func (sc *Cache) awaitBarrier(ctx context.Context, b barrier) error {
 			return nil
 		case <-patience.C:
 			if sc.follows.Load() {
-				sc.hurry()
+				sc.requestPoll()
 			} else if err := sc.CatchUp(ctx); err != nil {
 				return err
 			}
-			patience.Reset(awaitPatience)
+			patience.Reset(awaitTimeout)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
-// applied is one group of the stream on its way into the ring, or what a look into the store found: rows, and what the
-// changes did.
+// applied is a group of the stream, or the result of a poll, before it enters the ring: its rows and their contents.
 type applied struct {
 	rows     []store.StreamRow
 	last     store.Position
@@ -217,31 +216,31 @@ type applied struct {
 	read         map[store.Position]readSegment
 	readReceipts map[store.Position][]roomdb.Receipt
 	redacted     []readRedaction
-	// vague are the rooms of which something old has changed that is not known.
-	vague map[store.Position]bool
-	// passed are the rows that nobody in memory can see; what they refer to is not read.
-	passed map[store.Position]bool
-	// sharers are the rooms of users who are not in memory and whose shared things changed.
+	// unknownUpdates are the rows of rooms in which something old has changed that is not known.
+	unknownUpdates map[store.Position]bool
+	// skipped are the rows that concern nobody in memory; their contents are not read.
+	skipped map[store.Position]bool
+	// sharers are the rooms of users who are not in memory and changed something that others see.
 	sharers map[store.UserNum][]store.RoomNum
-	// presence is what users show of being there.
+	// presence is the new presence of users.
 	presence map[store.UserNum]userdb.Presence
 }
 
 // appliedRoom is what a group did to one room.
 type appliedRoom struct {
 	id       id.RoomID
-	segments []toldSegment
+	segments []committedSegment
 	redacted []room.Redacted
 }
 
-// toldSegment is a segment of which a payload told.
-type toldSegment struct {
+// committedSegment is a segment that came with a payload.
+type committedSegment struct {
 	segment *Segment
 	size    int
 	members []*timeline.Event // of those who spoke
 }
 
-// apply takes over one group that this instance has committed. What other instances wrote in between is read first.
+// apply applies a group of this instance. Groups of other instances before it are read first.
 func (f *following) apply(ctx context.Context, b *store.Batch) error {
 	f.cache.follow.Lock()
 	defer f.cache.follow.Unlock()
@@ -255,13 +254,13 @@ func (f *following) apply(ctx context.Context, b *store.Batch) error {
 	}
 	a := &applied{rows: b.Rows, last: b.Last, rooms: map[store.RoomNum]*appliedRoom{}}
 	for _, p := range b.Payloads {
-		f.take(a, p)
+		f.addPayload(a, p)
 	}
-	f.wrote(b.Last)
-	return f.settle(ctx, a)
+	f.noteOwn(b.Last)
+	return f.finish(ctx, a)
 }
 
-// knowsMember says whether a membership event need not be told: it is in memory, or nobody in memory is in the room.
+// knowsMember reports whether a membership event need not be sent: it is in memory, or the room has no member in memory.
 func (f *following) knowsMember(num store.RoomNum, member store.EventNum) bool {
 	f.cache.mu.Lock()
 	defer f.cache.mu.Unlock()
@@ -269,8 +268,8 @@ func (f *following) knowsMember(num store.RoomNum, member store.EventNum) bool {
 	return r == nil || len(r.members) == 0 || f.cache.members.knows(member)
 }
 
-// take sorts a change's payload to its room.
-func (f *following) take(a *applied, payload any) {
+// addPayload adds a change's payload to its room.
+func (f *following) addPayload(a *applied, payload any) {
 	switch p := payload.(type) {
 	case *room.Committed:
 		for c := p; c != nil; c = c.Next {
@@ -280,7 +279,7 @@ func (f *following) take(a *applied, payload any) {
 				a.rooms[c.Room] = r
 			}
 			s, size := newSegment(c)
-			r.segments = append(r.segments, toldSegment{s, size, membersOf(c, f.knowsMember)})
+			r.segments = append(r.segments, committedSegment{s, size, membersOf(c, f.knowsMember)})
 			r.redacted = append(r.redacted, c.Redacted...)
 		}
 	case []roomdb.Receipt:
@@ -304,8 +303,8 @@ func (a *applied) takePresence(rows []userdb.Presence) {
 	}
 }
 
-// settle reads what the rows refer to and no payload told, then puts all into memory and wakes those who can see it.
-func (f *following) settle(ctx context.Context, a *applied) error {
+// finish reads what came without a payload, then puts all into memory and wakes the clients that can see it.
+func (f *following) finish(ctx context.Context, a *applied) error {
 	if err := f.complete(ctx, a); err != nil {
 		return err
 	}
@@ -313,7 +312,7 @@ func (f *following) settle(ctx context.Context, a *applied) error {
 	return nil
 }
 
-// put puts what is complete into memory and wakes those who can see it.
+// put adds complete changes to memory and wakes the clients that can see them.
 func (sc *Cache) put(a *applied) {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
@@ -329,11 +328,11 @@ func (sc *Cache) put(a *applied) {
 	sc.metrics.ringBytes.Set(float64(sc.ring.bytes))
 }
 
-// Store is the store whose stream is followed.
+// Store returns the store whose stream is followed.
 func (sc *Cache) Store() *store.Store { return sc.store }
 
-// Clock is the clock by which requests wait.
+// Clock returns the clock of waits.
 func (sc *Cache) Clock() func() time.Time { return sc.clock }
 
-// Blocking calls wait, which waits for something other than the processor, for somebody who works in a context.
+// Blocking calls wait, which waits for something other than the CPU, on behalf of work done in ctx.
 func (sc *Cache) Blocking(ctx context.Context, wait func()) { sc.opt.Blocking(ctx, wait) }

@@ -36,7 +36,7 @@ func (sc *Cache) load(ctx context.Context, v who.Device) (*user, error) {
 		sc.dropUsers()
 	}
 	floor := sc.ring.floor
-	sc.arriving++
+	sc.loadingUsers++
 	sc.mu.Unlock()
 
 	var rooms []roomdb.JoinedRoom
@@ -55,7 +55,7 @@ func (sc *Cache) load(ctx context.Context, v who.Device) (*user, error) {
 	}
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
-	sc.arriving--
+	sc.loadingUsers--
 	if err != nil {
 		if u.loading && sc.users[v.UserNum] == u {
 			sc.forget(u)

@@ -97,7 +97,7 @@ type roomState struct {
 	timeline, receipts chain
 	updated            store.Position
 	// passed is the newest row that the chains lack, because nobody in memory was in the room.
-	passed store.Position
+	skipped store.Position
 	// shared are the newest changes of things that members show one another; see SharedIndex.
 	shared [sharedKinds]store.Position
 	// members are the joined users who are in memory, joined is how many there are in all, 0 if that is not known.

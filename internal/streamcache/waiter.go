@@ -50,8 +50,8 @@ func (sc *Cache) attach(u *user, w *Waiter, deadline time.Time) {
 	u.waiters = append(u.waiters, w)
 	sc.wheel.add(w, deadline)
 	sc.metrics.waiting.Inc()
-	if sc.wheel.count == 1 && store.Position(sc.told.Load()) > sc.ring.head {
-		sc.hurry() // the look that nobody waited for is late for this one
+	if sc.wheel.count == 1 && store.Position(sc.announced.Load()) > sc.ring.head {
+		sc.requestPoll() // the look that nobody waited for is late for this one
 	}
 }
 
@@ -110,7 +110,7 @@ func (sc *Cache) Tick(now time.Time) {
 			sc.end(w, TimedOut)
 		}
 	})
-	sc.releaseStale(now)
+	sc.endStaleWaits(now)
 }
 
 // Wait waits until the waiter is ended.

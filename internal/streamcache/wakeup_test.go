@@ -57,21 +57,21 @@ func TestNews_wake_every_device(t *testing.T) {
 }
 
 // newestTold is a Follower that keeps the newest position that it was told of.
-type newestTold struct{ newest atomic.Int64 }
+type newestNotified struct{ newest atomic.Int64 }
 
-func (n *newestTold) Follow(_ *store.Read, rows []store.StreamRow) error {
+func (n *newestNotified) Follow(_ *store.Read, rows []store.StreamRow) error {
 	for _, row := range rows {
 		n.newest.Store(max(n.newest.Load(), int64(row.Pos)))
 	}
 	return nil
 }
 
-func (n *newestTold) Forget() {}
+func (n *newestNotified) Forget() {}
 
 // TestBarrier_tells_followers of whatever another instance has acknowledged before the call.
 func TestBarrier_tells_followers(t *testing.T) {
 	t.Parallel()
-	url, follower := storetest.URL(t, "postgres"), &newestTold{}
+	url, follower := storetest.URL(t, "postgres"), &newestNotified{}
 	there := synctest.NewHouse(t, storetest.OpenURL(t, url))
 	here := synctest.NewHouse(t, storetest.OpenURL(t, url), func(o *synctest.Options) { o.Followers = append(o.Followers, follower) })
 	alice := there.Person("alice")

@@ -9,17 +9,17 @@ import (
 )
 
 // Courier keeps what a house hands over until it is delivered.
-type Courier struct {
+type Replicator struct {
 	mu     sync.Mutex // guards pieces
 	pieces [][]byte
 	came   chan struct{} // capacity 1
 }
 
-func NewCourier() *Courier { return &Courier{came: make(chan struct{}, 1)} }
+func NewCourier() *Replicator { return &Replicator{came: make(chan struct{}, 1)} }
 
 // From has a house hand its groups to the courier.
-func (c *Courier) From(o *Options) {
-	o.Hand = func(f func([]byte) []byte) {
+func (c *Replicator) From(o *Options) {
+	o.Replicate = func(f func([]byte) []byte) {
 		c.mu.Lock()
 		c.pieces = append(c.pieces, f(nil))
 		c.mu.Unlock()
@@ -31,7 +31,7 @@ func (c *Courier) From(o *Options) {
 }
 
 // Take waits for a number of groups, and takes them.
-func (c *Courier) Take(t testing.TB, n int) [][]byte {
+func (c *Replicator) Take(t testing.TB, n int) [][]byte {
 	t.Helper()
 	for {
 		c.mu.Lock()
@@ -51,7 +51,7 @@ func (c *Courier) Take(t testing.TB, n int) [][]byte {
 }
 
 // Forget drops all that a house has written so far: it is handed over before the house has applied it.
-func (c *Courier) Forget(writer *House) {
+func (c *Replicator) Forget(writer *House) {
 	writer.T.Helper()
 	if err := writer.Cache.Await(writer.T.Context(), writer.Store.Head()); err != nil {
 		writer.T.Fatal(err)
@@ -64,24 +64,24 @@ func (c *Courier) Forget(writer *House) {
 // Take has a house take what another hands over.
 func (h *House) Take(groups []byte) {
 	h.T.Helper()
-	if _, err := h.Cache.TakeHanded(groups); err != nil {
+	if _, err := h.Cache.ReceiveGroups(groups); err != nil {
 		h.T.Fatal(err)
 	}
 }
 
 // ThreeHouses are instances on one database: what the first writes is handed to the second by the Courier, and read from the
 // store by the third.
-func ThreeHouses(t *testing.T) (writer, here, cold *House, c *Courier) {
+func ThreeHouses(t *testing.T) (writer, here, cold *House, c *Replicator) {
 	t.Helper()
 	url, c := storetest.URL(t, "postgres"), NewCourier()
 	return NewHouse(t, storetest.OpenURL(t, url), c.From), NewHouse(t, storetest.OpenURL(t, url)), NewHouse(t, storetest.OpenURL(t, url)), c
 }
 
 // AppliesHanded checks that a house applies what it is handed. A look may find a group first, and is waited for by nobody.
-func (h *House) AppliesHanded(c *Courier, writer *Person, roomID id.RoomID) {
+func (h *House) AppliesReceived(c *Replicator, writer *Person, roomID id.RoomID) {
 	h.T.Helper()
 	for range 50 {
-		if h.FollowedHanded() > 0 {
+		if h.ReceivedGroups() > 0 {
 			return
 		}
 		writer.Say(roomID, "again")

@@ -96,7 +96,7 @@ func NewHouse(t testing.TB, s *store.Store, change ...func(*Options)) *House {
 		f(&opt)
 	}
 	if k, ok := opt.Typing.(*Keyboard); ok {
-		opt.TypingDigests = k
+		opt.TypingHashes = k
 	}
 	h.Cache = streamcache.New(opt.streamOptions)
 	opt.Cache = h.Cache
@@ -149,7 +149,7 @@ func (h *House) Metric(name, label string) int {
 func (h *House) Wakeups() int { return h.Metric("stoa_clientsync_wakeups_total", "") }
 
 // FollowedHanded counts the groups of others that were applied as they were handed over.
-func (h *House) FollowedHanded() int { return h.Metric("stoa_clientsync_followed_total", "handed") }
+func (h *House) ReceivedGroups() int { return h.Metric("stoa_clientsync_followed_total", "handed") }
 
 // AwaitWaiting waits until a number of requests wait.
 func (h *House) AwaitWaiting(n int) {

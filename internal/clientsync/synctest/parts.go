@@ -74,7 +74,7 @@ type Keyboard struct {
 	users map[store.RoomNum][]id.UserID
 }
 
-func (k *Keyboard) AppendDigests(dst []uint32, rooms []store.RoomNum) []uint32 {
+func (k *Keyboard) AppendHashes(dst []uint32, rooms []store.RoomNum) []uint32 {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, num := range rooms {
