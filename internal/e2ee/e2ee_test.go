@@ -497,3 +497,100 @@ func TestBackup(t *testing.T) {
 		wantCode(h.t, h.keys.UpdateBackup(ctx, alice, first, "", "m.other", auth), mxerr.CodeInvalidParam)
 	})
 }
+
+// A client that does not know whether its upload arrived sends it again.
+func TestFallbackKeySentAgainStaysUsed(t *testing.T) {
+	t.Parallel()
+	onBothEngines(t, func(h *fixture) {
+		bob := h.device("@bob:stoa.test", "BOB")
+		key := func(text string) e2ee.Upload {
+			return e2ee.Upload{FallbackKeys: e2ee.Object{"signed_curve25519:F": json.RawMessage(`{"key":"` + text + `","fallback":true}`)}}
+		}
+		unused := func() (algorithms []string) {
+			h.read(func(r *store.Read) (err error) {
+				algorithms, err = h.keys.UnusedFallbackAlgorithms(r, bob)
+				return err
+			})
+			return algorithms
+		}
+		h.upload(bob, key("x"))
+		if _, err := h.keys.Claim(h.t.Context(), map[string]map[string]string{"@bob:stoa.test": {"BOB": "signed_curve25519"}}); err != nil {
+			h.t.Fatal(err)
+		}
+		h.upload(bob, key("x"))
+		if got := unused(); len(got) != 0 {
+			h.t.Errorf("unused again: %v", got)
+		}
+		h.upload(bob, key("y"))
+		if got := unused(); len(got) != 1 {
+			h.t.Errorf("a new key counts as used: %v", got)
+		}
+	})
+}
+
+// What a device says of itself wins over what was said of it before.
+func TestSignaturesOfAnUploadWinOverStoredOnes(t *testing.T) {
+	t.Parallel()
+	onBothEngines(t, func(h *fixture) {
+		ctx := h.t.Context()
+		alice := h.person("@alice:stoa.test", "ALICE")
+		if err := h.keys.UploadCrossSigning(ctx, alice.Device, alice.crossSigning(h.t), nil); err != nil {
+			h.t.Fatal(err)
+		}
+		signed := alice.sign(h.t, alice.deviceKeys(), alice.self)
+		failures, err := h.keys.UploadSignatures(ctx, alice.Device, map[string]e2ee.Object{"@alice:stoa.test": {"ALICE": signed}})
+		if err != nil || len(failures) > 0 {
+			h.t.Fatal(failures, err)
+		}
+		signature := func() string {
+			q, err := h.keys.Query(ctx, alice.Device, map[string][]string{"@alice:stoa.test": nil})
+			if err != nil {
+				h.t.Fatal(err)
+			}
+			var o struct {
+				Signatures map[string]map[string]string `json:"signatures"`
+			}
+			if err := json.Unmarshal(q.DeviceKeys["@alice:stoa.test"]["ALICE"], &o); err != nil {
+				h.t.Fatal(err)
+			}
+			return o.Signatures["@alice:stoa.test"][alice.self.id()]
+		}
+		before := signature()
+		if before == "" {
+			h.t.Fatal("the signature is not there")
+		}
+		h.upload(alice.Device, e2ee.Upload{DeviceKeys: alice.deviceKeys()})
+		if got := signature(); got != before {
+			h.t.Errorf("the same keys, sent again, have lost a signature: %q", got)
+		}
+		// Other algorithms, signed again by the same key.
+		changed := json.RawMessage(strings.Replace(string(alice.deviceKeys()), "m.olm.v1", "m.olm.v2", 1))
+		again := alice.sign(h.t, changed, alice.self)
+		h.upload(alice.Device, e2ee.Upload{DeviceKeys: again})
+		if got := signature(); got == before || !strings.Contains(string(again), got) {
+			h.t.Errorf("the stored signature %q hides that of %s", got, again)
+		}
+		// Other algorithms, and no signature: the old one would not fit.
+		h.upload(alice.Device, e2ee.Upload{DeviceKeys: json.RawMessage(strings.Replace(string(alice.deviceKeys()), "m.olm.v1", "m.olm.v3", 1))})
+		if got := signature(); got != "" {
+			h.t.Errorf("a signature on other keys is shown: %q", got)
+		}
+	})
+}
+
+// Clients may encrypt their backups as they like.
+func TestBackupOfAnyAlgorithm(t *testing.T) {
+	t.Parallel()
+	onBothEngines(t, func(h *fixture) {
+		ctx := h.t.Context()
+		bob := h.device("@bob:stoa.test", "BOB")
+		auth := json.RawMessage(`{"x":[1],"signatures":{}}`)
+		version, err := h.keys.CreateBackup(ctx, bob, "org.example.backup.v9", auth)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		if b, err := h.keys.Backup(ctx, bob, version); err != nil || b.Algorithm != "org.example.backup.v9" || string(b.AuthData) != string(auth) {
+			h.t.Errorf("got %+v, %v", b, err)
+		}
+	})
+}
