@@ -73,7 +73,9 @@ func TestReplicate(t *testing.T) {
 func TestReplicate_backlog(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
-	a, b := f.start("a"), f.start("b")
+	// The batches in flight must outlast the test, and it may be slow.
+	patient := func(o *Options) { o.Times.Silence = 30 * time.Second }
+	a, b := f.start("a", patient), f.start("b", patient)
 	see(t, a, b)
 	begun, goOn := make(chan struct{}), make(chan struct{})
 	b.OnReplicated(func([]byte) (more bool, err error) {
