@@ -37,7 +37,6 @@ type options struct {
 	settle  time.Duration
 	memory  int64 // bytes
 	kinds   []string
-	keep    bool
 	attack  bool
 	profile string
 }
