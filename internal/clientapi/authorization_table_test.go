@@ -100,7 +100,7 @@ func told(a answer, state string) string {
 // owned is a user with one of everything that a path can name.
 type owned struct {
 	login
-	name                                     string
+	name                                      string
 	room, alias, event, filter, version, rule string
 }
 
@@ -131,7 +131,7 @@ func (f owned) path(pattern string) string {
 		pattern += "?version=" + f.version
 	}
 	if strings.HasSuffix(pattern, "/timestamp_to_event") {
-		pattern += "?ts=1"
+		pattern += "?ts=1&dir=f"
 	}
 	return pattern
 }

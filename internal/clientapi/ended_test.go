@@ -28,7 +28,7 @@ type between struct {
 func newBetween() *between {
 	b := &between{faults: &store.Faults{}}
 	b.faults.Arm(store.FaultBuilt, func() error {
-		if !strings.Contains(string(debug.Stack()), "clientapi.(*API)") {
+		if !strings.Contains(string(debug.Stack()), "httpkit.(*Mux).ServeHTTP") {
 			return nil // not of the request
 		}
 		b.mu.Lock()

@@ -57,7 +57,7 @@ func TestKeyBackupVersions(t *testing.T) {
 		update(alice, "99", object{"algorithm": "org.example.x", "auth_data": object{}}).want(404, "M_NOT_FOUND")
 		for body, errcode := range map[string]string{
 			`{`: "M_NOT_JSON", `[]`: "M_BAD_JSON", `{"auth_data":{}}`: "M_MISSING_PARAM", `{"algorithm":"` + backupAlgorithm + `"}`: "M_BAD_JSON",
-			`{"algorithm":1,"auth_data":{}}`: "M_BAD_JSON",
+			`{"algorithm":1,"auth_data":{}}`:                         "M_BAD_JSON",
 			`{"algorithm":"` + backupAlgorithm + `","auth_data":[]}`: "M_BAD_JSON",
 		} {
 			s.do("POST", v3+"/room_keys/version", alice.Token, body).want(400, errcode)
