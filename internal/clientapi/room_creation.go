@@ -53,7 +53,10 @@ func (a *API) createRoom(r *http.Request) (roomAnswer, error) {
 		return roomAnswer{}, err
 	}
 	roomID, err := a.directory.CreateRoom(r.Context(), req)
-	return roomAnswer{RoomID: roomID}, err
+	if err != nil {
+		return roomAnswer{}, err
+	}
+	return roomAnswer{RoomID: roomID}, a.followUpgrade(r, caller, roomID)
 }
 
 // request checks the body.

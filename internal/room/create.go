@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 
+	"stoa/internal/room/powerlevels"
 	"stoa/internal/store"
 	"stoa/matrix/event"
 	"stoa/matrix/eventauth"
@@ -137,12 +138,12 @@ func (rs founding) planInvites(ctx context.Context, plan *creation, req CreateRe
 		extra["is_direct"] = true
 	}
 	for _, user := range distinct(req.Invite) {
-		var profile Profile
-		if rs.isLocal(user) {
-			var err error
-			if profile, err = memberships(rs).profile(ctx, user); err != nil {
-				return err
-			}
+		if err := memberships(rs).reachable(user); err != nil {
+			return err
+		}
+		profile, err := memberships(rs).profile(ctx, user)
+		if err != nil {
+			return err
 		}
 		content, err := json.Marshal(memberContent(event.MembershipInvite, profile, "", extra))
 		if err != nil {
@@ -229,7 +230,7 @@ func asInvalidState(err error, evType string) error {
 	if !ok {
 		return fmt.Errorf("create room: %w", err)
 	}
-	if refusal.Code != mxerr.CodeForbidden {
+	if rejected := (*eventauth.Rejected)(nil); refusal.Code != mxerr.CodeForbidden && !errors.As(err, &rejected) {
 		return err
 	}
 	return mxerr.InvalidRoomState("The room can't have this %s: %s", evType, refusal.Message).Because(err)
@@ -280,7 +281,16 @@ func planCreation(req CreateRequest, rules *roomversion.Rules, profile Profile) 
 		plan.drafts = append(plan.drafts, Draft{Sender: req.Creator, Type: evType, StateKey: &stateKey, Content: raw})
 		return nil
 	}
-	levels, err := initialPowerLevels(req, rules, preset, creators, invite)
+	first := powerlevels.First{
+		Creator: req.Creator, Creators: creators, InviteLevel: powerlevels.AnyoneInvites, Override: req.PowerLevels,
+	}
+	if preset == PresetPublicChat {
+		first.InviteLevel = powerlevels.ModeratorsInvite
+	}
+	if trusted {
+		first.Trusted = invite
+	}
+	levels, err := first.Content(rules)
 	if err != nil {
 		return creation{}, err
 	}
@@ -291,7 +301,7 @@ func planCreation(req CreateRequest, rules *roomversion.Rules, profile Profile) 
 		skip             bool
 	}{
 		{event.TypeMember, req.Creator.String(), memberContent(event.MembershipJoin, profile, "", nil), false},
-		{event.TypePowerLevels, "", levels, false},
+		{event.TypePowerLevels, "", levels, req.sets(event.TypePowerLevels)},
 		{event.TypeCanonicalAlias, "", object{"alias": req.Alias.String()}, req.Alias.IsZero()},
 		{event.TypeJoinRules, "", object{"join_rule": presetJoinRule(preset)}, req.sets(event.TypeJoinRules)},
 		{event.TypeHistoryVisibility, "", object{"history_visibility": "shared"}, req.sets(event.TypeHistoryVisibility)},
@@ -305,6 +315,9 @@ func planCreation(req CreateRequest, rules *roomversion.Rules, profile Profile) 
 		}
 	}
 	for _, s := range req.InitialState {
+		if s.Type == event.TypeCreate || s.Type == event.TypeMember {
+			return creation{}, mxerr.InvalidRoomState("initial_state can't hold %s: use creation_content, and invite", s.Type)
+		}
 		if err := add(s.Type, s.StateKey, s.Content); err != nil {
 			return creation{}, mxerr.BadJSON("The content of %s in initial_state is not an object", s.Type).Because(err)
 		}
@@ -386,89 +399,6 @@ func additionalCreators(value any) ([]string, error) {
 		users = append(users, text)
 	}
 	return users, nil
-}
-
-// tombstoneLevel is what closing a room needs in versions whose creators have
-// power of their own: more than state_default, and more than an administrator has.
-//
-// Spec: client-server-api#mroompower_levels
-const tombstoneLevel = 150
-
-// initialPowerLevels makes the first m.room.power_levels and lays the
-// request's own over it, key by key of the top level.
-func initialPowerLevels(req CreateRequest, rules *roomversion.Rules, preset string, creators []string, invite []id.UserID) (map[string]any, error) {
-	users := map[string]any{}
-	if !rules.CreatorsPrivileged {
-		users[req.Creator.String()] = 100
-		if preset == PresetTrustedPrivateChat {
-			for _, user := range invite {
-				users[user.String()] = 100
-			}
-		}
-	}
-	tombstone := 100
-	if rules.CreatorsPrivileged {
-		tombstone = tombstoneLevel
-	}
-	inviteLevel := 0
-	if preset == PresetPublicChat {
-		inviteLevel = 50
-	}
-	levels := map[string]any{
-		"users":          users,
-		"users_default":  0,
-		"events_default": 0,
-		"state_default":  50,
-		"ban":            50,
-		"kick":           50,
-		"redact":         50,
-		"invite":         inviteLevel,
-		"events": map[string]any{
-			event.TypeName:              50,
-			event.TypeAvatar:            50,
-			event.TypeCanonicalAlias:    50,
-			event.TypePowerLevels:       100,
-			event.TypeHistoryVisibility: 100,
-			event.TypeEncryption:        100,
-			event.TypeServerACL:         100,
-			event.TypeTombstone:         tombstone,
-		},
-		"notifications": map[string]any{"room": 50},
-	}
-	if req.PowerLevels == nil {
-		return levels, nil
-	}
-	var override map[string]json.RawMessage
-	if err := json.Unmarshal(req.PowerLevels, &override); err != nil {
-		return nil, mxerr.BadJSON("power_level_content_override is not an object").Because(err)
-	}
-	for key, value := range override {
-		levels[key] = value
-	}
-	if err := refuseCreatorsInUsers(override["users"], creators); err != nil {
-		return nil, err
-	}
-	return levels, nil
-}
-
-// refuseCreatorsInUsers says it in words when a client lists a creator among
-// `users`, which rule 10.4 of version 12 rejects.
-//
-// Spec: rooms/v12#authorisation-rules
-func refuseCreatorsInUsers(users json.RawMessage, creators []string) error {
-	if users == nil || len(creators) == 0 {
-		return nil
-	}
-	var listed map[string]json.RawMessage
-	if err := json.Unmarshal(users, &listed); err != nil {
-		return mxerr.BadJSON("users in power_level_content_override is not an object").Because(err)
-	}
-	for _, creator := range creators {
-		if _, ok := listed[creator]; ok {
-			return mxerr.InvalidParam("%s creates the room and can't be given a power level", creator)
-		}
-	}
-	return nil
 }
 
 func presetJoinRule(preset string) string {

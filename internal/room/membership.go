@@ -166,6 +166,11 @@ func (rs memberships) change(ctx context.Context, to string, req MembershipReque
 	if req.Target.IsZero() {
 		req.Target = req.Sender
 	}
+	if to == event.MembershipInvite {
+		if err := rs.reachable(req.Target); err != nil {
+			return id.EventID{}, err
+		}
+	}
 	content, err := rs.content(ctx, to, req)
 	if err != nil {
 		return id.EventID{}, err
@@ -214,6 +219,15 @@ func (rs memberships) change(ctx context.Context, to string, req MembershipReque
 		err = mxerr.Forbidden("The rules of the room changed meanwhile, try again")
 	}
 	return eventID, err
+}
+
+// reachable refuses an invitation that nobody would deliver: this server talks to no
+// other one yet.
+func (rs memberships) reachable(user id.UserID) error {
+	if rs.isLocal(user) {
+		return nil
+	}
+	return mxerr.Forbidden("%s can't be invited: this server does not exchange messages with %s", user, user.ServerName())
 }
 
 // content makes the content of a member event: the keys that were given, the

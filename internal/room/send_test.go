@@ -87,7 +87,7 @@ func TestSend_refuses(t *testing.T) {
 		"a stranger's message":      {message(roomID, bob, "hi"), mxerr.CodeForbidden},
 		"an unknown room":           {message(unknown, alice, "hi"), mxerr.CodeNotFound},
 		"content that is no object": {room.Draft{RoomID: roomID, Sender: alice, Type: "m.x", Content: []byte(`[]`)}, mxerr.CodeBadJSON},
-		"a second create event":     {room.Draft{RoomID: roomID, Sender: alice, Type: "m.room.create", StateKey: &empty, Content: []byte(`{}`)}, mxerr.CodeForbidden},
+		"a second create event":     {room.Draft{RoomID: roomID, Sender: alice, Type: "m.room.create", StateKey: &empty, Content: []byte(`{}`)}, mxerr.CodeBadJSON},
 		"a level that is a string":  {room.Draft{RoomID: roomID, Sender: alice, Type: "m.room.power_levels", StateKey: &empty, Content: []byte(`{"ban":"50"}`)}, mxerr.CodeBadJSON},
 		"a float":                   {room.Draft{RoomID: roomID, Sender: alice, Type: "m.x", Content: []byte(`{"a":1.5}`)}, mxerr.CodeBadJSON},
 	} {

@@ -38,6 +38,7 @@ type turn struct {
 	changed map[eventauth.Key]*entry
 	threads map[id.EventID]pushrule.Totals
 	isNew   bool
+	old     store.RoomNum // that a new room replaces; 0 = none
 	// watched is how many of the changes of state the room's watch has seen.
 	watched int
 }
@@ -155,7 +156,8 @@ func (t *turn) edgesFor(s eventauth.Subject) (edges, error) {
 }
 
 // build makes the event of a draft, on top of all that the room has, and checks
-// it by the current state. A refusal gives M_FORBIDDEN with the rule as its cause.
+// it by the current state. A refusal gives M_FORBIDDEN, or M_BAD_JSON if nobody may
+// send this content, with the rule as its cause.
 func (t *turn) build(d Draft) (*event.PDU, roomdb.Edges, error) {
 	e, err := t.edgesFor(eventauth.Subject{Type: d.Type, StateKey: d.StateKey, Sender: d.Sender, Content: d.Content})
 	if err != nil {
@@ -170,6 +172,9 @@ func (t *turn) build(d Draft) (*event.PDU, roomdb.Edges, error) {
 		return nil, roomdb.Edges{}, fmt.Errorf("check %s in %s: %w", d.Type, t.r.id, err)
 	}
 	if err := verdict.Err(); err != nil {
+		if verdict.Malformed {
+			return nil, roomdb.Edges{}, mxerr.BadJSON("No room can have this: %s", verdict.Reason).Because(err)
+		}
 		return nil, roomdb.Edges{}, mxerr.Forbidden("You can't do this here: %s", verdict.Reason).Because(err)
 	}
 	return pdu, e.nums, nil
@@ -376,6 +381,9 @@ func (t *turn) finish() error {
 	var part *store.RoomPart
 	if t.isNew {
 		part = t.change.NewRoom(t.row)
+		if t.old != 0 {
+			roomdb.MovePublished(t.change, t.old, t.row.Num)
+		}
 	} else {
 		part = t.change.Room(t.row.Num, t.r.row.Head)
 	}

@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 
+	"stoa/internal/room/powerlevels"
 	"stoa/internal/store"
-	"stoa/internal/store/roomdb"
 	"stoa/matrix/event"
 	"stoa/matrix/eventauth"
 	"stoa/matrix/id"
@@ -99,7 +99,7 @@ func (r *room) upgrade(ctx context.Context, req UpgradeRequest, rules *roomversi
 	if err := (upgrading{from}).mayClose(req); err != nil {
 		return id.RoomID{}, nil, err
 	}
-	to, err := founding{r.rooms}.newRoom(ctx, rules, from.row.Published, from.change)
+	to, err := founding{r.rooms}.newRoom(ctx, rules, false, from.change)
 	if err != nil {
 		return id.RoomID{}, nil, err
 	}
@@ -108,9 +108,7 @@ func (r *room) upgrade(ctx context.Context, req UpgradeRequest, rules *roomversi
 		counting{from}.rewatch()
 		return id.RoomID{}, nil, err
 	}
-	if from.row.Published {
-		roomdb.SetPublished(from.change, from.row.Num, false)
-	}
+	to.old = from.row.Num
 	if req.With != nil {
 		req.With(from.change, from.row.Num, to.row.Num, to.r.id)
 	}
@@ -215,7 +213,7 @@ func (t upgrading) planUpgrade(rules *roomversion.Rules, req UpgradeRequest, pre
 		var content json.RawMessage
 		switch {
 		case evType == event.TypePowerLevels:
-			content, err = t.upgradedLevels(pdu, rules, req.Sender, creators)
+			content, err = powerlevels.Upgraded(create, pdu, rules, req.Sender, creators)
 		case pdu != nil:
 			content = pdu.Content()
 		default:
@@ -227,57 +225,6 @@ func (t upgrading) planUpgrade(rules *roomversion.Rules, req UpgradeRequest, pre
 		plan.drafts = append(plan.drafts, Draft{Sender: req.Sender, Type: evType, StateKey: new(string), Content: content})
 	}
 	return plan, nil
-}
-
-// upgradedLevels makes the power levels of the new room of those of the old: in
-// integers, without the creators where these have power of their own, and with the
-// sender's power where they had it as a creator.
-func (t upgrading) upgradedLevels(pdu *event.PDU, rules *roomversion.Rules, sender id.UserID, creators []string) (json.RawMessage, error) {
-	content := map[string]any{}
-	users := map[string]any{}
-	events := map[string]any{}
-	if pdu != nil {
-		levels, err := pdu.PowerLevels()
-		if err != nil {
-			return nil, fmt.Errorf("power levels of %s: %w", t.r.id, err)
-		}
-		if err := json.Unmarshal(pdu.Content(), &content); err != nil {
-			return nil, err
-		}
-		for user, level := range levels.Users {
-			users[user.String()] = level
-		}
-		for evType, level := range levels.Events {
-			events[evType] = level
-		}
-		if len(levels.Notifications) > 0 {
-			content["notifications"] = levels.Notifications
-		}
-		for key, level := range map[string]event.Level{
-			"ban": levels.Ban, "kick": levels.Kick, "redact": levels.Redact, "invite": levels.Invite,
-			"events_default": levels.EventsDefault, "state_default": levels.StateDefault, "users_default": levels.UsersDefault,
-		} {
-			if level.Present {
-				content[key] = level.Value
-			}
-		}
-	}
-	powers, err := eventauth.PowersOf(t.turn)
-	if err != nil {
-		return nil, err
-	}
-	if rules.CreatorsPrivileged {
-		for _, creator := range creators {
-			delete(users, creator)
-		}
-		if powers.Event(event.TypeTombstone, true) < tombstoneLevel {
-			events[event.TypeTombstone] = tombstoneLevel
-		}
-	} else if powers.User(sender) == eventauth.Infinite || pdu == nil {
-		users[sender.String()] = 100
-	}
-	content["users"], content["events"] = users, events
-	return json.Marshal(content)
 }
 
 // close keeps members from talking and inviting in the old room, if the sender
@@ -306,20 +253,9 @@ func (t upgrading) close(sender id.UserID) error {
 	if err != nil || pdu == nil {
 		return err
 	}
-	levels, err := pdu.PowerLevels()
+	raw, err := powerlevels.Closed(pdu)
 	if err != nil {
 		return fmt.Errorf("power levels of %s: %w", t.r.id, err)
-	}
-	var content map[string]any
-	if err := json.Unmarshal(pdu.Content(), &content); err != nil {
-		return err
-	}
-	closed := max(50, levels.UsersDefault.Or(event.DefaultUsersLevel)+1)
-	content["events_default"] = max(closed, levels.EventsDefault.Or(event.DefaultEventsLevel))
-	content["invite"] = max(closed, levels.Invite.Or(event.DefaultInviteLevel))
-	raw, err := json.Marshal(content)
-	if err != nil {
-		return err
 	}
 	return try(Draft{RoomID: t.r.id, Sender: sender, Type: event.TypePowerLevels, StateKey: new(string), Content: raw})
 }

@@ -2,21 +2,25 @@ package userdata
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 
 	"stoa/internal/store"
+	"stoa/internal/store/userdb"
 	"stoa/internal/who"
 	"stoa/matrix/id"
 	"stoa/matrix/pushrule"
 )
 
 // FollowUpgrade gives a user who has come into the replacement of a room what they
-// had set for the old one: push rules and tags. What they have for the new room
+// had set for the old one: push rules, tags, and that it is a direct chat. What they have for the new room
 // already stays.
 //
 // Spec: client-server-api#room-upgrades
 func (d *Data) FollowUpgrade(ctx context.Context, user who.User, from, to id.RoomID) error {
-	var copies bool
+	var copies, isDirect bool
 	var old, own tagContent
 	err := d.store.Read(ctx, func(r *store.Read) error {
 		rules, err := loadRules(r, user)
@@ -27,7 +31,11 @@ func (d *Data) FollowUpgrade(ctx context.Context, user who.User, from, to id.Roo
 		if old, err = loadTags(r, user, from); err != nil {
 			return err
 		}
-		own, err = loadTags(r, user, to)
+		if own, err = loadTags(r, user, to); err != nil {
+			return err
+		}
+		direct, err := withDirect(r, user, from, to)
+		isDirect = direct != nil
 		return err
 	})
 	if err != nil {
@@ -36,6 +44,18 @@ func (d *Data) FollowUpgrade(ctx context.Context, user who.User, from, to id.Roo
 	if copies {
 		err := d.ChangePushRules(ctx, user, func(rules *pushrule.RuleSet) (*pushrule.RuleSet, error) {
 			return rules.CopyRoom(from, to), nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if isDirect {
+		_, err := d.change(ctx, "add to m.direct", user, func(r *store.Read, c *store.Change) error {
+			direct, err := withDirect(r, user, from, to)
+			if err == nil && direct != nil {
+				userdb.PutAccountData(c, user.UserNum, "", typeDirect, string(direct))
+			}
+			return err
 		})
 		if err != nil {
 			return err
@@ -50,4 +70,41 @@ func (d *Data) FollowUpgrade(ctx context.Context, user who.User, from, to id.Roo
 		}
 	}
 	return nil
+}
+
+// typeDirect says which rooms are direct chats, by user.
+//
+// Spec: client-server-api#mdirect
+const typeDirect = "m.direct"
+
+// withDirect is the user's m.direct with a room added wherever another stands; nil
+// if there is nothing to add. Content that clients have written in another form
+// stays as it is.
+func withDirect(r *store.Read, user who.User, from, to id.RoomID) (json.RawMessage, error) {
+	row, err := userdb.AccountDataOf(r, user.UserNum, "", typeDirect)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var direct map[string]json.RawMessage
+	if json.Unmarshal([]byte(row.Content), &direct) != nil {
+		return nil, nil
+	}
+	changed := false
+	for person, raw := range direct {
+		var rooms []string
+		if json.Unmarshal(raw, &rooms) != nil || !slices.Contains(rooms, from.String()) || slices.Contains(rooms, to.String()) {
+			continue
+		}
+		if direct[person], err = json.Marshal(append(rooms, to.String())); err != nil {
+			return nil, err
+		}
+		changed = true
+	}
+	if !changed {
+		return nil, nil
+	}
+	return json.Marshal(direct)
 }

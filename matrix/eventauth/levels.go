@@ -86,6 +86,14 @@ func (p *Powers) User(user id.UserID) Level {
 	return Level(p.levels.User(user))
 }
 
+// Creators are the users with infinite power; none where creators are not privileged.
+func (p *Powers) Creators() []id.UserID {
+	if p.privileged == nil {
+		return nil
+	}
+	return append([]id.UserID{p.privileged.Creator}, p.privileged.AdditionalCreators...)
+}
+
 // user is User for what may be no user ID: the state key of a membership.
 func (p *Powers) user(name string) Level {
 	user, err := id.ParseUserID(name)

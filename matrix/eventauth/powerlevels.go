@@ -16,11 +16,9 @@ func (c *check) checkPowerLevels() Verdict {
 	if err != nil {
 		return c.rejectf(c.malformedLevels(err), "%v", err)
 	}
-	if creators := c.powers().privileged; creators != nil {
-		for _, user := range append([]id.UserID{creators.Creator}, creators.AdditionalCreators...) {
-			if _, named := levels.Users[user]; named {
-				return c.rejectf(rulePowerLevelsCreators, "the levels name %s, who is a creator", user)
-			}
+	for _, user := range c.powers().Creators() {
+		if _, named := levels.Users[user]; named {
+			return c.rejectf(rulePowerLevelsCreators, "the levels name %s, who is a creator", user)
 		}
 	}
 	previous := c.entry(event.TypePowerLevels, "")

@@ -15,6 +15,8 @@ type Verdict struct {
 	Rule string
 	// Reason completes "rejected: …" for people; empty if the event is allowed.
 	Reason string
+	// Malformed says that the event is rejected for its content, whoever sends it.
+	Malformed bool
 	// Allowed says whether the event is authorised.
 	Allowed bool
 }
@@ -124,8 +126,15 @@ func (c *check) allow(r rule) Verdict {
 	return Verdict{Version: c.ev.Rules().Version, Rule: c.numbers[r], Allowed: true}
 }
 
+// malformed are the rules that reject an event for its own content or place.
+var malformed = map[rule]bool{
+	ruleCreateHasPrevEvents: true, ruleCreateRoomID: true, ruleCreateUnknownVersion: true, ruleCreateNoCreator: true,
+	ruleCreateAdditionalCreators: true, ruleMemberMalformed: true, ruleMembershipUnknown: true, ruleInvite3PIDMalformed: true,
+	rulePowerLevelsProperties: true, rulePowerLevelsMaps: true, rulePowerLevelsUsers: true, rulePowerLevelsCreators: true,
+}
+
 func (c *check) reject(r rule, reason string) Verdict {
-	return Verdict{Version: c.ev.Rules().Version, Rule: c.numbers[r], Reason: reason}
+	return Verdict{Version: c.ev.Rules().Version, Rule: c.numbers[r], Reason: reason, Malformed: malformed[r]}
 }
 
 func (c *check) rejectf(r rule, format string, args ...any) Verdict {

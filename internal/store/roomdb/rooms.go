@@ -13,12 +13,13 @@ const roomColumns = `num, room_id, version, head, slot, receipt_slot, resident, 
 	joined, invited, local_joined, published, blocked, created_ts, totals, purged`
 
 var (
-	selectRoomByID  = store.Prepare(`SELECT ` + roomColumns + ` FROM rooms WHERE room_id = $1`)
-	selectRoomByNum = store.Prepare(`SELECT ` + roomColumns + ` FROM rooms WHERE num = $1`)
-	selectRoomNum   = store.Prepare(`SELECT num FROM rooms WHERE room_id = $1`)
-	selectRoomID    = store.Prepare(`SELECT room_id FROM rooms WHERE num = $1`)
-	updatePublished = store.Prepare(`UPDATE rooms SET published = $2 WHERE num = $1`)
-	updateBlocked   = store.Prepare(`UPDATE rooms SET blocked = $2 WHERE num = $1`)
+	selectRoomByID   = store.Prepare(`SELECT ` + roomColumns + ` FROM rooms WHERE room_id = $1`)
+	selectRoomByNum  = store.Prepare(`SELECT ` + roomColumns + ` FROM rooms WHERE num = $1`)
+	selectRoomNum    = store.Prepare(`SELECT num FROM rooms WHERE room_id = $1`)
+	selectRoomID     = store.Prepare(`SELECT room_id FROM rooms WHERE num = $1`)
+	updatePublished  = store.Prepare(`UPDATE rooms SET published = $2 WHERE num = $1`)
+	inheritPublished = store.Prepare(`UPDATE rooms SET published = (SELECT o.published FROM rooms o WHERE o.num = $2) WHERE num = $1`)
+	updateBlocked    = store.Prepare(`UPDATE rooms SET blocked = $2 WHERE num = $1`)
 )
 
 func scanRoom(row *store.Row) (r store.Room) {
@@ -34,6 +35,13 @@ func scanRoom(row *store.Row) (r store.Room) {
 // SetPublished shows the room in the public directory, or hides it.
 func SetPublished(c *store.Change, room store.RoomNum, published bool) {
 	c.Exec(updatePublished, room, published)
+}
+
+// MovePublished shows a new room in the public directory in place of another, if
+// that one is shown when the change is committed.
+func MovePublished(c *store.Change, from, to store.RoomNum) {
+	c.Exec(inheritPublished, to, from)
+	c.Exec(updatePublished, from, false)
 }
 
 // SetBlocked forbids the room on this server, or allows it again.
