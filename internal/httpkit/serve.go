@@ -41,7 +41,7 @@ func Listen(address string) (net.Listener, error) {
 		}
 		return l, nil
 	}
-	if err := removeStaleSocket(path); err != nil {
+	if err := RemoveStaleSocket(path); err != nil {
 		return nil, err
 	}
 	l, err := net.Listen("unix", path)
@@ -54,8 +54,8 @@ func Listen(address string) (net.Listener, error) {
 	return l, nil
 }
 
-// removeStaleSocket takes away what a killed server left behind.
-func removeStaleSocket(path string) error {
+// RemoveStaleSocket removes what a killed server left behind.
+func RemoveStaleSocket(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

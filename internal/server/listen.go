@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 
-	"stoa/internal/config"
 	"stoa/internal/httpkit"
 	"stoa/internal/telemetry"
 )
@@ -58,7 +56,7 @@ func (srv *Server) Listen(sockets Sockets) error {
 	if srv.control == nil {
 		return nil
 	}
-	l, err := listenControl(cfg)
+	l, err := listenControl(cfg.ControlSocket(), srv.opt.Log)
 	if err != nil {
 		// A path that is too long for a socket, or a second instance on the same
 		// folder: the server works, only commands don't reach it.
@@ -100,16 +98,4 @@ func (srv *Server) ClientAddr() string {
 // clusterPage is GET /cluster on the admin listener.
 func (srv *Server) clusterPage() http.Handler {
 	return httpkit.Adapt(func(r *http.Request) (Status, error) { return srv.services.Status(r.Context()) })
-}
-
-// listenControl opens the socket for the user that the server runs as alone.
-func listenControl(cfg *config.Config) (net.Listener, error) {
-	l, err := httpkit.Listen("unix:" + cfg.ControlSocket())
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(cfg.ControlSocket(), 0o600); err != nil {
-		return nil, errors.Join(err, l.Close())
-	}
-	return l, nil
 }
