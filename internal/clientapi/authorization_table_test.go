@@ -29,16 +29,16 @@ func TestAuthorizationTable(t *testing.T) {
 		"another one's; of a suspended account, about its own things. `-` is an answer that has nothing to do with the token.\n" +
 		"What only its owner can name (devices, push rules, backups) is not there for others, who may have one called the same.\n\n")
 	fmt.Fprintf(&b, "| endpoint | %s |\n|---|%s\n", strings.Join(states, " | "), strings.Repeat("---|", len(states)))
-	stranger := s.signUp("stranger")
+	s.signUp("stranger")
 	for i, route := range clientapi.New(clientapi.Options{}).Routes() {
 		f := s.object(t, i)
 		path := f.path(route.Pattern)
 		row := []string{route.Method + " " + route.Pattern}
 		for _, state := range states {
-			token := stranger.Token
+			var token string
 			switch state {
 			case "no token":
-				token = ""
+				// none
 			case "of another user":
 				if !strings.Contains(route.Pattern, "{") {
 					row = append(row, "")

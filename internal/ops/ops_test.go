@@ -202,13 +202,18 @@ func TestUserCommands(t *testing.T) {
 				t.Errorf("%s: %v: %d\n%s%s", when, args, status, out, stderr)
 			}
 		}
-		refused := func(says string, args ...string) {
+		refusedStdin := func(stdin, says string, args ...string) {
 			t.Helper()
-			status, _, stderr := run(srv.environ, "", args...)
+			status, _, stderr := run(srv.environ, stdin, args...)
 			if status != 1 || !strings.Contains(stderr, says) {
 				t.Errorf("%s: %v: %d\n%s", when, args, status, stderr)
 			}
 		}
+		refused := func(says string, args ...string) {
+			t.Helper()
+			refusedStdin("", says, args...)
+		}
+		refusedStdin("seven77\n", "at least 8 characters", "user", "create", "--password-stdin", name+"3")
 		ok("", "Password, shown only now", "user", "create", "--admin", name)
 		ok("a good password\n", "Created the user", "user", "create", "--password-stdin", name+"2")
 		refused("taken", "user", "create", name)
@@ -216,6 +221,7 @@ func TestUserCommands(t *testing.T) {
 		ok("", user, "user", "list")
 		ok("", "administrator", "user", "list")
 		ok("", "Changed the password of "+user, "user", "password", user)
+		refusedStdin("x1\n", "at least 8 characters", "user", "password", "--password-stdin", user)
 		ok("", "no longer an administrator", "user", "admin", "--revoke", name)
 		refused("--yes", "user", "deactivate", name)
 		ok("", "Deactivated "+user, "user", "deactivate", "--yes", name)
