@@ -45,7 +45,7 @@ func (k *work) readCounts(entries []*entry, threads bool) error {
 	if err != nil {
 		return err
 	}
-	tallies, err := k.r.opt.Unread.Tallies(r, k.req.User, places)
+	tallies, err := k.r.opt.Unread.Counters(r, k.req.User, places)
 	if err != nil {
 		return fmt.Errorf("count unread events of %s: %w", k.req.UserID, err)
 	}
@@ -54,7 +54,7 @@ func (k *work) readCounts(entries []*entry, threads bool) error {
 	}
 	if len(entries) <= keptTallies {
 		for i, e := range entries {
-			k.kept.KeepTally(k.req.UserNum, e.num, tallies[i], r.Head())
+			k.kept.KeepCounter(k.req.UserNum, e.num, tallies[i], r.Head())
 		}
 	}
 	return nil
@@ -66,7 +66,7 @@ func (k *work) withUncounted(entries []*entry) []*entry {
 	has := func(num store.RoomNum) bool {
 		return slices.ContainsFunc(entries, func(e *entry) bool { return e.num == num })
 	}
-	for _, j := range k.kept.Uncounted(k.req.UserNum, keptTallies-len(entries), has) {
+	for _, j := range k.kept.RoomsWithoutCounter(k.req.UserNum, keptTallies-len(entries), has) {
 		entries = append(entries, &entry{joinedRoom: true, span: span{num: j.Num, id: j.ID, joined: j.Joined}})
 	}
 	return entries

@@ -56,9 +56,9 @@ func TestFilters_are_kept(t *testing.T) {
 // abacus counts the reads of tallies. Nothing is ever unread.
 type abacus struct{ reads atomic.Int64 }
 
-func (a *abacus) Tallies(_ *store.Read, _ who.User, places []clientsync.Place) ([]streamcache.Tally, error) {
+func (a *abacus) Counters(_ *store.Read, _ who.User, places []clientsync.Place) ([]streamcache.UnreadCounter, error) {
 	a.reads.Add(1)
-	out := make([]streamcache.Tally, len(places))
+	out := make([]streamcache.UnreadCounter, len(places))
 	for i, p := range places {
 		if p.Slot == 0 || p.RoomID.IsZero() || p.Members == 0 {
 			return nil, fmt.Errorf("a place that is not whole: %+v", p)

@@ -29,7 +29,7 @@ func (k memberReader) takeMembers() error {
 	if !f.LazyLoadMembers || !f.AllowsType("m.room.member") {
 		return nil
 	}
-	k.epoch = k.kept.Epoch(k.req.Device, k.c.Since, k.initial, k.upto)
+	k.epoch = k.kept.SentSince(k.req.Device, k.c.Since, k.initial, k.upto)
 	var found []wantedMember
 	for _, e := range k.entries {
 		found = append(found, k.wantedMembers(e)...)

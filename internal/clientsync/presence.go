@@ -121,7 +121,7 @@ func presenceChanged(ctx context.Context, q *Query) ([]userdb.Presence, error) {
 		return nil, err
 	}
 	if !known {
-		if ask, err = userdb.PresenceChanged(r, q.Since, q.Upto, streamcache.PresenceLook); err != nil {
+		if ask, err = userdb.PresenceChanged(r, q.Since, q.Upto, streamcache.PresenceScanLimit); err != nil {
 			return nil, err
 		}
 		ask = q.cache.MayShare(q.UserNum, ask)

@@ -118,7 +118,7 @@ type Filters interface {
 // Spec: client-server-api#receiving-notifications
 type Unread interface {
 	// Tallies counts the viewer's unread events in some rooms, in the same order.
-	Tallies(r *store.Read, user who.User, places []Place) ([]streamcache.Tally, error)
+	Counters(r *store.Read, user who.User, places []Place) ([]streamcache.UnreadCounter, error)
 }
 
 // Place is a room as the viewer is in it: since which slot, and what the room's row says.

@@ -159,8 +159,8 @@ func (k snapshotReader) dropUnwanted(out *storedRooms) error {
 
 // storedTyping finds out who types in the viewer's rooms.
 func (k snapshotReader) storedTyping() {
-	k.cache.TakeTyping(k.plan)
-	k.plan.TypingDiffer = k.plan.Digest != k.c.Typing
+	k.cache.FillTyping(k.plan)
+	k.plan.TypingChanged = k.plan.TypingHash != k.c.Typing
 }
 
 // collectActive makes the entries of joined and left rooms.
@@ -214,7 +214,7 @@ func (k snapshotReader) storedEntry(row *roomdb.SyncRoom, start store.RoomStart,
 	default:
 		e.joined = row.Slot
 	}
-	if k.plan.TypingDiffer && e.joinedRoom {
+	if k.plan.TypingChanged && e.joinedRoom {
 		e.typing = k.plan.FindTyping(row.Room)
 	}
 	if k.initial {

@@ -44,7 +44,7 @@ func (k *work) takeSummaries() error {
 
 // heroes are the first members of a room, without the viewer; nobody if the room has a name.
 func (k *work) heroes(e *entry) ([]string, error) {
-	r, known := k.kept.Roster(e.num)
+	r, known := k.kept.HeroCandidates(e.num)
 	if !known {
 		var err error
 		if r, err = k.readRoster(e.num); err != nil {
@@ -67,42 +67,42 @@ func without(list []string, item string) []string {
 }
 
 // readRoster reads a roster, and keeps it if the room has not moved on.
-func (k *work) readRoster(num store.RoomNum) (streamcache.Roster, error) {
+func (k *work) readRoster(num store.RoomNum) (streamcache.HeroCandidates, error) {
 	read, err := k.open(k.ctx)
 	if err != nil {
-		return streamcache.Roster{}, err
+		return streamcache.HeroCandidates{}, err
 	}
-	var out streamcache.Roster
+	var out streamcache.HeroCandidates
 	if out.Named, err = k.isNamed(num); err != nil {
-		return streamcache.Roster{}, err
+		return streamcache.HeroCandidates{}, err
 	}
 	if !out.Named {
 		var present []roomdb.StateSlot
 		for _, m := range []roomdb.Membership{roomdb.Join, roomdb.Invite} {
 			list, err := roomdb.MembersBySlot(read, num, m, heroCount+1)
 			if err != nil {
-				return streamcache.Roster{}, fmt.Errorf("read members: %w", err)
+				return streamcache.HeroCandidates{}, fmt.Errorf("read members: %w", err)
 			}
 			present = append(present, list...)
 		}
 		if out.Present, err = k.firstMembers(present); err != nil {
-			return streamcache.Roster{}, err
+			return streamcache.HeroCandidates{}, err
 		}
 		if len(out.Present) < 2 {
 			var gone []roomdb.StateSlot
 			for _, m := range []roomdb.Membership{roomdb.Leave, roomdb.Ban} {
 				list, err := roomdb.MembersBySlot(read, num, m, heroCount+1)
 				if err != nil {
-					return streamcache.Roster{}, fmt.Errorf("read members: %w", err)
+					return streamcache.HeroCandidates{}, fmt.Errorf("read members: %w", err)
 				}
 				gone = append(gone, list...)
 			}
 			if out.Gone, err = k.firstMembers(gone); err != nil {
-				return streamcache.Roster{}, err
+				return streamcache.HeroCandidates{}, err
 			}
 		}
 	}
-	k.kept.KeepRoster(num, out, read.Head())
+	k.kept.KeepHeroCandidates(num, out, read.Head())
 	return out, nil
 }
 

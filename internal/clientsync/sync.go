@@ -81,12 +81,12 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// Parked waits for the answer like Wait, on a line instead of in a goroutine, and gives it to done, then or before it
+// Parked waits for the answer like Wait, on a conn instead of in a goroutine, and gives it to done, then or before it
 // returns. The answer is nil if the client has gone.
-func (x *Waiting) Parked(line streamcache.Line, done func(*Answer, error)) {
-	ctx := line.Context()
+func (x *Waiting) Parked(conn streamcache.Conn, done func(*Answer, error)) {
+	ctx := conn.Context()
 	for {
-		a, w, err := x.look(ctx, x.deadline, line)
+		a, w, err := x.look(ctx, x.deadline, conn)
 		switch {
 		case a != nil || err != nil:
 			done(a, err)
@@ -94,14 +94,14 @@ func (x *Waiting) Parked(line streamcache.Line, done func(*Answer, error)) {
 		case w == nil:
 			continue
 		}
-		line.Wait(func(here bool) {
+		conn.Wait(func(here bool) {
 			reason := w.HangUp(here)
 			if reason == streamcache.HungUp {
 				done(nil, nil)
 				return
 			}
 			x.must = x.must || reason != streamcache.News
-			x.Parked(line, done)
+			x.Parked(conn, done)
 		})
 		return
 	}
@@ -136,7 +136,7 @@ func (x *Waiting) step(ctx context.Context, until time.Time) (*Answer, streamcac
 
 // look looks once, and answers, or makes a waiter wait until a time at most. It gives neither if there was nothing to tell
 // after all.
-func (x *Waiting) look(ctx context.Context, until time.Time, line streamcache.Line) (*Answer, *streamcache.Waiter, error) {
+func (x *Waiting) look(ctx context.Context, until time.Time, conn streamcache.Conn) (*Answer, *streamcache.Waiter, error) {
 	cache := x.r.cache
 	if x.must {
 		// Who does not wait expects to see what was acknowledged before.
@@ -144,9 +144,9 @@ func (x *Waiting) look(ctx context.Context, until time.Time, line streamcache.Li
 			return nil, nil, err
 		}
 	}
-	p := streamcache.NewPlan()
+	p := streamcache.NewDelta()
 	defer p.Release()
-	w, err := cache.Look(ctx, x.req.Device, &x.c, p, streamcache.WaitFor{First: !x.looked, Whole: x.req.FullState, Wait: !x.must, Line: line, Until: until})
+	w, err := cache.CheckOrWait(ctx, x.req.Device, &x.c, p, streamcache.WaitFor{First: !x.looked, Whole: x.req.FullState, Wait: !x.must, Conn: conn, Until: until})
 	x.looked = true
 	if w != nil || err != nil {
 		return nil, w, err

@@ -25,7 +25,7 @@ type work struct {
 	ctx   context.Context
 	// c is the cursor of the request at first, and that of the answer's token at last.
 	c    streamcache.Cursor
-	plan *streamcache.Plan
+	plan *streamcache.Delta
 	upto store.Position
 	// initial says that the client knows nothing, forgotten that the stream no longer knows what the client knows.
 	initial, forgotten bool
@@ -77,7 +77,7 @@ type entry struct {
 
 // attempt makes an answer of what the plan says; nil if there turns out to be nothing to tell and the request still has
 // time. The cursor moves on to what was looked at.
-func (r *Renderer) attempt(ctx context.Context, req *Request, c *streamcache.Cursor, p *streamcache.Plan, must bool) (*Answer, error) {
+func (r *Renderer) attempt(ctx context.Context, req *Request, c *streamcache.Cursor, p *streamcache.Delta, must bool) (*Answer, error) {
 	k := &work{r: r, cache: r.cache, kept: r.kept, req: req, ctx: ctx, c: *c, plan: p, upto: p.Upto}
 	defer k.close()
 	k.reader = timeline.Reader{UserID: req.UserID, DeviceID: string(req.DeviceID), Now: r.clock().UnixMilli()}
@@ -154,7 +154,7 @@ func (k *work) run() error {
 	if err := w.appendSections(); err != nil {
 		return err
 	}
-	k.c.Since, k.c.Typing = k.upto, k.plan.Digest
+	k.c.Since, k.c.Typing = k.upto, k.plan.TypingHash
 	k.out = append(separate(k.out), `"next_batch":"`...)
 	k.out = append(k.out, k.c.Token().String()...)
 	k.out = append(k.out, `"}`...)

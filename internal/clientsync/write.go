@@ -295,7 +295,7 @@ func (k writer) changed(w Watch) bool {
 
 // fragment is a section that belongs in every answer. It is kept per device until something changes that it watches.
 func (k writer) fragment(s Section, w Watch) ([]byte, error) {
-	if value, ok := k.kept.Fragment(k.req.Device, s.Key(), w.Own); ok {
+	if value, ok := k.kept.Section(k.req.Device, s.Key(), w.Own); ok {
 		return value, nil
 	}
 	r, err := k.open(k.ctx)
@@ -307,7 +307,7 @@ func (k writer) fragment(s Section, w Watch) ([]byte, error) {
 		return nil, err
 	}
 	value = bytes.Clone(value)
-	k.kept.KeepFragment(k.req.Device, s.Key(), value, r.Head())
+	k.kept.KeepSection(k.req.Device, s.Key(), value, r.Head())
 	return value, nil
 }
 

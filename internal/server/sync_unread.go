@@ -17,7 +17,7 @@ func newSyncUnread(s *store.Store, rules *userdata.Rules) syncUnread {
 	return syncUnread{unread.New(s, rules)}
 }
 
-func (s syncUnread) Tallies(r *store.Read, user who.User, places []clientsync.Place) ([]streamcache.Tally, error) {
+func (s syncUnread) Counters(r *store.Read, user who.User, places []clientsync.Place) ([]streamcache.UnreadCounter, error) {
 	ask := make([]unread.Place, len(places))
 	for i, p := range places {
 		ask[i] = unread.Place(p)
@@ -26,7 +26,7 @@ func (s syncUnread) Tallies(r *store.Read, user who.User, places []clientsync.Pl
 	if err != nil {
 		return nil, err
 	}
-	out := make([]streamcache.Tally, len(tallies))
+	out := make([]streamcache.UnreadCounter, len(tallies))
 	for i, t := range tallies {
 		out[i] = syncTally{t}
 	}

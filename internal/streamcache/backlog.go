@@ -21,7 +21,7 @@ const (
 	// backlogSample is how many active users of a room are sampled.
 	backlogSample = 32
 	// activeTicks is for how many ticks of the timer wheel a user counts as active after the last answer.
-	activeTicks = int64(time.Second / wheelTick)
+	activeTicks = int64(time.Second / timerTick)
 )
 
 // backlog is what is undelivered in a room with more than promptRoom users in memory.
@@ -41,12 +41,12 @@ func (l *waitlist) noteMessage(r *roomState) {
 		return
 	}
 	if b := l.backlogs[r.id]; b != nil {
-		if b.after++; l.wheel.tick-b.begun <= activeTicks {
+		if b.after++; l.timers.tick-b.begun <= activeTicks {
 			return
 		}
 		l.finish(b) // the sampled devices have gone
 	}
-	b := &backlog{room: r, first: r.timeline.last, begun: l.wheel.tick, done: make(chan struct{})}
+	b := &backlog{room: r, first: r.timeline.last, begun: l.timers.tick, done: make(chan struct{})}
 	sampled := 0
 	for part := range backlogSample { // evenly spread, since requests are woken in the order of members
 		from, to := part*len(r.members)/backlogSample, (part+1)*len(r.members)/backlogSample
@@ -67,12 +67,12 @@ func (l *waitlist) noteMessage(r *roomState) {
 
 // isActive reports whether a device of a user waits or was answered within activeTicks. Called with the lock held.
 func (l *waitlist) isActive(u *user) bool {
-	return len(u.waiters) > 0 || u.lastActive != 0 && l.wheel.tick-u.lastActive <= activeTicks
+	return len(u.waiters) > 0 || u.lastActive != 0 && l.timers.tick-u.lastActive <= activeTicks
 }
 
 // acknowledge notes that a device of a user has everything up to a position. Called with the lock held.
 func (l *waitlist) acknowledge(u *user, since store.Position) {
-	u.lastActive = l.wheel.tick
+	u.lastActive = l.timers.tick
 	b := u.sampledBy
 	if b == nil || since < b.first && !b.finished {
 		return

@@ -11,8 +11,8 @@ import (
 	"stoa/matrix/roomversion"
 )
 
-// eventCache holds events in their client form, bounded by bytes. What it holds is true as of the last redaction that the
-// cache has applied: a redaction drops its target, and a read of the store from before that redaction may add nothing.
+// eventCache holds events in their client form, bounded by bytes. It is valid as of the last redaction that was applied: a
+// redaction drops its target, and reads of the store from before that redaction add nothing.
 type eventCache struct {
 	mu       sync.Mutex // guards all below
 	events   *simplelru.LRU[store.EventNum, *timeline.Event]
@@ -92,14 +92,14 @@ type member struct {
 	userID string
 }
 
-// memberCache holds membership events that are current state as of the ring's head, for clients that load members lazily.
-// The cache's lock guards it; the stream puts a newer event in the place of an old one, and brings those of who says something.
+// memberCache holds membership events that are current at the ring's head, for clients that load members lazily. The cache's lock
+// guards it. The stream replaces changed events, and adds those of senders.
 type memberCache struct {
 	events *simplelru.LRU[member, *timeline.Event]
 	byNum  map[store.EventNum]member
-	// rooms are those of the events that are there, and perhaps more.
+	// rooms contains the rooms of all events in the cache, and perhaps more.
 	rooms map[store.RoomNum]struct{}
-	// reading are the members whom an answer reads just now; closed when it has.
+	// reading are the members that an answer is reading; the channel is closed when it has.
 	reading map[member]chan struct{}
 }
 
@@ -136,7 +136,7 @@ func (c *memberCache) knows(num store.EventNum) bool {
 	return ok
 }
 
-// learn takes over a membership event that was current when somebody said something, unless a newer one is there.
+// learn adds a sender's membership event that was current at a message, unless a newer one is there.
 func (c *memberCache) learn(num store.RoomNum, e *timeline.Event) {
 	m := member{num, e.StateKey}
 	if old, ok := c.events.Peek(m); !ok || old.Slot < e.Slot {
@@ -144,7 +144,7 @@ func (c *memberCache) learn(num store.RoomNum, e *timeline.Event) {
 	}
 }
 
-// dropRoom forgets a room of which it is not known who has changed.
+// dropRoom drops the members of a room, any of whom may have changed.
 func (c *memberCache) dropRoom(num store.RoomNum) {
 	if _, ok := c.rooms[num]; !ok {
 		return
@@ -164,7 +164,7 @@ func (c *memberCache) drop(num store.EventNum) {
 	}
 }
 
-// apply takes over what a segment changes.
+// apply updates members that a segment changes.
 func (c *memberCache) apply(num store.RoomNum, s *Segment) {
 	for i := range s.Changes {
 		ch := &s.Changes[i]

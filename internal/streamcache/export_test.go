@@ -31,7 +31,7 @@ func (h *Cache) KnowsPresence(viewer store.UserNum, after store.Position) bool {
 // NextTick is the tick after the last.
 func (h *Cache) NextTick() {
 	h.mu.Lock()
-	next := time.Unix(0, (h.wheel.tick+1)*int64(wheelTick))
+	next := time.Unix(0, (h.timers.tick+1)*int64(timerTick))
 	h.mu.Unlock()
 	h.Tick(next)
 }

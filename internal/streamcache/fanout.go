@@ -10,40 +10,39 @@ import (
 	"stoa/matrix/id"
 )
 
-// What happens in a room wakes the requests that wait in it at one of two ranks. Messages, and whatever is addressed to one
-// user, wake at once; a room in which very many wait is woken in batches, so that answers for other rooms come in between.
-// Receipts, typing notices, presence and device lists are merged: each waiting request has one moment a second at which it is
-// answered if there is such news, and takes it along if a message comes first.
+// Fan-out has two priorities. Messages, and changes for a single user, wake requests at once; in a very large room in batches, so
+// that answers for other rooms come in between. Receipts, typing notices, presence and device lists are merged: each waiting
+// request has one moment a second at which it is answered if there is such news; a message that comes first takes the news along.
 
 const (
-	// fanOutBatch is how many waiting requests one room wakes in an interval, fanOutInterval is that interval.
+	// fanOutBatch is how many waiting requests a room wakes per fanOutInterval.
 	fanOutBatch    = 500
-	fanOutInterval = wheelTick
+	fanOutInterval = timerTick
 
 	// mergeTime is how long merged news waits at most.
 	mergeTime = time.Second
-	// promptRoom is up to how many waiting requests a room has in which it is told at once that somebody begins to type.
+	// promptRoom is the number of waiting requests in a room up to which the start of typing wakes at once.
 	promptRoom = 100
-	// mergeRoom is up to how many waiting requests a room has in which merged news wakes at all. In larger rooms it comes with
-	// the next answer.
+	// mergeRoom is the number of waiting requests in a room up to which merged news wakes at all. In larger rooms it comes with the
+	// next answer.
 	mergeRoom = 1000
 )
 
-// fanOutLimits are the constants of these names; tests have smaller ones.
+// fanOutLimits are the constants of these names; tests use smaller ones.
 type fanOutLimits struct{ batch, promptRoom, mergeRoom int }
 
-// waitlist is the requests that wait and what wakes them. Its methods are called with the cache's lock held.
+// waitlist holds the waiting requests and wakes them. Its methods are called with the cache's lock held.
 type waitlist struct {
 	lock    *sync.Mutex // the cache's
 	metrics *metrics
-	wheel   *wheel
+	timers  *timerWheel
 	limits  fanOutLimits
 	// backlogs are the undelivered messages of large rooms, hasBacklogs reports whether there are any.
 	backlogs    map[id.RoomID]*backlog
 	hasBacklogs atomic.Bool
 }
 
-// fanOut says how many waiting requests a room has woken, or will wake, in the last interval for which it has any.
+// fanOut is the last tick for which a room wakes requests, and how many.
 type fanOut struct {
 	tick  int64
 	woken int
@@ -63,17 +62,17 @@ func (f *fanOut) take(now int64, batch int) int64 {
 
 // wakeRoom wakes the requests that wait in a room. Called with the lock held.
 func (l *waitlist) wakeRoom(r *roomState) {
-	now := l.wheel.tick
+	now := l.timers.tick
 	for _, u := range r.members {
 		for i := len(u.waiters) - 1; i >= 0; i-- {
 			w := u.waiters[i]
-			if w.held && w.tick <= r.fanOut.tick {
+			if w.scheduled && w.tick <= r.fanOut.tick {
 				continue // it is woken soon, for what was said here before or for something else
 			}
 			if at := r.fanOut.take(now, l.limits.batch); at <= now {
 				l.end(w, News)
 			} else {
-				l.hold(w, at)
+				l.schedule(w, at)
 			}
 		}
 	}
@@ -86,8 +85,8 @@ func (l *waitlist) wakeUser(u *user) {
 	}
 }
 
-// mergeRoom has the requests that wait in a room answered at their next moment, unless they are too many. Called with the
-// lock held.
+// mergeRoom schedules the requests that wait in a room for their next merge tick, unless they are too many. Called with the lock
+// held.
 func (l *waitlist) mergeRoom(r *roomState) {
 	if r.waiting(l.limits.mergeRoom) > l.limits.mergeRoom {
 		return
@@ -97,24 +96,24 @@ func (l *waitlist) mergeRoom(r *roomState) {
 	}
 }
 
-// mergeUser has the requests of a user answered at their next moment. Called with the lock held.
+// mergeUser schedules the requests of a user for their next merge tick. Called with the lock held.
 func (l *waitlist) mergeUser(u *user) {
 	for _, w := range u.waiters {
-		if !w.held {
-			l.hold(w, nextMoment(l.wheel.tick, u.num))
+		if !w.scheduled {
+			l.schedule(w, nextMergeTick(l.timers.tick, u.num))
 		}
 	}
 }
 
 // mergeTicks is mergeTime in ticks.
-const mergeTicks = int64(mergeTime / wheelTick)
+const mergeTicks = int64(mergeTime / timerTick)
 
-// nextMoment is the first tick after one at which merged news of a user is told. Those of different users are spread evenly.
-func nextMoment(tick int64, user store.UserNum) int64 {
+// nextMergeTick is the first tick after another at which a user gets merged news. Users are spread evenly over the ticks.
+func nextMergeTick(tick int64, user store.UserNum) int64 {
 	return tick + mergeTicks - (tick+int64(user))%mergeTicks
 }
 
-// waiting counts the requests that wait in a room, up to one more than a limit or so. Called with the lock held.
+// waiting counts the requests that wait in a room, and stops a little above a limit. Called with the lock held.
 func (r *roomState) waiting(limit int) int {
 	n := 0
 	for _, u := range r.members {
@@ -125,8 +124,8 @@ func (r *roomState) waiting(limit int) int {
 	return n
 }
 
-// mergeReceipts has those answered who see receipts: of a private one, nobody but its owner, whose other devices are told in
-// rooms of any size. An empty list stands for receipts that are not known. Called with the lock held.
+// mergeReceipts schedules the requests of all who see receipts; a private one is seen by its owner alone, whose other devices get
+// it in rooms of any size. An empty list stands for unknown receipts. Called with the lock held.
 func (m *memory) mergeReceipts(r *roomState, list []roomdb.Receipt) {
 	if len(list) == 0 {
 		m.mergeRoom(r)
@@ -144,8 +143,8 @@ func (m *memory) mergeReceipts(r *roomState, list []roomdb.Receipt) {
 	}
 }
 
-// WakeTyping wakes the members of a room in which somebody began or stopped to type: at once if they began and few wait.
-// That somebody stopped is mostly followed by what they typed, so it is merged.
+// WakeTyping wakes the members of a room in which somebody began or stopped typing: at once if they began and few wait, else with
+// merged news. The end of typing is mostly followed by the message.
 func (sc *Cache) WakeTyping(num store.RoomNum, began bool) {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()

@@ -88,7 +88,7 @@ func (f *following) reset(head store.Position) {
 	f.cache.ring.reset(head)
 	f.cache.present.reset(head)
 	f.cache.members.events.Purge()
-	f.cache.recent.tails.Purge()
+	f.cache.recent.rooms.Purge()
 	f.cache.events.clear(head)
 	f.cache.rules.Purge() // the numbers may be other rooms' now
 	f.cache.advance(head)
@@ -215,7 +215,7 @@ func (m *memory) skip(r *roomState, row store.StreamRow) {
 		return
 	}
 	r.timeline.last = row.Pos
-	r.newest, r.roster, r.open = nil, nil, OpenUnknown
+	r.newest, r.heroes, r.open = nil, nil, OpenUnknown
 	m.recent.drop(r.num)
 	m.members.dropRoom(r.num)
 }

@@ -175,7 +175,7 @@ func (f *following) untilPoll(l *poll, now time.Time) time.Duration {
 	case hurried:
 		gap = pollGapUrgent
 	case !behind:
-	case f.cache.wheel.count > 0 || len(f.cache.barriers) > 0:
+	case f.cache.timers.count > 0 || len(f.cache.barriers) > 0:
 		gap = max(pollGapBusy, l.took+min(pollGapFactor*l.took, pollGapMax))
 	default:
 		gap = pollGapIdle

@@ -10,16 +10,16 @@ import (
 	"stoa/matrix/id"
 )
 
-// What answers have read of users and rooms is kept beside the stream, so that the next answer needs no snapshot. Each method
-// that keeps something is told the position of the snapshot from which it comes, and keeps nothing that the stream has passed.
+// Kept values are what answers have read of users and rooms and the next answers need again. A method that keeps a value takes the
+// position of the snapshot it was read from, and keeps nothing that the stream has passed.
 
-// Kept is what answers have read of users and rooms and is kept for the next.
+// Kept gives access to the values that answers have read of users and rooms and left for the next.
 type Kept struct{ cache *Cache }
 
-// Kept is what is kept for answers.
+// Kept returns the kept values.
 func (sc *Cache) Kept() *Kept { return &Kept{sc} }
 
-// known is a user who is in memory; nil for others. Called with the lock held.
+// known returns a user in memory, or nil. Called with the lock held.
 func (m *memory) known(num store.UserNum) *user {
 	u := m.users[num]
 	if u == nil || u.loading {
@@ -28,7 +28,7 @@ func (m *memory) known(num store.UserNum) *user {
 	return u
 }
 
-// Ignored are the users whom a user ignores, if that is known.
+// Ignored returns the users whom a user ignores, if known.
 func (k *Kept) Ignored(num store.UserNum) (ignored map[id.UserID]bool, known bool) {
 	k.cache.mu.Lock()
 	defer k.cache.mu.Unlock()
@@ -66,7 +66,7 @@ func (j *joinedRoom) public() JoinedRoom {
 	return out
 }
 
-// JoinedRoom finds a room that a user is in, by its ID; false if the user is not there, or not in memory.
+// JoinedRoom finds a joined room of a user by its ID; false if the user is not in it, or not in memory.
 func (k *Kept) JoinedRoom(num store.UserNum, roomID string) (JoinedRoom, bool) {
 	k.cache.mu.Lock()
 	defer k.cache.mu.Unlock()
@@ -82,63 +82,62 @@ func (k *Kept) JoinedRoom(num store.UserNum, roomID string) (JoinedRoom, bool) {
 	return JoinedRoom{}, false
 }
 
-// deviceEpoch is from which position on what a device was sent counts.
-type deviceEpoch struct {
+// deviceSentSince is the position from which on the memberships sent to a device count.
+type deviceSentSince struct {
 	device id.DeviceID
 	at     store.Position
 }
 
-// epochLimit bounds the devices of one user whose epochs are remembered.
-const epochLimit = 16
+// sentSinceLimit bounds the remembered devices of one user.
+const sentSinceLimit = 16
 
-// Epoch returns the position from which on what the device was sent counts: that of its last initial sync, or for a device
-// of which nothing is remembered, the token that it came with.
-func (k *Kept) Epoch(v who.Device, since store.Position, initial bool, upto store.Position) store.Position {
+// SentSince returns the position from which on the memberships sent to a device count: that of its last initial sync, or of the
+// token that an unknown device came with.
+func (k *Kept) SentSince(v who.Device, since store.Position, initial bool, upto store.Position) store.Position {
 	k.cache.mu.Lock()
 	defer k.cache.mu.Unlock()
 	u := k.cache.users[v.UserNum]
 	if u == nil {
 		return upto // nothing that was sent before counts
 	}
-	for i := range u.epochs {
-		if u.epochs[i].device == v.DeviceID {
+	for i := range u.sentSince {
+		if u.sentSince[i].device == v.DeviceID {
 			if initial {
-				u.epochs[i].at = upto
+				u.sentSince[i].at = upto
 			}
-			return u.epochs[i].at
+			return u.sentSince[i].at
 		}
 	}
 	if initial {
 		since = upto
 	}
-	if len(u.epochs) >= epochLimit {
-		u.epochs = u.epochs[1:]
+	if len(u.sentSince) >= sentSinceLimit {
+		u.sentSince = u.sentSince[1:]
 	}
-	u.epochs = append(u.epochs, deviceEpoch{v.DeviceID, since})
+	u.sentSince = append(u.sentSince, deviceSentSince{v.DeviceID, since})
 	return since
 }
 
-// fragment is a part of all answers to one device, as of a position.
-type fragment struct {
+// cachedSection is a section of all answers to one device, as of a position.
+type cachedSection struct {
 	key    string
 	device id.DeviceID
 	at     store.Position
 	value  []byte
 }
 
-// fragmentLimit bounds the fragments of one user.
-const fragmentLimit = 32
+// sectionLimit bounds the cached sections of one user.
+const sectionLimit = 32
 
-// Fragment is what was kept as a part of all answers to a device, unless one of some kinds of changes of the user has happened
-// since.
-func (k *Kept) Fragment(v who.Device, key string, kinds []store.Kind) ([]byte, bool) {
+// Section returns the cached section of a device, unless the user had a change of one of the kinds since.
+func (k *Kept) Section(v who.Device, key string, kinds []store.Kind) ([]byte, bool) {
 	k.cache.mu.Lock()
 	defer k.cache.mu.Unlock()
 	u := k.cache.known(v.UserNum)
 	if u == nil {
 		return nil, false
 	}
-	for _, f := range u.fragments {
+	for _, f := range u.sections {
 		if f.key == key && f.device == v.DeviceID {
 			return f.value, !slices.ContainsFunc(kinds, func(k store.Kind) bool { return u.last[k] > f.at })
 		}
@@ -146,28 +145,28 @@ func (k *Kept) Fragment(v who.Device, key string, kinds []store.Kind) ([]byte, b
 	return nil, false
 }
 
-// KeepFragment keeps a part of all answers to a device, as of a snapshot.
-func (k *Kept) KeepFragment(v who.Device, key string, value []byte, snapshot store.Position) {
+// KeepSection keeps a section of the answers to a device, as of a snapshot.
+func (k *Kept) KeepSection(v who.Device, key string, value []byte, snapshot store.Position) {
 	k.cache.mu.Lock()
 	defer k.cache.mu.Unlock()
 	u := k.cache.known(v.UserNum)
 	if u == nil || snapshot < u.from {
 		return
 	}
-	f := fragment{key: key, device: v.DeviceID, at: snapshot, value: value}
-	for i := range u.fragments {
-		if u.fragments[i].key == key && u.fragments[i].device == v.DeviceID {
-			u.fragments[i] = f
+	f := cachedSection{key: key, device: v.DeviceID, at: snapshot, value: value}
+	for i := range u.sections {
+		if u.sections[i].key == key && u.sections[i].device == v.DeviceID {
+			u.sections[i] = f
 			return
 		}
 	}
-	if len(u.fragments) >= fragmentLimit {
-		u.fragments = u.fragments[1:]
+	if len(u.sections) >= sectionLimit {
+		u.sections = u.sections[1:]
 	}
-	u.fragments = append(u.fragments, f)
+	u.sections = append(u.sections, f)
 }
 
-// Openness says whether members of a room may see all of its history, whenever they joined.
+// Openness tells whether members of a room may see all of its history, whenever they joined.
 type Openness uint8
 
 // The values of Openness.
@@ -177,7 +176,7 @@ const (
 	OpenInParts
 )
 
-// Openness says it of a room, if it is known.
+// Openness returns the openness of a room, if known.
 func (k *Kept) Openness(num store.RoomNum) Openness {
 	k.cache.mu.Lock()
 	defer k.cache.mu.Unlock()
@@ -187,7 +186,7 @@ func (k *Kept) Openness(num store.RoomNum) Openness {
 	return OpenUnknown
 }
 
-// KeepOpenness keeps it, as of a snapshot.
+// KeepOpenness keeps the openness of a room, as of a snapshot.
 func (k *Kept) KeepOpenness(num store.RoomNum, open Openness, snapshot store.Position) {
 	k.cache.mu.Lock()
 	defer k.cache.mu.Unlock()
@@ -196,30 +195,30 @@ func (k *Kept) KeepOpenness(num store.RoomNum, open Openness, snapshot store.Pos
 	}
 }
 
-// Roster is what heroes are chosen from: the first members of a room, as many as are needed for any viewer.
-type Roster struct {
+// HeroCandidates are the first members of a room, enough to choose the heroes for any viewer.
+type HeroCandidates struct {
 	Named   bool
 	Present []string // joined and invited
 	Gone    []string // left and banned
 }
 
-// Roster returns a room's roster if it is in memory.
-func (k *Kept) Roster(num store.RoomNum) (Roster, bool) {
+// HeroCandidates returns a room's candidates if they are in memory.
+func (k *Kept) HeroCandidates(num store.RoomNum) (HeroCandidates, bool) {
 	k.cache.mu.Lock()
 	defer k.cache.mu.Unlock()
 	r := k.cache.rooms[num]
-	if r == nil || r.roster == nil {
-		return Roster{}, false
+	if r == nil || r.heroes == nil {
+		return HeroCandidates{}, false
 	}
-	return *r.roster, true
+	return *r.heroes, true
 }
 
-// KeepRoster keeps a roster, as of a snapshot.
-func (k *Kept) KeepRoster(num store.RoomNum, roster Roster, snapshot store.Position) {
+// KeepHeroCandidates keeps a room's candidates, as of a snapshot.
+func (k *Kept) KeepHeroCandidates(num store.RoomNum, candidates HeroCandidates, snapshot store.Position) {
 	k.cache.mu.Lock()
 	defer k.cache.mu.Unlock()
 	if r := k.cache.rooms[num]; r != nil && r.timeline.last <= snapshot {
-		r.roster = &roster
+		r.heroes = &candidates
 	}
 }
 
@@ -230,8 +229,8 @@ type MemberAt struct {
 	At     store.Slot
 }
 
-// Members finds those membership events that memory holds, for an answer up to a position, and the places of the others. busy is
-// closed when another answer has read one of them; nil if nobody does.
+// Members returns the membership events that memory holds, for an answer up to a position, and the indexes of the others. busy is
+// not nil if another answer is reading one of them; it is closed when that is done.
 func (k *Kept) Members(wanted []MemberAt, upto store.Position) (events []*timeline.Event, missing []int, busy <-chan struct{}) {
 	events = make([]*timeline.Event, len(wanted))
 	k.cache.mu.Lock()
@@ -252,8 +251,7 @@ func (k *Kept) Members(wanted []MemberAt, upto store.Position) (events []*timeli
 	return events, missing, busy
 }
 
-// ClaimMembers says that an answer reads members, until done: when somebody speaks, all answers of the room want to know the
-// same.
+// ClaimMembers announces that an answer reads members, until done: after a message, all answers of the room need the same ones.
 func (k *Kept) ClaimMembers(wanted []MemberAt, missing []int) (done func()) {
 	claims := make([]member, 0, len(missing))
 	read := make(chan struct{})
@@ -294,12 +292,11 @@ type Recent struct {
 	Log        []roomdb.StateChange
 }
 
-// RecentDepth is how many slots of a room are kept at least: the timeline of an initial sync of usual clients, and one more to
-// know whether there are others.
+// RecentDepth is the least number of slots kept of a room: the timeline of a usual client's initial sync, and one more to know
+// whether there are others.
 const RecentDepth = recentDepth
 
-// Recent returns the newest part of a room's timeline, if it is in memory up to a slot and goes back to another. What it holds
-// must not be changed.
+// Recent returns the newest part of a room's timeline from one slot up to another, if it is in memory. It must not be changed.
 func (k *Kept) Recent(num store.RoomNum, from, upto store.Slot) (Recent, bool) {
 	k.cache.mu.Lock()
 	defer k.cache.mu.Unlock()
@@ -320,7 +317,7 @@ func (k *Kept) KeepRecent(num store.RoomNum, r Recent, snapshot store.Position) 
 	k.cache.recent.put(num, &recentTimeline{from: r.From, upto: r.Upto, events: r.Events, log: r.Log})
 }
 
-// Counts are a user's numbers of unread events in a room, if they are known.
+// Counts returns a user's unread counts in a room, if known.
 func (k *Kept) Counts(user store.UserNum, num store.RoomNum, threads bool) (Counts, bool) {
 	k.cache.mu.Lock()
 	defer k.cache.mu.Unlock()
@@ -331,8 +328,8 @@ func (k *Kept) Counts(user store.UserNum, num store.RoomNum, threads bool) (Coun
 	return k.cache.counts(u, num, threads)
 }
 
-// Uncounted are rooms of a user whose tallies are not in memory, but for some.
-func (k *Kept) Uncounted(user store.UserNum, limit int, not func(store.RoomNum) bool) (rooms []JoinedRoom) {
+// RoomsWithoutCounter returns rooms of a user without an unread counter in memory, except for some.
+func (k *Kept) RoomsWithoutCounter(user store.UserNum, limit int, not func(store.RoomNum) bool) (rooms []JoinedRoom) {
 	k.cache.mu.Lock()
 	defer k.cache.mu.Unlock()
 	u := k.cache.known(user)
@@ -340,22 +337,22 @@ func (k *Kept) Uncounted(user store.UserNum, limit int, not func(store.RoomNum) 
 		return nil
 	}
 	for i := 0; i < len(u.rooms) && len(rooms) < limit; i++ {
-		if j := &u.rooms[i]; j.kept == nil && !j.room.id.IsZero() && !not(j.room.num) {
+		if j := &u.rooms[i]; j.counter == nil && !j.room.id.IsZero() && !not(j.room.num) {
 			rooms = append(rooms, j.public())
 		}
 	}
 	return rooms
 }
 
-// KeepTally keeps a tally of a user in a room that was read in a snapshot, unless the user has read on since.
-func (k *Kept) KeepTally(user store.UserNum, num store.RoomNum, tally Tally, snapshot store.Position) {
+// KeepCounter keeps an unread counter that was read in a snapshot, unless the user has read on since.
+func (k *Kept) KeepCounter(user store.UserNum, num store.RoomNum, counter UnreadCounter, snapshot store.Position) {
 	k.cache.mu.Lock()
 	defer k.cache.mu.Unlock()
 	u := k.cache.known(user)
 	if u == nil {
 		return
 	}
-	if j := u.find(num); j != nil && j.movedAt <= snapshot && u.last[store.KindAccountData] <= snapshot {
-		j.kept = &keptTally{Tally: tally, at: snapshot}
+	if j := u.find(num); j != nil && j.receiptsAt <= snapshot && u.last[store.KindAccountData] <= snapshot {
+		j.counter = &roomCounter{UnreadCounter: counter, at: snapshot}
 	}
 }

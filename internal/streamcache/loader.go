@@ -13,32 +13,32 @@ import (
 	"stoa/matrix/roomversion"
 )
 
-// Loader reads events for one answer, or for the ring, in few queries: first all that is wanted is named, then what is not
-// in memory is read at once, and at last each event is made when it is asked for.
+// Loader reads events for one answer, or for the ring, in few queries: the caller names all events that it wants, Load reads those
+// that are not in memory, and Event makes each when it is asked for.
 type Loader struct {
 	cache *Cache
 	read  *store.Read
 	Head  store.Position // of the snapshot
 	rules map[store.RoomNum]*roomversion.Rules
-	// strange are the rooms of rows whose version was not told.
-	strange map[store.RoomNum]struct{}
-	rows    map[store.EventNum]roomdb.SyncEvent // read, not made into events yet
-	made    map[store.EventNum]*timeline.Event  // made ahead, without what they replaced
-	events  map[store.EventNum]*timeline.Event
-	prev    map[store.EventNum]store.EventNum // what a state event replaced
-	wanted  map[store.EventNum]struct{}
+	// unknownVersions are the rooms of rows whose version is not known.
+	unknownVersions map[store.RoomNum]struct{}
+	rows            map[store.EventNum]roomdb.SyncEvent // read, not made into events yet
+	made            map[store.EventNum]*timeline.Event  // made ahead, without what they replaced
+	events          map[store.EventNum]*timeline.Event
+	prev            map[store.EventNum]store.EventNum // what a state event replaced
+	wanted          map[store.EventNum]struct{}
 }
 
 func (sc *Cache) Loader(r *store.Read) *Loader {
 	return &Loader{
 		cache: sc, read: r, Head: r.Head(),
-		rules:   map[store.RoomNum]*roomversion.Rules{},
-		strange: map[store.RoomNum]struct{}{},
-		rows:    map[store.EventNum]roomdb.SyncEvent{},
-		made:    map[store.EventNum]*timeline.Event{},
-		events:  map[store.EventNum]*timeline.Event{},
-		prev:    map[store.EventNum]store.EventNum{},
-		wanted:  map[store.EventNum]struct{}{},
+		rules:           map[store.RoomNum]*roomversion.Rules{},
+		unknownVersions: map[store.RoomNum]struct{}{},
+		rows:            map[store.EventNum]roomdb.SyncEvent{},
+		made:            map[store.EventNum]*timeline.Event{},
+		events:          map[store.EventNum]*timeline.Event{},
+		prev:            map[store.EventNum]store.EventNum{},
+		wanted:          map[store.EventNum]struct{}{},
 	}
 }
 
@@ -69,7 +69,7 @@ func (l *Loader) WantEvents(rows []roomdb.SyncEvent) {
 		}
 		l.rows[row.Num] = row
 		if _, told := l.rules[row.Room]; !told {
-			l.strange[row.Room] = struct{}{}
+			l.unknownVersions[row.Room] = struct{}{}
 		}
 		if row.RedactedBy != 0 {
 			l.Want(row.RedactedBy)
@@ -127,21 +127,21 @@ func (l *Loader) Load() error {
 		}
 		l.WantEvents(rows)
 	}
-	for num := range l.strange {
-		if err := l.learn(num); err != nil {
+	for num := range l.unknownVersions {
+		if err := l.readVersion(num); err != nil {
 			return err
 		}
 	}
-	clear(l.strange)
-	l.makeAhead()
+	clear(l.unknownVersions)
+	l.makeInParallel()
 	return nil
 }
 
-// many is from how many rows on it is worth while to make events on several cores, before they are asked for.
+// many is the number of rows from which on events are made on several cores, before they are asked for.
 const many = 128
 
-// makeAhead makes the events that were read, on several cores if they are many. Redacted ones are left for later.
-func (l *Loader) makeAhead() {
+// makeInParallel makes the events that were read, on several cores if they are many. Redacted ones are left for later.
+func (l *Loader) makeInParallel() {
 	if len(l.rows) < many {
 		return
 	}
@@ -249,14 +249,14 @@ func (l *Loader) redaction(num store.EventNum) *timeline.Event {
 	return timeline.New(source(row, pdu))
 }
 
-// Stored reads the PDU of an event again, of which only the client form is kept.
+// Stored reads the PDU of an event of which memory has the client form only.
 func (l *Loader) Stored(num store.EventNum) (*event.PDU, error) {
 	rows, err := roomdb.SyncEvents(l.read, []store.EventNum{num}, nil)
 	if err != nil {
 		return nil, fmt.Errorf("read event number %d: %w", num, err)
 	}
 	for _, row := range rows {
-		if err := l.learn(row.Room); err != nil {
+		if err := l.readVersion(row.Room); err != nil {
 			return nil, err
 		}
 		if l.rules[row.Room] == nil {
@@ -273,8 +273,8 @@ func (l *Loader) Stored(num store.EventNum) (*event.PDU, error) {
 	return nil, fmt.Errorf("read event number %d: %w", num, store.ErrNotFound)
 }
 
-// learn reads the versions of rooms of which only events were named.
-func (l *Loader) learn(num store.RoomNum) error {
+// readVersion reads the version of a room of which only events were named.
+func (l *Loader) readVersion(num store.RoomNum) error {
 	if _, ok := l.rules[num]; ok {
 		return nil
 	}
@@ -306,7 +306,7 @@ func (l *Loader) parse(row roomdb.SyncEvent) *event.PDU {
 	return pdu
 }
 
-// unreadable tells of a stored event that can't be parsed: a fault of the store, which must not keep anybody from syncing.
+// unreadable logs a stored event that can't be parsed: a fault of the store, which must not keep anybody from syncing.
 func (l *Loader) unreadable(row roomdb.SyncEvent, err error) {
 	l.cache.log.Error("stored event can't be read", "event_id", row.EventID, "err", err)
 }

@@ -5,15 +5,15 @@ import (
 	"stoa/internal/store"
 )
 
-// memory is what is known of the newest part of the stream. Its methods are called with the cache's lock held, but for TakeTyping.
+// memory is the newest part of the stream and what it needs. Its methods are called with the cache's lock held, except FillTyping.
 type memory struct {
 	waitlist
 	events *eventCache // has a lock of its own
 	typing TypingHashes
 
 	ring *ring
-	// present holds the newest changes of presence, in the one chain presences. It has a floor of its own, so that everybody
-	// who comes at once does not push messages out of the ring.
+	// present holds the newest changes of presence, in the one chain presences. It is apart from the ring, so that everybody coming
+	// online at once does not push messages out.
 	present   *ring
 	presences chain
 	rooms     map[store.RoomNum]*roomState
@@ -22,17 +22,17 @@ type memory struct {
 	maxUsers  int
 	members   *memberCache
 	recent    *recentTimelines
-	// passed is the newest row that was not read because nobody in memory could see it, arriving how many users are being
-	// read, of whom it is not known what they can see.
+	// skipped is the newest row that was not read because it concerned nobody in memory, loadingUsers counts the users being
+	// loaded, of whom it is not known what concerns them.
 	skipped      store.Position
 	loadingUsers int
-	// barriers are the requests that wait for the ring to reach a position, looks counts the looks into the store.
+	// barriers are the requests that wait for the ring to reach a position, polls counts the polls of the stream.
 	barriers []barrier
 	polls    uint64
 	closed   bool
 }
 
-// advance moves the head and lets those go who waited for it. Called with the lock held.
+// advance moves the head and releases the barriers that waited for it. Called with the lock held.
 func (m *memory) advance(head store.Position) {
 	m.ring.head = head
 	kept := m.barriers[:0]
@@ -46,8 +46,8 @@ func (m *memory) advance(head store.Position) {
 	m.barriers = kept
 }
 
-// release lets those go who wait for a position that is not in the store: it was above the head that a poll found which
-// began after they came. Called with the lock held.
+// release releases the barriers for positions that are not in the store: above the head found by a poll that began after them.
+// Called with the lock held.
 func (m *memory) release(poll uint64, head store.Position) {
 	kept := m.barriers[:0]
 	for _, b := range m.barriers {
@@ -60,7 +60,7 @@ func (m *memory) release(poll uint64, head store.Position) {
 	m.barriers = kept
 }
 
-// applyRoomRow takes over a row of a room. Called with the lock held.
+// applyRoomRow applies a row of a room. Called with the lock held.
 func (m *memory) applyRoomRow(a *applied, row store.StreamRow) {
 	r := m.room(row.Room())
 	if a.skipped[row.Pos] {
@@ -94,7 +94,7 @@ func (m *memory) applyRoomRow(a *applied, row store.StreamRow) {
 			}
 		}
 		m.ring.add(&r.receipts, record{pos: row.Pos, size: 200 + 250*len(list), receipts: list})
-		m.moveReceipts(r, row.Pos, list)
+		m.noteReceipts(r, row.Pos, list)
 		m.mergeReceipts(r, list)
 	case store.KindRoomUpdate:
 		r.updated = row.Pos
@@ -102,7 +102,7 @@ func (m *memory) applyRoomRow(a *applied, row store.StreamRow) {
 	}
 }
 
-// redact puts redacted events into the place of those in memory. Called with the lock held.
+// redact replaces events in memory by their redacted forms. Called with the lock held.
 func (m *memory) redact(r *roomState, redacted []room.Redacted, pos store.Position) {
 	for i := range redacted {
 		m.ring.redact(&r.timeline, &redacted[i])
@@ -111,7 +111,7 @@ func (m *memory) redact(r *roomState, redacted []room.Redacted, pos store.Positi
 	}
 }
 
-// addSegment puts a piece of a room's timeline into the ring, and lets users come and go who joined and left in it.
+// addSegment adds a segment to the ring, and updates the rooms of users who joined or left in it.
 func (m *memory) addSegment(r *roomState, pos store.Position, s *Segment, size int) {
 	m.ring.add(&r.timeline, record{pos: pos, size: size, timeline: s})
 	r.newest, r.joined = s, s.Joined
@@ -121,7 +121,7 @@ func (m *memory) addSegment(r *roomState, pos store.Position, s *Segment, size i
 		c := &s.Changes[i]
 		switch c.Type {
 		case "m.room.member", "m.room.name", "m.room.canonical_alias":
-			r.roster = nil
+			r.heroes = nil
 		case "m.room.history_visibility":
 			r.open = OpenUnknown
 		}
@@ -154,7 +154,7 @@ func (m *memory) move(u *user, change membershipChange) {
 	}
 }
 
-// applyUserRow takes over a row of a user. Called with the lock held.
+// applyUserRow applies a row of a user. Called with the lock held.
 func (m *memory) applyUserRow(a *applied, row store.StreamRow) {
 	u := m.users[row.User()]
 	shared := SharedIndex(row.Kind)
@@ -185,7 +185,7 @@ func (m *memory) applyUserRow(a *applied, row store.StreamRow) {
 	}
 }
 
-// share notes that a member of a room has changed something that the others see. Called with the lock held.
+// share records in a room that a member has changed something that the others see. Called with the lock held.
 func (m *memory) share(r *roomState, shared int, pos store.Position) {
 	if shared == SharedIndex(store.KindPresence) && !r.small() {
 		return
@@ -194,7 +194,7 @@ func (m *memory) share(r *roomState, shared int, pos store.Position) {
 	m.mergeRoom(r)
 }
 
-// room is what the cache knows of a room; made if there is nothing yet. Called with the lock held.
+// room returns the state of a room, a new one if there is none. Called with the lock held.
 func (m *memory) room(num store.RoomNum) *roomState {
 	r := m.rooms[num]
 	if r == nil {
@@ -205,8 +205,8 @@ func (m *memory) room(num store.RoomNum) *roomState {
 	return r
 }
 
-// forgetRooms drops rooms of which the ring holds nothing and nobody in memory is a member, a few for each new one, so
-// that the map is as large as what is needed of it. Called with the lock held.
+// forgetRooms drops rooms without members in memory and without records in the ring, a few for each new one, so that the map stays
+// small. Called with the lock held.
 func (m *memory) forgetRooms() {
 	looked := 0
 	for num, r := range m.rooms {
@@ -219,7 +219,7 @@ func (m *memory) forgetRooms() {
 	}
 }
 
-// fresh says whether something is known of the room that is newer than the ring's floor.
+// fresh reports whether something is known of the room that is newer than the ring's floor.
 func (r *roomState) fresh(floor store.Position) bool {
 	newest := max(r.timeline.last, r.receipts.last)
 	for _, p := range r.shared {

@@ -1,17 +1,17 @@
-// Package streamcache holds the newest part of the stream in memory, for whoever tells clients what is new.
+// Package streamcache holds the newest part of the stream in memory, and tells waiting clients what is new.
 //
-// It owns the ring, the users who sync with their rooms, the requests that wait and what wakes them (a timer wheel and a fan-out in
-// batches), the following of other instances (the read barrier, the followers of caches, groups that instances hand over), and what
-// answers have read of users and rooms and is kept for the next. It writes nothing to the store, decides nothing about rooms, and
-// knows no form of an answer: package clientsync renders.
+// It owns the ring, the syncing users with their rooms, the waiting requests and their fan-out (a timer wheel, batches), the
+// following of other instances (polls, the read barrier, followers, replicated groups), and values that answers have read and left
+// for the next. It writes nothing to the store, decides nothing about rooms, and does not know the form of an answer: package
+// clientsync renders.
 //
-// The invariant that matters: whoever looks and finds nothing waits from the same moment on. Look and attach are one critical
-// section, so nothing that happens in between is missed.
+// The invariant: a request that checks for news and finds none waits from the same moment on. The check and the start of the wait
+// are one critical section, so nothing in between is missed.
 //
-// A client's own request is never held longer than one commit gap (50 ms) because of what others do elsewhere. The one exception
-// is back-pressure: a backlog of deliveries in a room slows those who send to that room (backlog.go).
+// Other activity never holds a client's own request longer than one commit gap (50 ms). The exception is back-pressure: undelivered
+// messages of a room slow the senders to that room (backlog.go).
 //
-// What a waiting client costs here: a Waiter under its user, in the wheel, and the user's list of rooms.
+// A waiting client costs a Waiter in the timer wheel, and its user's list of rooms.
 package streamcache
 
 import (
@@ -44,17 +44,17 @@ type Options struct {
 	// Members bounds the membership events that are kept for clients which load members lazily; 0 = 16,384.
 	Members int
 
-	// TypingDigests tells who types where; nil = nobody does.
+	// TypingHashes gives the typing users of rooms as hashes; nil: nobody types.
 	TypingHashes TypingHashes
 
-	// Hand appends what groups of this instance did to what is sent to the other instances, whose ReceiveGroups gets it; nil =
-	// there are none. If there is nobody to send to it does nothing.
+	// Replicate appends groups of this instance to what is sent to the other instances, whose ReceiveGroups gets it; nil if there
+	// are none. It does nothing if there is nobody to send to.
 	Replicate func(append func([]byte) []byte)
 
-	// Blocking calls wait, which waits for something other than the processor, for somebody who works in a context; nil = just so.
+	// Blocking calls wait, which waits for something other than the CPU, on behalf of work done in ctx; nil calls it directly.
 	Blocking func(ctx context.Context, wait func())
 
-	// Followers are told what other instances wrote, in this order, before anybody finds it applied; see Follower.
+	// Followers receive the rows of other instances, in this order, before anybody finds them applied; see Follower.
 	Followers []Follower
 }
 
@@ -77,7 +77,7 @@ func New(opt Options) *Cache {
 	sc := &Cache{opt: opt, store: opt.Store, clock: opt.Clock, log: opt.Log, rules: newRules()}
 	sc.memory = memory{
 		waitlist: waitlist{
-			lock: &sc.mu, metrics: newMetrics(opt.Registerer), wheel: newWheel(opt.Clock()),
+			lock: &sc.mu, metrics: newMetrics(opt.Registerer), timers: newTimerWheel(opt.Clock()),
 			limits:   fanOutLimits{batch: fanOutBatch, promptRoom: promptRoom, mergeRoom: mergeRoom},
 			backlogs: map[id.RoomID]*backlog{},
 		},

@@ -7,14 +7,13 @@ import (
 )
 
 const (
-	// presentRecords and presentBytes bound the changes of presence that are kept in memory: some minutes of a morning on which
-	// 26,000 people come.
+	// presentRecords and presentBytes bound the presence changes in memory: some minutes of a morning on which 26,000 people come.
 	presentRecords, presentBytes = 1 << 13, 4 << 20
-	// PresenceLook bounds the changes, of all users, that are looked at for one answer.
-	PresenceLook = 2000
+	// PresenceScanLimit bounds the presence changes, of all users, that one answer scans.
+	PresenceScanLimit = 2000
 )
 
-// presenceChange is what a user showed at a position of the stream.
+// presenceChange is a user's presence at a position of the stream.
 type presenceChange struct {
 	userdb.Presence
 	// rooms are those of a user who was not in memory then, else nil.
@@ -34,9 +33,9 @@ func (m *memory) addPresence(a *applied, row store.StreamRow) {
 	m.present.add(&m.presences, rec)
 }
 
-// PresenceChanges is what memory knows of those whose presence changed after one position up to another, and who share a small room
-// with the viewer, or are the viewer; each once. ask are those of whom that is not known. It is not known at all if memory
-// does not reach back, or lacks one of them.
+// PresenceChanges returns the presence of users who changed it after one position up to another, and who share a small room with
+// the viewer or are the viewer; each once. ask are users for whom memory cannot tell. known is false if memory does not reach back,
+// or lacks a change.
 func (sc *Cache) PresenceChanges(viewer store.UserNum, after, upTo store.Position, limit int) (rows []userdb.Presence, ask []store.UserNum, known bool) {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
@@ -51,17 +50,17 @@ func (sc *Cache) PresenceChanges(viewer store.UserNum, after, upTo store.Positio
 	steps, looked := 0, map[store.UserNum]bool{}
 	sc.present.since(&sc.presences, after, func(r *record) bool {
 		if steps++; r.pos > upTo {
-			return steps < PresenceLook
+			return steps < PresenceScanLimit
 		}
 		x := r.presence
 		if known = x != nil; !known {
 			return false
 		}
 		if looked[x.User] {
-			return steps < PresenceLook
+			return steps < PresenceScanLimit
 		}
 		looked[x.User] = true
-		switch meets, known := sc.meets(u, x.User); {
+		switch meets, known := sc.sharesSmallRoom(u, x.User); {
 		case meets:
 			rows = append(rows, x.Presence)
 		case known:
@@ -70,7 +69,7 @@ func (sc *Cache) PresenceChanges(viewer store.UserNum, after, upTo store.Positio
 		case slices.ContainsFunc(x.rooms, func(num store.RoomNum) bool { j := u.find(num); return j != nil && j.room.small() }):
 			rows = append(rows, x.Presence)
 		}
-		return steps < PresenceLook && len(rows) < limit
+		return steps < PresenceScanLimit && len(rows) < limit
 	})
 	if !known {
 		return nil, nil, false
@@ -78,8 +77,8 @@ func (sc *Cache) PresenceChanges(viewer store.UserNum, after, upTo store.Positio
 	return rows, ask, true
 }
 
-// MayShare leaves those users out of a list, which it may change, who are known to share no small room with a viewer: when many
-// come at once, that is almost everybody, and the store would have to be asked about each.
+// MayShare removes from users, in place, those who are known to share no small room with a viewer: when many come online at once
+// that is almost everybody, and the store would have to be asked about each.
 func (sc *Cache) MayShare(viewer store.UserNum, users []store.UserNum) []store.UserNum {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
@@ -88,23 +87,23 @@ func (sc *Cache) MayShare(viewer store.UserNum, users []store.UserNum) []store.U
 		return users
 	}
 	return slices.DeleteFunc(users, func(num store.UserNum) bool {
-		meets, known := sc.meets(u, num)
+		meets, known := sc.sharesSmallRoom(u, num)
 		return known && !meets
 	})
 }
 
-// meets says whether a user in memory shares a small room with another, or is the other; it is not known of one who is not in
-// memory. Called with the lock held.
-func (m *memory) meets(u *user, num store.UserNum) (meets, known bool) {
+// sharesSmallRoom reports whether a user in memory shares a small room with another, or is the other; not known for users who are
+// not in memory. Called with the lock held.
+func (m *memory) sharesSmallRoom(u *user, num store.UserNum) (meets, known bool) {
 	other := m.users[num]
 	if other == nil || other.loading {
 		return false, false
 	}
-	return other == u || u.meets(other), true
+	return other == u || u.sharesSmallRoom(other), true
 }
 
-// meets says whether two users have joined the same room, one that may be small enough for presence.
-func (u *user) meets(other *user) bool {
+// sharesSmallRoom reports whether two users have joined the same room of a size in which presence is sent.
+func (u *user) sharesSmallRoom(other *user) bool {
 	fewer, more := u, other
 	if len(fewer.rooms) > len(more.rooms) {
 		fewer, more = more, fewer

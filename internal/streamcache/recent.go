@@ -8,8 +8,8 @@ import (
 	"stoa/internal/timeline"
 )
 
-// recentTimeline is the newest part of a room's timeline, as an initial sync begins with: all live events after slot from, up to
-// slot upto. It never changes; a newer one takes its place.
+// recentTimeline is the newest part of a room's timeline: all live events after slot from, up to slot upto. It is immutable; a
+// newer one replaces it.
 type recentTimeline struct {
 	from, upto store.Slot
 	events     []*timeline.Event    // oldest first
@@ -17,47 +17,47 @@ type recentTimeline struct {
 	size       int
 }
 
-// recentDepth is how many slots a recentTimeline goes back at least: the timeline of an initial sync of usual clients, and one more to
-// know whether there are others.
+// recentDepth is the least number of slots of a recentTimeline: the timeline of a usual client's initial sync, and one more to know
+// whether there are others.
 const recentDepth = 21
 
-// recentTimelines holds the newest part of timelines, true as of the ring's head. The cache's lock guards it.
+// recentTimelines is the recent-timeline cache, valid at the ring's head. The cache's lock guards it.
 type recentTimelines struct {
-	tails    *simplelru.LRU[store.RoomNum, *recentTimeline]
+	rooms    *simplelru.LRU[store.RoomNum, *recentTimeline]
 	bytes    int
 	maxBytes int
 }
 
 func newRecentTimelines(maxBytes int) *recentTimelines {
 	c := &recentTimelines{maxBytes: maxBytes}
-	c.tails = mustLRU(cacheEntries, func(_ store.RoomNum, t *recentTimeline) { c.bytes -= t.size })
+	c.rooms = mustLRU(cacheEntries, func(_ store.RoomNum, t *recentTimeline) { c.bytes -= t.size })
 	return c
 }
 
 func (c *recentTimelines) get(num store.RoomNum) *recentTimeline {
-	t, _ := c.tails.Get(num)
+	t, _ := c.rooms.Get(num)
 	return t
 }
 
 func (c *recentTimelines) put(num store.RoomNum, t *recentTimeline) {
-	c.tails.Remove(num)
+	c.rooms.Remove(num)
 	t.size = 200
 	for _, e := range t.events {
 		t.size += e.Size()
 	}
-	c.tails.Add(num, t)
+	c.rooms.Add(num, t)
 	c.bytes += t.size
 	for c.bytes > c.maxBytes {
-		c.tails.RemoveOldest()
+		c.rooms.RemoveOldest()
 	}
 }
 
-func (c *recentTimelines) drop(num store.RoomNum) { c.tails.Remove(num) }
+func (c *recentTimelines) drop(num store.RoomNum) { c.rooms.Remove(num) }
 
-// apply puts a segment behind a room's tail. A segment that changes state ends the tail: what it replaced is told from the
+// apply appends a segment to a room's recent timeline. A segment that changes state drops it: what the change replaced is in the
 // store.
 func (c *recentTimelines) apply(num store.RoomNum, s *Segment) {
-	t, ok := c.tails.Peek(num)
+	t, ok := c.rooms.Peek(num)
 	if !ok || s.Last <= t.upto {
 		return
 	}

@@ -214,7 +214,7 @@ func (f *following) ReceiveGroups(groups []byte) (more bool, err error) {
 // wantsGroups reports whether a client waits for news here, or did within wantedFor.
 func (f *following) wantsGroups() bool {
 	f.cache.mu.Lock()
-	waits := f.cache.wheel.count > 0 || len(f.cache.barriers) > 0
+	waits := f.cache.timers.count > 0 || len(f.cache.barriers) > 0
 	f.cache.mu.Unlock()
 	f.received.mu.Lock()
 	defer f.received.mu.Unlock()

@@ -7,15 +7,14 @@ import (
 	"stoa/internal/timeline"
 )
 
-// chain is one sequence of records of an owner: those of a room and kind. The ring links a record to the one before it in
-// the same chain, so that reading what happened in one room since a token costs what happened there and nothing more.
+// chain is the sequence of records of an owner, a room and kind. The ring links each record to the one before in the same chain, so
+// that reading what happened in one room since a token costs only that.
 type chain struct {
 	last store.Position // of the newest change that this instance has applied, 0 = none since it started to look
 	seq  uint64         // of that change's record, 0 = not in the ring
 }
 
-// record is one row of the stream with what it refers to, as the ring holds it. It never changes, but for a redaction,
-// which puts another timeline in its place.
+// record is one row of the stream with its contents. It never changes, except that a redaction replaces its timeline.
 type record struct {
 	pos  store.Position
 	prev uint64 // the record before in the same chain, 0 = none in the ring
@@ -35,7 +34,7 @@ type Segment struct {
 	Invited     int64
 	// MovesMembers says that somebody joined, left, or changed their name or avatar.
 	MovesMembers bool
-	// counted are the events with what they are for the counts of unread ones; nil if that is not known.
+	// counted are the events as they count for unread counts; nil if not known.
 	counted []room.Counted
 }
 

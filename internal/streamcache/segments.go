@@ -219,7 +219,7 @@ func (l *Loader) readRedactions(a *applied, row store.StreamRow, s *Segment) err
 	return nil
 }
 
-// putRedactions puts redacted events into the place of those in memory. Called with the lock held.
+// putRedactions replaces events in memory by their redacted forms. Called with the lock held.
 func (m *memory) putRedactions(a *applied) {
 	known := map[store.RoomNum]bool{}
 	for i := range a.redacted {
@@ -238,7 +238,7 @@ func (m *memory) putRedactions(a *applied) {
 			m.ring.floor = max(m.ring.floor, row.Pos)
 			m.events.clear(row.Pos)
 			m.members.events.Purge()
-			m.recent.tails.Purge()
+			m.recent.rooms.Purge()
 		}
 	}
 }

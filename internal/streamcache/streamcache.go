@@ -93,7 +93,7 @@ func unlessEnded(ctx context.Context, err error) error {
 }
 
 func (sc *Cache) tick(ctx context.Context) {
-	t := time.NewTicker(wheelTick)
+	t := time.NewTicker(timerTick)
 	defer t.Stop()
 	for {
 		select {

@@ -10,8 +10,8 @@ import (
 	"stoa/matrix/id"
 )
 
-// user returns a user with the joined rooms as of the ring's head, reading them if they are not in memory. The caller pins
-// it by waiting or by holding the cache's lock; otherwise it may be dropped at any time and is then only out of date.
+// user returns a user with the joined rooms as of the ring's head, and loads them if needed. Waiting, or holding the cache's lock,
+// pins the user; otherwise it may be dropped at any time and is then only out of date.
 func (sc *Cache) user(ctx context.Context, v who.Device) (*user, error) {
 	sc.mu.Lock()
 	if u := sc.users[v.UserNum]; u != nil && !u.loading {
@@ -65,12 +65,12 @@ func (sc *Cache) load(ctx context.Context, v who.Device) (*user, error) {
 	if !u.loading {
 		return u, nil
 	}
-	sc.settleUser(u, at, rooms, own)
+	sc.finishLoading(u, at, rooms, own)
 	return u, nil
 }
 
-// settleUser fills in what was read in a snapshot, and what the stream has told since. Called with the lock held.
-func (m *memory) settleUser(u *user, at store.Position, rooms []roomdb.JoinedRoom, own []store.OwnChange) {
+// finishLoading fills in what was read in a snapshot, and what the stream brought since. Called with the lock held.
+func (m *memory) finishLoading(u *user, at store.Position, rooms []roomdb.JoinedRoom, own []store.OwnChange) {
 	u.loading, u.from = false, at
 	u.rooms = make([]joinedRoom, 0, len(rooms))
 	for _, j := range rooms {

@@ -10,7 +10,7 @@ import (
 	"stoa/matrix/id"
 )
 
-// The kinds of changes of users that the cache tells apart, as indexes into user.last and bits of a plan.
+// The kinds of changes of users that the cache tells apart, as indexes into user.last and bits of a delta.
 const (
 	OwnKinds    = int(store.KindRoomUpdate) + 1
 	sharedKinds = 3
@@ -46,8 +46,8 @@ type user struct {
 	ignored   map[id.UserID]bool
 	ignoredAt store.Position
 
-	epochs    []deviceEpoch
-	fragments []fragment
+	sentSince []deviceSentSince
+	sections  []cachedSection
 	waiters   []*Waiter
 	// lastActive is the tick of the last request or wake-up of the user's devices, sampledBy the backlog whose sample the user is in.
 	lastActive int64
@@ -67,17 +67,16 @@ type joinedRoom struct {
 	joined store.Slot
 	// index is the user's place in room.members.
 	index int
-	// movedAt is the newest change of the viewer's receipts here, kept what is known of the unread events, nil for nothing.
-	movedAt store.Position
-	kept    *keptTally
+	// receiptsAt is the position of the viewer's newest receipt here, counter counts the unread events, nil if not known.
+	receiptsAt store.Position
+	counter    *roomCounter
 }
 
-// keptTally counts the unread events of a user in a room, as of the user's push rules at a position, and of the receipts but
-// for those of moved.
-type keptTally struct {
-	Tally
-	at    store.Position
-	moved []roomdb.Receipt
+// roomCounter is an unread counter as of the user's push rules at a position, without newReceipts.
+type roomCounter struct {
+	UnreadCounter
+	at          store.Position
+	newReceipts []roomdb.Receipt
 }
 
 // membershipChange is what a change of a room says about one local user.
@@ -96,19 +95,19 @@ type roomState struct {
 	// timeline and receipts are the room's chains in the ring, updated the newest KindRoomUpdate.
 	timeline, receipts chain
 	updated            store.Position
-	// passed is the newest row that the chains lack, because nobody in memory was in the room.
+	// skipped is the newest row that the chains lack, because nobody in memory was in the room.
 	skipped store.Position
 	// shared are the newest changes of things that members show one another; see SharedIndex.
 	shared [sharedKinds]store.Position
 	// members are the joined users who are in memory, joined is how many there are in all, 0 if that is not known.
 	members []*user
 	joined  int64
-	// fanOut is how the requests that wait here are woken.
+	// fanOut is the state of the room's fan-out.
 	fanOut fanOut
 	// newest is the last segment of the timeline that was applied, nil for none since the start.
 	newest *Segment
-	// roster is who may stand for the room, nil if it is not known.
-	roster *Roster
+	// heroes are candidates for the heroes of the room, nil if not known.
+	heroes *HeroCandidates
 	// open says whether members may see all of the room's history.
 	open Openness
 }

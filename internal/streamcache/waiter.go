@@ -8,7 +8,7 @@ import (
 	"stoa/internal/store"
 )
 
-// Reason says what ended a wait.
+// Reason is why a wait ended.
 type Reason uint8
 
 const (
@@ -22,23 +22,23 @@ const (
 // Waiter is one waiting request. The cache's lock guards it.
 type Waiter struct {
 	wake       chan struct{} // capacity 1
-	line       Line          // woken instead of wake, if not nil
+	conn       Conn          // woken instead of wake, if not nil
 	cache      *Cache
 	user       *user
 	why        Reason
-	held       bool  // in the wheel for news, not for the end of its wait
-	tick       int64 // its slot of the wheel, 0 = not in it
+	scheduled  bool  // in the timer wheel for news, not for the end of its wait
+	tick       int64 // its slot of the timer wheel, 0 = not in it
 	next, prev *Waiter
 }
 
 var waiters = sync.Pool{New: func() any { return &Waiter{wake: make(chan struct{}, 1)} }}
 
-// Line is a connection on which a client waits.
-type Line interface {
-	// Context is that of the work on the request at the moment.
+// Conn is a connection on which a client waits.
+type Conn interface {
+	// Context is the context of the current work on the request.
 	Context() context.Context
-	// Wait has resume called in another goroutine, once: with true after Wake, which may have come before, or if the client
-	// does something; with false if it has gone.
+	// Wait calls resume in another goroutine, once: with true after Wake, which may have come before, or if the client sends
+	// something; with false if it has gone.
 	Wait(resume func(here bool))
 	// Wake ends Wait, now or when it is called. It does not block.
 	Wake()
@@ -46,11 +46,11 @@ type Line interface {
 
 // attach makes a request wait until the user has news, or the deadline. Called with the cache's lock held.
 func (sc *Cache) attach(u *user, w *Waiter, deadline time.Time) {
-	w.user, w.why, w.held = u, stillWaiting, false
+	w.user, w.why, w.scheduled = u, stillWaiting, false
 	u.waiters = append(u.waiters, w)
-	sc.wheel.add(w, deadline)
+	sc.timers.add(w, deadline)
 	sc.metrics.waiting.Inc()
-	if sc.wheel.count == 1 && store.Position(sc.announced.Load()) > sc.ring.head {
+	if sc.timers.count == 1 && store.Position(sc.announced.Load()) > sc.ring.head {
 		sc.requestPoll() // the look that nobody waited for is late for this one
 	}
 }
@@ -60,7 +60,7 @@ func (l *waitlist) detach(w *Waiter) {
 	if w.user == nil {
 		return
 	}
-	l.wheel.remove(w)
+	l.timers.remove(w)
 	list := w.user.waiters
 	for i, x := range list {
 		if x == w {
@@ -74,12 +74,12 @@ func (l *waitlist) detach(w *Waiter) {
 	l.metrics.waiting.Dec()
 }
 
-// hold has a wait end at a tick, if its end is not nearer anyway. Called with the cache's lock held.
-func (l *waitlist) hold(w *Waiter, tick int64) {
-	w.held = true
+// schedule ends a wait at a tick, unless it ends earlier anyway. Called with the cache's lock held.
+func (l *waitlist) schedule(w *Waiter, tick int64) {
+	w.scheduled = true
 	if tick < w.tick {
-		l.wheel.remove(w)
-		l.wheel.addAt(w, tick)
+		l.timers.remove(w)
+		l.timers.addAt(w, tick)
 	}
 }
 
@@ -87,24 +87,24 @@ func (l *waitlist) hold(w *Waiter, tick int64) {
 func (l *waitlist) end(w *Waiter, reason Reason) {
 	w.why = reason
 	if w.user != nil {
-		w.user.lastActive = l.wheel.tick
+		w.user.lastActive = l.timers.tick
 	}
 	l.detach(w)
 	l.metrics.wakeups.Inc()
-	if w.line != nil {
-		w.line.Wake()
+	if w.conn != nil {
+		w.conn.Wake()
 		return
 	}
 	w.wake <- struct{}{} // empty: a waiter is ended once for each time it is attached
 }
 
-// Tick ends the waits whose time has come. The cache's goroutine calls it; tests call it with a time of their own.
+// Tick ends the waits that are due. The cache's goroutine calls it; tests call it with a time of their own.
 func (sc *Cache) Tick(now time.Time) {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
-	sc.wheel.advance(now, func(w *Waiter) {
+	sc.timers.advance(now, func(w *Waiter) {
 		switch {
-		case w.held:
+		case w.scheduled:
 			sc.end(w, News)
 		default:
 			sc.end(w, TimedOut)
@@ -133,7 +133,7 @@ func (w *Waiter) Wait(ctx context.Context) (Reason, error) {
 	return 0, ctx.Err()
 }
 
-// HangUp says why a wait on a line has ended, and ends it if it was the client that did something.
+// HangUp returns why a wait on a connection has ended, and ends it if the client did something.
 func (w *Waiter) HangUp(here bool) Reason {
 	w.cache.mu.Lock()
 	reason := w.why
@@ -145,7 +145,7 @@ func (w *Waiter) HangUp(here bool) Reason {
 	case reason == stillWaiting:
 		reason = TimedOut // the client has sent something: it wants an answer
 	}
-	w.line = nil
+	w.conn = nil
 	waiters.Put(w)
 	return reason
 }

@@ -32,7 +32,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "lost-wake-up-look", breaks: "a sync looks and attaches in two critical sections: what happens in between wakes nobody",
-		edits: []edit{{"internal/streamcache/look.go", "\tc.Since = max(c.Since, p.Upto)\n\tif w != nil {\n",
+		edits: []edit{{"internal/streamcache/delta.go", "\tc.Since = max(c.Since, p.Upto)\n\tif w != nil {\n",
 			"\tc.Since = max(c.Since, p.Upto)\n\tsc.mu.Unlock()\n\ttime.Sleep(5 * time.Millisecond)\n\tsc.mu.Lock()\n\tif w != nil {\n"}},
 		pkg: "internal/streamcache", test: "^TestNews_while_a_wait_begins$",
 	},

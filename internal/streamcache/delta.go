@@ -12,11 +12,11 @@ import (
 	"stoa/matrix/id"
 )
 
-// Cursor is how far a request has come: its token, and what has been looked at since without anything to show for it.
+// Cursor is the progress of a request: its token, and what was checked since and had nothing to show.
 type Cursor struct {
 	Since    store.Position // 0: the client knows nothing
 	ToDevice store.Slot
-	// MoreToDevice says that messages were left over when the token was made.
+	// MoreToDevice is set if messages were left over when the token was made.
 	MoreToDevice bool
 	Typing       uint32
 }
@@ -40,32 +40,32 @@ func (c Cursor) Token() token.Stream {
 	return t
 }
 
-// Plan is what happened for a user since a cursor, as the cache's memory tells it.
-type Plan struct {
+// Delta is what happened for a user since a cursor, as far as memory knows.
+type Delta struct {
 	Upto store.Position
-	// FromStore says that memory does not suffice: the token is older, or the user's own memberships have changed.
+	// FromStore is set if memory does not suffice: the token is older, or the user's own memberships have changed.
 	FromStore bool
 	Joined    []store.RoomNum
-	Rooms     []PlanRoom
+	Rooms     []DeltaRoom
 	Own       [OwnKinds]bool
 	Shared    [sharedKinds]bool // by SharedIndex
 	Members   bool
 	ToDevice  bool
-	// typing are the user's rooms in which somebody types or has just stopped, digest is their digest.
-	typing       []TypingRoom
-	digests      []uint32 // of the joined rooms
-	Digest       uint32
-	TypingDiffer bool
+	// typing are the user's rooms in which somebody types or has just stopped, TypingHash is a hash over them.
+	typing        []TypingRoom
+	hashes        []uint32 // of the joined rooms
+	TypingHash    uint32
+	TypingChanged bool
 }
 
-// PlanRoom is a joined room in which something happened.
-type PlanRoom struct {
+// DeltaRoom is a joined room in which something happened.
+type DeltaRoom struct {
 	Num      store.RoomNum
 	ID       id.RoomID
 	Joined   store.Slot
 	Segments []*Segment // oldest first
 	Receipts []roomdb.Receipt
-	// ReceiptsUnread says that receipts were written which memory does not hold.
+	// ReceiptsUnread is set if receipts were written that memory does not hold.
 	ReceiptsUnread bool
 	Typing         *TypingRoom
 }
@@ -75,30 +75,30 @@ type TypingRoom struct {
 	hash uint32
 }
 
-var plans = sync.Pool{New: func() any { return new(Plan) }}
+var deltas = sync.Pool{New: func() any { return new(Delta) }}
 
-func NewPlan() *Plan { return plans.Get().(*Plan) }
+func NewDelta() *Delta { return deltas.Get().(*Delta) }
 
-func (p *Plan) Release() {
+func (p *Delta) Release() {
 	clear(p.Rooms)
-	*p = Plan{Joined: p.Joined[:0], Rooms: p.Rooms[:0], typing: p.typing[:0], digests: p.digests[:0]}
-	plans.Put(p)
+	*p = Delta{Joined: p.Joined[:0], Rooms: p.Rooms[:0], typing: p.typing[:0], hashes: p.hashes[:0]}
+	deltas.Put(p)
 }
 
-// WaitFor says how a request waits if there is nothing to tell.
+// WaitFor says how a request waits if there is nothing new.
 type WaitFor struct {
-	// First marks the first look of a request: the client has everything up to its token. Whole asks for everything in any case,
-	// Wait makes the request wait if there is nothing to tell.
+	// First marks the first check of a request: the client has everything up to its token. Whole asks for a whole answer in any
+	// case, Wait makes the request wait if there is nothing new.
 	First, Whole, Wait bool
-	// Line is woken, nil for a goroutine that waits.
-	Line Line
+	// Conn is woken; nil for a waiting goroutine.
+	Conn Conn
 	// Until is when the wait ends.
 	Until time.Time
 }
 
-// Look finds out what there may be to tell a device, for which the user's rooms are read if they are not in memory. If there is
-// nothing, and the request waits for it, it waits from here on, and Look returns the waiter.
-func (sc *Cache) Look(ctx context.Context, v who.Device, c *Cursor, p *Plan, f WaitFor) (*Waiter, error) {
+// CheckOrWait finds out what may be new for a device, and loads the user's rooms if they are not in memory. If there is nothing and
+// the request waits, it waits from this moment on, and CheckOrWait returns its waiter.
+func (sc *Cache) CheckOrWait(ctx context.Context, v who.Device, c *Cursor, p *Delta, f WaitFor) (*Waiter, error) {
 	u, err := sc.user(ctx, v)
 	if err != nil {
 		return nil, err
@@ -108,22 +108,22 @@ func (sc *Cache) Look(ctx context.Context, v who.Device, c *Cursor, p *Plan, f W
 		return nil, nil
 	}
 	if !f.Wait {
-		sc.lookOrAttach(u, c, p, nil, f)
+		sc.checkOrAttach(u, c, p, nil, f)
 		return nil, nil
 	}
 	w := waiters.Get().(*Waiter)
-	w.cache, w.line = sc, f.Line
-	if !sc.lookOrAttach(u, c, p, w, f) {
+	w.cache, w.conn = sc, f.Conn
+	if !sc.checkOrAttach(u, c, p, w, f) {
 		return w, nil
 	}
-	w.line = nil
+	w.conn = nil
 	waiters.Put(w)
 	return nil, nil
 }
 
-// lookOrAttach says whether there may be something to tell, and what. If there is not, the request waits from here on, with w:
-// both are one critical section, so that nothing happens in between.
-func (sc *Cache) lookOrAttach(u *user, c *Cursor, p *Plan, w *Waiter, f WaitFor) (ready bool) {
+// checkOrAttach reports whether there may be something new, and fills p. If there is not, the request waits with w from here on:
+// both are one critical section, so that nothing is missed in between.
+func (sc *Cache) checkOrAttach(u *user, c *Cursor, p *Delta, w *Waiter, f WaitFor) (ready bool) {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
 	if u.gone {
@@ -133,7 +133,7 @@ func (sc *Cache) lookOrAttach(u *user, c *Cursor, p *Plan, w *Waiter, f WaitFor)
 	if f.First {
 		sc.acknowledge(u, c.Since)
 	}
-	if sc.fill(u, c, p) {
+	if sc.fillDelta(u, c, p) {
 		return true
 	}
 	c.Since = max(c.Since, p.Upto)
@@ -141,8 +141,8 @@ func (sc *Cache) lookOrAttach(u *user, c *Cursor, p *Plan, w *Waiter, f WaitFor)
 		w.why = closing
 		if !sc.closed {
 			sc.attach(u, w, f.Until)
-		} else if w.line != nil {
-			w.line.Wake()
+		} else if w.conn != nil {
+			w.conn.Wake()
 		} else {
 			w.wake <- struct{}{}
 		}
@@ -150,7 +150,7 @@ func (sc *Cache) lookOrAttach(u *user, c *Cursor, p *Plan, w *Waiter, f WaitFor)
 	return false
 }
 
-// lacks says whether something happened after a position in a room of the user that is not in memory. Called with the lock
+// hasSkipped reports whether something happened after a position in a room of the user and is not in memory. Called with the lock
 // held.
 func (m *memory) hasSkipped(u *user, since store.Position) bool {
 	if m.skipped <= since {
@@ -164,8 +164,8 @@ func (m *memory) hasSkipped(u *user, since store.Position) bool {
 	return false
 }
 
-// fill makes the plan of a user; false if nothing happened. Called with the lock held.
-func (m *memory) fill(u *user, c *Cursor, p *Plan) bool {
+// fillDelta fills in what happened for a user; false if nothing did. Called with the lock held.
+func (m *memory) fillDelta(u *user, c *Cursor, p *Delta) bool {
 	p.Upto = m.ring.head
 	if c.Since < m.ring.floor || c.Since > m.ring.head || u.last[store.KindMembership] > c.Since || m.hasSkipped(u, c.Since) {
 		p.FromStore = true
@@ -183,41 +183,41 @@ func (m *memory) fill(u *user, c *Cursor, p *Plan) bool {
 	for i := range u.rooms {
 		p.Joined = append(p.Joined, u.rooms[i].room.num)
 	}
-	m.TakeTyping(p)
-	p.TypingDiffer = p.Digest != c.Typing
+	m.FillTyping(p)
+	p.TypingChanged = p.TypingHash != c.Typing
 	for i := range u.rooms {
 		j := &u.rooms[i]
 		for kind, at := range j.room.shared {
 			p.Shared[kind] = p.Shared[kind] || at > c.Since
 		}
 		var typing *TypingRoom
-		if p.TypingDiffer {
+		if p.TypingChanged {
 			typing = p.FindTyping(j.room.num)
 		}
 		if j.room.timeline.last > c.Since || j.room.receipts.last > c.Since || typing != nil {
 			m.fillRoom(j, c, p, typing)
 		}
 	}
-	return ready || p.Shared != [sharedKinds]bool{} || p.TypingDiffer || len(p.Rooms) > 0
+	return ready || p.Shared != [sharedKinds]bool{} || p.TypingChanged || len(p.Rooms) > 0
 }
 
-// TakeTyping finds the joined rooms in which somebody types or has just stopped, and makes their digest. It may be called with
-// and without the cache's lock: it reads nothing that the lock guards.
-func (m *memory) TakeTyping(p *Plan) {
-	p.typing, p.Digest = p.typing[:0], 0
+// FillTyping finds the joined rooms in which somebody types or has just stopped, and hashes them. It may be called with and without
+// the cache's lock: it reads nothing that the lock guards.
+func (m *memory) FillTyping(p *Delta) {
+	p.typing, p.TypingHash = p.typing[:0], 0
 	if m.typing == nil {
 		return
 	}
-	p.digests = m.typing.AppendHashes(p.digests[:0], p.Joined)
+	p.hashes = m.typing.AppendHashes(p.hashes[:0], p.Joined)
 	for i, num := range p.Joined {
-		if digest := p.digests[i]; digest != 0 {
-			p.typing = append(p.typing, TypingRoom{num, digest})
-			p.Digest += digest*2654435761 + uint32(num)*40503
+		if hash := p.hashes[i]; hash != 0 {
+			p.typing = append(p.typing, TypingRoom{num, hash})
+			p.TypingHash += hash*2654435761 + uint32(num)*40503
 		}
 	}
 }
 
-func (p *Plan) FindTyping(num store.RoomNum) *TypingRoom {
+func (p *Delta) FindTyping(num store.RoomNum) *TypingRoom {
 	for i := range p.typing {
 		if p.typing[i].Num == num {
 			return &p.typing[i]
@@ -227,8 +227,8 @@ func (p *Plan) FindTyping(num store.RoomNum) *TypingRoom {
 }
 
 // fillRoom adds what happened in one room.
-func (m *memory) fillRoom(j *joinedRoom, c *Cursor, p *Plan, typing *TypingRoom) {
-	room := PlanRoom{Num: j.room.num, ID: j.room.id, Joined: j.joined, Typing: typing}
+func (m *memory) fillRoom(j *joinedRoom, c *Cursor, p *Delta, typing *TypingRoom) {
+	room := DeltaRoom{Num: j.room.num, ID: j.room.id, Joined: j.joined, Typing: typing}
 	m.ring.since(&j.room.timeline, c.Since, func(r *record) bool {
 		room.Segments = append(room.Segments, r.timeline)
 		p.Members = p.Members || r.timeline.MovesMembers
@@ -247,7 +247,7 @@ func (m *memory) fillRoom(j *joinedRoom, c *Cursor, p *Plan, typing *TypingRoom)
 
 // TypingDigests knows who types where, now.
 type TypingHashes interface {
-	// AppendDigests appends a digest for each of some rooms, of the list of those who type there; 0 if nobody did in the last
+	// AppendDigests appends a hash for each of some rooms, of the list of those who type there; 0 if nobody did in the last
 	// minutes. The cache may call it with its lock held.
 	AppendHashes(dst []uint32, rooms []store.RoomNum) []uint32
 }

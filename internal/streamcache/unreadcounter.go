@@ -6,18 +6,18 @@ import (
 	"stoa/internal/store/roomdb"
 )
 
-// missedLimit bounds the segments that a tally may lag behind.
-const missedLimit = 256
+// newSegmentsLimit bounds the segments that a counter may lag behind.
+const newSegmentsLimit = 256
 
-// movedLimit bounds the receipts that a tally may lag behind.
-const movedLimit = 8
+// newReceiptsLimit bounds the receipts that a counter may lag behind.
+const newReceiptsLimit = 8
 
-// moveReceipts notes the receipts of users in memory for their tallies. Called with the cache's lock held.
-func (m *memory) moveReceipts(r *roomState, pos store.Position, list []roomdb.Receipt) {
+// noteReceipts passes receipts to the counters of users in memory. Called with the cache's lock held.
+func (m *memory) noteReceipts(r *roomState, pos store.Position, list []roomdb.Receipt) {
 	if len(list) == 0 { // whose they are is not known
 		for _, u := range r.members {
 			j := u.find(r.num)
-			j.kept, j.movedAt = nil, pos
+			j.counter, j.receiptsAt = nil, pos
 		}
 		return
 	}
@@ -30,37 +30,37 @@ func (m *memory) moveReceipts(r *roomState, pos store.Position, list []roomdb.Re
 		if j == nil {
 			continue
 		}
-		j.movedAt = pos
+		j.receiptsAt = pos
 		switch {
-		case j.kept == nil:
-		case len(j.kept.moved) == movedLimit:
-			j.kept = nil
+		case j.counter == nil:
+		case len(j.counter.newReceipts) == newReceiptsLimit:
+			j.counter = nil
 		default:
-			j.kept.moved = append(j.kept.moved, x)
+			j.counter.newReceipts = append(j.counter.newReceipts, x)
 		}
 	}
 }
 
-// counts returns a user's counts in a room from memory; false if they are not known there. Called with the lock held.
+// counts returns a user's unread counts in a room; false if memory does not know them. Called with the lock held.
 func (m *memory) counts(u *user, num store.RoomNum, threads bool) (Counts, bool) {
 	j := u.find(num)
-	if j == nil || j.kept == nil {
+	if j == nil || j.counter == nil {
 		return Counts{}, false
 	}
-	if j.kept.at < u.last[store.KindAccountData] || !m.keepUp(j) {
-		j.kept = nil
+	if j.counter.at < u.last[store.KindAccountData] || !m.updateCounter(j) {
+		j.counter = nil
 		return Counts{}, false
 	}
-	return j.kept.Counts(threads), true
+	return j.counter.Counts(threads), true
 }
 
-// keepUp takes over what has happened since a tally was made.
-func (m *memory) keepUp(j *joinedRoom) bool {
+// updateCounter applies what has happened since a counter was made.
+func (m *memory) updateCounter(j *joinedRoom) bool {
 	var missed []*Segment
-	complete := j.room.newest == nil || j.room.newest.Last <= j.kept.Slot()
+	complete := j.room.newest == nil || j.room.newest.Last <= j.counter.Slot()
 	if !complete {
 		m.ring.since(&j.room.timeline, 0, func(r *record) bool {
-			if r.timeline.Last <= j.kept.Slot() || len(missed) == missedLimit {
+			if r.timeline.Last <= j.counter.Slot() || len(missed) == newSegmentsLimit {
 				return false
 			}
 			missed = append(missed, r.timeline)
@@ -69,16 +69,16 @@ func (m *memory) keepUp(j *joinedRoom) bool {
 	}
 	for i := len(missed) - 1; i >= 0; i-- {
 		s := missed[i]
-		if s.counted == nil && len(s.Events) > 0 || !j.kept.Apply(s.First, s.Last, s.counted) {
+		if s.counted == nil && len(s.Events) > 0 || !j.counter.Apply(s.First, s.Last, s.counted) {
 			return false
 		}
 	}
-	for _, x := range j.kept.moved {
-		if !j.kept.Read(readSlot(x), x.Thread, m.totalsAt(j.room, x)) {
+	for _, x := range j.counter.newReceipts {
+		if !j.counter.Read(readSlot(x), x.Thread, m.totalsAt(j.room, x)) {
 			return false
 		}
 	}
-	j.kept.moved = nil
+	j.counter.newReceipts = nil
 	return complete || len(missed) > 0
 }
 
@@ -90,11 +90,11 @@ func readSlot(x roomdb.Receipt) store.Slot {
 	return x.Slot
 }
 
-// totalsAt are the totals at a receipt's event, if the ring holds it, and if it is in the thread of the receipt.
+// totalsAt returns the totals at a receipt's event, if the ring holds it and it is in the receipt's thread.
 func (m *memory) totalsAt(r *roomState, x roomdb.Receipt) (totals *room.Totals) {
 	steps := 0
 	m.ring.since(&r.timeline, 0, func(rec *record) bool {
-		if steps++; x.Slot > rec.timeline.Last || steps > missedLimit {
+		if steps++; x.Slot > rec.timeline.Last || steps > newSegmentsLimit {
 			return false
 		}
 		for i := range rec.timeline.counted {
@@ -108,14 +108,14 @@ func (m *memory) totalsAt(r *roomState, x roomdb.Receipt) (totals *room.Totals) 
 	return totals
 }
 
-// Tally is the unread events of one member in one room, which can be kept up as the room goes on. The cache's lock guards it.
-type Tally interface {
+// UnreadCounter counts the unread events of one member in one room, and is updated as the room goes on. The cache's lock guards it.
+type UnreadCounter interface {
 	// Slot is the last slot that has been counted.
 	Slot() store.Slot
-	// Apply counts a segment of the room; false if the tally has to be read anew.
+	// Apply counts a segment of the room; false if the counter has to be read anew.
 	Apply(first, last store.Slot, events []room.Counted) bool
-	// Read takes away what a receipt of the member covers; false if the tally has to be read anew. thread is "" for all
-	// threads, and totals are those at the slot, nil if they are not known or are those of an event outside of the thread.
+	// Read subtracts what a receipt of the member covers; false if the counter has to be read anew. thread is "" for all threads,
+	// and totals are those at the slot, nil if they are not known or belong to an event outside of the thread.
 	Read(slot store.Slot, thread string, totals *room.Totals) bool
 	// Counts returns the numbers of unread events: of the whole room, or of the main timeline and each thread.
 	Counts(threads bool) Counts
