@@ -185,6 +185,9 @@ type crossSigningShape struct {
 }
 
 func checkCrossSigningKey(d who.Device, usage string, raw json.RawMessage) (public, error) {
+	if len(raw) > maxIdentityKeys {
+		return public{}, mxerr.TooLarge("The %s key has more than %d bytes", usage, maxIdentityKeys)
+	}
 	var shape crossSigningShape
 	if err := json.Unmarshal(raw, &shape); err != nil {
 		return public{}, mxerr.BadJSON("The %s key is not of the specified shape", usage).Because(err)

@@ -71,11 +71,13 @@ type Keys struct {
 	seed     maphash.Seed
 
 	acknowledged acknowledged
+	queues       queues
 }
 
 // New makes the package's one object. It starts nothing.
 func New(opt Options) *Keys {
-	return &Keys{store: opt.Store, serverName: opt.ServerName, clock: opt.Clock, log: opt.Log, seed: maphash.MakeSeed(), acknowledged: newAcknowledged()}
+	return &Keys{store: opt.Store, serverName: opt.ServerName, clock: opt.Clock, log: opt.Log, seed: maphash.MakeSeed(), acknowledged: newAcknowledged(),
+		queues: queues{left: map[deviceKey]int{}}}
 }
 
 // isLocal reports whether a user belongs to this server.

@@ -24,6 +24,14 @@ const (
 	maxToDevice = 10_000
 	// maxToDeviceBytes bounds one message: as large as an event.
 	maxToDeviceBytes = 65_536
+	// maxToDeviceSum bounds what one request adds to all queues, in bytes: "*" multiplies a message by the devices of a user.
+	maxToDeviceSum = 16 << 20
+	// maxQueue and maxQueueBytes bound the messages that wait for one device. A device that was away for months has a few
+	// thousand. What comes after is not kept: nobody can push out what others have sent before.
+	maxQueue      = 10_000
+	maxQueueBytes = 16 << 20
+	// toDevicePage is when the messages of one answer end, in bytes.
+	toDevicePage = 1 << 20
 )
 
 // SendToDevice queues messages for devices of this server's users; messages is
@@ -90,6 +98,7 @@ func toDeviceMessage(sender id.UserID, eventType string, content json.RawMessage
 func (k *Keys) toDeviceChange(r *store.Read, from who.Device, eventType, txnID string, userIDs []string, plan map[string]map[string]string) (*store.Change, error) {
 	c := store.NewChange()
 	roomdb.AddTxn(c, roomdb.Txn{User: from.UserNum, Device: string(from.DeviceID), Path: "sendToDevice/" + eventType, ID: txnID, At: k.clock().UnixMilli()})
+	sum := 0
 	for _, name := range userIDs {
 		user, err := k.store.UserNum(r, name)
 		if errors.Is(err, store.ErrNotFound) {
@@ -107,7 +116,17 @@ func (k *Keys) toDeviceChange(r *store.Read, from who.Device, eventType, txnID s
 			if !ok {
 				message, ok = plan[name]["*"]
 			}
-			if ok {
+			if !ok {
+				continue
+			}
+			if sum += len(message); sum > maxToDeviceSum {
+				return nil, mxerr.TooLarge("The messages to all devices have more than %d bytes together", maxToDeviceSum)
+			}
+			fits, err := k.queues.admit(r, user, deviceID)
+			if err != nil {
+				return nil, err
+			}
+			if fits {
 				keydb.AddToDevice(c, user, deviceID, message)
 			}
 		}
@@ -126,7 +145,11 @@ func (k *Keys) ToDevice(r *store.Read, d who.Device, after store.Slot, limit int
 	more := len(rows) > limit
 	rows = rows[:min(len(rows), limit)]
 	var messages []json.RawMessage
-	for _, row := range rows {
+	bytes := 0
+	for i, row := range rows {
+		if bytes += len(row.Message); i > 0 && bytes > toDevicePage {
+			return messages, after, true, nil
+		}
 		messages = append(messages, json.RawMessage(row.Message))
 		after = row.Slot
 	}
@@ -140,6 +163,7 @@ func (k *Keys) Acknowledge(ctx context.Context, d who.Device, upTo store.Slot) e
 	if upTo == 0 || !k.acknowledged.advance(d, upTo) {
 		return nil
 	}
+	k.queues.forget(deviceKey{d.UserNum, string(d.DeviceID)})
 	c := store.NewChange()
 	keydb.DeleteToDevice(c, d.UserNum, string(d.DeviceID), upTo)
 	if _, err := k.store.Commit(ctx, c); err != nil {

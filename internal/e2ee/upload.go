@@ -251,6 +251,14 @@ func (k *Keys) UnusedFallbackAlgorithms(r *store.Read, d who.Device) ([]string, 
 	return unused, err
 }
 
+const (
+	// maxIdentityKeys bounds the keys of a device, and each cross-signing key, in bytes. They have about 1 KiB; everybody who
+	// shares a room with the user may ask for those of all their devices at once.
+	maxIdentityKeys = 16 << 10
+	// maxKeyBytes bounds a one-time or fallback key, in bytes. They have about 300.
+	maxKeyBytes = 4 << 10
+)
+
 // deviceKeysShape is what the specification requires of device keys.
 type deviceKeysShape struct {
 	UserID     *string                       `json:"user_id"`
@@ -265,6 +273,9 @@ type deviceKeysShape struct {
 func checkDeviceKeys(d who.Device, raw json.RawMessage) (string, error) {
 	if len(raw) == 0 || string(raw) == "null" {
 		return "", nil
+	}
+	if len(raw) > maxIdentityKeys {
+		return "", mxerr.TooLarge("device_keys has more than %d bytes", maxIdentityKeys)
 	}
 	var shape deviceKeysShape
 	if err := json.Unmarshal(raw, &shape); err != nil {
@@ -305,6 +316,9 @@ func parseKeys(what string, keys Object) ([]keydb.OneTimeKey, error) {
 
 // checkKey wants a string, or an object with a key and signatures.
 func checkKey(what, name string, raw json.RawMessage) error {
+	if len(raw) > maxKeyBytes {
+		return mxerr.TooLarge("%s.%s has more than %d bytes", what, name, maxKeyBytes)
+	}
 	if len(raw) > 0 && raw[0] == '"' {
 		return nil
 	}

@@ -80,7 +80,19 @@ const (
 	pageLimit = 1000
 	lookLimit = 5000
 	lookBatch = 100
+	// pageBytes is when a page ends whatever its limit: with the event by which it has so many bytes. A thousand ordinary
+	// messages have about half of it; of events as large as they may be it holds 16.
+	pageBytes = 1 << 20
 )
+
+// bytes is about what a view takes of an answer.
+func (v *View) bytes() int {
+	n := len(v.PDU.Bytes())
+	if v.Replaces != nil {
+		n += len(v.Replaces.Bytes())
+	}
+	return n
+}
 
 // Messages returns a page of a room's history, as far as the viewer may see it.
 // Paging through it gives each event once, at every page size.
@@ -204,10 +216,11 @@ func (w *walk) token() token.Timeline {
 	return token.Timeline{Slot: int64(w.at.Slot), Offset: w.at.Off}
 }
 
-// take walks on until it has found some events, has come to its end, or has
-// looked at as many as one page may.
+// take walks on until it has found some events or some bytes, has come to its end,
+// or has looked at as many as one page may.
 func (w *walk) take(limit int) ([]View, error) {
 	var found []View
+	bytes := 0
 	for looked := 0; looked < lookLimit; {
 		batch, err := w.batch(min(max(limit-len(found), 10), lookBatch) + 1)
 		if err != nil {
@@ -215,7 +228,7 @@ func (w *walk) take(limit int) ([]View, error) {
 		}
 		looked += len(batch)
 		for _, e := range batch {
-			if len(found) == limit {
+			if len(found) == limit || bytes >= pageBytes {
 				w.done = false
 				return found, nil
 			}
@@ -229,6 +242,7 @@ func (w *walk) take(limit int) ([]View, error) {
 			}
 			if sees {
 				found = append(found, view)
+				bytes += view.bytes()
 			}
 		}
 		if w.done {
@@ -528,24 +542,30 @@ func (rd *Reader) TimestampToEvent(ctx context.Context, viewer id.UserID, roomID
 		if err != nil {
 			return err
 		}
-		events, err := w.take(lookLimit / 5)
-		if err != nil {
-			return err
-		}
-		best := -1
-		for i, e := range events {
-			at := e.PDU.OriginServerTS()
-			if dir == Forwards && at < ts || dir == Backwards && at > ts {
-				continue
+		var best *View
+		for looked := 0; looked < lookLimit/5 && !w.done; { // a batch at a time, of which one event is kept
+			events, err := w.take(lookBatch)
+			if err != nil {
+				return err
 			}
-			if best < 0 || abs(at-ts) < abs(events[best].PDU.OriginServerTS()-ts) {
-				best = i
+			if len(events) == 0 {
+				break
+			}
+			looked += len(events)
+			for i, e := range events {
+				at := e.PDU.OriginServerTS()
+				if dir == Forwards && at < ts || dir == Backwards && at > ts {
+					continue
+				}
+				if best == nil || abs(at-ts) < abs(best.PDU.OriginServerTS()-ts) {
+					best = &events[i]
+				}
 			}
 		}
-		if best < 0 {
+		if best == nil {
 			return mxerr.NotFound("There is no event from %d in this direction", ts)
 		}
-		view = events[best]
+		view = *best
 		return nil
 	})
 	return view, err

@@ -80,6 +80,7 @@ func (rd *Reader) Relations(ctx context.Context, viewer id.UserID, roomID id.Roo
 
 // takeRelated fills a page with what next gives, batch by batch.
 func (v *Viewer) takeRelated(page *RelationsPage, w *walk, next func(limit int) ([]roomdb.Relation, error), limit int) error {
+	bytes := 0
 	for looked := 0; looked < lookLimit; {
 		rows, err := next(lookBatch)
 		if err != nil {
@@ -91,13 +92,14 @@ func (v *Viewer) takeRelated(page *RelationsPage, w *walk, next func(limit int) 
 			if err != nil {
 				return err
 			}
-			if sees && len(page.Events) == limit {
+			if sees && (len(page.Events) == limit || bytes >= pageBytes) {
 				page.End, page.HasEnd = w.token(), true
 				return nil
 			}
 			w.pass(row.Place)
 			if sees {
 				page.Events = append(page.Events, view)
+				bytes += view.bytes()
 			}
 		}
 		if len(rows) < lookBatch {
@@ -204,7 +206,7 @@ func (rd *Reader) Threads(ctx context.Context, viewer id.UserID, roomID id.RoomI
 		if err != nil {
 			return err
 		}
-		limit := min(max(q.Limit, 1), threadPageLimit)
+		limit, bytes := min(max(q.Limit, 1), threadPageLimit), 0
 		for looked := 0; looked < lookLimit; {
 			before := roomdb.Place{Slot: w.at.Slot, Off: w.at.Off + 1}
 			threads, err := roomdb.ThreadRoots(v.read, v.Room.Num, before, lookBatch)
@@ -217,13 +219,14 @@ func (rd *Reader) Threads(ctx context.Context, viewer id.UserID, roomID id.RoomI
 				if err != nil {
 					return err
 				}
-				if wanted && len(page.Events) == limit {
+				if wanted && (len(page.Events) == limit || bytes >= pageBytes) {
 					page.End, page.HasEnd = w.token(), true
 					return nil
 				}
 				w.pass(t.Newest)
 				if wanted {
 					page.Events = append(page.Events, root)
+					bytes += root.bytes()
 				}
 			}
 			if len(threads) < lookBatch {

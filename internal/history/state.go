@@ -231,7 +231,8 @@ func (v *Viewer) stateAt(slot store.Slot, withoutMembers bool) ([]View, error) {
 // list. State is shown as a whole: there is nothing in it that one viewer sees
 // and another does not.
 func (v *Viewer) stateViews(nums []store.EventNum) ([]View, error) {
-	const batch = 1000
+	// Of state events as large as they may be, a batch has 16 MiB.
+	const batch = 250
 	at := make(map[store.EventNum]int, len(nums))
 	views := make([]View, len(nums))
 	for i, num := range nums {

@@ -164,7 +164,7 @@ func (srv *Server) build() error {
 	}
 	srv.subscribe(p)
 	srv.background = srv.backgroundOf(p)
-	for _, c := range []prometheus.Collector{s.Store, s.Accounts, s.Rooms, s.Rules, p.callers, s.Cluster, srv.reader} {
+	for _, c := range []prometheus.Collector{s.Store, s.Accounts, s.Rooms, s.Rules, p.callers, p.keys, s.Cluster, srv.reader} {
 		if err := srv.registry.Register(c); err != nil {
 			return fmt.Errorf("register metrics: %w", err)
 		}

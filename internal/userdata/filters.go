@@ -18,10 +18,16 @@ import (
 // make one when they start and again when it is gone.
 const maxFilters = 1_000
 
+// maxFilter bounds one filter, in bytes: the IDs of 300 rooms and users.
+const maxFilter = 16 << 10
+
 // AddFilter stores a filter and gives its ID; the same filter has the same ID.
 //
 // Spec: client-server-api#post_matrixclientv3useruseridfilter
 func (d *Data) AddFilter(ctx context.Context, user who.User, filter json.RawMessage) (string, error) {
+	if len(filter) > maxFilter {
+		return "", mxerr.TooLarge("A filter has at most %d bytes", maxFilter)
+	}
 	if _, err := eventfilter.Parse(filter); err != nil {
 		return "", err
 	}

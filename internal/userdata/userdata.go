@@ -34,6 +34,9 @@ const (
 	maxEntry = 256 << 10
 	// maxEntries bounds the entries of a user.
 	maxEntries = 5_000
+	// maxBytes bounds the contents of all entries of a user, which the first answer to /sync has. Somebody in two thousand
+	// rooms has less than 1 MiB.
+	maxBytes = 4 << 20
 	// maxType bounds a type, in bytes, as events do.
 	maxType = 255
 	// maxTries bounds how often a change is rebuilt after it lost a race against
@@ -156,7 +159,7 @@ func (d *Data) SetFullyRead(ctx context.Context, user who.User, roomID id.RoomID
 
 func (d *Data) put(ctx context.Context, user who.User, roomID id.RoomID, dataType string, content json.RawMessage) error {
 	at, err := d.change(ctx, "set account data", user, func(r *store.Read, c *store.Change) error {
-		if err := checkRoom(r, user, roomID.String(), dataType); err != nil {
+		if err := checkRoom(r, user, roomID.String(), dataType, len(content)); err != nil {
 			return err
 		}
 		userdb.PutAccountData(c, user.UserNum, roomID.String(), dataType, string(content))
@@ -168,17 +171,26 @@ func (d *Data) put(ctx context.Context, user who.User, roomID id.RoomID, dataTyp
 	return err
 }
 
-// checkRoom refuses one entry too many.
-func checkRoom(r *store.Read, user who.User, roomID, dataType string) error {
-	_, err := userdb.AccountDataOf(r, user.UserNum, roomID, dataType)
-	if !errors.Is(err, store.ErrNotFound) {
+// checkRoom refuses one entry too many, and bytes too many.
+func checkRoom(r *store.Read, user who.User, roomID, dataType string, size int) error {
+	old, err := userdb.AccountDataOf(r, user.UserNum, roomID, dataType)
+	isNew := errors.Is(err, store.ErrNotFound)
+	if err != nil && !isNew {
 		return err
 	}
-	n, err := userdb.CountAccountData(r, user.UserNum)
-	if err == nil && n >= maxEntries {
-		return mxerr.TooLarge("You keep %d entries of account data, as many as there may be", maxEntries)
+	if !isNew && size <= len(old.Content) {
+		return nil
 	}
-	return err
+	n, bytes, err := userdb.AccountDataSize(r, user.UserNum)
+	switch {
+	case err != nil:
+		return err
+	case isNew && n >= maxEntries:
+		return mxerr.TooLarge("You keep %d entries of account data, as many as there may be", maxEntries)
+	case bytes+int64(size-len(old.Content)) > maxBytes:
+		return mxerr.TooLarge("Your account data has more than %d bytes", maxBytes)
+	}
+	return nil
 }
 
 // AccountData gives an entry's content, or M_NOT_FOUND.

@@ -15,6 +15,8 @@ var (
 		SELECT user_num, device_id, $3, $4 FROM devices WHERE user_num = $1 AND device_id = $2`)
 	selectToDevice = store.Prepare(`SELECT slot, message FROM to_device
 		WHERE user_num = $1 AND device_id = $2 AND slot > $3 ORDER BY slot LIMIT $4`)
+	sumToDevice = store.Prepare(`SELECT COUNT(*), COALESCE(SUM(LENGTH(message)), 0) FROM (
+		SELECT message FROM to_device WHERE user_num = $1 AND device_id = $2 LIMIT $3) AS q`)
 	deleteToDevice       = store.Prepare(`DELETE FROM to_device WHERE user_num = $1 AND device_id = $2 AND slot <= $3`)
 	deleteDeviceMessages = store.Prepare(`DELETE FROM to_device WHERE user_num = $1 AND device_id = $2`)
 )
@@ -37,4 +39,13 @@ func ToDeviceAfter(r *store.Read, user store.UserNum, deviceID string, after sto
 		row.Scan(&m.Slot, &m.Message)
 		return m
 	}, user, deviceID, after, limit)
+}
+
+// QueueSize counts the messages that wait for a device, up to a limit, and their bytes.
+func QueueSize(r *store.Read, user store.UserNum, deviceID string, limit int) (count, bytes int64, err error) {
+	_, err = store.QueryOne(r, sumToDevice, func(row *store.Row) struct{} {
+		row.Scan(&count, &bytes)
+		return struct{}{}
+	}, user, deviceID, limit)
+	return count, bytes, err
 }

@@ -48,7 +48,7 @@ var (
 	selectAccountData = store.Prepare(`SELECT room_id, type, content, slot FROM account_data WHERE user_num = $1 AND room_id = $2 AND type = $3`)
 	selectAllData     = store.Prepare(`SELECT room_id, type, content, slot FROM account_data WHERE user_num = $1 ORDER BY room_id, type LIMIT $2`)
 	selectDataSince   = store.Prepare(`SELECT room_id, type, content, slot FROM account_data WHERE user_num = $1 AND slot > $2 ORDER BY slot, room_id, type LIMIT $3`)
-	countAccountData  = store.Prepare(`SELECT COUNT(*) FROM account_data WHERE user_num = $1`)
+	sumAccountData    = store.Prepare(`SELECT COUNT(*), COALESCE(SUM(LENGTH(content)), 0) FROM account_data WHERE user_num = $1`)
 	selectDataOfUsers = store.Prepare(`SELECT user_num, content FROM account_data WHERE {{in user_num $1}} AND room_id = '' AND type = $2`)
 	selectUnusual     = store.Prepare(`SELECT u.user_id FROM memberships m JOIN users u ON u.num = m.user_num WHERE m.room = $1 AND m.membership = 1
 		AND EXISTS (SELECT 1 FROM account_data a WHERE a.user_num = m.user_num AND a.room_id = '' AND a.type IN ('m.push_rules', 'm.ignored_user_list'))`)
@@ -80,9 +80,13 @@ func AccountDataAfter(r *store.Read, user store.UserNum, after store.Slot, limit
 	return store.Query(r, selectDataSince, scanAccountData, user, after, limit)
 }
 
-// CountAccountData counts a user's entries.
-func CountAccountData(r *store.Read, user store.UserNum) (int64, error) {
-	return store.QueryOne(r, countAccountData, (*store.Row).Int, user)
+// AccountDataSize counts a user's entries and their bytes.
+func AccountDataSize(r *store.Read, user store.UserNum) (count, bytes int64, err error) {
+	_, err = store.QueryOne(r, sumAccountData, func(row *store.Row) struct{} {
+		row.Scan(&count, &bytes)
+		return struct{}{}
+	}, user)
+	return count, bytes, err
 }
 
 // AccountDataOfUsers returns a global entry of many users, by user; who has none

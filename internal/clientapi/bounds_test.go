@@ -1,0 +1,117 @@
+package clientapi_test
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// A page of large events ends early, with a token by which all of them are found.
+func TestMessages_end_a_page_by_its_bytes(t *testing.T) {
+	t.Parallel()
+	s := onSQLite(t)
+	alice := s.signUp("alice")
+	room := s.do("POST", "/_matrix/client/v3/createRoom", alice.Token, object{}).want(200, "").str("room_id")
+	path := "/_matrix/client/v3/rooms/" + url.PathEscape(room)
+	root := ""
+	for i := range 50 {
+		content := object{"msgtype": "m.text", "body": strings.Repeat("x", 60_000)}
+		if i > 0 {
+			content["m.relates_to"] = object{"rel_type": "m.reference", "event_id": root}
+		}
+		id := s.do("PUT", fmt.Sprintf("%s/send/m.room.message/%d", path, i), alice.Token, content).want(200, "").str("event_id")
+		if i == 0 {
+			root = id
+		}
+	}
+	for what, c := range map[string]struct {
+		path, next string
+		want       int
+	}{
+		"messages":  {path + "/messages?dir=b&limit=1000", "end", 50},
+		"relations": {strings.Replace(path, "v3", "v1", 1) + "/relations/" + url.PathEscape(root) + "?limit=1000", "next_batch", 49},
+	} {
+		pages, found, from := 0, 0, ""
+		for {
+			a := s.do("GET", c.path+from, alice.Token, nil).want(200, "")
+			if len(a.raw) > 3<<19 {
+				t.Errorf("a page of %s has %d bytes", what, len(a.raw))
+			}
+			for _, e := range a.Body["chunk"].([]any) {
+				if e.(object)["type"] == "m.room.message" {
+					found++
+				}
+			}
+			pages++
+			if a.str(c.next) == "" {
+				break
+			}
+			from = "&from=" + url.QueryEscape(a.str(c.next))
+		}
+		if found != c.want || pages < 3 {
+			t.Errorf("%d pages of %s have %d events, want %d", pages, what, found, c.want)
+		}
+	}
+}
+
+func TestBounds_of_what_a_user_keeps(t *testing.T) {
+	t.Parallel()
+	s := onSQLite(t)
+	alice := s.signUp("alice")
+	user := "/_matrix/client/v3/user/" + url.PathEscape(alice.UserID)
+	large := strings.Repeat("x", 250_000)
+	for i := range 16 {
+		s.do("PUT", fmt.Sprintf("%s/account_data/org.example.%d", user, i), alice.Token, object{"x": large}).want(200, "")
+	}
+	s.do("PUT", user+"/account_data/org.example.more", alice.Token, object{"x": large}).want(413, "M_TOO_LARGE")
+	s.do("PUT", user+"/account_data/org.example.1", alice.Token, object{"x": "small"}).want(200, "")
+	s.do("PUT", user+"/account_data/org.example.more", alice.Token, object{"x": large}).want(200, "")
+	s.do("POST", user+"/filter", alice.Token, object{"event_fields": []string{large[:20_000]}}).want(413, "M_TOO_LARGE")
+	keys := object{
+		"user_id": alice.UserID, "device_id": alice.Device, "algorithms": []string{}, "keys": object{"ed25519:" + alice.Device: large},
+		"signatures": object{},
+	}
+	s.do("POST", "/_matrix/client/v3/keys/upload", alice.Token, object{"device_keys": keys}).want(413, "M_TOO_LARGE")
+	s.do("POST", "/_matrix/client/v3/keys/upload", alice.Token, object{"one_time_keys": object{"a:1": object{"key": large[:5_000]}}}).want(413, "M_TOO_LARGE")
+}
+
+// A queue that nobody empties stops growing, and goes on once its device has taken what is in it.
+func TestToDevice_bounds_the_queue_of_a_device(t *testing.T) {
+	t.Parallel()
+	s := onSQLite(t)
+	alice, bob := s.signUp("alice"), s.signUp("bob")
+	send := func(i int) {
+		body := object{"messages": object{bob.UserID: object{bob.Device: object{"x": strings.Repeat("x", 60_000)}}}}
+		s.do("PUT", fmt.Sprintf("/_matrix/client/v3/sendToDevice/m.test/%d", i), alice.Token, body).want(200, "")
+	}
+	for i := range 400 { // 24 MB
+		send(i)
+	}
+	since, got := "", 0
+	for {
+		a := s.do("GET", "/_matrix/client/v3/sync?timeout=0"+since, bob.Token, nil).want(200, "")
+		events := toDevice(a)
+		if len(a.raw) > 3<<19 {
+			t.Errorf("an answer has %d bytes", len(a.raw))
+		}
+		if got += len(events); len(events) == 0 {
+			break
+		}
+		since = "&since=" + url.QueryEscape(a.str("next_batch"))
+	}
+	if got < 270 || got > 320 {
+		t.Errorf("%d messages of 60 KB were kept", got)
+	}
+	send(1000)
+	a := s.do("GET", "/_matrix/client/v3/sync?timeout=0"+since, bob.Token, nil).want(200, "")
+	if events := toDevice(a); len(events) != 1 {
+		t.Errorf("after the queue was emptied %d messages came", len(events))
+	}
+}
+
+func toDevice(a answer) []any {
+	section, _ := a.Body["to_device"].(object)
+	events, _ := section["events"].([]any)
+	return events
+}
