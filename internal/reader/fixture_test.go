@@ -147,10 +147,18 @@ type instance struct {
 
 	lease atomic.Int64
 	owns  atomic.Bool
+	// refused counts the shards that it was told it does not own.
+	refused atomic.Int64
 }
 
-func (in *instance) Owner(string, string) bool { return in.owns.Load() }
-func (in *instance) Lease() int64              { return in.lease.Load() }
+func (in *instance) Owner(string, string) bool {
+	if in.owns.Load() {
+		return true
+	}
+	in.refused.Add(1)
+	return false
+}
+func (in *instance) Lease() int64 { return in.lease.Load() }
 
 // newLease is the lease of another instance: on PostgreSQL a row of the table
 // instances, on SQLite, where only a test has two, a number like that of one that

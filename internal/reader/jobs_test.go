@@ -452,6 +452,8 @@ func TestJob_of_a_paused_owner_is_taken_over(t *testing.T) {
 	w.enqueue(reader.Job{Kind: "test", Key: "a", Unique: true})
 	<-paused
 	a.owns.Store(false)
+	// A look that has begun as the owner may still find jobs: it is over when another has begun.
+	w.until("the first has looked as one that owns nothing", func() bool { return a.refused.Load() > 2*reader.Shards })
 	w.run(kind(steps(&second, func(context.Context, int) error { return nil })))
 	w.enqueue(reader.Job{Kind: "test", Key: "b", Unique: true})
 	w.gone("test", "b") // so the second has looked
