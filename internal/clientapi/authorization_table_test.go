@@ -52,7 +52,7 @@ func TestAuthorizationTable(t *testing.T) {
 			if route.Method != "GET" {
 				body = f.body(route.Pattern)
 			}
-			row = append(row, told(s.send(route.Method, path, token, body), state))
+			row = append(row, summary(s.send(route.Method, path, token, body), state))
 			if state == "expired" {
 				s.clock.Advance(-2 * time.Hour)
 			}
@@ -82,8 +82,8 @@ func TestAuthorizationTable(t *testing.T) {
 	}
 }
 
-// told is an answer in a word: what it says of the caller, or - if it says nothing of that.
-func told(a answer, state string) string {
+// summary is an answer in a word: what it says of the caller, or - if it says nothing of that.
+func summary(a answer, state string) string {
 	code := a.str("errcode")
 	if soft, _ := a.Body["soft_logout"].(bool); soft {
 		code += " soft"

@@ -11,8 +11,8 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// registration is the body of POST /register.
-type registration struct {
+// registerBody is the body of POST /register.
+type registerBody struct {
 	Auth         json.RawMessage `json:"auth"`
 	Type         string          `json:"type"` // of application services only
 	Username     *string         `json:"username"`
@@ -63,7 +63,7 @@ func (a *API) register(r *http.Request) (registered, error) {
 	if err != nil {
 		return registered{}, err
 	}
-	var body registration
+	var body registerBody
 	if err := httpkit.ReadJSON(r, &body); err != nil {
 		return registered{}, err
 	}
@@ -116,7 +116,7 @@ func (a *API) register(r *http.Request) (registered, error) {
 }
 
 // withoutAuth is what the request asks for, however it was authenticated.
-func (body registration) withoutAuth() registration {
+func (body registerBody) withoutAuth() registerBody {
 	body.Auth = nil
 	return body
 }

@@ -104,7 +104,7 @@ func TestUpgradeRoom_directory_visibility(t *testing.T) {
 func TestUpgradeRoom_settings_follow(t *testing.T) {
 	onEach(t, func(t *testing.T, s *server) {
 		alice := s.signUp("alice")
-		for _, byHand := range []bool{false, true} {
+		for _, manual := range []bool{false, true} {
 			old := s.create(alice, object{"preset": "public_chat"})
 			const mute = `{"actions":[],"conditions":[{"kind":"event_match","key":"room_id","pattern":"%s"}]}`
 			s.do("PUT", v3+"/pushrules/global/override/"+esc(old), alice.Token, fmt.Sprintf(mute, old)).want(200, "")
@@ -112,7 +112,7 @@ func TestUpgradeRoom_settings_follow(t *testing.T) {
 			s.do("PUT", v3+"/user/"+esc(alice.UserID)+"/account_data/m.direct", alice.Token,
 				object{"@bob:stoa.test": []string{old}, "@eve:stoa.test": []string{"!x:y"}, "other": "form"}).want(200, "")
 			var next string
-			if byHand {
+			if manual {
 				next = s.create(alice, object{"creation_content": object{"predecessor": object{"room_id": old}}})
 			} else {
 				next = s.do("POST", roomPath(old, "upgrade"), alice.Token, object{"new_version": "11"}).want(200, "").str("replacement_room")
@@ -120,11 +120,11 @@ func TestUpgradeRoom_settings_follow(t *testing.T) {
 			s.do("GET", v3+"/pushrules/global/override/"+esc(next), alice.Token, nil).want(200, "")
 			tags := s.do("GET", v3+"/user/"+esc(alice.UserID)+"/rooms/"+esc(next)+"/tags", alice.Token, nil).want(200, "")
 			if dig(tags.Body, "tags", "m.favourite") == nil {
-				t.Errorf("by hand %t: no tag: %s", byHand, tags.raw)
+				t.Errorf("by hand %t: no tag: %s", manual, tags.raw)
 			}
 			direct := s.do("GET", v3+"/user/"+esc(alice.UserID)+"/account_data/m.direct", alice.Token, nil).want(200, "")
 			if got, want := fmt.Sprint(direct.Body), fmt.Sprint(object{"@bob:stoa.test": []string{old, next}, "@eve:stoa.test": []string{"!x:y"}, "other": "form"}); got != want {
-				t.Errorf("by hand %t: m.direct is %s, want %s", byHand, got, want)
+				t.Errorf("by hand %t: m.direct is %s, want %s", manual, got, want)
 			}
 		}
 	})

@@ -145,7 +145,7 @@ func (a *admission) slot(h *holder, class Limit) error {
 	return nil
 }
 
-func (a *admission) held() int64 {
+func (a *admission) inUse() int64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.used

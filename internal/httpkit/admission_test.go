@@ -111,8 +111,8 @@ func TestBodies_are_bounded_in_bytes(t *testing.T) {
 		sendFrom(t, fmt.Sprintf("127.0.0.%d", 10+i%8), addr, post("/open", "", 60_001, half))
 	}
 	settled(t, m, 200)
-	if held := m.admission.held(); held > budget*9/10 || held < budget/2 {
-		t.Errorf("bodies under way hold %d of %d bytes", held, budget)
+	if used := m.admission.inUse(); used > budget*9/10 || used < budget/2 {
+		t.Errorf("bodies under way hold %d of %d bytes", used, budget)
 	}
 	if status := askFrom(t, "127.0.0.1", addr, post("/open", "", 60_000, half)); status != 200 {
 		t.Errorf("a newcomer without a token got %d", status)
@@ -130,8 +130,8 @@ func TestOneHolder_has_a_share_of_the_bodies(t *testing.T) {
 		sendFrom(t, "127.0.0.1", addr, post("/open", "", 60_001, half))
 	}
 	settled(t, m, 100)
-	if held := m.admission.held(); held > addressBodies {
-		t.Errorf("one address holds %d bytes", held)
+	if used := m.admission.inUse(); used > addressBodies {
+		t.Errorf("one address holds %d bytes", used)
 	}
 	if m.admission.refused[refusedOwnBodies].Load() == 0 {
 		t.Error("nothing was refused")
@@ -148,8 +148,8 @@ func TestMemoryOfBodies_is_taken_as_bytes_arrive(t *testing.T) {
 		sendFrom(t, "127.0.0.1", addr, post("/closed", "eve", MaxBody, "{"))
 	}
 	settled(t, m, 20)
-	if held := m.admission.held(); held > 20*(firstPiece+requestBytes) {
-		t.Errorf("20 bodies of one byte each hold %d bytes", held)
+	if used := m.admission.inUse(); used > 20*(firstPiece+requestBytes) {
+		t.Errorf("20 bodies of one byte each hold %d bytes", used)
 	}
 }
 
@@ -198,7 +198,7 @@ func TestHolders_are_forgotten(t *testing.T) {
 		m.admission.mu.Lock()
 		n := len(m.admission.holders)
 		m.admission.mu.Unlock()
-		if n == 0 && m.admission.held() == 0 {
+		if n == 0 && m.admission.inUse() == 0 {
 			return
 		}
 		time.Sleep(time.Millisecond) // an exchange ends after its answer

@@ -156,16 +156,16 @@ func brokenBody(err error) error {
 // than an object, a member of the wrong type, a key that stands twice, and too
 // deep nesting are M_BAD_JSON; more than MaxBody is M_TOO_LARGE. The content
 // type is not looked at, since many clients send none.
-func ReadJSON(r *http.Request, v any) error { return readJSON(r, v, MaxBody, false) }
+func ReadJSON(r *http.Request, v any) error { return decodeBody(r, v, MaxBody, false) }
 
 // ReadJSONLimit is ReadJSON with a limit in bytes of its own.
-func ReadJSONLimit(r *http.Request, v any, limit int64) error { return readJSON(r, v, limit, false) }
+func ReadJSONLimit(r *http.Request, v any, limit int64) error { return decodeBody(r, v, limit, false) }
 
 // ReadOptionalJSON is ReadJSON for endpoints whose body clients leave out: no
 // body is read as {}.
-func ReadOptionalJSON(r *http.Request, v any) error { return readJSON(r, v, MaxBody, true) }
+func ReadOptionalJSON(r *http.Request, v any) error { return decodeBody(r, v, MaxBody, true) }
 
-func readJSON(r *http.Request, v any, limit int64, optional bool) error {
+func decodeBody(r *http.Request, v any, limit int64, optional bool) error {
 	var body []byte
 	var err error
 	if whole, ok := r.Body.(*wholeBody); ok && int64(len(whole.text)) <= limit {

@@ -46,7 +46,7 @@ type exchange struct {
 	w      http.ResponseWriter
 	r      *http.Request
 	mux    *Mux
-	route  *route
+	route  *mountedRoute
 	start  time.Time
 	status int // 0 until the header is written
 	body   requestBody

@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// forwarder is a Forwarder that takes what begins with "!far".
-type forwarder struct{ asked []string }
+// fakeForwarder is a Forwarder that takes what begins with "!far".
+type fakeForwarder struct{ asked []string }
 
-func (f *forwarder) Forward(w http.ResponseWriter, _ *http.Request, key string) bool {
+func (f *fakeForwarder) Forward(w http.ResponseWriter, _ *http.Request, key string) bool {
 	f.asked = append(f.asked, key)
 	if !strings.HasPrefix(key, "!far") {
 		return false
@@ -23,7 +23,7 @@ func (f *forwarder) Forward(w http.ResponseWriter, _ *http.Request, key string) 
 
 func TestForwarder_is_asked_about_routes_with_a_home(t *testing.T) {
 	t.Parallel()
-	f := &forwarder{}
+	f := &fakeForwarder{}
 	here := Adapt(func(r *http.Request) (string, error) { return "here", nil })
 	m, err := NewMux(Options{
 		Forward: f, AddressLimits: map[Limit]*Limiter{LimitLookup: NewLimiter(0.001, 3, time.Now)},

@@ -133,7 +133,7 @@ func (c *metrics) Collect(out chan<- prometheus.Metric) {
 	out <- prometheus.MustNewConstMetric(c.panicked, prometheus.CounterValue, float64(c.panics.Load()))
 	out <- prometheus.MustNewConstMetric(c.inQuery, prometheus.CounterValue, float64(c.queryTokens.Load()))
 	admission := &c.mux.admission
-	out <- prometheus.MustNewConstMetric(c.bodies, prometheus.GaugeValue, float64(admission.held()))
+	out <- prometheus.MustNewConstMetric(c.bodies, prometheus.GaugeValue, float64(admission.inUse()))
 	for why := range admission.refused {
 		out <- prometheus.MustNewConstMetric(c.refused, prometheus.CounterValue, float64(admission.refused[why].Load()), refusal(why).String())
 	}

@@ -154,12 +154,12 @@ type Mux struct {
 	parked      string // the head of answers to parked requests; see parkedHead
 	metrics     *metrics
 	root        node
-	unknown     *route // counts what no route matches
-	preflight   *route // counts OPTIONS
+	unknown     *mountedRoute // counts what no route matches
+	preflight   *mountedRoute // counts OPTIONS
 }
 
-// route is a Route made ready.
-type route struct {
+// mountedRoute is a Route as the Mux serves it.
+type mountedRoute struct {
 	Route
 	mux     *Mux
 	names   []string // of the path values, in order
@@ -171,8 +171,8 @@ type route struct {
 type node struct {
 	literal map[string]*node
 	value   *node
-	rest    []*route // of a final {name...}
-	routes  []*route // that end here, one a method
+	rest    []*mountedRoute // of a final {name...}
+	routes  []*mountedRoute // that end here, one a method
 }
 
 // NewMux makes a Mux of routes. An error names the route that is malformed or
@@ -208,9 +208,9 @@ func NewMux(opts Options, routes ...[]Route) (*Mux, error) {
 	m.requestID.init(opts.Instance)
 	m.parked = m.parkedHead()
 	m.metrics = newMetrics(m)
-	m.unknown = &route{mux: m, Route: Route{Pattern: "unknown"}, handler: Adapt(unrecognized)}
+	m.unknown = &mountedRoute{mux: m, Route: Route{Pattern: "unknown"}, handler: Adapt(unrecognized)}
 	m.unknown.counts = m.metrics.route("", "unknown")
-	m.preflight = &route{mux: m, Route: Route{Method: http.MethodOptions, Pattern: "any"}, handler: http.HandlerFunc(preflight)}
+	m.preflight = &mountedRoute{mux: m, Route: Route{Method: http.MethodOptions, Pattern: "any"}, handler: http.HandlerFunc(preflight)}
 	m.preflight.counts = m.metrics.route(http.MethodOptions, "any")
 	for _, list := range routes {
 		for _, r := range list {
@@ -248,7 +248,7 @@ func (m *Mux) add(r Route) error {
 			r.MaxBody = openBody
 		}
 	}
-	ready := &route{Route: r, mux: m, handler: r.Handler, counts: m.metrics.route(r.Method, r.Pattern)}
+	ready := &mountedRoute{Route: r, mux: m, handler: r.Handler, counts: m.metrics.route(r.Method, r.Pattern)}
 	at := &m.root
 	segments := strings.Split(r.Pattern[1:], "/")
 	for i, segment := range segments {
@@ -288,7 +288,7 @@ func (m *Mux) add(r Route) error {
 	return insert(&at.routes, ready)
 }
 
-func insert(list *[]*route, r *route) error {
+func insert(list *[]*mountedRoute, r *mountedRoute) error {
 	for _, other := range *list {
 		if other.Method == r.Method {
 			return errors.New("stands twice")
@@ -310,7 +310,7 @@ type match struct {
 }
 
 // find gives the routes of the path, or nil. A literal segment is tried first.
-func (s *match) find(at *node, path string) []*route {
+func (s *match) find(at *node, path string) []*mountedRoute {
 	segment, rest, more := strings.Cut(path, "/")
 	if s.escaped {
 		var err error
@@ -355,7 +355,7 @@ func (s *match) find(at *node, path string) []*route {
 
 // lookup finds the route of a request and puts the path's values into it. The
 // error is the answer when there is none.
-func (m *Mux) lookup(r *http.Request) (*route, error) {
+func (m *Mux) lookup(r *http.Request) (*mountedRoute, error) {
 	s := match{path: r.URL.Path}
 	if r.URL.RawPath != "" {
 		s.path, s.escaped = r.URL.RawPath, true
@@ -381,7 +381,7 @@ func (m *Mux) lookup(r *http.Request) (*route, error) {
 	return found, nil
 }
 
-func ofMethod(routes []*route, method string) *route {
+func ofMethod(routes []*mountedRoute, method string) *mountedRoute {
 	for _, r := range routes {
 		if r.Method == method {
 			return r
@@ -404,7 +404,7 @@ func (m *Mux) Patterns() []string {
 	var all []string
 	var walk func(*node)
 	walk = func(n *node) {
-		for _, list := range [][]*route{n.routes, n.rest} {
+		for _, list := range [][]*mountedRoute{n.routes, n.rest} {
 			for _, r := range list {
 				all = append(all, r.Method+" "+r.Pattern)
 			}

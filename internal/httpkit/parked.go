@@ -27,13 +27,13 @@ func (x *exchange) Park() parking.Responder {
 }
 
 // Head implements parking.Responder.
-func (r *route) Head() string { return r.mux.parked }
+func (r *mountedRoute) Head() string { return r.mux.parked }
 
 // String implements parking.Responder.
-func (r *route) String() string { return r.Pattern }
+func (r *mountedRoute) String() string { return r.Pattern }
 
 // Error implements parking.Responder. The answer is as that of fail.
-func (r *route) Error(err error, took time.Duration) (status int, head string, body []byte) {
+func (r *mountedRoute) Error(err error, took time.Duration) (status int, head string, body []byte) {
 	m := r.mux
 	known := m.known(err)
 	if known == nil {

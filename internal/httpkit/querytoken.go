@@ -20,7 +20,7 @@ const queryTokenName = "access_token"
 //
 // Spec: client-server-api#using-access-tokens
 func (m *Mux) takeQueryToken(r *http.Request) error {
-	rest, tokens := cutQueryTokens(r.URL.RawQuery)
+	rest, tokens := removeQueryTokens(r.URL.RawQuery)
 	if len(tokens) == 0 {
 		return nil
 	}
@@ -42,9 +42,9 @@ func (m *Mux) takeQueryToken(r *http.Request) error {
 	return nil
 }
 
-// cutQueryTokens gives a query without its access tokens, and those that are not
+// removeQueryTokens gives a query without its access tokens, and those that are not
 // empty. One whose escapes are broken is given as it stands: it is nobody's.
-func cutQueryTokens(query string) (rest string, tokens []string) {
+func removeQueryTokens(query string) (rest string, tokens []string) {
 	if !strings.Contains(query, "token") && !strings.Contains(query, "%") {
 		return query, nil // as nearly every one
 	}

@@ -25,14 +25,14 @@ type Workers struct {
 // workersPerCPU is how many workers there are for each core. A few more than cores, since some wait for the store.
 const workersPerCPU = 8
 
-func newWorkers(limit int) *Workers {
+func limitedWorkers(limit int) *Workers {
 	w := &Workers{limit: limit}
 	w.ready.L = &w.mu
 	return w
 }
 
 // NewWorkers makes a pool, whose workers begin when there is work.
-func NewWorkers() *Workers { return newWorkers(workersPerCPU * runtime.GOMAXPROCS(0)) }
+func NewWorkers() *Workers { return limitedWorkers(workersPerCPU * runtime.GOMAXPROCS(0)) }
 
 // Take has a piece of work done by a worker. It does not block.
 func (w *Workers) Take(work func()) {

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-func testWorkers(t *testing.T, limit int) *Workers {
+func startWorkers(t *testing.T, limit int) *Workers {
 	t.Helper()
-	w := newWorkers(limit)
+	w := limitedWorkers(limit)
 	t.Cleanup(w.End)
 	return w
 }
@@ -22,7 +22,7 @@ func TestWorkers(t *testing.T) {
 	for name, limit := range map[string]int{"one": 1, "several": 7} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := testWorkers(t, limit)
+			w := startWorkers(t, limit)
 			var now, most atomic.Int64
 			var mu sync.Mutex
 			var order []int
@@ -65,7 +65,7 @@ func TestWorkers(t *testing.T) {
 func TestWorkersBlocking(t *testing.T) {
 	t.Parallel()
 	const limit, pieces = 3, 100
-	w := testWorkers(t, limit)
+	w := startWorkers(t, limit)
 	ctx := context.WithValue(t.Context(), workersKey{}, w)
 	var begun, done sync.WaitGroup
 	begun.Add(pieces)
@@ -92,7 +92,7 @@ func TestWorkersBlocking(t *testing.T) {
 // TestWorkersRetire: a worker that is woken for work and exceeds the limit wakes another for it.
 func TestWorkersRetire(t *testing.T) {
 	t.Parallel()
-	w := testWorkers(t, 2)
+	w := startWorkers(t, 2)
 	ctx := context.WithValue(t.Context(), workersKey{}, w)
 	is := func(f func() bool) {
 		for ok := false; !ok; runtime.Gosched() {
@@ -139,7 +139,7 @@ func TestWorkersRetire(t *testing.T) {
 // TestWorkersEnd: what comes after the end is done too.
 func TestWorkersEnd(t *testing.T) {
 	t.Parallel()
-	w := newWorkers(2)
+	w := limitedWorkers(2)
 	for range 3 {
 		var done sync.WaitGroup
 		done.Add(10)

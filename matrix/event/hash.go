@@ -30,17 +30,17 @@ func ReferenceHash(rules *roomversion.Rules, event []byte) ([sha256.Size]byte, e
 	if !ok {
 		return [sha256.Size]byte{}, badFormat("type", "it is missing or no string")
 	}
-	return referenceHash(rules, evType, event)
+	return hashReference(rules, evType, event)
 }
 
 // ReferenceHash returns the hash of the event's essential fields.
 //
 // Spec: server-server-api#calculating-the-reference-hash-for-an-event
 func (p *PDU) ReferenceHash() ([sha256.Size]byte, error) {
-	return referenceHash(p.rules, p.evType, p.bytes)
+	return hashReference(p.rules, p.evType, p.bytes)
 }
 
-func referenceHash(rules *roomversion.Rules, evType string, event []byte) ([sha256.Size]byte, error) {
+func hashReference(rules *roomversion.Rules, evType string, event []byte) ([sha256.Size]byte, error) {
 	s := scratches.Get().(*scratch)
 	defer s.release()
 	bytes, err := appendRedacted(s.redacted[:0], rules, evType, event, false)

@@ -138,12 +138,12 @@ func (g *glob) matchesWords(text string) bool {
 	return last.text == "" || last.find(text, at, anywhere, wordEnd) >= 0
 }
 
-// place says whether a match may start, or end, at an offset of a text.
-type place func(text string, at int) bool
+// boundary reports whether a match may start, or end, at an offset of a text.
+type boundary func(text string, at int) bool
 
 // find returns the end of the first match that starts at or after from and whose start and end are allowed; -1 if there is
 // none.
-func (s segment) find(text string, from int, startOK, endOK place) int {
+func (s segment) find(text string, from int, startOK, endOK boundary) int {
 	if s.characters != nil {
 		return s.characters.find(text, from, startOK, endOK)
 	}
@@ -164,7 +164,7 @@ func (s segment) find(text string, from int, startOK, endOK place) int {
 }
 
 // find does the same for a segment with question marks.
-func (c *characters) find(text string, from int, startOK, endOK place) int {
+func (c *characters) find(text string, from int, startOK, endOK boundary) int {
 	var state states
 	words := (c.count + 63) / 64
 	last := c.count - 1

@@ -312,13 +312,13 @@ func (b *bench) idlePolls(ctx context.Context) error {
 		return err
 	}
 	defer p.Stop()
-	held, err := b.hold(fleet{p}, d.tokens, pollUsers)
+	polling, err := b.hold(fleet{p}, d.tokens, pollUsers)
 	if err != nil {
 		return err
 	}
-	ratio := held.cpu.Seconds() / bare.cpu.Seconds()
-	figure{"idlepolls.memory", held.perPoll, "KiB/poll", held.perPoll / bare.perPoll, metIf(held.perPoll <= 20), held.client}.print()
-	figure{"idlepolls.cpu", held.cpu.Seconds(), "s", ratio, metIf(ratio <= 3), held.client}.print()
+	ratio := polling.cpu.Seconds() / bare.cpu.Seconds()
+	figure{"idlepolls.memory", polling.perPoll, "KiB/poll", polling.perPoll / bare.perPoll, metIf(polling.perPoll <= 20), polling.client}.print()
+	figure{"idlepolls.cpu", polling.cpu.Seconds(), "s", ratio, metIf(ratio <= 3), polling.client}.print()
 	return nil
 }
 

@@ -22,7 +22,7 @@ type page struct {
 	links   []link
 	anchors map[string]bool
 	blocks  []block
-	spans   []span // inline code
+	spans   []codeSpan // inline code
 }
 
 type link struct {
@@ -38,14 +38,14 @@ type block struct {
 	code     []string
 }
 
-type span struct {
+type codeSpan struct {
 	line int
 	code string
 }
 
 var (
-	linkPattern = regexp.MustCompile(`\]\(([^()\s]+)\)`)
-	spanPattern = regexp.MustCompile("`([^`]+)`")
+	linkPattern     = regexp.MustCompile(`\]\(([^()\s]+)\)`)
+	codeSpanPattern = regexp.MustCompile("`([^`]+)`")
 )
 
 // parse reads a page.
@@ -74,11 +74,11 @@ func (p *page) parseProse(number int, line string) {
 	if title, ok := strings.CutPrefix(strings.TrimLeft(line, "#"), " "); ok && strings.HasPrefix(line, "#") {
 		p.addAnchor(title)
 	}
-	for _, m := range linkPattern.FindAllStringSubmatch(spanPattern.ReplaceAllString(line, "code"), -1) {
+	for _, m := range linkPattern.FindAllStringSubmatch(codeSpanPattern.ReplaceAllString(line, "code"), -1) {
 		p.links = append(p.links, link{number, m[1]})
 	}
-	for _, m := range spanPattern.FindAllStringSubmatch(line, -1) {
-		p.spans = append(p.spans, span{number, m[1]})
+	for _, m := range codeSpanPattern.FindAllStringSubmatch(line, -1) {
+		p.spans = append(p.spans, codeSpan{number, m[1]})
 	}
 }
 

@@ -1,10 +1,10 @@
 // Package rules holds the repository to its own rules, as ordinary tests: which
 // package may import which, which package writes which table, that every package
-// says what it is for, how large things may be, and that every reference to the specification names a
-// section that exists.
+// says what it is for, how large things may be, which words names and texts may not
+// use, and that every reference to the specification names a section that exists.
 //
-// It owns the table of layers and the table owners. It never changes a file. Whoever breaks a rule
-// reads the rule's reason in the failure.
+// It owns the table of layers, the table owners and the list of banned words. It never
+// changes a file. Each failure gives the reason of its rule.
 package rules
 
 import (
