@@ -64,3 +64,42 @@ func TestAWaitEndsWithItsSession(t *testing.T) {
 		(<-got).want(200, "")
 	})
 }
+
+// A room that was left and forgotten is told to each device that has it as joined,
+// once. A ban and its end don't bring it back, and an invitation does.
+func TestSync_of_a_forgotten_room(t *testing.T) {
+	onEach(t, func(t *testing.T, s *server) {
+		alice, bob := s.signUp("alice"), s.signUp("bob")
+		other := asLogin(s.logIn("bob", nil))
+		room := s.create(alice, object{"preset": "public_chat"})
+		s.join(room, bob)
+		since := map[string]string{bob.Token: s.sync(bob, "").str("next_batch"), other.Token: s.sync(other, "").str("next_batch")}
+		told := func(l login, section string, want bool) {
+			t.Helper()
+			a := s.sync(l, since[l.Token])
+			since[l.Token] = a.str("next_batch")
+			if got := dig(a.Body, "rooms", section, room) != nil; got != want {
+				t.Errorf("in %q: %t, want %t: %s", section, got, want, a.raw)
+			}
+		}
+		s.do("POST", roomPath(room, "leave"), bob.Token, nil).want(200, "")
+		told(bob, "leave", true)
+		s.do("POST", roomPath(room, "forget"), bob.Token, nil).want(200, "")
+		told(bob, "leave", false)
+		told(other, "leave", true)
+		told(other, "leave", false)
+		for _, act := range []string{"ban", "unban"} {
+			s.do("POST", roomPath(room, act), alice.Token, object{"user_id": bob.UserID}).want(200, "")
+			told(bob, "leave", false)
+			if a := s.do("GET", roomPath(room, "messages")+"?dir=b", bob.Token, nil); a.Status != 403 {
+				t.Errorf("after the %s the history is there: %d %s", act, a.Status, a.raw)
+			}
+		}
+		if a := s.sync(bob, ""); dig(a.Body, "rooms", "leave", room) != nil {
+			t.Errorf("initial: %s", a.raw)
+		}
+		s.do("POST", roomPath(room, "invite"), alice.Token, object{"user_id": bob.UserID}).want(200, "")
+		told(bob, "invite", true)
+		told(other, "invite", true)
+	})
+}

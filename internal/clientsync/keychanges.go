@@ -45,7 +45,12 @@ func (q *Query) collectMoves(r *store.Read) error {
 			firstMove = o.First
 		}
 	}
-	rooms, err := roomdb.SyncRooms(r, q.UserNum, true)
+	rooms, err := roomdb.SyncRooms(r, q.UserNum, false)
+	if err == nil && firstMove != 0 {
+		var gone []roomdb.SyncRoom
+		gone, err = roomdb.SyncLeft(r, q.UserNum, firstMove-1)
+		rooms = append(rooms, gone...)
+	}
 	if err != nil {
 		return err
 	}

@@ -62,10 +62,14 @@ func (k snapshotReader) collectStored() (*storedRooms, error) {
 	}
 	left := k.req.Filter.Room.IncludeLeave && (k.initial || k.req.FullState)
 	rows, err := roomdb.SyncRooms(r, k.req.UserNum, left)
-	if err == nil && !left && first != 0 {
+	if err == nil && first != 0 {
 		var gone []roomdb.SyncRoom
 		gone, err = roomdb.SyncLeft(r, k.req.UserNum, first-1)
-		rows = append(rows, gone...)
+		for _, row := range gone {
+			if row.Forgotten || !left { // else it is there already
+				rows = append(rows, row)
+			}
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the rooms of %s: %w", k.req.UserID, err)

@@ -145,12 +145,8 @@ func (d *device) compare(a *answer) error {
 
 // compareForgotten looks at a room that the user has left and forgotten, and that is told. Each device may be told of it once.
 func (d *device) compareForgotten(a *answer, known *room) {
-	if old := a.older.rooms[known.id]; old == nil || old.membership == "leave" {
-		cause := ""
-		if known.movedAt[d.user] > known.forgottenAt[d.user] {
-			cause = forgottenReturns
-		}
-		d.w.report(cause, d.name, "%s: is told though the user has left and forgotten it", known.id)
+	if old := a.older.rooms[known.id]; a.s.initial || old != nil && old.membership == "leave" && known.leftAt[d.user] <= a.older.at {
+		d.w.report("", d.name, "%s: is told though the user has left and forgotten it", known.id)
 	}
 }
 
@@ -215,7 +211,7 @@ func (d *device) compareRooms(a *answer) error {
 			continue
 		}
 		if thinks := r != nil && r.membership == "join"; thinks != is {
-			d.w.report(d.explainRoom(a, known), d.name, "%s: the device thinks that it is joined: %v, and joined_rooms says %v", known.id, thinks, is)
+			d.w.report("", d.name, "%s: the device thinks that it is joined: %v, and joined_rooms says %v", known.id, thinks, is)
 			if thinks {
 				delete(d.view.rooms, known.id)
 			}
@@ -232,7 +228,7 @@ func (d *device) compareInvites(a *answer) {
 		}
 		thinks, is := r != nil && r.membership == "invite", known.membership[d.user] == "invite"
 		if thinks != is {
-			d.w.report(d.explainRoom(a, known), d.name, "%s: the device thinks that it is invited: %v, and it is %q", known.id, thinks, known.membership[d.user])
+			d.w.report("", d.name, "%s: the device thinks that it is invited: %v, and it is %q", known.id, thinks, known.membership[d.user])
 			if thinks {
 				delete(d.view.rooms, known.id)
 			}

@@ -17,10 +17,6 @@ const (
 	namelessHeroes = "nameless-without-heroes"
 	// receiptsBeforeJoin: somebody joins, and a receipt came after the token: receipts from before the token are not told.
 	receiptsBeforeJoin = "receipts-before-join"
-	// forgottenElsewhere: a room that was left and forgotten is not told to the user's other devices.
-	forgottenElsewhere = "forgotten-elsewhere"
-	// forgottenReturns: a user who left and forgot is banned or unbanned, and the room is there again.
-	forgottenReturns = "forgotten-returns"
 	// filteredLists: device_lists leaves out who came or went in a room that a room filter leaves out.
 	filteredLists = "filtered-device-lists"
 	// ownLeaveLists: since the token the user has left a room, and forgotten it or others have left it too: device_lists.left leaves
@@ -100,14 +96,6 @@ func (d *device) explainReceipts(known *room, r, fresh *roomView) string {
 		}
 	}
 	return receiptsBeforeJoin
-}
-
-// explainRoom explains a room in which the device wrongly thinks that it is, or is not.
-func (d *device) explainRoom(a *answer, r *room) string {
-	if r.forgotten[d.user] && a.entry("leave", r.id) == nil {
-		return forgottenElsewhere
-	}
-	return ""
 }
 
 // explainUnsigned explains an event that /sync and /messages show otherwise.

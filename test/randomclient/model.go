@@ -44,15 +44,15 @@ type user struct {
 
 // room is what the program knows of a room from the acts that succeeded.
 type room struct {
-	id                           string
-	membership                   map[*user]string
-	joinedAt                     map[*user]int // the step of the newest join, 0 for somebody who has never been in it
-	unbanned                     map[*user]bool
-	forgottenAt, movedAt, leftAt map[*user]int      // the steps at which a user forgot it, at which another moved them, and at which they ceased to be in it
-	forgotten                    map[*user]bool     // since the last act that makes the room known again
-	events                       []string           // that may be redacted, read, related to
-	typed                        bool               // somebody typed in it before the last restart
-	readAt                       map[receiptKey]int // the steps of the newest receipts
+	id         string
+	membership map[*user]string
+	joinedAt   map[*user]int // the step of the newest join, 0 for somebody who has never been in it
+	unbanned   map[*user]bool
+	leftAt     map[*user]int      // the steps at which users ceased to be in it
+	forgotten  map[*user]bool     // since the last act that makes the room known again
+	events     []string           // that may be redacted, read, related to
+	typed      bool               // somebody typed in it before the last restart
+	readAt     map[receiptKey]int // the steps of the newest receipts
 }
 
 // fault is a mismatch. known is the name of the fault that it is an example of, "" if it is new.
@@ -309,7 +309,7 @@ func (w *model) createRoom(d *device) error {
 	if !res.ok() {
 		return fmt.Errorf("createRoom: %v", res)
 	}
-	r := &room{id: text(res.body, "room_id"), membership: map[*user]string{d.user: "join"}, joinedAt: map[*user]int{d.user: w.version}, forgotten: map[*user]bool{}, unbanned: map[*user]bool{}, forgottenAt: map[*user]int{}, movedAt: map[*user]int{}, leftAt: map[*user]int{}, readAt: map[receiptKey]int{}}
+	r := &room{id: text(res.body, "room_id"), membership: map[*user]string{d.user: "join"}, joinedAt: map[*user]int{d.user: w.version}, forgotten: map[*user]bool{}, unbanned: map[*user]bool{}, leftAt: map[*user]int{}, readAt: map[receiptKey]int{}}
 	for _, u := range invited {
 		r.membership[u] = "invite"
 	}
@@ -371,7 +371,6 @@ func (w *model) forgetRoom(d *device, r *room) error {
 	res, err := d.ask("POST", path("/v3/rooms/%s/forget", r.id), nil, map[string]any{})
 	if err == nil && res.ok() {
 		r.forgotten[d.user] = true
-		r.forgottenAt[d.user] = w.version
 	}
 	return err
 }
@@ -402,7 +401,6 @@ func (w *model) kickOrBan(d *device) error {
 	if err == nil && res.ok() {
 		r.membership[other] = map[string]string{"kick": "leave", "ban": "ban", "unban": "leave"}[what]
 		r.unbanned[other] = what == "unban"
-		r.movedAt[other] = w.version
 	}
 	return err
 }

@@ -20,17 +20,25 @@ type RoomMembership struct {
 	Slot       store.Slot // of the room, at which it became so; 0: room not resident
 	Event      store.EventNum
 	Forgotten  bool
-	UserSlot   store.Slot // of the user, at which it became so
-	Stripped   string     // stripped state of an invite or knock, JSON list; "" = none
+	// UserSlot is that of the user at which it became so; of a forgotten room, that
+	// at which the user left.
+	UserSlot store.Slot
+	Stripped string // stripped state of an invite or knock, JSON list; "" = none
 }
 
 const membershipColumns = `user_num, room, membership, slot, event, forgotten, user_slot, stripped`
 
+// staysForgotten is a condition of upsertMembership: a ban, or the end of one, does
+// not bring a forgotten room back.
+const staysForgotten = `memberships.forgotten = 1 AND (excluded.membership = 3 OR excluded.membership = 4)`
+
 var (
 	upsertMembership = store.Prepare(`INSERT INTO memberships (` + membershipColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 		ON CONFLICT (user_num, room) DO UPDATE SET membership = excluded.membership, slot = excluded.slot,
-		event = excluded.event, forgotten = excluded.forgotten, user_slot = excluded.user_slot, stripped = excluded.stripped`)
-	forgetMembership = store.Prepare(`UPDATE memberships SET forgotten = 1, user_slot = $3 WHERE user_num = $1 AND room = $2`)
+		event = excluded.event, stripped = excluded.stripped,
+		forgotten = CASE WHEN ` + staysForgotten + ` THEN 1 ELSE excluded.forgotten END,
+		user_slot = CASE WHEN ` + staysForgotten + ` THEN memberships.user_slot ELSE excluded.user_slot END`)
+	forgetMembership = store.Prepare(`UPDATE memberships SET forgotten = 1 WHERE user_num = $1 AND room = $2`)
 	deleteMembership = store.Prepare(`DELETE FROM memberships WHERE user_num = $1 AND room = $2`)
 
 	selectMembership = store.Prepare(`SELECT ` + membershipColumns + ` FROM memberships WHERE user_num = $1 AND room = $2`)
@@ -70,16 +78,18 @@ func scanMembership(row *store.Row) (m RoomMembership) {
 }
 
 // SetMembership writes a local user's membership and wakes the user's streams.
-// UserSlot is given by the committer.
+// UserSlot is given by the committer. A forgotten room stays so, whatever becomes of
+// the user there, until they come in, knock or are invited.
 func SetMembership(c *store.Change, m RoomMembership) {
 	slot := c.UserSlot(m.User, store.KindMembership)
 	c.Exec(upsertMembership, m.User, m.Room, int64(m.Membership), m.Slot, m.Event, m.Forgotten, slot, orNull(m.Stripped))
 }
 
-// ForgetRoom marks a left room as forgotten by a local user.
+// ForgetRoom marks a left room as forgotten by a local user. Devices that do not
+// know yet that the user has left are told.
 func ForgetRoom(c *store.Change, user store.UserNum, room store.RoomNum) {
-	slot := c.UserSlot(user, store.KindMembership)
-	c.ExecOne(forgetMembership, store.ErrNotFound, user, room, slot)
+	c.UserSlot(user, store.KindMembership)
+	c.ExecOne(forgetMembership, store.ErrNotFound, user, room)
 }
 
 // DropMembership takes the row away: the room was deleted.

@@ -29,7 +29,7 @@ var (
 		WHERE m.user_num = $1 AND (m.membership <> 3 AND m.membership <> 4 OR $2 = 1) AND m.forgotten = 0
 		ORDER BY m.room LIMIT $3`)
 	selectSyncLeft = store.Prepare(`SELECT ` + syncRoomColumns + ` FROM memberships AS m JOIN rooms AS r ON r.num = m.room
-		WHERE m.user_num = $1 AND m.user_slot > $2 AND (m.membership = 3 OR m.membership = 4) AND m.forgotten = 0
+		WHERE m.user_num = $1 AND m.user_slot > $2 AND (m.membership = 3 OR m.membership = 4)
 		ORDER BY m.room LIMIT $3`)
 	selectJoined = store.Prepare(`SELECT m.room, r.room_id, m.slot, r.joined FROM memberships AS m JOIN rooms AS r ON r.num = m.room
 		WHERE m.user_num = $1 AND m.membership = 1 ORDER BY m.room LIMIT $2`)
@@ -48,7 +48,7 @@ func SyncRooms(r *store.Read, user store.UserNum, left bool) ([]SyncRoom, error)
 }
 
 // SyncLeft returns the rooms that a user left, or was banned from, after a slot
-// of the user.
+// of the user, those that they have forgotten since too.
 func SyncLeft(r *store.Read, user store.UserNum, after store.Slot) ([]SyncRoom, error) {
 	return store.Query(r, selectSyncLeft, scanSyncRoom, user, after, SyncRoomLimit)
 }
