@@ -26,7 +26,7 @@ func (a *API) sync(r *http.Request) (syncing, error) {
 }
 
 // syncing is a /sync on its way to its answer.
-type syncing struct{ waiting *clientsync.Waiting }
+type syncing struct{ waiting *clientsync.PendingSync }
 
 // ServeHTTP waits for the answer and writes it. A request that waits for long is parked, or is likely to: the next of a
 // client that did.
@@ -34,7 +34,7 @@ func (s syncing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var answer *clientsync.Answer
 	var err error
 	if !parking.Waited(r) {
-		answer, err = s.waiting.Impatiently(r.Context())
+		answer, err = s.waiting.WaitBriefly(r.Context())
 	}
 	if answer == nil && err == nil {
 		if parking.Park(w, r, s.wait) {

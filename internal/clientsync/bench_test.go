@@ -17,12 +17,12 @@ import (
 // BenchmarkFanOut is one message in a room of members who all wait; an operation is one delivery.
 func BenchmarkFanOut(b *testing.B) {
 	const members = 1000
-	h := synctest.NewHouse(b, storetest.SQLite(b), synctest.WithAll)
-	alice := h.Person("alice")
+	h := synctest.NewServer(b, storetest.SQLite(b), synctest.WithAll)
+	alice := h.Client("alice")
 	r := alice.Create()
-	people := make([]*synctest.Person, members)
+	people := make([]*synctest.Client, members)
 	for i := range people {
-		people[i] = h.Person(fmt.Sprint("m", i)).Join(r)
+		people[i] = h.Client(fmt.Sprint("m", i)).Join(r)
 		people[i].Sync(synctest.Lazily)
 	}
 	ctx, cancel := context.WithCancel(b.Context())
@@ -79,12 +79,12 @@ func BenchmarkInitialSync(b *testing.B) {
 		cold           bool // nothing is in memory
 	}{{50, 20, false}, {50, 20, true}, {300, 300, false}, {300, 300, true}} {
 		b.Run(fmt.Sprintf("rooms=%d/members=%d/cold=%v", size.rooms, size.members, size.cold), func(b *testing.B) {
-			h := synctest.NewHouse(b, storetest.SQLite(b), synctest.WithAll, func(o *synctest.Options) {
+			h := synctest.NewServer(b, storetest.SQLite(b), synctest.WithAll, func(o *synctest.Options) {
 				if size.cold {
 					o.EventBytes, o.Members = 1, 1
 				}
 			})
-			alice := h.Person("alice")
+			alice := h.Client("alice")
 			h.Fill(alice, size.rooms, size.members)
 			filter, err := h.Renderer.Filter(b.Context(), alice.Device,
 				`{"room":{"timeline":{"limit":20,"unread_thread_notifications":true},"state":{"lazy_load_members":true}}}`)

@@ -7,8 +7,8 @@ import (
 	"stoa/internal/store/roomdb"
 )
 
-// takeCounts counts the unread events of the rooms of which something is told.
-func (k *work) takeCounts() error {
+// takeCounts counts the unread events of the answer's rooms.
+func (k *responseBuilder) takeCounts() error {
 	if k.r.opt.Unread == nil {
 		return nil
 	}
@@ -29,51 +29,50 @@ func (k *work) takeCounts() error {
 	return k.readCounts(missing, threads)
 }
 
-// keptTallies bounds the tallies that one answer leaves in memory.
-const keptTallies = 16
+// keptCounters bounds the unread counters that one answer leaves in memory.
+const keptCounters = 16
 
-// readCounts reads the tallies that are not in memory, and keeps them if they are few. Those of the viewer's other rooms are
-// read with them, so that news there needs no read: what a tally takes is small, and what it saves is a snapshot.
-func (k *work) readCounts(entries []*entry, threads bool) error {
+// readCounts reads the unread counters that are not in memory, and keeps them if they are few. Those of the viewer's other rooms
+// are read with them, so that news there needs no read: a counter is small, and saves a snapshot.
+func (k *responseBuilder) readCounts(entries []*entry, threads bool) error {
 	r, err := k.open(k.ctx)
 	if err != nil {
 		return err
 	}
 	wanted := len(entries)
-	entries = k.withUncounted(entries)
+	entries = k.addRoomsWithoutCounter(entries)
 	entries, places, err := readPlaces(r, entries, wanted)
 	if err != nil {
 		return err
 	}
-	tallies, err := k.r.opt.Unread.Counters(r, k.req.User, places)
+	counters, err := k.r.opt.Unread.Counters(r, k.req.User, places)
 	if err != nil {
 		return fmt.Errorf("count unread events of %s: %w", k.req.UserID, err)
 	}
 	for i, e := range entries {
-		e.counts = tallies[i].Counts(threads)
+		e.counts = counters[i].Counts(threads)
 	}
-	if len(entries) <= keptTallies {
+	if len(entries) <= keptCounters {
 		for i, e := range entries {
-			k.kept.KeepCounter(k.req.UserNum, e.num, tallies[i], r.Head())
+			k.kept.KeepCounter(k.req.UserNum, e.num, counters[i], r.Head())
 		}
 	}
 	return nil
 }
 
-// withUncounted adds to entries, as far as there is room for their tallies, the viewer's rooms whose tallies are not in
-// memory. The list may be another one after it.
-func (k *work) withUncounted(entries []*entry) []*entry {
+// addRoomsWithoutCounter adds, up to keptCounters, the viewer's rooms without a counter in memory to entries. It may return another
+// list.
+func (k *responseBuilder) addRoomsWithoutCounter(entries []*entry) []*entry {
 	has := func(num store.RoomNum) bool {
 		return slices.ContainsFunc(entries, func(e *entry) bool { return e.num == num })
 	}
-	for _, j := range k.kept.RoomsWithoutCounter(k.req.UserNum, keptTallies-len(entries), has) {
-		entries = append(entries, &entry{joinedRoom: true, span: span{num: j.Num, id: j.ID, joined: j.Joined}})
+	for _, j := range k.kept.RoomsWithoutCounter(k.req.UserNum, keptCounters-len(entries), has) {
+		entries = append(entries, &entry{joinedRoom: true, timelineRange: timelineRange{num: j.Num, id: j.ID, joined: j.Joined}})
 	}
 	return entries
 }
 
-// readPlaces reads what of the rooms is not known yet. Of the entries that come after those which are wanted it leaves out the
-// ones that are newer than the snapshot.
+// readPlaces reads what is not known of the rooms. It leaves out entries after the wanted ones that are newer than the snapshot.
 func readPlaces(r *store.Read, entries []*entry, wanted int) ([]*entry, []Place, error) {
 	places := make([]Place, 0, len(entries))
 	var unknown []store.RoomNum

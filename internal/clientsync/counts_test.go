@@ -12,7 +12,7 @@ import (
 func TestCounts_of_a_room_newer_than_the_snapshot(t *testing.T) {
 	t.Parallel()
 	err := storetest.SQLite(t).Read(t.Context(), func(r *store.Read) error {
-		entries := []*entry{{span: span{num: 7}}}
+		entries := []*entry{{timelineRange: timelineRange{num: 7}}}
 		if kept, places, err := readPlaces(r, entries, 0); err != nil || len(kept)+len(places) != 0 {
 			t.Errorf("kept %d, %d places, %v", len(kept), len(places), err)
 		}

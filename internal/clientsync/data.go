@@ -12,8 +12,8 @@ import (
 // takeData reads the viewer's account data that changed, and gives those of rooms to their entries.
 //
 // Spec: client-server-api#client-config
-func (k *work) takeData() error {
-	if k.r.opt.AccountData == nil || !k.initial && !k.plan.Own[store.KindAccountData] && len(k.query.Entered) == 0 {
+func (k *responseBuilder) takeData() error {
+	if k.r.opt.AccountData == nil || !k.initial && !k.delta.Own[store.KindAccountData] && len(k.query.Entered) == 0 {
 		return nil
 	}
 	r, err := k.open(k.ctx)
@@ -31,7 +31,7 @@ func (k *work) takeData() error {
 				after = o.First - 1
 			}
 		}
-		if after == 0 && !k.plan.Own[store.KindAccountData] {
+		if after == 0 && !k.delta.Own[store.KindAccountData] {
 			return nil
 		}
 	}
@@ -42,9 +42,9 @@ func (k *work) takeData() error {
 	return k.sortData(data, after)
 }
 
-// sortData gives account data to rooms. If all of it was read because a room was entered, only that room's is told.
-func (k *work) sortData(data []Datum, after store.Slot) error {
-	onlyEntered := !k.initial && !k.plan.Own[store.KindAccountData]
+// sortData assigns account data to rooms. If all of it was read because a room was entered, only that room gets it.
+func (k *responseBuilder) sortData(data []Datum, after store.Slot) error {
+	onlyEntered := !k.initial && !k.delta.Own[store.KindAccountData]
 	byID := make(map[string]*entry, len(k.entries))
 	for _, e := range k.entries {
 		byID[e.id.String()] = e
@@ -58,7 +58,7 @@ func (k *work) sortData(data []Datum, after store.Slot) error {
 		}
 		e := byID[d.RoomID]
 		if e == nil && !k.initial {
-			if e = k.quietEntry(d.RoomID); e != nil {
+			if e = k.entryForData(d.RoomID); e != nil {
 				byID[d.RoomID] = e
 			}
 		}
@@ -69,8 +69,8 @@ func (k *work) sortData(data []Datum, after store.Slot) error {
 	return nil
 }
 
-// quietEntry makes an entry for a joined room in which nothing else happened; nil if the viewer is not in it.
-func (k *work) quietEntry(roomID string) *entry {
+// entryForData makes an entry for a joined room in which nothing else happened; nil if the viewer is not in it.
+func (k *responseBuilder) entryForData(roomID string) *entry {
 	j, joined := k.kept.JoinedRoom(k.req.UserNum, roomID)
 	if !joined {
 		return nil
@@ -80,9 +80,9 @@ func (k *work) quietEntry(roomID string) *entry {
 		return nil
 	}
 	e := &entry{joinedRoom: true, membership: roomdb.Join}
-	e.span = span{num: j.Num, id: parsed, joined: j.Joined, since: j.Last, upto: j.Last}
-	e.cut = cut{enough: true, start: e.upto + 1}
-	e.cut.prev.Slot = int64(e.upto)
+	e.timelineRange = timelineRange{num: j.Num, id: parsed, joined: j.Joined, since: j.Last, upto: j.Last}
+	e.timeline = selection{complete: true, start: e.upto + 1}
+	e.timeline.prev.Slot = int64(e.upto)
 	k.entries = append(k.entries, e)
 	return e
 }
@@ -103,5 +103,5 @@ func (k writer) appendGlobalData() {
 		return
 	}
 	k.out = append(k.out, "]}"...)
-	k.worth = true
+	k.hasNews = true
 }

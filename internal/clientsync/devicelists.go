@@ -68,7 +68,7 @@ func (DeviceLists) Changes(r *store.Read, q *Query) (changed, left []string, err
 		return nil, nil, err
 	}
 	changed = append(changed, members...)
-	for _, p := range q.Grew {
+	for _, p := range q.JoinedMembers {
 		changed = append(changed, p.UserID.String())
 	}
 	if changed, err = roomdb.StillSharing(r, q.UserNum, changed); err != nil {
@@ -95,7 +95,7 @@ func gone(r *store.Read, q *Query) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range q.Shrank {
+	for _, p := range q.LeftMembers {
 		left = append(left, p.UserID.String())
 	}
 	still, err := roomdb.StillSharing(r, q.UserNum, left)

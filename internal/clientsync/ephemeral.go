@@ -22,7 +22,7 @@ const (
 // takeReceipts reads receipts that memory does not hold, and leaves out what the viewer may not see.
 //
 // Spec: client-server-api#receipts
-func (k *work) takeReceipts() error {
+func (k *responseBuilder) takeReceipts() error {
 	if k.initial {
 		if err := k.firstReceipts(); err != nil {
 			return err
@@ -42,7 +42,7 @@ func (k *work) takeReceipts() error {
 }
 
 // firstReceipts reads the receipts of an initial sync, of all rooms at once.
-func (k *work) firstReceipts() error {
+func (k *responseBuilder) firstReceipts() error {
 	byRoom := map[store.RoomNum]*entry{}
 	var nums []store.RoomNum
 	for _, e := range k.entries {
@@ -70,7 +70,7 @@ func (k *work) firstReceipts() error {
 }
 
 // readReceipts reads the receipts of one room after the token.
-func (k *work) readReceipts(e *entry) error {
+func (k *responseBuilder) readReceipts(e *entry) error {
 	r, err := k.open(k.ctx)
 	if err != nil {
 		return err

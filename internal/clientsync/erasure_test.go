@@ -10,8 +10,8 @@ import (
 
 func TestSync_redacts_erased_users_for_who_was_not_there(t *testing.T) {
 	t.Parallel()
-	synctest.OnBothEngines(t, func(h *synctest.House) {
-		alice, bob, carol := h.Person("alice"), h.Person("bob"), h.Person("carol")
+	synctest.OnBothEngines(t, func(h *synctest.Server) {
+		alice, bob, carol := h.Client("alice"), h.Client("bob"), h.Client("carol")
 		r := bob.Create()
 		alice.Join(r)
 		alice.Say(r, "secret")

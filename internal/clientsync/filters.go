@@ -10,8 +10,8 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// filterCache holds filters in their compiled form, stored ones and those that requests carry: many clients use the same
-// text, and each request that waits would hold a filter of its own. A stored filter never changes.
+// filterCache holds parsed filters, stored ones and those inside requests: many clients use the same text, and each waiting request
+// would hold a copy. A stored filter never changes.
 type filterCache struct {
 	mu     sync.Mutex // guards all below
 	stored *simplelru.LRU[filterKey, *eventfilter.Filter]

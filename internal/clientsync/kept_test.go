@@ -18,9 +18,9 @@ import (
 )
 
 // cabinet holds stored filters, all of one text.
-type cabinet struct{ reads atomic.Int64 }
+type filterStore struct{ reads atomic.Int64 }
 
-func (c *cabinet) Filter(context.Context, who.User, string) ([]byte, error) {
+func (c *filterStore) Filter(context.Context, who.User, string) ([]byte, error) {
 	c.reads.Add(1)
 	return []byte(`{"room":{"timeline":{"limit":20}}}`), nil
 }
@@ -29,8 +29,8 @@ func (c *cabinet) Filter(context.Context, who.User, string) ([]byte, error) {
 func TestFilters_are_kept(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
-		var c cabinet
-		h := synctest.NewHouse(t, open(), func(o *synctest.Options) { o.Filters = &c })
+		var c filterStore
+		h := synctest.NewServer(t, open(), func(o *synctest.Options) { o.Filters = &c })
 		const people = 5000
 		shared, err := h.Renderer.Filter(h.T.Context(), who.Device{User: who.User{UserNum: 1}}, "0")
 		if err != nil {
@@ -53,41 +53,41 @@ func TestFilters_are_kept(t *testing.T) {
 	})
 }
 
-// abacus counts the reads of tallies. Nothing is ever unread.
-type abacus struct{ reads atomic.Int64 }
+// countingUnread counts the reads of unread counters. Nothing is ever unread.
+type countingUnread struct{ reads atomic.Int64 }
 
-func (a *abacus) Counters(_ *store.Read, _ who.User, places []clientsync.Place) ([]streamcache.UnreadCounter, error) {
+func (a *countingUnread) Counters(_ *store.Read, _ who.User, places []clientsync.Place) ([]streamcache.UnreadCounter, error) {
 	a.reads.Add(1)
 	out := make([]streamcache.UnreadCounter, len(places))
 	for i, p := range places {
 		if p.Slot == 0 || p.RoomID.IsZero() || p.Members == 0 {
 			return nil, fmt.Errorf("a place that is not whole: %+v", p)
 		}
-		out[i] = &bead{p.Slot}
+		out[i] = &zeroCounter{p.Slot}
 	}
 	return out, nil
 }
 
-type bead struct{ slot store.Slot }
+type zeroCounter struct{ slot store.Slot }
 
-func (b *bead) Slot() store.Slot { return b.slot }
+func (b *zeroCounter) Slot() store.Slot { return b.slot }
 
-func (b *bead) Apply(_, last store.Slot, _ []room.Counted) bool {
+func (b *zeroCounter) Apply(_, last store.Slot, _ []room.Counted) bool {
 	b.slot = max(b.slot, last)
 	return true
 }
 
-func (b *bead) Read(store.Slot, string, *room.Totals) bool { return true }
+func (b *zeroCounter) Read(store.Slot, string, *room.Totals) bool { return true }
 
-func (b *bead) Counts(bool) streamcache.Counts { return streamcache.Counts{} }
+func (b *zeroCounter) Counts(bool) streamcache.Counts { return streamcache.Counts{} }
 
-// The tallies of a user's rooms are read together, at the first news of any of them.
-func TestTallies_are_read_together(t *testing.T) {
+// The counters of a user's rooms are read together, at the first news of any of them.
+func TestUnreadCounters_are_read_together(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
-		var a abacus
-		h := synctest.NewHouse(t, open(), func(o *synctest.Options) { o.Unread = &a })
-		alice, bob := h.Person("alice"), h.Person("bob")
+		var a countingUnread
+		h := synctest.NewServer(t, open(), func(o *synctest.Options) { o.Unread = &a })
+		alice, bob := h.Client("alice"), h.Client("bob")
 		var rooms []id.RoomID
 		for range 8 {
 			r := alice.Create()
@@ -103,24 +103,24 @@ func TestTallies_are_read_together(t *testing.T) {
 			alice.Sync("")
 		}
 		if n := a.reads.Load(); n > 1 {
-			h.T.Errorf("the tallies of %d rooms were read %d times", len(rooms), n)
+			h.T.Errorf("the counters of %d rooms were read %d times", len(rooms), n)
 		}
 	})
 }
 
 // ear notes when it is asked.
-type ear struct {
+type recordingSection struct {
 	kind  store.Kind
 	asked atomic.Int64
 }
 
-func (e *ear) Key() string { return fmt.Sprintf("ear%d", e.kind) }
+func (e *recordingSection) Key() string { return fmt.Sprintf("ear%d", e.kind) }
 
-func (e *ear) Watch() clientsync.Watch {
+func (e *recordingSection) Watch() clientsync.Watch {
 	return clientsync.Watch{Shared: []store.Kind{e.kind}}
 }
 
-func (e *ear) Append(_ context.Context, dst []byte, _ *clientsync.Query) ([]byte, error) {
+func (e *recordingSection) Append(_ context.Context, dst []byte, _ *clientsync.Query) ([]byte, error) {
 	e.asked.Add(1)
 	return append(dst, '1'), nil
 }
@@ -129,9 +129,9 @@ func (e *ear) Append(_ context.Context, dst []byte, _ *clientsync.Query) ([]byte
 func TestSections_are_asked_for_their_own_kinds(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
-		presence, devices := &ear{kind: store.KindPresence}, &ear{kind: store.KindDeviceList}
-		h := synctest.NewHouse(t, open(), func(o *synctest.Options) { o.Sections = []clientsync.Section{presence, devices} })
-		alice, bob := h.Person("alice"), h.Person("bob")
+		presence, devices := &recordingSection{kind: store.KindPresence}, &recordingSection{kind: store.KindDeviceList}
+		h := synctest.NewServer(t, open(), func(o *synctest.Options) { o.Sections = []clientsync.Section{presence, devices} })
+		alice, bob := h.Client("alice"), h.Client("bob")
 		bob.Join(alice.Create())
 		alice.Sync("")
 		alice.Sync("") // memory knows of everything that comes after this

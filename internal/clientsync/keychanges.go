@@ -11,9 +11,9 @@ import (
 	"stoa/matrix/id"
 )
 
-// KeyChanges answers /keys/changes: the users whose device lists changed since a token of /sync, and those who no longer
-// share a room with the viewer. It tells what is true now, which is what the second token of the request stands for or
-// more. A token that is older than the stream gives everybody.
+// KeyChanges answers /keys/changes: the users whose device lists changed since a token of /sync, and those who no longer share a
+// room with the viewer. It covers everything until now, which includes the second token of the request. A token older than the
+// stream gives all users.
 //
 // Spec: client-server-api#get_matrixclientv3keyschanges
 func (x *Renderer) KeyChanges(ctx context.Context, v who.Device, from token.Stream) (changed, left []string, err error) {
@@ -33,7 +33,7 @@ func (x *Renderer) KeyChanges(ctx context.Context, v who.Device, from token.Stre
 	return changed, left, err
 }
 
-// collectMoves fills in which rooms the viewer came into and left, and who else did.
+// collectMoves finds the rooms that the viewer joined and left, and the members who joined and left the viewer's rooms.
 func (q *Query) collectMoves(r *store.Read) error {
 	own, err := r.OwnChanges(q.UserNum, q.Since)
 	if err != nil {
@@ -84,9 +84,9 @@ func (q *Query) collectMoves(r *store.Read) error {
 				continue // a member event of an old room whose state key is no user
 			}
 			if m.Membership == roomdb.Join {
-				q.Grew = append(q.Grew, Passage{start.Room, user})
+				q.JoinedMembers = append(q.JoinedMembers, MemberMove{start.Room, user})
 			} else {
-				q.Shrank = append(q.Shrank, Passage{start.Room, user})
+				q.LeftMembers = append(q.LeftMembers, MemberMove{start.Room, user})
 			}
 		}
 	}

@@ -9,16 +9,16 @@ import (
 	"stoa/internal/timeline"
 )
 
-// wantedMember is a membership event that a client which loads members lazily is sent.
+// wantedMember is a membership event for a client that loads members lazily.
 type wantedMember struct {
 	e      *entry
 	userID string
-	// always says that it is sent even if the client has it.
+	// always is set if it is sent even if the client has it.
 	always bool
 }
 
 // memberReader finds the membership events that lazily loading clients are sent.
-type memberReader struct{ *work }
+type memberReader struct{ *responseBuilder }
 
 // takeMembers adds the membership events that belong to lazily loading clients: of the senders in the timeline, of heroes,
 // and the viewer's own with a whole state. Those which the device has been sent already are left out.
@@ -29,7 +29,7 @@ func (k memberReader) takeMembers() error {
 	if !f.LazyLoadMembers || !f.AllowsType("m.room.member") {
 		return nil
 	}
-	k.epoch = k.kept.SentSince(k.req.Device, k.c.Since, k.initial, k.upto)
+	k.sentSince = k.kept.SentSince(k.req.Device, k.c.Since, k.initial, k.upto)
 	var found []wantedMember
 	for _, e := range k.entries {
 		found = append(found, k.wantedMembers(e)...)
@@ -44,16 +44,16 @@ func (k memberReader) takeMembers() error {
 			continue
 		}
 		key := sentKey{k.req.UserNum, k.req.DeviceID, w.e.num, ev.Num}
-		known := !w.always && !f.IncludeRedundantMembers && !k.initial && k.r.sent.has(key, k.epoch, k.c.Since)
+		known := !w.always && !f.IncludeRedundantMembers && !k.initial && k.r.sent.has(key, k.sentSince, k.c.Since)
 		if !known {
 			w.e.state = append(w.e.state, ev)
-			k.r.sent.add(key, k.epoch, k.upto)
+			k.r.sent.add(key, k.sentSince, k.upto)
 		}
 	}
 	return nil
 }
 
-// wantedMembers are the members whom an entry mentions and does not tell of otherwise.
+// wantedMembers returns the members whom an entry mentions and does not contain otherwise.
 func (k memberReader) wantedMembers(e *entry) []wantedMember {
 	told := map[string]bool{}
 	for _, ev := range e.state {
@@ -71,7 +71,7 @@ func (k memberReader) wantedMembers(e *entry) []wantedMember {
 	if e.wholeState {
 		want(k.req.UserID.String(), true)
 	}
-	for _, ev := range e.cut.events {
+	for _, ev := range e.timeline.events {
 		want(ev.Sender.String(), false)
 	}
 	for _, hero := range e.summary.heroes {
@@ -80,7 +80,7 @@ func (k memberReader) wantedMembers(e *entry) []wantedMember {
 	return out
 }
 
-// membersAt finds membership events as of the points of which their entries tell the state; nil for somebody who had none.
+// membersAt returns membership events as of the slots of their entries' states; nil for users who had none.
 func (k memberReader) membersAt(wanted []wantedMember) ([]*timeline.Event, error) {
 	at := make([]streamcache.MemberAt, len(wanted))
 	for i, w := range wanted {
@@ -105,16 +105,16 @@ func (k memberReader) membersAt(wanted []wantedMember) ([]*timeline.Event, error
 	defer k.kept.ClaimMembers(at, missing)()
 	if k.snapshot == nil {
 		var err error
-		if missing, err = k.glimpseMembers(wanted, missing, events); err != nil || len(missing) == 0 {
+		if missing, err = k.readCurrentMembers(wanted, missing, events); err != nil || len(missing) == 0 {
 			return events, err
 		}
 	}
 	return events, k.readMembers(wanted, missing, events)
 }
 
-// glimpseMembers reads membership events as they are now, by one query and without a snapshot. It returns the places of those
-// that may have been others when it was as the answer tells, or of which more has to be read.
-func (k memberReader) glimpseMembers(wanted []wantedMember, missing []int, events []*timeline.Event) (rest []int, err error) {
+// readCurrentMembers reads current membership events, with one query and without a snapshot. It returns the indexes of those that
+// may have been different at the slot of the answer, or of which more has to be read.
+func (k memberReader) readCurrentMembers(wanted []wantedMember, missing []int, events []*timeline.Event) (rest []int, err error) {
 	err = k.r.store.Glimpse(k.ctx, func(r *store.Read) error {
 		keys, err := k.memberKeys(r, wanted, missing)
 		if err != nil {
@@ -155,7 +155,7 @@ func (k memberReader) glimpseMembers(wanted []wantedMember, missing []int, event
 	return rest, err
 }
 
-// memberKeys are the keys of members in the state.
+// memberKeys returns the state keys of members.
 func (k memberReader) memberKeys(r *store.Read, wanted []wantedMember, missing []int) ([]store.KeyNum, error) {
 	pairs := make([]store.Pair, len(missing))
 	for i, m := range missing {
@@ -219,7 +219,7 @@ func (k memberReader) readMembers(wanted []wantedMember, missing []int, events [
 	return nil
 }
 
-// before returns what an entry of the state was at the point that is told, if the log knows of a change after it.
+// before returns what an entry of the state was at the slot of the answer, if the log has a change after it.
 func (e *entry) before(key store.KeyNum, point store.Slot) (num store.EventNum, known bool) {
 	for _, c := range e.log {
 		if c.Key == key && c.Slot > point {

@@ -8,9 +8,9 @@ import (
 )
 
 // takeOpen finds out which rooms are open to members, where an event has replaced another and its content is to be shown.
-func (k *work) takeOpen() error {
+func (k *responseBuilder) takeOpen() error {
 	for _, e := range k.entries {
-		if !replaces(e.cut.events) && !replaces(e.state) {
+		if !replaces(e.timeline.events) && !replaces(e.state) {
 			continue
 		}
 		known := k.kept.Openness(e.num)
@@ -34,12 +34,12 @@ func replaces(events []*timeline.Event) bool {
 	return false
 }
 
-// readOpen reads all that a room's visibility has ever been.
-func (k *work) readOpen(num store.RoomNum) (streamcache.Openness, error) {
+// readOpen reads the whole history of a room's visibility.
+func (k *responseBuilder) readOpen(num store.RoomNum) (streamcache.Openness, error) {
 	if _, err := k.open(k.ctx); err != nil {
 		return streamcache.OpenUnknown, err
 	}
-	s, err := k.readSights(num)
+	s, err := k.readVisibilityHistory(num)
 	if err != nil {
 		return streamcache.OpenUnknown, err
 	}
@@ -49,7 +49,7 @@ func (k *work) readOpen(num store.RoomNum) (streamcache.Openness, error) {
 			is = streamcache.OpenInParts
 		}
 	}
-	if len(s.visibility) >= sightsLimit {
+	if len(s.visibility) >= visibilityHistoryLimit {
 		is = streamcache.OpenInParts
 	}
 	k.kept.KeepOpenness(num, is, k.read.Head())

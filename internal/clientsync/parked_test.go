@@ -11,23 +11,23 @@ import (
 	"stoa/internal/clientsync/synctest"
 )
 
-// phone is a Line. It says when somebody begins to wait on it.
-type phone struct {
+// testConn is a Conn that reports when a wait on it begins.
+type testConn struct {
 	once  sync.Once
 	began chan struct{}
 	woken chan bool // false: the client hangs up
 }
 
-func newPhone() *phone { return &phone{began: make(chan struct{}), woken: make(chan bool, 8)} }
+func newTestConn() *testConn { return &testConn{began: make(chan struct{}), woken: make(chan bool, 8)} }
 
-func (p *phone) Wait(resume func(bool)) {
+func (p *testConn) Wait(resume func(bool)) {
 	p.once.Do(func() { close(p.began) })
 	go func() { resume(<-p.woken) }()
 }
 
-func (p *phone) Context() context.Context { return context.Background() }
+func (p *testConn) Context() context.Context { return context.Background() }
 
-func (p *phone) Wake() { p.woken <- true }
+func (p *testConn) Wake() { p.woken <- true }
 
 func TestParked(t *testing.T) {
 	t.Parallel()
@@ -35,7 +35,7 @@ func TestParked(t *testing.T) {
 		timeline []string
 		none     bool
 	}
-	park := func(h *synctest.House, p *synctest.Person, roomID string, line *phone) <-chan result {
+	park := func(h *synctest.Server, p *synctest.Client, roomID string, line *testConn) <-chan result {
 		got := make(chan result, 1)
 		f, err := h.Renderer.Filter(h.T.Context(), p.Device, "")
 		p.Must(err)
@@ -56,20 +56,20 @@ func TestParked(t *testing.T) {
 		<-line.began
 		return got
 	}
-	for name, test := range map[string]func(h *synctest.House){
-		"a message is told": func(h *synctest.House) {
-			alice := h.Person("alice")
+	for name, test := range map[string]func(h *synctest.Server){
+		"a message is told": func(h *synctest.Server) {
+			alice := h.Client("alice")
 			r := alice.Create()
 			alice.Sync("")
-			got := park(h, alice, r.String(), newPhone())
+			got := park(h, alice, r.String(), newTestConn())
 			alice.Say(r, "x")
 			synctest.Equal(h.T, "timeline", (<-got).timeline, []string{"x"})
 		},
-		"a client that hangs up gets nothing": func(h *synctest.House) {
-			alice := h.Person("alice")
+		"a client that hangs up gets nothing": func(h *synctest.Server) {
+			alice := h.Client("alice")
 			alice.Create()
 			alice.Sync("")
-			line := newPhone()
+			line := newTestConn()
 			got := park(h, alice, "", line)
 			line.woken <- false
 			if !(<-got).none {
@@ -77,29 +77,29 @@ func TestParked(t *testing.T) {
 			}
 			h.AwaitWaiting(0)
 		},
-		"the time is over": func(h *synctest.House) {
-			alice := h.Person("alice")
+		"the time is over": func(h *synctest.Server) {
+			alice := h.Client("alice")
 			alice.Create()
 			alice.Sync("")
-			got := park(h, alice, "", newPhone())
+			got := park(h, alice, "", newTestConn())
 			h.AwaitWaiting(1)
 			h.Cache.Tick(time.UnixMilli(h.Clock.Load()).Add(31 * time.Second))
 			if (<-got).none {
 				h.T.Error("there was no answer")
 			}
 		},
-		"a server that stops answers": func(h *synctest.House) {
-			alice := h.Person("alice")
+		"a server that stops answers": func(h *synctest.Server) {
+			alice := h.Client("alice")
 			alice.Create()
 			alice.Sync("")
-			got := park(h, alice, "", newPhone())
+			got := park(h, alice, "", newTestConn())
 			h.Stop()
 			if (<-got).none {
 				h.T.Error("there was no answer")
 			}
 		},
-		"impatience ends before the time is over": func(h *synctest.House) {
-			alice := h.Person("alice")
+		"a brief wait ends before the time is over": func(h *synctest.Server) {
+			alice := h.Client("alice")
 			alice.Create()
 			alice.Sync("")
 			f, err := h.Renderer.Filter(h.T.Context(), alice.Device, "")
@@ -108,7 +108,7 @@ func TestParked(t *testing.T) {
 			alice.Must(err)
 			none := make(chan bool)
 			go func() {
-				a, err := x.Impatiently(h.T.Context())
+				a, err := x.WaitBriefly(h.T.Context())
 				none <- a == nil && err == nil
 			}()
 			h.AwaitWaiting(1)

@@ -19,9 +19,9 @@ import (
 
 func TestParts(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]func(h *synctest.House){
-		"receipts are told to all, private ones to their owner": func(h *synctest.House) {
-			alice, bob := h.Person("alice"), h.Person("bob")
+	for name, test := range map[string]func(h *synctest.Server){
+		"receipts are told to all, private ones to their owner": func(h *synctest.Server) {
+			alice, bob := h.Client("alice"), h.Client("bob")
 			r := alice.Create()
 			eventID := bob.Join(r).Say(r, "x")
 			alice.Sync("")
@@ -42,8 +42,8 @@ func TestParts(t *testing.T) {
 				h.T.Errorf("told twice: %s", a.Raw)
 			}
 		},
-		"the newest receipt is told, of each thread": func(h *synctest.House) {
-			alice, bob := h.Person("alice"), h.Person("bob")
+		"the newest receipt is told, of each thread": func(h *synctest.Server) {
+			alice, bob := h.Client("alice"), h.Client("bob")
 			r := alice.Create()
 			first, second := bob.Join(r).Say(r, "x"), bob.Say(r, "y")
 			alice.Sync("")
@@ -55,8 +55,8 @@ func TestParts(t *testing.T) {
 				h.T.Errorf("got %s", a.Raw)
 			}
 		},
-		"who types is told, and that they have stopped": func(h *synctest.House) {
-			alice, bob := h.Person("alice"), h.Person("bob")
+		"who types is told, and that they have stopped": func(h *synctest.Server) {
+			alice, bob := h.Client("alice"), h.Client("bob")
 			r := alice.Create()
 			bob.Join(r)
 			alice.Sync("")
@@ -75,8 +75,8 @@ func TestParts(t *testing.T) {
 				h.T.Errorf("got %s", a.Raw)
 			}
 		},
-		"account data is told as it changes": func(h *synctest.House) {
-			alice := h.Person("alice")
+		"account data is told as it changes": func(h *synctest.Server) {
+			alice := h.Client("alice")
 			r := alice.Create()
 			alice.Note("", "first", `{"a":1}`)
 			alice.Note(r.String(), "m.tag", `{"tags":{}}`)
@@ -98,8 +98,8 @@ func TestParts(t *testing.T) {
 				h.T.Errorf("filtered: %s", a.Raw)
 			}
 		},
-		"messages to devices come once, in order, and again for the same token": func(h *synctest.House) {
-			alice := h.Person("alice")
+		"messages to devices come once, in order, and again for the same token": func(h *synctest.Server) {
+			alice := h.Client("alice")
 			alice.Commit(func(c *store.Change) { userdb.PutDevice(c, alice.UserNum, userdb.Device{ID: string(alice.DeviceID)}) })
 			alice.Create()
 			alice.Sync("")
@@ -127,8 +127,8 @@ func TestParts(t *testing.T) {
 				return err
 			})
 		},
-		"messages of ignored users are left out, their state is not": func(h *synctest.House) {
-			alice, bob := h.Person("alice"), h.Person("bob")
+		"messages of ignored users are left out, their state is not": func(h *synctest.Server) {
+			alice, bob := h.Client("alice"), h.Client("bob")
 			r := alice.Create(func(c *room.CreateRequest) {
 				c.PowerLevels = json.RawMessage(`{"events":{"m.room.topic":0}}`)
 			})
@@ -144,8 +144,8 @@ func TestParts(t *testing.T) {
 				h.T.Errorf("an ignored user invites: %s", a.Raw)
 			}
 		},
-		"a section of every answer is kept until it changes": func(h *synctest.House) {
-			alice := h.Person("alice")
+		"a section of every answer is kept until it changes": func(h *synctest.Server) {
+			alice := h.Client("alice")
 			r := alice.Create()
 			first := alice.Sync("").Counts["position"]
 			alice.Say(r, "x")
@@ -158,8 +158,8 @@ func TestParts(t *testing.T) {
 				h.T.Errorf("asked again without need: %d, not %d", got, kept)
 			}
 		},
-		"device lists tell of who came and went": func(h *synctest.House) {
-			alice, bob := h.Person("alice"), h.Person("bob")
+		"device lists tell of who came and went": func(h *synctest.Server) {
+			alice, bob := h.Client("alice"), h.Client("bob")
 			r := alice.Create()
 			alice.Sync("")
 			bob.Join(r)
@@ -177,9 +177,9 @@ func TestParts(t *testing.T) {
 
 func TestWaiting(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]func(h *synctest.House){
-		"nothing happens until the time is over": func(h *synctest.House) {
-			alice := h.Person("alice")
+	for name, test := range map[string]func(h *synctest.Server){
+		"nothing happens until the time is over": func(h *synctest.Server) {
+			alice := h.Client("alice")
 			alice.Create()
 			alice.Sync("")
 			before := *alice.Since
@@ -191,12 +191,12 @@ func TestWaiting(t *testing.T) {
 				h.T.Errorf("got %s", a.Raw)
 			}
 		},
-		"a wake-up touches nobody but those who can see the change": func(h *synctest.House) {
-			alice, bob, carol := h.Person("alice"), h.Person("bob"), h.Person("carol")
+		"a wake-up touches nobody but those who can see the change": func(h *synctest.Server) {
+			alice, bob, carol := h.Client("alice"), h.Client("bob"), h.Client("carol")
 			shared, own := alice.Create(), carol.Create()
 			bob.Join(shared)
 			var all []<-chan synctest.Answer
-			for _, p := range []*synctest.Person{alice, bob, carol} {
+			for _, p := range []*synctest.Client{alice, bob, carol} {
 				p.Sync("")
 				all = append(all, p.Wait())
 			}
@@ -210,8 +210,8 @@ func TestWaiting(t *testing.T) {
 			carol.Say(own, "y")
 			synctest.Equal(h.T, "carol", (<-all[2]).Join(own).Timeline.Bodies(), []string{"y"})
 		},
-		"receipts are held for more, messages are not": func(h *synctest.House) {
-			alice, bob := h.Person("alice"), h.Person("bob")
+		"receipts are held for more, messages are not": func(h *synctest.Server) {
+			alice, bob := h.Client("alice"), h.Client("bob")
 			r := alice.Create()
 			eventID := bob.Join(r).Say(r, "x")
 			alice.Sync("")
@@ -234,8 +234,8 @@ func TestWaiting(t *testing.T) {
 				h.T.Errorf("got %s", a.Raw)
 			}
 		},
-		"who has joined meanwhile hears of the room": func(h *synctest.House) {
-			alice, bob := h.Person("alice"), h.Person("bob")
+		"who has joined meanwhile hears of the room": func(h *synctest.Server) {
+			alice, bob := h.Client("alice"), h.Client("bob")
 			r := alice.Create()
 			bob.Sync("")
 			got := bob.Wait()
@@ -249,8 +249,8 @@ func TestWaiting(t *testing.T) {
 			alice.Say(r, "x")
 			synctest.Equal(h.T, "timeline", (<-got).Join(r).Timeline.Bodies(), []string{"x"})
 		},
-		"what the filter keeps out wakes nobody": func(h *synctest.House) {
-			alice := h.Person("alice")
+		"what the filter keeps out wakes nobody": func(h *synctest.Server) {
+			alice := h.Client("alice")
 			r := alice.Create()
 			alice.Sync("")
 			got := make(chan synctest.Answer, 1)
@@ -268,8 +268,8 @@ func TestWaiting(t *testing.T) {
 			alice.Send(r, "wanted", `{}`)
 			synctest.Equal(h.T, "timeline", (<-got).Join(r).Timeline.Names(), []string{"wanted"})
 		},
-		"a server that stops answers those who wait": func(h *synctest.House) {
-			alice := h.Person("alice")
+		"a server that stops answers those who wait": func(h *synctest.Server) {
+			alice := h.Client("alice")
 			alice.Create()
 			alice.Sync("")
 			got := alice.Wait()
@@ -279,8 +279,8 @@ func TestWaiting(t *testing.T) {
 				h.T.Error("no token")
 			}
 		},
-		"a client that goes away leaves nothing behind": func(h *synctest.House) {
-			alice := h.Person("alice")
+		"a client that goes away leaves nothing behind": func(h *synctest.Server) {
+			alice := h.Client("alice")
 			alice.Create()
 			alice.Sync("")
 			ctx, cancel := context.WithCancel(h.T.Context())

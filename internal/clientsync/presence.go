@@ -77,7 +77,7 @@ func presenceRows(ctx context.Context, q *Query) ([]userdb.Presence, error) {
 		return userdb.PresenceNow(r, q.UserNum, presenceLimit)
 	}
 	rows, err := presenceChanged(ctx, q)
-	if err != nil || len(q.Entered)+len(q.Grew) == 0 {
+	if err != nil || len(q.Entered)+len(q.JoinedMembers) == 0 {
 		return rows, err
 	}
 	r, err := q.Read(ctx)
@@ -90,9 +90,9 @@ func presenceRows(ctx context.Context, q *Query) ([]userdb.Presence, error) {
 			return nil, err
 		}
 	}
-	if len(q.Grew) > 0 {
-		names := make([]string, 0, min(len(q.Grew), presenceLimit))
-		for _, g := range q.Grew[:cap(names)] {
+	if len(q.JoinedMembers) > 0 {
+		names := make([]string, 0, min(len(q.JoinedMembers), presenceLimit))
+		for _, g := range q.JoinedMembers[:cap(names)] {
 			names = append(names, g.UserID.String())
 		}
 		others, err := userdb.PresenceOf(r, names)

@@ -1,13 +1,13 @@
-// Package clientsync answers /sync: what is new for one user since a token, from memory where that reaches back far enough,
-// otherwise from one snapshot of the store.
+// Package clientsync answers /sync: what is new for one user since a token, from memory if that reaches back far enough, otherwise
+// from one snapshot of the store.
 //
-// It owns the form of the answer, filters, and which members lazily loading devices were sent. What is new, and the requests that
-// wait for it, are package streamcache's. It writes nothing to the store, and decides nothing about rooms. What other packages
-// provide for an answer (typing, presence, keys, messages to devices, account data) comes through the small interfaces of
-// section.go.
+// It owns the form of the answer, filters, and which members lazily loading devices were sent. Package streamcache finds out what
+// is new, and holds the waiting requests. clientsync writes nothing to the store, and decides nothing about rooms. Parts of an
+// answer that other packages provide (typing, presence, keys, messages to devices, account data) come through the small interfaces
+// of section.go.
 //
-// The invariant that matters: the answers to a chain of tokens hold every event of the user's timelines exactly once, in
-// order, or say that a timeline is limited and carry the state that changed in its gap.
+// The invariant: the answers to a chain of tokens contain every event of the user's timelines exactly once, in order, or mark a
+// timeline as limited and include the state that changed in its gap.
 //
 // Spec: client-server-api#syncing
 package clientsync
@@ -21,15 +21,15 @@ import (
 	"stoa/internal/streamcache"
 )
 
-// Options are what a Renderer needs. Cache is the only one that must be set.
+// Options are the parts of a Renderer. Only Cache must be set.
 type Options struct {
-	// Cache is the stream in memory, which its own Run makes follow the store.
+	// Cache is the stream in memory; its own Run follows the store.
 	Cache *streamcache.Cache
 	// Registry gets the metrics; none if nil.
 	Registry prometheus.Registerer
 
-	// Sections are what other packages add to answers. Those that follow are the parts that need more than a section; each
-	// may be nil, and is left out of answers then.
+	// Sections are parts of answers that other packages provide. The fields after it are parts that need more than a section; nil
+	// leaves a part out.
 	Sections    []Section
 	ToDevice    ToDevice
 	Typing      Typing

@@ -25,12 +25,12 @@ type Request struct {
 	Filter     *eventfilter.Filter
 	FullState  bool
 	StateAfter bool
-	// Timeout is how long to wait for something to tell.
+	// Timeout is how long to wait for news.
 	Timeout time.Duration
 	// Presence is set_presence: online, unavailable or offline.
 	Presence string
-	// Lasts says whether the session that asks still lives: nil, or the error that the request is answered with. It is asked
-	// when something about the user's account or devices has changed. A nil function stands for a session that lasts.
+	// Lasts reports whether the session of the request is still valid: nil, or the error to answer with. It is called when
+	// something about the user's account or devices has changed. A nil function stands for a valid session.
 	Lasts func(context.Context) error
 }
 

@@ -14,9 +14,9 @@ import (
 
 func TestTimeline(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]func(h *synctest.House){
-		"a gap is limited, with the state that changed in it and a token that closes it": func(h *synctest.House) {
-			alice, bob := h.Person("alice"), h.Person("bob")
+	for name, test := range map[string]func(h *synctest.Server){
+		"a gap is limited, with the state that changed in it and a token that closes it": func(h *synctest.Server) {
+			alice, bob := h.Client("alice"), h.Client("bob")
 			r := alice.Create()
 			bob.Join(r).Sync("")
 			before := *bob.Since
@@ -39,8 +39,8 @@ func TestTimeline(t *testing.T) {
 				h.T.Errorf("the gap holds %d events", n)
 			}
 		},
-		"state_after tells the end, even if there is nothing to tell": func(h *synctest.House) {
-			alice := h.Person("alice")
+		"state_after tells the end, even if there is nothing to tell": func(h *synctest.Server) {
+			alice := h.Client("alice")
 			r := alice.Create()
 			alice.Sync("")
 			alice.Set(r, "m.room.topic", "", `{"topic":"x"}`)
@@ -54,8 +54,8 @@ func TestTimeline(t *testing.T) {
 				h.T.Errorf("state_after is %v", got.StateAfter)
 			}
 		},
-		"state that the filter keeps out of the timeline is told as state": func(h *synctest.House) {
-			alice := h.Person("alice")
+		"state that the filter keeps out of the timeline is told as state": func(h *synctest.Server) {
+			alice := h.Client("alice")
 			r := alice.Create()
 			alice.Sync("")
 			alice.Set(r, "m.room.topic", "", `{"topic":"x"}`)
@@ -67,8 +67,8 @@ func TestTimeline(t *testing.T) {
 				h.T.Error("limited")
 			}
 		},
-		"a limit of 0 gives the state and no timeline": func(h *synctest.House) {
-			alice := h.Person("alice")
+		"a limit of 0 gives the state and no timeline": func(h *synctest.Server) {
+			alice := h.Client("alice")
 			r := alice.Create()
 			alice.Set(r, "m.room.topic", "", `{"topic":"x"}`)
 			got := alice.Sync(`{"room":{"timeline":{"limit":0}}}`).Join(r)
@@ -76,8 +76,8 @@ func TestTimeline(t *testing.T) {
 				h.T.Errorf("timeline %v, limited %v, state %v", got.Timeline.Names(), got.Timeline.Limited, got.State.Names())
 			}
 		},
-		"full_state has all state, and the timeline since the token": func(h *synctest.House) {
-			alice := h.Person("alice")
+		"full_state has all state, and the timeline since the token": func(h *synctest.Server) {
+			alice := h.Client("alice")
 			r := alice.Create()
 			alice.Say(r, "old")
 			alice.Sync("")
@@ -91,8 +91,8 @@ func TestTimeline(t *testing.T) {
 				h.T.Errorf("a quiet room has the state %v", again.State.Names())
 			}
 		},
-		"the transaction ID is for the sending device": func(h *synctest.House) {
-			alice, bob := h.Person("alice"), h.Person("bob")
+		"the transaction ID is for the sending device": func(h *synctest.Server) {
+			alice, bob := h.Client("alice"), h.Client("bob")
 			r := alice.Create()
 			bob.Join(r).Sync("")
 			alice.Sync("")
@@ -101,7 +101,7 @@ func TestTimeline(t *testing.T) {
 			_, err := h.Send(h.T.Context(), room.Draft{RoomID: r, Sender: alice.UserID, Type: "m.room.message", Content: json.RawMessage(`{"body":"x"}`),
 				Txn: room.Txn{UserID: alice.UserID, DeviceID: "DEV", Path: "send", ID: "txn1"}})
 			alice.Must(err)
-			for _, p := range []*synctest.Person{alice, &phone, bob} {
+			for _, p := range []*synctest.Client{alice, &phone, bob} {
 				want := ""
 				if p == alice {
 					want = "txn1"
@@ -111,8 +111,8 @@ func TestTimeline(t *testing.T) {
 				}
 			}
 		},
-		"a redacted event is shown redacted": func(h *synctest.House) {
-			alice, bob := h.Person("alice"), h.Person("bob")
+		"a redacted event is shown redacted": func(h *synctest.Server) {
+			alice, bob := h.Client("alice"), h.Client("bob")
 			r := alice.Create()
 			bob.Join(r).Sync("")
 			target := alice.Say(r, "secret")
@@ -124,8 +124,8 @@ func TestTimeline(t *testing.T) {
 				h.T.Errorf("got %s", a.Raw)
 			}
 		},
-		"edits and threads are bundled when the timeline is limited": func(h *synctest.House) {
-			alice := h.Person("alice")
+		"edits and threads are bundled when the timeline is limited": func(h *synctest.Server) {
+			alice := h.Client("alice")
 			r := alice.Create()
 			alice.Sync("")
 			root := alice.Say(r, "root")
@@ -139,8 +139,8 @@ func TestTimeline(t *testing.T) {
 				h.T.Errorf("bundled: %v", relations)
 			}
 		},
-		"only the wanted fields are sent": func(h *synctest.House) {
-			alice := h.Person("alice")
+		"only the wanted fields are sent": func(h *synctest.Server) {
+			alice := h.Client("alice")
 			r := alice.Create()
 			alice.Sync("")
 			alice.Say(r, "hello")
@@ -149,8 +149,8 @@ func TestTimeline(t *testing.T) {
 				h.T.Errorf("got %s", a.Raw)
 			}
 		},
-		"the federation format has what servers exchange": func(h *synctest.House) {
-			alice := h.Person("alice")
+		"the federation format has what servers exchange": func(h *synctest.Server) {
+			alice := h.Client("alice")
 			r := alice.Create()
 			alice.Sync("")
 			alice.Say(r, "hello")
@@ -171,9 +171,9 @@ func TestTimeline(t *testing.T) {
 
 func TestMemberships(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]func(h *synctest.House){
-		"a room that was joined since has its whole state": func(h *synctest.House) {
-			alice, bob := h.Person("alice"), h.Person("bob")
+	for name, test := range map[string]func(h *synctest.Server){
+		"a room that was joined since has its whole state": func(h *synctest.Server) {
+			alice, bob := h.Client("alice"), h.Client("bob")
 			r := alice.Create()
 			alice.Say(r, "before")
 			bob.Sync("")
@@ -186,8 +186,8 @@ func TestMemberships(t *testing.T) {
 			}
 			synctest.Equal(h.T, "second timeline", bob.Sync("").Join(r).Timeline.Names(), nil)
 		},
-		"what was said before one joined is hidden where history is for members": func(h *synctest.House) {
-			alice, bob := h.Person("alice"), h.Person("bob")
+		"what was said before one joined is hidden where history is for members": func(h *synctest.Server) {
+			alice, bob := h.Client("alice"), h.Client("bob")
 			r := alice.Create(func(c *room.CreateRequest) {
 				c.InitialState = []room.StateEvent{{Type: "m.room.history_visibility", Content: json.RawMessage(`{"history_visibility":"joined"}`)}}
 			})
@@ -200,8 +200,8 @@ func TestMemberships(t *testing.T) {
 				h.T.Errorf("the viewer's own join is not in %v", got.Timeline.Names())
 			}
 		},
-		"shared history shows the membership that one had": func(h *synctest.House) {
-			alice, bob := h.Person("alice"), h.Person("bob")
+		"shared history shows the membership that one had": func(h *synctest.Server) {
+			alice, bob := h.Client("alice"), h.Client("bob")
 			r := alice.Create()
 			alice.Say(r, "before")
 			bob.Join(r)
@@ -215,8 +215,8 @@ func TestMemberships(t *testing.T) {
 				}
 			}
 		},
-		"an invite has stripped state until it is answered": func(h *synctest.House) {
-			alice, bob := h.Person("alice"), h.Person("bob")
+		"an invite has stripped state until it is answered": func(h *synctest.Server) {
+			alice, bob := h.Client("alice"), h.Client("bob")
 			r := alice.Create(func(c *room.CreateRequest) { c.Preset, c.Name = room.PresetPrivateChat, "Party" })
 			bob.Sync("")
 			alice.Invite(r, bob)
@@ -235,8 +235,8 @@ func TestMemberships(t *testing.T) {
 				h.T.Errorf("after the refusal: %s", a.Raw)
 			}
 		},
-		"a room that was left ends with the leave": func(h *synctest.House) {
-			alice, bob := h.Person("alice"), h.Person("bob")
+		"a room that was left ends with the leave": func(h *synctest.Server) {
+			alice, bob := h.Client("alice"), h.Client("bob")
 			r := alice.Create()
 			bob.Join(r).Sync("")
 			alice.Say(r, "seen")
@@ -259,8 +259,8 @@ func TestMemberships(t *testing.T) {
 				h.T.Errorf("archived state is %v", archived.State.Names())
 			}
 		},
-		"left and joined again is joined": func(h *synctest.House) {
-			alice, bob := h.Person("alice"), h.Person("bob")
+		"left and joined again is joined": func(h *synctest.Server) {
+			alice, bob := h.Client("alice"), h.Client("bob")
 			r := alice.Create()
 			bob.Sync("")
 			bob.Join(r)
@@ -271,8 +271,8 @@ func TestMemberships(t *testing.T) {
 				h.T.Errorf("got %s", a.Raw)
 			}
 		},
-		"a kick is told to the one who was kicked": func(h *synctest.House) {
-			alice, bob := h.Person("alice"), h.Person("bob")
+		"a kick is told to the one who was kicked": func(h *synctest.Server) {
+			alice, bob := h.Client("alice"), h.Client("bob")
 			r := alice.Create()
 			bob.Join(r).Sync("")
 			alice.Must(h.Kick(h.T.Context(), room.MembershipRequest{RoomID: r, Sender: alice.UserID, Target: bob.UserID}))
@@ -280,8 +280,8 @@ func TestMemberships(t *testing.T) {
 				h.T.Error("the room is not told as left")
 			}
 		},
-		"heroes stand for a room without a name": func(h *synctest.House) {
-			alice, bob, carol := h.Person("alice"), h.Person("bob"), h.Person("carol")
+		"heroes stand for a room without a name": func(h *synctest.Server) {
+			alice, bob, carol := h.Client("alice"), h.Client("bob"), h.Client("carol")
 			r := alice.Create()
 			bob.Join(r)
 			alice.Invite(r, carol)
@@ -300,8 +300,8 @@ func TestMemberships(t *testing.T) {
 				h.T.Errorf("a named room has heroes %v", got.Heroes)
 			}
 		},
-		"rooms that the filter excludes are not told": func(h *synctest.House) {
-			alice := h.Person("alice")
+		"rooms that the filter excludes are not told": func(h *synctest.Server) {
+			alice := h.Client("alice")
 			r, other := alice.Create(), alice.Create()
 			filter := `{"room":{"not_rooms":["` + r.String() + `"]}}`
 			if a := alice.Sync(filter); len(a.Rooms.Join) != 1 {
@@ -323,9 +323,9 @@ func TestMemberships(t *testing.T) {
 
 func TestLazyMembers(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]func(h *synctest.House){
-		"an initial sync has the senders and oneself": func(h *synctest.House) {
-			alice, bob, carol := h.Person("alice"), h.Person("bob"), h.Person("carol")
+	for name, test := range map[string]func(h *synctest.Server){
+		"an initial sync has the senders and oneself": func(h *synctest.Server) {
+			alice, bob, carol := h.Client("alice"), h.Client("bob"), h.Client("carol")
 			r := alice.Create(func(c *room.CreateRequest) { c.Name = "Party" })
 			bob.Join(r)
 			carol.Join(r)
@@ -336,8 +336,8 @@ func TestLazyMembers(t *testing.T) {
 				h.T.Errorf("state is %v", got.Names())
 			}
 		},
-		"a member is sent once": func(h *synctest.House) {
-			alice, bob := h.Person("alice"), h.Person("bob")
+		"a member is sent once": func(h *synctest.Server) {
+			alice, bob := h.Client("alice"), h.Client("bob")
 			r := alice.Create(func(c *room.CreateRequest) { c.Name = "Party" }) // no heroes
 			bob.Join(r).Say(r, "x")
 			for range 3 {
@@ -363,8 +363,8 @@ func TestLazyMembers(t *testing.T) {
 			bob.Say(r, "five")
 			synctest.Equal(h.T, "after a new start", alice.Sync(synctest.Lazily).Join(r).State.Names(), []string{member})
 		},
-		"a member who changes in the timeline is told as before it, and one who comes in it is not told": func(h *synctest.House) {
-			alice, bob, carol := h.Person("alice"), h.Person("bob"), h.Person("carol")
+		"a member who changes in the timeline is told as before it, and one who comes in it is not told": func(h *synctest.Server) {
+			alice, bob, carol := h.Client("alice"), h.Client("bob"), h.Client("carol")
 			r := alice.Create(func(c *room.CreateRequest) { c.Name = "Party" })
 			bob.Join(r)
 			bob.Set(r, "m.room.member", bob.UserID.String(), `{"membership":"join","displayname":"Robert"}`)
@@ -387,8 +387,8 @@ func TestLazyMembers(t *testing.T) {
 				h.T.Errorf("after the timeline bob is %v", ev)
 			}
 		},
-		"members who changed in a gap are told": func(h *synctest.House) {
-			alice, bob := h.Person("alice"), h.Person("bob")
+		"members who changed in a gap are told": func(h *synctest.Server) {
+			alice, bob := h.Client("alice"), h.Client("bob")
 			r := alice.Create()
 			alice.Sync(synctest.Lazily)
 			bob.Join(r)
@@ -410,8 +410,8 @@ func TestLazyMembers(t *testing.T) {
 // A token that is older than the stream is answered like an initial sync.
 func TestForgottenToken(t *testing.T) {
 	t.Parallel()
-	synctest.OnBothEngines(t, func(h *synctest.House) {
-		alice := h.Person("alice")
+	synctest.OnBothEngines(t, func(h *synctest.Server) {
+		alice := h.Client("alice")
 		r := alice.Create()
 		alice.Sync("")
 		old := *alice.Since

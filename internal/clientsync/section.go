@@ -10,44 +10,43 @@ import (
 	"stoa/matrix/id"
 )
 
-// Query is what a section of an answer is asked: what is new for the viewer after Since, up to Upto.
+// Query is the input of a section: what is new for the viewer after Since, up to Upto.
 type Query struct {
 	who.Device
 	Filter *eventfilter.Filter
 	// Since is the position of the token; 0 for an initial sync.
 	Since store.Position
-	// Upto is the position that the answer's token will have. A section may tell of later things only if it tells of them
-	// again, or if telling twice does no harm.
+	// Upto is the position of the answer's next token. A section may include later changes only if it repeats them in the next
+	// answer, or if repeating does no harm.
 	Upto store.Position
-	// Forgotten says that the stream no longer reaches back to the token: it is answered like an initial sync, but the
-	// client knows an older state of things, so every device list has to be told as changed.
+	// Forgotten is set if the stream no longer reaches back to the token. The request is answered like an initial sync; since the
+	// client has an older state, every device list counts as changed.
 	Forgotten bool
 	// Rooms are the rooms that the viewer is in, Entered and Left those that the viewer joined and left after Since.
 	Rooms, Entered, Left []store.RoomNum
-	// Grew and Shrank are the rooms, of Rooms, which others joined or left after Since.
-	Grew, Shrank []Passage
+	// JoinedMembers and LeftMembers are the members who joined or left Rooms after Since.
+	JoinedMembers, LeftMembers []MemberMove
 
 	read  func(context.Context) (*store.Read, error)
 	cache *streamcache.Cache
 }
 
-// Passage is a member who came into a room or went out of it.
-type Passage struct {
+// MemberMove is a member who joined or left a room.
+type MemberMove struct {
 	Room   store.RoomNum
 	UserID id.UserID
 }
 
-// Read is the answer's snapshot of the store, opened when it is first asked for. It is not closed by the section, and no
-// other may be opened.
+// Read returns the answer's snapshot of the store, opened on first use. The section does not close it, and opens no other.
 func (q *Query) Read(ctx context.Context) (*store.Read, error) { return q.read(ctx) }
 
-// Section is a part of the answer which another package provides. Its methods may be called at the same time.
+// Section is a part of the answer that another package provides. Its methods are called concurrently.
 type Section interface {
 	// Key is the member of the answer, such as device_lists.
 	Key() string
-	// Watch says when to ask.
+	// Watch says which changes the section depends on.
 	Watch() Watch
-	// Append appends the value of the member, or nothing if there is nothing to tell.
+	// Append appends the value of the member, or nothing if there is no news.
 	Append(ctx context.Context, dst []byte, q *Query) ([]byte, error)
 }
 
@@ -58,13 +57,13 @@ type Watch struct {
 	Own, Shared []store.Kind
 	// Members: the viewer's rooms, and who is in them.
 	Members bool
-	// Always: the section belongs in every answer, changed or not, and does not make one worth sending by itself. What it
-	// appended is kept, per device, until one of the changes that it watches.
+	// Always: the section belongs in every answer, changed or not, and does not by itself make a waiting request answered. It is
+	// kept, per device, until one of the changes that it watches.
 	Always bool
 }
 
-// ToDevice hands messages to devices. They carry a counter of their own in the token, so that each is in the answers
-// between two acknowledged tokens exactly once.
+// ToDevice reads messages to devices. The token has a counter for them, so that each is in the answers between two acknowledged
+// tokens exactly once.
 //
 // Spec: client-server-api#send-to-device-messaging
 type ToDevice interface {
@@ -75,17 +74,17 @@ type ToDevice interface {
 	Acknowledge(ctx context.Context, v who.Device, upTo store.Slot) error
 }
 
-// Typing knows who types where, now.
+// Typing tells who is typing.
 //
 // Spec: client-server-api#typing-notifications
 type Typing interface {
-	// Users are those who type in a room.
+	// Users returns the users who type in a room.
 	Users(num store.RoomNum) []id.UserID
 }
 
-// Presence is told that a device syncs.
+// Presence is notified that a device syncs.
 type Presence interface {
-	// Seen says that a user's device is connected, with the state that it wishes: online, unavailable or offline.
+	// Seen records that a user's device is connected, with the presence that it asks for: online, unavailable or offline.
 	Seen(ctx context.Context, user who.User, presence string)
 }
 
@@ -96,7 +95,7 @@ type Datum struct {
 	Content []byte // a JSON object
 }
 
-// AccountData reads what users attach to themselves and to rooms.
+// AccountData reads the account data of users.
 //
 // Spec: client-server-api#client-config
 type AccountData interface {
@@ -117,11 +116,11 @@ type Filters interface {
 //
 // Spec: client-server-api#receiving-notifications
 type Unread interface {
-	// Tallies counts the viewer's unread events in some rooms, in the same order.
+	// Counters returns the viewer's unread counters in some rooms, in the same order.
 	Counters(r *store.Read, user who.User, places []Place) ([]streamcache.UnreadCounter, error)
 }
 
-// Place is a room as the viewer is in it: since which slot, and what the room's row says.
+// Place is a room with the viewer's place in it.
 type Place struct {
 	Room   store.RoomNum
 	RoomID id.RoomID

@@ -8,12 +8,12 @@ import (
 	"stoa/matrix/id"
 )
 
-// sentMembers remembers which membership events devices have been sent, so that clients that load members lazily are not
-// sent them again and again. It is a table of fingerprints of fixed size in which a newer entry may overwrite another: what
-// is forgotten is sent once more, which the specification allows.
+// sentMembers remembers which membership events devices have been sent, so that clients that load members lazily do not get them
+// again and again. It is a table of fingerprints of fixed size in which a newer entry may overwrite another: a forgotten event is
+// sent once more, which the specification allows.
 //
-// An entry holds the position of the answer that carried the event. Only a request whose token is at or after it proves
-// that the answer arrived, and only if the device has not begun anew since (epoch).
+// An entry holds the position of the answer that carried the event. A request proves that the answer arrived only if its token is
+// at or after that position, and if the device has made no initial sync since (sentSince).
 //
 // Spec: client-server-api#lazy-loading-room-members
 type sentMembers struct {
@@ -27,14 +27,14 @@ type sentMember struct {
 	at    store.Position
 }
 
-// sentWays is how many entries share a place of the table.
+// sentWays is how many entries share a bucket of the table.
 const sentWays = 4
 
 func newSentMembers(entries int) *sentMembers {
 	return &sentMembers{seed: maphash.MakeSeed(), table: make([]sentMember, (entries+sentWays-1)/sentWays*sentWays)}
 }
 
-// sentKey is one membership event on its way to one device.
+// sentKey is one membership event sent to one device.
 type sentKey struct {
 	user   store.UserNum
 	device id.DeviceID
@@ -48,30 +48,30 @@ func (s *sentMembers) find(k sentKey) (print uint64, bucket []sentMember) {
 	return print, s.table[at : at+sentWays]
 }
 
-// has says whether the device is known to have the event, by a request with a token at since. What was sent before the
-// position epoch counts no more: the device began anew there.
-func (s *sentMembers) has(k sentKey, epoch, since store.Position) bool {
+// has reports whether the device is known to have the event, by a request with a token at since. What was sent before sentSince
+// does not count.
+func (s *sentMembers) has(k sentKey, sentSince, since store.Position) bool {
 	print, bucket := s.find(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range bucket {
 		if e.print == print {
-			return e.at >= epoch && e.at <= since
+			return e.at >= sentSince && e.at <= since
 		}
 	}
 	return false
 }
 
-// add notes that the answer at a position carries the event. One that an earlier answer of the same epoch carried keeps
-// that position.
-func (s *sentMembers) add(k sentKey, epoch, at store.Position) {
+// add records that the answer at a position carries the event. An event that an earlier answer carried after sentSince keeps that
+// position.
+func (s *sentMembers) add(k sentKey, sentSince, at store.Position) {
 	print, bucket := s.find(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	oldest := 0
 	for i, e := range bucket {
 		if e.print == print {
-			if e.at < epoch || e.at > at {
+			if e.at < sentSince || e.at > at {
 				bucket[i].at = at
 			}
 			return

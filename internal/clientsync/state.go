@@ -10,7 +10,7 @@ import (
 	"stoa/internal/timeline"
 )
 
-// readStates reads what the entries tell of the rooms' states.
+// readStates reads the states of the entries' rooms.
 func (k snapshotReader) readStates() error {
 	var whole []store.RoomNum
 	byRoom := map[store.RoomNum]*entry{}
@@ -56,15 +56,15 @@ func (k snapshotReader) readStates() error {
 	return nil
 }
 
-// statePoint is the slot of which a whole state is told.
-func (k *work) statePoint(e *entry) store.Slot {
+// statePoint is the slot of an entry's whole state.
+func (k *responseBuilder) statePoint(e *entry) store.Slot {
 	if k.req.StateAfter {
 		return e.upto
 	}
-	return e.cut.start - 1
+	return e.timeline.start - 1
 }
 
-// readLog reads the changes of state that an entry needs: those of the span, and those after the point of a whole state.
+// readLog reads the changes of state that an entry needs: those of the range, and those after the slot of a whole state.
 func (k snapshotReader) readLog(e *entry) error {
 	from := e.since
 	if e.wholeState {
@@ -80,37 +80,37 @@ func (k snapshotReader) readLog(e *entry) error {
 		}
 		e.log = append(older, e.log...)
 	}
-	var span []roomdb.StateChange
+	var log []roomdb.StateChange
 	for _, c := range e.log {
 		if c.Slot > from && c.Slot <= e.upto {
-			span = append(span, c)
+			log = append(log, c)
 		}
 	}
 	if e.wholeState && e.since == 0 && k.req.Filter.Room.State.LazyLoadMembers {
 		var err error
-		if span, err = k.withoutMembers(span); err != nil {
+		if log, err = k.withoutMembers(log); err != nil {
 			return err
 		}
 	}
-	k.l.WantLog(span)
-	k.l.WantChanged(span)
+	k.l.WantLog(log)
+	k.l.WantChanged(log)
 	if err := k.l.Load(); err != nil {
 		return err
 	}
 	var err error
-	if e.changes, err = k.l.Changes(span); err != nil {
+	if e.changes, err = k.l.Changes(log); err != nil {
 		return err
 	}
 	if e.joinedRoom && e.since > 0 {
 		for i := range e.changes {
 			e.membersMoved = e.membersMoved || e.changes[i].Type == "m.room.member"
 		}
-		k.passages(e, e.changes)
+		k.noteMemberMoves(e, e.changes)
 	}
 	return nil
 }
 
-// withoutMembers leaves memberships out of a log.
+// withoutMembers removes memberships from a log.
 func (k snapshotReader) withoutMembers(log []roomdb.StateChange) ([]roomdb.StateChange, error) {
 	nums := make([]store.KeyNum, len(log))
 	for i, c := range log {
@@ -156,7 +156,7 @@ func (k snapshotReader) readOldState(e *entry) error {
 	return nil
 }
 
-// rewind turns the current state back to what it was after a slot. For a left room, base is that state already.
+// rewind reverts the current state to a slot. For a left room, base is that state already.
 func (e *entry) rewind(at store.Slot) map[store.KeyNum]store.EventNum {
 	values := make(map[store.KeyNum]store.EventNum, len(e.base))
 	for _, s := range e.base {
@@ -190,21 +190,21 @@ func (k snapshotReader) buildState(e *entry, values map[store.KeyNum]store.Event
 	if !e.joinedRoom && e.slotNow == 0 && e.member != 0 {
 		// The server is not in this room: all it knows is the viewer's membership.
 		if ev := k.l.Event(e.member); ev != nil {
-			e.cut.events = []*timeline.Event{ev}
+			e.timeline.events = []*timeline.Event{ev}
 		}
 		return
 	}
 	if !e.wholeState {
-		e.state = e.stateDelta(&e.cut, k.req.StateAfter)
+		e.state = e.stateDelta(&e.timeline, k.req.StateAfter)
 		return
 	}
-	hidden := e.stateDelta(&e.cut, k.req.StateAfter)
+	hidden := e.stateDelta(&e.timeline, k.req.StateAfter)
 	if k.req.StateAfter {
 		hidden = nil
 	}
 	over := make(map[stateKey]bool, len(hidden))
 	for _, ev := range hidden {
-		if ev.Slot < e.cut.start {
+		if ev.Slot < e.timeline.start {
 			continue
 		}
 		over[stateKey{ev.Type, ev.StateKey}] = true

@@ -13,19 +13,19 @@ import (
 )
 
 const (
-	// scanPage is how many more events of a room are read at once if too few of the newest pass the filter, scanLimit how
-	// many are read in all. A timeline that is still too short then is said to be limited.
+	// scanPage is how many older events of a room are read at once if too few of the newest pass the filter, scanLimit how many in
+	// all. A timeline that is still too short then is limited.
 	scanPage  = 100
 	scanLimit = 1000
 )
 
-// storedRooms are the rooms of an answer that show nothing but stripped state.
+// storedRooms are the rooms of an answer with nothing but stripped state.
 type storedRooms struct {
 	invited, knocked []roomdb.SyncRoom
 }
 
 // snapshotReader collects an answer from one snapshot of the store.
-type snapshotReader struct{ *work }
+type snapshotReader struct{ *responseBuilder }
 
 // collectStored makes the entries of what one snapshot of the store holds.
 func (k snapshotReader) collectStored() (*storedRooms, error) {
@@ -34,7 +34,7 @@ func (k snapshotReader) collectStored() (*storedRooms, error) {
 		return nil, err
 	}
 	k.upto = r.Head()
-	if err := k.checkHorizon(); err != nil {
+	if err := k.checkStreamStart(); err != nil {
 		return nil, err
 	}
 	k.initial = k.c.Since == 0
@@ -45,20 +45,20 @@ func (k snapshotReader) collectStored() (*storedRooms, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read own changes: %w", err)
 		}
-		clear(k.plan.Own[:])
+		clear(k.delta.Own[:])
 		for _, o := range own {
 			if int(o.Kind) < streamcache.OwnKinds {
-				k.plan.Own[o.Kind] = true
+				k.delta.Own[o.Kind] = true
 			}
 			if o.Kind == store.KindMembership {
 				first = o.First
 			}
 		}
-		for kind := range k.plan.Shared {
-			k.plan.Shared[kind] = true
+		for kind := range k.delta.Shared {
+			k.delta.Shared[kind] = true
 		}
-		k.plan.Members = true
-		k.plan.ToDevice = true
+		k.delta.Members = true
+		k.delta.ToDevice = true
 	}
 	left := k.req.Filter.Room.IncludeLeave && (k.initial || k.req.FullState)
 	rows, err := roomdb.SyncRooms(r, k.req.UserNum, left)
@@ -77,9 +77,8 @@ func (k snapshotReader) collectStored() (*storedRooms, error) {
 	return k.sortRooms(rows, first)
 }
 
-// checkHorizon finds out whether the stream still reaches back to the token. If not, the client is answered as if it knew
-// nothing.
-func (k snapshotReader) checkHorizon() error {
+// checkStreamStart checks whether the stream still reaches back to the token. If not, the client is answered as if it knew nothing.
+func (k snapshotReader) checkStreamStart() error {
 	if k.c.Since == 0 {
 		return nil
 	}
@@ -102,10 +101,10 @@ func (k snapshotReader) checkHorizon() error {
 func (k snapshotReader) sortRooms(rows []roomdb.SyncRoom, first store.Slot) (*storedRooms, error) {
 	out := &storedRooms{}
 	var active []roomdb.SyncRoom
-	k.plan.Joined = k.plan.Joined[:0] // by number, as the rows are
+	k.delta.Joined = k.delta.Joined[:0] // by number, as the rows are
 	for _, row := range rows {
 		if row.Membership == roomdb.Join {
-			k.plan.Joined = append(k.plan.Joined, row.Room)
+			k.delta.Joined = append(k.delta.Joined, row.Room)
 		}
 		roomID, err := id.ParseRoomID(row.RoomID)
 		if err != nil {
@@ -163,8 +162,8 @@ func (k snapshotReader) dropUnwanted(out *storedRooms) error {
 
 // storedTyping finds out who types in the viewer's rooms.
 func (k snapshotReader) storedTyping() {
-	k.cache.FillTyping(k.plan)
-	k.plan.TypingChanged = k.plan.TypingHash != k.c.Typing
+	k.cache.FillTyping(k.delta)
+	k.delta.TypingChanged = k.delta.TypingHash != k.c.Typing
 }
 
 // collectActive makes the entries of joined and left rooms.
@@ -206,7 +205,7 @@ func (k snapshotReader) storedEntry(row *roomdb.SyncRoom, start store.RoomStart,
 		return nil, err
 	}
 	e := &entry{joinedRoom: row.Membership == roomdb.Join, membership: row.Membership}
-	e.span = span{num: row.Room, id: roomID, upto: row.RoomSlot, wholeState: k.req.FullState}
+	e.timelineRange = timelineRange{num: row.Room, id: roomID, upto: row.RoomSlot, wholeState: k.req.FullState}
 	e.summary.joined, e.summary.invited = row.Joined, row.Invited
 	e.slotNow, e.member, e.totals = row.RoomSlot, row.Event, row.Totals
 	changed := first != 0 && row.UserSlot >= first
@@ -218,14 +217,14 @@ func (k snapshotReader) storedEntry(row *roomdb.SyncRoom, start store.RoomStart,
 	default:
 		e.joined = row.Slot
 	}
-	if k.plan.TypingChanged && e.joinedRoom {
-		e.typing = k.plan.FindTyping(row.Room)
+	if k.delta.TypingChanged && e.joinedRoom {
+		e.typing = k.delta.FindTyping(row.Room)
 	}
 	if k.initial {
 		e.wholeState = true
 		return e, nil
 	}
-	// Where the room stood at the token: before the first slot that came after it.
+	// The room's last slot at the token: before the first slot that came after it.
 	e.since = row.RoomSlot
 	if start.Timeline != 0 {
 		e.since = start.Timeline - 1
@@ -238,7 +237,7 @@ func (k snapshotReader) storedEntry(row *roomdb.SyncRoom, start store.RoomStart,
 		k.query.Left = append(k.query.Left, row.Room)
 		return e, k.leftSince(e)
 	case start.Timeline == 0 && start.Receipts == 0 && !k.req.FullState && e.typing == nil:
-		if !k.plan.Own[store.KindAccountData] {
+		if !k.delta.Own[store.KindAccountData] {
 			return nil, nil
 		}
 		// Its account data may have changed; if not, the entry stays empty and is left out.
@@ -250,7 +249,7 @@ func (k snapshotReader) storedEntry(row *roomdb.SyncRoom, start store.RoomStart,
 	return e, nil
 }
 
-// leftSince finds out what the client knows of a room that the viewer has left since: nothing, if the viewer was not in it.
+// leftSince determines what the client knows of a room that the viewer has left: nothing, if the viewer was not in it.
 func (k snapshotReader) leftSince(e *entry) error {
 	e.since = min(e.since, e.upto)
 	keys, err := k.r.store.KeyNums(k.read, []store.Pair{{Type: "m.room.member", StateKey: k.req.UserID.String()}})
@@ -272,7 +271,7 @@ func (k snapshotReader) leftSince(e *entry) error {
 	return nil
 }
 
-// readTimelines fills the entries with the events of their timelines.
+// readTimelines reads the events of the entries' timelines.
 func (k snapshotReader) readTimelines() error {
 	f := &k.req.Filter.Room.Timeline
 	depth := f.Limit() + 1
@@ -320,21 +319,21 @@ func (k snapshotReader) readTimelines() error {
 			e.logFrom = e.slotNow
 		}
 		e.older = e.read > e.since
-		if err := k.deepen(e, depth); err != nil {
+		if err := k.readOlder(e, depth); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// deepen reads older events until the timeline is as long as it may be, and cuts it.
-func (k snapshotReader) deepen(e *entry, depth int) error {
-	if err := k.limitSight(e); err != nil {
+// readOlder reads older events until the timeline is complete.
+func (k snapshotReader) readOlder(e *entry, depth int) error {
+	if err := k.limitVisibility(e); err != nil {
 		return err
 	}
 	for scanned := depth; ; {
-		k.cut(e)
-		if e.cut.enough || scanned >= scanLimit {
+		k.selectTimeline(e)
+		if e.timeline.complete || scanned >= scanLimit {
 			break
 		}
 		page := min(scanPage, scanLimit-scanned)
@@ -364,27 +363,26 @@ func (k snapshotReader) deepen(e *entry, depth int) error {
 	return k.redactErased(e)
 }
 
-// limitSight reads what the viewer may see, unless it is clear that the viewer may see all: a member without a break since
-// before the oldest event.
-func (k snapshotReader) limitSight(e *entry) error {
+// limitVisibility reads what the viewer may see, unless that is everything: for a member without a break since before the oldest
+// event.
+func (k snapshotReader) limitVisibility(e *entry) error {
 	if e.joined != 0 && e.joined <= e.since+1 {
 		return nil
 	}
-	if e.joined != 0 && !e.cutTimeline(&k.req.Filter.Room.Timeline, k.req.Filter.Room.Timeline.Limit(), nil).reaches(e.joined) {
+	if e.joined != 0 && !e.selectEvents(&k.req.Filter.Room.Timeline, k.req.Filter.Room.Timeline.Limit(), nil).reaches(e.joined) {
 		return nil
 	}
 	var err error
-	e.visibility, err = k.readSights(e.num)
+	e.visibility, err = k.readVisibilityHistory(e.num)
 	return err
 }
 
-// reaches says whether a timeline may go back to before a slot.
-func (c cut) reaches(slot store.Slot) bool {
-	return !c.enough || len(c.events) > 0 && c.events[0].Slot < slot
+// reaches reports whether a timeline may go back to before a slot.
+func (c selection) reaches(slot store.Slot) bool {
+	return !c.complete || len(c.events) > 0 && c.events[0].Slot < slot
 }
 
-// recent takes the timelines of rooms from memory, where it is as new as the snapshot. It returns the rooms that are not
-// there.
+// recent takes the timelines of rooms from memory, if it is as new as the snapshot, and returns the other rooms.
 func (k snapshotReader) recent(byRoom map[store.RoomNum]*entry, nums []store.RoomNum, depth int) []store.RoomNum {
 	if depth > streamcache.RecentDepth {
 		return nums

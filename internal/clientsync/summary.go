@@ -11,7 +11,7 @@ import (
 	"stoa/matrix/canonicaljson"
 )
 
-// heroCount is how many members stand for a room without a name.
+// heroCount is how many members name a room without a name.
 //
 // Spec: client-server-api#get_matrixclientv3sync
 const heroCount = 5
@@ -19,19 +19,19 @@ const heroCount = 5
 // summary is what clients need to name a room.
 type summary struct {
 	joined, invited int64
-	// tell says that it has changed, or that the client has none yet. heroes are empty if the room has a name.
-	tell   bool
-	heroes []string
+	// changed is set if the summary has changed, or the client has none yet. heroes is empty if the room has a name.
+	changed bool
+	heroes  []string
 }
 
-// takeSummaries finds the heroes of rooms without a name, where members have come and gone.
-func (k *work) takeSummaries() error {
+// takeSummaries finds the heroes of rooms without a name in which members have joined or left.
+func (k *responseBuilder) takeSummaries() error {
 	for _, e := range k.entries {
 		if !e.joinedRoom {
 			continue
 		}
-		e.summary.tell = k.initial || e.entered || e.membersMoved
-		if !e.summary.tell {
+		e.summary.changed = k.initial || e.entered || e.membersMoved
+		if !e.summary.changed {
 			continue
 		}
 		var err error
@@ -42,12 +42,12 @@ func (k *work) takeSummaries() error {
 	return nil
 }
 
-// heroes are the first members of a room, without the viewer; nobody if the room has a name.
-func (k *work) heroes(e *entry) ([]string, error) {
+// heroes returns the first members of a room without the viewer; none if the room has a name.
+func (k *responseBuilder) heroes(e *entry) ([]string, error) {
 	r, known := k.kept.HeroCandidates(e.num)
 	if !known {
 		var err error
-		if r, err = k.readRoster(e.num); err != nil {
+		if r, err = k.readHeroCandidates(e.num); err != nil {
 			return nil, err
 		}
 	}
@@ -66,8 +66,8 @@ func without(list []string, item string) []string {
 	return slices.DeleteFunc(list, func(s string) bool { return s == item })
 }
 
-// readRoster reads a roster, and keeps it if the room has not moved on.
-func (k *work) readRoster(num store.RoomNum) (streamcache.HeroCandidates, error) {
+// readHeroCandidates reads the hero candidates of a room, and keeps them if the room has not moved on.
+func (k *responseBuilder) readHeroCandidates(num store.RoomNum) (streamcache.HeroCandidates, error) {
 	read, err := k.open(k.ctx)
 	if err != nil {
 		return streamcache.HeroCandidates{}, err
@@ -106,8 +106,8 @@ func (k *work) readRoster(num store.RoomNum) (streamcache.HeroCandidates, error)
 	return out, nil
 }
 
-// firstMembers are the user IDs of the first of some members, in the order in which they came.
-func (k *work) firstMembers(list []roomdb.StateSlot) ([]string, error) {
+// firstMembers returns the user IDs of the first of some members, in the order of their joins.
+func (k *responseBuilder) firstMembers(list []roomdb.StateSlot) ([]string, error) {
 	slices.SortFunc(list, func(a, b roomdb.StateSlot) int { return int(a.Slot - b.Slot) })
 	list = list[:min(len(list), heroCount+1)]
 	keys := make([]store.KeyNum, len(list))
@@ -126,7 +126,7 @@ func (k *work) firstMembers(list []roomdb.StateSlot) ([]string, error) {
 }
 
 // isNamed says whether a room has a name or a canonical alias that is not empty.
-func (k *work) isNamed(num store.RoomNum) (bool, error) {
+func (k *responseBuilder) isNamed(num store.RoomNum) (bool, error) {
 	pairs := []store.Pair{{Type: "m.room.name"}, {Type: "m.room.canonical_alias"}}
 	keys, err := k.r.store.KeyNums(k.read, pairs)
 	if err != nil {

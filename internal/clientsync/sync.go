@@ -9,11 +9,11 @@ import (
 	"stoa/internal/streamcache"
 )
 
-// Patience is how long a request waits on its connection before it is parked.
-const Patience = time.Second
+// ParkAfter is how long a request waits on its connection before it is parked.
+const ParkAfter = time.Second
 
-// Sync answers one /sync: at once if there is something to tell, or if the request does not want to wait; otherwise when
-// something happens, or when its time is over. The caller writes the answer.
+// Sync answers one /sync: at once if there is news or the request does not want to wait, otherwise when something happens or its
+// timeout ends. The caller writes the answer.
 //
 // Spec: client-server-api#syncing
 func (r *Renderer) Sync(ctx context.Context, req *Request) (*Answer, error) {
@@ -24,53 +24,52 @@ func (r *Renderer) Sync(ctx context.Context, req *Request) (*Answer, error) {
 	return x.Wait(ctx)
 }
 
-// Waiting is a request on its way to its answer. While it waits, it and one small struct under its user are all that it
-// holds.
-type Waiting struct {
+// PendingSync is a request that is not answered yet. While it waits, it holds nothing but this and one small struct under its user.
+type PendingSync struct {
 	r        *Renderer
 	req      *Request
 	c        streamcache.Cursor
 	deadline time.Time
-	// must says that there has to be an answer now, whatever it holds.
-	must bool
-	// looked is set after the first look at what is new.
-	looked bool
+	// answerNow is set if there has to be an answer now, even an empty one.
+	answerNow bool
+	// checked is set after the first check for news.
+	checked bool
 }
 
-// Begin takes a request in. The caller waits with Wait, or with Impatiently and then Parked.
-func (r *Renderer) Begin(ctx context.Context, req *Request) (*Waiting, error) {
-	if err := r.arrive(ctx, req); err != nil {
+// Begin begins a request. The caller waits with Wait, or with WaitBriefly and then Parked.
+func (r *Renderer) Begin(ctx context.Context, req *Request) (*PendingSync, error) {
+	if err := r.acknowledge(ctx, req); err != nil {
 		return nil, err
 	}
-	return &Waiting{
+	return &PendingSync{
 		r: r, req: req, c: streamcache.NewCursor(req.Since), deadline: r.clock().Add(min(req.Timeout, streamcache.MaxTimeout)),
-		must: req.Timeout <= 0 || req.FullState || req.Since == nil,
+		answerNow: req.Timeout <= 0 || req.FullState || req.Since == nil,
 	}, nil
 }
 
 // Wait waits for the answer.
-func (x *Waiting) Wait(ctx context.Context) (*Answer, error) {
+func (x *PendingSync) Wait(ctx context.Context) (*Answer, error) {
 	for {
-		a, reason, err := x.step(ctx, x.deadline)
+		a, reason, err := x.checkAndWait(ctx, x.deadline)
 		if a != nil || err != nil {
 			return a, err
 		}
-		x.must = x.must || reason != streamcache.News
+		x.answerNow = x.answerNow || reason != streamcache.News
 	}
 }
 
-// Impatiently waits for the answer, but no longer than Patience: nil if there is none yet.
-func (x *Waiting) Impatiently(ctx context.Context) (*Answer, error) {
-	end := x.r.clock().Add(Patience)
+// WaitBriefly waits for the answer, but no longer than ParkAfter: nil if there is none yet.
+func (x *PendingSync) WaitBriefly(ctx context.Context) (*Answer, error) {
+	end := x.r.clock().Add(ParkAfter)
 	for {
-		a, reason, err := x.step(ctx, earlier(end, x.deadline))
+		a, reason, err := x.checkAndWait(ctx, earlier(end, x.deadline))
 		switch {
 		case a != nil || err != nil:
 			return a, err
 		case reason == streamcache.TimedOut && end.Before(x.deadline):
 			return nil, nil
 		}
-		x.must = x.must || reason != streamcache.News
+		x.answerNow = x.answerNow || reason != streamcache.News
 	}
 }
 
@@ -81,12 +80,12 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// Parked waits for the answer like Wait, on a conn instead of in a goroutine, and gives it to done, then or before it
+// Parked waits for the answer like Wait, on a connection instead of in a goroutine, and passes it to done, before or after it
 // returns. The answer is nil if the client has gone.
-func (x *Waiting) Parked(conn streamcache.Conn, done func(*Answer, error)) {
+func (x *PendingSync) Parked(conn streamcache.Conn, done func(*Answer, error)) {
 	ctx := conn.Context()
 	for {
-		a, w, err := x.look(ctx, x.deadline, conn)
+		a, w, err := x.check(ctx, x.deadline, conn)
 		switch {
 		case a != nil || err != nil:
 			done(a, err)
@@ -100,15 +99,15 @@ func (x *Waiting) Parked(conn streamcache.Conn, done func(*Answer, error)) {
 				done(nil, nil)
 				return
 			}
-			x.must = x.must || reason != streamcache.News
+			x.answerNow = x.answerNow || reason != streamcache.News
 			x.Parked(conn, done)
 		})
 		return
 	}
 }
 
-// arrive takes note of a request: the device is there, and has what its token covers.
-func (r *Renderer) arrive(ctx context.Context, req *Request) error {
+// acknowledge records that the device is connected and has what its token covers.
+func (r *Renderer) acknowledge(ctx context.Context, req *Request) error {
 	if r.opt.Presence != nil {
 		r.opt.Presence.Seen(ctx, req.User, req.Presence)
 	}
@@ -124,9 +123,9 @@ func (r *Renderer) arrive(ctx context.Context, req *Request) error {
 	return r.cache.AwaitToken(ctx, store.Position(req.Since.Position))
 }
 
-// step looks once, and answers or waits once, until a time at most.
-func (x *Waiting) step(ctx context.Context, until time.Time) (*Answer, streamcache.Reason, error) {
-	a, w, err := x.look(ctx, until, nil)
+// checkAndWait checks for news once, and answers, or waits once, until a time at most.
+func (x *PendingSync) checkAndWait(ctx context.Context, until time.Time) (*Answer, streamcache.Reason, error) {
+	a, w, err := x.check(ctx, until, nil)
 	if w != nil {
 		reason, err := w.Wait(ctx)
 		return nil, reason, err
@@ -134,11 +133,11 @@ func (x *Waiting) step(ctx context.Context, until time.Time) (*Answer, streamcac
 	return a, streamcache.News, err
 }
 
-// look looks once, and answers, or makes a waiter wait until a time at most. It gives neither if there was nothing to tell
-// after all.
-func (x *Waiting) look(ctx context.Context, until time.Time, conn streamcache.Conn) (*Answer, *streamcache.Waiter, error) {
+// check checks for news once, and answers, or returns a waiter that waits until a time at most. It returns neither if there turned
+// out to be nothing new.
+func (x *PendingSync) check(ctx context.Context, until time.Time, conn streamcache.Conn) (*Answer, *streamcache.Waiter, error) {
 	cache := x.r.cache
-	if x.must {
+	if x.answerNow {
 		// Who does not wait expects to see what was acknowledged before.
 		if err := cache.AwaitOwn(ctx); err != nil {
 			return nil, nil, err
@@ -146,8 +145,8 @@ func (x *Waiting) look(ctx context.Context, until time.Time, conn streamcache.Co
 	}
 	p := streamcache.NewDelta()
 	defer p.Release()
-	w, err := cache.CheckOrWait(ctx, x.req.Device, &x.c, p, streamcache.WaitFor{First: !x.looked, Whole: x.req.FullState, Wait: !x.must, Conn: conn, Until: until})
-	x.looked = true
+	w, err := cache.CheckOrWait(ctx, x.req.Device, &x.c, p, streamcache.WaitFor{First: !x.checked, Whole: x.req.FullState, Wait: !x.answerNow, Conn: conn, Until: until})
+	x.checked = true
 	if w != nil || err != nil {
 		return nil, w, err
 	}
@@ -156,6 +155,6 @@ func (x *Waiting) look(ctx context.Context, until time.Time, conn streamcache.Co
 			return nil, nil, err
 		}
 	}
-	a, err := x.r.attempt(ctx, x.req, &x.c, p, x.must)
+	a, err := x.r.buildAnswer(ctx, x.req, &x.c, p, x.answerNow)
 	return a, nil, err
 }

@@ -9,8 +9,8 @@ func TestSync(t *testing.T) {
 	t.Parallel()
 	t.Run("a message arrives at who waits", func(t *testing.T) {
 		t.Parallel()
-		synctest.OnBothEngines(t, func(h *synctest.House) {
-			alice, bob := h.Person("alice"), h.Person("bob")
+		synctest.OnBothEngines(t, func(h *synctest.Server) {
+			alice, bob := h.Client("alice"), h.Client("bob")
 			r := alice.Create()
 			bob.Join(r)
 			bob.Sync("")
@@ -32,8 +32,8 @@ func TestSync(t *testing.T) {
 	})
 	t.Run("an initial sync has the newest events and the state before them", func(t *testing.T) {
 		t.Parallel()
-		synctest.OnBothEngines(t, func(h *synctest.House) {
-			alice := h.Person("alice")
+		synctest.OnBothEngines(t, func(h *synctest.Server) {
+			alice := h.Client("alice")
 			r := alice.Create()
 			alice.Set(r, "m.room.topic", "", `{"topic":"old"}`)
 			alice.Say(r, "one")

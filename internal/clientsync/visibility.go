@@ -11,16 +11,15 @@ import (
 	"stoa/matrix/canonicaljson"
 )
 
-// shows says whether the viewer may see an event.
+// shows reports whether the viewer may see an event.
 //
-// The viewer's own membership events are shown in any case: without its own leave, a client could not tell why an invite is
-// gone.
-func (s *visibility) shows(e *timeline.Event) bool {
-	return history.Visible(s.sightAt(e.Slot)) || e.Is("m.room.member", s.own)
+// The viewer's own membership events are shown in any case: without its own leave, a client could not tell why an invite is gone.
+func (s *visibilityHistory) shows(e *timeline.Event) bool {
+	return history.Visible(s.visibilityAt(e.Slot)) || e.Is("m.room.member", s.own)
 }
 
-// sightAt is what decides about the event of a slot.
-func (s *visibility) sightAt(slot store.Slot) history.Sight {
+// visibilityAt returns what decides about the event of a slot.
+func (s *visibilityHistory) visibilityAt(slot store.Slot) history.Sight {
 	var x history.Sight
 	x.Visibility, x.VisibilityAfter = at(s.visibility, slot)
 	x.Membership, x.MembershipAfter = at(s.membership, slot)
@@ -33,7 +32,7 @@ func (s *visibility) sightAt(slot store.Slot) history.Sight {
 // membershipAt is the viewer's membership at an event, its own effect included.
 //
 // Spec: client-server-api#room-event-format
-func (s *visibility) membershipAt(e *timeline.Event) string {
+func (s *visibilityHistory) membershipAt(e *timeline.Event) string {
 	_, after := at(s.membership, e.Slot)
 	if after == "" {
 		return "leave"
@@ -41,24 +40,23 @@ func (s *visibility) membershipAt(e *timeline.Event) string {
 	return after
 }
 
-// sightsLimit bounds how often somebody may have come and gone, or the visibility changed, for all of it to be looked at:
-// the newest count.
-const sightsLimit = 1000
+// visibilityHistoryLimit bounds the changes of membership and of visibility that are considered: the newest count.
+const visibilityHistoryLimit = 1000
 
-// readSights reads what the viewer may see in a room.
-func (k *work) readSights(num store.RoomNum) (*visibility, error) {
+// readVisibilityHistory reads what the viewer may see in a room.
+func (k *responseBuilder) readVisibilityHistory(num store.RoomNum) (*visibilityHistory, error) {
 	keys, err := k.r.store.KeyNums(k.read, []store.Pair{
 		{Type: "m.room.history_visibility"}, {Type: "m.room.member", StateKey: k.req.UserID.String()},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("look up state keys: %w", err)
 	}
-	s := &visibility{own: k.req.UserID.String()}
-	for i, turns := range []*[]turn{&s.visibility, &s.membership} {
+	s := &visibilityHistory{own: k.req.UserID.String()}
+	for i, values := range []*[]valueSince{&s.visibility, &s.membership} {
 		if keys[i] == 0 {
 			continue
 		}
-		log, err := roomdb.KeyLog(k.read, num, keys[i], sightsLimit)
+		log, err := roomdb.KeyLog(k.read, num, keys[i], visibilityHistoryLimit)
 		if err != nil {
 			return nil, fmt.Errorf("read the history of a state key: %w", err)
 		}
@@ -69,17 +67,17 @@ func (k *work) readSights(num store.RoomNum) (*visibility, error) {
 			return nil, err
 		}
 		for _, c := range slices.Backward(log) {
-			t := turn{slot: c.Slot}
+			t := valueSince{slot: c.Slot}
 			if e := k.l.Event(c.Event); e != nil {
 				t.value = decisive(e)
 			}
-			*turns = append(*turns, t)
+			*values = append(*values, t)
 		}
 	}
 	return s, nil
 }
 
-// decisive is the value of a state event on which visibility depend.
+// decisive returns the value of a state event that visibility depends on.
 func decisive(e *timeline.Event) string {
 	if m := e.Membership; m != "" {
 		return m

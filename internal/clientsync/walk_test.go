@@ -16,33 +16,33 @@ import (
 	"stoa/matrix/id"
 )
 
-// mirror is a client that believes every word of its answers: the timelines and states of its rooms are what the answers
+// clientModel is a client that relies on its answers alone: the timelines and states of its rooms are what the answers
 // say they are. Gaps of limited timelines are filled by paging back from prev_batch.
-type mirror struct {
-	*synctest.Person
+type clientModel struct {
+	*synctest.Client
 	filter string
 	// after: use_state_after; lazy: members are loaded lazily; noTimeline: the limit is 0.
 	after, lazy, noTimeline bool
-	rooms                   map[string]*mirrored
+	rooms                   map[string]*roomModel
 }
 
-type mirrored struct {
+type roomModel struct {
 	num      store.RoomNum
 	timeline []string          // event IDs
 	state    map[string]string // type/state key → event ID
 	last     token.Timeline    // place of the newest event
 }
 
-func newMirror(p *synctest.Person, filter string, after bool) *mirror {
-	return &mirror{
-		Person: p, filter: filter, after: after, rooms: map[string]*mirrored{},
+func newClientModel(p *synctest.Client, filter string, after bool) *clientModel {
+	return &clientModel{
+		Client: p, filter: filter, after: after, rooms: map[string]*roomModel{},
 		lazy: strings.Contains(filter, "lazy_load_members"), noTimeline: strings.Contains(filter, `"limit":0`),
 	}
 }
 
 // follow asks once and takes over the answer.
-func (m *mirror) follow(change ...func(*clientsync.Request)) {
-	m.House.T.Helper()
+func (m *clientModel) follow(change ...func(*clientsync.Request)) {
+	m.Server.T.Helper()
 	if m.after {
 		change = append(change, synctest.StateAfter)
 	}
@@ -55,12 +55,12 @@ func (m *mirror) follow(change ...func(*clientsync.Request)) {
 	}
 }
 
-func (m *mirror) take(roomID string, got synctest.RoomAnswer) {
-	m.House.T.Helper()
+func (m *clientModel) take(roomID string, got synctest.RoomAnswer) {
+	m.Server.T.Helper()
 	r := m.rooms[roomID]
 	if r == nil {
-		r = &mirrored{state: map[string]string{}}
-		m.House.Read(func(read *store.Read) (err error) {
+		r = &roomModel{state: map[string]string{}}
+		m.Server.Read(func(read *store.Read) (err error) {
 			r.num, err = roomdb.RoomNum(read, roomID)
 			return err
 		})
@@ -69,7 +69,7 @@ func (m *mirror) take(roomID string, got synctest.RoomAnswer) {
 	if got.Timeline.Limited {
 		prev, err := token.ParseTimeline(got.Timeline.PrevBatch)
 		m.Must(err)
-		m.House.Read(func(read *store.Read) error {
+		m.Server.Read(func(read *store.Read) error {
 			gap, err := roomdb.Timeline(read, r.num, roomdb.Place{Slot: store.Slot(r.last.Slot), Off: r.last.Offset},
 				roomdb.Place{Slot: store.Slot(prev.Slot), Off: prev.Offset}, 100_000)
 			for _, e := range gap {
@@ -96,7 +96,7 @@ func (m *mirror) take(roomID string, got synctest.RoomAnswer) {
 		}
 	}
 	if n := len(r.timeline); n > 0 {
-		m.House.Read(func(read *store.Read) error {
+		m.Server.Read(func(read *store.Read) error {
 			e, err := roomdb.EventByID(read, r.timeline[n-1])
 			r.last = token.Timeline{Slot: int64(e.Place.Slot), Offset: e.Place.Off}
 			return err
@@ -106,18 +106,18 @@ func (m *mirror) take(roomID string, got synctest.RoomAnswer) {
 
 // check compares what the client believes with the store. A client that loads members lazily knows some of them, and one
 // with a limit of 0 no timeline.
-func (m *mirror) check(what string) {
-	m.House.T.Helper()
+func (m *clientModel) check(what string) {
+	m.Server.T.Helper()
 	for roomID, r := range m.rooms {
-		timeline, state := m.House.Truth(r.num)
+		timeline, state := m.Server.StoredRoom(r.num)
 		if !m.noTimeline && !slices.Equal(r.timeline, timeline) {
-			m.House.T.Errorf("%s: %s in %s: timeline of %d events is not the %d of the room:\n%v\n%v",
+			m.Server.T.Errorf("%s: %s in %s: timeline of %d events is not the %d of the room:\n%v\n%v",
 				what, m.UserID, roomID, len(r.timeline), len(timeline), r.timeline, timeline)
 		}
 		for key, want := range state {
 			got, ok := r.state[key]
 			if got != want && (ok || !m.lazy || !strings.HasPrefix(key, "m.room.member/")) {
-				m.House.T.Errorf("%s: %s in %s: state %s is %q, not %q", what, m.UserID, roomID, key, got, want)
+				m.Server.T.Errorf("%s: %s in %s: state %s is %q, not %q", what, m.UserID, roomID, key, got, want)
 			}
 		}
 	}
@@ -135,21 +135,21 @@ func TestAnswersAddUp(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			synctest.OnBothEngines(t, func(h *synctest.House) { walk(h) }, change)
+			synctest.OnBothEngines(t, func(h *synctest.Server) { walk(h) }, change)
 		})
 	}
 }
 
-func walk(h *synctest.House) {
+func walk(h *synctest.Server) {
 	const writers, rounds = 4, 25
-	owner := h.Person("owner")
+	owner := h.Client("owner")
 	rooms := []id.RoomID{owner.Create(), owner.Create()}
-	clients := []*mirror{
-		newMirror(h.Person("reader0"), `{"room":{"timeline":{"limit":3}}}`, false),
-		newMirror(h.Person("reader1"), `{"room":{"timeline":{"limit":100}}}`, false),
-		newMirror(h.Person("reader2"), `{"room":{"timeline":{"limit":2},"state":{"lazy_load_members":true}}}`, true),
-		newMirror(h.Person("reader3"), `{"room":{"timeline":{"limit":1}}}`, true),
-		newMirror(h.Person("reader4"), `{"room":{"timeline":{"limit":0}}}`, false),
+	clients := []*clientModel{
+		newClientModel(h.Client("reader0"), `{"room":{"timeline":{"limit":3}}}`, false),
+		newClientModel(h.Client("reader1"), `{"room":{"timeline":{"limit":100}}}`, false),
+		newClientModel(h.Client("reader2"), `{"room":{"timeline":{"limit":2},"state":{"lazy_load_members":true}}}`, true),
+		newClientModel(h.Client("reader3"), `{"room":{"timeline":{"limit":1}}}`, true),
+		newClientModel(h.Client("reader4"), `{"room":{"timeline":{"limit":0}}}`, false),
 	}
 	for _, c := range clients {
 		for _, r := range rooms {
@@ -157,7 +157,7 @@ func walk(h *synctest.House) {
 		}
 		c.follow()
 	}
-	late := newMirror(h.Person("late"), `{"room":{"timeline":{"limit":3}}}`, false)
+	late := newClientModel(h.Client("late"), `{"room":{"timeline":{"limit":3}}}`, false)
 	late.follow()
 	clients = append(clients, late)
 	var writing, reading sync.WaitGroup
@@ -165,7 +165,7 @@ func walk(h *synctest.House) {
 	for w := range writers {
 		writing.Go(func() {
 			rnd := rand.New(rand.NewPCG(uint64(w), 1))
-			p := h.Person(fmt.Sprintf("writer%d", w))
+			p := h.Client(fmt.Sprintf("writer%d", w))
 			in := map[id.RoomID]bool{}
 			for i := range rounds {
 				r := rooms[rnd.IntN(len(rooms))]

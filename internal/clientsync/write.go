@@ -14,7 +14,7 @@ import (
 )
 
 // writer appends the parts of an answer that were collected.
-type writer struct{ *work }
+type writer struct{ *responseBuilder }
 
 // appendRooms appends `rooms`.
 //
@@ -45,7 +45,7 @@ func (k writer) appendRooms(stored *storedRooms) {
 		return
 	}
 	k.out = append(k.out, '}')
-	k.worth = true
+	k.hasNews = true
 }
 
 // group appends a member with the object that f appends to; nothing if f appends nothing.
@@ -62,16 +62,16 @@ func (k writer) group(key string, f func()) bool {
 	return true
 }
 
-// appendJoined appends one joined room, if there is something to tell of it.
+// appendJoined appends one joined room, if it has news.
 func (k writer) appendJoined(e *entry) {
 	mark := len(k.out)
 	k.out = append(appendKey(k.out, e.id.String()), '{')
-	worth := k.initial || e.entered || k.req.FullState || e.cut.limited || len(e.cut.events) > 0 || e.ownReceipt
+	worth := k.initial || e.entered || k.req.FullState || e.timeline.limited || len(e.timeline.events) > 0 || e.ownReceipt
 	k.appendTimeline(e)
 	worth = k.appendState(e) || worth
 	worth = k.appendEphemeral(e) || worth
 	worth = k.appendRoomData(e) || worth
-	if e.summary.tell {
+	if e.summary.changed {
 		k.appendSummary(&e.summary)
 		worth = true
 	}
@@ -93,18 +93,18 @@ func (k writer) appendLeft(e *entry) {
 }
 
 func (k writer) appendTimeline(e *entry) {
-	if e.cut.limited && len(e.cut.events) > 0 {
+	if e.timeline.limited && len(e.timeline.events) > 0 {
 		e.bundles = timeline.BundleWithin(e.events, &k.reader)
 	}
 	k.out = append(separate(k.out), `"timeline":{"events":[`...)
-	for _, ev := range e.cut.events {
+	for _, ev := range e.timeline.events {
 		k.appendEvent(e, ev)
 	}
 	k.out = append(k.out, `],"limited":`...)
-	k.out = strconv.AppendBool(k.out, e.cut.limited)
+	k.out = strconv.AppendBool(k.out, e.timeline.limited)
 	if e.upto > 0 {
 		k.out = append(k.out, `,"prev_batch":"`...)
-		k.out = append(k.out, e.cut.prev.String()...)
+		k.out = append(k.out, e.timeline.prev.String()...)
 		k.out = append(k.out, '"')
 	}
 	k.out = append(k.out, '}')
@@ -233,7 +233,7 @@ func appendPair(b []byte, highlights, notifications int64) []byte {
 	return append(strconv.AppendInt(b, notifications, 10), '}')
 }
 
-// appendSections appends what is not about rooms.
+// appendSections appends the parts that are not about rooms.
 func (k writer) appendSections() error {
 	k.appendGlobalData()
 	if err := k.appendToDevice(); err != nil {
@@ -250,12 +250,12 @@ func (k writer) appendSections() error {
 func (k writer) appendSection(s Section) error {
 	w := s.Watch()
 	if w.Always {
-		value, err := k.fragment(s, w)
+		value, err := k.cachedSection(s, w)
 		if err == nil && len(value) > 0 {
 			k.out = append(appendKey(k.out, s.Key()), value...)
 		}
 		if k.changed(w) {
-			k.worth = true
+			k.hasNews = true
 		}
 		return err
 	}
@@ -274,27 +274,27 @@ func (k writer) appendSection(s Section) error {
 		k.out = k.out[:mark]
 		return nil
 	}
-	k.worth = true
+	k.hasNews = true
 	return nil
 }
 
-// changed says whether something happened that a section watches.
+// changed reports whether something happened that a section watches.
 func (k writer) changed(w Watch) bool {
 	for _, kind := range w.Own {
-		if k.plan.Own[kind] {
+		if k.delta.Own[kind] {
 			return true
 		}
 	}
 	for _, kind := range w.Shared {
-		if k.plan.Shared[streamcache.SharedIndex(kind)] {
+		if k.delta.Shared[streamcache.SharedIndex(kind)] {
 			return true
 		}
 	}
-	return w.Members && k.plan.Members
+	return w.Members && k.delta.Members
 }
 
-// fragment is a section that belongs in every answer. It is kept per device until something changes that it watches.
-func (k writer) fragment(s Section, w Watch) ([]byte, error) {
+// cachedSection appends a section that belongs in every answer. It is kept per device until something changes that it watches.
+func (k writer) cachedSection(s Section, w Watch) ([]byte, error) {
 	if value, ok := k.kept.Section(k.req.Device, s.Key(), w.Own); ok {
 		return value, nil
 	}
@@ -318,7 +318,7 @@ const toDevicePage = 100
 
 // appendToDevice appends `to_device`.
 func (k writer) appendToDevice() error {
-	if k.r.opt.ToDevice == nil || !k.initial && !k.plan.ToDevice {
+	if k.r.opt.ToDevice == nil || !k.initial && !k.delta.ToDevice {
 		return nil
 	}
 	r, err := k.open(k.ctx)
@@ -337,6 +337,6 @@ func (k writer) appendToDevice() error {
 		return nil
 	}
 	k.out = append(k.out, "]}"...)
-	k.worth = true
+	k.hasNews = true
 	return nil
 }

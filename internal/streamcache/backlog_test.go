@@ -14,13 +14,13 @@ import (
 // Sends to a large room wait while too many of its messages are undelivered; sends to other rooms do not.
 func TestBacklog_slows_its_senders(t *testing.T) {
 	t.Parallel()
-	h := synctest.NewHouse(t, storetest.SQLite(t))
+	h := synctest.NewServer(t, storetest.SQLite(t))
 	h.Cache.SetFanOut(500, 2, 1000)
-	alice := h.Person("alice")
+	alice := h.Client("alice")
 	large, small := alice.Create(), alice.Create()
-	members := make([]*synctest.Person, 6)
+	members := make([]*synctest.Client, 6)
 	for i := range members {
-		members[i] = h.Person(fmt.Sprint("member", i)).Join(large)
+		members[i] = h.Client(fmt.Sprint("member", i)).Join(large)
 		members[i].Sync("")
 	}
 	say := func(r id.RoomID, times int) {
@@ -82,12 +82,12 @@ func TestBacklog_slows_its_senders(t *testing.T) {
 // Devices that have gone do not count.
 func TestBacklog_ignores_gone_devices(t *testing.T) {
 	t.Parallel()
-	h := synctest.NewHouse(t, storetest.SQLite(t))
+	h := synctest.NewServer(t, storetest.SQLite(t))
 	h.Cache.SetFanOut(500, 2, 1000)
-	alice := h.Person("alice")
+	alice := h.Client("alice")
 	r := alice.Create()
 	for i := range 4 {
-		h.Person(fmt.Sprint("member", i)).Join(r).Sync("")
+		h.Client(fmt.Sprint("member", i)).Join(r).Sync("")
 	}
 	for range 30 { // more than a second
 		h.Cache.NextTick()

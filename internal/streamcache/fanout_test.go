@@ -13,8 +13,8 @@ import (
 // Who types or reads in a room in which very many wait wakes nobody else, and is told with the next answer.
 func TestMerged_news_wakes_no_crowd(t *testing.T) {
 	t.Parallel()
-	h := synctest.NewHouse(t, storetest.SQLite(t), synctest.WithAll)
-	alice, bob := h.Person("alice"), h.Person("bob")
+	h := synctest.NewServer(t, storetest.SQLite(t), synctest.WithAll)
+	alice, bob := h.Client("alice"), h.Client("bob")
 	small := alice.Create()
 	bob.Join(small)
 	bob.Sync("")
@@ -33,11 +33,11 @@ func TestMerged_news_wakes_no_crowd(t *testing.T) {
 	got := alice.Wait()
 	var others []<-chan synctest.Answer
 	for i := range crowd {
-		p := h.Person(fmt.Sprint("member", i))
+		p := h.Client(fmt.Sprint("member", i))
 		p.Sync("")
 		others = append(others, p.Wait())
 	}
-	other := h.Person("member0").In(h) // another device
+	other := h.Client("member0").In(h) // another device
 	other.Sync("")
 	device := other.Wait()
 	h.AwaitWaiting(crowd + 2)
@@ -75,8 +75,8 @@ func TestMerged_news_wakes_no_crowd(t *testing.T) {
 // That somebody stopped to type waits a little for what they typed, and so does in a large room that somebody began.
 func TestTyping_that_can_wait(t *testing.T) {
 	t.Parallel()
-	h := synctest.NewHouse(t, storetest.SQLite(t), synctest.WithAll)
-	alice, bob := h.Person("alice"), h.Person("bob")
+	h := synctest.NewServer(t, storetest.SQLite(t), synctest.WithAll)
+	alice, bob := h.Client("alice"), h.Client("bob")
 	r := alice.Create()
 	bob.Join(r)
 	num, err := h.RoomNum(r)
@@ -119,8 +119,8 @@ func TestTyping_that_can_wait(t *testing.T) {
 // The members of a very large room are woken one batch after the other.
 func TestCrowds_are_woken_in_batches(t *testing.T) {
 	t.Parallel()
-	h := synctest.NewHouse(t, storetest.SQLite(t), synctest.WithAll)
-	alice := h.Person("alice")
+	h := synctest.NewServer(t, storetest.SQLite(t), synctest.WithAll)
+	alice := h.Client("alice")
 	const people = 101
 	const batch = 25
 	h.Cache.SetFanOut(batch, 100, 1000)
@@ -135,7 +135,7 @@ func TestCrowds_are_woken_in_batches(t *testing.T) {
 	}
 	var got []<-chan synctest.Answer
 	for i := range people {
-		p := h.Person(fmt.Sprint("member", i))
+		p := h.Client(fmt.Sprint("member", i))
 		p.Sync("")
 		got = append(got, p.Wait())
 	}

@@ -10,8 +10,8 @@ import (
 func TestRoomsOfNobodyHere(t *testing.T) {
 	t.Parallel()
 	const lazy = `{"room":{"state":{"lazy_load_members":true}}}`
-	here, there := synctest.TwoHouses(t)
-	alice, bob := there.Person("alice"), there.Person("bob")
+	here, there := synctest.TwoServers(t)
+	alice, bob := there.Client("alice"), there.Client("bob")
 	roomID, other := alice.Create(), alice.Create()
 	bob.Join(roomID)
 	bob.Sync("")
@@ -57,8 +57,8 @@ func TestRoomsOfNobodyHere(t *testing.T) {
 // TestBarrier_passes: what a barrier finds, and nobody here can see, is not read once more.
 func TestBarrier_passes(t *testing.T) {
 	t.Parallel()
-	here, there := synctest.TwoHouses(t)
-	alice := there.Person("alice")
+	here, there := synctest.TwoServers(t)
+	alice := there.Client("alice")
 	roomID := alice.Create()
 	synctest.Must(t, here.Cache.CatchUp(t.Context()))
 	for range 50 { // a look may come in between, and is waited for by nobody
@@ -75,8 +75,8 @@ func TestBarrier_passes(t *testing.T) {
 func TestMembersOfPassedRooms(t *testing.T) {
 	t.Parallel()
 	const lazy = `{"room":{"timeline":{"limit":1},"state":{"lazy_load_members":true}}}`
-	here, there := synctest.TwoHouses(t, func(o *synctest.Options) { o.Users = 1 })
-	alice, bob, carol := there.Person("alice"), there.Person("bob"), there.Person("carol")
+	here, there := synctest.TwoServers(t, func(o *synctest.Options) { o.Users = 1 })
+	alice, bob, carol := there.Client("alice"), there.Client("bob"), there.Client("carol")
 	roomID := alice.Create()
 	bob.Join(roomID)
 	carol.Create()
@@ -100,8 +100,8 @@ func TestMembersOfPassedRooms(t *testing.T) {
 // TestAnnounced_news is in the next answer, also where nobody has waited for news and the ring is looked after rarely.
 func TestAnnounced_news(t *testing.T) {
 	t.Parallel()
-	here, there := synctest.TwoHouses(t)
-	alice, bob := there.Person("alice"), there.Person("bob")
+	here, there := synctest.TwoServers(t)
+	alice, bob := there.Client("alice"), there.Client("bob")
 	roomID := alice.Create()
 	bob.Join(roomID)
 	bob.Sync("")

@@ -29,17 +29,17 @@ func TestPresence_of_strangers_is_not_told(t *testing.T) {
 
 // testStrangers: some changes carry what they say, so that they need not be read.
 func testStrangers(t *testing.T, carries func(i int) bool, inMemory bool) {
-	synctest.OnBothEngines(t, func(h *synctest.House) {
-		alice, bob, away, stranger := h.Person("alice"), h.Person("bob"), h.Person("away"), h.Person("stranger")
+	synctest.OnBothEngines(t, func(h *synctest.Server) {
+		alice, bob, away, stranger := h.Client("alice"), h.Client("bob"), h.Client("away"), h.Client("stranger")
 		r := alice.Create()
 		bob.Join(r)
 		away.Join(r)
 		stranger.Create()
-		for _, p := range []*synctest.Person{alice, bob, stranger} { // away is not in memory
+		for _, p := range []*synctest.Client{alice, bob, stranger} { // away is not in memory
 			p.Sync("")
 		}
 		before := h.Cache.Head()
-		for i, p := range []*synctest.Person{bob, stranger, away, alice} {
+		for i, p := range []*synctest.Client{bob, stranger, away, alice} {
 			p.Show("online", carries(i))
 		}
 		alice.Must(h.Cache.Await(t.Context(), h.Store.Head()))
@@ -68,8 +68,8 @@ func TestPresence_is_told_in_rooms_that_are_not_too_large(t *testing.T) {
 }
 
 func testLargeRooms(t *testing.T, payload bool) {
-	synctest.OnBothEngines(t, func(h *synctest.House) {
-		alice, bob, late := h.Person("alice"), h.Person("member0"), h.Person("late")
+	synctest.OnBothEngines(t, func(h *synctest.Server) {
+		alice, bob, late := h.Client("alice"), h.Client("member0"), h.Client("late")
 		h.Fill(alice, 1, userdb.PresenceRoom-1)
 		told := func(what string, got, want int) {
 			t.Helper()
@@ -106,10 +106,10 @@ func testLargeRooms(t *testing.T, payload bool) {
 // Presence that another instance wrote is in memory like that of this one, and is told once.
 func TestPresence_written_elsewhere(t *testing.T) {
 	t.Parallel()
-	here, there := synctest.TwoHouses(t, func(o *synctest.Options) {
+	here, there := synctest.TwoServers(t, func(o *synctest.Options) {
 		o.Sections = []clientsync.Section{clientsync.PresenceEvents{Clock: time.Now}}
 	})
-	alice, bob := there.Person("alice"), there.Person("bob")
+	alice, bob := there.Client("alice"), there.Client("bob")
 	bob.Join(alice.Create())
 	at := alice.In(here)
 	at.Sync("")
@@ -127,8 +127,8 @@ func TestPresence_written_elsewhere(t *testing.T) {
 // Who comes into a room is not told what somebody showed there before, and who has gone since.
 func TestPresence_of_those_who_had_left(t *testing.T) {
 	t.Parallel()
-	synctest.OnBothEngines(t, func(h *synctest.House) {
-		alice, bob, gone := h.Person("alice"), h.Person("bob"), h.Person("gone")
+	synctest.OnBothEngines(t, func(h *synctest.Server) {
+		alice, bob, gone := h.Client("alice"), h.Client("bob"), h.Client("gone")
 		r := bob.Create()
 		gone.Join(r)
 		alice.Create()

@@ -19,12 +19,12 @@ import (
 // TestHanded_groups are shown as they are when they are read from the store.
 func TestHanded_groups(t *testing.T) {
 	t.Parallel()
-	writer, here, cold, courier := synctest.ThreeHouses(t)
+	writer, here, cold, replicator := synctest.ThreeServers(t)
 	alice, bob, roomID := writer.Pair()
 	at, from := bob.In(here), bob.In(cold)
 	at.After("")
 	from.After("")
-	courier.Forget(writer)
+	replicator.Forget(writer)
 
 	content := json.RawMessage(`{"msgtype":"m.text","body":"with a transaction"}`)
 	eventID, err := writer.Send(t.Context(), room.Draft{
@@ -37,7 +37,7 @@ func TestHanded_groups(t *testing.T) {
 	alice.Send(roomID, "m.reaction", fmt.Sprintf(`{"m.relates_to":{"rel_type":"m.annotation","event_id":%q,"key":"+"}}`, root))
 	alice.ReadUpTo(roomID, eventID)
 
-	groups := courier.Take(t, 5)
+	groups := replicator.Take(t, 5)
 	slices.Reverse(groups) // they may overtake each other
 	for _, g := range groups {
 		here.Take(g)
@@ -52,16 +52,16 @@ func TestHanded_groups(t *testing.T) {
 	if got.Timeline.Events[0].Unsigned.TransactionID != "1" {
 		t.Error("the sender's device is not told its transaction ID")
 	}
-	here.AppliesReceived(courier, alice, roomID)
+	here.AppliesReceived(replicator, alice, roomID)
 }
 
 // TestHanded_commits: what a commit did to a room is the same after it was packed, and what was cut off is refused.
 func TestHanded_commits(t *testing.T) {
 	t.Parallel()
-	h := synctest.NewHouse(t, storetest.SQLite(t))
+	h := synctest.NewServer(t, storetest.SQLite(t))
 	tail := h.Store.Tail()
 	defer tail.Close()
-	alice, bob := h.Person("alice"), h.Person("bob")
+	alice, bob := h.Client("alice"), h.Client("bob")
 	roomID := alice.Create()
 	bob.Join(roomID)
 	root := alice.Say(roomID, "root of a thread")
@@ -119,9 +119,9 @@ func none(store.EventNum) bool { return false }
 func TestHanded_members(t *testing.T) {
 	t.Parallel()
 	const always = `{"room":{"state":{"lazy_load_members":true,"include_redundant_members":true}}}`
-	writer, here, cold, courier := synctest.ThreeHouses(t)
+	writer, here, cold, replicator := synctest.ThreeServers(t)
 	alice, bob, roomID := writer.Pair()
-	carol := writer.Person("carol").Join(roomID)
+	carol := writer.Client("carol").Join(roomID)
 	member := carol.Set(roomID, "m.room.member", carol.UserID.String(), `{"membership":"join","displayname":"Carola"}`)
 	num, err := writer.RoomNum(roomID)
 	synctest.Must(t, err)
@@ -129,13 +129,13 @@ func TestHanded_members(t *testing.T) {
 	at.After("")
 	from.After("")
 	bob.Sync("")
-	courier.Forget(writer)
+	replicator.Forget(writer)
 
 	// known says whether the stream has told who carol is: at the writer, and at the other unless a look found the message
 	// before it was replicated, which is waited for by nobody.
 	known := func(want bool) {
 		t.Helper()
-		for name, h := range map[string]*synctest.House{"at the writer": writer, "where it is replicated": here} {
+		for name, h := range map[string]*synctest.Server{"at the writer": writer, "where it is replicated": here} {
 			synctest.Must(t, h.Cache.Await(t.Context(), writer.Store.Head()))
 			if is := h.Cache.KnowsMember(num, carol.UserID.String()); is != want && (h == writer || h.ReceivedGroups() > 0) {
 				t.Errorf("who has spoken is known %s: %t", name, is)
@@ -154,7 +154,7 @@ func TestHanded_members(t *testing.T) {
 	}
 	known(false)
 	carol.Say(roomID, "one")
-	here.Take(courier.Take(t, 1)[0])
+	here.Take(replicator.Take(t, 1)[0])
 	known(true)
 	alike("Carola")
 
@@ -162,13 +162,13 @@ func TestHanded_members(t *testing.T) {
 	_, err = writer.Redact(t.Context(), room.RedactRequest{RoomID: roomID, Sender: alice.UserID, EventID: member})
 	synctest.Must(t, err)
 	carol.Say(roomID, "two")
-	for _, group := range courier.Take(t, 2) {
+	for _, group := range replicator.Take(t, 2) {
 		here.Take(group)
 	}
 	known(false)
 	writer.ForgetAll()
 	carol.Say(roomID, "three") // who she is has been read
-	here.Take(courier.Take(t, 1)[0])
+	here.Take(replicator.Take(t, 1)[0])
 	known(false)
 	alike(nil)
 }
@@ -178,7 +178,7 @@ func TestGroup_redacts(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		faults := &store.Faults{}
-		h := synctest.NewHouse(t, open(func(o *store.Options) { o.Faults = faults }))
+		h := synctest.NewServer(t, open(func(o *store.Options) { o.Faults = faults }))
 		alice, bob, roomID := h.Pair()
 		member := alice.Set(roomID, "m.room.member", alice.UserID.String(), `{"membership":"join","displayname":"Alicia"}`)
 		num, err := h.RoomNum(roomID)
@@ -224,11 +224,11 @@ func TestGroup_redacts(t *testing.T) {
 // TestHanded_partly: what is lost, or can't be replicated, is read from the store, and what follows is in its place.
 func TestHanded_partly(t *testing.T) {
 	t.Parallel()
-	writer, here, _, courier := synctest.ThreeHouses(t)
+	writer, here, _, replicator := synctest.ThreeServers(t)
 	alice, bob, roomID := writer.Pair()
 	at := bob.In(here)
 	at.After("")
-	courier.Forget(writer)
+	replicator.Forget(writer)
 
 	var want, got []string
 	for i := range 12 {
@@ -238,7 +238,7 @@ func TestHanded_partly(t *testing.T) {
 		} else {
 			alice.Say(roomID, body)
 		}
-		if group := courier.Take(t, 1); i%3 > 0 {
+		if group := replicator.Take(t, 1); i%3 > 0 {
 			here.Take(group[0])
 		}
 		if i%2 == 0 {
@@ -249,35 +249,35 @@ func TestHanded_partly(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("the answers hold %q, want %q", got, want)
 	}
-	here.AppliesReceived(courier, alice, roomID)
+	here.AppliesReceived(replicator, alice, roomID)
 }
 
 // TestHanded_toEachOther: two instances that write the same rooms and hand everything to each other show them alike.
 func TestHanded_toEachOther(t *testing.T) {
 	t.Parallel()
 	url := storetest.URL(t, "postgres")
-	var houses [2]*synctest.House
+	var servers [2]*synctest.Server
 	var ready sync.WaitGroup
 	ready.Add(1)
-	for i := range houses {
-		houses[i] = synctest.NewHouse(t, storetest.OpenURL(t, url), func(o *synctest.Options) {
+	for i := range servers {
+		servers[i] = synctest.NewServer(t, storetest.OpenURL(t, url), func(o *synctest.Options) {
 			o.Replicate = func(f func([]byte) []byte) {
 				ready.Wait()
-				if _, err := houses[1-i].Cache.ReceiveGroups(f(nil)); err != nil {
+				if _, err := servers[1-i].Cache.ReceiveGroups(f(nil)); err != nil {
 					t.Error(err)
 				}
 			}
 		})
 	}
 	ready.Done()
-	alice, bob := houses[0].Person("alice"), houses[1].Person("bob")
+	alice, bob := servers[0].Client("alice"), servers[1].Client("bob")
 	roomID := alice.Create()
-	synctest.Must(t, houses[1].Cache.Barrier(t.Context()))
+	synctest.Must(t, servers[1].Cache.Barrier(t.Context()))
 	bob.Join(roomID)
 	alice.After("")
 	bob.After("")
 	var writers sync.WaitGroup
-	for _, p := range []*synctest.Person{alice, bob} {
+	for _, p := range []*synctest.Client{alice, bob} {
 		writers.Go(func() {
 			for i := range 25 {
 				p.Say(roomID, fmt.Sprint(p.UserID.Localpart(), i))
@@ -295,13 +295,13 @@ func TestHanded_toEachOther(t *testing.T) {
 // TestReceiveGroups_malformed: a group that is cut off anywhere is refused, and changes nothing.
 func TestReceiveGroups_malformed(t *testing.T) {
 	t.Parallel()
-	writer, here, _, courier := synctest.ThreeHouses(t)
-	alice := writer.Person("alice")
+	writer, here, _, replicator := synctest.ThreeServers(t)
+	alice := writer.Client("alice")
 	roomID := alice.Create()
 	synctest.Must(t, here.Cache.Barrier(t.Context()))
-	courier.Forget(writer)
+	replicator.Forget(writer)
 	alice.Say(roomID, "hello")
-	group := courier.Take(t, 1)[0]
+	group := replicator.Take(t, 1)[0]
 	inner := packed.Read(string(group)).Text()
 	for n := range len(inner) {
 		for _, cut := range [][]byte{group[:n+1], packed.AppendText(nil, inner[:n])} {

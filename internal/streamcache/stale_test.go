@@ -10,8 +10,8 @@ import (
 
 func TestWhoWaitsIsLetGoWhenTheStoreIsNotHeard(t *testing.T) {
 	t.Parallel()
-	synctest.OnBothEngines(t, func(h *synctest.House) {
-		alice := h.Person("alice")
+	synctest.OnBothEngines(t, func(h *synctest.Server) {
+		alice := h.Client("alice")
 		alice.Create()
 		alice.Sync("")
 		f, err := h.Renderer.Filter(h.T.Context(), alice.Device, "")

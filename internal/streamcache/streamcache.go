@@ -169,13 +169,13 @@ func (sc *Cache) awaitAnnounced(ctx context.Context) error {
 	return err
 }
 
-func (sc *Cache) await(ctx context.Context, at store.Position, patient bool) (err error) {
+func (sc *Cache) await(ctx context.Context, at store.Position, lowPriority bool) (err error) {
 	sc.mu.Lock()
 	if sc.ring.head >= at || sc.closed {
 		sc.mu.Unlock()
 		return nil
 	}
-	b := barrier{at: at, polls: sc.polls, lowPriority: patient, done: make(chan struct{})}
+	b := barrier{at: at, polls: sc.polls, lowPriority: lowPriority, done: make(chan struct{})}
 	sc.barriers = append(sc.barriers, b)
 	sc.mu.Unlock()
 	if at > sc.store.Committed() {
@@ -187,19 +187,19 @@ func (sc *Cache) await(ctx context.Context, at store.Position, patient bool) (er
 
 // awaitBarrier waits until a barrier is done, and polls the store if that takes long.
 func (sc *Cache) awaitBarrier(ctx context.Context, b barrier) error {
-	patience := time.NewTimer(awaitTimeout)
-	defer patience.Stop()
+	timeout := time.NewTimer(awaitTimeout)
+	defer timeout.Stop()
 	for {
 		select {
 		case <-b.done:
 			return nil
-		case <-patience.C:
+		case <-timeout.C:
 			if sc.follows.Load() {
 				sc.requestPoll()
 			} else if err := sc.CatchUp(ctx); err != nil {
 				return err
 			}
-			patience.Reset(awaitTimeout)
+			timeout.Reset(awaitTimeout)
 		case <-ctx.Done():
 			return ctx.Err()
 		}

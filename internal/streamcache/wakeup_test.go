@@ -16,8 +16,8 @@ import (
 // TestNews_while_a_wait_begins are told, whether they come before the request looks, while it does or after it waits.
 func TestNews_while_a_wait_begins(t *testing.T) {
 	t.Parallel()
-	synctest.OnBothEngines(t, func(h *synctest.House) {
-		alice, bob := h.Person("alice"), h.Person("bob")
+	synctest.OnBothEngines(t, func(h *synctest.Server) {
+		alice, bob := h.Client("alice"), h.Client("bob")
 		roomID := alice.Create()
 		bob.Join(roomID)
 		alice.Sync("")
@@ -35,13 +35,13 @@ func TestNews_while_a_wait_begins(t *testing.T) {
 // TestNews_wake_every_device of a user that waits.
 func TestNews_wake_every_device(t *testing.T) {
 	t.Parallel()
-	synctest.OnBothEngines(t, func(h *synctest.House) {
-		alice, bob := h.Person("alice"), h.Person("bob")
+	synctest.OnBothEngines(t, func(h *synctest.Server) {
+		alice, bob := h.Client("alice"), h.Client("bob")
 		roomID := alice.Create()
 		bob.Join(roomID)
 		var all []<-chan synctest.Answer
 		for n := range 3 {
-			device := &synctest.Person{House: h, Device: alice.Device}
+			device := &synctest.Client{Server: h, Device: alice.Device}
 			device.DeviceID = id.DeviceID(fmt.Sprint("DEV", n))
 			device.Sync("")
 			all = append(all, device.WaitWithin(20*time.Second))
@@ -72,9 +72,9 @@ func (n *newestNotified) Forget() {}
 func TestBarrier_tells_followers(t *testing.T) {
 	t.Parallel()
 	url, follower := storetest.URL(t, "postgres"), &newestNotified{}
-	there := synctest.NewHouse(t, storetest.OpenURL(t, url))
-	here := synctest.NewHouse(t, storetest.OpenURL(t, url), func(o *synctest.Options) { o.Followers = append(o.Followers, follower) })
-	alice := there.Person("alice")
+	there := synctest.NewServer(t, storetest.OpenURL(t, url))
+	here := synctest.NewServer(t, storetest.OpenURL(t, url), func(o *synctest.Options) { o.Followers = append(o.Followers, follower) })
+	alice := there.Client("alice")
 	roomID := alice.Create()
 	for range 50 {
 		alice.Say(roomID, "x")

@@ -14,9 +14,9 @@ import (
 )
 
 // mail is ToDevice over the store, as package e2ee does it.
-type mail struct{ store *store.Store }
+type toDeviceQueue struct{ store *store.Store }
 
-func (m mail) Append(dst []byte, r *store.Read, v who.Device, after store.Slot, limit int) ([]byte, store.Slot, bool, error) {
+func (m toDeviceQueue) Append(dst []byte, r *store.Read, v who.Device, after store.Slot, limit int) ([]byte, store.Slot, bool, error) {
 	rows, err := keydb.ToDeviceAfter(r, v.UserNum, string(v.DeviceID), after, limit+1)
 	for i, row := range rows[:min(len(rows), limit)] {
 		if i > 0 {
@@ -27,7 +27,7 @@ func (m mail) Append(dst []byte, r *store.Read, v who.Device, after store.Slot, 
 	return dst, after, len(rows) > limit, err
 }
 
-func (m mail) Acknowledge(ctx context.Context, v who.Device, upTo store.Slot) error {
+func (m toDeviceQueue) Acknowledge(ctx context.Context, v who.Device, upTo store.Slot) error {
 	c := store.NewChange()
 	keydb.DeleteToDevice(c, v.UserNum, string(v.DeviceID), upTo)
 	_, err := m.store.Commit(ctx, c)
@@ -35,9 +35,9 @@ func (m mail) Acknowledge(ctx context.Context, v who.Device, upTo store.Slot) er
 }
 
 // notes is AccountData over the store, as package userdata does it.
-type notes struct{}
+type accountData struct{}
 
-func (notes) Changed(r *store.Read, v who.User, after store.Slot) ([]clientsync.Datum, error) {
+func (accountData) Changed(r *store.Read, v who.User, after store.Slot) ([]clientsync.Datum, error) {
 	rows, err := userdb.AccountDataAfter(r, v.UserNum, after, 1000)
 	var out []clientsync.Datum
 	for _, d := range rows {
@@ -46,7 +46,7 @@ func (notes) Changed(r *store.Read, v who.User, after store.Slot) ([]clientsync.
 	return out, err
 }
 
-func (notes) Ignored(r *store.Read, v who.User) ([]id.UserID, error) {
+func (accountData) Ignored(r *store.Read, v who.User) ([]id.UserID, error) {
 	d, err := userdb.AccountDataOf(r, v.UserNum, "", "m.ignored_user_list")
 	if err == store.ErrNotFound {
 		return nil, nil
@@ -68,39 +68,39 @@ func (notes) Ignored(r *store.Read, v who.User) ([]id.UserID, error) {
 	return out, err
 }
 
-// Keyboard is who types.
-type Keyboard struct {
+// TypingUsers holds who is typing.
+type TypingUsers struct {
 	mu    sync.Mutex
 	users map[store.RoomNum][]id.UserID
 }
 
-func (k *Keyboard) AppendHashes(dst []uint32, rooms []store.RoomNum) []uint32 {
+func (k *TypingUsers) AppendHashes(dst []uint32, rooms []store.RoomNum) []uint32 {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, num := range rooms {
-		digest := uint32(0)
+		hash := uint32(0)
 		if users, typed := k.users[num]; typed {
-			digest = uint32(len(users)) + 1
+			hash = uint32(len(users)) + 1
 		}
-		dst = append(dst, digest)
+		dst = append(dst, hash)
 	}
 	return dst
 }
 
-func (k *Keyboard) Users(num store.RoomNum) []id.UserID {
+func (k *TypingUsers) Users(num store.RoomNum) []id.UserID {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.users[num]
 }
 
-func (k *Keyboard) Set(num store.RoomNum, users ...id.UserID) {
+func (k *TypingUsers) Set(num store.RoomNum, users ...id.UserID) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.users[num] = users
 }
 
 func WithAll(o *Options) {
-	o.ToDevice, o.AccountData, o.Typing = mail{o.Store}, notes{}, &Keyboard{users: map[store.RoomNum][]id.UserID{}}
+	o.ToDevice, o.AccountData, o.Typing = toDeviceQueue{o.Store}, accountData{}, &TypingUsers{users: map[store.RoomNum][]id.UserID{}}
 	o.Sections = []clientsync.Section{keyCount{}, clientsync.DeviceLists{}}
 }
 

@@ -3,7 +3,7 @@
 //
 // It owns nothing that a server runs. It never checks anything by itself: tests do.
 //
-// The invariant that matters: everything in a house is real but the clock.
+// The invariant that matters: everything in a server is real but the clock.
 package synctest
 
 import (
@@ -32,8 +32,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// House is a server with rooms and people who sync.
-type House struct {
+// Server is a server with rooms and people who sync.
+type Server struct {
 	*room.Rooms
 	*history.Reader
 	Cache    *streamcache.Cache
@@ -43,34 +43,34 @@ type House struct {
 	Store    *store.Store
 	Clock    *atomic.Int64 // ms; each look moves it by one
 	Stop     func()
-	// Typing is who types, nil if the house does not know; memory says that the ring is as large as usual.
-	Typing *Keyboard
+	// Typing is who types, nil if the server does not know; memory says that the ring is as large as usual.
+	Typing *TypingUsers
 	Memory bool
 }
 
-// The options of the two packages that a house is made of.
+// The options of the two packages that a server is made of.
 type (
 	streamOptions = streamcache.Options
 	renderOptions = clientsync.Options
 )
 
-// Options are those of a house.
+// Options are those of a server.
 type Options struct {
 	streamOptions
 	renderOptions
 }
 
 // OnBothEngines runs a test on both engines.
-func OnBothEngines(t *testing.T, f func(h *House), change ...func(*Options)) {
+func OnBothEngines(t *testing.T, f func(h *Server), change ...func(*Options)) {
 	t.Helper()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
-		f(NewHouse(t, open(), change...))
+		f(NewServer(t, open(), change...))
 	})
 }
 
-func NewHouse(t testing.TB, s *store.Store, change ...func(*Options)) *House {
+func NewServer(t testing.TB, s *store.Store, change ...func(*Options)) *Server {
 	t.Helper()
-	h := &House{T: t, Store: s, Clock: &atomic.Int64{}}
+	h := &Server{T: t, Store: s, Clock: &atomic.Int64{}}
 	h.Clock.Store(1_700_000_000_000)
 	keyID, err := id.ParseKeyID("ed25519:1")
 	if err != nil {
@@ -95,13 +95,13 @@ func NewHouse(t testing.TB, s *store.Store, change ...func(*Options)) *House {
 	for _, f := range change {
 		f(&opt)
 	}
-	if k, ok := opt.Typing.(*Keyboard); ok {
+	if k, ok := opt.Typing.(*TypingUsers); ok {
 		opt.TypingHashes = k
 	}
 	h.Cache = streamcache.New(opt.streamOptions)
 	opt.Cache = h.Cache
 	h.Renderer = clientsync.New(opt.renderOptions)
-	h.Typing, _ = opt.Typing.(*Keyboard)
+	h.Typing, _ = opt.Typing.(*TypingUsers)
 	h.Memory = opt.RingRecords == 0
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
@@ -115,7 +115,7 @@ func NewHouse(t testing.TB, s *store.Store, change ...func(*Options)) *House {
 	return h
 }
 
-func (h *House) Person(localpart string) *Person {
+func (h *Server) Client(localpart string) *Client {
 	h.T.Helper()
 	userID, err := id.ParseUserID("@" + localpart + ":" + storetest.ServerName)
 	if err != nil {
@@ -125,11 +125,11 @@ func (h *House) Person(localpart string) *Person {
 	if err != nil {
 		h.T.Fatal(err)
 	}
-	return &Person{House: h, Device: who.Device{User: who.User{UserID: userID, UserNum: nums[0]}, DeviceID: "DEV"}}
+	return &Client{Server: h, Device: who.Device{User: who.User{UserID: userID, UserNum: nums[0]}, DeviceID: "DEV"}}
 }
 
-// Metric is the value of a metric of the house's; label is the value of its only label, "" if it has none.
-func (h *House) Metric(name, label string) int {
+// Metric is the value of a metric of the server's; label is the value of its only label, "" if it has none.
+func (h *Server) Metric(name, label string) int {
 	h.T.Helper()
 	families, err := h.registry.Gather()
 	if err != nil {
@@ -146,13 +146,13 @@ func (h *House) Metric(name, label string) int {
 }
 
 // Wakeups counts the waits that have ended.
-func (h *House) Wakeups() int { return h.Metric("stoa_clientsync_wakeups_total", "") }
+func (h *Server) Wakeups() int { return h.Metric("stoa_clientsync_wakeups_total", "") }
 
 // FollowedHanded counts the groups of others that were applied as they were handed over.
-func (h *House) ReceivedGroups() int { return h.Metric("stoa_clientsync_followed_total", "handed") }
+func (h *Server) ReceivedGroups() int { return h.Metric("stoa_clientsync_followed_total", "handed") }
 
 // AwaitWaiting waits until a number of requests wait.
-func (h *House) AwaitWaiting(n int) {
+func (h *Server) AwaitWaiting(n int) {
 	h.T.Helper()
 	for range 5000 {
 		if h.Metric("stoa_clientsync_waiting_requests", "") == n {
@@ -164,11 +164,11 @@ func (h *House) AwaitWaiting(n int) {
 }
 
 // Fill makes rooms of members who have said a few things.
-func (h *House) Fill(owner *Person, rooms, members int) {
+func (h *Server) Fill(owner *Client, rooms, members int) {
 	h.T.Helper()
 	people := make([]id.UserID, members)
 	for i := range people {
-		people[i] = h.Person(fmt.Sprint("member", i)).UserID
+		people[i] = h.Client(fmt.Sprint("member", i)).UserID
 	}
 	for i := range rooms {
 		r := owner.Create(func(c *room.CreateRequest) { c.Name = fmt.Sprint("Room ", i) })
@@ -187,7 +187,7 @@ func (h *House) Fill(owner *Person, rooms, members int) {
 	}
 }
 
-func (h *House) RoomNum(roomID id.RoomID) (num store.RoomNum, err error) {
+func (h *Server) RoomNum(roomID id.RoomID) (num store.RoomNum, err error) {
 	err = h.Store.Read(h.T.Context(), func(r *store.Read) error {
 		num, err = roomdb.RoomNum(r, roomID.String())
 		return err
@@ -195,7 +195,7 @@ func (h *House) RoomNum(roomID id.RoomID) (num store.RoomNum, err error) {
 	return num, err
 }
 
-func BothWaysWith(t *testing.T, f func(h *House)) {
+func BothWaysWith(t *testing.T, f func(h *Server)) {
 	t.Helper()
 	for name, records := range map[string]int{"from memory": 0, "from the store": 1} {
 		t.Run(name, func(t *testing.T) {
@@ -205,11 +205,11 @@ func BothWaysWith(t *testing.T, f func(h *House)) {
 	}
 }
 
-// TwoHouses are two instances on one database.
-func TwoHouses(t *testing.T, change ...func(*Options)) (first, second *House) {
+// TwoServers are two instances on one database.
+func TwoServers(t *testing.T, change ...func(*Options)) (first, second *Server) {
 	t.Helper()
 	url := storetest.URL(t, "postgres")
-	return NewHouse(t, storetest.OpenURL(t, url), change...), NewHouse(t, storetest.OpenURL(t, url), change...)
+	return NewServer(t, storetest.OpenURL(t, url), change...), NewServer(t, storetest.OpenURL(t, url), change...)
 }
 
 func Must(t *testing.T, err error) {
@@ -220,9 +220,9 @@ func Must(t *testing.T, err error) {
 }
 
 // Pair are two people in a room.
-func (h *House) Pair() (alice, bob *Person, roomID id.RoomID) {
+func (h *Server) Pair() (alice, bob *Client, roomID id.RoomID) {
 	h.T.Helper()
-	alice, bob = h.Person("alice"), h.Person("bob")
+	alice, bob = h.Client("alice"), h.Client("bob")
 	roomID = alice.Create()
 	bob.Join(roomID)
 	bob.Sync("")
@@ -230,7 +230,7 @@ func (h *House) Pair() (alice, bob *Person, roomID id.RoomID) {
 }
 
 // commit writes a change at once.
-func (h *House) commit(c *store.Change) {
+func (h *Server) commit(c *store.Change) {
 	h.T.Helper()
 	if _, err := h.Store.Commit(h.T.Context(), c); err != nil {
 		h.T.Fatal(err)
@@ -238,7 +238,7 @@ func (h *House) commit(c *store.Change) {
 }
 
 // AwaitQueue waits until a number of changes wait for the committer.
-func (h *House) AwaitQueue(n float64) {
+func (h *Server) AwaitQueue(n float64) {
 	h.T.Helper()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(h.Store)
@@ -258,7 +258,7 @@ func (h *House) AwaitQueue(n float64) {
 }
 
 // BothWays runs a test with answers from memory and from the store, on both engines.
-func BothWays(t *testing.T, f func(h *House)) {
+func BothWays(t *testing.T, f func(h *Server)) {
 	t.Helper()
 	for name, change := range map[string]func(*Options){
 		"from memory":    func(*Options) {},
@@ -281,7 +281,7 @@ func Equal[T comparable](t testing.TB, what string, got, want []T) {
 }
 
 // Truth is the timeline and the state of a room as the store has them.
-func (h *House) Truth(num store.RoomNum) (timeline []string, state map[string]string) {
+func (h *Server) StoredRoom(num store.RoomNum) (timeline []string, state map[string]string) {
 	h.T.Helper()
 	state = map[string]string{}
 	h.Read(func(read *store.Read) error {
@@ -312,7 +312,7 @@ func (h *House) Truth(num store.RoomNum) (timeline []string, state map[string]st
 	return timeline, state
 }
 
-func (h *House) Read(f func(*store.Read) error) {
+func (h *Server) Read(f func(*store.Read) error) {
 	h.T.Helper()
 	if err := h.Store.Read(h.T.Context(), f); err != nil {
 		h.T.Fatal(err)

@@ -8,16 +8,16 @@ import (
 	"testing"
 )
 
-// Courier keeps what a house hands over until it is delivered.
+// Replicator keeps what a server hands over until it is delivered.
 type Replicator struct {
 	mu     sync.Mutex // guards pieces
 	pieces [][]byte
 	came   chan struct{} // capacity 1
 }
 
-func NewCourier() *Replicator { return &Replicator{came: make(chan struct{}, 1)} }
+func NewReplicator() *Replicator { return &Replicator{came: make(chan struct{}, 1)} }
 
-// From has a house hand its groups to the courier.
+// From has a server hand its groups to the replicator.
 func (c *Replicator) From(o *Options) {
 	o.Replicate = func(f func([]byte) []byte) {
 		c.mu.Lock()
@@ -50,8 +50,8 @@ func (c *Replicator) Take(t testing.TB, n int) [][]byte {
 	}
 }
 
-// Forget drops all that a house has written so far: it is handed over before the house has applied it.
-func (c *Replicator) Forget(writer *House) {
+// Forget drops all that a server has written so far: it is handed over before the server has applied it.
+func (c *Replicator) Forget(writer *Server) {
 	writer.T.Helper()
 	if err := writer.Cache.Await(writer.T.Context(), writer.Store.Head()); err != nil {
 		writer.T.Fatal(err)
@@ -61,24 +61,24 @@ func (c *Replicator) Forget(writer *House) {
 	c.pieces = nil
 }
 
-// Take has a house take what another hands over.
-func (h *House) Take(groups []byte) {
+// Take has a server take what another hands over.
+func (h *Server) Take(groups []byte) {
 	h.T.Helper()
 	if _, err := h.Cache.ReceiveGroups(groups); err != nil {
 		h.T.Fatal(err)
 	}
 }
 
-// ThreeHouses are instances on one database: what the first writes is handed to the second by the Courier, and read from the
+// ThreeServers are instances on one database: what the first writes is handed to the second by the Replicator, and read from the
 // store by the third.
-func ThreeHouses(t *testing.T) (writer, here, cold *House, c *Replicator) {
+func ThreeServers(t *testing.T) (writer, here, cold *Server, c *Replicator) {
 	t.Helper()
-	url, c := storetest.URL(t, "postgres"), NewCourier()
-	return NewHouse(t, storetest.OpenURL(t, url), c.From), NewHouse(t, storetest.OpenURL(t, url)), NewHouse(t, storetest.OpenURL(t, url)), c
+	url, c := storetest.URL(t, "postgres"), NewReplicator()
+	return NewServer(t, storetest.OpenURL(t, url), c.From), NewServer(t, storetest.OpenURL(t, url)), NewServer(t, storetest.OpenURL(t, url)), c
 }
 
-// AppliesHanded checks that a house applies what it is handed. A look may find a group first, and is waited for by nobody.
-func (h *House) AppliesReceived(c *Replicator, writer *Person, roomID id.RoomID) {
+// AppliesHanded checks that a server applies what it is handed. A look may find a group first, and is waited for by nobody.
+func (h *Server) AppliesReceived(c *Replicator, writer *Client, roomID id.RoomID) {
 	h.T.Helper()
 	for range 50 {
 		if h.ReceivedGroups() > 0 {
@@ -86,7 +86,7 @@ func (h *House) AppliesReceived(c *Replicator, writer *Person, roomID id.RoomID)
 		}
 		writer.Say(roomID, "again")
 		h.Take(c.Take(h.T, 1)[0])
-		writer.Must(h.Cache.Await(h.T.Context(), writer.House.Store.Head()))
+		writer.Must(h.Cache.Await(h.T.Context(), writer.Server.Store.Head()))
 	}
 	h.T.Error("nothing is applied as it was handed over")
 }

@@ -16,22 +16,22 @@ import (
 	"stoa/matrix/id"
 )
 
-// work is one attempt at one answer.
-type work struct {
+// responseBuilder makes one attempt at one answer.
+type responseBuilder struct {
 	r     *Renderer
 	cache *streamcache.Cache
 	kept  *streamcache.Kept
 	req   *Request
 	ctx   context.Context
-	// c is the cursor of the request at first, and that of the answer's token at last.
-	c    streamcache.Cursor
-	plan *streamcache.Delta
-	upto store.Position
-	// initial says that the client knows nothing, forgotten that the stream no longer knows what the client knows.
+	// c is the cursor of the request, and at the end that of the answer's token.
+	c     streamcache.Cursor
+	delta *streamcache.Delta
+	upto  store.Position
+	// initial is set if the client knows nothing, forgotten if the stream no longer reaches back to the token.
 	initial, forgotten bool
-	// epoch is from where on what the device was sent counts; see sentMembers.
-	epoch  store.Position
-	reader timeline.Reader
+	// sentSince is the position from which on members sent to the device count; see sentMembers.
+	sentSince store.Position
+	reader    timeline.Reader
 
 	snapshot *store.Read // nil until something is read
 	read     *store.Read
@@ -42,18 +42,18 @@ type work struct {
 	query   Query
 	global  []Datum // global account data
 	out     []byte
-	// worth says that there is something to tell, so that a request that waits is answered.
-	worth bool
+	// hasNews is set if a waiting request is to be answered.
+	hasNews bool
 }
 
 // entry is one joined or left room of an answer.
 type entry struct {
-	span
+	timelineRange
 	joinedRoom bool // else left
 	membership roomdb.Membership
-	cut        cut
+	timeline   selection
 	state      []*timeline.Event
-	// base is the room's current state, log its newest changes, oldest first: what a whole state is made of.
+	// base is the room's current state, log its newest changes, oldest first; a whole state is made of them.
 	base []roomdb.StateSlot
 	log  []roomdb.StateChange
 	// slotNow is the room's last slot in the snapshot. Events are read down to the slot read, the log from logFrom on.
@@ -75,10 +75,10 @@ type entry struct {
 	open           bool
 }
 
-// attempt makes an answer of what the plan says; nil if there turns out to be nothing to tell and the request still has
-// time. The cursor moves on to what was looked at.
-func (r *Renderer) attempt(ctx context.Context, req *Request, c *streamcache.Cursor, p *streamcache.Delta, must bool) (*Answer, error) {
-	k := &work{r: r, cache: r.cache, kept: r.kept, req: req, ctx: ctx, c: *c, plan: p, upto: p.Upto}
+// buildAnswer makes an answer of a delta. It returns nil if there turns out to be nothing new and the request may still wait; the
+// cursor then moves past what was checked.
+func (r *Renderer) buildAnswer(ctx context.Context, req *Request, c *streamcache.Cursor, p *streamcache.Delta, must bool) (*Answer, error) {
+	k := &responseBuilder{r: r, cache: r.cache, kept: r.kept, req: req, ctx: ctx, c: *c, delta: p, upto: p.Upto}
 	defer k.close()
 	k.reader = timeline.Reader{UserID: req.UserID, DeviceID: string(req.DeviceID), Now: r.clock().UnixMilli()}
 	pool := &bodies
@@ -88,26 +88,26 @@ func (r *Renderer) attempt(ctx context.Context, req *Request, c *streamcache.Cur
 	body := pool.Get().(*[]byte)
 	k.out = append((*body)[:0], '{')
 	err := k.run()
-	if err == nil && !k.worth && !must {
+	if err == nil && !k.hasNews && !must {
 		*c = k.c
 	}
 	*body = k.out
 	a := &Answer{body: body}
-	if err != nil || !k.worth && !must {
+	if err != nil || !k.hasNews && !must {
 		a.Release()
 		return nil, err
 	}
 	return a, nil
 }
 
-func (k *work) close() {
+func (k *responseBuilder) close() {
 	if k.snapshot != nil {
 		k.snapshot.Close()
 	}
 }
 
-// open gives the snapshot, opening it when it is first asked for.
-func (k *work) open(ctx context.Context) (*store.Read, error) {
+// open returns the snapshot, and opens it on first use.
+func (k *responseBuilder) open(ctx context.Context) (*store.Read, error) {
 	if k.snapshot == nil {
 		r, err := k.r.store.Snapshot(ctx)
 		if err != nil {
@@ -120,8 +120,8 @@ func (k *work) open(ctx context.Context) (*store.Read, error) {
 }
 
 // run collects the parts of the answer and appends them.
-func (k *work) run() error {
-	fromStore := k.plan.FromStore || k.c.Since == 0 || k.req.FullState
+func (k *responseBuilder) run() error {
+	fromStore := k.delta.FromStore || k.c.Since == 0 || k.req.FullState
 	if fromStore {
 		// What memory holds is asked as well, so it has to be as new as what this instance has committed. No snapshot is
 		// open yet: waiting with one could keep others from moving on.
@@ -139,7 +139,7 @@ func (k *work) run() error {
 		rooms, err = snapshotReader{k}.collectStored()
 	} else {
 		k.r.answers.WithLabelValues("memory").Inc()
-		k.collectPlanned()
+		k.collectDelta()
 	}
 	if err != nil {
 		return err
@@ -154,7 +154,7 @@ func (k *work) run() error {
 	if err := w.appendSections(); err != nil {
 		return err
 	}
-	k.c.Since, k.c.Typing = k.upto, k.plan.TypingHash
+	k.c.Since, k.c.Typing = k.upto, k.delta.TypingHash
 	k.out = append(separate(k.out), `"next_batch":"`...)
 	k.out = append(k.out, k.c.Token().String()...)
 	k.out = append(k.out, `"}`...)
@@ -175,16 +175,16 @@ func appendKey(b []byte, key string) []byte {
 	return b
 }
 
-// collectPlanned makes the entries of what memory holds.
-func (k *work) collectPlanned() {
+// collectDelta makes the entries of what memory holds.
+func (k *responseBuilder) collectDelta() {
 	k.initialQuery()
-	for i := range k.plan.Rooms {
-		p := &k.plan.Rooms[i]
+	for i := range k.delta.Rooms {
+		p := &k.delta.Rooms[i]
 		if !k.req.Filter.Room.AllowsRoom(p.ID) {
 			continue
 		}
 		e := &entry{joinedRoom: true, membership: roomdb.Join, receipts: p.Receipts, receiptsUnread: p.ReceiptsUnread, typing: p.Typing}
-		e.span = span{num: p.Num, id: p.ID, joined: p.Joined}
+		e.timelineRange = timelineRange{num: p.Num, id: p.ID, joined: p.Joined}
 		if n := len(p.Segments); n > 0 {
 			e.since, e.upto = p.Segments[0].First-1, p.Segments[n-1].Last
 			e.summary.joined, e.summary.invited = p.Segments[n-1].Joined, p.Segments[n-1].Invited
@@ -192,15 +192,15 @@ func (k *work) collectPlanned() {
 		e.events, e.changes = join(p.Segments)
 		for _, s := range p.Segments {
 			e.membersMoved = e.membersMoved || s.MovesMembers
-			k.passages(e, s.Changes)
+			k.noteMemberMoves(e, s.Changes)
 		}
-		k.cut(e)
-		e.state = e.stateDelta(&e.cut, k.req.StateAfter)
+		k.selectTimeline(e)
+		e.state = e.stateDelta(&e.timeline, k.req.StateAfter)
 		k.entries = append(k.entries, e)
 	}
 }
 
-// join puts segments together.
+// join joins segments.
 func join(segments []*streamcache.Segment) ([]*timeline.Event, []streamcache.Change) {
 	if len(segments) == 1 {
 		return streamcache.Live(segments[0].Events), segments[0].Changes
@@ -214,14 +214,14 @@ func join(segments []*streamcache.Segment) ([]*timeline.Event, []streamcache.Cha
 	return events, changes
 }
 
-// cut chooses an entry's timeline.
-func (k *work) cut(e *entry) {
+// selectTimeline chooses an entry's timeline.
+func (k *responseBuilder) selectTimeline(e *entry) {
 	f := &k.req.Filter.Room.Timeline
-	e.cut = e.cutTimeline(f, f.Limit(), k.reader.Ignored)
+	e.timeline = e.selectEvents(f, f.Limit(), k.reader.Ignored)
 }
 
-// passages notes who came and went, for the sections that tell of other people.
-func (k *work) passages(e *entry, changes []streamcache.Change) {
+// noteMemberMoves notes who joined and left, for the sections about other users.
+func (k *responseBuilder) noteMemberMoves(e *entry, changes []streamcache.Change) {
 	for i := range changes {
 		ch := &changes[i]
 		if ch.Type != "m.room.member" || ch.StateKey == k.req.UserID.String() || ch.Slot <= e.since {
@@ -235,15 +235,15 @@ func (k *work) passages(e *entry, changes []streamcache.Change) {
 		was := ch.Event != nil && ch.Event.Replaced != nil && ch.Event.Replaced.Membership == "join"
 		switch {
 		case joined && !was:
-			k.query.Grew = append(k.query.Grew, Passage{e.num, userID})
+			k.query.JoinedMembers = append(k.query.JoinedMembers, MemberMove{e.num, userID})
 		case !joined && (was || ch.Event == nil):
-			k.query.Shrank = append(k.query.Shrank, Passage{e.num, userID})
+			k.query.LeftMembers = append(k.query.LeftMembers, MemberMove{e.num, userID})
 		}
 	}
 }
 
-// initialQuery prepares what sections are asked.
-func (k *work) initialQuery() {
+// initialQuery prepares the query of the sections.
+func (k *responseBuilder) initialQuery() {
 	k.query.Device, k.query.Filter = k.req.Device, k.req.Filter
 	k.query.Since, k.query.Upto = k.c.Since, k.upto
 	k.query.Forgotten = k.forgotten
@@ -252,11 +252,11 @@ func (k *work) initialQuery() {
 	}
 	k.query.read = k.open
 	k.query.cache = k.cache
-	k.query.Rooms = k.plan.Joined
+	k.query.Rooms = k.delta.Joined
 }
 
-// ignored finds out whom the viewer ignores. It is kept in memory until the viewer's account data change.
-func (k *work) ignored() error {
+// ignored finds out whom the viewer ignores. It is kept in memory until the viewer's account data changes.
+func (k *responseBuilder) ignored() error {
 	if k.r.opt.AccountData == nil {
 		return nil
 	}
@@ -282,8 +282,8 @@ func (k *work) ignored() error {
 	return nil
 }
 
-// takeFederation reads the PDUs of the events that are told, for a filter that asks for the federation format.
-func (k *work) takeFederation() error {
+// takeFederation reads the PDUs of the answer's events, for a filter that asks for the federation format.
+func (k *responseBuilder) takeFederation() error {
 	if k.req.Filter.EventFormat != eventfilter.FormatFederation {
 		return nil
 	}
@@ -292,7 +292,7 @@ func (k *work) takeFederation() error {
 	}
 	k.pdus = map[store.EventNum]*event.PDU{}
 	for _, e := range k.entries {
-		for _, ev := range slices.Concat(e.cut.events, e.state) {
+		for _, ev := range slices.Concat(e.timeline.events, e.state) {
 			pdu, err := k.l.Stored(ev.Num)
 			if err != nil {
 				return err
@@ -303,8 +303,8 @@ func (k *work) takeFederation() error {
 	return nil
 }
 
-// show is what an event of an entry gets of its own for the viewer.
-func (k *work) show(e *entry, ev *timeline.Event) timeline.Show {
+// show returns what the viewer sees of an event beside its client form.
+func (k *responseBuilder) show(e *entry, ev *timeline.Event) timeline.Show {
 	s := timeline.Show{Federation: k.pdus[ev.Num], Bundle: e.bundles[ev.ID]}
 	switch {
 	case e.joined != 0 && ev.Slot >= e.joined:
@@ -314,7 +314,7 @@ func (k *work) show(e *entry, ev *timeline.Event) timeline.Show {
 	}
 	if ev.Replaced != nil {
 		s.SeesReplaced = e.open || ev.Replaced.Slot != 0 && (e.joined != 0 && ev.Replaced.Slot >= e.joined ||
-			e.visibility != nil && history.Visible(e.visibility.sightAt(ev.Replaced.Slot)))
+			e.visibility != nil && history.Visible(e.visibility.visibilityAt(ev.Replaced.Slot)))
 	}
 	return s
 }

@@ -12,43 +12,43 @@ import (
 	"stoa/matrix/id"
 )
 
-// span is the part of a room's history that one answer is about: what came after slot since, up to slot upto.
-type span struct {
+// timelineRange is the part of a room's history that one answer covers: after slot since, up to slot upto.
+type timelineRange struct {
 	num store.RoomNum
 	id  id.RoomID
 	// since is the last slot that the client knows; 0 if it knows nothing of the room.
 	since, upto store.Slot
-	// entered says that the client knows nothing of the room although it knows others: the viewer has just joined.
+	// entered is set if the client knows nothing of the room although it knows others: the viewer has just joined.
 	entered bool
-	// wholeState asks for the whole state, not only for what changed in the span.
+	// wholeState asks for the whole state, not only for what changed in the range.
 	wholeState bool
-	// joined is the slot from which on the viewer has been a member without a break; 0 for somebody who is none now.
+	// joined is the slot from which on the viewer has been a member without a break; 0 if the viewer is no member now.
 	joined store.Slot
-	// events are the newest live events of the span, oldest first; older says that there are more before them.
+	// events are the newest live events of the range, oldest first; older is set if there are more before them.
 	events []*timeline.Event
 	older  bool
-	// changes are the changes of state in the span, oldest first.
+	// changes are the changes of state in the range, oldest first.
 	changes []streamcache.Change
-	// visibility are what the viewer may see of the events before joined; nil if they may see all.
-	visibility *visibility
+	// visibility tells which events before joined the viewer may see; nil: all.
+	visibility *visibilityHistory
 }
 
-// cut is a timeline cut out of a span.
-type cut struct {
+// selection is the timeline chosen from a range.
+type selection struct {
 	events  []*timeline.Event
 	limited bool
-	// start is the slot at which the timeline begins: what changed before it is told by `state`.
+	// start is the slot at which the timeline begins: `state` covers the changes before it.
 	start store.Slot
 	prev  token.Timeline
-	// enough is false if the span has to give older events first.
-	enough bool
+	// complete is false if older events of the range have to be read first.
+	complete bool
 }
 
-// cutTimeline chooses the events of the timeline: the newest that pass, at most limit.
+// selectEvents chooses the events of the timeline: the newest that pass, at most limit.
 //
 // Spec: client-server-api#syncing
-func (s *span) cutTimeline(f *eventfilter.RoomEventFilter, limit int, ignored map[id.UserID]bool) cut {
-	c := cut{start: s.since + 1, enough: true}
+func (s *timelineRange) selectEvents(f *eventfilter.RoomEventFilter, limit int, ignored map[id.UserID]bool) selection {
+	c := selection{start: s.since + 1, complete: true}
 	first := len(s.events)
 	more := false
 	for i := len(s.events) - 1; i >= 0; i-- {
@@ -70,7 +70,7 @@ func (s *span) cutTimeline(f *eventfilter.RoomEventFilter, limit int, ignored ma
 	case more:
 		c.limited, c.start = true, s.events[first].Slot
 	case s.older && len(c.events) < limit:
-		c.enough = false
+		c.complete = false
 		c.limited = true
 		c.start = s.oldest()
 	case s.older:
@@ -91,15 +91,15 @@ func (s *span) cutTimeline(f *eventfilter.RoomEventFilter, limit int, ignored ma
 }
 
 // oldest is the slot of the oldest event that was read.
-func (s *span) oldest() store.Slot {
+func (s *timelineRange) oldest() store.Slot {
 	if len(s.events) == 0 {
 		return s.upto + 1
 	}
 	return s.events[0].Slot
 }
 
-// shows says whether an event of the span belongs into the timeline.
-func (s *span) shows(e *timeline.Event, f *eventfilter.RoomEventFilter, ignored map[id.UserID]bool) bool {
+// shows reports whether an event of the range belongs in the timeline.
+func (s *timelineRange) shows(e *timeline.Event, f *eventfilter.RoomEventFilter, ignored map[id.UserID]bool) bool {
 	if len(ignored) > 0 && !e.IsState && ignored[e.Sender] {
 		return false
 	}
@@ -121,12 +121,12 @@ func passes(f *eventfilter.RoomEventFilter, roomID id.RoomID, e *timeline.Event)
 // stateKey names an entry of a room's state.
 type stateKey struct{ evType, key string }
 
-// stateDelta is what changed of the state in the span, as `state` (up to the start of the timeline) or `state_after` (up to
-// its end) tells it, in the order of the slots. Changes within the timeline that the timeline does not show are told too:
-// nothing else would tell them.
+// stateDelta returns the changes of state in the range, as `state` (up to the start of the timeline) or `state_after` (up to its
+// end) lists them, by slot. It includes changes within the timeline that the timeline does not show, since nothing else would carry
+// them.
 //
 // Spec: client-server-api#syncing
-func (s *span) stateDelta(c *cut, after bool) []*timeline.Event {
+func (s *timelineRange) stateDelta(c *selection, after bool) []*timeline.Event {
 	if len(s.changes) == 0 {
 		return nil
 	}
@@ -164,24 +164,24 @@ func (s *span) stateDelta(c *cut, after bool) []*timeline.Event {
 	return out
 }
 
-// visibility is the history of what decides whether the viewer may see events: the room's visibility and the viewer's
-// membership, each with the slot at which it came to be so, oldest first.
+// visibilityHistory is the history of the room's visibility and of the viewer's membership, oldest first. Together they decide
+// which events the viewer may see.
 //
 // Spec: client-server-api#room-history-visibility
-type visibility struct {
+type visibilityHistory struct {
 	own                    string // the viewer
-	visibility, membership []turn
+	visibility, membership []valueSince
 }
 
-// turn is a value that holds from a slot on.
-type turn struct {
+// valueSince is a value that holds from a slot on.
+type valueSince struct {
 	slot  store.Slot
 	value string
 }
 
-// at returns the value before and after a slot's own change.
-func at(turns []turn, slot store.Slot) (before, after string) {
-	for _, t := range turns {
+// at returns the value before and after the change of a slot.
+func at(values []valueSince, slot store.Slot) (before, after string) {
+	for _, t := range values {
 		if t.slot > slot {
 			break
 		}
