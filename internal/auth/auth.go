@@ -44,7 +44,7 @@ type Auth struct {
 	limits   bool
 	lifetime time.Duration
 
-	looked, limited atomic.Uint64 // see Collect
+	lookups, limited atomic.Uint64 // see Collect
 }
 
 const defaultLifetime = time.Hour
@@ -138,7 +138,7 @@ func (a *Auth) session(r *http.Request) (*session, error) {
 // load looks an access token up in the store. Its first use revokes the tokens
 // of the refresh before.
 func (a *Auth) load(ctx context.Context, hash Hash, now int64) (*session, error) {
-	a.looked.Add(1)
+	a.lookups.Add(1)
 	generation := a.sessions.begin()
 	var row userdb.Session
 	err := a.store.Glimpse(ctx, func(r *store.Read) (err error) {
@@ -173,7 +173,7 @@ func (a *Auth) load(ctx context.Context, hash Hash, now int64) (*session, error)
 		locked:  row.Locked,
 	}
 	s.seen.Store(row.SeenTS)
-	a.store.NoteUser(row.UserID, row.User) // who sends is looked up next
+	a.store.NoteUser(row.UserID, row.User) // who sends is lookups up next
 	a.sessions.add(generation, hash, s)
 	return s, nil
 }

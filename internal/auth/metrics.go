@@ -4,20 +4,20 @@ import "github.com/prometheus/client_golang/prometheus"
 
 var (
 	descKept    = prometheus.NewDesc("stoa_auth_sessions", "Access tokens in the cache.", nil, nil)
-	descLooked  = prometheus.NewDesc("stoa_auth_session_lookups_total", "Access tokens looked up in the database.", nil, nil)
+	descLookups = prometheus.NewDesc("stoa_auth_session_lookups_total", "Access tokens looked up in the database.", nil, nil)
 	descLimited = prometheus.NewDesc("stoa_auth_limited_total", "Attempts refused by the rate limits that are counted in the database.", nil, nil)
 )
 
 // Describe implements [prometheus.Collector].
 func (a *Auth) Describe(ch chan<- *prometheus.Desc) {
 	ch <- descKept
-	ch <- descLooked
+	ch <- descLookups
 	ch <- descLimited
 }
 
 // Collect implements [prometheus.Collector].
 func (a *Auth) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(descKept, prometheus.GaugeValue, float64(a.sessions.len()))
-	ch <- prometheus.MustNewConstMetric(descLooked, prometheus.CounterValue, float64(a.looked.Load()))
+	ch <- prometheus.MustNewConstMetric(descLookups, prometheus.CounterValue, float64(a.lookups.Load()))
 	ch <- prometheus.MustNewConstMetric(descLimited, prometheus.CounterValue, float64(a.limited.Load()))
 }

@@ -245,11 +245,11 @@ func TestBreak_is_noticed_and_recovered_from(t *testing.T) {
 func unhealthy(t *testing.T, m *member) {
 	t.Helper()
 	late := time.After(patience)
-	look := time.NewTicker(time.Millisecond)
-	defer look.Stop()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
 	for m.Healthy() {
 		select {
-		case <-look.C:
+		case <-tick.C:
 		case <-late:
 			t.Fatal("a broken bus calls itself healthy")
 		}

@@ -41,8 +41,8 @@ type PublishedPage struct {
 // those that are asked for.
 const (
 	publishedLimit = 200
-	lookLimit      = 2000
-	lookBatch      = 100
+	scanLimit      = 2000
+	scanBatch      = 100
 )
 
 // listStart is before the fullest room, listEnd behind the emptiest.
@@ -100,12 +100,12 @@ func (d *Directory) takePublished(r *store.Read, page *PublishedPage, q Publishe
 	if at.Back {
 		list = roomdb.PublishedBack
 	}
-	for looked := 0; looked < lookLimit; {
-		rows, err := list(r, at.Joined, store.RoomNum(at.Room), lookBatch)
+	for scanned := 0; scanned < scanLimit; {
+		rows, err := list(r, at.Joined, store.RoomNum(at.Room), scanBatch)
 		if err != nil {
 			return nil, false, err
 		}
-		looked += len(rows)
+		scanned += len(rows)
 		for _, row := range rows {
 			described, wanted, err := d.published(r, row, q)
 			if err != nil {
@@ -119,7 +119,7 @@ func (d *Directory) takePublished(r *store.Read, page *PublishedPage, q Publishe
 				page.Rooms, places = append(page.Rooms, described), append(places, at)
 			}
 		}
-		if len(rows) < lookBatch {
+		if len(rows) < scanBatch {
 			return places, false, nil
 		}
 	}

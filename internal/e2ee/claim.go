@@ -85,9 +85,9 @@ func (k *Keys) claimUser(ctx context.Context, user id.UserID, devices map[string
 
 // claimDevice gives ErrNotFound if the device has no key of the algorithm.
 func (k *Keys) claimDevice(ctx context.Context, user store.UserNum, deviceID, algorithm string) (keydb.OneTimeKey, error) {
-	turn := k.turnOf(user, deviceID)
-	turn.Lock()
-	defer turn.Unlock()
+	claim := k.claimLock(user, deviceID)
+	claim.Lock()
+	defer claim.Unlock()
 	var key keydb.OneTimeKey
 	err := k.retry(ctx, "claim a key", func(r *store.Read) (c *store.Change, err error) {
 		c = store.NewChange()
@@ -124,7 +124,7 @@ func fallbackKey(r *store.Read, user store.UserNum, deviceID, algorithm string) 
 	return keydb.OneTimeKey{}, store.ErrNotFound
 }
 
-func (k *Keys) turnOf(user store.UserNum, deviceID string) interface {
+func (k *Keys) claimLock(user store.UserNum, deviceID string) interface {
 	Lock()
 	Unlock()
 } {

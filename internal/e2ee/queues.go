@@ -11,7 +11,7 @@ import (
 	"stoa/internal/store/keydb"
 )
 
-// queues keeps the messages that wait for a device within their bounds. A queue is looked at once in lookEvery messages, so it
+// queues keeps the messages that wait for a device within their bounds. A queue is looked at once in checkEvery messages, so it
 // may become longer than its bound by that many on each instance.
 type queues struct {
 	refused atomic.Uint64
@@ -21,7 +21,7 @@ type queues struct {
 }
 
 const (
-	lookEvery = 32
+	checkEvery = 32
 	// queuesKept bounds the devices remembered; what is forgotten is looked at again.
 	queuesKept = 50_000
 )
@@ -53,9 +53,9 @@ func (q *queues) admit(r *store.Read, user store.UserNum, deviceID string) (bool
 	if len(q.left) >= queuesKept {
 		clear(q.left)
 	}
-	q.left[key] = lookEvery
+	q.left[key] = checkEvery
 	if !fits {
-		q.left[key] = -lookEvery
+		q.left[key] = -checkEvery
 		q.refused.Add(1)
 	}
 	return fits, nil

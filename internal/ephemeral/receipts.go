@@ -61,7 +61,7 @@ type Receipt struct {
 //
 // Spec: client-server-api#post_matrixclientv3roomsroomidreceiptreceipttypeeventid
 func (x *Receipts) Send(ctx context.Context, user who.User, roomID id.RoomID, receipts ...Receipt) error {
-	readings, err := x.look(ctx, user, roomID, receipts)
+	readings, err := x.readPlaces(ctx, user, roomID, receipts)
 	if err != nil {
 		return err
 	}
@@ -96,8 +96,8 @@ func (x *Receipts) Send(ctx context.Context, user who.User, roomID id.RoomID, re
 	return err
 }
 
-// look reads where the events of receipts are, and how far the user has read.
-func (x *Receipts) look(ctx context.Context, user who.User, roomID id.RoomID, receipts []Receipt) ([]roomdb.Reading, error) {
+// readPlaces reads where the events of receipts are, and how far the user has read.
+func (x *Receipts) readPlaces(ctx context.Context, user who.User, roomID id.RoomID, receipts []Receipt) ([]roomdb.Reading, error) {
 	readings := make([]roomdb.Reading, len(receipts))
 	// What is read twice may differ: a receipt that is not ahead any more when it is written changes nothing.
 	err := x.store.Glimpse(ctx, func(r *store.Read) (err error) {

@@ -160,12 +160,12 @@ const keptTime = 250 * time.Millisecond
 func (s *Server) settle(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, unusedTime)
 	defer cancel()
-	look := time.NewTicker(2 * time.Millisecond)
-	defer look.Stop()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
 	began := time.Now()
 	for s.serving.Load() && !s.listener.HasEnded() || s.countUnused() > 0 || len(s.open) > 0 && time.Since(began) < keptTime {
 		select {
-		case <-look.C:
+		case <-tick.C:
 		case <-ctx.Done():
 			s.closeUnused()
 			return

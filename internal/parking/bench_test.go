@@ -46,8 +46,8 @@ func BenchmarkPark(b *testing.B) {
 		if done%together != 0 {
 			continue // it was done with the others
 		}
-		turn := clients[done%conns:][:together]
-		for _, c := range turn {
+		active := clients[done%conns:][:together]
+		for _, c := range active {
 			if _, err := c.Write(request); err != nil {
 				b.Fatal(err)
 			}
@@ -59,7 +59,7 @@ func BenchmarkPark(b *testing.B) {
 		for _, line := range lines {
 			line.Wake()
 		}
-		for _, c := range turn {
+		for _, c := range active {
 			for n := 0; n < len(answer); {
 				got, err := c.Read(into)
 				if err != nil {

@@ -261,8 +261,8 @@ func TestConnection(t *testing.T) {
 		y := newYard(t, httpkit.DefaultTimes)
 		c, r := y.dial()
 		y.park(c, r)
-		head, tail := "GET /it?do=park HTTP/1.1\r\nHost: x\r\nX-Some: ", "\r\n\r\n"
-		longest := head + strings.Repeat("a", parking.MaxRequest-len(head)-len(tail)) + tail
+		head, end := "GET /it?do=park HTTP/1.1\r\nHost: x\r\nX-Some: ", "\r\n\r\n"
+		longest := head + strings.Repeat("a", parking.MaxRequest-len(head)-len(end)) + end
 		if _, err := io.WriteString(c, longest+"GET /it HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}

@@ -188,11 +188,11 @@ func (p *Listener) closeIdleFor(least time.Duration) {
 
 // closeOverdue closes connections that have been idle for too long, until Close.
 func (p *Listener) closeOverdue() {
-	look := time.NewTicker(max(p.opt.Idle/8, time.Millisecond))
-	defer look.Stop()
+	tick := time.NewTicker(max(p.opt.Idle/8, time.Millisecond))
+	defer tick.Stop()
 	for {
 		select {
-		case <-look.C:
+		case <-tick.C:
 			p.closeIdleFor(p.opt.Idle)
 		case <-p.closed:
 			return

@@ -43,8 +43,8 @@ const (
 	// another instance or package that writes about the user. Each loss means that
 	// somebody else got on, so the bound is generous.
 	maxTries = 100
-	// turns is how many users can be written at once.
-	turns = 256
+	// writers is how many users can be written at once.
+	writers = 256
 )
 
 // Types that this package knows.
@@ -77,9 +77,9 @@ type Data struct {
 	store *store.Store
 	rules *Rules
 	rooms Rooms // nil = none
-	// turns holds a token for each writer: those of one user take turns, as all but
+	// writers holds a token for each writer: those of one user wait for each other, as all but
 	// one of them would lose. What is taken is given back before anything else is.
-	turns [turns]chan struct{}
+	writers [writers]chan struct{}
 }
 
 // New makes the package's one object. It starts nothing.
@@ -88,8 +88,8 @@ func New(opt Options) *Data {
 		opt.Rules = NewRules(opt.Store)
 	}
 	d := &Data{store: opt.Store, rules: opt.Rules, rooms: opt.Rooms}
-	for i := range d.turns {
-		d.turns[i] = make(chan struct{}, 1)
+	for i := range d.writers {
+		d.writers[i] = make(chan struct{}, 1)
 	}
 	return d
 }
@@ -97,10 +97,10 @@ func New(opt Options) *Data {
 // change builds and commits a change on the user's head until it loses no race,
 // and returns its position. It is refused once the user's account is deactivated.
 func (d *Data) change(ctx context.Context, what string, user who.User, build func(*store.Read, *store.Change) error) (at store.Position, err error) {
-	turn := d.turns[uint64(user.UserNum)%turns]
+	writing := d.writers[uint64(user.UserNum)%writers]
 	select {
-	case turn <- struct{}{}:
-		defer func() { <-turn }()
+	case writing <- struct{}{}:
+		defer func() { <-writing }()
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}

@@ -354,8 +354,8 @@ func (b *bench) clusterForward(ctx context.Context) error {
 			Target: "/_matrix/client/v3/rooms/" + url.PathEscape(room) + "/send/m.room.message/" + kind + "{n}",
 		}
 	}
-	var r turnsResult
-	client, err := runLoadProcess("turns", turnsSpec{Ways: []way{send(home, "h"), send(other, "o")}, Rounds: b.rounds()}, &r)
+	var r roundsResult
+	client, err := runLoadProcess("rounds", roundsSpec{Ways: []way{send(home, "h"), send(other, "o")}, Rounds: b.rounds()}, &r)
 	if err != nil {
 		return err
 	}
@@ -414,8 +414,8 @@ func (b *bench) barrierDelay(d *dataset, switched string) error {
 	get := func(header string) way {
 		return way{Addr: f[0].addr, Method: "GET", Target: barrierGet, Token: d.tokens[0], Header: header}
 	}
-	var r turnsResult
-	client, err := runLoadProcess("turns", turnsSpec{Ways: []way{get(withoutBarrier), get("")}, Rounds: b.rounds(), Gap: 2 * time.Millisecond}, &r)
+	var r roundsResult
+	client, err := runLoadProcess("rounds", roundsSpec{Ways: []way{get(withoutBarrier), get("")}, Rounds: b.rounds(), Gap: 2 * time.Millisecond}, &r)
 	if err != nil {
 		return err
 	}
@@ -489,10 +489,10 @@ func (b *bench) clusterWaiting(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	const tail = 2
+	const grace = 2
 	ready, begin := filepath.Join(dir, "ready"), time.Now()
 	l, err := startLoad("fanout", fanoutSpec{
-		Addr: f[0].addr, Tokens: d.tokens[:waitingUsers], Seconds: b.seconds + tail, Ready: ready, Filter: webFilter,
+		Addr: f[0].addr, Tokens: d.tokens[:waitingUsers], Seconds: b.seconds + grace, Ready: ready, Filter: webFilter,
 	})
 	if err != nil {
 		return err

@@ -24,7 +24,7 @@ func runLoad(kind string) error {
 	kinds := map[string]func([]byte) (any, error){
 		"send": decoded(loadSend), "fanout": decoded(loadFanout), "poll": decoded(loadPoll),
 		"get": decoded(loadGet), "join": decoded(loadJoin), "insert": decoded(loadInsert),
-		"turns": decoded(loadTurns), "connections": decoded(loadConnections),
+		"rounds": decoded(loadRounds), "connections": decoded(loadConnections),
 	}
 	run, ok := kinds[kind]
 	if !ok {

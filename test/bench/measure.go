@@ -173,10 +173,10 @@ func (b *bench) deliver(f fleet, members, senders []string, room string, rate fl
 	if err != nil {
 		return r, 0, err
 	}
-	const tail = 2 // seconds in which the members see what was sent last
+	const grace = 2 // seconds in which the members see what was sent last
 	ready := filepath.Join(dir, "ready")
 	l, err := startLoad("fanout", fanoutSpec{
-		Addrs: f.addrs(), Tokens: members, Seconds: b.seconds + tail, Ready: ready,
+		Addrs: f.addrs(), Tokens: members, Seconds: b.seconds + grace, Ready: ready,
 		Filter: `{"room":{"timeline":{"limit":100},"state":{"lazy_load_members":true}}}`,
 	})
 	if err != nil {

@@ -92,7 +92,7 @@ func (c *goClient) sync() {
 		cancel()
 		<-ended
 		if c.t.Failed() {
-			c.t.Logf("the log of %s:\n%s", c.cli.UserID, tail(c.log.String(), 20000))
+			c.t.Logf("the log of %s:\n%s", c.cli.UserID, lastOf(c.log.String(), 20000))
 		}
 	})
 }

@@ -60,13 +60,13 @@ func newJSClient(t *testing.T, name string) *jsClient {
 		<-read
 		cmd.Wait()
 		if t.Failed() {
-			t.Logf("the log of %s:\n%s", name, tail(c.log.String(), 20000))
+			t.Logf("the log of %s:\n%s", name, lastOf(c.log.String(), 20000))
 		}
 	})
 	return c
 }
 
-func tail(s string, n int) string { return s[max(0, len(s)-n):] }
+func lastOf(s string, n int) string { return s[max(0, len(s)-n):] }
 
 func (c *jsClient) read(out io.Reader) {
 	lines := bufio.NewScanner(out)
@@ -101,7 +101,7 @@ func (c *jsClient) begin(method string, args map[string]any) <-chan answer {
 		c.t.Fatal(err)
 	}
 	if _, err := c.in.Write(append(line, '\n')); err != nil {
-		c.t.Fatalf("%s.%s: %v\n%s", c.name, method, err, tail(c.log.String(), 4000))
+		c.t.Fatalf("%s.%s: %v\n%s", c.name, method, err, lastOf(c.log.String(), 4000))
 	}
 	return call
 }

@@ -120,12 +120,12 @@ func (a *attacker) count(ctx context.Context, err error) bool {
 }
 
 // loop does something n times at once, again and again.
-func loop(ctx context.Context, n int, f func(worker, turn int)) {
+func loop(ctx context.Context, n int, f func(worker, round int)) {
 	var all sync.WaitGroup
 	for worker := range n {
 		all.Go(func() {
-			for turn := 0; ctx.Err() == nil; turn++ {
-				f(worker, turn)
+			for round := 0; ctx.Err() == nil; round++ {
+				f(worker, round)
 			}
 		})
 	}
@@ -146,7 +146,7 @@ func (a *attacker) room(ctx context.Context, request map[string]any) string {
 
 // hold sends the beginning of a request from an address, waits until the server ends the connection, and begins again.
 func hold(ctx context.Context, all []*attacker, n int, begin func(i int) string) {
-	loop(ctx, n, func(worker, turn int) {
+	loop(ctx, n, func(worker, round int) {
 		a := all[worker%len(all)]
 		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(fmt.Sprintf("127.3.0.%d", worker%addresses+1))}, Timeout: 10 * time.Second}
 		conn, err := d.DialContext(ctx, "tcp", a.plan.Address)
@@ -197,8 +197,8 @@ func answers(ctx context.Context, all []*attacker) {
 		}
 	}
 	paths := []string{"/rooms/" + url.PathEscape(room) + "/messages?dir=b&limit=1000", "/sync", "/rooms/" + url.PathEscape(room) + "/state", "/keys/query"}
-	loop(ctx, 24, func(worker, turn int) {
-		path := paths[(worker+turn)%len(paths)]
+	loop(ctx, 24, func(worker, round int) {
+		path := paths[(worker+round)%len(paths)]
 		method, body := "GET", ""
 		if path == "/keys/query" {
 			method, body = "POST", `{"device_keys":{"`+a.UserID+`":[]}}`
@@ -234,10 +234,10 @@ func states(ctx context.Context, all []*attacker) {
 	for range 6 {
 		rooms = append(rooms, a.room(ctx, map[string]any{}))
 	}
-	loop(ctx, len(rooms), func(worker, turn int) {
+	loop(ctx, len(rooms), func(worker, round int) {
 		room := "/rooms/" + url.PathEscape(rooms[worker]) + "/state"
-		a.try(ctx, "PUT", room+"/org.example.large/"+fmt.Sprint(turn), map[string]string{"a": strings.Repeat("d", large)}, nil)
-		if turn%10 == 9 {
+		a.try(ctx, "PUT", room+"/org.example.large/"+fmt.Sprint(round), map[string]string{"a": strings.Repeat("d", large)}, nil)
+		if round%10 == 9 {
 			a.try(ctx, "GET", room, nil, nil)
 		}
 	})
@@ -249,16 +249,16 @@ func floods(ctx context.Context, all []*attacker) {
 	for i := range rooms {
 		rooms[i] = all[2+i].room(ctx, map[string]any{})
 	}
-	loop(ctx, 12, func(worker, turn int) {
+	loop(ctx, 12, func(worker, round int) {
 		a := all[2+worker%3]
 		switch worker % 4 {
 		case 0:
-			a.try(ctx, "PUT", "/sendToDevice/org.example.flood/"+fmt.Sprint(worker, "-", turn), map[string]any{"messages": map[string]any{
+			a.try(ctx, "PUT", "/sendToDevice/org.example.flood/"+fmt.Sprint(worker, "-", round), map[string]any{"messages": map[string]any{
 				all[5].UserID: map[string]any{"*": map[string]string{"a": strings.Repeat("e", large)}}}}, nil)
 		case 1:
 			a.try(ctx, "POST", "/createRoom", map[string]any{"invite": []string{a.plan.Victim}}, nil)
 		default:
-			a.try(ctx, "PUT", "/rooms/"+url.PathEscape(rooms[worker%3])+"/send/m.room.message/"+fmt.Sprint("f", worker, "-", turn), kit.Message(strings.Repeat("f", large)), nil)
+			a.try(ctx, "PUT", "/rooms/"+url.PathEscape(rooms[worker%3])+"/send/m.room.message/"+fmt.Sprint("f", worker, "-", round), kit.Message(strings.Repeat("f", large)), nil)
 		}
 	})
 }
@@ -269,8 +269,8 @@ func invites(ctx context.Context, all []*attacker) {
 	for i := range 25_000 {
 		list = append(list, fmt.Sprintf("@person%d:localhost", i))
 	}
-	loop(ctx, 3, func(worker, turn int) {
-		all[6+worker].try(ctx, "POST", "/createRoom", map[string]any{"invite": list[:len(list)>>(turn%5)]}, nil)
+	loop(ctx, 3, func(worker, round int) {
+		all[6+worker].try(ctx, "POST", "/createRoom", map[string]any{"invite": list[:len(list)>>(round%5)]}, nil)
 	})
 }
 
@@ -285,15 +285,15 @@ func rules(ctx context.Context, all []*attacker) {
 			return
 		}
 	}
-	loop(ctx, 4, func(worker, turn int) {
-		sender.try(ctx, "PUT", "/rooms/"+url.PathEscape(room)+"/send/m.room.message/"+fmt.Sprint("p", worker, "-", turn), kit.Message(strings.Repeat("a ", large/2)), nil)
+	loop(ctx, 4, func(worker, round int) {
+		sender.try(ctx, "PUT", "/rooms/"+url.PathEscape(room)+"/send/m.room.message/"+fmt.Sprint("p", worker, "-", round), kit.Message(strings.Repeat("a ", large/2)), nil)
 	})
 }
 
 // searches looks through the directory of users.
 func searches(ctx context.Context, all []*attacker) {
 	terms := []string{"person", "p", "e", "person1", "son99", "nobody of this name"}
-	loop(ctx, 60, func(worker, turn int) {
-		all[11+worker%9].try(ctx, "POST", "/user_directory/search", map[string]any{"search_term": terms[(worker+turn)%len(terms)], "limit": 50}, nil)
+	loop(ctx, 60, func(worker, round int) {
+		all[11+worker%9].try(ctx, "POST", "/user_directory/search", map[string]any{"search_term": terms[(worker+round)%len(terms)], "limit": 50}, nil)
 	})
 }

@@ -119,30 +119,30 @@ type sender struct {
 // comes, as a goroutine for each device would take more of the machine than the
 // server may.
 type devicePool struct {
-	spec      devicesSpec
-	addresses []syscall.Sockaddr
-	epoll     int
-	devices   []device
-	in, out   []byte
-	entered   int // devices that were begun
-	inGate    int
-	present   int
-	again     []retry
-	receipts  *chorus
-	turn      int // deliveries in rooms with receipts
-	records   []record
-	result    devicesResult
-	lost      atomic.Int64
-	failed    atomic.Int64
-	stopped   atomic.Bool
-	begins    atomic.Bool  // the measured time
-	expected  atomic.Int64 // records, when that is known
-	reader    int          // the device whose turn it is to mark as read
-	round     int          // how often all have had a turn
-	began     time.Time    // the first round
-	mu        sync.Mutex   // guards result.ReceiptUS
-	ready     bool
-	shown     time.Time
+	spec       devicesSpec
+	addresses  []syscall.Sockaddr
+	epoll      int
+	devices    []device
+	in, out    []byte
+	entered    int // devices that were begun
+	inGate     int
+	present    int
+	again      []retry
+	receipts   *chorus
+	deliveries int // deliveries in rooms with receipts
+	records    []record
+	result     devicesResult
+	lost       atomic.Int64
+	failed     atomic.Int64
+	stopped    atomic.Bool
+	begins     atomic.Bool  // the measured time
+	expected   atomic.Int64 // records, when that is known
+	reader     int          // the device whose turn it is to mark as read
+	round      int          // how often all have had a turn
+	began      time.Time    // the first round
+	mu         sync.Mutex   // guards result.ReceiptUS
+	ready      bool
+	shown      time.Time
 }
 
 type retry struct {
@@ -430,7 +430,7 @@ func (c *devicePool) see(d *device, body []byte) {
 		if c.spec.ReceiptEvery == 0 || c.spec.Rooms[room].Members > receiptRooms {
 			return
 		}
-		if c.turn++; c.turn%c.spec.ReceiptEvery == 0 {
+		if c.deliveries++; c.deliveries%c.spec.ReceiptEvery == 0 {
 			c.markRead(d, room, field(rest, keyEventID))
 		}
 	})
@@ -512,8 +512,8 @@ func (c *devicePool) readSome() {
 		c.began = time.Now()
 	}
 	for {
-		turn := c.began.Add(time.Duration(c.round)*c.spec.ReceiptPeriod + c.spec.ReceiptPeriod*time.Duration(c.reader)/time.Duration(len(c.devices)))
-		if time.Now().Before(turn) {
+		due := c.began.Add(time.Duration(c.round)*c.spec.ReceiptPeriod + c.spec.ReceiptPeriod*time.Duration(c.reader)/time.Duration(len(c.devices)))
+		if time.Now().Before(due) {
 			return
 		}
 		d := &c.devices[c.reader]

@@ -21,9 +21,9 @@ import (
 const (
 	// settle is how long the connected are left alone before the first message.
 	settle = 10 * time.Second
-	// tail is how long deliveries are waited for after the last message, maxTail how long if the load is one that ends when
+	// grace is how long deliveries are waited for after the last message, maxGrace how long if the load is one that ends when
 	// all have come.
-	tail, maxTail = 10 * time.Second, 30 * time.Second
+	grace, maxGrace = 10 * time.Second, 30 * time.Second
 	// connectWithin bounds the first syncs of everybody.
 	connectWithin = 30 * time.Minute
 	profileLength = 20 * time.Second
@@ -295,9 +295,9 @@ func (r *result) speak(w *cluster, p *plan, t *template, dir string) (*client, t
 // watch waits until everything is said and delivered. In the middle it takes
 // profiles, if they are wanted.
 func (r *result) watch(ctx context.Context, w *cluster, p *plan, clients []*client, begin time.Time) error {
-	wait := tail
+	wait := grace
 	if r.options.load.untilAll {
-		wait = maxTail
+		wait = maxGrace
 	}
 	end := time.NewTimer(time.Until(begin.Add(time.Duration(r.seconds*float64(time.Second)) + wait)))
 	defer end.Stop()

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// turnsSpec: the ways of doing one thing are tried in turn, one request at a time,
+// roundsSpec: the ways of doing one thing are tried in turn, one request at a time,
 // so that all see the same machine. Each round begins with another way.
-type turnsSpec struct {
+type roundsSpec struct {
 	Ways   []way
 	Rounds int
 	Gap    time.Duration // between the answer to a request and the next one
@@ -24,11 +24,11 @@ type way struct {
 	Body                        []byte
 }
 
-type turnsResult struct {
+type roundsResult struct {
 	P50, P99 []float64 // ms, one a way
 }
 
-func loadTurns(spec turnsSpec) (r turnsResult, err error) {
+func loadRounds(spec roundsSpec) (r roundsResult, err error) {
 	conns := make([]*conn, len(spec.Ways))
 	for i, w := range spec.Ways {
 		if conns[i], err = dial(w.Addr, 65536); err != nil {
