@@ -22,6 +22,7 @@ import (
 	"stoa/internal/e2ee"
 	"stoa/internal/ephemeral"
 	"stoa/internal/history"
+	"stoa/internal/httpkit"
 	"stoa/internal/room"
 	"stoa/internal/streamcache"
 	"stoa/internal/userdata"
@@ -54,6 +55,8 @@ type Options struct {
 	// Support is what /.well-known/matrix/support tells; nothing if nil.
 	Support *Support
 
+	// Limits bound the invitations that users give and get; nil = nothing does.
+	Limits    *httpkit.UserLimits
 	Auth      *auth.Auth
 	Accounts  *account.Accounts
 	Keys      *e2ee.Keys

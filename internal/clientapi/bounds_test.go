@@ -115,3 +115,37 @@ func toDevice(a answer) []any {
 	events, _ := section["events"].([]any)
 	return events
 }
+
+func TestUserLimits_end_floods(t *testing.T) {
+	t.Parallel()
+	s := onSQLite(t, "STOA_RATE_LIMITS=on")
+	victim := s.signUp("victim")
+	flood := func(s *server, who login, n int) (passed int) {
+		for range n {
+			a := s.do("POST", "/_matrix/client/v3/createRoom", who.Token, object{"invite": []string{victim.UserID}})
+			switch a.Status {
+			case 200:
+				passed++
+			case 429:
+			default:
+				t.Fatal(a.raw)
+			}
+		}
+		return passed
+	}
+	if passed := flood(s, s.signUp("eve"), 50); passed != 30 {
+		t.Errorf("one user made %d rooms in a moment", passed)
+	}
+	total := 30
+	for i := range 4 {
+		total += flood(s, s.signUp(fmt.Sprintf("eve%d", i)), 30)
+	}
+	if total != 100 {
+		t.Errorf("one user got %d invitations in a moment", total)
+	}
+	other := onSQLite(t, "STOA_RATE_LIMITS=on", "STOA_USER_LIMITS=report")
+	victim = other.signUp("victim")
+	if passed := flood(other, other.signUp("eve"), 50); passed != 50 {
+		t.Errorf("in report mode %d of 50 passed", passed)
+	}
+}

@@ -52,6 +52,14 @@ func (a *API) createRoom(r *http.Request) (roomAnswer, error) {
 	if err != nil {
 		return roomAnswer{}, err
 	}
+	if err := a.opt.Limits.Take(httpkit.RateInvite, caller.UserID.String(), len(req.Invite)); err != nil {
+		return roomAnswer{}, err
+	}
+	for _, user := range req.Invite {
+		if err := a.opt.Limits.Take(httpkit.RateInvited, user.String(), 1); err != nil {
+			return roomAnswer{}, err
+		}
+	}
 	roomID, err := a.directory.CreateRoom(r.Context(), req)
 	if err != nil {
 		return roomAnswer{}, err

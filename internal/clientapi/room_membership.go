@@ -37,7 +37,12 @@ func (a *API) joinedRooms(r *http.Request) (any, error) {
 //
 // Spec: client-server-api#post_matrixclientv3roomsroomidinvite
 func (a *API) invite(r *http.Request) (httpkit.Empty, error) {
-	return a.changeMembership(r, true, a.rooms.Invite)
+	return a.changeMembership(r, true, func(ctx context.Context, req room.MembershipRequest) error {
+		if err := a.opt.Limits.Take(httpkit.RateInvited, req.Target.String(), 1); err != nil {
+			return err
+		}
+		return a.rooms.Invite(ctx, req)
+	})
 }
 
 // kick serves POST /_matrix/client/v3/rooms/{roomId}/kick.

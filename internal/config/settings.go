@@ -156,6 +156,12 @@ type Config struct {
 	// outsiders can't reach. docs/operations.md lists the limits.
 	RateLimits Switch `yaml:"rate_limits" env:"STOA_RATE_LIMITS" default:"on"`
 
+	// Limits on how much a user who is logged in sends, creates, invites, joins
+	// and searches: on, report (count what would be refused in the metric
+	// stoa_httpkit_limited_users_total, and refuse nothing) or off. They are off
+	// too if rate_limits is off. docs/operations.md lists the limits.
+	UserLimits UserLimits `yaml:"user_limits" env:"STOA_USER_LIMITS" default:"on"`
+
 	// The lowest level that is logged: debug, info, warn or error.
 	LogLevel LogLevel `yaml:"log_level" env:"STOA_LOG_LEVEL" default:"info"`
 

@@ -44,6 +44,21 @@ func (r *Registration) UnmarshalText(text []byte) error {
 	return oneOf((*string)(r), text, "closed", "token", "open")
 }
 
+// UserLimits says what becomes of requests above the limits on users.
+type UserLimits string
+
+// The values of UserLimits.
+const (
+	UserLimitsOn     UserLimits = "on"
+	UserLimitsReport UserLimits = "report"
+	UserLimitsOff    UserLimits = "off"
+)
+
+// UnmarshalText is for Load.
+func (u *UserLimits) UnmarshalText(text []byte) error {
+	return oneOf((*string)(u), text, "on", "report", "off")
+}
+
 // LogFormat is how messages are logged.
 type LogFormat string
 

@@ -150,6 +150,11 @@ func (x *exchange) admit() error {
 		}
 		r.Body = &x.whole
 	}
+	if x.route.Token && m.identify != nil {
+		if err := m.userLimits.request(x.route.Rate, x.key, len(x.whole.text)); err != nil {
+			return err
+		}
+	}
 	if err := m.admission.slot(x.holder, x.route.Limit); err != nil {
 		return err
 	}

@@ -72,6 +72,8 @@ type Route struct {
 	Limit   Limit
 	// Token says that the caller must have an access token, which is asked for before the body is read; see Options.Identify.
 	Token bool
+	// Rate is what the request counts against of its user; see Options.UserLimits.
+	Rate Rate
 	// MaxBody is the limit of the body in bytes. 0 is MaxBody, or 64 KiB if Options.Identify is there and the route has no Token.
 	MaxBody int64
 	// Home is the name of the path value that says what the request changes, if it
@@ -110,6 +112,8 @@ type Options struct {
 	InFlight map[Limit]int
 	// Share bounds the requests of one user, or without a token of one address, being served at a time too.
 	Share bool
+	// UserLimits bound what users do on routes with Token and a Rate; nil = nothing does.
+	UserLimits *UserLimits
 	// Bodies bounds the memory of the bodies under way, in bytes; 64 MiB if 0.
 	Bodies int64
 	// Identify gives the name of the caller of a route with Token, or the error that answers the request. It is called before
@@ -148,6 +152,7 @@ type Mux struct {
 	barrier     func(ctx context.Context) error
 	identify    func(*http.Request) (string, error)
 	admission   admission
+	userLimits  *UserLimits
 	limiters    [limitClasses]*Limiter
 	inFlight    [limitClasses]struct{ now, max atomic.Int64 }
 	requestID   requestIDs
@@ -180,7 +185,7 @@ type node struct {
 func NewMux(opts Options, routes ...[]Route) (*Mux, error) {
 	m := &Mux{
 		log: opts.Log, trusted: opts.TrustedProxies, clock: opts.Clock, translate: opts.Translate,
-		forward: opts.Forward, barrier: opts.Barrier, identify: opts.Identify, queryTokens: opts.QueryTokens,
+		forward: opts.Forward, barrier: opts.Barrier, identify: opts.Identify, userLimits: opts.UserLimits, queryTokens: opts.QueryTokens,
 		admission: admission{budget: opts.Bodies, shared: opts.Share, holders: map[string]*holder{}},
 	}
 	if m.admission.budget == 0 {

@@ -54,27 +54,53 @@ func DefaultAddressLimits(clock func() time.Time) map[Limit]*Limiter {
 // which one will be there.
 //
 // Spec: client-server-api#rate-limiting
-func (l *Limiter) Take(key string) error {
+func (l *Limiter) Take(key string) error { return l.TakeN(key, 1) }
+
+// TakeN takes n tokens; of more than a bucket holds it takes a full bucket.
+func (l *Limiter) TakeN(key string, n int) error {
 	if l == nil {
 		return nil
 	}
 	now := l.clock()
+	cost := min(l.every*time.Duration(n), l.burst)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	full, ok := l.young[key]
-	if !ok {
+	full, ok := l.fullAt(key, now)
+	if wait := full.Add(cost).Sub(now) - l.burst; wait > 0 {
+		return mxerr.LimitExceeded(wait)
+	}
+	l.set(key, full.Add(cost), ok)
+	return nil
+}
+
+// add takes n tokens that were spent elsewhere, whether they are there or not; the bucket is not emptier than empty.
+func (l *Limiter) add(key string, n int) {
+	now := l.clock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	full, ok := l.fullAt(key, now)
+	full = full.Add(min(l.every*time.Duration(n), l.burst))
+	if most := now.Add(l.burst); full.After(most) {
+		full = most
+	}
+	l.set(key, full, ok)
+}
+
+// fullAt is when the bucket of a key will be full; ok says that it is in the young generation. Called with the lock held.
+func (l *Limiter) fullAt(key string, now time.Time) (full time.Time, ok bool) {
+	if full, ok = l.young[key]; !ok {
 		full = l.old[key]
 	}
 	if full.Before(now) {
 		full = now
 	}
-	full = full.Add(l.every)
-	if wait := full.Sub(now) - l.burst; wait > 0 {
-		return mxerr.LimitExceeded(wait)
-	}
-	if !ok && len(l.young) >= maxKeys {
+	return full, ok
+}
+
+// set notes when the bucket of a key will be full. Called with the lock held.
+func (l *Limiter) set(key string, full time.Time, young bool) {
+	if !young && len(l.young) >= maxKeys {
 		l.old, l.young = l.young, make(map[string]time.Time, maxKeys/8)
 	}
 	l.young[key] = full
-	return nil
 }

@@ -57,6 +57,9 @@ func (srv *Server) peerBus() ephemeral.Bus {
 // is not its own to do.
 const topicJob = "job"
 
+// topicLimits is the topic of what users did, for the limits that all instances share.
+const topicLimits = "limits"
+
 // announceJob wakes the owner of a job that this instance has enqueued.
 func (srv *Server) announceJob() {
 	if srv.bus != nil {

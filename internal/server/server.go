@@ -134,6 +134,7 @@ func (srv *Server) Failed() <-chan error { return srv.failed }
 
 // parts are the packages that only a server needs, put together.
 type parts struct {
+	limits   *httpkit.UserLimits // nil if they are off
 	callers  *auth.Auth
 	keys     *e2ee.Keys
 	typing   *ephemeral.Typing
@@ -152,6 +153,12 @@ func (srv *Server) build() error {
 		keys:     e2ee.New(e2ee.Options{Store: s.Store, ServerName: opt.Config.ServerName, Clock: opt.Clock, Log: opt.Log}),
 		typing:   ephemeral.NewTyping(s.Store, opt.Clock, srv.peerBus()),
 		presence: ephemeral.NewPresence(s.Store, opt.Clock, opt.Log, srv.peerBus()),
+	}
+	if cfg := opt.Config; bool(cfg.RateLimits) && cfg.UserLimits != config.UserLimitsOff {
+		p.limits = httpkit.NewUserLimits(cfg.UserLimits == config.UserLimitsReport, opt.Clock)
+		if err := srv.registry.Register(p.limits); err != nil {
+			return fmt.Errorf("register metrics: %w", err)
+		}
 	}
 	srv.auth, srv.stream = p.callers, srv.newStream(p)
 	srv.renderer = srv.newRenderer(p)
@@ -178,6 +185,9 @@ func (srv *Server) subscribe(p parts) {
 	p.typing.OnChange(srv.stream.WakeTyping)
 	srv.services.Cluster.OnReplicated(srv.stream.ReceiveGroups)
 	srv.subscribePeers()
+	if srv.bus != nil && p.limits != nil {
+		srv.bus.Subscribe(topicLimits, p.limits.Hear)
+	}
 }
 
 // backgroundOf are what runs beside requests.
@@ -189,6 +199,11 @@ func (srv *Server) backgroundOf(p parts) []func(context.Context) error {
 		{"claimed one-time keys", p.keys.Expire},
 	}}
 	runs := []func(context.Context) error{s.Cluster.Run, srv.stream.Run, p.typing.Run, p.presence.Run, srv.reader.Run, chores.run, telemetry.ReturnMemory}
+	if srv.bus != nil && p.limits != nil {
+		runs = append(runs, func(ctx context.Context) error {
+			return p.limits.Share(ctx, func(text []byte) { srv.bus.Publish(topicLimits, text) })
+		})
+	}
 	return append(runs, srv.busRuns()...)
 }
 
@@ -235,7 +250,8 @@ func (srv *Server) clientMux(opt httpkit.Options, p parts) (http.Handler, error)
 	if cfg.RateLimits {
 		opt.AddressLimits = httpkit.DefaultAddressLimits(srv.opt.Clock)
 	}
-	api := srv.newAPI(p).Routes()
+	opt.UserLimits = p.limits
+	api := clientapi.WithRates(srv.newAPI(p).Routes())
 	return httpkit.NewMux(opt, api, clientapi.LegacyRoutes(slices.Concat(api, pages)), pages, srv.readiness())
 }
 
@@ -259,6 +275,7 @@ func (srv *Server) newAPI(p parts) *clientapi.API {
 		SharedSecret: cfg.RegistrationSharedSecret.Reveal(),
 		Terms:        terms(cfg.Terms),
 		Support:      support(cfg),
+		Limits:       p.limits,
 		Auth:         p.callers,
 		Accounts:     s.Accounts,
 		Keys:         p.keys,

@@ -1,0 +1,200 @@
+package httpkit
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Rate is what a user does, as far as there is a limit on how often.
+type Rate uint8
+
+// The rates. RateNone has no limit.
+const (
+	RateNone Rate = iota
+	RateSend
+	RateSendBytes
+	RateCreate
+	RateInvite
+	RateInvited
+	RateJoin
+	RateToDevice
+	RateToDeviceBytes
+	RateSearch
+	RateNotice
+	RateWrite
+
+	rates = int(RateWrite) + 1
+)
+
+// userLimit is a row of the table of limits.
+type userLimit struct {
+	name      string // label of the metric
+	what      string
+	burst     int
+	perSecond float64
+	reason    string
+}
+
+// userLimits is the table. docs/operations.md has it too, which a test compares.
+var userLimits = [rates]userLimit{
+	RateSend:          {"send", "events sent: messages, state, redactions, changes of other people's membership", 600, 20, "a bot that answers a full room; a person sends one a second"},
+	RateSendBytes:     {"send_bytes", "bytes of events sent", 16 << 20, 256 << 10, "4 of the largest events a second for as long as one likes"},
+	RateCreate:        {"create", "rooms made and upgraded", 30, 0.2, "the rooms of a course, made by a script"},
+	RateInvite:        {"invite", "invitations given, those of createRoom too", 600, 1, "a room for a lecture of 500"},
+	RateInvited:       {"invited", "invitations received", 100, 0.1, "a new student's rooms, all in one morning"},
+	RateJoin:          {"join", "rooms joined, left, knocked at and forgotten", 300, 2, "a move to a new account with all rooms"},
+	RateToDevice:      {"to_device", "requests that send to devices", 1000, 20, "a new key for a room of 26,000 members, in batches of 100 devices"},
+	RateToDeviceBytes: {"to_device_bytes", "bytes sent to devices", 32 << 20, 512 << 10, "the same; a key takes 1 KiB for each device"},
+	RateSearch:        {"search", "searches of users and rooms", 60, 3, "one for each letter typed"},
+	RateNotice:        {"notice", "typing, receipts, presence", 600, 20, "scrolling through many rooms"},
+	RateWrite:         {"write", "other writes: account data, keys, backups, profile, devices, aliases", 1000, 20, "a first login with a backup of all keys"},
+}
+
+// UserLimits bounds what logged-in users do, counted in memory and shared with other instances once a second. A nil UserLimits
+// lets everything pass.
+type UserLimits struct {
+	report   bool // refuse nothing, only count
+	limiters [rates]*Limiter
+	limited  [rates]atomic.Uint64
+
+	mu    sync.Mutex // guards spent; nothing is taken after it
+	spent map[spending]int
+}
+
+// spending is a user's bucket.
+type spending struct {
+	rate Rate
+	key  string
+}
+
+// NewUserLimits makes UserLimits. With report, they only count what they would refuse.
+func NewUserLimits(report bool, clock func() time.Time) *UserLimits {
+	u := &UserLimits{report: report, spent: map[spending]int{}}
+	for rate, l := range userLimits {
+		if Rate(rate) != RateNone {
+			u.limiters[rate] = NewLimiter(l.perSecond, l.burst, clock)
+		}
+	}
+	return u
+}
+
+// Take counts n of a rate for a user, or answers M_LIMIT_EXCEEDED with the time to wait. One request may take all of a full
+// bucket, however much it asks for.
+//
+// Spec: client-server-api#rate-limiting
+func (u *UserLimits) Take(rate Rate, user string, n int) error {
+	if u == nil || rate == RateNone || n <= 0 {
+		return nil
+	}
+	if err := u.limiters[rate].TakeN(user, n); err != nil {
+		u.limited[rate].Add(1)
+		if !u.report {
+			return err
+		}
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(u.spent) < maxKeys { // else the others hear of it too late
+		u.spent[spending{rate, user}] += n
+	}
+	return nil
+}
+
+// byteRate is the rate of the bytes that belong to one of requests.
+func byteRate(rate Rate) Rate {
+	switch rate {
+	case RateSend:
+		return RateSendBytes
+	case RateToDevice:
+		return RateToDeviceBytes
+	default:
+		return RateNone
+	}
+}
+
+// request counts a request with the bytes of its body.
+func (u *UserLimits) request(rate Rate, user string, bytes int) error {
+	if err := u.Take(rate, user, 1); err != nil {
+		return err
+	}
+	return u.Take(byteRate(rate), user, bytes)
+}
+
+const (
+	shareEvery = time.Second
+	// sharePart is the part of a second's long-run rate up to which what a user did is not worth telling.
+	sharePart = 4
+	// maxShared bounds a message to the other instances, in bytes.
+	maxShared = 2 << 10
+)
+
+// Share tells the other instances once a second what users did, until ctx ends.
+func (u *UserLimits) Share(ctx context.Context, publish func([]byte)) error {
+	t := time.NewTicker(shareEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+			u.share(publish)
+		}
+	}
+}
+
+func (u *UserLimits) share(publish func([]byte)) {
+	u.mu.Lock()
+	spent := u.spent
+	u.spent = map[spending]int{}
+	u.mu.Unlock()
+	var text []byte
+	for s, n := range spent {
+		if float64(n) <= userLimits[s.rate].perSecond/sharePart {
+			continue
+		}
+		if len(text)+len(s.key)+32 > maxShared && len(text) > 0 {
+			publish(text)
+			text = nil
+		}
+		text = strconv.AppendInt(text, int64(s.rate), 10)
+		text = strconv.AppendInt(append(text, ' '), int64(n), 10)
+		text = append(append(append(text, ' '), s.key...), '\n')
+	}
+	if len(text) > 0 {
+		publish(text)
+	}
+}
+
+// Hear counts what another instance has told. Lines that it can't read are passed over: they are of another version.
+func (u *UserLimits) Hear(text []byte) {
+	for line := range strings.Lines(string(text)) {
+		rate, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		count, key, ok := strings.Cut(rest, " ")
+		r, err := strconv.ParseUint(rate, 10, 8)
+		n, bad := strconv.Atoi(count)
+		if ok && err == nil && bad == nil && r > 0 && int(r) < rates && n > 0 {
+			u.limiters[r].add(key, n)
+		}
+	}
+}
+
+var descLimited = prometheus.NewDesc("stoa_httpkit_limited_users_total",
+	"Requests above a limit on what a user does, by limit; refused, or only counted if user_limits is report.", []string{"limit"}, nil)
+
+// Describe implements prometheus.Collector.
+func (u *UserLimits) Describe(ch chan<- *prometheus.Desc) { ch <- descLimited }
+
+// Collect implements prometheus.Collector.
+func (u *UserLimits) Collect(ch chan<- prometheus.Metric) {
+	for rate := range u.limited {
+		if Rate(rate) != RateNone {
+			ch <- prometheus.MustNewConstMetric(descLimited, prometheus.CounterValue, float64(u.limited[rate].Load()), userLimits[rate].name)
+		}
+	}
+}
