@@ -20,11 +20,15 @@ type visibilityAnswer struct {
 //
 // Spec: client-server-api#get_matrixclientv3directorylistroomroomid
 func (a *API) roomVisibility(r *http.Request) (visibilityAnswer, error) {
+	viewer, err := a.viewer(r)
+	if err != nil {
+		return visibilityAnswer{}, err
+	}
 	roomID, err := roomOfPath(r)
 	if err != nil {
 		return visibilityAnswer{}, err
 	}
-	published, err := a.directory.IsPublished(r.Context(), roomID)
+	published, err := a.directory.IsPublished(r.Context(), viewer, roomID)
 	if published {
 		return visibilityAnswer{visibilityPublic}, err
 	}
@@ -47,7 +51,11 @@ func (a *API) setRoomVisibility(r *http.Request) (httpkit.Empty, error) {
 	if body.Visibility != visibilityPublic && body.Visibility != visibilityPrivate {
 		return none, mxerr.InvalidParam("visibility must be public or private")
 	}
-	return none, a.directory.Publish(r.Context(), caller.UserID, caller.Admin, roomID, body.Visibility == visibilityPublic)
+	err = a.directory.Publish(r.Context(), caller.UserID, caller.Admin, roomID, body.Visibility == visibilityPublic)
+	if caller.Admin {
+		return none, err
+	}
+	return none, a.history.HideFrom(r.Context(), caller.UserID, roomID, err)
 }
 
 type publicRoomsAnswer struct {
@@ -150,17 +158,22 @@ func (a *API) listPublicRooms(r *http.Request, query httpkit.Query, q directory.
 	return answer, err
 }
 
+// viewer is the caller of an endpoint that needs none, zero for nobody.
+func (a *API) viewer(r *http.Request) (id.UserID, error) {
+	if !auth.HasToken(r) {
+		return id.UserID{}, nil
+	}
+	caller, err := a.auth.Caller(r)
+	return caller.UserID, err
+}
+
 // roomSummary serves GET /_matrix/client/v1/room_summary/{roomIdOrAlias}.
 //
 // Spec: client-server-api#get_matrixclientv1room_summaryroomidoralias
 func (a *API) roomSummary(r *http.Request) (directory.Summary, error) {
-	var viewer id.UserID
-	if auth.HasToken(r) {
-		caller, err := a.auth.Caller(r)
-		if err != nil {
-			return directory.Summary{}, err
-		}
-		viewer = caller.UserID
+	viewer, err := a.viewer(r)
+	if err != nil {
+		return directory.Summary{}, err
 	}
 	roomID, err := a.roomByName(r)
 	if err != nil {

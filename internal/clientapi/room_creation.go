@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"net/http"
 
-	"stoa/internal/history"
 	"stoa/internal/httpkit"
 	"stoa/internal/room"
 	"stoa/matrix/canonicaljson"
@@ -143,7 +142,7 @@ func (a *API) upgradeRoom(r *http.Request) (any, error) {
 		RoomID: roomID, Sender: caller.UserID, Version: *body.NewVersion, AdditionalCreators: body.AdditionalCreators,
 	})
 	if err != nil {
-		return nil, history.HideUnknown(err)
+		return nil, a.history.HideFrom(r.Context(), caller.UserID, roomID, err)
 	}
 	if err := a.followUpgrade(r, caller, replacement); err != nil {
 		return nil, err

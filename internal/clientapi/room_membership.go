@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"net/http"
 
-	"stoa/internal/history"
 	"stoa/internal/httpkit"
 	"stoa/internal/room"
 	"stoa/internal/who"
@@ -92,7 +91,7 @@ func (a *API) changeMembership(r *http.Request, threepids bool, change func(cont
 		return none, mxerr.BadJSON("user_id is missing")
 	}
 	err = change(r.Context(), room.MembershipRequest{RoomID: roomID, Sender: caller.UserID, Target: body.UserID, Reason: body.Reason})
-	return none, history.HideUnknown(err)
+	return none, a.history.HideFrom(r.Context(), caller.UserID, roomID, err)
 }
 
 // join serves POST /_matrix/client/v3/rooms/{roomId}/join.

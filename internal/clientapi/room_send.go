@@ -5,11 +5,11 @@ import (
 
 	"stoa/matrix/event"
 
-	"stoa/internal/history"
 	"stoa/internal/httpkit"
 	"stoa/internal/room"
 	"stoa/internal/who"
 	"stoa/matrix/id"
+	"stoa/matrix/mxerr"
 )
 
 type sent struct {
@@ -29,12 +29,15 @@ func (a *API) sendEvent(r *http.Request) (sent, error) {
 		return sent{}, err
 	}
 	evType := r.PathValue("eventType")
+	txn, err := txnOf(r, caller, "/rooms/"+roomID.String()+"/send/"+evType)
+	if err != nil {
+		return sent{}, err
+	}
 	a.awaitDeliveries(r, roomID)
 	eventID, err := a.rooms.Send(r.Context(), room.Draft{
-		RoomID: roomID, Sender: caller.UserID, Type: evType, Content: content,
-		Txn: txnOf(r, caller, "/rooms/"+roomID.String()+"/send/"+evType),
+		RoomID: roomID, Sender: caller.UserID, Type: evType, Content: content, Txn: txn,
 	})
-	return sent{EventID: eventID}, history.HideUnknown(err)
+	return sent{EventID: eventID}, a.history.HideFrom(r.Context(), caller.UserID, roomID, err)
 }
 
 // awaitDeliveries has a sender wait while what was said before in the room is being delivered.
@@ -45,8 +48,21 @@ func (a *API) awaitDeliveries(r *http.Request, roomID id.RoomID) {
 }
 
 // txnOf is the transaction ID of the path, for an endpoint.
-func txnOf(r *http.Request, caller who.Caller, path string) room.Txn {
-	return room.Txn{UserID: caller.UserID, DeviceID: caller.DeviceID.String(), Path: path, ID: r.PathValue("txnId")}
+func txnOf(r *http.Request, caller who.Caller, path string) (room.Txn, error) {
+	txnID, err := nameOf(r, "txnId")
+	return room.Txn{UserID: caller.UserID, DeviceID: caller.DeviceID.String(), Path: path, ID: txnID}, err
+}
+
+// maxName bounds names that clients choose and the store keeps, as those of events are bounded.
+const maxName = 255
+
+// nameOf is a part of the path that becomes a key in the store.
+func nameOf(r *http.Request, part string) (string, error) {
+	name := r.PathValue(part)
+	if len(name) > maxName {
+		return "", mxerr.InvalidParam("%s must have at most %d bytes", part, maxName)
+	}
+	return name, nil
 }
 
 // sendState serves PUT /_matrix/client/v3/rooms/{roomId}/state/{eventType}/{stateKey},
@@ -70,7 +86,7 @@ func (a *API) sendState(r *http.Request) (sent, error) {
 	}
 	a.awaitDeliveries(r, roomID)
 	eventID, err := send(r.Context(), draft)
-	return sent{EventID: eventID}, history.HideUnknown(err)
+	return sent{EventID: eventID}, a.history.HideFrom(r.Context(), caller.UserID, roomID, err)
 }
 
 // redact serves PUT /_matrix/client/v3/rooms/{roomId}/redact/{eventId}/{txnId}.
@@ -85,19 +101,22 @@ func (a *API) redact(r *http.Request) (sent, error) {
 	if err != nil {
 		return sent{}, err
 	}
+	txn, err := txnOf(r, caller, "/rooms/"+roomID.String()+"/redact/"+target.String())
+	if err != nil {
+		return sent{}, err
+	}
 	if suspended := caller.MayAct(); suspended != nil {
 		// A suspended account may still take back what it said itself.
 		view, err := a.history.Event(r.Context(), caller.UserID, roomID, target)
 		if err != nil {
-			return sent{}, history.HideUnknown(err)
+			return sent{}, a.history.HideFrom(r.Context(), caller.UserID, roomID, err)
 		}
 		if view.PDU.Sender() != caller.UserID {
 			return sent{}, suspended
 		}
 	}
 	eventID, err := a.rooms.Redact(r.Context(), room.RedactRequest{
-		RoomID: roomID, Sender: caller.UserID, EventID: target, Reason: reason,
-		Txn: txnOf(r, caller, "/rooms/"+roomID.String()+"/redact/"+target.String()),
+		RoomID: roomID, Sender: caller.UserID, EventID: target, Reason: reason, Txn: txn,
 	})
-	return sent{EventID: eventID}, history.HideUnknown(err)
+	return sent{EventID: eventID}, a.history.HideFrom(r.Context(), caller.UserID, roomID, err)
 }

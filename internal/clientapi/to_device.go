@@ -23,5 +23,13 @@ func (a *API) sendToDevice(r *http.Request) (httpkit.Empty, error) {
 	if body.Messages == nil {
 		return none, mxerr.BadJSON("messages is missing")
 	}
-	return none, a.keys.SendToDevice(r.Context(), device, r.PathValue("eventType"), r.PathValue("txnId"), body.Messages)
+	evType, err := nameOf(r, "eventType")
+	if err != nil {
+		return none, err
+	}
+	txnID, err := nameOf(r, "txnId")
+	if err != nil {
+		return none, err
+	}
+	return none, a.keys.SendToDevice(r.Context(), device, evType, txnID, body.Messages)
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"stoa/internal/history"
+	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
 	"stoa/internal/token"
@@ -155,17 +156,36 @@ func (d *Directory) published(r *store.Read, row store.Room, q PublishedQuery) (
 	return Published{}, false, nil
 }
 
+func errHiddenRoom() *mxerr.Error {
+	return mxerr.NotFound("There is no such room, or you may not know of it")
+}
+
+// hideUnknown answers for a room that is not there as for one that the viewer may not know of.
+func hideUnknown(err error) error {
+	if errors.Is(err, room.ErrUnknown) {
+		return errHiddenRoom().Because(err)
+	}
+	return err
+}
+
 // IsPublished says whether a room is in the list of published rooms.
 //
 // Errors: M_NOT_FOUND.
 //
 // Spec: client-server-api#get_matrixclientv3directorylistroomroomid
-func (d *Directory) IsPublished(ctx context.Context, roomID id.RoomID) (published bool, err error) {
-	err = d.view(ctx, id.UserID{}, roomID, func(_ *store.Read, v *history.Viewer) error {
+func (d *Directory) IsPublished(ctx context.Context, viewer id.UserID, roomID id.RoomID) (published bool, err error) {
+	err = d.view(ctx, viewer, roomID, func(_ *store.Read, v *history.Viewer) error {
 		published = v.Room.Published
-		return nil
+		if published || v.EverJoined() {
+			return nil
+		}
+		found, err := v.MayFind()
+		if err == nil && !found {
+			err = errHiddenRoom()
+		}
+		return err
 	})
-	return published, err
+	return published, hideUnknown(err)
 }
 
 // Publish puts a room into the list of published rooms or takes it out. Admins of
@@ -205,7 +225,7 @@ func (d *Directory) Summarize(ctx context.Context, user id.UserID, roomID id.Roo
 			return err
 		}
 		if !found {
-			return mxerr.NotFound("There is no such room, or you may not know of it")
+			return errHiddenRoom()
 		}
 		if s, err = describe(v, roomID); err != nil {
 			return err
@@ -220,5 +240,5 @@ func (d *Directory) Summarize(ctx context.Context, user id.UserID, roomID id.Roo
 	if errors.Is(err, store.ErrNotFound) {
 		err = fmt.Errorf("describe %s: %w", roomID, err)
 	}
-	return s, err
+	return s, hideUnknown(err)
 }

@@ -213,7 +213,7 @@ func TestPublish(t *testing.T) {
 		none := h.roomID("!none:stoa.test")
 		is := func(want bool) {
 			h.t.Helper()
-			published, err := h.IsPublished(ctx, hall)
+			published, err := h.IsPublished(ctx, alice, hall)
 			h.must(err)
 			if published != want || slices.Contains(roomsOf(h.page(directory.PublishedQuery{})), hall) != want {
 				h.t.Fatalf("published: %v, listed: %v; want %v", published, roomsOf(h.page(directory.PublishedQuery{})), want)
@@ -231,7 +231,7 @@ func TestPublish(t *testing.T) {
 		h.must(h.Publish(ctx, eve, true, hall, false)) // an admin, who is not in the room
 		is(false)
 		h.refused(h.Publish(ctx, alice, true, none, true), mxerr.CodeNotFound)
-		_, err := h.IsPublished(ctx, none)
+		_, err := h.IsPublished(ctx, alice, none)
 		h.refused(err, mxerr.CodeNotFound)
 	})
 }

@@ -154,6 +154,33 @@ func TestTyping(t *testing.T) {
 	})
 }
 
+// One account that types everywhere must not use up what all have.
+func TestTypingOfOneUserIsBounded(t *testing.T) {
+	t.Parallel()
+	onBothEngines(t, func(h *fixture) {
+		typing := ephemeral.NewTyping(h.store, h.clock.Now, nil)
+		ctx := h.t.Context()
+		rooms := make([]id.RoomID, ephemeral.MaxUserRooms+1)
+		for i := range rooms {
+			var err error
+			rooms[i], err = h.rooms.Create(ctx, room.CreateRequest{Creator: h.carol.UserID})
+			check(h.t, err)
+		}
+		last := rooms[len(rooms)-1]
+		for _, roomID := range rooms[:len(rooms)-1] {
+			check(h.t, typing.Set(ctx, h.carol, roomID, true, time.Minute))
+		}
+		wantCode(h.t, typing.Set(ctx, h.carol, last, true, time.Minute), mxerr.CodeLimitExceeded)
+		check(h.t, typing.Set(ctx, h.carol, rooms[0], true, time.Minute)) // again
+		check(h.t, typing.Set(ctx, h.bob, h.room, true, time.Minute))     // others
+		check(h.t, typing.Set(ctx, h.carol, rooms[0], false, 0))
+		check(h.t, typing.Set(ctx, h.carol, last, true, time.Minute))
+		wantCode(h.t, typing.Set(ctx, h.carol, rooms[0], true, time.Minute), mxerr.CodeLimitExceeded)
+		h.clock.pass(time.Minute)
+		check(h.t, typing.Set(ctx, h.carol, rooms[0], true, time.Minute))
+	})
+}
+
 // marks keeps fully read markers as account data.
 type marks struct{ data *userdata.Data }
 

@@ -13,6 +13,7 @@ const (
 	MaxPeople      = maxPeople
 	MaxAllPeople   = maxAllPeople
 	MaxTypists     = maxTypists
+	MaxUserRooms   = maxUserRooms
 	CompareEvery   = compareEvery
 	AskEvery       = askEvery
 	FellSilent     = fellSilent

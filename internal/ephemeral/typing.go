@@ -33,6 +33,8 @@ const (
 	maxPeople      = 200
 	maxAllPeople   = 50_000
 	maxTypists     = 50
+	// maxUserRooms bounds the rooms in which one user types at a time, so that nobody uses up the bounds above.
+	maxUserRooms = 50
 )
 
 // Typing knows who types where. It is in memory only: after a restart nobody
@@ -56,6 +58,8 @@ type Typing struct {
 	ends roomsByEnd
 	// people counts those of all rooms.
 	people int
+	// typed holds when the typing of users ends that this instance was told of, by room: at most maxUserRooms of each.
+	typed map[id.UserID]map[store.RoomNum]time.Time
 	// mark is the newest that was given or heard of.
 	mark uint64
 	// sharedAt and asked are when this instance shared all that it knows, and asked for
@@ -125,7 +129,7 @@ func (p *typist) newer(than *typist) bool {
 func NewTyping(s *store.Store, clock func() time.Time, bus Bus) *Typing {
 	return &Typing{
 		store: s, clock: clock, changed: func(store.RoomNum, bool) {}, bus: bus,
-		rooms: map[store.RoomNum]*typingRoom{}, wake: make(chan struct{}, 1),
+		rooms: map[store.RoomNum]*typingRoom{}, typed: map[id.UserID]map[store.RoomNum]time.Time{}, wake: make(chan struct{}, 1),
 	}
 }
 
@@ -150,11 +154,64 @@ func (t *Typing) Set(ctx context.Context, user who.User, roomID id.RoomID, typin
 	if timeout <= 0 {
 		timeout = defaultTyping
 	}
+	timeout = min(timeout, longestTyping)
+	if err := t.admit(num, user.UserID, typing, timeout); err != nil {
+		return err
+	}
 	// That they began may be known to another instance only, as yet.
-	if t.set(num, user.UserID, typing, min(timeout, longestTyping), t.bus != nil) {
+	if t.set(num, user.UserID, typing, timeout, t.bus != nil) {
 		t.changed(num, typing)
 	}
 	return nil
+}
+
+// admit counts the rooms in which a user types.
+//
+// Errors: M_LIMIT_EXCEEDED.
+func (t *Typing) admit(num store.RoomNum, user id.UserID, typing bool, timeout time.Duration) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	rooms, now := t.typed[user], t.clock()
+	if !typing {
+		delete(rooms, num)
+		if len(rooms) == 0 {
+			delete(t.typed, user)
+		}
+		return nil
+	}
+	if _, again := rooms[num]; !again && len(rooms) >= maxUserRooms {
+		first := now.Add(longestTyping)
+		for room, until := range rooms {
+			if !until.After(now) {
+				delete(rooms, room)
+			} else if until.Before(first) {
+				first = until
+			}
+		}
+		if len(rooms) >= maxUserRooms {
+			return mxerr.LimitExceeded(first.Sub(now))
+		}
+	}
+	if rooms == nil {
+		rooms = map[store.RoomNum]time.Time{}
+		t.typed[user] = rooms
+	}
+	rooms[num] = now.Add(timeout)
+	return nil
+}
+
+// forgetTyped drops the counts of those who stopped typing everywhere. Called with the lock held.
+func (t *Typing) forgetTyped(now time.Time) {
+	for user, rooms := range t.typed {
+		for room, until := range rooms {
+			if !until.After(now) {
+				delete(rooms, room)
+			}
+		}
+		if len(rooms) == 0 {
+			delete(t.typed, user)
+		}
+	}
 }
 
 var errNotJoined = mxerr.Forbidden("You are not in this room")
@@ -362,6 +419,9 @@ func (t *Typing) Run(ctx context.Context) error {
 		case <-t.wake:
 		case <-compare.C:
 			t.compare()
+			t.mu.Lock()
+			t.forgetTyped(t.clock())
+			t.mu.Unlock()
 		}
 		if timer != nil {
 			timer.Stop()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
 	"stoa/internal/timeline"
@@ -391,7 +392,7 @@ func (v *Viewer) sendersAt(events []View, slot store.Slot) ([]View, error) {
 // Spec: client-server-api#getting-events-for-a-room
 func (rd *Reader) Event(ctx context.Context, viewer id.UserID, roomID id.RoomID, eventID id.EventID) (view View, err error) {
 	err = rd.store.Read(ctx, func(read *store.Read) error {
-		v, err := rd.Viewer(read, roomID, viewer)
+		v, err := rd.eventViewer(read, roomID, viewer)
 		if err != nil {
 			return err
 		}
@@ -403,9 +404,22 @@ func (rd *Reader) Event(ctx context.Context, viewer id.UserID, roomID id.RoomID,
 	return view, err
 }
 
+func errHiddenEvent() *mxerr.Error {
+	return mxerr.NotFound("There is no such event, or you may not see it")
+}
+
+// eventViewer is Viewer for those who ask for an event: a room that is not there answers as one in which it is hidden.
+func (rd *Reader) eventViewer(read *store.Read, roomID id.RoomID, user id.UserID) (*Viewer, error) {
+	v, err := rd.Viewer(read, roomID, user)
+	if errors.Is(err, room.ErrUnknown) {
+		return nil, errHiddenEvent().Because(err)
+	}
+	return v, err
+}
+
 // event returns an event that the viewer may see, or M_NOT_FOUND.
 func (v *Viewer) event(eventID id.EventID) (View, error) {
-	hidden := mxerr.NotFound("There is no such event, or you may not see it")
+	hidden := errHiddenEvent()
 	if err := v.MayLook(); err != nil {
 		return View{}, hidden.Because(err)
 	}
@@ -446,7 +460,7 @@ type Context struct {
 // Spec: client-server-api#getting-events-for-a-room (/context)
 func (rd *Reader) Context(ctx context.Context, viewer id.UserID, roomID id.RoomID, eventID id.EventID, limit int, filter *eventfilter.RoomEventFilter) (c Context, err error) {
 	err = rd.store.Read(ctx, func(read *store.Read) error {
-		v, err := rd.Viewer(read, roomID, viewer)
+		v, err := rd.eventViewer(read, roomID, viewer)
 		if err != nil {
 			return err
 		}

@@ -23,6 +23,33 @@ func HideUnknown(err error) error {
 	return err
 }
 
+// HideFrom makes of a refusal the one that somebody who is not in a room gets, if the user may not know of the room: whether
+// it is there, and what is the case in it, can't be told. Other errors stay.
+func (rd *Reader) HideFrom(ctx context.Context, user id.UserID, roomID id.RoomID, refusal error) error {
+	err := HideUnknown(refusal)
+	if !mxerr.Is(err, mxerr.CodeForbidden) && !mxerr.Is(err, mxerr.CodeNotFound) && !mxerr.Is(err, mxerr.CodeBadState) {
+		return err
+	}
+	knows := false
+	look := rd.store.Read(ctx, func(read *store.Read) error {
+		v, err := rd.Viewer(read, roomID, user)
+		if err == nil && v.Membership() != event.MembershipBan && !v.EverJoined() {
+			knows, err = v.MayFind()
+		} else if err == nil {
+			knows = true
+		}
+		return err
+	})
+	switch {
+	case errors.Is(look, room.ErrUnknown):
+	case look != nil:
+		return look
+	case knows:
+		return err
+	}
+	return mxerr.Forbidden("You are not in this room").Because(refusal)
+}
+
 // MayLook refuses those who may not look at a room, as all reads do.
 //
 // Errors: M_FORBIDDEN, M_NOT_FOUND.

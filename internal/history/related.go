@@ -50,7 +50,7 @@ const (
 // Spec: client-server-api#relationships-api
 func (rd *Reader) Relations(ctx context.Context, viewer id.UserID, roomID id.RoomID, q RelationsQuery) (page RelationsPage, err error) {
 	err = rd.store.Read(ctx, func(read *store.Read) error {
-		v, err := rd.Viewer(read, roomID, viewer)
+		v, err := rd.eventViewer(read, roomID, viewer)
 		if err != nil {
 			return err
 		}

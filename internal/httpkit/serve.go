@@ -107,7 +107,7 @@ func NewServer(l net.Listener, h http.Handler, opt ServerOptions) *Server {
 		times = DefaultTimes
 	}
 	open := make(chan struct{}, MaxConnections)
-	bounded := &boundedListener{Listener: l, free: open, closed: make(chan struct{})}
+	bounded := &boundedListener{Listener: l, free: open, closed: make(chan struct{}), log: log}
 	s := &Server{
 		listener: parking.New(bounded, h, opt.Workers, parking.Options{
 			Log: log, Header: times.Header, Answer: times.Answer, Idle: times.Idle, ConnContext: noteProxyHeader,
@@ -254,6 +254,37 @@ type boundedListener struct {
 	free   chan struct{}
 	closed chan struct{}
 	once   sync.Once
+	log    *slog.Logger
+	failed failures
+}
+
+// failures remembers whether connections could not be accepted, for the log. Only the one who accepts uses it.
+type failures struct {
+	since time.Time // of the first that was not followed by a success
+	told  time.Time // when the log was told the last time
+}
+
+// failuresTold is how often the log is told that connections still can't be accepted.
+const failuresTold = time.Minute
+
+// note logs that connections can't be accepted, above all for want of file descriptors, and that they can be again.
+func (f *failures) note(log *slog.Logger, now time.Time, err error) {
+	switch {
+	case err == nil && f.since.IsZero():
+	case err == nil:
+		log.Info("connections are accepted again", "took_ms", now.Sub(f.since).Milliseconds())
+		*f = failures{}
+	case errors.Is(err, net.ErrClosed):
+	case now.Sub(f.told) >= failuresTold:
+		advice := "connections can't be accepted"
+		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+			advice = "connections can't be accepted: the limit of open files is reached; raise it (LimitNOFILE= in systemd, ulimit -n)"
+		}
+		log.Error(advice, "err", err)
+		if f.told = now; f.since.IsZero() {
+			f.since = now
+		}
+	}
 }
 
 func (l *boundedListener) Close() error {
@@ -268,6 +299,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 		return nil, net.ErrClosed
 	}
 	c, err := l.Listener.Accept()
+	l.failed.note(l.log, time.Now(), err)
 	if err != nil {
 		<-l.free
 		return nil, err

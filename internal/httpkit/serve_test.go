@@ -2,12 +2,16 @@ package httpkit
 
 import (
 	"bufio"
+	"bytes"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -323,4 +327,64 @@ func TestDrainEndsKeptConnectionsWithAnAnswer(t *testing.T) {
 	if err := <-drained; err != nil {
 		t.Error(err)
 	}
+}
+
+// fullListener has no file descriptor left for the first connections.
+type fullListener struct {
+	net.Listener
+	fails int
+}
+
+func (l *fullListener) Accept() (net.Conn, error) {
+	if l.fails--; l.fails >= 0 {
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+	}
+	return l.Listener.Accept()
+}
+
+func TestRunningOutOfFilesIsLogged(t *testing.T) {
+	t.Parallel()
+	l, err := Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, _ := testMux(t, Options{}, Route{Method: "GET", Pattern: "/", Handler: Adapt(func(*http.Request) (Empty, error) { return Empty{}, nil })})
+	workers := parking.NewWorkers()
+	t.Cleanup(workers.End)
+	var log safeBuffer
+	s := NewServer(&fullListener{Listener: l, fails: 3}, m, ServerOptions{Log: slog.New(slog.NewTextHandler(&log, nil)), Workers: workers})
+	done := make(chan error, 1)
+	go func() { done <- s.Serve() }()
+	res, err := http.Get("http://" + l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if err := s.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if text := log.String(); strings.Count(text, "the limit of open files is reached") != 1 || strings.Count(text, "accepted again") != 1 {
+		t.Errorf("the log says\n%s", text)
+	}
+}
+
+// safeBuffer is a buffer that several goroutines write to.
+type safeBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *safeBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *safeBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
 }
