@@ -374,7 +374,7 @@ func (x *typingRoom) typing() []id.UserID {
 	return users
 }
 
-// AppendDigests appends a digest for each of some rooms, of the list of those who type
+// AppendHashes appends a digest for each of some rooms, of the list of those who type
 // there; 0 if nobody did in the last minutes.
 func (t *Typing) AppendHashes(dst []uint32, rooms []store.RoomNum) []uint32 {
 	t.mu.Lock()

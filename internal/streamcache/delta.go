@@ -245,9 +245,9 @@ func (m *memory) fillRoom(j *joinedRoom, c *Cursor, p *Delta, typing *TypingRoom
 	p.Rooms = append(p.Rooms, room)
 }
 
-// TypingDigests knows who types where, now.
+// TypingHashes knows who types where, now.
 type TypingHashes interface {
-	// AppendDigests appends a hash for each of some rooms, of the list of those who type there; 0 if nobody did in the last
+	// AppendHashes appends a hash for each of some rooms, of the list of those who type there; 0 if nobody did in the last
 	// minutes. The cache may call it with its lock held.
 	AppendHashes(dst []uint32, rooms []store.RoomNum) []uint32
 }

@@ -56,7 +56,7 @@ func TestNews_wake_every_device(t *testing.T) {
 	})
 }
 
-// newestTold is a Follower that keeps the newest position that it was told of.
+// newestNotified is a Follower that keeps the newest position that it was told of.
 type newestNotified struct{ newest atomic.Int64 }
 
 func (n *newestNotified) Follow(_ *store.Read, rows []store.StreamRow) error {

@@ -148,7 +148,7 @@ func (h *Server) Metric(name, label string) int {
 // Wakeups counts the waits that have ended.
 func (h *Server) Wakeups() int { return h.Metric("stoa_clientsync_wakeups_total", "") }
 
-// FollowedHanded counts the groups of others that were applied as they were handed over.
+// ReceivedGroups counts the groups of others that were applied as they were handed over.
 func (h *Server) ReceivedGroups() int { return h.Metric("stoa_clientsync_followed_total", "handed") }
 
 // AwaitWaiting waits until a number of requests wait.
