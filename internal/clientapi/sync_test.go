@@ -74,7 +74,7 @@ func TestSync_of_a_forgotten_room(t *testing.T) {
 		room := s.create(alice, object{"preset": "public_chat"})
 		s.join(room, bob)
 		since := map[string]string{bob.Token: s.sync(bob, "").str("next_batch"), other.Token: s.sync(other, "").str("next_batch")}
-		told := func(l login, section string, want bool) {
+		tells := func(l login, section string, want bool) {
 			t.Helper()
 			a := s.sync(l, since[l.Token])
 			since[l.Token] = a.str("next_batch")
@@ -83,14 +83,14 @@ func TestSync_of_a_forgotten_room(t *testing.T) {
 			}
 		}
 		s.do("POST", roomPath(room, "leave"), bob.Token, nil).want(200, "")
-		told(bob, "leave", true)
+		tells(bob, "leave", true)
 		s.do("POST", roomPath(room, "forget"), bob.Token, nil).want(200, "")
-		told(bob, "leave", false)
-		told(other, "leave", true)
-		told(other, "leave", false)
+		tells(bob, "leave", false)
+		tells(other, "leave", true)
+		tells(other, "leave", false)
 		for _, act := range []string{"ban", "unban"} {
 			s.do("POST", roomPath(room, act), alice.Token, object{"user_id": bob.UserID}).want(200, "")
-			told(bob, "leave", false)
+			tells(bob, "leave", false)
 			if a := s.do("GET", roomPath(room, "messages")+"?dir=b", bob.Token, nil); a.Status != 403 {
 				t.Errorf("after the %s the history is there: %d %s", act, a.Status, a.raw)
 			}
@@ -99,7 +99,7 @@ func TestSync_of_a_forgotten_room(t *testing.T) {
 			t.Errorf("initial: %s", a.raw)
 		}
 		s.do("POST", roomPath(room, "invite"), alice.Token, object{"user_id": bob.UserID}).want(200, "")
-		told(bob, "invite", true)
-		told(other, "invite", true)
+		tells(bob, "invite", true)
+		tells(other, "invite", true)
 	})
 }

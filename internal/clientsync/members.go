@@ -55,16 +55,16 @@ func (k memberReader) takeMembers() error {
 
 // wantedMembers returns the members whom an entry mentions and does not contain otherwise.
 func (k memberReader) wantedMembers(e *entry) []wantedMember {
-	told := map[string]bool{}
+	listed := map[string]bool{}
 	for _, ev := range e.state {
 		if ev.IsState && ev.Type == "m.room.member" {
-			told[ev.StateKey] = true
+			listed[ev.StateKey] = true
 		}
 	}
 	var out []wantedMember
 	want := func(userID string, always bool) {
-		if !told[userID] {
-			told[userID] = true
+		if !listed[userID] {
+			listed[userID] = true
 			out = append(out, wantedMember{e, userID, always})
 		}
 	}
@@ -179,11 +179,11 @@ func (k memberReader) readMembers(wanted []wantedMember, missing []int, events [
 		return err
 	}
 	nums := make([]store.EventNum, len(missing))
-	told := make([]bool, len(missing)) // by the entry's log
+	listed := make([]bool, len(missing)) // by the entry's log
 	ask := make([]roomdb.RoomKey, 0, len(missing))
 	for i, m := range missing {
 		e := wanted[m].e
-		if nums[i], told[i] = e.before(keys[i], k.statePoint(e)); !told[i] {
+		if nums[i], listed[i] = e.before(keys[i], k.statePoint(e)); !listed[i] {
 			ask = append(ask, roomdb.RoomKey{Room: e.num, Key: keys[i]})
 		}
 	}
@@ -194,10 +194,10 @@ func (k memberReader) readMembers(wanted []wantedMember, missing []int, events [
 	for i, m := range missing {
 		e := wanted[m].e
 		s, point := now[roomdb.RoomKey{Room: e.num, Key: keys[i]}], k.statePoint(e)
-		if !told[i] {
+		if !listed[i] {
 			nums[i] = s.Event
 		}
-		if !told[i] && s.Slot > point {
+		if !listed[i] && s.Slot > point {
 			if nums[i], err = roomdb.StateKeyAt(r, e.num, point, keys[i]); err != nil {
 				return fmt.Errorf("read a member: %w", err)
 			}

@@ -95,11 +95,11 @@ func presenceRows(ctx context.Context, q *Query) ([]userdb.Presence, error) {
 		for _, g := range q.JoinedMembers[:cap(names)] {
 			names = append(names, g.UserID.String())
 		}
-		others, err := userdb.PresenceOf(r, names)
+		rows, err := userdb.PresenceOf(r, names)
 		if err != nil {
 			return nil, err
 		}
-		more = append(more, others...)
+		more = append(more, rows...)
 	}
 	for _, m := range more {
 		if !slices.ContainsFunc(rows, func(x userdb.Presence) bool { return x.User == m.User }) {
@@ -129,8 +129,8 @@ func presenceChanged(ctx context.Context, q *Query) ([]userdb.Presence, error) {
 	if len(ask) == 0 {
 		return rows, nil
 	}
-	others, err := userdb.PresenceFor(r, q.UserNum, ask[:min(len(ask), presenceLimit)])
-	return append(rows, others...), err
+	stored, err := userdb.PresenceFor(r, q.UserNum, ask[:min(len(ask), presenceLimit)])
+	return append(rows, stored...), err
 }
 
 // AppendPresence appends the content of m.presence as of a time.
