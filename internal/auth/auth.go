@@ -141,7 +141,7 @@ func (a *Auth) load(ctx context.Context, hash Hash, now int64) (*session, error)
 	a.lookups.Add(1)
 	generation := a.sessions.begin()
 	var row userdb.Session
-	err := a.store.Glimpse(ctx, func(r *store.Read) (err error) {
+	err := a.store.ReadCommitted(ctx, func(r *store.Read) (err error) {
 		row, err = userdb.AccessToken(r, hash[:])
 		return err
 	})
@@ -205,7 +205,7 @@ const seenEvery = time.Hour
 // it: if it is lost, the next start of the server notes it again.
 func (a *Auth) noteSeen(s *session, r *http.Request, now int64) {
 	c := store.NewChange()
-	c.Patient = true
+	c.LowPriority = true
 	userdb.SawDevice(c, s.UserNum, s.DeviceID.String(), now, address(r))
 	a.store.CommitAsync(c)
 }

@@ -19,7 +19,7 @@ import (
 func (x *Renderer) KeyChanges(ctx context.Context, v who.Device, from token.Stream) (changed, left []string, err error) {
 	err = x.store.Read(ctx, func(r *store.Read) error {
 		q := &Query{Device: v, Filter: eventfilter.Everything(), Since: store.Position(from.Position), Upto: r.Head()}
-		horizon, err := r.Horizon()
+		horizon, err := r.OldestPosition()
 		if err != nil {
 			return err
 		}

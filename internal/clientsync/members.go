@@ -115,7 +115,7 @@ func (k memberReader) membersAt(wanted []wantedMember) ([]*timeline.Event, error
 // readCurrentMembers reads current membership events, with one query and without a snapshot. It returns the indexes of those that
 // may have been different at the slot of the answer, or of which more has to be read.
 func (k memberReader) readCurrentMembers(wanted []wantedMember, missing []int, events []*timeline.Event) (rest []int, err error) {
-	err = k.r.store.Glimpse(k.ctx, func(r *store.Read) error {
+	err = k.r.store.ReadCommitted(k.ctx, func(r *store.Read) error {
 		keys, err := k.memberKeys(r, wanted, missing)
 		if err != nil {
 			return err

@@ -85,7 +85,7 @@ func (k snapshotReader) checkStreamStart() error {
 	if k.c.Since > k.upto {
 		k.forgotten = true // a token of another database, or of one that was restored
 	} else {
-		horizon, err := k.read.Horizon()
+		horizon, err := k.read.OldestPosition()
 		if err != nil {
 			return fmt.Errorf("read the horizon of the stream: %w", err)
 		}

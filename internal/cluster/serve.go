@@ -32,7 +32,7 @@ const (
 func (c *Cluster) listen() (string, error) {
 	address, host := c.opt.Listen, ""
 	if address == "" {
-		outward, err := c.leases.Outward()
+		outward, err := c.leases.LocalAddress()
 		if err != nil {
 			return "", err
 		}
@@ -48,7 +48,7 @@ func (c *Cluster) listen() (string, error) {
 		return "", errors.Join(fmt.Errorf("%s is no address of a network: %w", l.Addr(), err), l.Close())
 	}
 	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
-		if host, err = c.leases.Outward(); err != nil {
+		if host, err = c.leases.LocalAddress(); err != nil {
 			return "", errors.Join(err, l.Close())
 		}
 	}

@@ -87,7 +87,7 @@ func (x *Receipts) Send(ctx context.Context, user who.User, roomID id.RoomID, re
 		return nil
 	}
 	c := store.NewChange()
-	c.Patient = true // who sees the receipts is in no hurry either
+	c.LowPriority = true // who sees the receipts is in no hurry either
 	for _, row := range rows {
 		roomdb.PutReceipt(c, row)
 	}
@@ -100,7 +100,7 @@ func (x *Receipts) Send(ctx context.Context, user who.User, roomID id.RoomID, re
 func (x *Receipts) readPlaces(ctx context.Context, user who.User, roomID id.RoomID, receipts []Receipt) ([]roomdb.Reading, error) {
 	readings := make([]roomdb.Reading, len(receipts))
 	// What is read twice may differ: a receipt that is not ahead any more when it is written changes nothing.
-	err := x.store.Glimpse(ctx, func(r *store.Read) (err error) {
+	err := x.store.ReadCommitted(ctx, func(r *store.Read) (err error) {
 		for i := range receipts {
 			readings[i], err = roomdb.ReadingOf(r, user.UserNum, roomID.String(), receipts[i].EventID.String())
 			if errors.Is(err, store.ErrNotFound) || err == nil && readings[i].Membership != roomdb.Join {

@@ -144,7 +144,7 @@ func (t *Typing) OnChange(changed func(num store.RoomNum, began bool)) { t.chang
 // Spec: client-server-api#put_matrixclientv3roomsroomidtypinguserid
 func (t *Typing) Set(ctx context.Context, user who.User, roomID id.RoomID, typing bool, timeout time.Duration) error {
 	var num store.RoomNum
-	err := t.store.Glimpse(ctx, func(r *store.Read) (err error) {
+	err := t.store.ReadCommitted(ctx, func(r *store.Read) (err error) {
 		num, err = joinedRoom(r, user, roomID)
 		return err
 	})

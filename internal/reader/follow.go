@@ -252,7 +252,7 @@ func (f *follower) window(ctx context.Context, from store.Position) (end store.P
 	f.metrics.reads.Add(1)
 	err := f.runner.store.Read(ctx, func(read *store.Read) error {
 		head := read.Head()
-		horizon, err := read.Horizon()
+		horizon, err := read.OldestPosition()
 		if err != nil {
 			return err
 		}
@@ -339,7 +339,7 @@ func (f *follower) hand(ctx context.Context, read *store.Read, rows []store.Stre
 			h.end, mine = mine[1].Pos-1, mine[:1]
 		}
 		h.batch = &Batch{Shard: n, Rows: mine, Head: read.Head(), Change: store.NewChange(), take: len(mine)}
-		h.batch.Change.Patient = true
+		h.batch.Change.LowPriority = true
 		s.late = now.Add(-time.Duration(read.Head()-mine[0].Pos) * time.Microsecond)
 		h.err = panicked(func() (err error) {
 			h.then, err = f.def.Handle(ctx, read, h.batch)
@@ -450,7 +450,7 @@ func (f *follower) moveLazily(ctx context.Context) {
 		f.active++
 		go func() {
 			c := store.NewChange()
-			c.Patient = true
+			c.LowPriority = true
 			f.results <- result{s, nil, s.at, f.move(ctx, s.cursor, s.at, c)}
 		}()
 	}

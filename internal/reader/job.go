@@ -48,7 +48,7 @@ func Enqueue(c *store.Change, j Job) error {
 	}
 	shard := shardOfJob(j.Kind, j.Key)
 	readerdb.AddJob(c, id, shard, j.After.Milliseconds(), j.Payload)
-	c.Tell(enqueued{shard})
+	c.AddPayload(enqueued{shard})
 	return nil
 }
 
@@ -61,7 +61,7 @@ func Cancel(c *store.Change, kind, key string) { readerdb.CancelJobs(c, kind, ke
 func Wait(ctx context.Context, s *store.Store, kind, key string) error {
 	for pause := 4 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
 		var waiting int64
-		err := s.Glimpse(ctx, func(read *store.Read) (err error) {
+		err := s.ReadCommitted(ctx, func(read *store.Read) (err error) {
 			waiting, err = readerdb.Waiting(read, kind, key)
 			return err
 		})

@@ -93,7 +93,7 @@ type Batch struct {
 	Shard int
 	Rows  []store.StreamRow // at least one, in the order of their positions
 	Head  store.Position    // of the snapshot in which they were read
-	// Change is committed with the move of the cursor. It is patient.
+	// Change is committed with the move of the cursor. It has low priority.
 	Change *store.Change
 
 	take int
@@ -174,7 +174,7 @@ func (r *Runner) owns(kind, name string, shard int) bool {
 
 // Run reads and works until ctx ends, and returns when all handlers have.
 func (r *Runner) Run(ctx context.Context) error {
-	tail := r.store.Tail()
+	tail := r.store.Subscribe()
 	defer tail.Close()
 	var all sync.WaitGroup
 	defer all.Wait()

@@ -151,7 +151,7 @@ func (j *jobRunner) look(ctx context.Context) time.Duration {
 	j.looks.Add(1)
 	var due []readerdb.JobID
 	next, now := int64(readerdb.Never), int64(0)
-	err := j.runner.store.Glimpse(ctx, func(read *store.Read) error {
+	err := j.runner.store.ReadCommitted(ctx, func(read *store.Read) error {
 		first, at, err := readerdb.NextDue(read, shards, kinds, lease)
 		if err != nil {
 			return err
@@ -268,7 +268,7 @@ func (j *jobRunner) giveBack(ctx context.Context, id readerdb.JobID, lease int64
 // this may not be in the table.
 func (j *jobRunner) attempt(ctx context.Context, k *kindState, id readerdb.JobID, lease int64) error {
 	var row readerdb.Job
-	err := j.runner.store.Glimpse(ctx, func(read *store.Read) (err error) {
+	err := j.runner.store.ReadCommitted(ctx, func(read *store.Read) (err error) {
 		row, err = readerdb.DueJob(read, id, lease) // it may have run since look saw it
 		return err
 	})

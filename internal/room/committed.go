@@ -9,7 +9,7 @@ import (
 )
 
 // Committed is what one commit did to one room. It travels with the change
-// (store.Change.Payload) to the readers of store.Tail, who need no query for
+// (store.Change.Payload) to the subscribers (store.Subscription), who need no query for
 // what it holds. Nobody changes it after the commit.
 //
 // Slots First to Last belong to this change; each of them has a timeline event,

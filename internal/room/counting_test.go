@@ -46,7 +46,7 @@ func keyword(t testing.TB, user id.UserID, word string) *pushrule.Rules {
 // committed are what the commits of a store carry, from now on.
 func committed(t testing.TB, s *store.Store) func() []*room.Committed {
 	t.Helper()
-	tail := s.Tail()
+	tail := s.Subscribe()
 	t.Cleanup(tail.Close)
 	return func() []*room.Committed {
 		t.Helper()

@@ -212,7 +212,7 @@ func (f *flight) clean() (wrong bool) {
 		}
 		empty := f.empty
 		f.mu.Unlock()
-		<-empty // the committer ends every change, so this ends
+		<-empty // the commit queue ends every change, so this ends
 		f.mu.Lock()
 	}
 	wrong = f.failed || f.moved
@@ -315,7 +315,7 @@ func (r *room) prepare(ctx context.Context, keys []eventauth.Key) error {
 	epoch, num, rules := r.epoch, r.row.Num, r.rules
 	r.turn.Unlock()
 	var found []*entry
-	err := r.rooms.store.Glimpse(ctx, func(read *store.Read) (err error) {
+	err := r.rooms.store.ReadCommitted(ctx, func(read *store.Read) (err error) {
 		found, err = r.rooms.events.entries(read, num, rules, missing)
 		return err
 	})

@@ -96,7 +96,7 @@ func (srv *Server) busRuns() (runs []func(context.Context) error) {
 
 // announce tells the other instances what this one has committed.
 func (srv *Server) announce(ctx context.Context) error {
-	tail := srv.services.Store.Tail()
+	tail := srv.services.Store.Subscribe()
 	defer tail.Close()
 	for {
 		b, err := tail.Next(ctx)

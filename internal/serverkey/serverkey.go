@@ -45,7 +45,7 @@ func Load(ctx context.Context, s *store.Store, server id.ServerName, secret stri
 	var signer *signing.Signer
 	err := s.Write(ctx, func(tx *store.Tx) error {
 		// Instances that start together on an empty database make one key.
-		if err := tx.Alone("signing_keys"); err != nil {
+		if err := tx.Lock("signing_keys"); err != nil {
 			return err
 		}
 		rows, err := keydb.SigningKeys(&tx.Read)

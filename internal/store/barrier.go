@@ -8,40 +8,40 @@ import (
 )
 
 const (
-	// barrierGap is how far apart queries of barriers begin while callers share them: an instance that is asked by
-	// many makes 500 a second at most. A caller who comes when nobody else does never waits for it.
+	// barrierGap is the shortest time between two queries while callers share them: a busy instance makes at most 500
+	// a second. A caller that comes alone never waits for it.
 	barrierGap = 2 * time.Millisecond
-	// barrierQuery ends a query that the database does not answer, barrierWait the wait of those who share one,
-	// whatever it is that it or the one before it waits for.
+	// barrierQuery is the timeout of a query. barrierWait is the timeout of the callers that share one, including the
+	// time that they wait for the query before it.
 	barrierQuery = 3 * time.Second
 	barrierWait  = 5 * time.Second
 )
 
-// glanceRows is how many rows of the stream the query of a barrier takes along.
-const glanceRows = 2048
+// barrierRowLimit bounds the stream rows that the query of a barrier also reads.
+const barrierRowLimit = 2048
 
-// Glance takes over the newest rows of the stream from the queries of barriers. It
-// is one for all callers of a store.
-type Glance interface {
+// StreamRows receives the newest rows of the stream from the queries of barriers.
+// All callers of a store share one.
+type StreamRows interface {
 	// Known is the position up to which the rows are known.
 	Known() Position
-	// Take gets the rows after the position that Known gave, all of them up to the
-	// head, of a snapshot that has ended. It is not called if there are very many,
+	// Add gets all rows from the position that Known gave up to the head. The snapshot
+	// that they were read in has ended. It is not called if there are very many rows,
 	// or if that position is not in the stream.
-	Take(ctx context.Context, known, head Position, rows []StreamRow) error
+	Add(ctx context.Context, known, head Position, rows []StreamRow) error
 }
 
-// Barrier returns a head of the stream that was read after the call: whatever was
-// acknowledged anywhere before it lies at or below. On SQLite that is Head, and
-// costs nothing. On PostgreSQL there is one query at a time, on a connection of
-// its own, and who comes while it is under way shares the next; see barrierGap. The
-// query takes the rows along that the glance does not know; nil = none does. After
-// 5 s it fails.
-func (s *Store) Barrier(ctx context.Context, glance Glance) (Position, error) {
+// Barrier returns a head of the stream that was read after the call: every change
+// that any instance acknowledged before the call lies at or below it. On SQLite that
+// is Head, and costs nothing. On PostgreSQL one query runs at a time, on a reserved
+// connection, and callers that come while it runs share the next one; see barrierGap.
+// The query also reads the rows that rows does not know yet; nil = none. Barrier
+// fails after 5 s.
+func (s *Store) Barrier(ctx context.Context, rows StreamRows) (Position, error) {
 	if !s.Shared() {
 		return s.Head(), nil
 	}
-	return s.barriers.wait(ctx, glance)
+	return s.barriers.wait(ctx, rows)
 }
 
 // barriers merges the calls of Barrier.
@@ -49,28 +49,28 @@ type barriers struct {
 	store *Store
 
 	mu      sync.Mutex    // guards what follows; nothing is locked under it
-	next    *barrierRound // has not begun; nil if nobody waits
+	next    *barrierRound // has not begun; nil if there are no callers
 	running bool
 	closed  bool
 	began   time.Time // of the last query
-	shared  bool      // several waited for it, or somebody has come while it was under way
+	busy    bool      // the last query had several callers, or callers came while it ran
 	limit   time.Duration
 	done    sync.WaitGroup
 }
 
-// barrierRound is one query and those who wait for it.
+// barrierRound is one query and the callers that wait for it.
 type barrierRound struct {
 	callers int
-	glance  Glance
-	late    *time.Timer // ends it after barrierWait
+	rows    StreamRows
+	timer   *time.Timer // fires after barrierWait
 	end     func(Position, error)
-	done    chan struct{} // is closed by end, and guards what follows
+	done    chan struct{} // closed by end; pos and err are valid then
 	pos     Position
 	err     error
 }
 
-func newBarrierRound(glance Glance, limit time.Duration) *barrierRound {
-	r := &barrierRound{glance: glance, done: make(chan struct{})}
+func newBarrierRound(rows StreamRows, limit time.Duration) *barrierRound {
+	r := &barrierRound{rows: rows, done: make(chan struct{})}
 	var once sync.Once
 	r.end = func(pos Position, err error) {
 		once.Do(func() {
@@ -78,12 +78,12 @@ func newBarrierRound(glance Glance, limit time.Duration) *barrierRound {
 			close(r.done)
 		})
 	}
-	r.late = time.AfterFunc(limit, func() { r.end(0, fmt.Errorf("read the head of the stream: %w", context.DeadlineExceeded)) })
+	r.timer = time.AfterFunc(limit, func() { r.end(0, fmt.Errorf("read the head of the stream: %w", context.DeadlineExceeded)) })
 	return r
 }
 
-// isLate says that those who waited for it have given up.
-func (r *barrierRound) isLate() bool {
+// timedOut says whether its callers have given up.
+func (r *barrierRound) timedOut() bool {
 	select {
 	case <-r.done:
 		return true
@@ -92,15 +92,15 @@ func (r *barrierRound) isLate() bool {
 	}
 }
 
-func (b *barriers) wait(ctx context.Context, glance Glance) (Position, error) {
+func (b *barriers) wait(ctx context.Context, rows StreamRows) (Position, error) {
 	b.mu.Lock()
 	if b.closed {
 		b.mu.Unlock()
 		return 0, ErrClosed
 	}
 	r := b.next
-	if r == nil || r.isLate() {
-		r = newBarrierRound(glance, b.limit)
+	if r == nil || r.timedOut() {
+		r = newBarrierRound(rows, b.limit)
 		b.next = r
 	}
 	r.callers++
@@ -117,54 +117,54 @@ func (b *barriers) wait(ctx context.Context, glance Glance) (Position, error) {
 	}
 }
 
-// run makes queries as long as somebody waits for one.
+// run makes queries as long as there are callers.
 func (b *barriers) run() {
-	for r := b.take(); r != nil; r = b.take() {
-		r.end(b.ask(r.glance))
-		r.late.Stop()
+	for r := b.nextRound(); r != nil; r = b.nextRound() {
+		r.end(b.readHead(r.rows))
+		r.timer.Stop()
 		b.mu.Lock()
-		b.shared = b.shared || b.next != nil
+		b.busy = b.busy || b.next != nil
 		b.mu.Unlock()
 	}
 }
 
-// take waits until the next query may begin, and gives those who share it; nil if nobody
-// waits for one.
-func (b *barriers) take() *barrierRound {
+// nextRound waits until the next query may begin, and returns the callers that share
+// it; nil if there are none.
+func (b *barriers) nextRound() *barrierRound {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.next == nil {
 		b.running = false
 		return nil
 	}
-	if rest := barrierGap - time.Since(b.began); b.shared && rest > 0 {
+	if rest := barrierGap - time.Since(b.began); b.busy && rest > 0 {
 		b.mu.Unlock()
 		time.Sleep(rest)
 		b.mu.Lock()
 	}
-	r := b.next // there still is one: nobody else takes it
-	b.next, b.began, b.shared = nil, time.Now(), r.callers > 1
+	r := b.next // only this goroutine takes it, so it is still there
+	b.next, b.began, b.busy = nil, time.Now(), r.callers > 1
 	return r
 }
 
-func (b *barriers) ask(glance Glance) (head Position, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), barrierQuery) // of all who wait, whoever goes
+func (b *barriers) readHead(to StreamRows) (head Position, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), barrierQuery) // for all callers, even if some give up
 	defer cancel()
 	b.store.metrics.barriers.Add(1)
 	var rows []StreamRow
 	known := Position(0)
-	if glance != nil {
-		known = glance.Known()
+	if to != nil {
+		known = to.Known()
 	}
 	e := b.store.engine.(*postgresEngine)
-	err = e.asking.use(ctx, func(c *pgConn) (err error) {
+	err = e.barrierConn.use(ctx, func(c *pgConn) (err error) {
 		r := &Read{ctx: ctx, conn: c}
 		if known > 0 {
 			// The row at the known position comes first: it shows that nothing is missing.
-			if rows, err = Query(r, selectGlance, e.scanNews, known, glanceRows+1); err != nil {
+			if rows, err = Query(r, selectRowsFrom, e.scanRowWithOrigin, known, barrierRowLimit+1); err != nil {
 				return err
 			}
-			if len(rows) > 0 && len(rows) <= glanceRows && rows[0].Pos == known {
+			if len(rows) > 0 && len(rows) <= barrierRowLimit && rows[0].Pos == known {
 				head = rows[len(rows)-1].Pos
 				return nil
 			}
@@ -174,7 +174,7 @@ func (b *barriers) ask(glance Glance) (head Position, err error) {
 		return err
 	})
 	if err == nil && len(rows) > 1 {
-		err = glance.Take(ctx, known, head, rows[1:])
+		err = to.Add(ctx, known, head, rows[1:])
 	}
 	if err != nil {
 		return 0, fmt.Errorf("read the head of the stream: %w", err)
@@ -183,7 +183,7 @@ func (b *barriers) ask(glance Glance) (head Position, err error) {
 	return head, nil
 }
 
-// close lets nobody begin to wait any more.
+// close refuses new callers and waits for the query that runs.
 func (b *barriers) close() {
 	b.mu.Lock()
 	b.closed = true

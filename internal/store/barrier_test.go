@@ -37,9 +37,9 @@ func TestBarrier(t *testing.T) {
 			if got < pos {
 				t.Fatalf("the barrier gives %d, %d is acknowledged", got, pos)
 			}
-			err = b.ReadApart(t.Context(), func(r *store.Read) error {
+			err = b.ReadReserved(t.Context(), func(r *store.Read) error {
 				if r.Head() < pos {
-					t.Errorf("a read apart begins at %d, %d is acknowledged", r.Head(), pos)
+					t.Errorf("a read on the reserved connection begins at %d, %d is acknowledged", r.Head(), pos)
 				}
 				return nil
 			})
@@ -96,15 +96,15 @@ func BenchmarkBarrier(b *testing.B) {
 	}
 }
 
-// held is a Glance whose Take lasts until it is let go, and with it the query that it is of.
-type held struct {
+// blockedRows blocks in Add until over is closed, and with it the query of its barrier.
+type blockedRows struct {
 	known       store.Position
 	began, over chan struct{}
 }
 
-func (g *held) Known() store.Position { return g.known }
+func (g *blockedRows) Known() store.Position { return g.known }
 
-func (g *held) Take(context.Context, store.Position, store.Position, []store.StreamRow) error {
+func (g *blockedRows) Add(context.Context, store.Position, store.Position, []store.StreamRow) error {
 	close(g.began)
 	<-g.over
 	return nil
@@ -129,7 +129,7 @@ func TestBarrierIsNotOlderThanItsCaller(t *testing.T) {
 		}
 		return pos
 	}
-	g := &held{known: commit(), began: make(chan struct{}), over: make(chan struct{})}
+	g := &blockedRows{known: commit(), began: make(chan struct{}), over: make(chan struct{})}
 	commit()
 	var all sync.WaitGroup
 	all.Go(func() {

@@ -50,7 +50,7 @@ func benchRooms(tb testing.TB, s *store.Store, n int) []*benchRoom {
 var benchBytes = []byte(`{"auth_events":[],"content":{"body":"` + strings.Repeat("x", 560) + `"}}`)
 
 // message is the change of one message: event, room, transaction ID, and by the
-// committer the owner and the stream row.
+// commit queue the owner and the stream row.
 func (b *benchRoom) message(ctx context.Context, s *store.Store) (*store.Change, error) {
 	num, err := s.NextEvent(ctx)
 	if err != nil {
@@ -130,7 +130,7 @@ func BenchmarkCommit(b *testing.B) {
 }
 
 // BenchmarkBare writes the same rows as BenchmarkCommit in transactions of 64
-// messages from one goroutine, without a committer: the floor.
+// messages from one goroutine, without a commit queue: the floor.
 func BenchmarkBare(b *testing.B) {
 	for _, engine := range []string{"sqlite", "postgres"} {
 		b.Run(engine, func(b *testing.B) {

@@ -24,23 +24,23 @@ package store
 // Change is a write, as a value: rows, and the heads it was built on. It is
 // filled by one goroutine and handed to [Store.Commit] once.
 type Change struct {
-	// Payload travels to the readers of [Store.Tail] as it is.
+	// Payload is delivered to subscribers ([Store.Subscribe]) as it is.
 	Payload any
-	// Patient says that nobody minds if the change is durable a little later. A busy
-	// store lets such changes wait for others, [PatientGap] at most, as a group
-	// costs the same however much is in it.
-	Patient bool
+	// LowPriority says that the change may be committed a little later. A busy store
+	// lets such changes wait for others, at most [LowPriorityGap], since a group costs
+	// about the same however many changes it has.
+	LowPriority bool
 
-	rooms []*RoomPart
-	users []*UserPart
-	ops   []op
-	args  args
-	told  []any
+	rooms        []*RoomPart
+	users        []*UserPart
+	ops          []op
+	args         args
+	morePayloads []any
 }
 
 type op struct {
 	stmt     *Stmt
-	from, to int   // its window in args.vals
+	from, to int   // its arguments: args.vals[from:to]
 	conflict error // not nil: must touch exactly one row
 }
 
@@ -48,7 +48,7 @@ type op struct {
 type RoomPart struct {
 	Room RoomNum
 	// NewHead is the head after this change, from [Store.NextHead], so that the
-	// next change can be built on it at once. 0 = the committer takes one.
+	// next change can be built on it at once. 0 = the commit queue takes one.
 	NewHead Head
 	// First and Last are the slots that the change takes for events and state
 	// deltas; First must be the room's last slot + 1. 0, 0 = none.
@@ -63,19 +63,19 @@ type RoomPart struct {
 // UserPart is a change's share in one user.
 type UserPart struct {
 	User UserNum
-	// NewHead is the head after this change. 0 = the committer takes one.
+	// NewHead is the head after this change. 0 = the commit queue takes one.
 	NewHead Head
 
 	expect Head
 	active bool // the account must not be deactivated
 }
 
-// SlotArg stands for a slot that the committer gives. It is an argument of
-// statements; [Change.Slot] tells the slot after the commit.
+// SlotArg stands for a slot that is given at the commit. It is an argument of
+// statements; [Change.Slot] returns the slot after the commit.
 type SlotArg int
 
-// slotWish is a slot to be given by the committer.
-type slotWish struct {
+// slotRequest asks the commit queue for a slot.
+type slotRequest struct {
 	ownerKind OwnerKind
 	owner     int64
 	kind      Kind
@@ -126,31 +126,31 @@ func (c *Change) ActiveUser(user UserNum) { c.User(user, NoFence).active = true 
 // the stream row for it.
 func (c *Change) UserSlot(user UserNum, kind Kind) SlotArg {
 	c.User(user, NoFence)
-	return c.wish(slotWish{ownerKind: OwnerUser, owner: int64(user), kind: kind})
+	return c.requestSlot(slotRequest{ownerKind: OwnerUser, owner: int64(user), kind: kind})
 }
 
 // ReceiptSlot takes the room's next receipt slot, and makes the stream row for it.
 func (c *Change) ReceiptSlot(room RoomNum) SlotArg {
 	c.Room(room, NoFence)
-	return c.wish(slotWish{ownerKind: OwnerRoom, owner: int64(room), kind: KindReceipts})
+	return c.requestSlot(slotRequest{ownerKind: OwnerRoom, owner: int64(room), kind: KindReceipts})
 }
 
-func (c *Change) wish(w slotWish) SlotArg {
+func (c *Change) requestSlot(w slotRequest) SlotArg {
 	c.args.slots = append(c.args.slots, w)
 	return SlotArg(len(c.args.slots) - 1)
 }
 
-// Slot is the slot that the committer gave. Before the commit it is 0.
+// Slot is the slot that was given at the commit. Before the commit it is 0.
 func (c *Change) Slot(a SlotArg) Slot { return c.args.slots[a].slot }
 
-// Tell hands something more to the readers of [Store.Tail], after Payload.
-func (c *Change) Tell(payload any) { c.told = append(c.told, payload) }
+// AddPayload delivers another payload to subscribers, after Payload.
+func (c *Change) AddPayload(payload any) { c.morePayloads = append(c.morePayloads, payload) }
 
 // Empty reports whether the change writes nothing.
 func (c *Change) Empty() bool { return len(c.ops) == 0 && len(c.rooms) == 0 && len(c.users) == 0 }
 
-// NoteRoomUpdate tells the readers of the stream that old events of a room changed
-// their standing: they were redacted, or purged.
+// NoteRoomUpdate writes a stream row that says that old events of a room were
+// redacted or purged.
 func (c *Change) NoteRoomUpdate(room RoomNum) { c.Room(room, NoFence).updates = true }
 
 // Exec adds a write. It runs in the order of the calls.

@@ -15,13 +15,13 @@ import (
 const (
 	groupChanges = 512
 	groupBytes   = 4 << 20
-	// PatientGap is how long after a group the next one begins that holds patient
-	// changes alone: there are at most 20 of those a second.
-	PatientGap = 50 * time.Millisecond
+	// LowPriorityGap is the shortest time between a group and the next one that has only
+	// low-priority changes: at most 20 of those begin in a second.
+	LowPriorityGap = 50 * time.Millisecond
 )
 
-// committer merges the changes that wait into groups. One goroutine runs it.
-type committer struct {
+// commitQueue merges waiting changes into groups. One goroutine runs it.
+type commitQueue struct {
 	store *Store
 
 	mu     sync.Mutex // guards queue, closed; nothing is locked under it
@@ -34,7 +34,7 @@ type committer struct {
 	begun time.Time // the newest group
 }
 
-// Pending is a change on its way into the database.
+// Pending is a change that is queued or being committed.
 type Pending struct {
 	change *Change
 	done   chan struct{}
@@ -68,7 +68,7 @@ func (p *Pending) Wait(ctx context.Context) (Position, error) {
 // Done is closed when Wait would return at once.
 func (p *Pending) Done() <-chan struct{} { return p.done }
 
-// Commit writes a change together with all that waits and returns when it is
+// Commit writes a change together with others that wait, and returns when it is
 // durable. The position is the last of its group: a snapshot at or after it
 // holds the change.
 //
@@ -80,14 +80,14 @@ func (s *Store) Commit(ctx context.Context, c *Change) (Position, error) {
 	return s.CommitAsync(c).Wait(ctx)
 }
 
-// CommitAsync queues a change and returns at once. Changes of one room are
-// committed in the order of the calls, so that the next can be built on the head
-// of one which is still under way; if that one loses, the next loses too.
+// CommitAsync queues a change and returns at once. Changes of one room are committed
+// in the order of the calls, so that a change can be built on the head of one that is
+// not committed yet. If that one fails, so does the change that was built on it.
 func (s *Store) CommitAsync(c *Change) *Pending {
 	p := &Pending{change: c, done: make(chan struct{})}
 	err := s.opt.Faults.Hit(FaultBuilt)
 	if err == nil {
-		err = s.committer.enqueue(p)
+		err = s.commits.enqueue(p)
 	}
 	if err != nil {
 		p.err = err
@@ -96,14 +96,14 @@ func (s *Store) CommitAsync(c *Change) *Pending {
 	return p
 }
 
-func (c *committer) start(s *Store) {
+func (c *commitQueue) start(s *Store) {
 	c.store = s
 	c.wake = make(chan struct{}, 1)
 	c.done = make(chan struct{})
 	go c.run()
 }
 
-func (c *committer) stop() {
+func (c *commitQueue) stop() {
 	c.mu.Lock()
 	wasClosed := c.closed
 	c.closed = true
@@ -114,7 +114,7 @@ func (c *committer) stop() {
 	<-c.done
 }
 
-func (c *committer) enqueue(p *Pending) error {
+func (c *commitQueue) enqueue(p *Pending) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -131,27 +131,28 @@ func (c *committer) enqueue(p *Pending) error {
 	return nil
 }
 
-func (c *committer) waiting() int {
+func (c *commitQueue) waiting() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.queue)
 }
 
-// mayWait reports whether all that waits is patient.
-func (c *committer) mayWait() bool {
+// onlyLowPriority reports whether all waiting changes have low priority.
+func (c *commitQueue) onlyLowPriority() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed || len(c.queue) >= groupChanges {
 		return false
 	}
-	return !slices.ContainsFunc(c.queue, func(p *Pending) bool { return !p.change.Patient })
+	return !slices.ContainsFunc(c.queue, func(p *Pending) bool { return !p.change.LowPriority })
 }
 
-// linger waits while all that waits is patient and a group was begun a moment ago.
-func (c *committer) linger() {
+// delayLowPriority waits while all waiting changes have low priority and the last
+// group began less than LowPriorityGap ago.
+func (c *commitQueue) delayLowPriority() {
 	var end *time.Timer
-	for c.mayWait() {
-		rest := time.Until(c.begun.Add(PatientGap))
+	for c.onlyLowPriority() {
+		rest := time.Until(c.begun.Add(LowPriorityGap))
 		if rest <= 0 {
 			return
 		}
@@ -160,19 +161,19 @@ func (c *committer) linger() {
 			defer end.Stop()
 		}
 		select {
-		case <-c.wake: // closed if it is the end: then nothing may wait
+		case <-c.wake: // closed when the store closes
 		case <-end.C:
 			return
 		}
 	}
 }
 
-func (c *committer) run() {
+func (c *commitQueue) run() {
 	defer close(c.done)
 	var batch []*Pending
 	for range c.wake {
 		for c.waiting() > 0 {
-			c.linger()
+			c.delayLowPriority()
 			c.begun = time.Now()
 			if batch = c.take(batch[:0]); len(batch) == 0 {
 				break // all have been withdrawn
@@ -190,7 +191,7 @@ func (c *committer) run() {
 }
 
 // take moves what waits, within the bounds of a group, out of the queue.
-func (c *committer) take(batch []*Pending) []*Pending {
+func (c *commitQueue) take(batch []*Pending) []*Pending {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n, size := 0, 0
@@ -214,7 +215,7 @@ const groupTries = 3
 
 // commit writes a batch in as few transactions as it can: all at once; without
 // the changes that turn out to fail; at last one by one.
-func (c *committer) commit(batch []*Pending) {
+func (c *commitQueue) commit(batch []*Pending) {
 	m := &c.store.metrics
 	for try := 1; len(batch) > 0; try++ {
 		if try > 1 {
@@ -246,7 +247,7 @@ func (c *committer) commit(batch []*Pending) {
 	}
 }
 
-func (c *committer) oneByOne(batch []*Pending) {
+func (c *commitQueue) oneByOne(batch []*Pending) {
 	for i := range batch {
 		_, err := c.attempt(batch[i : i+1])
 		var unavailable *unavailableError
@@ -280,8 +281,8 @@ func release(batch []*Pending, err error) {
 
 // attempt runs one transaction. On success all of the batch are released: the
 // losers of the heads with ErrConflict, the others with their position. On an
-// error none is; failed is the change to blame, if one is.
-func (c *committer) attempt(batch []*Pending) (failed *Pending, err error) {
+// error none is; failed is the change that caused it, if a change did.
+func (c *commitQueue) attempt(batch []*Pending) (failed *Pending, err error) {
 	g := &c.g
 	if err := g.prepare(c.store, batch); err != nil {
 		return nil, &unavailableError{err}
@@ -310,7 +311,7 @@ func (c *committer) attempt(batch []*Pending) (failed *Pending, err error) {
 		return nil, nil
 	}
 	c.store.metrics.changes.Add(uint64(len(g.winners)))
-	c.published(g)
+	c.publish(g)
 	c.releaseLosers(g)
 	for _, p := range g.winners {
 		p.finish(g.last, nil)
@@ -318,7 +319,7 @@ func (c *committer) attempt(batch []*Pending) (failed *Pending, err error) {
 	return nil, nil
 }
 
-// opError blames one change of a group.
+// opError is the error of one change of a group.
 type opError struct {
 	change int // index in group.winners
 	err    error
@@ -341,7 +342,7 @@ type owner struct {
 	rows    []StreamRow
 }
 
-// group is one transaction of the committer. It is reused.
+// group is one transaction of the commit queue. It is reused.
 type group struct {
 	users, rooms []*owner // ascending by number
 	userOf       map[int64]*owner
@@ -526,7 +527,7 @@ func (g *group) collectStream() {
 	}
 }
 
-func (c *committer) releaseLosers(g *group) {
+func (c *commitQueue) releaseLosers(g *group) {
 	c.store.metrics.conflicts.Add(uint64(len(g.losers)))
 	for i, p := range g.losers {
 		p.finish(0, g.loserErr[i])
@@ -558,8 +559,8 @@ func (g *group) writeOwners(write func(s *Stmt, list ...any) error) error {
 	return nil
 }
 
-// published tells the rest of the process about a committed group.
-func (c *committer) published(g *group) {
+// publish delivers a committed group to subscribers.
+func (c *commitQueue) publish(g *group) {
 	s := c.store
 	if len(g.stream) == 0 {
 		g.last = s.Head()
@@ -568,7 +569,7 @@ func (c *committer) published(g *group) {
 		s.sawHead(g.last)
 		s.committed.Store(int64(g.last))
 	}
-	s.tails.publish(g, &s.metrics.lostBatches)
+	s.subscriptions.publish(g, &s.metrics.lostBatches)
 }
 
 var (
@@ -578,8 +579,8 @@ var (
 	selectRoomOwner = Prepare(`SELECT head, slot, receipt_slot FROM rooms WHERE num = $1`)
 )
 
-// settle numbers the rows of a committed group.
-func (g *group) settle() {
+// assignPositions numbers the stream rows of a committed group.
+func (g *group) assignPositions() {
 	first := g.last - Position(len(g.stream)) + 1
 	for i := range g.stream {
 		g.stream[i].Pos = first + Position(i)

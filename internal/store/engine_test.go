@@ -104,7 +104,7 @@ func TestSnapshotLimit(t *testing.T) {
 		err := s.Read(t.Context(), func(r *store.Read) error {
 			var err error
 			for err == nil && time.Since(begin) < 10*time.Second {
-				_, err = r.Horizon()
+				_, err = r.OldestPosition()
 			}
 			return err
 		})
@@ -216,7 +216,7 @@ func TestTail(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		s := open()
-		tail := s.Tail()
+		tail := s.Subscribe()
 		defer tail.Close()
 		room, head := newRoom(t, s, "!a:stoa.test")
 		last := s.Head()
@@ -271,7 +271,7 @@ func TestTailOtherInstance(t *testing.T) {
 		stores = append(stores, s)
 	}
 	room, head := newRoom(t, stores[0], "!a:stoa.test")
-	tail := stores[0].Tail()
+	tail := stores[0].Subscribe()
 	c, head := slotChange(t, stores[1], room, head, 1)
 	between, err := stores[1].Commit(t.Context(), c)
 	if err != nil {

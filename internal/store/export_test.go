@@ -17,13 +17,13 @@ func (s *Store) Script(ctx context.Context, sql string) error {
 // ResolveLast asks PostgreSQL for the fate of the last group as if its
 // connection had been lost, and returns the head before it, its rows and the error.
 func (s *Store) ResolveLast() (Position, []StreamRow, error) {
-	g := &s.committer.g
+	g := &s.commits.g
 	err := s.engine.(*postgresEngine).resolve(g, errors.New("lost"))
 	return g.prev, g.stream, err
 }
 
 // WriteBare writes the rows of changes in one transaction, without heads, fences
-// or a lock for positions: the floor under the committer.
+// or a lock for positions: the floor under the commit queue.
 func (s *Store) WriteBare(ctx context.Context, changes []*Change, pos Position) error {
 	rows := func(write func(s *Stmt, list ...any) error) error {
 		for i, c := range changes {

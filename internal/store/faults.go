@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// Named fault points of the committer.
+// Named fault points of the commit queue.
 const (
 	FaultBuilt          = "built"                      // a change is handed over, by whoever built it: what a point does here comes between look and commit
 	FaultBeforeCommit   = "before-commit"              // nothing was written
@@ -37,7 +37,7 @@ func (f *Faults) Arm(name string, point func() error) {
 	f.armed[name] = point
 }
 
-// Hit is called by the committer at a fault point.
+// Hit is called by the commit queue at a fault point.
 func (f *Faults) Hit(name string) error {
 	if f == nil {
 		return nil

@@ -202,7 +202,7 @@ func (l *Leases) drop() {
 
 // Outward is the address of this machine from which the database is reached:
 // loopback when it is on this machine.
-func (l *Leases) Outward() (string, error) {
+func (l *Leases) LocalAddress() (string, error) {
 	host := l.engine.config.Host
 	if host == "" || strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@") {
 		return "127.0.0.1", nil

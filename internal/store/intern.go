@@ -98,7 +98,7 @@ func internAll[K comparable, N ~int64](ctx context.Context, s *Store, keys []K, 
 	if missing == 0 {
 		return out, nil
 	}
-	err := s.Glimpse(ctx, func(r *Read) error { // numbers never change
+	err := s.ReadCommitted(ctx, func(r *Read) error { // numbers never change
 		missing = 0
 		for i, k := range keys {
 			if out[i] != 0 {

@@ -27,7 +27,7 @@ func slotChange(t testing.TB, s *store.Store, room store.RoomNum, head store.Hea
 	return c, next
 }
 
-// holdCommitter makes the committer stop before its next group until release is
+// holdCommitter makes the commit queue stop before its next group until release is
 // called, so that a test decides what makes up the group after.
 func holdCommitter(f *store.Faults) (release func()) {
 	hold := make(chan struct{})
@@ -252,7 +252,7 @@ func TestGroup(t *testing.T) {
 			release := holdCommitter(faults)
 			n := 0
 			faults.Arm(store.FaultHeadMoved, func() error {
-				if n++; n == 2 { // the first is the change that holds the committer
+				if n++; n == 2 { // the first is the change that holds the commit queue
 					return errors.New("moved")
 				}
 				return nil
@@ -265,7 +265,7 @@ func TestGroup(t *testing.T) {
 }
 
 // checkOutcomes queues changes as one group behind one that holds the
-// committer, and compares what becomes of each.
+// commit queue, and compares what becomes of each.
 func checkOutcomes(t *testing.T, s *store.Store, release func(), changes []*store.Change, want []error) {
 	t.Helper()
 	first := s.CommitAsync(store.NewChange())
@@ -345,7 +345,7 @@ func TestCommitOutcome(t *testing.T) {
 	})
 }
 
-// TestSlots: the committer takes slots only in their order.
+// TestSlots: the commit queue takes slots only in their order.
 func TestSlots(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {

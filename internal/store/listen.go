@@ -53,7 +53,7 @@ func (s *Store) Listen(ctx context.Context, channels []string, ready func(), f f
 var notifyAll = Prepare(`SELECT pg_notify($1, p.v) FROM unnest($2::text[]) AS p(v)`)
 
 // Notifier sends notifications over a connection of its own.
-type Notifier struct{ sending apart }
+type Notifier struct{ conn reservedConn }
 
 // Notifier makes one; it connects when it is first used. Close it. On SQLite it
 // gives errors.ErrUnsupported.
@@ -63,13 +63,13 @@ func (s *Store) Notifier() (*Notifier, error) {
 		return nil, errors.ErrUnsupported
 	}
 	// A notification writes nothing that a crash could lose.
-	return &Notifier{sending: apart{engine: e, setup: "SET synchronous_commit = off"}}, nil
+	return &Notifier{conn: reservedConn{engine: e, setup: "SET synchronous_commit = off"}}, nil
 }
 
 // Notify sends payloads of at most 7999 bytes each, without NUL, to whoever
 // listens on a channel. Equal ones may arrive once.
 func (n *Notifier) Notify(ctx context.Context, channel string, payloads []string) error {
-	err := n.sending.use(ctx, func(c *pgConn) error {
+	err := n.conn.use(ctx, func(c *pgConn) error {
 		a := c.scratch()
 		a.add(notifyAll, []any{channel, payloads})
 		return c.query(notifyAll, a, nil)
@@ -81,4 +81,4 @@ func (n *Notifier) Notify(ctx context.Context, channel string, payloads []string
 }
 
 // Close closes the connection.
-func (n *Notifier) Close() { n.sending.close() }
+func (n *Notifier) Close() { n.conn.close() }

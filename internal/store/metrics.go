@@ -35,7 +35,7 @@ var (
 	descRetried   = prometheus.NewDesc("stoa_store_groups_retried_total", "Groups written again, without a failing change or one change at a time.", nil, nil)
 	descUnknown   = prometheus.NewDesc("stoa_store_outcomes_unknown_total", "Groups whose outcome (durable or not) is unknown.", nil, nil)
 	descLost      = prometheus.NewDesc("stoa_store_tail_batches_lost_total", "Batches that a follower was too slow for; it reads them from the store.", nil, nil)
-	descQueue     = prometheus.NewDesc("stoa_store_queue_changes", "Changes waiting for the committer.", nil, nil)
+	descQueue     = prometheus.NewDesc("stoa_store_queue_changes", "Changes waiting for the commit queue.", nil, nil)
 	descSnapshots = prometheus.NewDesc("stoa_store_snapshots", "Open snapshots.", nil, nil)
 	descBarriers  = prometheus.NewDesc("stoa_store_barriers_total", "Queries of the head of the stream for client requests (read barriers).", nil, nil)
 	descHead      = prometheus.NewDesc("stoa_store_head_position", "Newest known position.", nil, nil)
@@ -64,7 +64,7 @@ func (s *Store) Collect(ch chan<- prometheus.Metric) {
 		descRetried: &m.retried, descUnknown: &m.unknown, descLost: &m.lostBatches, descBarriers: &m.barriers} {
 		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(counter.Load()))
 	}
-	ch <- prometheus.MustNewConstMetric(descQueue, prometheus.GaugeValue, float64(s.committer.waiting()))
+	ch <- prometheus.MustNewConstMetric(descQueue, prometheus.GaugeValue, float64(s.commits.waiting()))
 	ch <- prometheus.MustNewConstMetric(descSnapshots, prometheus.GaugeValue, float64(m.snapshots.Load()))
 	ch <- prometheus.MustNewConstMetric(descHead, prometheus.GaugeValue, float64(s.Head()))
 }

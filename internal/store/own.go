@@ -8,11 +8,12 @@ import (
 // ownGroups is how many of this instance's newest groups are remembered.
 const ownGroups = 1024
 
-// ownXIDs are the transactions of this instance's newest groups, those on their way
-// into the database too. Whoever reads the stream knows by them which rows others
-// wrote: a row may be read before its own writer knows that it is there.
+// ownXIDs are the IDs of the transactions of this instance's newest groups, including
+// those that are being committed. By them a reader of the stream tells its own rows
+// from those of other instances: a row may be read before its writer knows that the
+// commit came through.
 type ownXIDs struct {
-	mu   sync.Mutex // guards what follows; nothing is locked under it
+	mu   sync.Mutex // guards the fields below; nothing is locked under it
 	has  map[uint32]struct{}
 	ring [ownGroups]uint32
 	next int
@@ -39,9 +40,9 @@ func (o *ownXIDs) add(xid uint32) {
 	o.next = (o.next + 1) % ownGroups
 }
 
-// disown has the rows of a transaction taken for those of another instance: here
-// nobody knows whether it was committed.
-func (o *ownXIDs) disown(xid uint32) {
+// forget treats the rows of a transaction as those of another instance, since this
+// one does not know whether it was committed.
+func (o *ownXIDs) forget(xid uint32) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	delete(o.has, xid)
@@ -55,18 +56,18 @@ func (o *ownXIDs) own(xid uint32) bool {
 }
 
 var (
-	selectNews = Prepare(`SELECT pos, owner_kind, owner, kind, first_slot, last_slot, xmin::text FROM stream
+	selectStreamWithOrigin = Prepare(`SELECT pos, owner_kind, owner, kind, first_slot, last_slot, xmin::text FROM stream
 		WHERE pos > $1 AND pos <= $2 ORDER BY pos LIMIT $3`)
-	selectGlance = Prepare(`SELECT pos, owner_kind, owner, kind, first_slot, last_slot, xmin::text FROM stream
+	selectRowsFrom = Prepare(`SELECT pos, owner_kind, owner, kind, first_slot, last_slot, xmin::text FROM stream
 		WHERE pos >= $1 ORDER BY pos LIMIT $2`)
 )
 
-// News is Read.Stream for the one who follows what other instances write: its rows
-// say whether they are Own.
-func (s *Store) News(r *Read, after, upTo Position, limit int) ([]StreamRow, error) {
+// StreamWithOrigin is [Read.Stream] with StreamRow.Own set: it says which rows this
+// instance wrote.
+func (s *Store) StreamWithOrigin(r *Read, after, upTo Position, limit int) ([]StreamRow, error) {
 	e, ok := s.engine.(*postgresEngine)
 	if !ok {
 		return r.Stream(after, upTo, limit)
 	}
-	return Query(r, selectNews, e.scanNews, after, upTo, limit)
+	return Query(r, selectStreamWithOrigin, e.scanRowWithOrigin, after, upTo, limit)
 }

@@ -9,30 +9,29 @@ import (
 	"time"
 )
 
-// A PostgreSQL that the network does not lead to any more is given up this soon,
-// whoever waits for an answer of it or for room in the pool: the client then goes
-// to an instance that reaches it. One that is only slow is waited for, since its
-// machine goes on acknowledging what it was sent.
+// A PostgreSQL that the network no longer reaches is given up after these times, so
+// that clients go to an instance that reaches it. A server that is only slow is waited
+// for: its machine still acknowledges what it was sent.
 const (
-	pgUnreachable = 3 * time.Second // without a sign of life of the machine
-	pgQuiet       = 2 * time.Second // until an idle connection is asked for one
-	pgAsk         = time.Second     // and between askings
+	pgUnreachable = 3 * time.Second // without an acknowledgement by the machine
+	pgQuiet       = 2 * time.Second // until an idle connection sends a keep-alive
+	pgAsk         = time.Second     // between keep-alives
 	pgConnect     = 2 * time.Second // for a new connection
-	pgAgain       = time.Second     // after a vain attempt, until the next
+	pgAgain       = time.Second     // after a failed attempt, until the next
 )
 
-// pgDialer connects to PostgreSQL. Who comes soon after an attempt that waited in
-// vain is told at once: the pool keeps the place of a broken connection until the
-// server was asked, over a new one, to forget what that did, so each attempt would
-// be waited for by all who need that place.
+// pgDialer connects to PostgreSQL. For pgAgain after an attempt that timed out it
+// returns the same error at once. The pool frees the place of a broken connection only
+// after it has sent a cancel request over a new one, so all that need the place would
+// wait for each attempt.
 type pgDialer struct {
 	dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
-	mu   sync.Mutex // guards vain; nothing is locked under it
-	vain map[string]vainDial
+	mu     sync.Mutex // guards failed; nothing is locked under it
+	failed map[string]failedDial
 }
 
-type vainDial struct {
+type failedDial struct {
 	at  time.Time
 	err error
 }
@@ -45,13 +44,13 @@ func newPgDialer() *pgDialer {
 		},
 		Control: boundUnacknowledged,
 	}
-	return &pgDialer{dial: d.DialContext, vain: map[string]vainDial{}}
+	return &pgDialer{dial: d.DialContext, failed: map[string]failedDial{}}
 }
 
 // DialContext connects to one of the addresses of the database.
 func (d *pgDialer) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	d.mu.Lock()
-	last := d.vain[addr]
+	last := d.failed[addr]
 	d.mu.Unlock()
 	if last.err != nil && time.Since(last.at) < pgAgain {
 		return nil, last.err
@@ -61,16 +60,16 @@ func (d *pgDialer) DialContext(ctx context.Context, network, addr string) (net.C
 	defer d.mu.Unlock()
 	switch {
 	case err == nil:
-		delete(d.vain, addr)
-	case ctx.Err() == nil && isCutOff(err):
-		d.vain[addr] = vainDial{time.Now(), err}
+		delete(d.failed, addr)
+	case ctx.Err() == nil && isNetworkError(err):
+		d.failed[addr] = failedDial{time.Now(), err}
 	}
 	return conn, err
 }
 
-// isCutOff says whether an error means that the network does not lead to the
-// database, where one that is refused shows that its machine can be reached.
-func isCutOff(err error) bool {
+// isNetworkError says whether the network does not reach the database. A connection
+// that is refused is no such error: the machine answered.
+func isNetworkError(err error) bool {
 	if errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH) {
 		return true
 	}

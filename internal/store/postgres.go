@@ -17,8 +17,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// scanNews reads a row that knows whether this instance wrote it.
-func (e *postgresEngine) scanNews(row *Row) StreamRow {
+// scanRowWithOrigin reads a row and whether this instance wrote it.
+func (e *postgresEngine) scanRowWithOrigin(row *Row) StreamRow {
 	r := ScanStreamRow(row)
 	r.Own = e.own.own(lowXID(row.Text()))
 	return r
@@ -38,13 +38,13 @@ const groupTimeout = 30 * time.Second
 // groupIdle ends, in the database, a group whose instance does not go on.
 const groupIdle = "3s"
 
-// postgresEngine is a pool of connections, and one for the committer.
+// postgresEngine is a pool of connections, and one for the commit queue.
 type postgresEngine struct {
 	opt    *Options
 	config *pgx.ConnConfig
 	pool   *pgxpool.Pool
 
-	// The committer's connection and its open transaction.
+	// The commit queue's connection and its open transaction.
 	c      *pgConn
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -53,8 +53,8 @@ type postgresEngine struct {
 
 	outage outage
 
-	asking    apart // for barriers
-	following apart // for the one who follows the stream
+	barrierConn  reservedConn // for barriers
+	followerConn reservedConn // for the goroutine that follows the stream
 }
 
 func openPostgres(ctx context.Context, opt *Options) (engine, error) {
@@ -65,7 +65,7 @@ func openPostgres(ctx context.Context, opt *Options) (engine, error) {
 	switch {
 	case opt.Readers > 0:
 		config.MaxConns = int32(opt.Readers)
-	case !saysPool(opt.URL):
+	case !hasPoolSize(opt.URL):
 		config.MaxConns = int32(min(max(4*runtime.GOMAXPROCS(0), 8), 32)) // most of a query's time is waiting
 	}
 	params := config.ConnConfig.RuntimeParams
@@ -91,7 +91,7 @@ func openPostgres(ctx context.Context, opt *Options) (engine, error) {
 	}
 	e := &postgresEngine{opt: opt, config: config.ConnConfig.Copy()}
 	e.outage.log = opt.Log
-	e.asking.engine, e.following.engine = e, e
+	e.barrierConn.engine, e.followerConn.engine = e, e
 	if e.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, err
 	}
@@ -102,8 +102,8 @@ func openPostgres(ctx context.Context, opt *Options) (engine, error) {
 	return e, nil
 }
 
-// saysPool says whether an address says how many connections there may be.
-func saysPool(address string) bool {
+// hasPoolSize says whether an address sets the number of connections.
+func hasPoolSize(address string) bool {
 	u, err := url.Parse(address)
 	return err == nil && u.Query().Has("pool_max_conns")
 }
@@ -128,8 +128,8 @@ func (e *postgresEngine) close() error {
 	if e.c != nil {
 		e.drop()
 	}
-	e.asking.close()
-	e.following.close()
+	e.barrierConn.close()
+	e.followerConn.close()
 	e.pool.Close()
 	return nil
 }
@@ -186,13 +186,13 @@ const writeTries = 3
 func (e *postgresEngine) write(ctx context.Context, _ bool, f func(conn) error) error {
 	for try := 1; ; try++ {
 		err := e.outage.see(e.writeOnce(ctx, f))
-		if try == writeTries || !mustRepeat(err) {
+		if try == writeTries || !isRetryable(err) {
 			return err
 		}
 	}
 }
 
-func mustRepeat(err error) bool {
+func isRetryable(err error) bool {
 	var pe *pgconn.PgError
 	return errors.As(err, &pe) && (pe.Code == "40P01" || pe.Code == "40001" || pe.Code == "55P03")
 }
@@ -232,7 +232,7 @@ const migrateTries = 30
 func (e *postgresEngine) migrate(ctx context.Context, f func(migrator) error) error {
 	for try := 1; ; try++ {
 		err := e.migrateOnce(ctx, f)
-		if try == migrateTries || !mustRepeat(err) {
+		if try == migrateTries || !isRetryable(err) {
 			return err
 		}
 		e.opt.Log.Info("a migration waits for busy tables", "attempt", try, "err", err)
@@ -242,8 +242,9 @@ func (e *postgresEngine) migrate(ctx context.Context, f func(migrator) error) er
 func (e *postgresEngine) migrateOnce(ctx context.Context, f func(migrator) error) error {
 	return e.writeOnce(ctx, func(c conn) error {
 		m := pgMigrator{c.(*pgConn)}
-		// Others may migrate for long. But what waits for the lock of a table stops
-		// every query that comes after it, so that wait is short, and is begun anew.
+		// Another instance may migrate for long, so the advisory lock is waited for. But
+		// a statement that waits for the lock of a table blocks every later query of it,
+		// so that wait is short and is repeated.
 		if err := m.script(fmt.Sprintf("SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock(%d, %d); SET LOCAL lock_timeout = '2s'",
 			lockSpace, lockMigrate)); err != nil {
 			return err
@@ -252,15 +253,15 @@ func (e *postgresEngine) migrateOnce(ctx context.Context, f func(migrator) error
 	})
 }
 
-// connect makes the committer's connection, if there is none.
+// connect makes the commit queue's connection, if there is none.
 func (e *postgresEngine) connect() error {
 	if e.c != nil && !e.c.pc.IsClosed() {
 		return nil
 	}
 	config := e.config.Config.Copy()
-	// An instance that is frozen within a group holds the locks of its owners, for
-	// which the groups of others wait. It loses them, and finds that out when it
-	// goes on.
+	// An instance that is frozen within a group holds locks of rows for which the groups
+	// of other instances wait. The database ends its session, and the instance finds out
+	// when it resumes.
 	config.RuntimeParams["idle_in_transaction_session_timeout"] = groupIdle
 	c, err := pgconn.ConnectConfig(e.ctx, config)
 	if err != nil {
@@ -270,7 +271,7 @@ func (e *postgresEngine) connect() error {
 	return nil
 }
 
-// drop closes the committer's connection; the server rolls back what is open.
+// drop closes the commit queue's connection; the server rolls back what is open.
 func (e *postgresEngine) drop() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -299,7 +300,7 @@ func (e *postgresEngine) begin(users, rooms []*owner) error {
 	return err
 }
 
-// ready gets the committer's connection ready for a group.
+// ready gets the commit queue's connection ready for a group.
 func (e *postgresEngine) ready() error {
 	e.ctx, e.cancel = context.WithTimeout(context.Background(), groupTimeout)
 	if err := e.connect(); err != nil {
@@ -382,9 +383,9 @@ var (
 // finish is the second round trip: everything that the group writes, the
 // positions under the lock that is taken last, and the commit.
 func (e *postgresEngine) finish(g *group) error {
-	blame, failed, err := e.send(g)
+	sources, failed, err := e.send(g)
 	if err == nil {
-		g.settle()
+		g.assignPositions()
 		e.cancel()
 		return nil
 	}
@@ -394,13 +395,13 @@ func (e *postgresEngine) finish(g *group) error {
 		e.drop()
 		e.cancel()
 		if err = e.resolve(g, err); err != nil {
-			e.own.disown(lowXID(e.xid))
+			e.own.forget(lowXID(e.xid))
 		}
 		return err
 	}
 	e.abort()
-	if failed < len(blame) && !mustRepeat(err) {
-		b := blame[failed]
+	if failed < len(sources) && !isRetryable(err) {
+		b := sources[failed]
 		if b.conflict != nil && (errors.Is(err, errNotOne) || errors.Is(err, ErrDuplicate)) {
 			err = b.conflict
 		}
@@ -409,13 +410,13 @@ func (e *postgresEngine) finish(g *group) error {
 	return err
 }
 
-// blamed is the change to which a statement of the pipeline belongs.
-type blamed struct {
+// opSource is the change that a statement of the pipeline belongs to.
+type opSource struct {
 	change   int
 	conflict error
 }
 
-func (e *postgresEngine) send(g *group) (blame []blamed, failed int, err error) {
+func (e *postgresEngine) send(g *group) (sources []opSource, failed int, err error) {
 	c := e.c
 	for _, p := range g.winners {
 		for _, o := range p.change.ops {
@@ -431,7 +432,7 @@ func (e *postgresEngine) send(g *group) (blame []blamed, failed int, err error) 
 	for i, w := range g.winners {
 		for _, o := range w.change.ops {
 			p.send(o.stmt, o.conflict != nil, window{&w.change.args, o.from, o.to}, nil)
-			blame = append(blame, blamed{i, o.conflict})
+			sources = append(sources, opSource{i, o.conflict})
 		}
 	}
 	// errors of sending come out of run
@@ -446,7 +447,7 @@ func (e *postgresEngine) send(g *group) (blame []blamed, failed int, err error) 
 			err, failed = fmt.Errorf("%w: %w", ErrOutcomeUnknown, ferr), -1
 		}
 	}
-	return blame, failed, err
+	return sources, failed, err
 }
 
 // sendStream is the last thing before the commit.
@@ -474,7 +475,7 @@ var (
 )
 
 const (
-	resolveTimeout = 10 * time.Second       // for the asking for the fate of a group
+	resolveTimeout = 10 * time.Second       // to find out the outcome of a group
 	resolveWait    = 100 * time.Millisecond // between two questions
 )
 
@@ -498,7 +499,7 @@ func (e *postgresEngine) resolve(g *group, cause error) error {
 			return nil
 		case err == nil && status == "aborted":
 			return &unavailableError{cause} // as if it had not begun: it may be tried once more
-		case err == nil && status != "in progress", err != nil && isCutOff(err):
+		case err == nil && status != "in progress", err != nil && isNetworkError(err):
 			return unknown // in the latter case others must not wait for what may take long
 		}
 		select {
@@ -532,7 +533,7 @@ func (e *postgresEngine) found(g *group) error {
 	if err != nil {
 		return err
 	}
-	g.settle()
+	g.assignPositions()
 	g.prev, err = QueryOne(r, selectPosBefore, Num[Position], g.stream[0].Pos)
 	return err
 }

@@ -76,9 +76,9 @@ func (s *Store) Read(ctx context.Context, f func(*Read) error) error {
 	return f(r)
 }
 
-// Glimpse is Read without a snapshot: each query of f sees what is there when it is made, and costs nothing beside itself. It is
-// for those who make one. The Read has no Head.
-func (s *Store) Glimpse(ctx context.Context, f func(*Read) error) error {
+// ReadCommitted is Read without a snapshot: each query of f sees what is committed when it runs. It saves the round trips of a
+// snapshot, so it is for single queries. The Read has no Head.
+func (s *Store) ReadCommitted(ctx context.Context, f func(*Read) error) error {
 	e, ok := s.engine.(*postgresEngine)
 	if !ok {
 		return s.Read(ctx, f)

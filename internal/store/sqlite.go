@@ -24,7 +24,7 @@ type sqliteEngine struct {
 	writer  *liteConn
 	readers chan *liteConn
 	all     []*liteConn
-	last    Position // last position given; owned by the committer
+	last    Position // last position given; owned by the commit queue
 
 	checkpointer *liteConn
 	written      chan struct{} // capacity 1: a group was committed
@@ -36,7 +36,7 @@ type sqliteEngine struct {
 // its page in a clustered table rather than spill to one of its own.
 const pageSize = 8192
 
-// checkpointPages is the size of the log at which the committer has to copy it
+// checkpointPages is the size of the log at which the commit queue has to copy it
 // into the database itself; a checkpoint when idle keeps it below that.
 const checkpointPages = 16_000
 

@@ -78,7 +78,7 @@ type Options struct {
 	// least 4 and at most 8 (SQLite), or four a core, 8 to 32 (PostgreSQL, where
 	// they also serve Write), if the URL has no pool_max_conns.
 	Readers int
-	// QueueLimit bounds the changes that wait for the committer; 0 = 8192.
+	// QueueLimit bounds the changes that wait for their commit; 0 = 8192.
 	QueueLimit int
 	// SnapshotLimit is the longest life of a snapshot; 0 = 10 s.
 	SnapshotLimit time.Duration
@@ -93,16 +93,16 @@ type Options struct {
 
 // Store is an open database. All its methods may be called at the same time.
 type Store struct {
-	opt       Options
-	engine    engine
-	numbers   numbers
-	interned  interned
-	committer committer
-	tails     tails
-	barriers  barriers
-	head      atomic.Int64 // newest position known to this instance
-	committed atomic.Int64 // newest position that this instance has written
-	metrics   storeMetrics
+	opt           Options
+	engine        engine
+	numbers       numbers
+	interned      interned
+	commits       commitQueue
+	subscriptions subscriptions
+	barriers      barriers
+	head          atomic.Int64 // newest position known to this instance
+	committed     atomic.Int64 // newest position that this instance has written
+	metrics       storeMetrics
 }
 
 // engine is what the two databases do differently.
@@ -185,7 +185,7 @@ func start(ctx context.Context, s *Store) error {
 	}
 	s.interned.init()
 	s.barriers.store, s.barriers.limit = s, barrierWait
-	s.committer.start(s)
+	s.commits.start(s)
 	return nil
 }
 
@@ -193,8 +193,8 @@ func start(ctx context.Context, s *Store) error {
 // other methods give ErrClosed.
 func (s *Store) Close() error {
 	s.barriers.close()
-	s.committer.stop()
-	s.tails.close()
+	s.commits.stop()
+	s.subscriptions.close()
 	return s.engine.close()
 }
 
@@ -203,7 +203,7 @@ func (s *Store) Close() error {
 func (s *Store) Head() Position { return Position(s.head.Load()) }
 
 // Committed returns the newest position that this instance has written, 0 for
-// none. Readers of a [Tail] get what it stands for without asking.
+// none. Subscribers get those changes without a query.
 func (s *Store) Committed() Position { return Position(s.committed.Load()) }
 
 // Now is the time by the clock of the store, Options.Clock.
@@ -223,10 +223,9 @@ func (s *Store) sawHead(p Position) {
 // PostgreSQL server.
 func (s *Store) Shared() bool { return s.engine.dialect().shared() }
 
-// Alone waits until no other Write that named the same thing is under way, on any
-// instance, and makes later ones wait for this one. Its reads after that see what
-// the others wrote.
-func (tx *Tx) Alone(name string) error {
+// Lock takes the lock of a name until the transaction ends, on all instances. Reads
+// after it see what earlier holders wrote.
+func (tx *Tx) Lock(name string) error {
 	_, err := tx.Exec(lockMeta, "alone:"+name)
 	return err
 }

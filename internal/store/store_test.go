@@ -69,7 +69,7 @@ func TestCommit(t *testing.T) {
 }
 
 // line is a room to which one store writes one event after the other.
-type line struct {
+type writer struct {
 	t     *testing.T
 	store *store.Store
 	room  store.RoomNum
@@ -77,49 +77,49 @@ type line struct {
 	slot  store.Slot
 }
 
-func (l *line) next() (c *store.Change) {
+func (l *writer) next() (c *store.Change) {
 	l.t.Helper()
 	l.slot++
 	c, l.head = slotChange(l.t, l.store, l.room, l.head, l.slot)
 	return c
 }
 
-func (l *line) commit() {
+func (l *writer) commit() {
 	l.t.Helper()
 	if _, err := l.store.Commit(l.t.Context(), l.next()); err != nil {
 		l.t.Fatal(err)
 	}
 }
 
-// TestPatientChanges: what may wait waits for company after a group, and goes with the
+// TestLowPriorityChanges: a low-priority change waits for others after a group, and goes with the
 // next change that may not wait, or when the gap is over.
-func TestPatientChanges(t *testing.T) {
+func TestLowPriorityChanges(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		s := open()
 		roomA, headA := newRoom(t, s, "!a:stoa.test")
 		roomB, headB := newRoom(t, s, "!b:stoa.test")
-		lineA, lineB := &line{t: t, store: s, room: roomA, head: headA}, &line{t: t, store: s, room: roomB, head: headB}
-		patient := func() *store.Pending {
+		lineA, lineB := &writer{t: t, store: s, room: roomA, head: headA}, &writer{t: t, store: s, room: roomB, head: headB}
+		low := func() *store.Pending {
 			c := lineA.next()
-			c.Patient = true
+			c.LowPriority = true
 			return s.CommitAsync(c)
 		}
 		begin := time.Now() // the group of the next line is begun later
 		lineB.commit()
-		alone, err := patient().Wait(t.Context())
+		alone, err := low().Wait(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if took := time.Since(begin); took < store.PatientGap {
-			t.Errorf("a patient change was durable %v after the group before", took)
+		if took := time.Since(begin); took < store.LowPriorityGap {
+			t.Errorf("a low-priority change was durable %v after the group before", took)
 		}
 
 		begin = time.Now()
 		lineB.commit()
-		waits := patient()
+		waits := low()
 		hurries := s.CommitAsync(lineB.next())
-		soon := time.Since(begin) < store.PatientGap
+		soon := time.Since(begin) < store.LowPriorityGap
 		first, err1 := waits.Wait(t.Context())
 		second, err2 := hurries.Wait(t.Context())
 		if err := errors.Join(err1, err2); err != nil {
@@ -131,16 +131,16 @@ func TestPatientChanges(t *testing.T) {
 	})
 }
 
-// TestPatientAtTheEnd: what waits for company is written when the store is closed.
-func TestPatientAtTheEnd(t *testing.T) {
+// TestLowPriorityChangesAtClose: a low-priority change that waits is written when the store is closed.
+func TestLowPriorityChangesAtClose(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		s := open()
 		room, head := newRoom(t, s, "!a:stoa.test")
-		l := &line{t: t, store: s, room: room, head: head}
+		l := &writer{t: t, store: s, room: room, head: head}
 		l.commit()
 		c := l.next()
-		c.Patient = true
+		c.LowPriority = true
 		p := s.CommitAsync(c)
 		closeStore(t, s)
 		if _, err := p.Wait(t.Context()); err != nil {

@@ -34,8 +34,8 @@ type StreamRow struct {
 	Kind      Kind
 	First     Slot
 	Last      Slot
-	// Own says, of rows that Store.News or a Glance gives, that this instance wrote it
-	// not long ago.
+	// Own says that this instance wrote the row recently. Only Store.StreamWithOrigin
+	// and barriers set it.
 	Own bool
 }
 
@@ -56,11 +56,11 @@ func (r StreamRow) User() UserNum {
 }
 
 var (
-	selectHead      = Prepare(`SELECT COALESCE(MAX(pos), 0) FROM stream`)
-	insertStream    = Prepare(`INSERT INTO stream (pos, owner_kind, owner, kind, first_slot, last_slot) VALUES ($1, $2, $3, $4, $5, $6)`)
-	selectStream    = Prepare(`SELECT pos, owner_kind, owner, kind, first_slot, last_slot FROM stream WHERE pos > $1 AND pos <= $2 ORDER BY pos LIMIT $3`)
-	selectHorizon   = Prepare(`SELECT COALESCE(MIN(pos), 0) FROM stream`)
-	selectOwnerRows = Prepare(`SELECT pos, owner_kind, owner, kind, first_slot, last_slot FROM stream
+	selectHead           = Prepare(`SELECT COALESCE(MAX(pos), 0) FROM stream`)
+	insertStream         = Prepare(`INSERT INTO stream (pos, owner_kind, owner, kind, first_slot, last_slot) VALUES ($1, $2, $3, $4, $5, $6)`)
+	selectStream         = Prepare(`SELECT pos, owner_kind, owner, kind, first_slot, last_slot FROM stream WHERE pos > $1 AND pos <= $2 ORDER BY pos LIMIT $3`)
+	selectOldestPosition = Prepare(`SELECT COALESCE(MIN(pos), 0) FROM stream`)
+	selectOwnerRows      = Prepare(`SELECT pos, owner_kind, owner, kind, first_slot, last_slot FROM stream
 		WHERE owner_kind = $1 AND owner = $2 AND pos > $3 AND pos <= $4 ORDER BY pos LIMIT $5`)
 	selectOwnerLast = Prepare(`SELECT pos, owner_kind, owner, kind, first_slot, last_slot FROM stream
 		WHERE owner_kind = $1 AND owner = $2 AND pos <= $3 AND kind = $4 ORDER BY pos DESC LIMIT 1`)
@@ -70,6 +70,7 @@ var (
 		SELECT pos FROM stream WHERE pos < $1 AND pos < (SELECT MAX(pos) FROM stream) ORDER BY pos LIMIT $2)`)
 )
 
+// ScanStreamRow reads the columns pos, owner_kind, owner, kind, first_slot, last_slot.
 func ScanStreamRow(row *Row) (r StreamRow) {
 	row.Scan(&r.Pos, &r.OwnerKind, &r.Owner, &r.Kind, &r.First, &r.Last)
 	return r
@@ -80,10 +81,10 @@ func (r *Read) Stream(after, upTo Position, limit int) ([]StreamRow, error) {
 	return Query(r, selectStream, ScanStreamRow, after, upTo, limit)
 }
 
-// Horizon is the oldest position still in the stream, 0 if it is empty. A token
-// below it is answered like an initial sync.
-func (r *Read) Horizon() (Position, error) {
-	return QueryOne(r, selectHorizon, Num[Position])
+// OldestPosition is the oldest position still in the stream, 0 if it is empty; older
+// ones were trimmed. A sync token below it is answered like an initial sync.
+func (r *Read) OldestPosition() (Position, error) {
+	return QueryOne(r, selectOldestPosition, Num[Position])
 }
 
 // RoomStream returns the rows of one room after one position up to another.
@@ -97,7 +98,7 @@ func (r *Read) UserStream(user UserNum, after, upTo Position, limit int) ([]Stre
 }
 
 // LastRoomRow returns the newest row of a room and kind at or before a position.
-// Missing is ErrNotFound: the room had no such change, or it fell off the horizon.
+// Missing is ErrNotFound: the room had no such change, or it was trimmed.
 func (r *Read) LastRoomRow(room RoomNum, kind Kind, at Position) (StreamRow, error) {
 	return QueryOne(r, selectOwnerLast, ScanStreamRow, OwnerRoom, room, at, kind)
 }

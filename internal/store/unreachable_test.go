@@ -30,7 +30,7 @@ func TestErrUnreachable_is_what_a_cut_off_store_gives(t *testing.T) {
 	}
 	calls := map[string]func(context.Context) error{
 		"read":    func(ctx context.Context) error { return s.Read(ctx, func(*store.Read) error { return nil }) },
-		"apart":   func(ctx context.Context) error { return s.ReadApart(ctx, func(*store.Read) error { return nil }) },
+		"apart":   func(ctx context.Context) error { return s.ReadReserved(ctx, func(*store.Read) error { return nil }) },
 		"barrier": func(ctx context.Context) error { _, err := s.Barrier(ctx, nil); return err },
 		"commit":  func(ctx context.Context) error { _, err := s.Commit(ctx, change()); return err },
 		"write": func(ctx context.Context) error {

@@ -20,7 +20,7 @@ const (
 	kindInt
 	kindText
 	kindBytes
-	kindSlot  // i: index in args.slots, filled in by the committer
+	kindSlot  // i: index in args.slots, filled in by the commit queue
 	kindInts  // i: index in args.ints
 	kindTexts // i: index in args.texts
 )
@@ -32,7 +32,7 @@ type args struct {
 	vals  []value
 	ints  [][]int64
 	texts [][]string
-	slots []slotWish
+	slots []slotRequest
 	size  int // bytes of text and blobs
 }
 

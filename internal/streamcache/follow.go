@@ -19,7 +19,7 @@ func (f *following) readUp(ctx context.Context, upTo store.Position) (head store
 	doubted := f.doubted.Load()
 	a := &applied{}
 	lost, late := false, false
-	err = f.cache.store.ReadApart(ctx, func(r *store.Read) (err error) {
+	err = f.cache.store.ReadReserved(ctx, func(r *store.Read) (err error) {
 		head = r.Head()
 		if lost, err = f.lost(r, from, doubted); err != nil || lost {
 			return err
@@ -30,7 +30,7 @@ func (f *following) readUp(ctx context.Context, upTo store.Position) (head store
 		if a.last <= from {
 			return nil
 		}
-		if a.rows, err = f.cache.store.News(r, from, a.last, catchUpRows+1); err != nil {
+		if a.rows, err = f.cache.store.StreamWithOrigin(r, from, a.last, catchUpRows+1); err != nil {
 			return err
 		}
 		if late = len(a.rows) > catchUpRows; late {
@@ -109,7 +109,7 @@ func (f *following) complete(ctx context.Context, a *applied) error {
 	if missing := f.missing(a); missing.isEmpty() {
 		return nil
 	}
-	return f.cache.store.ReadApart(ctx, func(r *store.Read) error { return f.completeFrom(r, a) })
+	return f.cache.store.ReadReserved(ctx, func(r *store.Read) error { return f.completeFrom(r, a) })
 }
 
 // completeFrom reads the contents of rows that came without a payload: timelines, receipts and redactions of other instances, and

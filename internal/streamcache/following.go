@@ -256,7 +256,7 @@ func (f *following) Barrier(ctx context.Context) error {
 // contents of the rows.
 type barrierView struct{ cache *Cache }
 
-// Known implements store.Glance.
+// Known implements store.StreamRows.
 func (g barrierView) Known() store.Position {
 	if !g.cache.follows.Load() || g.cache.doubted.Load() {
 		return 0
@@ -264,8 +264,8 @@ func (g barrierView) Known() store.Position {
 	return store.Position(g.cache.notified.Load())
 }
 
-// Take implements store.Glance.
-func (g barrierView) Take(ctx context.Context, known, head store.Position, rows []store.StreamRow) error {
+// Add implements store.StreamRows.
+func (g barrierView) Add(ctx context.Context, known, head store.Position, rows []store.StreamRow) error {
 	needs := func(row store.StreamRow) bool { return !row.Own && row.Kind == store.KindAccountData }
 	if !slices.ContainsFunc(rows, needs) {
 		if err := g.cache.notify(nil, rows, known, head); err != nil {
@@ -274,7 +274,7 @@ func (g barrierView) Take(ctx context.Context, known, head store.Position, rows 
 		g.cache.skipRows(rows, known, head)
 		return nil
 	}
-	return g.cache.store.ReadApart(ctx, func(r *store.Read) error { return g.cache.notify(r, rows, known, head) })
+	return g.cache.store.ReadReserved(ctx, func(r *store.Read) error { return g.cache.notify(r, rows, known, head) })
 }
 
 // skipRows moves the ring past rows if they concern nobody in memory, so that they need not be read again. rows are all rows of the

@@ -174,7 +174,7 @@ func parseGroup(text string) (*group, error) {
 
 // replicate sends the groups of this instance to the others, until the tail ends. It does not wait until they are applied here,
 // which may have to wait for groups of others.
-func (f *following) replicate(ctx context.Context, tail *store.Tail) {
+func (f *following) replicate(ctx context.Context, tail *store.Subscription) {
 	for {
 		b, err := tail.Next(ctx)
 		if err != nil {

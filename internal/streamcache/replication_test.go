@@ -59,7 +59,7 @@ func TestHanded_groups(t *testing.T) {
 func TestHanded_commits(t *testing.T) {
 	t.Parallel()
 	h := synctest.NewServer(t, storetest.SQLite(t))
-	tail := h.Store.Tail()
+	tail := h.Store.Subscribe()
 	defer tail.Close()
 	alice, bob := h.Client("alice"), h.Client("bob")
 	roomID := alice.Create()

@@ -46,12 +46,12 @@ type barrier struct {
 // Run follows the stream until ctx ends or the store closes. All waiting requests are answered then.
 func (sc *Cache) Run(outer context.Context) error {
 	ctx, cancel := context.WithCancel(outer)
-	tail := sc.store.Tail()
+	tail := sc.store.Subscribe()
 	defer tail.Close()
 	var beside sync.WaitGroup
 	beside.Go(func() { sc.tick(ctx) })
 	if sc.opt.Replicate != nil {
-		own := sc.store.Tail()
+		own := sc.store.Subscribe()
 		defer own.Close()
 		beside.Go(func() { sc.replicate(ctx, own) })
 	}

@@ -33,7 +33,7 @@ type fixture struct {
 	num     store.RoomNum
 	people  []*person
 	events  []happened
-	tail    *store.Tail
+	tail    *store.Subscription
 	tallies map[*person]*unread.Tally // kept up by Apply
 	counter *unread.Counter
 }
@@ -121,7 +121,7 @@ func newFixture(t *testing.T, s *store.Store, seed uint64) *fixture {
 		Clock: func() time.Time { mu.Lock(); defer mu.Unlock(); now = now.Add(time.Millisecond); return now },
 	})
 	w.must(err)
-	w.tail = s.Tail()
+	w.tail = s.Subscribe()
 	t.Cleanup(w.tail.Close)
 	w.counter = unread.New(s, counterRules{rules{w}})
 	owner := w.people[0]

@@ -66,7 +66,7 @@ func (k *Rules) Rules(ctx context.Context, user id.UserID) (*pushrule.Rules, err
 // usual rules.
 func (k *Rules) Unusual(ctx context.Context, room store.RoomNum) ([]id.UserID, error) {
 	var users []id.UserID
-	err := k.store.Glimpse(ctx, func(r *store.Read) error {
+	err := k.store.ReadCommitted(ctx, func(r *store.Read) error {
 		names, err := userdb.UnusualMembers(r, room)
 		for _, name := range names {
 			user, bad := id.ParseUserID(name)

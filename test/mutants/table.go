@@ -20,8 +20,8 @@ var mutants = []mutant{
 	{
 		name: "stale-barrier-round", breaks: "whoever comes while a query of the barrier is under way shares its answer, which is older than they are",
 		edits: []edit{
-			{"internal/store/barrier.go", "\tb.next, b.began, b.shared = nil, time.Now(), r.callers > 1\n", "\tb.began, b.shared = time.Now(), r.callers > 1\n"},
-			{"internal/store/barrier.go", "\t\tr.end(b.ask(r.glance))\n", "\t\tpos, err := b.ask(r.glance)\n\t\tb.mu.Lock()\n\t\tb.next = nil\n\t\tb.mu.Unlock()\n\t\tr.end(pos, err)\n"},
+			{"internal/store/barrier.go", "\tb.next, b.began, b.busy = nil, time.Now(), r.callers > 1\n", "\tb.began, b.busy = time.Now(), r.callers > 1\n"},
+			{"internal/store/barrier.go", "\t\tr.end(b.readHead(r.rows))\n", "\t\tpos, err := b.readHead(r.rows)\n\t\tb.mu.Lock()\n\t\tb.next = nil\n\t\tb.mu.Unlock()\n\t\tr.end(pos, err)\n"},
 		},
 		pkg: "internal/store", test: "^TestBarrierIsNotOlderThanItsCaller$",
 	},

@@ -237,7 +237,7 @@ func (h *Server) commit(c *store.Change) {
 	}
 }
 
-// AwaitQueue waits until a number of changes wait for the committer.
+// AwaitQueue waits until a number of changes wait for the commit queue.
 func (h *Server) AwaitQueue(n float64) {
 	h.T.Helper()
 	registry := prometheus.NewRegistry()

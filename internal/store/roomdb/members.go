@@ -78,7 +78,7 @@ func scanMembership(row *store.Row) (m RoomMembership) {
 }
 
 // SetMembership writes a local user's membership and wakes the user's streams.
-// UserSlot is given by the committer. A forgotten room stays so, whatever becomes of
+// UserSlot is given by the commit queue. A forgotten room stays so, whatever becomes of
 // the user there, until they come in, knock or are invited.
 func SetMembership(c *store.Change, m RoomMembership) {
 	slot := c.UserSlot(m.User, store.KindMembership)

@@ -9,32 +9,32 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// apart is a connection to PostgreSQL for one purpose, beside the pool: however
-// many requests hold the pool's connections, this one is free. It is made when it
-// is first used, and again after it broke.
-type apart struct {
+// reservedConn is a connection to PostgreSQL for one purpose, outside the pool, so
+// that it is free even when requests hold all connections of the pool. It connects
+// when it is first used, and again after an error.
+type reservedConn struct {
 	engine *postgresEngine
-	// setup is run on each new connection; "" = nothing.
+	// setup is SQL that runs on each new connection; "" = none.
 	setup string
 
-	mu     sync.Mutex // guards c and closed, and is held while c is used
-	c      *pgConn
+	mu     sync.Mutex // guards conn and closed; held while conn is used
+	conn   *pgConn
 	closed bool
 }
 
 // use runs f with the connection. After an error the connection is closed.
-func (a *apart) use(ctx context.Context, f func(*pgConn) error) error {
+func (a *reservedConn) use(ctx context.Context, f func(*pgConn) error) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
 		return ErrClosed
 	}
-	if a.c == nil || a.c.pc.IsClosed() {
+	if a.conn == nil || a.conn.pc.IsClosed() {
 		c, err := pgconn.ConnectConfig(ctx, &a.engine.config.Config)
 		if err != nil {
 			return a.engine.outage.see(unreachable(err))
 		}
-		a.c = newPgConn(c)
+		a.conn = newPgConn(c)
 		if a.setup != "" {
 			if err := c.Exec(ctx, a.setup).Close(); err != nil {
 				a.drop()
@@ -42,37 +42,37 @@ func (a *apart) use(ctx context.Context, f func(*pgConn) error) error {
 			}
 		}
 	}
-	a.c.ctx = ctx
-	err := f(a.c)
+	a.conn.ctx = ctx
+	err := f(a.conn)
 	if a.engine.outage.see(err) != nil {
 		a.drop()
 	}
 	return err
 }
 
-func (a *apart) close() {
+func (a *reservedConn) close() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.closed = true
 	a.drop()
 }
 
-func (a *apart) drop() {
-	if a.c == nil {
+func (a *reservedConn) drop() {
+	if a.conn == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	if err := a.c.pc.Close(ctx); err != nil {
+	if err := a.conn.pc.Close(ctx); err != nil {
 		a.engine.opt.Log.Debug("close connection", "err", err)
 	}
-	a.c = nil
+	a.conn = nil
 }
 
-// ReadApart is Read for the one who follows the stream: on PostgreSQL it has a
-// connection of its own, so that it gets on however many requests hold snapshots
-// and wait for it. Calls run one after another.
-func (s *Store) ReadApart(ctx context.Context, f func(*Read) error) error {
+// ReadReserved is Read for the goroutine that follows the stream. On PostgreSQL it
+// uses a reserved connection, since requests that wait for that goroutine may hold
+// all connections of the pool. Calls run one after another.
+func (s *Store) ReadReserved(ctx context.Context, f func(*Read) error) error {
 	e, ok := s.engine.(*postgresEngine)
 	if !ok {
 		return s.Read(ctx, f)
@@ -80,7 +80,7 @@ func (s *Store) ReadApart(ctx context.Context, f func(*Read) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.opt.SnapshotLimit, ErrSnapshotTooOld)
 	defer cancel()
 	var failed error // of f, which says nothing about the connection
-	err := e.following.use(ctx, func(c *pgConn) error {
+	err := e.followerConn.use(ctx, func(c *pgConn) error {
 		head, err := c.beginSnapshot()
 		if err != nil {
 			return err
@@ -94,7 +94,7 @@ func (s *Store) ReadApart(ctx context.Context, f func(*Read) error) error {
 		return failed
 	}
 	if err != nil {
-		return fmt.Errorf("read apart: %w", err)
+		return fmt.Errorf("read on the reserved connection: %w", err)
 	}
 	return nil
 }

@@ -10,40 +10,40 @@ import (
 	"stoa/internal/store/storetest"
 )
 
-// glance keeps what the queries of barriers bring along.
-type glance struct {
+// keptRows keeps the rows that the queries of barriers read.
+type keptRows struct {
 	known store.Position
 	rows  []store.StreamRow
 	calls int
 }
 
-func (g *glance) Known() store.Position { return g.known }
+func (g *keptRows) Known() store.Position { return g.known }
 
-func (g *glance) Take(_ context.Context, _, head store.Position, rows []store.StreamRow) error {
+func (g *keptRows) Add(_ context.Context, _, head store.Position, rows []store.StreamRow) error {
 	g.known, g.rows = head, append(g.rows, rows...)
 	g.calls++
 	return nil
 }
 
-// stuck does not come to an end with what it takes.
-type stuck struct {
-	glance
+// stuckRows never returns from Add.
+type stuckRows struct {
+	keptRows
 	taking, free chan struct{}
 }
 
-func (s *stuck) Take(context.Context, store.Position, store.Position, []store.StreamRow) error {
+func (s *stuckRows) Add(context.Context, store.Position, store.Position, []store.StreamRow) error {
 	s.taking <- struct{}{}
 	<-s.free
 	return nil
 }
 
-// TestBarrierOfAStuckGlance fails after a time, for those who share its query and for those who would share the next.
-func TestBarrierOfAStuckGlance(t *testing.T) {
+// A barrier whose rows are stuck fails after a time, and so do those that wait for the next query.
+func TestBarrier_ends_when_its_rows_are_stuck(t *testing.T) {
 	t.Parallel()
 	s := storetest.Open(t, "postgres")
 	store.LimitBarriers(s, 50*time.Millisecond)
 	room, head := newRoom(t, s, "!a:stoa.test")
-	g := &stuck{taking: make(chan struct{}, 1), free: make(chan struct{})}
+	g := &stuckRows{taking: make(chan struct{}, 1), free: make(chan struct{})}
 	for slot := range store.Slot(2) {
 		c, next := slotChange(t, s, room, head, slot+1)
 		at, err := s.Commit(t.Context(), c)
@@ -73,8 +73,8 @@ func TestBarrierOfAStuckGlance(t *testing.T) {
 	}
 }
 
-// TestGlance gets the rows that others and this instance wrote since the last barrier, and can tell them apart.
-func TestGlance(t *testing.T) {
+// The query of a barrier reads the rows that this and other instances wrote since the last one, and tells them apart.
+func TestBarrier_reads_the_newest_rows(t *testing.T) {
 	t.Parallel()
 	url := storetest.URL(t, "postgres")
 	here, there := storetest.OpenURL(t, url), storetest.OpenURL(t, url)
@@ -92,7 +92,7 @@ func TestGlance(t *testing.T) {
 	}
 	first := write(there)
 
-	g := &glance{}
+	g := &keptRows{}
 	if at, err := here.Barrier(ctx, g); err != nil || at < first || g.calls != 0 {
 		t.Fatalf("without a known position: %d after %d, %d calls, %v", at, first, g.calls, err)
 	}
