@@ -15,6 +15,7 @@ type metrics struct {
 
 var (
 	descResident = prometheus.NewDesc("stoa_room_resident_rooms", "Rooms in memory.", nil, nil)
+	descBytes    = prometheus.NewDesc("stoa_room_resident_bytes", "Memory of the state of the rooms in memory.", nil, nil)
 	descPlaced   = prometheus.NewDesc("stoa_room_events_total", "Events added to timelines.", nil, nil)
 	descRebuilt  = prometheus.NewDesc("stoa_room_rebuilt_changes_total", "Changes that lost against another writer and were rebuilt.", nil, nil)
 	descReceived = prometheus.NewDesc("stoa_room_refused_events_total", "Events of other servers that were rejected or soft-failed.", []string{"standing"}, nil)
@@ -22,7 +23,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (rs *Rooms) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descResident, descPlaced, descRebuilt, descReceived} {
+	for _, d := range []*prometheus.Desc{descResident, descBytes, descPlaced, descRebuilt, descReceived} {
 		ch <- d
 	}
 	rs.events.pdus.Describe(ch)
@@ -38,6 +39,7 @@ func (rs *Rooms) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n.Load()), labels...)
 	}
 	ch <- prometheus.MustNewConstMetric(descResident, prometheus.GaugeValue, float64(resident))
+	ch <- prometheus.MustNewConstMetric(descBytes, prometheus.GaugeValue, float64(rs.resident.bytes.Load()))
 	count(descPlaced, &rs.metrics.placed)
 	count(descRebuilt, &rs.metrics.rebuilt)
 	count(descReceived, &rs.metrics.rejected, "rejected")

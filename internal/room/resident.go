@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
@@ -17,10 +18,12 @@ import (
 	"stoa/matrix/roomversion"
 )
 
-// residents are the rooms in memory: at most limit, and those in use.
+// residents are the rooms in memory: at most limit, and at most so many bytes, and those in use.
 type residents struct {
 	rooms *Rooms
 	limit int
+	most  int64        // bytes
+	bytes atomic.Int64 // of all rooms, as each has last said
 
 	mu    sync.Mutex // guards what follows, and room.users; nothing is locked under it
 	byID  map[id.RoomID]*list.Element
@@ -31,8 +34,8 @@ type residents struct {
 	loading map[*room]*heard
 }
 
-func (rd *residents) init(rooms *Rooms, limit int) {
-	rd.rooms, rd.limit, rd.byID = rooms, limit, map[id.RoomID]*list.Element{}
+func (rd *residents) init(rooms *Rooms, limit int, most int64) {
+	rd.rooms, rd.limit, rd.most, rd.byID = rooms, limit, most, map[id.RoomID]*list.Element{}
 	rd.byNum, rd.loading = map[store.RoomNum]*room{}, map[*room]*heard{}
 }
 
@@ -46,15 +49,20 @@ func (rd *residents) acquire(roomID id.RoomID) *room {
 		r.users++
 		return r
 	}
-	r := &room{rooms: rd.rooms, id: roomID.Clone(), users: 1}
+	r := &room{rooms: rd.rooms, id: roomID.Clone(), users: 1, resident: true}
 	rd.insert(r)
 	return r
 }
 
-// insert puts a room into memory, and lets go of one that was not used for long.
+// insert puts a room into memory, and lets go of those that were not used for long.
 func (rd *residents) insert(r *room) {
 	rd.byID[r.id] = rd.order.PushFront(r)
-	for at := rd.order.Back(); at != nil && rd.order.Len() > rd.limit; {
+	rd.shrink()
+}
+
+// shrink lets go of rooms that were not used for long until the rest is within its bounds. Called with the lock held.
+func (rd *residents) shrink() {
+	for at := rd.order.Back(); at != nil && (rd.order.Len() > rd.limit || rd.bytes.Load() > rd.most); {
 		old, before := at.Value.(*room), at.Prev()
 		if old.users == 0 {
 			rd.order.Remove(at)
@@ -84,10 +92,14 @@ func (rd *residents) release(r *room) {
 		rd.order.Remove(rd.byID[r.id])
 		rd.drop(r)
 	}
+	if rd.bytes.Load() > rd.most {
+		rd.shrink()
+	}
 }
 
 // drop takes a room out of the maps. Called with the lock held.
 func (rd *residents) drop(r *room) {
+	rd.bytes.Add(-r.counted.Swap(0))
 	delete(rd.byID, r.id)
 	if r.num != 0 {
 		delete(rd.byNum, r.num)
@@ -102,9 +114,12 @@ func (rd *residents) drop(r *room) {
 type room struct {
 	rooms *Rooms
 	id    id.RoomID
-	users int           // guarded by residents.mu
-	known bool          // the store has it; guarded by residents.mu
-	num   store.RoomNum // 0 = not in residents.byNum; guarded by residents.mu
+	users int // guarded by residents.mu
+	// counted are the room's bytes in residents.bytes, of one that is among them.
+	counted  atomic.Int64
+	resident bool          // set when it is made
+	known    bool          // the store has it; guarded by residents.mu
+	num      store.RoomNum // 0 = not in residents.byNum; guarded by residents.mu
 
 	// turn is held by the one who builds the next change. It guards what
 	// follows. The store may be read under it; residents.mu and flight.mu may be
@@ -117,6 +132,7 @@ type room struct {
 	// tips are the forward extremities.
 	tips    []tip
 	state   map[eventauth.Key]*entry
+	bytes   int64 // of the state
 	threads map[id.EventID]pushrule.Totals
 	// epoch counts when entries left the state map, so that one loaded before is
 	// not put into it.
@@ -254,6 +270,7 @@ func (r *room) lock(ctx context.Context) error {
 func (r *room) forget() {
 	r.loaded = false
 	r.tips, r.state, r.threads, r.watch, r.last = nil, nil, nil, nil, nil
+	r.bytes = 0
 	r.epoch++
 }
 
@@ -295,6 +312,8 @@ func (r *room) load(ctx context.Context) error {
 		r.tips = append(r.tips, tip{num: e.Num, pdu: pdu})
 	}
 	r.state, r.threads = map[eventauth.Key]*entry{}, map[id.EventID]pushrule.Totals{}
+	r.bytes = 0
+	r.count()
 	r.stale = map[id.UserID]struct{}{}
 	r.flight.mu.Lock()
 	r.flight.durable = row.Slot
@@ -345,19 +364,50 @@ func (r *room) missing(keys []eventauth.Key) []eventauth.Key {
 	return missing
 }
 
-// keep puts an entry into memory, and lets go of some other if there are too many.
+// entryBytes is what an entry holds beside its event, and what is parsed of that.
+const entryBytes = 1024
+
+func (e *entry) bytes() int64 {
+	if e == nil {
+		return 0
+	}
+	if e.pdu == nil {
+		return entryBytes / 4
+	}
+	return entryBytes + int64(len(e.pdu.Bytes()))
+}
+
+// count tells how much memory the room takes. The turn is held.
+func (r *room) count() {
+	if !r.resident {
+		return
+	}
+	bytes := r.bytes
+	for _, tip := range r.tips {
+		bytes += entryBytes + int64(len(tip.pdu.Bytes()))
+	}
+	r.rooms.resident.bytes.Add(bytes - r.counted.Swap(bytes))
+}
+
+// keep puts an entry into memory, and lets go of others if there are too many or they are too large.
 func (r *room) keep(key eventauth.Key, e *entry) {
+	r.bytes += e.bytes() - r.state[key].bytes()
 	r.state[key] = e
-	if len(r.state) <= entryLimit {
+	defer r.count()
+	if len(r.state) <= entryLimit && r.bytes <= stateBytes {
 		return
 	}
 	durable := r.flight.durableSlot()
 	tries := 0
 	for other, old := range r.state { // in random order
-		if other.Type == event.TypeMember && old != e && old.slot <= durable {
+		large := r.bytes > stateBytes && old.bytes() > 2*entryBytes
+		if (other.Type == event.TypeMember || large) && old != e && old.slot <= durable {
 			delete(r.state, other)
+			r.bytes -= old.bytes()
 			r.epoch++
-			return
+			if r.bytes <= stateBytes {
+				return
+			}
 		}
 		if tries++; tries == 64 {
 			return

@@ -21,6 +21,8 @@ import (
 // Bounds of what is kept in memory.
 const (
 	residentLimit = 4096     // rooms; Options.ResidentLimit changes it
+	residentBytes = 96 << 20 // state and forward extremities of the rooms in memory
+	stateBytes    = 8 << 20  // state of one room
 	pduBytes      = 32 << 20 // parsed state and auth events
 	txnBytes      = 8 << 20  // transaction IDs of late
 	entryLimit    = 4096     // entries of one room's state
@@ -59,6 +61,8 @@ type Options struct {
 	KeepRedacted time.Duration
 	// ResidentLimit bounds the rooms in memory; 0 = 4096.
 	ResidentLimit int
+	// ResidentBytes bounds their state; 0 = 96 MiB.
+	ResidentBytes int64
 }
 
 // Profiles knows what local users are called.
@@ -111,11 +115,14 @@ func New(opt Options) (*Rooms, error) {
 	if opt.ResidentLimit == 0 {
 		opt.ResidentLimit = residentLimit
 	}
+	if opt.ResidentBytes == 0 {
+		opt.ResidentBytes = residentBytes
+	}
 	if opt.KeepRedacted == 0 {
 		opt.KeepRedacted = keepRedacted
 	}
 	rs := &Rooms{opt: opt, store: opt.Store, server: opt.Signer.ServerName()}
-	rs.resident.init(rs, opt.ResidentLimit)
+	rs.resident.init(rs, opt.ResidentLimit, opt.ResidentBytes)
 	rs.events = &Events{store: opt.Store, pdus: cache.New(cache.Options[store.EventNum, *event.PDU]{
 		Name: "pdus", MaxBytes: pduBytes,
 		Size: func(_ store.EventNum, p *event.PDU) int { return 1024 + len(p.Bytes()) }, // what is parsed of it, about

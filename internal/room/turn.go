@@ -421,6 +421,7 @@ func (t *turn) adopt() {
 		}
 		r.threads[root] = totals
 	}
+	r.count()
 	if r.watch != nil {
 		r.expire(t.out.State[t.watched:])
 	}
