@@ -22,8 +22,8 @@ import (
 	"stoa/internal/store/userdb"
 )
 
-// patience is how long a test waits for what has to come.
-const patience = 20 * time.Second
+// testTimeout is how long a test waits for what has to come.
+const testTimeout = 20 * time.Second
 
 // network is one kind of bus: join makes a member, which does not run yet; broken cuts all off, or lets them connect again.
 type network struct {
@@ -138,7 +138,7 @@ func await[T any](t *testing.T, c <-chan T, what string) T {
 	select {
 	case x := <-c:
 		return x
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		t.Fatalf("%s never came", what)
 		panic("unreachable")
 	}
@@ -148,7 +148,7 @@ func await[T any](t *testing.T, c <-chan T, what string) T {
 // send yet.
 func until(t *testing.T, from, to *member, topic string) {
 	t.Helper()
-	late := time.After(patience)
+	late := time.After(testTimeout)
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
 	for {
@@ -228,7 +228,7 @@ func TestBreak_is_noticed_and_recovered_from(t *testing.T) {
 		for range 20_000 {
 			a.Publish("x", []byte("lost"))
 		}
-		if took := time.Since(began); took > patience/2 {
+		if took := time.Since(began); took > testTimeout/2 {
 			t.Errorf("publishing on a broken bus took %v", took)
 		}
 		n.broken(t, false)
@@ -244,7 +244,7 @@ func TestBreak_is_noticed_and_recovered_from(t *testing.T) {
 // unhealthy waits until a member knows that it is cut off.
 func unhealthy(t *testing.T, m *member) {
 	t.Helper()
-	late := time.After(patience)
+	late := time.After(testTimeout)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for m.Healthy() {

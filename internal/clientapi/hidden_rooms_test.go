@@ -28,7 +28,7 @@ func TestHiddenRoomsAnswerAsUnknownOnes(t *testing.T) {
 				continue // 404 for a room that is not there and 403 for one that is closed, says the specification
 			}
 			for _, token := range []string{"", stranger.Token} {
-				told := map[string]string{}
+				shown := map[string]string{}
 				for _, room := range []string{hidden, unknown} {
 					f.room = room
 					var body any
@@ -36,10 +36,10 @@ func TestHiddenRoomsAnswerAsUnknownOnes(t *testing.T) {
 						body = f.body(route.Pattern)
 					}
 					a := s.send(route.Method, f.path(route.Pattern), token, body)
-					told[room] = strings.ReplaceAll(a.raw, room, "ROOM")
+					shown[room] = strings.ReplaceAll(a.raw, room, "ROOM")
 				}
-				if told[hidden] != told[unknown] {
-					t.Errorf("%s %s tells a hidden room from none (token %t):\n\t%s\n\t%s", route.Method, route.Pattern, token != "", told[hidden], told[unknown])
+				if shown[hidden] != shown[unknown] {
+					t.Errorf("%s %s tells a hidden room from none (token %t):\n\t%s\n\t%s", route.Method, route.Pattern, token != "", shown[hidden], shown[unknown])
 				}
 			}
 		}

@@ -260,12 +260,12 @@ type boundedListener struct {
 
 // failures remembers whether connections could not be accepted, for the log. Only the one who accepts uses it.
 type failures struct {
-	since time.Time // of the first that was not followed by a success
-	told  time.Time // when the log was told the last time
+	since  time.Time // of the first that was not followed by a success
+	logged time.Time // last entry in the log
 }
 
 // failuresTold is how often the log is told that connections still can't be accepted.
-const failuresTold = time.Minute
+const failuresLogged = time.Minute
 
 // note logs that connections can't be accepted, above all for want of file descriptors, and that they can be again.
 func (f *failures) note(log *slog.Logger, now time.Time, err error) {
@@ -275,13 +275,13 @@ func (f *failures) note(log *slog.Logger, now time.Time, err error) {
 		log.Info("connections are accepted again", "took_ms", now.Sub(f.since).Milliseconds())
 		*f = failures{}
 	case errors.Is(err, net.ErrClosed):
-	case now.Sub(f.told) >= failuresTold:
+	case now.Sub(f.logged) >= failuresLogged:
 		advice := "connections can't be accepted"
 		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
 			advice = "connections can't be accepted: the limit of open files is reached; raise it (LimitNOFILE= in systemd, ulimit -n)"
 		}
 		log.Error(advice, "err", err)
-		if f.told = now; f.since.IsZero() {
+		if f.logged = now; f.since.IsZero() {
 			f.since = now
 		}
 	}

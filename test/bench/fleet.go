@@ -23,8 +23,8 @@ import (
 // the instance that it is meant for.
 type fleet []*process
 
-// fleetPatience is how long instances may take to find each other.
-const fleetPatience = 20 * time.Second
+// fleetTimeout is how long instances may take to find each other.
+const fleetTimeout = 20 * time.Second
 
 // serveMany starts n instances of a binary on a data set in PostgreSQL and waits
 // until each can forward to each. Where they are several each is told its share of the
@@ -55,7 +55,7 @@ func (b *bench) serveMany(binary string, d *dataset, n int, settings ...string) 
 		p.admin = admin
 		f = append(f, p)
 	}
-	end := time.Now().Add(fleetPatience)
+	end := time.Now().Add(fleetTimeout)
 	for _, p := range f {
 		for {
 			up, err := p.metric(`stoa_cluster_peers{state="up"}`)
@@ -66,7 +66,7 @@ func (b *bench) serveMany(binary string, d *dataset, n int, settings ...string) 
 				break
 			}
 			if time.Now().After(end) {
-				return f, fmt.Errorf("after %v an instance reaches %v of %d others; its log:\n%s", fleetPatience, up, n-1, p.Log())
+				return f, fmt.Errorf("after %v an instance reaches %v of %d others; its log:\n%s", fleetTimeout, up, n-1, p.Log())
 			}
 			time.Sleep(20 * time.Millisecond)
 		}

@@ -48,6 +48,9 @@ var banned = []bannedWord{
 	{word: "breather", say: "pause", inProse: true},
 	{word: "house", say: "fixture"},
 	{word: "town", say: "cluster, population", inProse: true},
+	{word: "roster", say: "members, hero candidates"},
+	{word: "courier", say: "replicator"},
+	{word: "patience", say: "timeout, wait"},
 	{word: "world", say: "fixture, model", but: []string{"WorldReadable"}},
 }
 
