@@ -33,7 +33,7 @@ type syncing struct{ waiting *clientsync.PendingSync }
 func (s syncing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var answer *clientsync.Answer
 	var err error
-	if !parking.Waited(r) {
+	if !parking.ParkAtOnce(r) {
 		answer, err = s.waiting.WaitBriefly(r.Context())
 	}
 	if answer == nil && err == nil {

@@ -229,7 +229,7 @@ func (x *exchange) Write(p []byte) (written int, err error) {
 		x.answering(http.StatusOK)
 	}
 	for first := true; first || len(p) > 0; first = false {
-		piece := p[:min(len(p), parking.MaxPiece)]
+		piece := p[:min(len(p), parking.MaxWrite)]
 		x.extendAnswer()
 		n, err := x.w.Write(piece)
 		written += n
@@ -258,7 +258,7 @@ func (x *exchange) ReadFrom(src io.Reader) (total int64, err error) {
 	}
 	for {
 		x.extendAnswer()
-		n, err := io.CopyN(x.w, src, parking.MaxPiece)
+		n, err := io.CopyN(x.w, src, parking.MaxWrite)
 		total += n
 		if err == io.EOF {
 			return total, nil

@@ -93,7 +93,7 @@ type Server struct {
 type ServerOptions struct {
 	Log *slog.Logger
 	// Workers make the answers of parked connections. Several servers may share them.
-	Workers *parking.Workers
+	Workers *parking.WorkerPool
 	// TLS has the server speak TLS and HTTP/2; nil = neither.
 	TLS *tls.Config
 	// Times are DefaultTimes if zero.

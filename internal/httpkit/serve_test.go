@@ -37,7 +37,7 @@ func serveMux(t *testing.T, address string, times Times, m *Mux) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	workers := parking.NewWorkers()
+	workers := parking.NewWorkerPool()
 	t.Cleanup(workers.End)
 	s := NewServer(l, m, ServerOptions{Log: slog.New(slog.DiscardHandler), Times: times, Workers: workers})
 	done := make(chan error, 1)
@@ -349,7 +349,7 @@ func TestRunningOutOfFilesIsLogged(t *testing.T) {
 		t.Fatal(err)
 	}
 	m, _ := testMux(t, Options{}, Route{Method: "GET", Pattern: "/", Handler: Adapt(func(*http.Request) (Empty, error) { return Empty{}, nil })})
-	workers := parking.NewWorkers()
+	workers := parking.NewWorkerPool()
 	t.Cleanup(workers.End)
 	var log safeBuffer
 	s := NewServer(&fullListener{Listener: l, fails: 3}, m, ServerOptions{Log: slog.New(slog.NewTextHandler(&log, nil)), Workers: workers})

@@ -30,7 +30,7 @@ func BenchmarkPark(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	server := httpkit.NewServer(l, m, httpkit.ServerOptions{Log: slog.New(slog.DiscardHandler), Workers: parking.NewWorkers()})
+	server := httpkit.NewServer(l, m, httpkit.ServerOptions{Log: slog.New(slog.DiscardHandler), Workers: parking.NewWorkerPool()})
 	go func() { _ = server.Serve() }() // the requests see what comes of it
 	var clients [conns]net.Conn
 	for i := range clients {

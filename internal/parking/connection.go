@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// connection is a parked connection, outside of net/http. There its request waits for an answer, and then it waits for the next
-// request of its client. Most clients that have waited ask the same again: such a request is served without going back to net/http,
-// which takes a third of the whole work of an answer to make a connection of its own, and to part with it.
+// connection is a parked connection, outside of net/http. Its request waits there for an answer, and then it waits for the client's
+// next request. Most clients poll again: that request is served without returning to net/http, whose handling of connections would
+// be a third of all work for an answer.
 type connection struct {
 	conn     net.Conn
 	raw      syscall.RawConn
@@ -32,7 +32,7 @@ type connection struct {
 	idleSince  time.Time
 }
 
-// connectionState says what happens next on a connection.
+// connectionState is what happens next on a connection.
 type connectionState uint8
 
 const (
@@ -42,7 +42,7 @@ const (
 )
 
 // newConnection parks a connection with a request, which Listener.requests counts already. A connection that can't be watched
-// returns to net/http after its answer, and only then it is noticed if its client has gone.
+// returns to net/http after its answer; a hang-up is noticed only then.
 func newConnection(p *Listener, conn net.Conn, raw syscall.RawConn, path string) *connection {
 	c := &connection{
 		conn: conn, raw: raw, listener: p, path: path,
@@ -52,8 +52,7 @@ func newConnection(p *Listener, conn net.Conn, raw syscall.RawConn, path string)
 	return c
 }
 
-// wait leaves the connection to a request that waits. It returns false if the client did something already; the caller goes on
-// then.
+// wait makes the connection wait with its request. It returns false if the client did something already; the caller continues then.
 func (c *connection) wait(p *Parked) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -64,14 +63,14 @@ func (c *connection) wait(p *Parked) bool {
 	return true
 }
 
-// endWait takes the connection back from the request that waited.
+// endWait ends the wait of the connection's request.
 func (c *connection) endWait() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.state, c.waiter = serving, nil
 }
 
-// takeIdle takes an idle connection that has had no request for some time, to close it.
+// takeIdle claims a connection that has been idle for some time, to close it.
 func (c *connection) takeIdle(least time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -82,8 +81,8 @@ func (c *connection) takeIdle(least time.Duration) bool {
 	return true
 }
 
-// noticed is called when the client did something. peerClosed says that it was the last thing that it does.
-func (c *connection) noticed(peerClosed bool) {
+// onActivity is called when the client did something. peerClosed: it has closed its side.
+func (c *connection) onActivity(peerClosed bool) {
 	c.mu.Lock()
 	state, p := c.state, c.waiter
 	c.unread = true
@@ -95,18 +94,18 @@ func (c *connection) noticed(peerClosed bool) {
 	c.mu.Unlock()
 	switch state {
 	case waiting:
-		c.listener.workers.Take(p.noticed)
+		c.listener.workers.Submit(p.onActivity)
 	case idle:
-		c.listener.workers.Take(c.serve)
+		c.listener.workers.Submit(c.serve)
 	}
 }
 
-// read reads what the client has sent, without waiting. It is not open if the client has gone.
+// read reads what the client has sent, without waiting. open is false if the client has gone.
 func (c *connection) read(into []byte) (n int, open bool) {
 	c.mu.Lock()
 	c.unread = c.peerClosed // before what is read now; the end is not told again
 	c.mu.Unlock()
-	n, open = readAtOnce(c.raw, into)
+	n, open = readNow(c.raw, into)
 	if n == len(into) { // there may be more, which is not told again either
 		c.mu.Lock()
 		c.unread = true
@@ -115,37 +114,37 @@ func (c *connection) read(into []byte) (n int, open bool) {
 	return n, open
 }
 
-// onePiece is the most that is written in one piece with its head: the kernel mostly takes as much at once.
-const onePiece = 64 << 10
+// maxOneWrite is the most that is written with its head in one buffer: the kernel mostly takes that much at once.
+const maxOneWrite = 64 << 10
 
-var pieces = sync.Pool{New: func() any { return new([]byte) }}
+var writeBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
-// write writes an answer, or the next part of one. Each piece of it has its time, as those of answers of net/http. A worker that
-// has to wait for the client lets another work.
+// write writes an answer, or the next part of one, with a deadline for each MaxWrite bytes, as net/http does. A worker that waits
+// for the client lets another work.
 //
-// A deadline is set only if the kernel does not take all at once: those of thousands of connections, of which none is ever
-// reached, would cost more than a system call.
+// A deadline is set only if the kernel does not take everything at once: deadlines on thousands of connections, none of which is
+// ever reached, would cost more than a system call.
 func (c *connection) write(ctx context.Context, head, body []byte) (err error) {
-	if len(head)+len(body) <= onePiece {
-		piece := pieces.Get().(*[]byte)
-		defer pieces.Put(piece)
+	if len(head)+len(body) <= maxOneWrite {
+		piece := writeBuffers.Get().(*[]byte)
+		defer writeBuffers.Put(piece)
 		*piece = append(append((*piece)[:0], head...), body...)
-		n, err := writeAtOnce(c.raw, *piece)
+		n, err := writeNow(c.raw, *piece)
 		if err != nil || n == len(*piece) {
 			return err
 		}
 		head, body = (*piece)[n:], nil
 	}
-	Blocking(ctx, func() { err = c.writeSlowly(head, body) })
+	Blocking(ctx, func() { err = c.writeBlocking(head, body) })
 	return err
 }
 
-// writeSlowly writes what the kernel does not take at once.
-func (c *connection) writeSlowly(head, body []byte) error {
+// writeBlocking writes what the kernel does not take at once.
+func (c *connection) writeBlocking(head, body []byte) error {
 	parts := net.Buffers{head}
-	for len(body) > MaxPiece {
-		parts = append(parts, body[:MaxPiece])
-		body = body[MaxPiece:]
+	for len(body) > MaxWrite {
+		parts = append(parts, body[:MaxWrite])
+		body = body[MaxWrite:]
 	}
 	parts = append(parts, body)
 	for len(parts) > 0 {
@@ -162,10 +161,10 @@ func (c *connection) writeSlowly(head, body []byte) error {
 	return c.conn.SetWriteDeadline(time.Time{})
 }
 
-// awaitNext ends a request: the connection waits for the next. early is what was read of that.
+// awaitNext ends a request: the connection waits for the next, of which early was read already.
 func (c *connection) awaitNext(early []byte) {
 	if len(early) > 0 || c.number == 0 {
-		c.giveBack(early)
+		c.returnToServer(early)
 		return
 	}
 	c.mu.Lock()
@@ -183,15 +182,15 @@ func (c *connection) awaitNext(early []byte) {
 	if isIdle {
 		c.listener.requests.Done()
 	} else {
-		c.listener.workers.Take(c.serve)
+		c.listener.workers.Submit(c.serve)
 	}
 }
 
-// giveBack ends a request: net/http goes on with the connection.
-func (c *connection) giveBack(early []byte) {
+// returnToServer ends a request, and returns the connection to net/http.
+func (c *connection) returnToServer(early []byte) {
 	defer c.listener.requests.Done()
 	c.listener.watcher.remove(c)
-	back := &returnedConn{Conn: c.conn, opt: &c.listener.opt, early: early, idle: len(early) == 0, waited: c.waited}
+	back := &returnedConn{Conn: c.conn, opt: &c.listener.opt, readAhead: early, idle: len(early) == 0, waited: c.waited}
 	select {
 	case c.listener.returned <- back:
 	case <-c.listener.dropped:
@@ -211,28 +210,28 @@ func (c *connection) drop() {
 	_ = c.conn.Close() // whether it was open makes no difference
 }
 
-// serve serves the request that has come, or gives the connection back to net/http.
+// serve serves the next request, or returns the connection to net/http.
 func (c *connection) serve() {
-	reader := requestReaders.Get().(*requestReader)
+	reader := requestParsers.Get().(*requestParser)
 	n, open := c.read(reader.raw[:])
 	if !open {
-		requestReaders.Put(reader)
+		requestParsers.Put(reader)
 		c.close()
 		return
 	}
 	if n == 0 {
-		requestReaders.Put(reader)
+		requestParsers.Put(reader)
 		c.awaitNext(nil)
 		return
 	}
 	r := reader.parse(reader.raw[:n], c.path)
 	if r == nil {
 		early := bytes.Clone(reader.raw[:n])
-		requestReaders.Put(reader)
-		c.giveBack(early)
+		requestParsers.Put(reader)
+		c.returnToServer(early)
 		return
 	}
-	requestReaders.Put(reader)
+	requestParsers.Put(reader)
 	r = r.WithContext(c.context)
 	r.RemoteAddr = c.address
 	answer := response{conn: c, header: make(http.Header, 8)}

@@ -18,16 +18,16 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// yard is a server whose /it parks if the query says so, and does what else it says.
-type yard struct {
-	served
+// parkServer is a server whose /it parks if the query says so, and does what else it says.
+type parkServer struct {
+	testServer
 	mu       sync.Mutex        // guards listener
 	listener *parking.Listener // of the last parked request
 }
 
-func newYard(t *testing.T, times httpkit.Times) *yard {
+func newParkServer(t *testing.T, times httpkit.Times) *parkServer {
 	t.Helper()
-	y := &yard{}
+	y := &parkServer{}
 	mux, err := httpkit.NewMux(httpkit.Options{Instance: "here"}, []httpkit.Route{
 		{Method: "GET", Pattern: "/it", Handler: http.HandlerFunc(y.it)},
 		{Method: "POST", Pattern: "/it", Handler: httpkit.Adapt(func(r *http.Request) (httpkit.Raw, error) { return io.ReadAll(r.Body) })},
@@ -36,17 +36,17 @@ func newYard(t *testing.T, times httpkit.Times) *yard {
 	if err != nil {
 		t.Fatal(err)
 	}
-	y.served = servedBy(t, mux, times)
+	y.testServer = startServer(t, mux, times)
 	return y
 }
 
-func (y *yard) lastListener() *parking.Listener {
+func (y *parkServer) lastListener() *parking.Listener {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	return y.listener
 }
 
-func (y *yard) it(w http.ResponseWriter, r *http.Request) {
+func (y *parkServer) it(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Query().Get("do") {
 	case "park":
 		if !parking.Park(w, r, func(line *parking.Parked) {
@@ -84,7 +84,7 @@ func (y *yard) it(w http.ResponseWriter, r *http.Request) {
 const parkingRequest = "GET /it?do=park HTTP/1.1\r\nHost: x\r\n\r\n"
 
 // park parks a request and has it answered, so that the connection is parked.
-func (y *yard) park(c net.Conn, r *bufio.Reader) {
+func (y *parkServer) park(c net.Conn, r *bufio.Reader) {
 	y.t.Helper()
 	if _, err := io.WriteString(c, parkingRequest); err != nil {
 		y.t.Fatal(err)
@@ -125,7 +125,7 @@ func answerText(r *bufio.Reader, to ...*http.Request) string {
 // TestConnectionAnswers: a request on a parked connection is answered as on a new one, wherever it is served.
 func TestConnectionAnswers(t *testing.T) {
 	t.Parallel()
-	y := newYard(t, httpkit.DefaultTimes)
+	y := newParkServer(t, httpkit.DefaultTimes)
 	get := func(target, more string) string { return "GET " + target + " HTTP/1.1\r\nHost: x\r\n" + more + "\r\n" }
 	for name, test := range map[string]struct {
 		request string
@@ -215,7 +215,7 @@ func TestConnection(t *testing.T) {
 	t.Parallel()
 	t.Run("a client that asks the same again stays on it", func(t *testing.T) {
 		t.Parallel()
-		p := newLot(t)
+		p := newPollServer(t)
 		c, r := p.dial()
 		var first, last *parking.Parked
 		for i := range 5 {
@@ -240,7 +240,7 @@ func TestConnection(t *testing.T) {
 	})
 	t.Run("a client that asks and goes away is noticed", func(t *testing.T) {
 		t.Parallel()
-		p := newLot(t)
+		p := newPollServer(t)
 		for range 100 {
 			c, r := p.dial()
 			p.ask(c, "/park")
@@ -258,7 +258,7 @@ func TestConnection(t *testing.T) {
 	})
 	t.Run("what comes behind the longest header is answered too", func(t *testing.T) {
 		t.Parallel()
-		y := newYard(t, httpkit.DefaultTimes)
+		y := newParkServer(t, httpkit.DefaultTimes)
 		c, r := y.dial()
 		y.park(c, r)
 		head, end := "GET /it?do=park HTTP/1.1\r\nHost: x\r\nX-Some: ", "\r\n\r\n"
@@ -276,7 +276,7 @@ func TestConnection(t *testing.T) {
 	})
 	t.Run("half an answer closes the connection", func(t *testing.T) {
 		t.Parallel()
-		y := newYard(t, httpkit.DefaultTimes)
+		y := newParkServer(t, httpkit.DefaultTimes)
 		c, r := y.dial()
 		y.park(c, r)
 		if _, err := io.WriteString(c, "GET /it?do=late+panic HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
@@ -289,7 +289,7 @@ func TestConnection(t *testing.T) {
 	})
 	t.Run("an idle connection is closed in time", func(t *testing.T) {
 		t.Parallel()
-		y := newYard(t, httpkit.Times{Header: time.Hour, Body: time.Hour, Answer: time.Hour, Idle: 2 * time.Second})
+		y := newParkServer(t, httpkit.Times{Header: time.Hour, Body: time.Hour, Answer: time.Hour, Idle: 2 * time.Second})
 		c, r := y.dial()
 		for range 3 {
 			y.park(c, r)
@@ -302,7 +302,7 @@ func TestConnection(t *testing.T) {
 	})
 	t.Run("a drain closes idle connections, and those that ask meanwhile after their answers", func(t *testing.T) {
 		t.Parallel()
-		y := newYard(t, httpkit.DefaultTimes)
+		y := newParkServer(t, httpkit.DefaultTimes)
 		var idle, asking []*bufio.Reader
 		var conns []net.Conn
 		for i := range 20 {
@@ -332,7 +332,7 @@ func TestConnection(t *testing.T) {
 	})
 	t.Run("a request of another kind that comes while the server drains is answered", func(t *testing.T) {
 		t.Parallel()
-		y := newYard(t, httpkit.DefaultTimes)
+		y := newParkServer(t, httpkit.DefaultTimes)
 		c, r := y.dial()
 		y.park(c, r)
 		open, _ := y.dial() // on which nothing is asked: the server waits for that
@@ -353,7 +353,7 @@ func TestConnection(t *testing.T) {
 	})
 	t.Run("clients that go away leave nothing behind", func(t *testing.T) {
 		t.Parallel()
-		y := newYard(t, httpkit.DefaultTimes)
+		y := newParkServer(t, httpkit.DefaultTimes)
 		for range 200 {
 			c, r := y.dial()
 			y.park(c, r)

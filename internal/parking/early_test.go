@@ -28,7 +28,7 @@ func TestParkedIsWokenBeforeItWaits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &lot{served: servedBy(t, mux, httpkit.DefaultTimes)}
+	p := &pollServer{testServer: startServer(t, mux, httpkit.DefaultTimes)}
 	c, r := p.dial()
 	for range 3 { // the first comes from net/http, the others are served where they are
 		if err := c.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
@@ -44,7 +44,7 @@ func TestParkedIsWokenBeforeItWaits(t *testing.T) {
 // TestDrainIsNotOverBeforeAParkedRequest: a drain ends with its context if a request is still parked then.
 func TestDrainIsNotOverBeforeAParkedRequest(t *testing.T) {
 	t.Parallel()
-	p := newLot(t)
+	p := newPollServer(t)
 	c, _ := p.dial()
 	p.ask(c, "/park")
 	line := <-p.parked

@@ -7,8 +7,8 @@ const MaxRequest = maxRequest
 
 // IsServed reports whether a request is served on a parked connection whose requests have the path.
 func IsServed(request, path string) bool {
-	reader := requestReaders.Get().(*requestReader)
-	defer requestReaders.Put(reader)
+	reader := requestParsers.Get().(*requestParser)
+	defer requestParsers.Put(reader)
 	return reader.parse([]byte(request), path) != nil
 }
 

@@ -12,28 +12,28 @@ import (
 	"time"
 )
 
-// Options are what a Listener is told by the server whose connections it keeps.
+// Options are the settings of a Listener.
 type Options struct {
 	Log *slog.Logger
-	// Header is the time in which the header of a request must arrive.
+	// Header is the time within which the header of a request must arrive.
 	Header time.Duration
-	// Answer is the time in which a client must take MaxPiece bytes of an answer.
+	// Answer is the time within which a client must take MaxWrite bytes of an answer.
 	Answer time.Duration
 	// Idle is how long a connection may be without a request.
 	Idle time.Duration
-	// ConnContext adds to a context what the requests of a connection need to know of it, as that of http.Server does. It is called
-	// again when a connection is parked.
+	// ConnContext adds values to the context of a connection's requests, like that of http.Server. It is called again when a
+	// connection is parked.
 	ConnContext func(context.Context, net.Conn) context.Context
 }
 
-// MaxPiece is how much of an answer is handed to a connection at a time, in bytes.
-const MaxPiece = 256 << 10
+// MaxWrite is how much of an answer is written to a connection at a time, in bytes.
+const MaxWrite = 256 << 10
 
 // Listener is the listener of an http.Server. It accepts new connections, and parked ones that return to the server.
 type Listener struct {
 	net.Listener
 	handler http.Handler // of requests on parked connections
-	workers *Workers
+	workers *WorkerPool
 	opt     Options
 	watcher *watcher // nil where connections can't be watched: none is parked then
 
@@ -65,7 +65,7 @@ type accepted struct {
 
 // New makes a Listener around another. The handler serves the requests on parked connections; it is the one of the http.Server
 // that gets the Listener. Several Listeners may share the workers.
-func New(l net.Listener, h http.Handler, w *Workers, opt Options) *Listener {
+func New(l net.Listener, h http.Handler, w *WorkerPool, opt Options) *Listener {
 	p := &Listener{
 		Listener: l, handler: h, workers: w, opt: opt,
 		accepted: make(chan accepted), returned: make(chan net.Conn),
@@ -88,7 +88,7 @@ func New(l net.Listener, h http.Handler, w *Workers, opt Options) *Listener {
 	return p
 }
 
-// accept hands new connections to Accept until the listener closes. Connections that were accepted before are served: their
+// accept passes new connections to Accept until the listener closes. Connections that were accepted before are served: their
 // requests may be on the way.
 func (p *Listener) accept() {
 	defer close(p.ended)
@@ -107,7 +107,7 @@ func (p *Listener) accept() {
 	}
 }
 
-// Accept implements net.Listener. After Close it returns the connections that come back until CloseIdle.
+// Accept implements net.Listener. After Close it returns the connections that return from parking, until CloseIdle.
 func (p *Listener) Accept() (net.Conn, error) {
 	p.start()
 	select {
@@ -125,7 +125,7 @@ func (p *Listener) Accept() (net.Conn, error) {
 	}
 }
 
-// HasEnded reports whether all connections that were accepted before Close have been handed to the server.
+// HasEnded reports whether the server has all connections that were accepted before Close.
 func (p *Listener) HasEnded() bool {
 	select {
 	case <-p.ended:
@@ -141,7 +141,7 @@ func (p *Listener) Close() error {
 	return p.close() // net/http closes it again
 }
 
-// Abandon says that Accept is not called any more. Connections that would be returned by it are closed.
+// Abandon declares that Accept is not called any more. Connections that it would return are closed.
 func (p *Listener) Abandon() { p.drop() }
 
 // WindDown makes every answer on a parked connection the last on it.
@@ -151,14 +151,14 @@ func (p *Listener) WindDown() { p.windingDown.Store(true) }
 func (p *Listener) IsWindingDown() bool { return p.windingDown.Load() }
 
 // CloseIdle closes the parked connections without a request, and from now on each after its answer. No connection returns to the
-// server any more.
+// server after it.
 func (p *Listener) CloseIdle() {
 	p.closeIdle.Store(true)
 	p.closeIdleFor(0)
 	p.finish()
 }
 
-// Shutdown waits until no request is parked, or ctx ends. No connection is watched any more after it.
+// Shutdown waits until no request is parked, or ctx ends. No connection is watched after it.
 func (p *Listener) Shutdown(ctx context.Context) error {
 	defer p.watcher.close()
 	done := make(chan struct{})
@@ -202,14 +202,14 @@ func (p *Listener) closeOverdue() {
 
 type originKey struct{}
 
-// origin is what a request knows of its connection.
+// origin tells a request about its connection.
 type origin struct {
 	listener *Listener
 	raw      syscall.RawConn // nil for a connection that can't be parked
 	waited   bool            // its last request waited for long, or it is parked already
 }
 
-// ConnContext is that of the http.Server, whose requests can only be parked with it.
+// ConnContext is the ConnContext of the http.Server; without it, requests can't be parked.
 func (p *Listener) ConnContext(ctx context.Context, c net.Conn) context.Context {
 	from := origin{listener: p}
 	if again, ok := c.(*returnedConn); ok {
@@ -221,13 +221,13 @@ func (p *Listener) ConnContext(ctx context.Context, c net.Conn) context.Context 
 	return p.opt.ConnContext(context.WithValue(ctx, originKey{}, from), c)
 }
 
-// Wrapper is a connection around another one that changes nothing of what is written: parking reads and writes the inner one.
+// Wrapper is a connection around another that does not change what is written: parking reads and writes the inner one.
 type Wrapper interface {
 	net.Conn
 	Socket() net.Conn
 }
 
-// socketOf is a connection as package net made it. It can be watched, and takes several pieces in one system call.
+// socketOf returns a connection as package net made it. It can be watched, and takes several buffers in one system call.
 func socketOf(c net.Conn) net.Conn {
 	if around, ok := c.(Wrapper); ok {
 		return around.Socket()

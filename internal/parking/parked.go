@@ -17,16 +17,16 @@ type Parkable interface {
 	http.ResponseWriter
 	// Unwrap is the ResponseWriter of the server.
 	Unwrap() http.ResponseWriter
-	// Park is called once the request is parked. Its answer does not come from the handler any more: it has the form that Park
-	// returns, which must not hold on to the request.
+	// Park is called once the request is parked. The handler no longer writes the answer; its form comes from the Responder, which
+	// must not keep the request.
 	Park() Responder
 }
 
-// Responder knows the form of the answers of a route.
+// Responder gives the form of a route's answers.
 type Responder interface {
-	// Head has the lines that the head of each answer has, after its first.
+	// Head returns the header lines of each answer, after the status line.
 	Head() string
-	// Error is the answer for an error: its status, lines that its head has besides, and its body; nil if there is none.
+	// Error returns the answer to an error: its status, additional header lines, and its body; nil if there is none.
 	Error(err error, took time.Duration) (status int, head string, body []byte)
 	// String is the pattern of the route.
 	String() string
@@ -34,11 +34,11 @@ type Responder interface {
 
 // Parked is a parked request.
 type Parked struct {
-	conn  *connection
-	form  Responder
-	since time.Time
-	early []byte // what the client has sent of its next request
-	ended bool   // answered or closed
+	conn      *connection
+	form      Responder
+	since     time.Time
+	readAhead []byte // what the client has sent of its next request
+	ended     bool   // answered or closed
 
 	onWorker bool // a worker works on it
 
@@ -47,9 +47,9 @@ type Parked struct {
 	woken  bool
 }
 
-// Park takes a request without a body out of net/http, and has serve go on with it: serve waits, and at last calls Answer,
-// Fail or Close, once; Shutdown waits for that. Park returns false if the connection can't be taken out, and the request goes on as
-// it is. After true the handler returns at once, and uses neither the request nor its ResponseWriter any more.
+// Park takes a request without a body out of net/http and calls serve with it. serve waits, and in the end calls Answer, Fail or
+// Close, once; Shutdown waits for that. Park returns false if the connection can't be taken out; the request then continues as it
+// is. After true the handler returns at once, and uses neither the request nor its ResponseWriter.
 func Park(w http.ResponseWriter, r *http.Request, serve func(*Parked)) bool {
 	parked, ok := take(w, r)
 	if ok {
@@ -58,7 +58,7 @@ func Park(w http.ResponseWriter, r *http.Request, serve func(*Parked)) bool {
 	return ok
 }
 
-// guard calls f, whose panic ends the request alone.
+// guard calls f; a panic ends this request only.
 func (p *Parked) guard(f func()) {
 	defer func() {
 		if fault := recover(); fault != nil {
@@ -101,44 +101,44 @@ func take(w http.ResponseWriter, r *http.Request) (*Parked, bool) {
 	}
 	parked := &Parked{conn: newConnection(p, conn, from.raw, path), form: form, since: time.Now()}
 	if again != nil {
-		parked.early = again.early
+		parked.readAhead = again.readAhead
 	}
 	if n := buffers.Reader.Buffered(); n > 0 {
 		sent, _ := buffers.Reader.Peek(n) // never fails
-		parked.early = slices.Concat(sent, parked.early)
+		parked.readAhead = slices.Concat(sent, parked.readAhead)
 	}
-	// net/http set a deadline for reading the request, and another for its answer. An error means that the client has gone,
-	// which the wait or the answer will notice.
+	// net/http set a deadline for reading the request, and another for its answer. An error means that the client has gone, which
+	// the wait or the answer will notice.
 	_ = conn.SetDeadline(time.Time{})
 	return parked, true
 }
 
-// Wait has a worker call resume, once: with true after Wake, which may have come before, or if the client sends something, since it
-// wants an answer then; with false if the client has gone.
+// Wait makes a worker call resume, once: with true after Wake, which may have come before, or if the client sends something and so
+// expects an answer; with false if the client has gone.
 func (p *Parked) Wait(resume func(here bool)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.woken || len(p.early) > 0 {
+	if p.woken || len(p.readAhead) > 0 {
 		p.woken = false
 		p.schedule(resume)
 		return
 	}
 	p.resume = resume
 	if !p.conn.wait(p) {
-		p.conn.listener.workers.Take(p.noticed)
+		p.conn.listener.workers.Submit(p.onActivity)
 	}
 }
 
-// schedule has a worker call resume.
+// schedule makes a worker call resume.
 func (p *Parked) schedule(resume func(here bool)) {
-	p.conn.listener.workers.Take(func() {
+	p.conn.listener.workers.Submit(func() {
 		p.onWorker = true
 		p.guard(func() { resume(true) })
 	})
 }
 
-// Context is what work on the request is done with at the moment: until it waits that of its handler, but never cancelled,
-// then that of a worker; see Blocking.
+// Context is the context of the current work on the request: until it waits that of its handler, but never cancelled, then that of
+// a worker; see Blocking.
 func (p *Parked) Context() context.Context {
 	if p.onWorker {
 		return p.conn.context
@@ -153,8 +153,7 @@ func (p *Parked) Wake() {
 	}
 }
 
-// end ends the wait, if there is one that has not ended; if not, and wake is set, it ends the next. A caller that gets resume has to
-// call it.
+// end ends the current wait; if there is none and wake is set, it ends the next. A caller that gets resume has to call it.
 func (p *Parked) end(wake bool) (resume func(here bool)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -166,8 +165,8 @@ func (p *Parked) end(wake bool) (resume func(here bool)) {
 	return resume
 }
 
-// noticed ends the wait because the client did something, so that there is something to read.
-func (p *Parked) noticed() {
+// onActivity ends the wait because the client did something, so that there is something to read.
+func (p *Parked) onActivity() {
 	resume := p.end(false)
 	if resume == nil {
 		return
@@ -180,16 +179,16 @@ func (p *Parked) noticed() {
 			p.Wait(resume) // it was about what was read before
 			return
 		}
-		p.early = bytes.Clone(b[:n])
+		p.readAhead = bytes.Clone(b[:n])
 		resume(open)
 	})
 }
 
-// Answer writes the answer, whose body is JSON, and has the connection wait for its next request. An error means that the client has
+// Answer writes the answer, whose body is JSON; the connection then waits for its next request. An error means that the client has
 // gone.
 func (p *Parked) Answer(body []byte) error { return p.write(http.StatusOK, "", body) }
 
-// write writes an answer. extra are lines of its head.
+// write writes an answer. extra are additional header lines.
 func (p *Parked) write(status int, extra string, body []byte) error {
 	isLast := p.conn.listener.IsWindingDown()
 	common := p.form.Head()
@@ -218,17 +217,18 @@ func (p *Parked) write(status int, extra string, body []byte) error {
 		p.conn.close()
 		return nil
 	}
-	p.conn.waited = time.Since(p.since) >= waitedLong
-	p.conn.awaitNext(p.early)
+	p.conn.waited = time.Since(p.since) >= longWait
+	p.conn.awaitNext(p.readAhead)
 	return nil
 }
 
-// waitedLong is how long a request was parked if it waited for long. A client that got news sooner may well get news again.
-const waitedLong = time.Second
+// longWait is the time after which a parked request counts as having waited for long. A client that got news sooner may well get
+// news again.
+const longWait = time.Second
 
-// Waited reports whether a request had better be parked at once, should it have to wait: the last one on its connection waited
-// for long, as this one then will, or its connection is parked already.
-func Waited(r *http.Request) bool {
+// ParkAtOnce reports whether a request should be parked at once if it has to wait: the last request on its connection waited for
+// long, so this one probably will, or the connection is parked already.
+func ParkAtOnce(r *http.Request) bool {
 	from, ok := r.Context().Value(originKey{}).(origin)
 	return ok && from.waited
 }

@@ -20,44 +20,44 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-var long = strings.Repeat("x", 3*parking.MaxPiece+17)
+var long = strings.Repeat("x", 3*parking.MaxWrite+17)
 
-// served is a server that serves.
-type served struct {
+// testServer is a running server.
+type testServer struct {
 	t      *testing.T
 	server *httpkit.Server
 	ended  chan error
 }
 
-func servedBy(t *testing.T, mux *httpkit.Mux, times httpkit.Times) served {
+func startServer(t *testing.T, mux *httpkit.Mux, times httpkit.Times) testServer {
 	t.Helper()
 	l, err := httpkit.Listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	workers := parking.NewWorkers()
+	workers := parking.NewWorkerPool()
 	t.Cleanup(workers.End)
-	s := served{t: t, server: httpkit.NewServer(l, mux, httpkit.ServerOptions{Log: slog.New(slog.DiscardHandler), Times: times, Workers: workers}), ended: make(chan error, 1)}
+	s := testServer{t: t, server: httpkit.NewServer(l, mux, httpkit.ServerOptions{Log: slog.New(slog.DiscardHandler), Times: times, Workers: workers}), ended: make(chan error, 1)}
 	go func() { s.ended <- s.server.Serve() }()
 	return s
 }
 
-// lot is a server whose /park parks, and whose /now answers at once.
-type lot struct {
-	served
+// pollServer is a server whose /park parks, and whose /now answers at once.
+type pollServer struct {
+	testServer
 	parked chan *parking.Parked
 	gone   chan struct{}
 	fails  chan error
 }
 
-func newLot(t *testing.T) *lot { return newLotWithin(t, httpkit.DefaultTimes) }
+func newPollServer(t *testing.T) *pollServer { return newPollServerWithin(t, httpkit.DefaultTimes) }
 
-func newLotWithin(t *testing.T, times httpkit.Times) *lot {
+func newPollServerWithin(t *testing.T, times httpkit.Times) *pollServer {
 	t.Helper()
-	p := &lot{parked: make(chan *parking.Parked, 8), gone: make(chan struct{}, 256), fails: make(chan error, 1)}
+	p := &pollServer{parked: make(chan *parking.Parked, 8), gone: make(chan struct{}, 256), fails: make(chan error, 1)}
 	mux, err := httpkit.NewMux(httpkit.Options{Instance: "here", Times: times}, []httpkit.Route{
 		{Method: "GET", Pattern: "/now", Handler: httpkit.Adapt(func(*http.Request) (httpkit.Raw, error) { return httpkit.Raw(`"now"`), nil })},
-		{Method: "GET", Pattern: "/waited", Handler: httpkit.Adapt(func(r *http.Request) (httpkit.Raw, error) { return strconv.AppendBool(nil, parking.Waited(r)), nil })},
+		{Method: "GET", Pattern: "/waited", Handler: httpkit.Adapt(func(r *http.Request) (httpkit.Raw, error) { return strconv.AppendBool(nil, parking.ParkAtOnce(r)), nil })},
 		{Method: "GET", Pattern: "/long", Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			parking.Park(w, r, func(line *parking.Parked) { _ = line.Answer([]byte(long)) }) // the test sees what arrives
 		})},
@@ -84,11 +84,11 @@ func newLotWithin(t *testing.T, times httpkit.Times) *lot {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.served = servedBy(t, mux, times)
+	p.testServer = startServer(t, mux, times)
 	return p
 }
 
-func (p served) drain() {
+func (p testServer) drain() {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), 10*time.Second)
 	defer cancel()
@@ -100,7 +100,7 @@ func (p served) drain() {
 	}
 }
 
-func (p served) dial() (net.Conn, *bufio.Reader) {
+func (p testServer) dial() (net.Conn, *bufio.Reader) {
 	p.t.Helper()
 	c, err := net.Dial("tcp", p.server.Addr().String())
 	if err != nil {
@@ -110,14 +110,14 @@ func (p served) dial() (net.Conn, *bufio.Reader) {
 	return c, bufio.NewReader(c)
 }
 
-func (p *lot) ask(c net.Conn, path string) {
+func (p *pollServer) ask(c net.Conn, path string) {
 	p.t.Helper()
 	if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path); err != nil {
 		p.t.Fatal(err)
 	}
 }
 
-func (p *lot) want(r *bufio.Reader, body string) *http.Response {
+func (p *pollServer) want(r *bufio.Reader, body string) *http.Response {
 	p.t.Helper()
 	res, err := http.ReadResponse(r, nil)
 	if err != nil {
@@ -134,7 +134,7 @@ func TestPark(t *testing.T) {
 	t.Parallel()
 	t.Run("the answer is like any other, and the connection serves on", func(t *testing.T) {
 		t.Parallel()
-		p := newLot(t)
+		p := newPollServer(t)
 		c, r := p.dial()
 		for range 3 {
 			p.ask(c, "/now")
@@ -156,7 +156,7 @@ func TestPark(t *testing.T) {
 	})
 	t.Run("a client that goes away is noticed", func(t *testing.T) {
 		t.Parallel()
-		p := newLot(t)
+		p := newPollServer(t)
 		c, _ := p.dial()
 		p.ask(c, "/park")
 		<-p.parked
@@ -166,7 +166,7 @@ func TestPark(t *testing.T) {
 	})
 	t.Run("a client that asks for more gets its answer, and then the next one", func(t *testing.T) {
 		t.Parallel()
-		p := newLot(t)
+		p := newPollServer(t)
 		c, r := p.dial()
 		p.ask(c, "/park")
 		<-p.parked
@@ -178,7 +178,7 @@ func TestPark(t *testing.T) {
 	})
 	t.Run("requests that are sent at once are answered in order, each once", func(t *testing.T) {
 		t.Parallel()
-		p := newLot(t)
+		p := newPollServer(t)
 		c, r := p.dial()
 		ask := func(path string) string { return "GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n" }
 		for range 5 {
@@ -197,7 +197,7 @@ func TestPark(t *testing.T) {
 	})
 	t.Run("half a request waits for its other half", func(t *testing.T) {
 		t.Parallel()
-		p := newLot(t)
+		p := newPollServer(t)
 		c, r := p.dial()
 		p.ask(c, "/park")
 		<-p.parked
@@ -214,7 +214,7 @@ func TestPark(t *testing.T) {
 	})
 	t.Run("an http.Client keeps its connections", func(t *testing.T) {
 		t.Parallel()
-		p := newLot(t)
+		p := newPollServer(t)
 		var dials atomic.Int32
 		var dialer net.Dialer
 		transport := &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -254,7 +254,7 @@ func TestPark(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := newLot(t)
+			p := newPollServer(t)
 			c, r := p.dial()
 			p.fails <- test.err
 			p.ask(c, "/fail")
@@ -275,7 +275,7 @@ func TestPark(t *testing.T) {
 	}
 	t.Run("a connection that comes back may be idle, but no longer than any other", func(t *testing.T) {
 		t.Parallel()
-		p := newLotWithin(t, httpkit.Times{Header: 100 * time.Millisecond, Body: time.Hour, Answer: time.Hour, Idle: 300 * time.Millisecond})
+		p := newPollServerWithin(t, httpkit.Times{Header: 100 * time.Millisecond, Body: time.Hour, Answer: time.Hour, Idle: 300 * time.Millisecond})
 		c, r := p.dial()
 		p.ask(c, "/park")
 		(<-p.parked).Wake()
@@ -288,7 +288,7 @@ func TestPark(t *testing.T) {
 	})
 	t.Run("a drain waits for all who are parked", func(t *testing.T) {
 		t.Parallel()
-		p := newLot(t)
+		p := newPollServer(t)
 		var readers []*bufio.Reader
 		var lines []*parking.Parked
 		for range 50 {
@@ -316,7 +316,7 @@ func TestPark(t *testing.T) {
 	})
 	t.Run("a parked answer is the last on its connection once the server winds down", func(t *testing.T) {
 		t.Parallel()
-		p := newLot(t)
+		p := newPollServer(t)
 		c, r := p.dial()
 		p.ask(c, "/park")
 		line := <-p.parked
@@ -332,7 +332,7 @@ func TestPark(t *testing.T) {
 	})
 	t.Run("only a connection that waited for long is known as one", func(t *testing.T) {
 		t.Parallel()
-		p := newLot(t)
+		p := newPollServer(t)
 		c, r := p.dial()
 		p.ask(c, "/waited")
 		p.want(r, "false")
@@ -353,7 +353,7 @@ func TestPark(t *testing.T) {
 	})
 	t.Run("of a wake and a client that goes away at the same time, one counts", func(t *testing.T) {
 		t.Parallel()
-		p := newLot(t)
+		p := newPollServer(t)
 		for range 200 {
 			c, _ := p.dial()
 			p.ask(c, "/park")
@@ -365,7 +365,7 @@ func TestPark(t *testing.T) {
 	})
 	t.Run("a long answer arrives whole", func(t *testing.T) {
 		t.Parallel()
-		p := newLot(t)
+		p := newPollServer(t)
 		c, r := p.dial()
 		p.ask(c, "/long")
 		p.want(r, long)

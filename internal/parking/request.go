@@ -11,20 +11,20 @@ import (
 // maxRequest bounds the header of a request that is served on a parked connection.
 const maxRequest = 4 << 10
 
-// requestReader is what it takes to read a request.
-type requestReader struct {
+// requestParser holds the buffers for parsing a request.
+type requestParser struct {
 	raw    [maxRequest]byte
 	source bytes.Reader
 	reader *bufio.Reader
 }
 
-var requestReaders = sync.Pool{New: func() any { return &requestReader{reader: bufio.NewReaderSize(nil, maxRequest)} }}
+var requestParsers = sync.Pool{New: func() any { return &requestParser{reader: bufio.NewReaderSize(nil, maxRequest)} }}
 
 var headEnd = []byte("\r\n\r\n")
 
-// parse reads a request that is here whole, and is nothing but a GET of a path; nil if it is anything else. What it does not
-// take goes to net/http, so it takes only what net/http would without doubt take the same way.
-func (o *requestReader) parse(raw []byte, path string) *http.Request {
+// parse parses a request that is complete and plainly a GET of a path; nil if it is anything else. The rest goes to net/http, so
+// parse accepts only what net/http would certainly accept the same way.
+func (o *requestParser) parse(raw []byte, path string) *http.Request {
 	rest, isGet := bytes.CutPrefix(raw, []byte("GET "))
 	if !isGet || len(rest) <= len(path) || string(rest[:len(path)]) != path || rest[len(path)] != ' ' && rest[len(path)] != '?' ||
 		bytes.Index(raw, headEnd) != len(raw)-len(headEnd) {
@@ -43,8 +43,7 @@ func (o *requestReader) parse(raw []byte, path string) *http.Request {
 	return r
 }
 
-// isPlainHead reports whether the lines of a head, each with its end, are well formed, name the host once, and say nothing of a
-// body or the connection.
+// isPlainHead reports whether header lines are well formed, name the host once, and do not concern a body or the connection.
 func isPlainHead(lines []byte) bool {
 	hosts := 0
 	for len(lines) > 0 {

@@ -7,20 +7,20 @@ import (
 	"time"
 )
 
-// returnedConn is a connection that was parked and that net/http serves again. net/http takes it for a new one, on which the header
-// of a request has to come soon; but it is one between requests, which may be idle for longer.
+// returnedConn is a connection that returned from parking to net/http. net/http takes it for a new one, whose first header has to
+// come soon; but it is between requests, and may be idle for longer.
 type returnedConn struct {
 	net.Conn
-	opt    *Options
-	early  []byte // what was read of the next request
-	idle   bool
-	waited bool // its last request waited for long
+	opt       *Options
+	readAhead []byte // what was read of the next request
+	idle      bool
+	waited    bool // its last request waited for long
 }
 
-// longAgo is later than any time by which net/http ends a read.
+// longAgo is later than the past deadlines by which net/http aborts a read.
 var longAgo = time.Unix(1000, 0)
 
-// SetReadDeadline implements net.Conn. While the connection is idle its deadline is that of idle ones, whatever is asked.
+// SetReadDeadline implements net.Conn. While the connection is idle the idle timeout applies, whatever is asked.
 func (c *returnedConn) SetReadDeadline(t time.Time) error {
 	if c.idle && t.After(longAgo) {
 		t = time.Now().Add(c.opt.Idle)
@@ -28,12 +28,12 @@ func (c *returnedConn) SetReadDeadline(t time.Time) error {
 	return c.Conn.SetReadDeadline(t)
 }
 
-// Read implements net.Conn. With its first byte a request begins.
+// Read implements net.Conn. A request begins with its first byte.
 func (c *returnedConn) Read(b []byte) (int, error) {
-	if len(c.early) > 0 {
-		n := copy(b, c.early)
-		if c.early = c.early[n:]; len(c.early) == 0 {
-			c.early = nil
+	if len(c.readAhead) > 0 {
+		n := copy(b, c.readAhead)
+		if c.readAhead = c.readAhead[n:]; len(c.readAhead) == 0 {
+			c.readAhead = nil
 		}
 		return n, nil
 	}
@@ -53,7 +53,7 @@ func (c *returnedConn) ReadFrom(r io.Reader) (int64, error) {
 	return io.Copy(struct{ io.Writer }{c.Conn}, r)
 }
 
-// CloseWrite ends what is written, by which net/http has a client read the last answer before the connection is closed.
+// CloseWrite closes the write side, so that a client can read the last answer before the connection is closed.
 func (c *returnedConn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()

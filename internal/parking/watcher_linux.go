@@ -10,8 +10,8 @@ import (
 	"syscall"
 )
 
-// watcher notices when clients do something on connections that nobody reads. net would need a goroutine for each, whose
-// stack is most of what a parked request takes.
+// watcher notices when clients do something on parked connections. With package net that would need a goroutine for each, whose
+// stack is most of what a parked request costs.
 type watcher struct {
 	file *os.File        // an epoll instance, itself watched by the runtime
 	raw  syscall.RawConn // of file
@@ -38,7 +38,7 @@ func newWatcher() (*watcher, error) {
 	return w, nil
 }
 
-// run tells connections that their clients did something, until close.
+// run calls onActivity of connections whose clients did something, until close.
 func (w *watcher) run() {
 	var events [128]syscall.EpollEvent
 	for {
@@ -56,15 +56,15 @@ func (w *watcher) run() {
 			c := w.connections[uint64(uint32(e.Fd))|uint64(uint32(e.Pad))<<32]
 			w.mu.Unlock()
 			if c != nil {
-				c.noticed(e.Events&(syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR) != 0)
+				c.onActivity(e.Events&(syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR) != 0)
 			}
 		}
 	}
 }
 
-// edge has each thing that a client does told once, whether anybody reads it or not: then nothing has to be said to the kernel
-// when a connection begins and ends to be watched.
-const edge = 1 << 31 // EPOLLET, which syscall has as a negative number
+// edgeTriggered reports each action of a client once, whether it is read or not: the kernel need not be called each time a
+// connection begins or stops waiting.
+const edgeTriggered = 1 << 31 // EPOLLET, which syscall has as a negative number
 
 // add watches a connection, until remove or forget. It returns 0 if it can't.
 func (w *watcher) add(c *connection) uint64 {
@@ -73,7 +73,7 @@ func (w *watcher) add(c *connection) uint64 {
 	number := w.last
 	w.connections[number] = c
 	w.mu.Unlock()
-	e := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLRDHUP | edge, Fd: int32(number), Pad: int32(number >> 32)}
+	e := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLRDHUP | edgeTriggered, Fd: int32(number), Pad: int32(number >> 32)}
 	var failed error
 	err := c.raw.Control(func(fd uintptr) { failed = syscall.EpollCtl(w.fd, syscall.EPOLL_CTL_ADD, int(fd), &e) })
 	if err != nil || failed != nil {
@@ -83,14 +83,14 @@ func (w *watcher) add(c *connection) uint64 {
 	return number
 }
 
-// remove ends what add began.
+// remove stops watching a connection.
 func (w *watcher) remove(c *connection) {
 	w.forget(c)
 	// An error means that the connection is closed, which removed it.
 	_ = c.raw.Control(func(fd uintptr) { _ = syscall.EpollCtl(w.fd, syscall.EPOLL_CTL_DEL, int(fd), nil) })
 }
 
-// forget is remove for a connection that is closed then.
+// forget is remove for a connection that is closed next.
 func (w *watcher) forget(c *connection) { w.drop(c.number) }
 
 func (w *watcher) drop(number uint64) {
@@ -99,22 +99,22 @@ func (w *watcher) drop(number uint64) {
 	delete(w.connections, number)
 }
 
-// all are the connections that are watched.
+// all returns the watched connections.
 func (w *watcher) all() []*connection {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Collect(maps.Values(w.connections))
 }
 
-// close ends it. Nothing may be watched any more.
+// close closes the epoll instance. Nothing may be watched after it.
 func (w *watcher) close() {
 	if w != nil {
 		_ = w.file.Close() // it holds nothing that could be lost
 	}
 }
 
-// readAtOnce reads what has come on a connection. It is not open if its other end has gone.
-func readAtOnce(c syscall.RawConn, into []byte) (n int, open bool) {
+// readNow reads without waiting. open is false if the client has gone.
+func readNow(c syscall.RawConn, into []byte) (n int, open bool) {
 	var failed error
 	err := c.Read(func(fd uintptr) bool {
 		n, failed = syscall.Read(int(fd), into)
@@ -129,8 +129,8 @@ func readAtOnce(c syscall.RawConn, into []byte) (n int, open bool) {
 	return 0, false
 }
 
-// writeAtOnce writes as much as the kernel takes without waiting.
-func writeAtOnce(c syscall.RawConn, text []byte) (n int, err error) {
+// writeNow writes as much as the kernel takes without waiting.
+func writeNow(c syscall.RawConn, text []byte) (n int, err error) {
 	failed := c.Write(func(fd uintptr) bool {
 		n, err = syscall.Write(int(fd), text)
 		return true

@@ -4,8 +4,7 @@ package parking
 
 import "syscall"
 
-// watcher would notice when clients do something on connections that nobody reads. There is none on this system, so nothing
-// is parked.
+// watcher would notice when clients do something on parked connections. This system has no epoll, so nothing is parked.
 type watcher struct{}
 
 func newWatcher() (*watcher, error) { return nil, nil }
@@ -17,5 +16,5 @@ func (*watcher) all() []*connection     { return nil }
 func (*watcher) close()                 {}
 
 // Without a watcher there is no connection that could call these.
-func readAtOnce(syscall.RawConn, []byte) (int, bool)   { return 0, false }
-func writeAtOnce(syscall.RawConn, []byte) (int, error) { return 0, nil }
+func readNow(syscall.RawConn, []byte) (int, bool)   { return 0, false }
+func writeNow(syscall.RawConn, []byte) (int, error) { return 0, nil }

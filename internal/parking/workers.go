@@ -6,10 +6,10 @@ import (
 	"sync"
 )
 
-// Workers is a pool of goroutines that make the answers of parked connections. A message in a large room wakes hundreds of
-// requests at once; they wait in the pool's queue, in the order in which they came, while the rest of the server gets its turn
-// on the processor. A connection has one piece of work in the queue at most, so the queue is bounded by the connections.
-type Workers struct {
+// WorkerPool is a pool of goroutines that render the answers of parked connections. A message in a large room wakes hundreds of
+// requests at once; they wait in the pool's queue, in order of arrival, while the rest of the server gets its share of the CPU. A
+// connection has at most one task in the queue, so the connections bound the queue.
+type WorkerPool struct {
 	limit int
 
 	mu      sync.Mutex // guards what follows; nothing is taken after it
@@ -22,20 +22,20 @@ type Workers struct {
 	ended   bool
 }
 
-// workersPerCPU is how many workers there are for each core. A few more than cores, since some wait for the store.
+// workersPerCPU is the number of workers for each core: more than one, since some wait for the store.
 const workersPerCPU = 8
 
-func limitedWorkers(limit int) *Workers {
-	w := &Workers{limit: limit}
+func limitedWorkers(limit int) *WorkerPool {
+	w := &WorkerPool{limit: limit}
 	w.ready.L = &w.mu
 	return w
 }
 
-// NewWorkers makes a pool, whose workers begin when there is work.
-func NewWorkers() *Workers { return limitedWorkers(workersPerCPU * runtime.GOMAXPROCS(0)) }
+// NewWorkerPool makes a pool; its workers start when there is work.
+func NewWorkerPool() *WorkerPool { return limitedWorkers(workersPerCPU * runtime.GOMAXPROCS(0)) }
 
-// Take has a piece of work done by a worker. It does not block.
-func (w *Workers) Take(work func()) {
+// Submit queues a task for a worker. It does not block.
+func (w *WorkerPool) Submit(work func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.begin > 0 && len(w.queue) == cap(w.queue) {
@@ -44,11 +44,11 @@ func (w *Workers) Take(work func()) {
 		w.queue, w.begin = w.queue[:n], 0
 	}
 	w.queue = append(w.queue, work)
-	w.staff()
+	w.startWorker()
 }
 
-// staff has a worker begin, if there is work for one and the limit allows it. Called with the lock held.
-func (w *Workers) staff() {
+// startWorker wakes or starts a worker, if there is work and the limit allows it. Called with the lock held.
+func (w *WorkerPool) startWorker() {
 	switch {
 	case w.begin == len(w.queue):
 	case w.idle > 0:
@@ -60,14 +60,14 @@ func (w *Workers) staff() {
 	}
 }
 
-func (w *Workers) run() {
+func (w *WorkerPool) run() {
 	for work := w.next(); work != nil; work = w.next() {
 		work()
 	}
 }
 
-// next is the next piece of work for a worker; nil if the worker is not needed any more.
-func (w *Workers) next() func() {
+// next returns the next task for a worker; nil if the worker has to exit.
+func (w *WorkerPool) next() func() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for w.begin == len(w.queue) && !w.ended && w.started-w.waiting <= w.limit {
@@ -76,7 +76,7 @@ func (w *Workers) next() func() {
 	}
 	if w.begin == len(w.queue) || w.started-w.waiting > w.limit {
 		w.started--
-		w.staff() // it may have been woken for work
+		w.startWorker() // it may have been woken for work
 		return nil
 	}
 	work := w.queue[w.begin]
@@ -87,11 +87,11 @@ func (w *Workers) next() func() {
 	return work
 }
 
-// block calls wait, which a worker does not spend on the processor: another may work meanwhile.
-func (w *Workers) block(wait func()) {
+// block calls wait, during which another worker may run.
+func (w *WorkerPool) block(wait func()) {
 	w.mu.Lock()
 	w.waiting++
-	w.staff()
+	w.startWorker()
 	w.mu.Unlock()
 	defer func() {
 		w.mu.Lock()
@@ -101,8 +101,8 @@ func (w *Workers) block(wait func()) {
 	wait()
 }
 
-// End has workers without work end, now and later. Work that comes after it is done all the same.
-func (w *Workers) End() {
+// End stops idle workers, now and later. Tasks submitted after it are still done.
+func (w *WorkerPool) End() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.ended, w.idle = true, 0
@@ -111,10 +111,10 @@ func (w *Workers) End() {
 
 type workersKey struct{}
 
-// Blocking calls wait, which waits for something other than the processor. If the context is that of a worker of parked
-// connections, another works meanwhile.
+// Blocking calls wait, which waits for something other than the CPU. If ctx is that of a worker of parked connections, another
+// worker runs meanwhile.
 func Blocking(ctx context.Context, wait func()) {
-	if w, ok := ctx.Value(workersKey{}).(*Workers); ok {
+	if w, ok := ctx.Value(workersKey{}).(*WorkerPool); ok {
 		w.block(wait)
 	} else {
 		wait()

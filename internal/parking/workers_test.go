@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-func startWorkers(t *testing.T, limit int) *Workers {
+func startWorkers(t *testing.T, limit int) *WorkerPool {
 	t.Helper()
 	w := limitedWorkers(limit)
 	t.Cleanup(w.End)
@@ -31,7 +31,7 @@ func TestWorkers(t *testing.T) {
 				done.Add(500)
 				order = order[:0]
 				for i := range 500 {
-					w.Take(func() {
+					w.Submit(func() {
 						defer done.Done()
 						for n := now.Add(1); ; {
 							if old := most.Load(); n <= old || most.CompareAndSwap(old, n) {
@@ -71,7 +71,7 @@ func TestWorkersBlocking(t *testing.T) {
 	begun.Add(pieces)
 	done.Add(pieces)
 	for range pieces {
-		w.Take(func() {
+		w.Submit(func() {
 			begun.Done()
 			Blocking(ctx, begun.Wait)
 			done.Done()
@@ -81,7 +81,7 @@ func TestWorkersBlocking(t *testing.T) {
 	var more sync.WaitGroup // the workers that the limit does not allow any more are gone, and the others still work
 	more.Add(pieces)
 	for range pieces {
-		w.Take(more.Done)
+		w.Submit(more.Done)
 	}
 	more.Wait()
 	Blocking(t.Context(), func() { more.Add(1) }) // elsewhere it is a call
@@ -105,8 +105,8 @@ func TestWorkersRetire(t *testing.T) {
 	defer close(blocked)
 	block := func(until <-chan struct{}) func() { return func() { Blocking(ctx, func() { <-until }) } }
 	busy, release := make(chan struct{}), make(chan struct{})
-	w.Take(block(blocked))
-	w.Take(func() {
+	w.Submit(block(blocked))
+	w.Submit(func() {
 		block(unblocked)()
 		close(busy)
 		<-release
@@ -117,7 +117,7 @@ func TestWorkersRetire(t *testing.T) {
 	var done sync.WaitGroup // two more workers
 	done.Add(2)
 	for range 2 {
-		w.Take(func() {
+		w.Submit(func() {
 			done.Done()
 			<-started
 		})
@@ -128,7 +128,7 @@ func TestWorkersRetire(t *testing.T) {
 	close(unblocked)
 	<-busy
 	result := make(chan struct{})
-	w.Take(func() { close(result) })
+	w.Submit(func() { close(result) })
 	select {
 	case <-result:
 	case <-time.After(10 * time.Second):
@@ -144,7 +144,7 @@ func TestWorkersEnd(t *testing.T) {
 		var done sync.WaitGroup
 		done.Add(10)
 		for range 10 {
-			w.Take(done.Done)
+			w.Submit(done.Done)
 		}
 		done.Wait()
 		w.End()

@@ -90,7 +90,7 @@ type Server struct {
 	client, federation, control http.Handler // control is nil if Options.Control is
 
 	auth       *auth.Auth
-	workers    *parking.Workers
+	workers    *parking.WorkerPool
 	stream     *streamcache.Cache
 	renderer   *clientsync.Renderer
 	reader     *reader.Runner
@@ -110,7 +110,7 @@ func New(ctx context.Context, opt Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	srv := &Server{opt: opt, services: s, registry: telemetry.NewRegistry(), health: &telemetry.Health{}, workers: parking.NewWorkers()}
+	srv := &Server{opt: opt, services: s, registry: telemetry.NewRegistry(), health: &telemetry.Health{}, workers: parking.NewWorkerPool()}
 	if err := srv.build(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}

@@ -48,7 +48,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "dropped-next-request", breaks: "what a client sent behind a parked request is lost with its answer",
-		edits: []edit{{"internal/parking/parked.go", "p.conn.awaitNext(p.early)", "p.conn.awaitNext(nil)"}},
+		edits: []edit{{"internal/parking/parked.go", "p.conn.awaitNext(p.readAhead)", "p.conn.awaitNext(nil)"}},
 		pkg:   "internal/parking", test: "^TestPark$",
 	},
 	{
