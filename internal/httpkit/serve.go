@@ -264,7 +264,7 @@ type failures struct {
 	logged time.Time // last entry in the log
 }
 
-// failuresTold is how often the log is told that connections still can't be accepted.
+// failuresLogged is how often the log is told that connections still can't be accepted.
 const failuresLogged = time.Minute
 
 // note logs that connections can't be accepted, above all for want of file descriptors, and that they can be again.
