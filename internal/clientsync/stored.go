@@ -284,11 +284,11 @@ func (k snapshotReader) readTimelines() error {
 		}
 	}
 	nums = k.recent(byRoom, nums, depth)
-	rows, err := roomdb.SyncTails(k.read, nums, depth, k.l.Known)
+	rows, err := roomdb.SyncRecentEvents(k.read, nums, depth, k.l.Known)
 	if err != nil {
 		return fmt.Errorf("read timelines: %w", err)
 	}
-	logs, err := roomdb.SyncLogTails(k.read, nums, depth)
+	logs, err := roomdb.SyncRecentChanges(k.read, nums, depth)
 	if err != nil {
 		return fmt.Errorf("read changes of state: %w", err)
 	}
@@ -337,7 +337,7 @@ func (k snapshotReader) readOlder(e *entry, depth int) error {
 			break
 		}
 		page := min(scanPage, scanLimit-scanned)
-		rows, err := roomdb.SyncStretch(k.read, e.num, e.since, e.read, page, k.l.Known)
+		rows, err := roomdb.SyncEventRange(k.read, e.num, e.since, e.read, page, k.l.Known)
 		if err != nil {
 			return fmt.Errorf("read a timeline: %w", err)
 		}

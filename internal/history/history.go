@@ -152,7 +152,7 @@ type walk struct {
 // walk starts a walk at the place that a query says.
 func (v *Viewer) walk(q HistoryQuery) (*walk, error) {
 	w := &walk{v: v, dir: q.Dir, filter: q.Filter}
-	first, last := v.span()
+	first, last := v.slotRange()
 	oldest, newest := roomdb.Place{Slot: max(first, roomdb.Start.Slot), Off: roomdb.Start.Off}, roomdb.Place{Slot: last}
 	place := func(t *token.Token, otherwise roomdb.Place) (roomdb.Place, error) {
 		if t == nil {

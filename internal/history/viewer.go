@@ -203,7 +203,7 @@ func (v *Viewer) joinsAfter(slot store.Slot) bool {
 //
 // Spec: client-server-api#room-history-visibility
 func (v *Viewer) Sees(at roomdb.Place, before roomdb.StateRef, pdu *event.PDU) (sees bool, membership string, err error) {
-	var s Sight
+	var s VisibleRange
 	slot, isSlot := before.Slot()
 	if before == 0 {
 		slot, isSlot = at.Slot-1, true
@@ -248,10 +248,10 @@ func (v *Viewer) atVersion(ref roomdb.StateRef) (membership, visibility string, 
 	return membership, visibility, nil
 }
 
-// span bounds the slots in which the viewer can see anything at all, so that a
+// slotRange bounds the slots in which the viewer can see anything at all, so that a
 // walk through history need not go on where nothing is to be seen. Events at the
 // bounds may still be hidden.
-func (v *Viewer) span() (first, last store.Slot) {
+func (v *Viewer) slotRange() (first, last store.Slot) {
 	breaks := make([]store.Slot, 0, len(v.members)+len(v.visibilities)+1)
 	breaks = append(breaks, 0)
 	for _, m := range v.members {

@@ -10,9 +10,9 @@ const (
 	visibilityJoined        = "joined"
 )
 
-// Sight is all that decides whether a viewer may see one event: the room's
+// VisibleRange is all that decides whether a viewer may see one event: the room's
 // state at that event, as far as it concerns the viewer.
-type Sight struct {
+type VisibleRange struct {
 	// Visibility is the history visibility before the event; empty or unknown
 	// counts as shared. VisibilityAfter differs from it only for an
 	// m.room.history_visibility event.
@@ -29,7 +29,7 @@ type Sight struct {
 // change would show it.
 //
 // Spec: client-server-api#room-history-visibility
-func Visible(s Sight) bool {
+func Visible(s VisibleRange) bool {
 	return visibleAt(s.Visibility, s.Membership, s.JoinsLater) ||
 		visibleAt(s.VisibilityAfter, s.Membership, s.JoinsLater) ||
 		visibleAt(s.Visibility, s.MembershipAfter, s.JoinsLater)

@@ -26,7 +26,7 @@ func TestJobs_shows_what_was_set_aside(t *testing.T) {
 		if err := reader.Enqueue(c, reader.Job{Kind: "other", Key: key, Unique: true}); err != nil {
 			t.Fatal(err)
 		}
-		claimed := readerdb.Held{JobID: readerdb.JobID{Kind: "other", Key: key}, Version: 1}
+		claimed := readerdb.Claim{JobID: readerdb.JobID{Kind: "other", Key: key}, Version: 1}
 		readerdb.SetJobAside(c, claimed, "it is burning\nin line 2", errors.New("gone"))
 	}
 	readerdb.AddAside(c, readerdb.Aside{Name: "push", Shard: 3, Row: store.StreamRow{Pos: 17, OwnerKind: store.OwnerUser, Owner: 1}, Error: "no"})

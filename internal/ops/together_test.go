@@ -364,7 +364,7 @@ func TestInstances_without_the_database_say_try_again(t *testing.T) {
 	}
 	waitFor(t, ready(http.StatusOK))
 
-	proxy.Cut()
+	proxy.Break()
 	for _, x := range []struct{ method, path, body string }{
 		{"GET", "/_matrix/client/v3/account/whoami", ""},
 		{"GET", path + "/messages?dir=b", ""},

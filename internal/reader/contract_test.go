@@ -31,7 +31,7 @@ func fromStart(r *reader.Reader) { r.FromStart = true }
 func sharded(r *reader.Reader)   { r.Shards = reader.Shards }
 
 func TestReader_gets_every_row_in_order_once(t *testing.T) {
-	each(t, func(w *world, _ func(...storetest.Option) *store.Store) {
+	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		before := w.changes(3)
 		rec := newRecord()
 		w.run(one(rec, fromStart))
@@ -46,7 +46,7 @@ func TestReader_gets_every_row_in_order_once(t *testing.T) {
 }
 
 func TestReader_that_is_new_begins_at_the_head(t *testing.T) {
-	each(t, func(w *world, _ func(...storetest.Option) *store.Store) {
+	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		before := w.changes(2)
 		rec := newRecord()
 		w.run(one(rec))
@@ -60,7 +60,7 @@ func TestReader_that_is_new_begins_at_the_head(t *testing.T) {
 }
 
 func TestReader_passes_rows_that_it_does_not_want(t *testing.T) {
-	each(t, func(w *world, _ func(...storetest.Option) *store.Store) {
+	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		rec := newRecord()
 		w.run(one(rec, fromStart, func(r *reader.Reader) {
 			r.Wants = func(row store.StreamRow) bool { return row.User() == w.users[1] }
@@ -75,7 +75,7 @@ func TestReader_passes_rows_that_it_does_not_want(t *testing.T) {
 }
 
 func TestReader_takes_fewer_rows_than_it_is_handed(t *testing.T) {
-	each(t, func(w *world, _ func(...storetest.Option) *store.Store) {
+	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		all := w.changes(5)
 		rec := newRecord()
 		w.run(one(rec, fromStart, func(r *reader.Reader) {
@@ -94,7 +94,7 @@ func TestReader_takes_fewer_rows_than_it_is_handed(t *testing.T) {
 }
 
 func TestReader_deals_rows_to_shards_that_share_a_read(t *testing.T) {
-	each(t, func(w *world, _ func(...storetest.Option) *store.Store) {
+	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		var all []store.Position
 		for range 4 {
 			all = append(all, w.change(w.users...)...)
@@ -140,7 +140,7 @@ func TestReader_goes_on_after_a_crash(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			w := newWorld(t, s)
+			w := newFixture(t, s)
 			all := w.changes(6)
 			rec := newRecord()
 			enqueueing := func(r *reader.Reader) {
@@ -203,7 +203,7 @@ func engines(t *testing.T) []string {
 }
 
 func TestReader_goes_on_after_a_restart(t *testing.T) {
-	each(t, func(w *world, _ func(...storetest.Option) *store.Store) {
+	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		before := w.changes(3)
 		rec := newRecord()
 		in := w.run(one(rec, fromStart))
@@ -212,7 +212,7 @@ func TestReader_goes_on_after_a_restart(t *testing.T) {
 		after := w.changes(2)
 		next := newRecord()
 		w.run(one(next, fromStart))
-		w.until("the others came", func() bool { return next.has(after...) })
+		w.until("the rest came", func() bool { return next.has(after...) })
 		if got := next.positions(); !slices.Equal(got, after) {
 			w.Errorf("after the restart came %v, want %v", got, after)
 		}
@@ -220,7 +220,7 @@ func TestReader_goes_on_after_a_restart(t *testing.T) {
 }
 
 func TestReader_is_taken_over(t *testing.T) {
-	each(t, func(w *world, _ func(...storetest.Option) *store.Store) {
+	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		first, second := newRecord(), newRecord()
 		a := w.run(one(first, fromStart, sharded))
 		lease, _ := w.newLease()
@@ -270,7 +270,7 @@ func TestReader_is_taken_over(t *testing.T) {
 // An owner that is paused while another takes over does not move the cursor when it
 // comes back, and goes on as one that owns nothing.
 func TestReader_that_was_paused_does_not_move_the_cursor(t *testing.T) {
-	each(t, func(w *world, _ func(...storetest.Option) *store.Store) {
+	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		paused, resume := make(chan struct{}), make(chan struct{})
 		first, second := newRecord(), newRecord()
 		a := w.run(one(first, fromStart, func(r *reader.Reader) {
@@ -303,7 +303,7 @@ func TestReader_without_a_lease_takes_nothing(t *testing.T) {
 	if e := testEngine(); e != "" && e != "postgres" {
 		return // SQLite has one instance, and no leases
 	}
-	w := newWorld(t, storetest.Open(t, "postgres"))
+	w := newFixture(t, storetest.Open(t, "postgres"))
 	lease, end := w.newLease()
 	end()
 	rec := newRecord()
@@ -322,7 +322,7 @@ func TestReader_without_a_lease_takes_nothing(t *testing.T) {
 
 // A shard whose handler takes long holds up no other shard, and shows in the lag.
 func TestReader_that_is_slow_in_one_shard_goes_on_in_the_others(t *testing.T) {
-	each(t, func(w *world, _ func(...storetest.Option) *store.Store) {
+	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		slow := w.users[0]
 		release := make(chan struct{})
 		rec := newRecord()
@@ -339,21 +339,21 @@ func TestReader_that_is_slow_in_one_shard_goes_on_in_the_others(t *testing.T) {
 			}
 		}))
 		stuck := w.change(slow)
-		var others []store.Position
+		var rest []store.Position
 		for range 3 {
-			others = append(others, w.change(w.users[1:]...)...)
+			rest = append(rest, w.change(w.users[1:]...)...)
 			stuck = append(stuck, w.change(slow)...)
 		}
 		sameShard := func(pos store.Position) bool { return rec.has(pos) }
 		moved := 0
-		w.until("others go on", func() bool {
+		w.until("rest go on", func() bool {
 			moved = 0
-			for _, pos := range others {
+			for _, pos := range rest {
 				if sameShard(pos) {
 					moved++
 				}
 			}
-			return moved >= len(others)*3/4 // some users may share the slow shard
+			return moved >= len(rest)*3/4 // some users may share the slow shard
 		})
 		if rec.has(stuck[0]) {
 			w.Fatal("the slow shard is not slow")
@@ -362,19 +362,19 @@ func TestReader_that_is_slow_in_one_shard_goes_on_in_the_others(t *testing.T) {
 			w.Errorf("lag is %g", lag)
 		}
 		close(release)
-		w.until("the slow shard catches up", func() bool { return rec.has(stuck...) && rec.has(others...) })
+		w.until("the slow shard catches up", func() bool { return rec.has(stuck...) && rec.has(rest...) })
 		w.until("there is no lag", func() bool { return lagOf(w, in, "test") == 0 })
 	})
 }
 
-func lagOf(w *world, in *instance, name string) float64 {
+func lagOf(w *fixture, in *instance, name string) float64 {
 	w.Helper()
 	return metricOf(w, in, "stoa_reader_lag_seconds", name)
 }
 
 // A reader whose next rows are gone begins where the stream begins, and says so.
 func TestReader_below_the_horizon_begins_there(t *testing.T) {
-	each(t, func(w *world, open func(...storetest.Option) *store.Store) {
+	each(t, func(w *fixture, open func(...storetest.Option) *store.Store) {
 		rec := newRecord()
 		in := w.run(one(rec, fromStart))
 		before := w.changes(1)
@@ -399,7 +399,7 @@ func TestReader_below_the_horizon_begins_there(t *testing.T) {
 }
 
 // trim deletes all of the stream but its newest row.
-func (w *world) trim() {
+func (w *fixture) trim() {
 	w.Helper()
 	w.check(w.store.TrimStream(w.Context(), -time.Hour))
 }
@@ -412,7 +412,7 @@ func TestReader_sets_a_poison_row_aside(t *testing.T) {
 		"that_panics": func() error { panic("no") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			each(t, func(w *world, _ func(...storetest.Option) *store.Store) {
+			each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 				all := w.changes(7)
 				poison := all[3]
 				rec := newRecord()
@@ -426,7 +426,7 @@ func TestReader_sets_a_poison_row_aside(t *testing.T) {
 					return fail()
 				}
 				in := w.run(one(rec, fromStart))
-				w.until("the others came", func() bool { return rec.has(all[0], all[1], all[2], all[4], all[5], all[6]) })
+				w.until("the rest came", func() bool { return rec.has(all[0], all[1], all[2], all[4], all[5], all[6]) })
 				if rec.has(poison) {
 					w.Error("the poison row was handled")
 				}
@@ -477,7 +477,7 @@ func TestReader_sets_a_poison_row_aside(t *testing.T) {
 
 // What is no fault of a row is not held against it.
 func TestReader_does_not_count_failures_of_the_database(t *testing.T) {
-	each(t, func(w *world, _ func(...storetest.Option) *store.Store) {
+	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		all := w.changes(1)
 		rec := newRecord()
 		n := 0
@@ -503,7 +503,7 @@ func TestReader_does_not_ask_the_clock_of_its_instance(t *testing.T) {
 	}
 	url := storetest.URL(t, "postgres")
 	for _, off := range []time.Duration{-31 * 24 * time.Hour, -time.Hour, time.Hour, 31 * 24 * time.Hour} {
-		w := newWorld(t, storetest.OpenURL(t, url, clockOff(off)))
+		w := newFixture(t, storetest.OpenURL(t, url, clockOff(off)))
 		rec := newRecord()
 		in := w.run(one(rec, func(r *reader.Reader) { r.Name = "test" + off.String() }))
 		w.until("the cursor is there", func() bool { return w.cursor("test"+off.String()).Name != "" })
@@ -531,8 +531,8 @@ func TestReader_wakes_by_announcements_and_without(t *testing.T) {
 		return // SQLite has one instance
 	}
 	url := storetest.URL(t, "postgres")
-	w := newWorld(t, storetest.OpenURL(t, url))
-	other := newWorld(t, storetest.OpenURL(t, url))
+	w := newFixture(t, storetest.OpenURL(t, url))
+	other := newFixture(t, storetest.OpenURL(t, url))
 	rec := newRecord()
 	in := w.run(func(o *reader.Options) { one(rec, fromStart)(o); o.Tick(time.Hour) })
 	w.until("it runs", func() bool { return w.cursor("test").Name != "" })
@@ -560,7 +560,7 @@ func TestShards_are_fixed(t *testing.T) {
 	}
 }
 
-func metricOf(w *world, in *instance, metric, label string) float64 {
+func metricOf(w *fixture, in *instance, metric, label string) float64 {
 	w.Helper()
 	families, err := gather(in)
 	w.check(err)
@@ -582,7 +582,7 @@ func metricOf(w *world, in *instance, metric, label string) float64 {
 
 // A runner that belongs to no cluster owns all.
 func TestRunner_that_is_alone(t *testing.T) {
-	each(t, func(w *world, _ func(...storetest.Option) *store.Store) {
+	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		rec := newRecord()
 		var d done
 		w.run(func(o *reader.Options) {

@@ -27,16 +27,16 @@ const patience = 30 * time.Second
 // fast are pauses with which a test does not wait for long.
 var fast = reader.Backoff{First: time.Millisecond, Most: 4 * time.Millisecond}
 
-// world is a store with some users, whose account data is what changes.
-type world struct {
+// fixture is a store with some users, whose account data is what changes.
+type fixture struct {
 	*testing.T
 	store *store.Store
 	users []store.UserNum
 }
 
-func newWorld(t *testing.T, s *store.Store) *world {
+func newFixture(t *testing.T, s *store.Store) *fixture {
 	t.Helper()
-	w := &world{T: t, store: s}
+	w := &fixture{T: t, store: s}
 	var names []string
 	for i := range 16 {
 		names = append(names, fmt.Sprintf("@user%d:%s", i, storetest.ServerName))
@@ -47,7 +47,7 @@ func newWorld(t *testing.T, s *store.Store) *world {
 	return w
 }
 
-func (w *world) check(err error) {
+func (w *fixture) check(err error) {
 	w.Helper()
 	if err != nil {
 		w.Fatal(err)
@@ -55,15 +55,15 @@ func (w *world) check(err error) {
 }
 
 // each runs a test on both engines.
-func each(t *testing.T, f func(w *world, open func(...storetest.Option) *store.Store)) {
+func each(t *testing.T, f func(w *fixture, open func(...storetest.Option) *store.Store)) {
 	t.Helper()
 	t.Parallel()
-	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) { f(newWorld(t, open()), open) })
+	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) { f(newFixture(t, open()), open) })
 }
 
 // change commits one row of the stream for each user, one after the other, and
 // returns their positions.
-func (w *world) change(users ...store.UserNum) (at []store.Position) {
+func (w *fixture) change(users ...store.UserNum) (at []store.Position) {
 	w.Helper()
 	for _, u := range users {
 		c := store.NewChange()
@@ -76,7 +76,7 @@ func (w *world) change(users ...store.UserNum) (at []store.Position) {
 }
 
 // changes commits n rows of one user.
-func (w *world) changes(n int) []store.Position {
+func (w *fixture) changes(n int) []store.Position {
 	w.Helper()
 	list := make([]store.UserNum, n)
 	for i := range list {
@@ -85,13 +85,13 @@ func (w *world) changes(n int) []store.Position {
 	return w.change(list...)
 }
 
-func (w *world) read(f func(*store.Read) error) {
+func (w *fixture) read(f func(*store.Read) error) {
 	w.Helper()
 	w.check(w.store.Read(w.Context(), f))
 }
 
 // cursor is where the only shard of a reader is.
-func (w *world) cursor(name string) (found readerdb.Cursor) {
+func (w *fixture) cursor(name string) (found readerdb.Cursor) {
 	w.Helper()
 	w.read(func(r *store.Read) error {
 		all, err := readerdb.Cursors(r, 1000)
@@ -106,7 +106,7 @@ func (w *world) cursor(name string) (found readerdb.Cursor) {
 }
 
 // job is a job without a number, or the zero value.
-func (w *world) job(kind, key string) (j readerdb.Job) {
+func (w *fixture) job(kind, key string) (j readerdb.Job) {
 	w.Helper()
 	w.read(func(r *store.Read) (err error) {
 		j, err = readerdb.JobByID(r, readerdb.JobID{Kind: kind, Key: key})
@@ -118,7 +118,7 @@ func (w *world) job(kind, key string) (j readerdb.Job) {
 	return j
 }
 
-func (w *world) enqueue(j reader.Job) {
+func (w *fixture) enqueue(j reader.Job) {
 	w.Helper()
 	c := store.NewChange()
 	w.check(reader.Enqueue(c, j))
@@ -127,7 +127,7 @@ func (w *world) enqueue(j reader.Job) {
 }
 
 // until waits for something that other goroutines bring about.
-func (w *world) until(what string, f func() bool) {
+func (w *fixture) until(what string, f func() bool) {
 	w.Helper()
 	end := time.Now().Add(patience)
 	for !f() {
@@ -141,7 +141,7 @@ func (w *world) until(what string, f func() bool) {
 // instance is a Runner that runs, and its place in the cluster.
 type instance struct {
 	*reader.Runner
-	w    *world
+	w    *fixture
 	log  *logBuffer
 	stop func()
 
@@ -163,7 +163,7 @@ func (in *instance) Lease() int64 { return in.lease.Load() }
 // newLease is the lease of another instance: on PostgreSQL a row of the table
 // instances, on SQLite, where only a test has two, a number like that of one that
 // is alone.
-func (w *world) newLease() (lease int64, end func()) {
+func (w *fixture) newLease() (lease int64, end func()) {
 	w.Helper()
 	leases, err := w.store.Leases()
 	if errors.Is(err, errors.ErrUnsupported) {
@@ -179,7 +179,7 @@ func (w *world) newLease() (lease int64, end func()) {
 var madeUp atomic.Int64
 
 // run starts a Runner that owns all, and stops it when the test ends.
-func (w *world) run(change func(*reader.Options)) *instance {
+func (w *fixture) run(change func(*reader.Options)) *instance {
 	w.Helper()
 	lease, _ := w.newLease()
 	in := w.make(lease, change)
@@ -188,7 +188,7 @@ func (w *world) run(change func(*reader.Options)) *instance {
 }
 
 // make makes a Runner that does not run yet.
-func (w *world) make(lease int64, change func(*reader.Options)) *instance {
+func (w *fixture) make(lease int64, change func(*reader.Options)) *instance {
 	w.Helper()
 	in := &instance{w: w, log: &logBuffer{}}
 	in.lease.Store(lease)

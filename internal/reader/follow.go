@@ -53,7 +53,7 @@ type shard struct {
 	paused int       // transient failures in a row
 	again  time.Time // nothing before
 	// late is when a shard that keeps up would have dealt with what this one was
-	// handed; zero = it has dealt with all.
+	// dispatched; zero = it has dealt with all.
 	late time.Time
 }
 
@@ -236,8 +236,8 @@ func (s *shard) isReady(now time.Time) bool { return !s.busy && !s.again.After(n
 
 func (f *follower) isBehind(s *shard) bool { return s.at < store.Position(f.runner.head.Load()) }
 
-// handed is a batch that a handler has seen.
-type handed struct {
+// dispatched is a batch that a handler has seen.
+type dispatched struct {
 	shard *shard
 	batch *Batch
 	end   store.Position // of the shard, if all goes well
@@ -248,7 +248,7 @@ type handed struct {
 // window reads the rows after a position in one snapshot and hands them over. It
 // returns up to where it has read.
 func (f *follower) window(ctx context.Context, from store.Position) (end store.Position, ok bool) {
-	var list []handed
+	var list []dispatched
 	f.metrics.reads.Add(1)
 	err := f.runner.store.Read(ctx, func(read *store.Read) error {
 		head := read.Head()
@@ -270,7 +270,7 @@ func (f *follower) window(ctx context.Context, from store.Position) (end store.P
 		if end <= from {
 			return errGoneBack
 		}
-		list = f.hand(ctx, read, rows, from, end)
+		list = f.dispatch(ctx, read, rows, from, end)
 		return nil
 	})
 	if err != nil {
@@ -311,8 +311,8 @@ func (f *follower) passHorizon(horizon store.Position) {
 	}
 }
 
-// hand calls the handler with the rows of each shard that is at or behind from.
-func (f *follower) hand(ctx context.Context, read *store.Read, rows []store.StreamRow, from, end store.Position) (list []handed) {
+// dispatch calls the handler with the rows of each shard that is at or behind from.
+func (f *follower) dispatch(ctx context.Context, read *store.Read, rows []store.StreamRow, from, end store.Position) (list []dispatched) {
 	dealt := map[int][]store.StreamRow{}
 	for _, row := range rows {
 		if f.def.Wants == nil || f.def.Wants(row) {
@@ -334,7 +334,7 @@ func (f *follower) hand(ctx context.Context, read *store.Read, rows []store.Stre
 			s.again = time.Time{}
 			continue
 		}
-		h := handed{shard: s, end: end}
+		h := dispatched{shard: s, end: end}
 		if s.single > s.at && len(mine) > 1 {
 			h.end, mine = mine[1].Pos-1, mine[:1]
 		}
@@ -355,7 +355,7 @@ func (f *follower) hand(ctx context.Context, read *store.Read, rows []store.Stre
 }
 
 // finish does in a goroutine what the handler left to do, and moves the cursor.
-func (f *follower) finish(ctx context.Context, h handed) {
+func (f *follower) finish(ctx context.Context, h dispatched) {
 	h.shard.busy = true
 	f.active++
 	go func() {

@@ -131,7 +131,7 @@ type Work struct {
 	Change *store.Change
 
 	store *store.Store
-	held  readerdb.Held
+	claim readerdb.Claim
 	again time.Duration // > 0: not ended
 }
 
@@ -145,11 +145,11 @@ func (w *Work) Save(ctx context.Context, progress []byte, c *store.Change) error
 	if c == nil {
 		c = store.NewChange()
 	}
-	readerdb.SaveJob(c, w.held, progress, ErrFenced)
+	readerdb.SaveJob(c, w.claim, progress, ErrFenced)
 	if _, err := w.store.Commit(ctx, c); err != nil {
 		return fmt.Errorf("save the progress of a job: %w", err)
 	}
-	w.held.Version++
+	w.claim.Version++
 	w.Progress, w.Try = progress, 0
 	return nil
 }

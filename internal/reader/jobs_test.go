@@ -53,7 +53,7 @@ func (d *done) all() []string {
 }
 
 // gone waits until a job is done.
-func (w *world) gone(kind, key string) {
+func (w *fixture) gone(kind, key string) {
 	w.Helper()
 	ctx, cancel := context.WithTimeout(w.Context(), patience)
 	defer cancel()
@@ -63,7 +63,7 @@ func (w *world) gone(kind, key string) {
 }
 
 func TestJob_is_there_if_its_change_is(t *testing.T) {
-	each(t, func(w *world, _ func(...storetest.Option) *store.Store) {
+	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		c := store.NewChange()
 		w.check(reader.Enqueue(c, reader.Job{Kind: "test", Key: "a", Unique: true}))
 		c.User(w.users[0], 4711) // not its head
@@ -102,7 +102,7 @@ func TestJob_that_is_too_large_is_refused(t *testing.T) {
 // All that was enqueued is done, each once, also of one key, and what its handler
 // adds to the change is there once.
 func TestJobs_are_all_done(t *testing.T) {
-	each(t, func(w *world, _ func(...storetest.Option) *store.Store) {
+	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		const many = 120 // more than are looked at at a time
 		var d done
 		var running, most atomic.Int64
@@ -140,7 +140,7 @@ func TestJob_is_due_by_the_clock_of_the_database(t *testing.T) {
 				// On SQLite the clock of the store is the database's, on PostgreSQL nobody's.
 				var clock atomic.Int64
 				clock.Store(time.Now().Add(off).UnixMilli())
-				w := newWorld(t, storetest.Open(t, engine, func(o *store.Options) {
+				w := newFixture(t, storetest.Open(t, engine, func(o *store.Options) {
 					o.Clock = func() time.Time { return time.UnixMilli(clock.Load()) }
 				}))
 				var started atomic.Int64
@@ -179,7 +179,7 @@ func TestJob_is_due_by_the_clock_of_the_database(t *testing.T) {
 	}
 }
 
-func (w *world) databaseTime() (now int64) {
+func (w *fixture) databaseTime() (now int64) {
 	w.Helper()
 	err := w.store.Read(context.Background(), func(r *store.Read) (err error) {
 		now, err = readerdb.Now(r)
@@ -193,7 +193,7 @@ func (w *world) databaseTime() (now int64) {
 
 // Of unique jobs that wait the newest payload is done, once, at the earliest time.
 func TestJob_takes_the_place_of_one_that_waits(t *testing.T) {
-	each(t, func(w *world, _ func(...storetest.Option) *store.Store) {
+	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		for i, after := range []time.Duration{time.Hour, 0, time.Hour} {
 			w.enqueue(reader.Job{Kind: "test", Key: "a", Unique: true, After: after, Payload: []byte(strconv.Itoa(i))})
 		}
@@ -208,7 +208,7 @@ func TestJob_takes_the_place_of_one_that_waits(t *testing.T) {
 
 // A job that is replaced while it runs ends at its next step, and is done anew.
 func TestJob_takes_the_place_of_one_that_runs(t *testing.T) {
-	each(t, func(w *world, _ func(...storetest.Option) *store.Store) {
+	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		var d done
 		running, replaced := make(chan struct{}), make(chan struct{})
 		var first sync.Once
@@ -235,7 +235,7 @@ func TestJob_takes_the_place_of_one_that_runs(t *testing.T) {
 }
 
 func TestJob_that_was_cancelled_is_not_done(t *testing.T) {
-	each(t, func(w *world, _ func(...storetest.Option) *store.Store) {
+	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		w.enqueue(reader.Job{Kind: "test", Key: "a", Unique: true, Payload: []byte("a")})
 		w.enqueue(reader.Job{Kind: "test", Key: "b", Unique: true, Payload: []byte("b")})
 		c := store.NewChange()
@@ -259,7 +259,7 @@ func TestJob_that_fails_is_set_aside(t *testing.T) {
 		"with_a_panic":  func() error { panic("no") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			each(t, func(w *world, _ func(...storetest.Option) *store.Store) {
+			each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 				var cured atomic.Bool
 				var tries atomic.Int64
 				var d done
@@ -331,7 +331,7 @@ func steps(d *done, stop func(ctx context.Context, step int) error) func(context
 // Failures with progress in between are not held against a job, and it goes on
 // where it was.
 func TestJob_goes_on_where_it_failed(t *testing.T) {
-	each(t, func(w *world, _ func(...storetest.Option) *store.Store) {
+	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		var d done
 		failed := map[int]bool{}
 		w.run(kind(steps(&d, func(_ context.Context, step int) error {
@@ -363,7 +363,7 @@ func TestJob_goes_on_after_a_crash(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					w := newWorld(t, s)
+					w := newFixture(t, s)
 					w.enqueue(reader.Job{Kind: "test", Key: "a", Unique: true})
 					var d done
 					crash := make(chan struct{})
@@ -404,7 +404,7 @@ func TestJob_goes_on_after_a_crash(t *testing.T) {
 
 // A stop is no failure: the job is given back and goes on with the next instance.
 func TestJob_goes_on_after_a_restart(t *testing.T) {
-	each(t, func(w *world, _ func(...storetest.Option) *store.Store) {
+	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		var d done
 		half := make(chan struct{})
 		in := w.run(kind(steps(&d, func(ctx context.Context, step int) error {
@@ -437,7 +437,7 @@ func TestJob_of_a_paused_owner_is_taken_over(t *testing.T) {
 	if e := testEngine(); e != "" && e != "postgres" {
 		return // SQLite has one instance
 	}
-	w := newWorld(t, storetest.Open(t, "postgres"))
+	w := newFixture(t, storetest.Open(t, "postgres"))
 	var first, second done
 	paused, resume := make(chan struct{}), make(chan struct{})
 	lease, end := w.newLease()
@@ -483,7 +483,7 @@ func TestJob_is_not_begun_without_a_lease(t *testing.T) {
 	if e := testEngine(); e != "" && e != "postgres" {
 		return // SQLite has one instance
 	}
-	w := newWorld(t, storetest.Open(t, "postgres"))
+	w := newFixture(t, storetest.Open(t, "postgres"))
 	lease, end := w.newLease()
 	end()
 	var d, other done
@@ -500,7 +500,7 @@ func TestJob_is_not_begun_without_a_lease(t *testing.T) {
 
 // Jobs of a kind that an instance does not know wait for one that does.
 func TestJob_of_an_unknown_kind_is_left_alone(t *testing.T) {
-	each(t, func(w *world, _ func(...storetest.Option) *store.Store) {
+	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		var d done
 		old := w.run(kind(d.handle))
 		for i := range 40 {
@@ -530,7 +530,7 @@ func TestJob_of_an_unknown_kind_is_left_alone(t *testing.T) {
 // A periodic job is there once, however many instances there are, is done again and
 // again, and is never set aside.
 func TestJob_that_is_periodic(t *testing.T) {
-	each(t, func(w *world, _ func(...storetest.Option) *store.Store) {
+	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		var runs atomic.Int64
 		k := kind(func(context.Context, *reader.Work) error {
 			if runs.Add(1) <= 5 {
@@ -561,7 +561,7 @@ func TestJob_that_is_periodic(t *testing.T) {
 
 // A handler can have its job done again later, with what it was enqueued with.
 func TestJob_that_asks_to_be_done_again(t *testing.T) {
-	each(t, func(w *world, _ func(...storetest.Option) *store.Store) {
+	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		var d done
 		w.run(kind(func(ctx context.Context, work *reader.Work) error {
 			if len(d.all()) < 2 {
@@ -579,7 +579,7 @@ func TestJob_that_asks_to_be_done_again(t *testing.T) {
 
 // Whoever enqueues a job of another instance's tells it.
 func TestJob_of_another_instance_is_announced(t *testing.T) {
-	each(t, func(w *world, _ func(...storetest.Option) *store.Store) {
+	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		var d done
 		owner := w.run(func(o *reader.Options) { kind(d.handle)(o); o.Tick(time.Hour) })
 		lease, _ := w.newLease()
@@ -613,7 +613,7 @@ func TestJob_of_another_instance_is_announced(t *testing.T) {
 }
 
 func TestStatus_counts_jobs(t *testing.T) {
-	each(t, func(w *world, _ func(...storetest.Option) *store.Store) {
+	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		hold := make(chan struct{})
 		began := make(chan struct{})
 		in := w.run(kind(func(context.Context, *reader.Work) error { close(began); <-hold; return nil }, func(k *reader.Kind) { k.AtOnce = 1 }))
@@ -633,7 +633,7 @@ func TestStatus_counts_jobs(t *testing.T) {
 
 // With no job in the table, a runner looks when it is woken or once a tick, no more.
 func TestJobs_are_not_looked_for_without_pause(t *testing.T) {
-	each(t, func(w *world, _ func(...storetest.Option) *store.Store) {
+	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		in := w.run(func(o *reader.Options) { o.Tick(time.Hour) })
 		w.until("it has made its own job", func() bool { return w.job("reader.trim", "").Kind != "" })
 		c := store.NewChange()
@@ -656,7 +656,7 @@ func TestJobs_are_not_looked_for_without_pause(t *testing.T) {
 // A job that was seen to be due may have run, failed and been put off before its turn
 // comes: it is not run again then.
 func TestJob_that_is_not_due_any_more_is_left_alone(t *testing.T) {
-	each(t, func(w *world, _ func(...storetest.Option) *store.Store) {
+	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		lease, _ := w.newLease()
 		var d done
 		in := w.make(lease, kind(d.handle))

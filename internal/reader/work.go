@@ -78,20 +78,20 @@ func (j *jobRunner) trim(ctx context.Context, _ *Work) error {
 
 // enqueued is told of the payloads of own commits.
 func (j *jobRunner) enqueued(payloads []any) {
-	own, others := false, false
+	own, remote := false, false
 	for _, p := range payloads {
 		if e, ok := p.(enqueued); ok {
 			if j.runner.owns(ownerKind, jobsName, e.shard) {
 				own = true
 			} else {
-				others = true
+				remote = true
 			}
 		}
 	}
 	if own {
 		signal(j.wake)
 	}
-	if others && j.runner.opt.Announce != nil {
+	if remote && j.runner.opt.Announce != nil {
 		j.runner.opt.Announce()
 	}
 }
@@ -253,7 +253,7 @@ func (j *jobRunner) one(ctx context.Context, k *kindState, id readerdb.JobID, le
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackTime)
 	defer cancel()
 	if err := j.giveBack(ctx, id, lease); err != nil && !errors.Is(err, store.ErrClosed) {
-		j.runner.log.Debug("a job was not given back: others wait for the end of the lease", "job", id.Kind, "key", id.Key, "err", err)
+		j.runner.log.Debug("a job was not given back: remote wait for the end of the lease", "job", id.Kind, "key", id.Key, "err", err)
 	}
 }
 
@@ -278,16 +278,16 @@ func (j *jobRunner) attempt(ctx context.Context, k *kindState, id readerdb.JobID
 	if err != nil {
 		return err
 	}
-	held := readerdb.Held{JobID: id, Version: row.Version, Lease: lease}
+	claim := readerdb.Claim{JobID: id, Version: row.Version, Lease: lease}
 	c := store.NewChange()
-	readerdb.ClaimJob(c, held, ErrFenced)
+	readerdb.ClaimJob(c, claim, ErrFenced)
 	if _, err := j.runner.store.Commit(ctx, c); err != nil {
 		return err
 	}
-	held.Version++
+	claim.Version++
 	w := &Work{
 		Kind: id.Kind, Key: id.Key, Payload: row.Payload, Progress: row.Progress, Try: row.Tries + 1,
-		Change: store.NewChange(), store: j.runner.store, held: held,
+		Change: store.NewChange(), store: j.runner.store, claim: claim,
 	}
 	err = j.handle(ctx, k, w)
 	if err == nil {
@@ -320,9 +320,9 @@ func (j *jobRunner) end(ctx context.Context, k *kindState, w *Work) error {
 		again = k.Every
 	}
 	if again > 0 {
-		readerdb.RepeatJob(w.Change, w.held, again.Milliseconds(), ErrFenced)
+		readerdb.RepeatJob(w.Change, w.claim, again.Milliseconds(), ErrFenced)
 	} else {
-		readerdb.EndJob(w.Change, w.held, ErrFenced)
+		readerdb.EndJob(w.Change, w.claim, ErrFenced)
 	}
 	_, err := j.runner.store.Commit(ctx, w.Change)
 	return err
@@ -336,7 +336,7 @@ func (j *jobRunner) failed(ctx context.Context, k *kindState, w *Work, cause err
 		return j.delay(ctx, w, k.Backoff.after(max(1, w.Try)), reason(cause), w.Try)
 	}
 	c := store.NewChange()
-	readerdb.SetJobAside(c, w.held, reason(cause), ErrFenced)
+	readerdb.SetJobAside(c, w.claim, reason(cause), ErrFenced)
 	if _, err := j.runner.store.Commit(ctx, c); err != nil {
 		return err
 	}
@@ -350,7 +350,7 @@ func (j *jobRunner) delay(ctx context.Context, w *Work, after time.Duration, tex
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackTime) // also when the instance stops
 	defer cancel()
 	c := store.NewChange()
-	readerdb.DelayJob(c, w.held, after.Milliseconds(), text, tries, ErrFenced)
+	readerdb.DelayJob(c, w.claim, after.Milliseconds(), text, tries, ErrFenced)
 	_, err := j.runner.store.Commit(ctx, c)
 	return err
 }

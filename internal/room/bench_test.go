@@ -15,7 +15,7 @@ import (
 func BenchmarkSend(b *testing.B) {
 	for _, c := range []struct{ senders, rooms int }{{1, 1}, {8, 1}, {8, 8}, {64, 100}} {
 		b.Run(fmt.Sprintf("senders=%d/rooms=%d", c.senders, c.rooms), func(b *testing.B) {
-			h := newHouse(b, storetest.SQLite(b))
+			h := newFixture(b, storetest.SQLite(b))
 			alice := user(b, "alice")
 			rooms := make([]id.RoomID, c.rooms)
 			senders := make([]id.UserID, c.senders)
@@ -62,7 +62,7 @@ func BenchmarkSend(b *testing.B) {
 // BenchmarkJoin measures joins 1 to N of one room, 8 at a time, by users who are
 // registered already.
 func BenchmarkJoin(b *testing.B) {
-	h := newHouse(b, storetest.SQLite(b))
+	h := newFixture(b, storetest.SQLite(b))
 	roomID := h.create(user(b, "alice"))
 	users := make([]string, b.N)
 	for i := range users {

@@ -73,7 +73,7 @@ func TestSend_writes_a_row_for_each_member_whom_it_concerns_more(t *testing.T) {
 		s := open()
 		alice, bob, carol, dave := user(t, "alice"), user(t, "bob"), user(t, "carol"), user(t, "dave")
 		own := rules{carol: keyword(t, carol, "tea")}
-		h := newHouse(t, s, func(o *room.Options) { o.PushRules = own })
+		h := newFixture(t, s, func(o *room.Options) { o.PushRules = own })
 		roomID := h.create(alice)
 		h.join(roomID, bob, carol)
 		after := committed(t, s)
@@ -131,13 +131,13 @@ func TestSend_keeps_running_totals_of_room_and_threads(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		s := open()
-		h := newHouse(t, s)
+		h := newFixture(t, s)
 		alice, bob, carol := user(t, "alice"), user(t, "bob"), user(t, "carol")
 		roomID := h.create(alice)
 		h.join(roomID, bob, carol)
 		after := committed(t, s)
 		root := h.say(roomID, alice, "root")
-		relate := func(h *house, evType, relType string, target id.EventID) id.EventID {
+		relate := func(h *fixture, evType, relType string, target id.EventID) id.EventID {
 			t.Helper()
 			content := fmt.Sprintf(`{"body":"x","m.relates_to":{"rel_type":%q,"event_id":%q}}`, relType, target)
 			eventID, err := h.Send(t.Context(), room.Draft{RoomID: roomID, Sender: bob, Type: evType, Content: json.RawMessage(content)})
@@ -147,7 +147,7 @@ func TestSend_keeps_running_totals_of_room_and_threads(t *testing.T) {
 			return eventID
 		}
 		reply := relate(h, "m.room.message", "m.thread", root)
-		h = newHouse(t, s) // what is in memory is in the store too
+		h = newFixture(t, s) // what is in memory is in the store too
 		edit := relate(h, "m.room.message", "m.replace", reply)
 		relate(h, "m.reaction", "m.annotation", edit)
 		relate(h, "m.reaction", "m.annotation", root)
@@ -190,7 +190,7 @@ func TestSend_keeps_running_totals_of_room_and_threads(t *testing.T) {
 	})
 }
 
-func checkStoredTotals(t *testing.T, h *house, e room.TimelineEvent) {
+func checkStoredTotals(t *testing.T, h *fixture, e room.TimelineEvent) {
 	t.Helper()
 	h.read(func(read *store.Read) error {
 		stored, err := roomdb.EventByNum(read, e.Num)

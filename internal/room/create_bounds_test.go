@@ -15,7 +15,7 @@ import (
 
 func TestCreate_bounds_one_request(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, storetest.SQLite(t))
+	h := newFixture(t, storetest.SQLite(t))
 	alice := user(t, "alice")
 	people := func(n int) (list []id.UserID) {
 		for i := range n {
@@ -55,7 +55,7 @@ func TestCreate_bounds_one_request(t *testing.T) {
 func TestCreate_with_all_that_one_request_may_ask_for(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
-		h := newHouse(t, open())
+		h := newFixture(t, open())
 		alice := user(t, "alice")
 		roomID := h.create(alice, func(r *room.CreateRequest) {
 			levels := map[string]int{}

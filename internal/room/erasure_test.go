@@ -15,7 +15,7 @@ import (
 func TestErasure_hides_events_from_who_was_not_there_and_leaves_all_rooms(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
-		h := newHouse(t, open())
+		h := newFixture(t, open())
 		accounts := account.New(account.Options{
 			Store: h.store, ServerName: h.ServerName(), RoomsWait: time.Minute,
 			Hasher: account.NewHasher(account.Cost{MemoryKiB: 64, Passes: 1, Threads: 1}, 1),

@@ -54,7 +54,7 @@ func (es *Events) Load(read *store.Read, rules *roomversion.Rules, num store.Eve
 }
 
 // entries reads entries of a room's current state from the store. No turn need be
-// held.
+// inMemory.
 func (es *Events) entries(read *store.Read, room store.RoomNum, rules *roomversion.Rules, keys []eventauth.Key) ([]*entry, error) {
 	pairs := make([]store.Pair, len(keys))
 	for i, key := range keys {
@@ -75,11 +75,11 @@ func (es *Events) entries(read *store.Read, room store.RoomNum, rules *roomversi
 	if len(ask) == 0 {
 		return out, nil
 	}
-	held := map[store.EventNum]*event.PDU{}
+	inMemory := map[store.EventNum]*event.PDU{}
 	rows, err := roomdb.CurrentEntries(read, ask, func(num, _ store.EventNum) bool {
 		pdu, ok := es.pdus.Get(num)
 		if ok {
-			held[num] = pdu
+			inMemory[num] = pdu
 		}
 		return ok
 	})
@@ -87,7 +87,7 @@ func (es *Events) entries(read *store.Read, room store.RoomNum, rules *roomversi
 		return nil, err
 	}
 	for _, row := range rows {
-		pdu := held[row.Event.Num]
+		pdu := inMemory[row.Event.Num]
 		if pdu == nil {
 			stored := roomdb.Event{Num: row.Event.Num, EventID: row.Event.EventID, Key: row.Event.Key, Bytes: row.Event.Bytes}
 			if pdu, err = es.Parse(rules, stored); err != nil {

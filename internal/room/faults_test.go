@@ -42,7 +42,7 @@ func TestSend_keeps_its_word_whatever_fails(t *testing.T) {
 			t.Parallel()
 			storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 				s, armed := faulty(open, point, 5)
-				h := newHouse(t, s)
+				h := newFixture(t, s)
 				alice := user(t, "alice")
 				roomID := h.create(alice)
 				h.join(roomID, user(t, "bob"))
@@ -73,7 +73,7 @@ func TestSend_keeps_its_word_whatever_fails(t *testing.T) {
 
 // sendAll lets several senders send messages with transaction IDs, again and again
 // until each is acknowledged.
-func (h *house) sendAll(roomID id.RoomID, sender id.UserID, senders, each int) map[string]id.EventID {
+func (h *fixture) sendAll(roomID id.RoomID, sender id.UserID, senders, each int) map[string]id.EventID {
 	var mu sync.Mutex // guards acknowledged
 	acknowledged := map[string]id.EventID{}
 	var wg sync.WaitGroup
@@ -107,12 +107,12 @@ func TestTwo_writers_of_one_room_do_not_fork_it(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		s := open()
-		first, second := newHouse(t, s), newHouse(t, s)
+		first, second := newFixture(t, s), newFixture(t, s)
 		alice := user(t, "alice")
 		roomID := first.create(alice)
 		second.clock.Add(50_000)
 		var wg sync.WaitGroup
-		for i, h := range []*house{first, second} {
+		for i, h := range []*fixture{first, second} {
 			wg.Go(func() {
 				for n := range 20 {
 					for try := 0; ; try++ {

@@ -72,7 +72,7 @@ func (rc *receiver) keys(pdu *event.PDU) (signing.KeySource, error) {
 		return keys, nil
 	}
 	var err error
-	if keys.others, err = rc.rs.opt.Remote.Keys(rc.ctx, wanted); err != nil {
+	if keys.remoteKeys, err = rc.rs.opt.Remote.Keys(rc.ctx, wanted); err != nil {
 		return nil, fmt.Errorf("%w: keys of the signers of %s: %w", ErrMissing, pdu.EventID(), err)
 	}
 	return keys, nil
@@ -80,8 +80,8 @@ func (rc *receiver) keys(pdu *event.PDU) (signing.KeySource, error) {
 
 // ownKeys knows this server's key, and those of others that were fetched.
 type ownKeys struct {
-	signer *signing.Signer
-	others signing.KeySource
+	signer     *signing.Signer
+	remoteKeys signing.KeySource
 }
 
 // VerifyKey implements signing.KeySource.
@@ -90,10 +90,10 @@ func (k ownKeys) VerifyKey(server id.ServerName, keyID id.KeyID) (signing.Verify
 		key := k.signer.Key()
 		return signing.VerifyKey{Key: key.Public(), ValidUntilTS: maxDepth}, keyID == key.ID()
 	}
-	if k.others == nil {
+	if k.remoteKeys == nil {
 		return signing.VerifyKey{}, false
 	}
-	return k.others.VerifyKey(server, keyID)
+	return k.remoteKeys.VerifyKey(server, keyID)
 }
 
 // receive fetches what an event needs to be judged, and has it judged.

@@ -20,8 +20,8 @@ import (
 	"stoa/matrix/signing"
 )
 
-// house is a server with nothing but rooms.
-type house struct {
+// fixture is a server with nothing but rooms.
+type fixture struct {
 	*room.Rooms
 	*history.Reader
 	t     testing.TB
@@ -35,7 +35,7 @@ type house struct {
 }
 
 // do enqueues a job and waits until it is done.
-func (h *house) do(j reader.Job) error {
+func (h *fixture) do(j reader.Job) error {
 	h.t.Helper()
 	h.works.Do(func() { h.work(h.Jobs()) })
 	c := store.NewChange()
@@ -49,7 +49,7 @@ func (h *house) do(j reader.Job) error {
 }
 
 // work works jobs off until the test ends or stop is called.
-func (h *house) work(kinds []reader.Kind) (stop func()) {
+func (h *fixture) work(kinds []reader.Kind) (stop func()) {
 	h.t.Helper()
 	runner, err := reader.New(reader.Options{Store: h.store, Kinds: kinds})
 	if err != nil {
@@ -67,9 +67,9 @@ func (h *house) work(kinds []reader.Kind) (stop func()) {
 	return stop
 }
 
-func newHouse(t testing.TB, s *store.Store, change ...func(*room.Options)) *house {
+func newFixture(t testing.TB, s *store.Store, change ...func(*room.Options)) *fixture {
 	t.Helper()
-	h := &house{t: t, store: s, names: map[id.UserID]room.Profile{}}
+	h := &fixture{t: t, store: s, names: map[id.UserID]room.Profile{}}
 	h.clock.Store(1_700_000_000_000)
 	opt := room.Options{
 		Store: s, Signer: signer(t, storetest.ServerName), Profiles: h,
@@ -93,7 +93,7 @@ func newHouse(t testing.TB, s *store.Store, change ...func(*room.Options)) *hous
 var checked sync.Map
 
 // examine checks the invariants of the store.
-func (h *house) examine() {
+func (h *fixture) examine() {
 	if h.t.Failed() {
 		return
 	}
@@ -106,7 +106,7 @@ func (h *house) examine() {
 	}
 }
 
-func (h *house) Profile(_ context.Context, user id.UserID) (room.Profile, error) {
+func (h *fixture) Profile(_ context.Context, user id.UserID) (room.Profile, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.names[user], nil
@@ -144,7 +144,7 @@ func userOf(t testing.TB, localpart, server string) id.UserID {
 	return u
 }
 
-func (h *house) create(creator id.UserID, change ...func(*room.CreateRequest)) id.RoomID {
+func (h *fixture) create(creator id.UserID, change ...func(*room.CreateRequest)) id.RoomID {
 	h.t.Helper()
 	req := room.CreateRequest{Creator: creator, Preset: room.PresetPublicChat}
 	for _, f := range change {
@@ -157,7 +157,7 @@ func (h *house) create(creator id.UserID, change ...func(*room.CreateRequest)) i
 	return roomID
 }
 
-func (h *house) join(roomID id.RoomID, users ...id.UserID) {
+func (h *fixture) join(roomID id.RoomID, users ...id.UserID) {
 	h.t.Helper()
 	for _, u := range users {
 		if err := h.Join(h.t.Context(), room.MembershipRequest{RoomID: roomID, Sender: u}); err != nil {
@@ -166,7 +166,7 @@ func (h *house) join(roomID id.RoomID, users ...id.UserID) {
 	}
 }
 
-func (h *house) say(roomID id.RoomID, sender id.UserID, body string) id.EventID {
+func (h *fixture) say(roomID id.RoomID, sender id.UserID, body string) id.EventID {
 	h.t.Helper()
 	eventID, err := h.Send(h.t.Context(), message(roomID, sender, body))
 	if err != nil {
@@ -175,7 +175,7 @@ func (h *house) say(roomID id.RoomID, sender id.UserID, body string) id.EventID 
 	return eventID
 }
 
-func (h *house) set(roomID id.RoomID, sender id.UserID, evType, stateKey, content string) id.EventID {
+func (h *fixture) set(roomID id.RoomID, sender id.UserID, evType, stateKey, content string) id.EventID {
 	h.t.Helper()
 	eventID, err := h.Send(h.t.Context(), room.Draft{
 		RoomID: roomID, Sender: sender, Type: evType, StateKey: &stateKey, Content: json.RawMessage(content),
@@ -199,7 +199,7 @@ func refusedWith(t testing.TB, err error, code string) {
 	}
 }
 
-func (h *house) read(f func(*store.Read) error) {
+func (h *fixture) read(f func(*store.Read) error) {
 	h.t.Helper()
 	if err := h.store.Read(h.t.Context(), f); err != nil {
 		h.t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 
 // pages walks through the whole history and returns the event IDs in the order
 // in which they came.
-func (h *house) pages(viewer id.UserID, roomID id.RoomID, dir history.Direction, size int) []id.EventID {
+func (h *fixture) pages(viewer id.UserID, roomID id.RoomID, dir history.Direction, size int) []id.EventID {
 	h.t.Helper()
 	var all []id.EventID
 	q := history.HistoryQuery{Dir: dir, Limit: size}
@@ -44,7 +44,7 @@ func (h *house) pages(viewer id.UserID, roomID id.RoomID, dir history.Direction,
 func TestMessages_give_each_event_once_at_every_page_size(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
-		h := newHouse(t, open())
+		h := newFixture(t, open())
 		alice := user(t, "alice")
 		roomID := h.create(alice)
 		var mu sync.Mutex // guards sent
@@ -88,7 +88,7 @@ func TestMessages_give_each_event_once_at_every_page_size(t *testing.T) {
 
 // bodies are the bodies of all messages that a viewer can page back to, oldest
 // first.
-func (h *house) bodies(viewer id.UserID, roomID id.RoomID) []string {
+func (h *fixture) bodies(viewer id.UserID, roomID id.RoomID) []string {
 	h.t.Helper()
 	page, err := h.Messages(h.t.Context(), viewer, roomID, history.HistoryQuery{Dir: history.Forwards, Limit: 1000})
 	if err != nil {
@@ -106,7 +106,7 @@ func (h *house) bodies(viewer id.UserID, roomID id.RoomID) []string {
 func TestMessages_show_what_the_visibility_of_its_time_allows(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
-		h := newHouse(t, open())
+		h := newFixture(t, open())
 		alice, bob, carol := user(t, "alice"), user(t, "bob"), user(t, "carol")
 		roomID := h.create(alice)
 		visibility := func(v string) {

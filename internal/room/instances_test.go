@@ -17,7 +17,7 @@ import (
 
 // twoInstances are two servers with a store each on one database, neither of which
 // knows of the other.
-func twoInstances(t *testing.T, change ...func(*room.Options)) (first, second *house) {
+func twoInstances(t *testing.T, change ...func(*room.Options)) (first, second *fixture) {
 	t.Helper()
 	url := storetest.URL(t, "postgres")
 	open := func() *store.Store {
@@ -32,7 +32,7 @@ func twoInstances(t *testing.T, change ...func(*room.Options)) (first, second *h
 		})
 		return s
 	}
-	first, second = newHouse(t, open(), change...), newHouse(t, open(), change...)
+	first, second = newFixture(t, open(), change...), newFixture(t, open(), change...)
 	second.clock.Add(50_000)
 	return first, second
 }
@@ -75,7 +75,7 @@ func writeFromBoth(t *testing.T, isHome bool) {
 	var mu sync.Mutex // guards acknowledged
 	acknowledged := map[id.EventID]string{}
 	var wg sync.WaitGroup
-	for i, h := range []*house{first, second} {
+	for i, h := range []*fixture{first, second} {
 		for j := range senders {
 			wg.Go(func() {
 				for n := range each {
@@ -160,7 +160,7 @@ func TestTwo_instances_and_one_transaction(t *testing.T) {
 		draft.Txn = room.Txn{UserID: alice, DeviceID: "D", Path: "send", ID: fmt.Sprint(n)}
 		var got [2]id.EventID
 		var wg sync.WaitGroup
-		for i, h := range []*house{first, second} {
+		for i, h := range []*fixture{first, second} {
 			wg.Go(func() {
 				insist(t, &refused, func() (err error) { got[i], err = h.Send(t.Context(), draft); return err })
 			})

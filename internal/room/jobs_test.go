@@ -23,7 +23,7 @@ import (
 )
 
 // hall has alice join many rooms of bob's, more than a job looks at at a time.
-func (h *house) hall(alice, bob id.UserID) (list []id.RoomID) {
+func (h *fixture) hall(alice, bob id.UserID) (list []id.RoomID) {
 	h.t.Helper()
 	for range 70 {
 		roomID := h.create(bob)
@@ -35,7 +35,7 @@ func (h *house) hall(alice, bob id.UserID) (list []id.RoomID) {
 
 // memberEvents are the contents of the member events of a user in a room, the newest
 // first.
-func (h *house) memberEvents(viewer, who id.UserID, roomID id.RoomID) (list []string) {
+func (h *fixture) memberEvents(viewer, who id.UserID, roomID id.RoomID) (list []string) {
 	h.t.Helper()
 	page, err := h.Messages(h.t.Context(), viewer, roomID, history.HistoryQuery{Dir: history.Backwards, Limit: 100})
 	if err != nil {
@@ -56,7 +56,7 @@ func (h *house) memberEvents(viewer, who id.UserID, roomID id.RoomID) (list []st
 	return list
 }
 
-func (h *house) call(who id.UserID, name string) {
+func (h *fixture) call(who id.UserID, name string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.names[who] = room.Profile{DisplayName: name}
@@ -84,7 +84,7 @@ func TestJobs_in_all_rooms_go_on_after_a_crash(t *testing.T) {
 					faults := &store.Faults{}
 					s := open(func(o *store.Options) { o.Faults = faults })
 					checked.Store(s, true) // the next one is
-					h := newHouse(t, s)
+					h := newFixture(t, s)
 					alice, bob := user(t, "alice"), user(t, "bob")
 					rooms := h.hall(alice, bob)
 					h.call(alice, "Alicia")
@@ -109,7 +109,7 @@ func TestJobs_in_all_rooms_go_on_after_a_crash(t *testing.T) {
 					if err := s.Close(); err != nil {
 						t.Fatal(err)
 					}
-					h2 := newHouse(t, open())
+					h2 := newFixture(t, open())
 					h2.clock.Store(h.clock.Load() + 1000)
 					h2.call(alice, "Alicia")
 					h2.work(h2.Jobs())
@@ -127,7 +127,7 @@ func TestJobs_in_all_rooms_go_on_after_a_crash(t *testing.T) {
 	}
 }
 
-func (h *house) enqueue(j reader.Job) {
+func (h *fixture) enqueue(j reader.Job) {
 	h.t.Helper()
 	c := store.NewChange()
 	if err := reader.Enqueue(c, j); err != nil {
@@ -139,7 +139,7 @@ func (h *house) enqueue(j reader.Job) {
 }
 
 // progress is what a job has saved.
-func (h *house) progress(j reader.Job) string {
+func (h *fixture) progress(j reader.Job) string {
 	var row readerdb.Job
 	err := h.store.Read(context.Background(), func(r *store.Read) (err error) {
 		row, err = readerdb.JobByID(r, readerdb.JobID{Kind: j.Kind, Key: j.Key})
@@ -155,7 +155,7 @@ func (h *house) progress(j reader.Job) string {
 func TestProfileJob_shows_the_newest_name(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
-		h := newHouse(t, open())
+		h := newFixture(t, open())
 		alice, bob := user(t, "alice"), user(t, "bob")
 		roomID := h.create(bob)
 		h.join(roomID, alice)
@@ -178,7 +178,7 @@ func TestProfileJob_shows_the_newest_name(t *testing.T) {
 func TestJobs_in_all_rooms_try_failed_rooms_again(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
-		h := newHouse(t, open())
+		h := newFixture(t, open())
 		alice, bob := user(t, "alice"), user(t, "bob")
 		rooms := h.hall(alice, bob)
 		var mu sync.Mutex // guards calls

@@ -38,7 +38,7 @@ func idsOf(views []history.View) []id.EventID {
 func TestMessages_apply_filters_and_load_members_lazily(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
-		h := newHouse(t, open())
+		h := newFixture(t, open())
 		alice, bob, carol := user(t, "alice"), user(t, "bob"), user(t, "carol")
 		roomID := h.create(alice)
 		h.join(roomID, bob, carol)
@@ -77,7 +77,7 @@ func TestMessages_take_tokens_of_the_stream(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		s := open()
-		h := newHouse(t, s)
+		h := newFixture(t, s)
 		alice := user(t, "alice")
 		roomID := h.create(alice)
 		before := h.say(roomID, alice, "before")
@@ -101,7 +101,7 @@ func TestMessages_take_tokens_of_the_stream(t *testing.T) {
 func TestContext_surrounds_an_event(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
-		h := newHouse(t, open())
+		h := newFixture(t, open())
 		alice, bob := user(t, "alice"), user(t, "bob")
 		roomID := h.create(alice)
 		h.join(roomID, bob)
@@ -150,7 +150,7 @@ func TestContext_surrounds_an_event(t *testing.T) {
 func TestTimestampToEvent_finds_the_closest(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
-		h := newHouse(t, open())
+		h := newFixture(t, open())
 		alice := user(t, "alice")
 		roomID := h.create(alice)
 		var all []id.EventID
@@ -196,7 +196,7 @@ func TestMembers_at_a_time_and_by_membership(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		s := open()
-		h := newHouse(t, s)
+		h := newFixture(t, s)
 		h.names[user(t, "bob")] = room.Profile{DisplayName: "Bob", AvatarURL: "mxc://stoa.test/bob"}
 		alice, bob, carol := user(t, "alice"), user(t, "bob"), user(t, "carol")
 		roomID := h.create(alice)
@@ -249,7 +249,7 @@ func TestInvite_tells_what_room_it_is(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		s := open()
-		h := newHouse(t, s)
+		h := newFixture(t, s)
 		alice, bob := user(t, "alice"), user(t, "bob")
 		roomID := h.create(alice, func(r *room.CreateRequest) {
 			r.Preset, r.Name, r.Invite = room.PresetPrivateChat, "hall", []id.UserID{bob}
@@ -289,7 +289,7 @@ func TestInvite_tells_what_room_it_is(t *testing.T) {
 
 func TestInvite_is_refused_for_those_who_block_invites(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, storetest.SQLite(t))
+	h := newFixture(t, storetest.SQLite(t))
 	alice, bob := user(t, "alice"), user(t, "bob")
 	roomID := h.create(alice)
 	nums, err := h.store.InternUsers(t.Context(), func(string) bool { return true }, bob.String())

@@ -27,11 +27,11 @@ func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 // start makes a house with a room in which alice made bob of the far server an
 // administrator, and a far server that knows all of it. Houses started with
 // the same version are the same to the last bit.
-func start(t testing.TB, s *store.Store, version string) (*house, *far) {
+func start(t testing.TB, s *store.Store, version string) (*fixture, *far) {
 	t.Helper()
 	rules, _ := roomversion.Of(version)
 	f := newFar(t, rules, id.RoomID{})
-	h := newHouse(t, s, func(o *room.Options) { o.Remote, o.Rand = asked{f}, zeros{} })
+	h := newFixture(t, s, func(o *room.Options) { o.Remote, o.Rand = asked{f}, zeros{} })
 	alice, bob := user(t, "alice"), userOf(t, "bob", farName)
 	levels := fmt.Sprintf(`{"users":{%q:100,%q:100}}`, alice, bob)
 	if rules.CreatorsPrivileged {
@@ -46,7 +46,7 @@ func start(t testing.TB, s *store.Store, version string) (*house, *far) {
 func ptr(s string) *string { return &s }
 
 // catchUp teaches the far server all events of the house.
-func (f *far) catchUp(h *house) {
+func (f *far) catchUp(h *fixture) {
 	f.t.Helper()
 	h.read(func(read *store.Read) error {
 		num, err := roomdb.RoomNum(read, f.roomID.String())
@@ -76,7 +76,7 @@ func (f *far) catchUp(h *house) {
 }
 
 // deliver sends an event to the house and checks what becomes of it.
-func (f *far) deliver(h *house, e *farEvent, want roomdb.Standing) room.Received {
+func (f *far) deliver(h *fixture, e *farEvent, want roomdb.Standing) room.Received {
 	f.t.Helper()
 	got, err := h.Receive(f.t.Context(), f.signer.ServerName(), e.pdu.Bytes())
 	if err != nil {
@@ -89,7 +89,7 @@ func (f *far) deliver(h *house, e *farEvent, want roomdb.Standing) room.Received
 }
 
 // state is the current state in the store, as event IDs by key.
-func (h *house) state(roomID id.RoomID) map[string]string {
+func (h *fixture) state(roomID id.RoomID) map[string]string {
 	h.t.Helper()
 	state := map[string]string{}
 	h.read(func(read *store.Read) error {
@@ -220,7 +220,7 @@ func TestReceive_gives_the_same_state_in_every_order(t *testing.T) {
 }
 
 // checkStandings compares what the house rejected with what the far server did.
-func (f *far) checkStandings(h *house) {
+func (f *far) checkStandings(h *fixture) {
 	f.t.Helper()
 	h.read(func(read *store.Read) error {
 		for _, e := range f.list {

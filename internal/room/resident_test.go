@@ -13,7 +13,7 @@ import (
 )
 
 // residentBytes is what the rooms in memory say that they take.
-func (h *house) residentBytes() int64 {
+func (h *fixture) residentBytes() int64 {
 	h.t.Helper()
 	reg := prometheus.NewPedanticRegistry()
 	if err := reg.Register(h.Rooms); err != nil {
@@ -38,7 +38,7 @@ func TestResidentRooms_are_bounded_in_bytes(t *testing.T) {
 	alice := user(t, "alice")
 	t.Run("of_all_rooms", func(t *testing.T) {
 		t.Parallel()
-		h := newHouse(t, storetest.SQLite(t), func(o *room.Options) { o.ResidentBytes = 1 << 20 })
+		h := newFixture(t, storetest.SQLite(t), func(o *room.Options) { o.ResidentBytes = 1 << 20 })
 		var rooms []id.RoomID
 		for i := range 10 {
 			roomID := h.create(alice)
@@ -56,7 +56,7 @@ func TestResidentRooms_are_bounded_in_bytes(t *testing.T) {
 	})
 	t.Run("of_one_room", func(t *testing.T) {
 		t.Parallel()
-		h := newHouse(t, storetest.SQLite(t))
+		h := newFixture(t, storetest.SQLite(t))
 		roomID := h.create(alice)
 		for j := range 200 {
 			h.set(roomID, alice, "org.example", fmt.Sprint(j), large)

@@ -83,7 +83,7 @@ func firstDifference(want, got string) string {
 
 // stage is one scenario being played.
 type stage struct {
-	*house
+	*fixture
 	version string
 	rooms   map[string]id.RoomID
 	labels  map[string]id.EventID
@@ -95,7 +95,7 @@ type stage struct {
 func play(t *testing.T, s *store.Store, text, version string, day int64) string {
 	t.Helper()
 	st := &stage{
-		house: newHouse(t, s), version: version,
+		fixture: newFixture(t, s), version: version,
 		rooms: map[string]id.RoomID{}, labels: map[string]id.EventID{}, txn: map[string]room.Txn{},
 	}
 	st.clock.Add(day * 86_400_000) // so that no two rooms are made at the same time

@@ -17,7 +17,7 @@ import (
 func TestCreate_join_and_send_in_every_version(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
-		h := newHouse(t, open())
+		h := newFixture(t, open())
 		alice, bob := user(t, "alice"), user(t, "bob")
 		for _, rules := range roomversion.All() {
 			roomID := h.create(alice, func(r *room.CreateRequest) { r.Version = rules.Version })
@@ -45,7 +45,7 @@ func TestSend_gives_one_event_for_a_transaction(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		s := open()
-		h := newHouse(t, s)
+		h := newFixture(t, s)
 		alice := user(t, "alice")
 		roomID := h.create(alice)
 		draft := message(roomID, alice, "once")
@@ -55,7 +55,7 @@ func TestSend_gives_one_event_for_a_transaction(t *testing.T) {
 			t.Fatal(err)
 		}
 		// Another instance of the rooms knows nothing of it but what is in the store.
-		for _, again := range []*house{h, newHouse(t, s)} {
+		for _, again := range []*fixture{h, newFixture(t, s)} {
 			var wg sync.WaitGroup
 			for range 4 {
 				wg.Go(func() {
@@ -72,7 +72,7 @@ func TestSend_gives_one_event_for_a_transaction(t *testing.T) {
 
 func TestSend_refuses(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, storetest.SQLite(t))
+	h := newFixture(t, storetest.SQLite(t))
 	alice, bob := user(t, "alice"), user(t, "bob")
 	roomID := h.create(alice)
 	unknown, err := id.ParseRoomID("!nowhere:stoa.test")
@@ -102,7 +102,7 @@ func TestSend_refuses(t *testing.T) {
 func TestSend_by_many_at_once_makes_one_line(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
-		h := newHouse(t, open())
+		h := newFixture(t, open())
 		alice := user(t, "alice")
 		roomID := h.create(alice)
 		const senders, each = 8, 25

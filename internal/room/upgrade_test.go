@@ -14,7 +14,7 @@ import (
 )
 
 // content is the content of one entry of a room's state.
-func (h *house) content(viewer id.UserID, roomID id.RoomID, evType, stateKey string) map[string]any {
+func (h *fixture) content(viewer id.UserID, roomID id.RoomID, evType, stateKey string) map[string]any {
 	h.t.Helper()
 	view, err := h.StateEvent(h.t.Context(), viewer, roomID, evType, stateKey)
 	if err != nil {
@@ -30,7 +30,7 @@ func (h *house) content(viewer id.UserID, roomID id.RoomID, evType, stateKey str
 func TestUpgrade_from_and_to_every_version(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
-		h := newHouse(t, open())
+		h := newFixture(t, open())
 		alice, bob := user(t, "alice"), user(t, "bob")
 		for _, from := range roomversion.All() {
 			for _, to := range []string{"1", "6", "10", "11", "12"} {

@@ -14,7 +14,7 @@ import (
 func TestReplaceRedacted_drops_the_bytes_when_they_are_due(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
-		h := newHouse(t, open())
+		h := newFixture(t, open())
 		alice := user(t, "alice")
 		roomID := h.create(alice)
 		secret := h.say(roomID, alice, "secret")

@@ -16,7 +16,7 @@ import (
 )
 
 // report asks the doctor about an event and checks its verdict and rule.
-func (h *house) report(f *far, eventID id.EventID, verdict, rule string) doctor.EventReport {
+func (h *fixture) report(f *far, eventID id.EventID, verdict, rule string) doctor.EventReport {
 	h.t.Helper()
 	got, err := doctor.Event(h.t.Context(), h.store, f.roomID.String(), eventID.String())
 	if err != nil {
@@ -85,7 +85,7 @@ func TestDoctorEvent(t *testing.T) {
 			t.Error("the topic is no outlier")
 		}
 
-		other := newHouse(t, h.store).create(alice, func(r *room.CreateRequest) { r.Version = "11" })
+		other := newFixture(t, h.store).create(alice, func(r *room.CreateRequest) { r.Version = "11" })
 		for _, ids := range [][2]string{
 			{f.roomID.String(), "$unknown"},
 			{"!unknown:stoa.test", join.pdu.EventID().String()},

@@ -48,13 +48,13 @@ func TestJoin_asks_for_the_push_rules_of_each_member_once(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name string
-		join func(*house, id.RoomID) error
+		join func(*fixture, id.RoomID) error
 	}{
-		{"one after the other", func(h *house, roomID id.RoomID) error {
+		{"one after the other", func(h *fixture, roomID id.RoomID) error {
 			h.join(roomID, users...)
 			return nil
 		}},
-		{"in one group", func(h *house, roomID id.RoomID) error {
+		{"in one group", func(h *fixture, roomID id.RoomID) error {
 			_, err := h.SendMany(t.Context(), roomID, joins(roomID, users...))
 			return err
 		}},
@@ -62,7 +62,7 @@ func TestJoin_asks_for_the_push_rules_of_each_member_once(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			asking := &askedRules{rules: rules{}}
-			h := newHouse(t, storetest.SQLite(t), func(o *room.Options) { o.PushRules = asking })
+			h := newFixture(t, storetest.SQLite(t), func(o *room.Options) { o.PushRules = asking })
 			alice := user(t, "alice")
 			roomID := h.create(alice)
 			before := asking.asked.Load()
@@ -84,7 +84,7 @@ func TestSendMany_that_is_refused_leaves_nobody_highlighted(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		s := open()
 		alice, bob, carol := user(t, "alice"), user(t, "bob"), user(t, "carol")
-		h := newHouse(t, s, func(o *room.Options) {
+		h := newFixture(t, s, func(o *room.Options) {
 			o.PushRules = rules{bob: keyword(t, bob, "tea"), carol: keyword(t, carol, "tea")}
 		})
 		roomID := h.create(alice)

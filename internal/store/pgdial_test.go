@@ -16,9 +16,9 @@ import (
 func TestPgDialer(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
-		name string
-		err  error
-		told bool // the next is told at once
+		name     string
+		err      error
+		notified bool // the next is told at once
 	}{
 		{"tells_who_comes_after_a_timeout", &net.OpError{Op: "dial", Net: "tcp", Err: os.ErrDeadlineExceeded}, true},
 		{"tells_who_comes_when_no_route_leads_there", &net.OpError{Op: "dial", Net: "tcp", Err: syscall.EHOSTUNREACH}, true},
@@ -38,7 +38,7 @@ func TestPgDialer(t *testing.T) {
 				connect("a")
 				connect("a")
 				connect("b")
-				if told := asked["a"] == 1; told != tc.told || asked["b"] != 1 {
+				if notified := asked["a"] == 1; notified != tc.notified || asked["b"] != 1 {
 					t.Errorf("asked %v", asked)
 				}
 				before := asked["a"]

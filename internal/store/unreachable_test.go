@@ -47,7 +47,7 @@ func TestErrUnreachable_is_what_a_cut_off_store_gives(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	proxy.Cut()
+	proxy.Break()
 	if _, err := userdb.PresenceByNum(snapshot, users[0]); !errors.Is(err, store.ErrUnreachable) {
 		t.Errorf("a snapshot gives %v", err)
 	}

@@ -112,7 +112,7 @@ func (sc *Cache) AwaitDeliveries(ctx context.Context, roomID id.RoomID) {
 	if b == nil {
 		return
 	}
-	sc.metrics.heldSends.Inc()
+	sc.metrics.delayedSends.Inc()
 	timer := time.NewTimer(backlogWait)
 	defer timer.Stop()
 	select {

@@ -18,9 +18,9 @@ func TestMerged_news_wakes_no_crowd(t *testing.T) {
 	small := alice.Create()
 	bob.Join(small)
 	bob.Sync("")
-	const crowd = 21
-	h.Cache.SetFanOut(100, 5, crowd-1)
-	h.Fill(alice, 1, crowd)
+	const devices = 21
+	h.Cache.SetFanOut(100, 5, devices-1)
+	h.Fill(alice, 1, devices)
 	first := alice.Sync("")
 	var large id.RoomID
 	for name := range first.Rooms.Join {
@@ -31,16 +31,16 @@ func TestMerged_news_wakes_no_crowd(t *testing.T) {
 	said := alice.Say(large, "x")
 	alice.Sync("")
 	got := alice.Wait()
-	var others []<-chan synctest.Answer
-	for i := range crowd {
+	var rest []<-chan synctest.Answer
+	for i := range devices {
 		p := h.Client(fmt.Sprint("member", i))
 		p.Sync("")
-		others = append(others, p.Wait())
+		rest = append(rest, p.Wait())
 	}
 	other := h.Client("member0").In(h) // another device
 	other.Sync("")
 	device := other.Wait()
-	h.AwaitWaiting(crowd + 2)
+	h.AwaitWaiting(devices + 2)
 	before := h.Wakeups()
 	num, err := h.RoomNum(large)
 	if err != nil {
@@ -50,13 +50,13 @@ func TestMerged_news_wakes_no_crowd(t *testing.T) {
 	h.Cache.WakeTyping(num, true)
 	h.Cache.Tick(time.UnixMilli(h.Clock.Load()).Add(2 * time.Second))
 	if n := h.Wakeups() - before; n != 0 {
-		t.Errorf("typing in a room of %d woke %d", crowd, n)
+		t.Errorf("typing in a room of %d woke %d", devices, n)
 	}
 	other.Receipt(large, said, roomdb.ReceiptRead, "")
 	alice.Must(h.Cache.Await(t.Context(), h.Store.Head()))
 	h.Cache.Tick(time.UnixMilli(h.Clock.Load()).Add(4 * time.Second))
 	if n := h.Wakeups() - before; n > 2 {
-		t.Errorf("a receipt in a room of %d woke %d", crowd, n)
+		t.Errorf("a receipt in a room of %d woke %d", devices, n)
 	}
 	if a := <-device; len(a.Join(large).Ephemeral.Events) != 2 {
 		t.Errorf("another device of who read is told %s", a.Raw)
@@ -67,7 +67,7 @@ func TestMerged_news_wakes_no_crowd(t *testing.T) {
 		t.Errorf("the next answer does not tell who types and who has read: %s", a.Raw)
 	}
 	h.Cache.Stop()
-	for _, a := range others {
+	for _, a := range rest {
 		<-a
 	}
 }

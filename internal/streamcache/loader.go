@@ -68,7 +68,7 @@ func (l *Loader) WantEvents(rows []roomdb.SyncEvent) {
 			continue
 		}
 		l.rows[row.Num] = row
-		if _, told := l.rules[row.Room]; !told {
+		if _, known := l.rules[row.Room]; !known {
 			l.unknownVersions[row.Room] = struct{}{}
 		}
 		if row.RedactedBy != 0 {

@@ -102,12 +102,12 @@ func setDefault(n *int, value int) {
 }
 
 type metrics struct {
-	waiting   prometheus.Gauge
-	wakeups   prometheus.Counter
-	followed  *prometheus.CounterVec
-	ringBytes prometheus.Gauge
-	users     prometheus.Gauge
-	heldSends prometheus.Counter
+	waiting      prometheus.Gauge
+	wakeups      prometheus.Counter
+	followed     *prometheus.CounterVec
+	ringBytes    prometheus.Gauge
+	users        prometheus.Gauge
+	delayedSends prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -124,11 +124,11 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "stoa_clientsync_ring_bytes", Help: "Memory of the ring, the newest part of the stream."}),
 		users: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "stoa_clientsync_users", Help: "Users whose rooms are in memory."}),
-		heldSends: prometheus.NewCounter(prometheus.CounterOpts{
+		delayedSends: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "stoa_clientsync_held_sends_total", Help: "Sends that waited because too many messages in their room were not yet delivered."}),
 	}
 	if r != nil {
-		r.MustRegister(m.waiting, m.wakeups, m.followed, m.ringBytes, m.users, m.heldSends)
+		r.MustRegister(m.waiting, m.wakeups, m.followed, m.ringBytes, m.users, m.delayedSends)
 	}
 	return m
 }

@@ -46,12 +46,12 @@ func testStrangers(t *testing.T, carries func(i int) bool, inMemory bool) {
 		if known := h.Cache.KnowsPresence(alice.UserNum, before); known != inMemory {
 			t.Errorf("memory knows presence: %v", known)
 		}
-		var told []string
+		var shown []string
 		for _, ev := range alice.Sync("").Presence.Events {
-			told = append(told, ev.Sender)
+			shown = append(shown, ev.Sender)
 		}
-		slices.Sort(told)
-		synctest.Equal(t, "told", told, []string{alice.UserID.String(), away.UserID.String(), bob.UserID.String()})
+		slices.Sort(shown)
+		synctest.Equal(t, "shown", shown, []string{alice.UserID.String(), away.UserID.String(), bob.UserID.String()})
 	}, func(o *synctest.Options) {
 		o.Sections = []clientsync.Section{clientsync.PresenceEvents{Clock: time.Now}}
 	})
@@ -71,7 +71,7 @@ func testLargeRooms(t *testing.T, payload bool) {
 	synctest.OnBothEngines(t, func(h *synctest.Server) {
 		alice, bob, late := h.Client("alice"), h.Client("member0"), h.Client("late")
 		h.Fill(alice, 1, userdb.PresenceRoom-1)
-		told := func(what string, got, want int) {
+		shown := func(what string, got, want int) {
 			t.Helper()
 			if got != want {
 				t.Errorf("%s: presence of %d, not of %d", what, got, want)
@@ -83,9 +83,9 @@ func testLargeRooms(t *testing.T, payload bool) {
 			bob.Show(fmt.Sprint(states), payload)
 		}
 		change()
-		told("at first", len(alice.Sync("").Presence.Events), 1)
+		shown("at first", len(alice.Sync("").Presence.Events), 1)
 		change()
-		told("of a change", len(alice.Sync("").Presence.Events), 1)
+		shown("of a change", len(alice.Sync("").Presence.Events), 1)
 
 		rooms := alice.Sync("", func(r *clientsync.Request) { r.Since = nil }).Rooms.Join
 		for name := range rooms {
@@ -95,9 +95,9 @@ func testLargeRooms(t *testing.T, payload bool) {
 		}
 		alice.Sync("")
 		change()
-		told("of a change in a large room", len(alice.Sync("").Presence.Events), 0)
+		shown("of a change in a large room", len(alice.Sync("").Presence.Events), 0)
 		fresh := alice.Sync("", func(r *clientsync.Request) { r.Since = nil })
-		told("at first in a large room", len(fresh.Presence.Events), 0)
+		shown("at first in a large room", len(fresh.Presence.Events), 0)
 	}, func(o *synctest.Options) {
 		o.Sections = []clientsync.Section{clientsync.PresenceEvents{Clock: time.Now}}
 	})
@@ -119,8 +119,8 @@ func TestPresence_written_elsewhere(t *testing.T) {
 	if !here.Cache.KnowsPresence(alice.UserNum, before) {
 		t.Error("memory does not know it")
 	}
-	if told := at.Sync("").Presence.Events; len(told) != 1 || told[0].Sender != bob.UserID.String() {
-		t.Errorf("told %v", told)
+	if shown := at.Sync("").Presence.Events; len(shown) != 1 || shown[0].Sender != bob.UserID.String() {
+		t.Errorf("shown %v", shown)
 	}
 }
 
@@ -138,7 +138,7 @@ func TestPresence_of_those_who_had_left(t *testing.T) {
 		alice.Join(r)
 		for _, ev := range alice.Sync("").Presence.Events {
 			if ev.Sender == gone.UserID.String() {
-				t.Error("told of somebody who never was in a room with the viewer")
+				t.Error("shown of somebody who never was in a room with the viewer")
 			}
 		}
 	}, func(o *synctest.Options) {

@@ -67,9 +67,9 @@ func (c *recentTimelines) apply(num store.RoomNum, s *Segment) {
 	}
 	next := &recentTimeline{from: t.from, upto: s.Last, log: t.log}
 	events := append(append(make([]*timeline.Event, 0, len(t.events)+len(s.Events)), t.events...), Live(s.Events)...)
-	if cut := s.Last - recentDepth; cut > next.from {
-		next.from = cut
-		for len(events) > 0 && events[0].Slot <= cut {
+	if first := s.Last - recentDepth; first > next.from {
+		next.from = first
+		for len(events) > 0 && events[0].Slot <= first {
 			events = events[1:]
 		}
 	}

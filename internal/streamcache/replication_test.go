@@ -50,7 +50,7 @@ func TestHanded_groups(t *testing.T) {
 		t.Errorf("replicated, the room is\n%s\nand read\n%s", a, b)
 	}
 	if got.Timeline.Events[0].Unsigned.TransactionID != "1" {
-		t.Error("the sender's device is not told its transaction ID")
+		t.Error("the sender's device is not notified its transaction ID")
 	}
 	here.AppliesReceived(replicator, alice, roomID)
 }
@@ -185,15 +185,15 @@ func TestGroup_redacts(t *testing.T) {
 		synctest.Must(t, err)
 		receipt := alice.Reading(roomID, member)
 
-		held, goOn := make(chan struct{}), make(chan struct{})
+		paused, goOn := make(chan struct{}), make(chan struct{})
 		var first sync.Once
 		faults.Arm(store.FaultBeforeCommit, func() error {
-			first.Do(func() { close(held); <-goOn })
+			first.Do(func() { close(paused); <-goOn })
 			return nil
 		})
 		var writers sync.WaitGroup
 		writers.Go(func() { _, err = h.Send(t.Context(), bob.Message(roomID, "holds the others up")) })
-		<-held
+		<-paused
 		read := h.Store.CommitAsync(receipt)
 		var redacted error
 		writers.Go(func() {
@@ -208,15 +208,15 @@ func TestGroup_redacts(t *testing.T) {
 		if h.Cache.KnowsMember(num, alice.UserID.String()) {
 			t.Error("a membership event is kept as it was before the redaction")
 		}
-		told := false
+		notified := false
 		for _, ev := range bob.Sync("").Join(roomID).Timeline.Events {
-			told = told || ev.EventID == member.String()
+			notified = notified || ev.EventID == member.String()
 			if ev.EventID == member.String() && ev.Content["displayname"] != nil {
-				t.Errorf("%+v is told as it was before the redaction", ev)
+				t.Errorf("%+v is notified as it was before the redaction", ev)
 			}
 		}
-		if !told {
-			t.Error("the redacted event is not told")
+		if !notified {
+			t.Error("the redacted event is not notified")
 		}
 	})
 }
@@ -304,8 +304,8 @@ func TestReceiveGroups_malformed(t *testing.T) {
 	group := replicator.Take(t, 1)[0]
 	inner := packed.Read(string(group)).Text()
 	for n := range len(inner) {
-		for _, cut := range [][]byte{group[:n+1], packed.AppendText(nil, inner[:n])} {
-			if _, err := here.Cache.ReceiveGroups(cut); err == nil {
+		for _, truncated := range [][]byte{group[:n+1], packed.AppendText(nil, inner[:n])} {
+			if _, err := here.Cache.ReceiveGroups(truncated); err == nil {
 				t.Errorf("%d of %d bytes are taken", n, len(inner))
 			}
 		}

@@ -156,13 +156,13 @@ func (sc *Cache) AwaitToken(ctx context.Context, at store.Position) error {
 // awaitAnnounced waits until the cache has applied what other instances have announced by now, so that a client finds here what it
 // saw there. It gives up soon if the store does not answer, and requests no additional polls.
 func (sc *Cache) awaitAnnounced(ctx context.Context) error {
-	told := store.Position(sc.announced.Load())
-	if told == 0 || told <= sc.Head() {
+	announced := store.Position(sc.announced.Load())
+	if announced == 0 || announced <= sc.Head() {
 		return nil
 	}
 	soon, cancel := context.WithTimeout(ctx, awaitTimeout)
 	defer cancel()
-	err := sc.await(soon, told, true)
+	err := sc.await(soon, announced, true)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		return nil // the answer is as new as this instance is
 	}

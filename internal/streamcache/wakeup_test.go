@@ -80,8 +80,8 @@ func TestBarrier_tells_followers(t *testing.T) {
 		alice.Say(roomID, "x")
 		acknowledged := int64(there.Store.Head())
 		synctest.Must(t, here.Cache.Barrier(t.Context()))
-		if told := follower.newest.Load(); told < acknowledged {
-			t.Fatalf("behind the barrier the follower was told up to %d, %d is acknowledged", told, acknowledged)
+		if position := follower.newest.Load(); position < acknowledged {
+			t.Fatalf("behind the barrier the follower was position up to %d, %d is acknowledged", position, acknowledged)
 		}
 	}
 }

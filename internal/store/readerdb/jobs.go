@@ -132,9 +132,9 @@ func DueJob(r *store.Read, id JobID, lease int64) (Job, error) {
 	return store.QueryOne(r, selectFree, scanJob, id.Kind, id.Key, id.Seq, lease)
 }
 
-// Held is a job as the instance that runs it last saw it. What it changes fails
+// Claim is a job as the instance that runs it last saw it. What it changes fails
 // with fenced if something else has happened to the job since.
-type Held struct {
+type Claim struct {
 	JobID
 	Version int64
 	Lease   int64
@@ -142,33 +142,33 @@ type Held struct {
 
 // ClaimJob gives a job to the lease in h, which must not have run out, and counts a
 // try. The version is one higher after it.
-func ClaimJob(c *store.Change, h Held, fenced error) {
+func ClaimJob(c *store.Change, h Claim, fenced error) {
 	c.ExecOne(claimJob, fenced, h.Kind, h.Key, h.Seq, h.Version, h.Lease)
 }
 
 // SaveJob notes how far a job is, and that it got on. The version is one higher
 // after it.
-func SaveJob(c *store.Change, h Held, progress []byte, fenced error) {
+func SaveJob(c *store.Change, h Claim, progress []byte, fenced error) {
 	c.ExecOne(saveJob, fenced, h.Kind, h.Key, h.Seq, h.Version, h.Lease, progress)
 }
 
 // EndJob deletes a job that is done.
-func EndJob(c *store.Change, h Held, fenced error) {
+func EndJob(c *store.Change, h Claim, fenced error) {
 	c.ExecOne(endJob, fenced, h.Kind, h.Key, h.Seq, h.Version, h.Lease)
 }
 
 // DelayJob gives a job back that is to be tried again later.
-func DelayJob(c *store.Change, h Held, afterMS int64, reason string, tries int, fenced error) {
+func DelayJob(c *store.Change, h Claim, afterMS int64, reason string, tries int, fenced error) {
 	c.ExecOne(delayJob, fenced, h.Kind, h.Key, h.Seq, h.Version, h.Lease, afterMS, reason, tries)
 }
 
 // RepeatJob gives a job back that is done for now and to be done again later.
-func RepeatJob(c *store.Change, h Held, afterMS int64, fenced error) {
+func RepeatJob(c *store.Change, h Claim, afterMS int64, fenced error) {
 	c.ExecOne(againJob, fenced, h.Kind, h.Key, h.Seq, h.Version, h.Lease, afterMS)
 }
 
 // SetJobAside keeps a job that nobody is to run.
-func SetJobAside(c *store.Change, h Held, reason string, fenced error) {
+func SetJobAside(c *store.Change, h Claim, reason string, fenced error) {
 	c.ExecOne(asideJob, fenced, h.Kind, h.Key, h.Seq, h.Version, h.Lease, int64(Never), reason)
 }
 

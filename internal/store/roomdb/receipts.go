@@ -4,14 +4,14 @@ package roomdb
 
 import "stoa/internal/store"
 
-var selectReceiptTails = store.Prepare(`SELECT ` + receiptColumns + ` FROM {{each $1}} AS v JOIN rooms AS o ON o.num = v.v
+var selectRecentReceipts = store.Prepare(`SELECT ` + receiptColumns + ` FROM {{each $1}} AS v JOIN rooms AS o ON o.num = v.v
 	JOIN receipts AS r ON r.room = o.num AND r.seq > o.receipt_slot - $2 JOIN users AS u ON u.num = r.user_num
 	WHERE r.kind = 1 OR r.user_num = $3 ORDER BY r.room, r.seq`)
 
 // SyncReceipts returns the receipts that were written in the last receipt slots
 // of some rooms, by room and slot: public ones, and the viewer's own.
 func SyncReceipts(r *store.Read, rooms []store.RoomNum, viewer store.UserNum, slots int) ([]Receipt, error) {
-	return store.Query(r, selectReceiptTails, scanReceipt, rooms, slots, viewer)
+	return store.Query(r, selectRecentReceipts, scanReceipt, rooms, slots, viewer)
 }
 
 var selectReceiptsAt = store.Prepare(`SELECT ` + receiptColumns + ` FROM {{each $1}} AS v

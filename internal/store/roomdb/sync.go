@@ -90,9 +90,9 @@ type Known func(event, redactedBy store.EventNum) bool
 const syncEventColumns = `e.num, e.redacted_by, e.room, e.slot, e.off, e.state_key_num, e.flags, e.event_id, e.txn_device, e.txn_id, e.bytes`
 
 var (
-	selectTails = store.Prepare(`SELECT ` + syncEventColumns + ` FROM {{each $1}} AS v JOIN rooms AS r ON r.num = v.v
+	selectRecentEvents = store.Prepare(`SELECT ` + syncEventColumns + ` FROM {{each $1}} AS v JOIN rooms AS r ON r.num = v.v
 		JOIN events AS e ON e.room = r.num AND e.slot > r.slot - $2 AND e.off = 0 ORDER BY e.room, e.slot`)
-	selectStretch = store.Prepare(`SELECT ` + syncEventColumns + ` FROM events AS e
+	selectEventRange = store.Prepare(`SELECT ` + syncEventColumns + ` FROM events AS e
 		WHERE e.room = $1 AND e.slot > $2 AND e.slot <= $3 AND e.off = 0 ORDER BY e.slot DESC LIMIT $4`)
 	selectSyncEvents = store.Prepare(`SELECT ` + syncEventColumns + ` FROM events AS e WHERE {{in e.num $1}}`)
 )
@@ -110,16 +110,16 @@ func scanSyncEvent(known Known) func(*store.Row) SyncEvent {
 	}
 }
 
-// SyncTails returns the live events in the last slots of some rooms, by room and
+// SyncRecentEvents returns the live events in the last slots of some rooms, by room and
 // place, oldest first.
-func SyncTails(r *store.Read, rooms []store.RoomNum, slots int, known Known) ([]SyncEvent, error) {
-	return store.Query(r, selectTails, scanSyncEvent(known), rooms, slots)
+func SyncRecentEvents(r *store.Read, rooms []store.RoomNum, slots int, known Known) ([]SyncEvent, error) {
+	return store.Query(r, selectRecentEvents, scanSyncEvent(known), rooms, slots)
 }
 
-// SyncStretch returns up to limit live events of a room with after < slot ≤ upTo,
+// SyncEventRange returns up to limit live events of a room with after < slot ≤ upTo,
 // newest first.
-func SyncStretch(r *store.Read, room store.RoomNum, after, upTo store.Slot, limit int, known Known) ([]SyncEvent, error) {
-	return store.Query(r, selectStretch, scanSyncEvent(known), room, after, upTo, limit)
+func SyncEventRange(r *store.Read, room store.RoomNum, after, upTo store.Slot, limit int, known Known) ([]SyncEvent, error) {
+	return store.Query(r, selectEventRange, scanSyncEvent(known), room, after, upTo, limit)
 }
 
 // SyncEvents returns events by their numbers, in no order; those that are not
@@ -155,9 +155,9 @@ var (
 	selectCurrentEntries = store.Prepare(`SELECT (SELECT COALESCE(MAX(pos), 0) FROM stream), c.key, c.slot, ` + syncEventColumns + `
 		FROM {{each $1}} AS v JOIN current_state AS c ON c.room = (v.v >> 32) AND c.key = (v.v & 4294967295)
 		JOIN events AS e ON e.num = c.event`)
-	selectLogTails = store.Prepare(`SELECT l.room, l.slot, l.key, l.event, l.prev_event FROM {{each $1}} AS v JOIN rooms AS r ON r.num = v.v
+	selectRecentChanges = store.Prepare(`SELECT l.room, l.slot, l.key, l.event, l.prev_event FROM {{each $1}} AS v JOIN rooms AS r ON r.num = v.v
 		JOIN state_log AS l ON l.room = r.num AND l.slot > r.slot - $2 ORDER BY l.room, l.slot, l.key`)
-	selectLogStretch = store.Prepare(`SELECT room, slot, key, event, prev_event FROM state_log
+	selectChangeRange = store.Prepare(`SELECT room, slot, key, event, prev_event FROM state_log
 		WHERE room = $1 AND slot > $2 AND slot <= $3 ORDER BY slot, key`)
 	selectHeroes = store.Prepare(`SELECT c.room, c.key, c.event, c.slot FROM current_state AS c
 		WHERE c.room = $1 AND c.membership = $2 AND c.membership <> 0 ORDER BY c.slot, c.key LIMIT $3`)
@@ -222,16 +222,16 @@ func packKeys(list []RoomKey) []int64 {
 	return packed
 }
 
-// SyncLogTails returns the changes of state in the last slots of some rooms, by
+// SyncRecentChanges returns the changes of state in the last slots of some rooms, by
 // room and slot, oldest first.
-func SyncLogTails(r *store.Read, rooms []store.RoomNum, slots int) ([]StateChange, error) {
-	return store.Query(r, selectLogTails, scanStateChange, rooms, slots)
+func SyncRecentChanges(r *store.Read, rooms []store.RoomNum, slots int) ([]StateChange, error) {
+	return store.Query(r, selectRecentChanges, scanStateChange, rooms, slots)
 }
 
 // SyncLog returns the changes of a room's state with after < slot ≤ upTo, oldest
 // first.
 func SyncLog(r *store.Read, room store.RoomNum, after, upTo store.Slot) ([]StateChange, error) {
-	return store.Query(r, selectLogStretch, scanStateChange, room, after, upTo)
+	return store.Query(r, selectChangeRange, scanStateChange, room, after, upTo)
 }
 
 // MembersBySlot returns the first members of a room with a membership, in the

@@ -45,7 +45,7 @@ func NewProxy(t testing.TB, address string) *Proxy {
 	p.URL = u.String()
 	p.Mend()
 	t.Cleanup(func() {
-		p.Cut()
+		p.Break()
 		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
 		}
@@ -53,8 +53,8 @@ func NewProxy(t testing.TB, address string) *Proxy {
 	return p
 }
 
-// Cut ends all connections and takes no more.
-func (p *Proxy) Cut() {
+// Break ends all connections and takes no more.
+func (p *Proxy) Break() {
 	p.mu.Lock()
 	if p.listener != nil {
 		if err := p.listener.Close(); err != nil {
@@ -103,7 +103,7 @@ func (p *Proxy) carry(l net.Listener, in net.Conn) {
 		return
 	}
 	p.mu.Lock()
-	cut := p.listener != l
+	broken := p.listener != l
 	p.open[in], p.open[out] = struct{}{}, struct{}{}
 	p.mu.Unlock()
 	var both sync.WaitGroup
@@ -111,7 +111,7 @@ func (p *Proxy) carry(l net.Listener, in net.Conn) {
 		_ = in.Close() // closed twice, by whoever ends first and last
 		_ = out.Close()
 	}
-	if cut {
+	if broken {
 		end()
 	}
 	both.Go(func() { defer end(); _, _ = io.Copy(out, in) }) // ends with either
