@@ -44,13 +44,13 @@ type userLimit struct {
 // userLimits is the table. docs/operations.md has it too, which a test compares.
 var userLimits = [rates]userLimit{
 	RateSend:          {"send", "events sent: messages, state, redactions, changes of other people's membership", 600, 20, "a bot that answers a full room; a person sends one a second"},
-	RateSendBytes:     {"send_bytes", "bytes of events sent", 16 << 20, 256 << 10, "4 of the largest events a second for as long as one likes"},
-	RateCreate:        {"create", "rooms made and upgraded", 30, 0.2, "the rooms of a course, made by a script"},
-	RateInvite:        {"invite", "invitations given, those of createRoom too", 600, 1, "a room for a lecture of 500"},
+	RateSendBytes:     {"send_bytes", "bytes of events sent", 16 << 20, 256 << 10, "4 events of the largest size each second, without end"},
+	RateCreate:        {"create", "rooms created and upgraded", 30, 0.2, "the rooms of a course, created by a script"},
+	RateInvite:        {"invite", "invitations sent, including those of createRoom", 600, 1, "a room for a lecture of 500"},
 	RateInvited:       {"invited", "invitations received", 100, 0.1, "a new student's rooms, all in one morning"},
 	RateJoin:          {"join", "rooms joined, left, knocked at and forgotten", 300, 2, "a move to a new account with all rooms"},
-	RateToDevice:      {"to_device", "requests that send to devices", 1000, 20, "a new key for a room of 26,000 members, in batches of 100 devices"},
-	RateToDeviceBytes: {"to_device_bytes", "bytes sent to devices", 32 << 20, 512 << 10, "the same; a key takes 1 KiB for each device"},
+	RateToDevice:      {"to_device", "requests that send to-device messages", 1000, 20, "a new key for a room of 26,000 members, in batches of 100 devices"},
+	RateToDeviceBytes: {"to_device_bytes", "bytes of to-device messages sent", 32 << 20, 512 << 10, "the same; a key takes 1 KiB for each device"},
 	RateSearch:        {"search", "searches of users and rooms", 60, 3, "one for each letter typed"},
 	RateNotice:        {"notice", "typing, receipts, presence", 600, 20, "scrolling through many rooms"},
 	RateWrite:         {"write", "other writes: account data, keys, backups, profile, devices, aliases", 1000, 20, "a first login with a backup of all keys"},
