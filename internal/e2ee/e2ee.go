@@ -131,6 +131,9 @@ func begin(r *store.Read, d who.Device) (*store.Change, error) {
 // Expire forgets one-time keys that were claimed long ago. It is called now and
 // then by the server's housekeeping.
 func (k *Keys) Expire(ctx context.Context) error {
+	if err := store.CheckClocks(k.store); err != nil {
+		return fmt.Errorf("delete claimed one-time keys: %w", err)
+	}
 	return k.store.Write(ctx, func(tx *store.Tx) error {
 		_, err := keydb.DeleteClaimedKeys(tx, k.clock().Add(-claimedKept))
 		return err

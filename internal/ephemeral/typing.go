@@ -409,7 +409,7 @@ func (t *Typing) Run(ctx context.Context) error {
 		var next <-chan time.Time
 		var timer *time.Timer
 		if at, some := t.expire(); some {
-			timer = time.NewTimer(max(time.Until(at), time.Millisecond))
+			timer = time.NewTimer(max(at.Sub(t.clock()), time.Millisecond))
 			next = timer.C
 		}
 		select {

@@ -24,6 +24,9 @@ const upkeepPage = 100
 //
 // Spec: client-server-api#redactions
 func (rs *Rooms) ReplaceRedacted(ctx context.Context) (replaced int, err error) {
+	if err := store.CheckClocks(rs.opt.Store); err != nil {
+		return 0, fmt.Errorf("replace redacted events: %w", err)
+	}
 	for {
 		n, err := upkeep{rs}.replacePage(ctx)
 		replaced += n

@@ -35,7 +35,6 @@ import (
 	"stoa/internal/parking"
 	"stoa/internal/reader"
 	"stoa/internal/store"
-	"stoa/internal/store/roomdb"
 	"stoa/internal/streamcache"
 	"stoa/internal/telemetry"
 	"stoa/internal/webui"
@@ -54,7 +53,7 @@ type Options struct {
 
 	// Store is opened as Config says if nil, and closed at the end; one that is given is left open.
 	Store *store.Store
-	// Clock is time.Now if nil.
+	// Clock is that of the database if nil: what instances share has one time.
 	Clock func() time.Time
 	// Hasher hashes passwords; nil = the usual one.
 	Hasher *account.Hasher
@@ -71,9 +70,6 @@ const roomsWait = 10 * time.Second
 func (o *Options) setDefaults() {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if o.Clock == nil {
-		o.Clock = time.Now
 	}
 }
 
@@ -110,6 +106,7 @@ func New(ctx context.Context, opt Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	opt.Clock = s.clock
 	srv := &Server{opt: opt, services: s, registry: telemetry.NewRegistry(), health: &telemetry.Health{}, workers: parking.NewWorkerPool()}
 	if err := srv.build(); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -164,7 +161,7 @@ func (srv *Server) build() error {
 	srv.renderer = srv.newRenderer(p)
 	var err error
 	srv.reader, err = reader.New(reader.Options{
-		Store: s.Store, Cluster: s.Cluster, Kinds: s.Rooms.Jobs(), Announce: srv.announceJob, Log: opt.Log,
+		Store: s.Store, Cluster: s.Cluster, Kinds: slices.Concat(s.Rooms.Jobs(), srv.housekeeping(p)), Announce: srv.announceJob, Log: opt.Log,
 	})
 	if err != nil {
 		return err
@@ -193,12 +190,7 @@ func (srv *Server) subscribe(p parts) {
 // backgroundOf are what runs beside requests.
 func (srv *Server) backgroundOf(p parts) []func(context.Context) error {
 	s := srv.services
-	chores := housekeeping{every: housekeepingEvery, log: srv.opt.Log, chores: []chore{
-		{"stream", func(ctx context.Context) error { return s.Store.TrimStream(ctx, 0) }},
-		{"transaction IDs", func(ctx context.Context) error { return roomdb.ExpireTxns(ctx, s.Store, 0) }},
-		{"claimed one-time keys", p.keys.Expire},
-	}}
-	runs := []func(context.Context) error{s.Cluster.Run, srv.stream.Run, p.typing.Run, p.presence.Run, srv.reader.Run, chores.run, telemetry.ReturnMemory}
+	runs := []func(context.Context) error{s.Cluster.Run, srv.stream.Run, p.typing.Run, p.presence.Run, srv.reader.Run, telemetry.ReturnMemory}
 	if srv.bus != nil && p.limits != nil {
 		runs = append(runs, func(ctx context.Context) error {
 			return p.limits.Share(ctx, func(text []byte) { srv.bus.Publish(topicLimits, text) })

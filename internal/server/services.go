@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"stoa/internal/account"
 	"stoa/internal/auth"
@@ -30,6 +31,7 @@ type Services struct {
 	Rules    *userdata.Rules  // push rules, compiled
 	Cluster  *cluster.Cluster // joined by a Server only
 
+	clock   func() time.Time
 	busName string // of this process among those on the database
 	owned   bool   // Close closes the store
 }
@@ -48,6 +50,10 @@ func OpenServices(ctx context.Context, opt Options) (*Services, error) {
 			return nil, err
 		}
 	}
+	if opt.Clock == nil {
+		opt.Clock = s.Store.Now
+	}
+	s.clock = opt.Clock
 	if err := s.build(ctx, opt); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}

@@ -161,6 +161,10 @@ func (l *Leases) Renew(ctx context.Context, i Instance, term time.Duration) (liv
 		l.drop()
 		return nil, fmt.Errorf("renew the lease: %w", err)
 	}
+	if err := l.store.clock.ask(&Read{ctx: ctx, conn: l.c}); err != nil {
+		l.drop()
+		return nil, err
+	}
 	for _, other := range live {
 		if other.Lease == i.Lease {
 			return live, nil

@@ -64,7 +64,7 @@ func (s *Store) Intern(ctx context.Context, pairs []Pair) ([]KeyNum, error) {
 // InternUsers returns the numbers of users, in order. Users without a row get
 // one, with nothing but their ID; local says which of them belong to this server.
 func (s *Store) InternUsers(ctx context.Context, local func(userID string) bool, userIDs ...string) ([]UserNum, error) {
-	now := s.opt.Clock().UnixMilli()
+	now := s.Now().UnixMilli()
 	return internAll(ctx, s, userIDs, s.interned.users, internSQL[string]{
 		name:  "user",
 		order: strings.Compare,

@@ -65,8 +65,8 @@ type Options struct {
 	URL string
 	// ServerName is written into a new database and compared in an old one.
 	ServerName string
-	// Clock is the time of SQLite positions (PostgreSQL's come from the
-	// database); nil = time.Now.
+	// Clock is the clock of this machine, and so that of SQLite; that of
+	// PostgreSQL is the database's. nil = time.Now.
 	Clock func() time.Time
 	// Log is where the store warns; nil = nowhere.
 	Log *slog.Logger
@@ -95,6 +95,7 @@ type Options struct {
 type Store struct {
 	opt           Options
 	engine        engine
+	clock         databaseClock
 	numbers       numbers
 	interned      interned
 	commits       commitQueue
@@ -154,6 +155,7 @@ func Open(ctx context.Context, opt Options) (*Store, error) {
 		opt.Migrations = migrationFiles
 	}
 	s := &Store{opt: opt}
+	s.clock.local, s.clock.log = opt.Clock, opt.Log
 	var err error
 	if isPostgres(opt.URL) {
 		s.engine, err = openPostgres(ctx, &s.opt)
@@ -180,6 +182,11 @@ func start(ctx context.Context, s *Store) error {
 	if err != nil {
 		return err
 	}
+	if s.Shared() {
+		if err := s.Read(ctx, s.clock.ask); err != nil {
+			return err
+		}
+	}
 	if lite, ok := s.engine.(*sqliteEngine); ok {
 		lite.last = s.Head()
 	}
@@ -205,9 +212,6 @@ func (s *Store) Head() Position { return Position(s.head.Load()) }
 // Committed returns the newest position that this instance has written, 0 for
 // none. Subscribers get those changes without a query.
 func (s *Store) Committed() Position { return Position(s.committed.Load()) }
-
-// Now is the time by the clock of the store, Options.Clock.
-func (s *Store) Now() time.Time { return s.opt.Clock() }
 
 // sawHead moves the known head forward.
 func (s *Store) sawHead(p Position) {

@@ -62,6 +62,9 @@ func ExpireTxns(ctx context.Context, s *store.Store, keep time.Duration) error {
 	if keep == 0 {
 		keep = 7 * 24 * time.Hour
 	}
+	if err := store.CheckClocks(s); err != nil {
+		return fmt.Errorf("expire transaction IDs: %w", err)
+	}
 	if err := expireTxns(ctx, s, s.Now().Add(-keep).UnixMilli()); err != nil {
 		return fmt.Errorf("expire transaction IDs: %w", err)
 	}

@@ -13,9 +13,10 @@ import (
 
 var (
 	selectLimit = store.Prepare(`SELECT full_ts FROM limits WHERE name = $1`)
-	takeLimit   = store.Prepare(`INSERT INTO limits (name, full_ts) VALUES ($1, $2)
-		ON CONFLICT (name) DO UPDATE SET full_ts = CASE WHEN limits.full_ts > $3 THEN limits.full_ts ELSE $3 END + $4
-		WHERE CASE WHEN limits.full_ts > $3 THEN limits.full_ts ELSE $3 END + $4 <= $5`)
+	// A bucket that is to be full later than one just emptied was written by a wrong clock: it counts as full.
+	takeLimit = store.Prepare(`INSERT INTO limits (name, full_ts) VALUES ($1, $2)
+		ON CONFLICT (name) DO UPDATE SET full_ts = CASE WHEN limits.full_ts > $3 AND limits.full_ts <= $5 THEN limits.full_ts ELSE $3 END + $4
+		WHERE CASE WHEN limits.full_ts > $3 AND limits.full_ts <= $5 THEN limits.full_ts ELSE $3 END + $4 <= $5`)
 	deleteLimit      = store.Prepare(`DELETE FROM limits WHERE name = $1`)
 	deleteFullLimits = store.Prepare(`DELETE FROM limits WHERE full_ts <= $1`)
 )
@@ -74,6 +75,9 @@ func limitWait(r *store.Read, now int64, limits []Limit) (waitMS int64, err erro
 		full, err := store.QueryOne(r, selectLimit, (*store.Row).Int, l.Name)
 		if err != nil && err != store.ErrNotFound {
 			return 0, err
+		}
+		if full > now+l.EveryMS*l.Burst {
+			full = now // see takeLimit
 		}
 		waitMS = max(waitMS, max(full, now)+l.EveryMS-now-l.EveryMS*l.Burst)
 	}

@@ -1,0 +1,97 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+)
+
+// ErrClocks says that the clocks of this machine and of the database disagree, so that nothing may be deleted by its age.
+var ErrClocks = errors.New("store: the clocks of this machine and of the database disagree")
+
+const (
+	// clockTolerance is how much the clocks may disagree.
+	clockTolerance = time.Minute
+	// clockEvery is how often the database is asked for the time, clockStep how far off an instance has to be to follow, and
+	// clockTrip how long an answer may take to be of use.
+	clockEvery = time.Minute
+	clockStep  = 250 * time.Millisecond
+	clockTrip  = time.Second
+)
+
+// databaseClock is the clock of the database as this instance knows it: the time at which it was asked and what has passed
+// since. Its zero value is the local clock, which is SQLite's.
+type databaseClock struct {
+	local   func() time.Time
+	log     *slog.Logger
+	anchor  atomic.Pointer[clockAnchor]
+	differs atomic.Bool
+}
+
+// clockAnchor is one moment on both clocks.
+type clockAnchor struct{ local, database time.Time }
+
+func (c *databaseClock) now() time.Time {
+	a := c.anchor.Load()
+	if a == nil {
+		return c.local()
+	}
+	return a.database.Add(c.local().Sub(a.local)) // steps of the local clock are not in it
+}
+
+// skew is how far the local clock is ahead.
+func (c *databaseClock) skew() time.Duration {
+	if c.anchor.Load() == nil {
+		return 0
+	}
+	return c.local().Round(0).Sub(c.now())
+}
+
+var selectNow = Prepare(`SELECT {{now}}`)
+
+// ask asks the database for its time, if that is due.
+func (c *databaseClock) ask(read *Read) error {
+	before := c.local()
+	old := c.anchor.Load()
+	if old != nil && before.Sub(old.local) < clockEvery {
+		return nil
+	}
+	ms, err := QueryOne(read, selectNow, (*Row).Int)
+	if err != nil {
+		return fmt.Errorf("ask the database for the time: %w", err)
+	}
+	took := c.local().Sub(before)
+	if old != nil && took > clockTrip {
+		return nil
+	}
+	a := &clockAnchor{local: before.Add(took / 2), database: time.UnixMilli(ms)}
+	if old != nil && a.database.Sub(old.database.Add(a.local.Sub(old.local))).Abs() < clockStep {
+		a.database = old.database.Add(a.local.Sub(old.local)) // as it was: only asked anew
+	}
+	c.anchor.Store(a)
+	skew := c.skew()
+	switch differs := skew.Abs() > clockTolerance; {
+	case differs && !c.differs.Swap(true):
+		c.log.Warn("the clocks of this machine and of the database disagree; set both (NTP). Until they agree nothing is deleted by its age", "err", c.check())
+	case !differs && c.differs.Swap(false):
+		c.log.Info("the clocks of this machine and of the database agree again")
+	}
+	return nil
+}
+
+// Now is the time by the database's clock, so that all instances agree about what is shared and has a time. On SQLite it is
+// Options.Clock.
+func (s *Store) Now() time.Time { return s.clock.now() }
+
+// CheckClocks gives ErrClocks if the clock of this machine and that of the database disagree: which one is wrong can't be
+// known, and what is deleted by a wrong age is lost.
+func CheckClocks(s *Store) error { return s.clock.check() }
+
+func (c *databaseClock) check() error {
+	if skew := c.skew(); skew.Abs() > clockTolerance {
+		return fmt.Errorf("%w: this machine's is %v ahead", ErrClocks, skew.Round(time.Second))
+	}
+	return nil
+}
