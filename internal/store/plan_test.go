@@ -36,6 +36,7 @@ var scans = map[string]string{
 	"FROM reader_aside GROUP BY":              "what failed for good, of a status",
 	"DELETE FROM reader_aside WHERE aside_ts": "what failed for good, once a day",
 	"FROM jobs j GROUP BY":                    "of a status",
+	"FROM ( SELECT message FROM to_device":    "a list with a limit, found by its key",
 }
 
 var (
