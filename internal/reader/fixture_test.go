@@ -21,8 +21,8 @@ import (
 	"stoa/internal/store/storetest"
 )
 
-// patience is how long a test waits for what must come.
-const patience = 30 * time.Second
+// testTimeout is how long a test waits for what must come.
+const testTimeout = 30 * time.Second
 
 // fast are pauses with which a test does not wait for long.
 var fast = reader.Backoff{First: time.Millisecond, Most: 4 * time.Millisecond}
@@ -129,10 +129,10 @@ func (w *fixture) enqueue(j reader.Job) {
 // until waits for something that other goroutines bring about.
 func (w *fixture) until(what string, f func() bool) {
 	w.Helper()
-	end := time.Now().Add(patience)
+	end := time.Now().Add(testTimeout)
 	for !f() {
 		if time.Now().After(end) {
-			w.Fatalf("after %s still not: %s", patience, what)
+			w.Fatalf("after %s still not: %s", testTimeout, what)
 		}
 		<-time.After(2 * time.Millisecond)
 	}

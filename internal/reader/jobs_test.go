@@ -55,7 +55,7 @@ func (d *done) all() []string {
 // gone waits until a job is done.
 func (w *fixture) gone(kind, key string) {
 	w.Helper()
-	ctx, cancel := context.WithTimeout(w.Context(), patience)
+	ctx, cancel := context.WithTimeout(w.Context(), testTimeout)
 	defer cancel()
 	if err := reader.Wait(ctx, w.store, kind, key); err != nil {
 		w.Fatalf("job %s %s: %v", kind, key, err)

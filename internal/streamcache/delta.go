@@ -227,7 +227,7 @@ func (p *Delta) FindTyping(num store.RoomNum) *TypingRoom {
 }
 
 // fillRoom adds what happened in one room.
-func (m *memory) fillRoom(j *joinedRoom, c *Cursor, p *Delta, typing *TypingRoom) {
+func (m *memory) fillRoom(j *userRoom, c *Cursor, p *Delta, typing *TypingRoom) {
 	room := DeltaRoom{Num: j.room.num, ID: j.room.id, Joined: j.joined, Typing: typing}
 	m.ring.since(&j.room.timeline, c.Since, func(r *record) bool {
 		room.Segments = append(room.Segments, r.timeline)

@@ -58,7 +58,7 @@ type JoinedRoom struct {
 	Last store.Slot
 }
 
-func (j *joinedRoom) public() JoinedRoom {
+func (j *userRoom) public() JoinedRoom {
 	out := JoinedRoom{Num: j.room.num, ID: j.room.id, Joined: j.joined}
 	if j.room.newest != nil {
 		out.Last = j.room.newest.Last
@@ -291,10 +291,6 @@ type Recent struct {
 	Events     []*timeline.Event
 	Log        []roomdb.StateChange
 }
-
-// RecentDepth is the least number of slots kept of a room: the timeline of a usual client's initial sync, and one more to know
-// whether there are others.
-const RecentDepth = recentDepth
 
 // Recent returns the newest part of a room's timeline from one slot up to another, if it is in memory. It must not be changed.
 func (k *Kept) Recent(num store.RoomNum, from, upto store.Slot) (Recent, bool) {

@@ -17,9 +17,9 @@ type recentTimeline struct {
 	size       int
 }
 
-// recentDepth is the least number of slots of a recentTimeline: the timeline of a usual client's initial sync, and one more to know
+// RecentDepth is the least number of slots of a recentTimeline: the timeline of a usual client's initial sync, and one more to know
 // whether there are others.
-const recentDepth = 21
+const RecentDepth = 21
 
 // recentTimelines is the recent-timeline cache, valid at the ring's head. The cache's lock guards it.
 type recentTimelines struct {
@@ -67,7 +67,7 @@ func (c *recentTimelines) apply(num store.RoomNum, s *Segment) {
 	}
 	next := &recentTimeline{from: t.from, upto: s.Last, log: t.log}
 	events := append(append(make([]*timeline.Event, 0, len(t.events)+len(s.Events)), t.events...), Live(s.Events)...)
-	if first := s.Last - recentDepth; first > next.from {
+	if first := s.Last - RecentDepth; first > next.from {
 		next.from = first
 		for len(events) > 0 && events[0].Slot <= first {
 			events = events[1:]

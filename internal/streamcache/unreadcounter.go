@@ -55,7 +55,7 @@ func (m *memory) counts(u *user, num store.RoomNum, threads bool) (Counts, bool)
 }
 
 // updateCounter applies what has happened since a counter was made.
-func (m *memory) updateCounter(j *joinedRoom) bool {
+func (m *memory) updateCounter(j *userRoom) bool {
 	var missed []*Segment
 	complete := j.room.newest == nil || j.room.newest.Last <= j.counter.Slot()
 	if !complete {

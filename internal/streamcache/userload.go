@@ -72,7 +72,7 @@ func (sc *Cache) load(ctx context.Context, v who.Device) (*user, error) {
 // finishLoading fills in what was read in a snapshot, and what the stream brought since. Called with the lock held.
 func (m *memory) finishLoading(u *user, at store.Position, rooms []roomdb.JoinedRoom, own []store.OwnChange) {
 	u.loading, u.from = false, at
-	u.rooms = make([]joinedRoom, 0, len(rooms))
+	u.rooms = make([]userRoom, 0, len(rooms))
 	for _, j := range rooms {
 		r := m.room(j.Room)
 		if r.id.IsZero() {

@@ -41,7 +41,7 @@ type user struct {
 	// last are the newest changes of each kind of the user's own, as far as the ring reaches back.
 	last [OwnKinds]store.Position
 	// rooms are the joined rooms, by number.
-	rooms []joinedRoom
+	rooms []userRoom
 	// ignored are the users on m.ignored_user_list as of the position ignoredAt, if that is not 0.
 	ignored   map[id.UserID]bool
 	ignoredAt store.Position
@@ -60,8 +60,8 @@ type user struct {
 	newer, older *user // the list of use
 }
 
-// joinedRoom is a user's place in a room.
-type joinedRoom struct {
+// userRoom is a user's place in a room.
+type userRoom struct {
 	room *roomState
 	// joined is the slot of the room at which the user became a member.
 	joined store.Slot
@@ -118,7 +118,7 @@ func (r *roomState) small() bool {
 }
 
 // find is the user's place in a room, nil if the user has not joined it.
-func (u *user) find(num store.RoomNum) *joinedRoom {
+func (u *user) find(num store.RoomNum) *userRoom {
 	i, ok := u.search(num)
 	if !ok {
 		return nil
@@ -127,7 +127,7 @@ func (u *user) find(num store.RoomNum) *joinedRoom {
 }
 
 func (u *user) search(num store.RoomNum) (int, bool) {
-	return slices.BinarySearchFunc(u.rooms, num, func(j joinedRoom, n store.RoomNum) int { return cmp.Compare(j.room.num, n) })
+	return slices.BinarySearchFunc(u.rooms, num, func(j userRoom, n store.RoomNum) int { return cmp.Compare(j.room.num, n) })
 }
 
 // enter adds a joined room; one that is there already stays as it is, since a new name or avatar is no new membership.
@@ -136,7 +136,7 @@ func (u *user) enter(r *roomState, joined store.Slot) {
 	if ok {
 		return
 	}
-	u.rooms = slices.Insert(u.rooms, i, joinedRoom{room: r, joined: joined, index: len(r.members)})
+	u.rooms = slices.Insert(u.rooms, i, userRoom{room: r, joined: joined, index: len(r.members)})
 	r.members = append(r.members, u)
 }
 

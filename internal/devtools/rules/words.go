@@ -48,6 +48,8 @@ var banned = []bannedWord{
 	{word: "breather", say: "pause", inProse: true},
 	{word: "house", say: "fixture"},
 	{word: "town", say: "cluster, population", inProse: true},
+	{word: "fragment", say: "section, part"},
+	{word: "wheel", say: "timers", but: []string{"timerWheel", "TimerWheel"}},
 	{word: "roster", say: "members, hero candidates"},
 	{word: "courier", say: "replicator"},
 	{word: "patience", say: "timeout, wait"},

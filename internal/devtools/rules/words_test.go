@@ -5,7 +5,6 @@ import (
 	"go/ast"
 	"maps"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,16 +12,6 @@ import (
 
 	"stoa/internal/devtools/source"
 )
-
-// unchecked are packages that still have banned words: they are counted, and not
-// reported. A package leaves the list when its names are changed, and none joins.
-var unchecked = []string{
-	"internal/streamcache", "internal/clientsync", "internal/store", "internal/room", "internal/history", "internal/reader",
-}
-
-func isUnchecked(dir string) bool {
-	return slices.ContainsFunc(unchecked, func(d string) bool { return isIn(dir, d) })
-}
 
 // Names, comments and documents use words that an engineer already knows. With -v
 // the test prints how often each banned word occurs in names and in prose.
@@ -39,12 +28,7 @@ func TestBannedWords(t *testing.T) {
 			} else {
 				inNames[b.word]++
 			}
-			message := fmt.Sprintf("%s: %s has the word %q: say %s", where, kind, b.word, b.say)
-			if isUnchecked(path.Dir(where)) {
-				t.Log(message)
-			} else {
-				t.Error(message)
-			}
+			t.Errorf("%s: %s has the word %q: say %s", where, kind, b.word, b.say)
 		}
 	}
 	for _, p := range repo.Packages {
@@ -148,9 +132,6 @@ func TestNamesDifferByMoreThanCase(t *testing.T) {
 	t.Parallel()
 	repo := load(t)
 	for _, p := range repo.Packages {
-		if isUnchecked(p.Dir) {
-			continue
-		}
 		byName := map[string][]*ast.File{} // a folder holds a package and its external tests
 		for _, f := range p.Files {
 			if !strings.HasSuffix(f.Name, "/export_test.go") { // it exports names under their own

@@ -56,19 +56,19 @@ func DropRelation(c *store.Change, r Relation) {
 // Relations returns what relates to an event with from < place ≤ to, oldest
 // first. An empty relType or evType stands for all.
 func Relations(r *store.Read, room store.RoomNum, target, relType, evType string, from, to Place, limit int) ([]Relation, error) {
-	return relations(r, selectRelationsUp, Place.Compare, room, target, relType, evType, from, to, limit)
+	return readRelations(r, selectRelationsUp, Place.Compare, room, target, relType, evType, from, to, limit)
 }
 
 // RelationsBack returns what relates to an event with to ≤ place < from, newest
 // first.
 func RelationsBack(r *store.Read, room store.RoomNum, target, relType, evType string, from, to Place, limit int) ([]Relation, error) {
 	newest := func(p, q Place) int { return q.Compare(p) }
-	return relations(r, selectRelationsDown, newest, room, target, relType, evType, from, to, limit)
+	return readRelations(r, selectRelationsDown, newest, room, target, relType, evType, from, to, limit)
 }
 
-// relations asks for each type by itself, of which there are few: so each reads
+// readRelations asks for each type by itself, of which there are few: so each reads
 // a stretch of the key and nothing is sorted but what is returned.
-func relations(r *store.Read, s *store.Stmt, order func(p, q Place) int, room store.RoomNum, target, relType, evType string, from, to Place, limit int) ([]Relation, error) {
+func readRelations(r *store.Read, s *store.Stmt, order func(p, q Place) int, room store.RoomNum, target, relType, evType string, from, to Place, limit int) ([]Relation, error) {
 	types := []string{relType}
 	if relType == "" {
 		var err error

@@ -65,15 +65,15 @@ func ExpireTxns(ctx context.Context, s *store.Store, keep time.Duration) error {
 	if err := store.CheckClocks(s); err != nil {
 		return fmt.Errorf("expire transaction IDs: %w", err)
 	}
-	if err := expireTxns(ctx, s, s.Now().Add(-keep).UnixMilli()); err != nil {
+	if err := expireTxnsBefore(ctx, s, s.Now().Add(-keep).UnixMilli()); err != nil {
 		return fmt.Errorf("expire transaction IDs: %w", err)
 	}
 	return nil
 }
 
-// expireTxns walks the whole table by its key. An index by time would cost
+// expireTxnsBefore walks the whole table by its key. An index by time would cost
 // every message a write, to save one walk a day.
-func expireTxns(ctx context.Context, s *store.Store, before int64) error {
+func expireTxnsBefore(ctx context.Context, s *store.Store, before int64) error {
 	var last Txn
 	for {
 		var page []Txn
