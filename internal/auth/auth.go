@@ -173,7 +173,7 @@ func (a *Auth) load(ctx context.Context, hash Hash, now int64) (*session, error)
 		locked:  row.Locked,
 	}
 	s.seen.Store(row.SeenTS)
-	a.store.NoteUser(row.UserID, row.User) // who sends is lookups up next
+	a.store.NoteUser(row.UserID, row.User) // who sends is looked up next
 	a.sessions.add(generation, hash, s)
 	return s, nil
 }

@@ -225,7 +225,7 @@ func see(t testing.TB, all ...*instance) {
 	})
 }
 
-// wire is the network between instances: what it is echo is partitioned carries nothing
+// wire is the network between instances: an instance that is partitioned gets nothing
 // any more, in silence.
 type wire struct {
 	mu          sync.Mutex // guards what follows

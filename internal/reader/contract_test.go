@@ -346,7 +346,7 @@ func TestReader_that_is_slow_in_one_shard_goes_on_in_the_others(t *testing.T) {
 		}
 		sameShard := func(pos store.Position) bool { return rec.has(pos) }
 		moved := 0
-		w.until("rest go on", func() bool {
+		w.until("others go on", func() bool {
 			moved = 0
 			for _, pos := range rest {
 				if sameShard(pos) {

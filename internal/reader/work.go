@@ -253,7 +253,7 @@ func (j *jobRunner) one(ctx context.Context, k *kindState, id readerdb.JobID, le
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackTime)
 	defer cancel()
 	if err := j.giveBack(ctx, id, lease); err != nil && !errors.Is(err, store.ErrClosed) {
-		j.runner.log.Debug("a job was not given back: remote wait for the end of the lease", "job", id.Kind, "key", id.Key, "err", err)
+		j.runner.log.Debug("a job was not given back: others wait for the end of the lease", "job", id.Kind, "key", id.Key, "err", err)
 	}
 }
 

@@ -138,7 +138,7 @@ func TestPresence_of_those_who_had_left(t *testing.T) {
 		alice.Join(r)
 		for _, ev := range alice.Sync("").Presence.Events {
 			if ev.Sender == gone.UserID.String() {
-				t.Error("shown of somebody who never was in a room with the viewer")
+				t.Error("told of somebody who never was in a room with the viewer")
 			}
 		}
 	}, func(o *synctest.Options) {

@@ -50,7 +50,7 @@ func TestHanded_groups(t *testing.T) {
 		t.Errorf("replicated, the room is\n%s\nand read\n%s", a, b)
 	}
 	if got.Timeline.Events[0].Unsigned.TransactionID != "1" {
-		t.Error("the sender's device is not notified its transaction ID")
+		t.Error("the sender's device is not told its transaction ID")
 	}
 	here.AppliesReceived(replicator, alice, roomID)
 }
@@ -212,11 +212,11 @@ func TestGroup_redacts(t *testing.T) {
 		for _, ev := range bob.Sync("").Join(roomID).Timeline.Events {
 			notified = notified || ev.EventID == member.String()
 			if ev.EventID == member.String() && ev.Content["displayname"] != nil {
-				t.Errorf("%+v is notified as it was before the redaction", ev)
+				t.Errorf("%+v is told as it was before the redaction", ev)
 			}
 		}
 		if !notified {
-			t.Error("the redacted event is not notified")
+			t.Error("the redacted event is not told")
 		}
 	})
 }

@@ -81,7 +81,7 @@ func TestBarrier_tells_followers(t *testing.T) {
 		acknowledged := int64(there.Store.Head())
 		synctest.Must(t, here.Cache.Barrier(t.Context()))
 		if position := follower.newest.Load(); position < acknowledged {
-			t.Fatalf("behind the barrier the follower was position up to %d, %d is acknowledged", position, acknowledged)
+			t.Fatalf("behind the barrier the follower was told up to %d, %d is acknowledged", position, acknowledged)
 		}
 	}
 }

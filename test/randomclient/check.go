@@ -288,7 +288,7 @@ func (d *device) compareTimeline(a *answer, id string, r *roomView, t *shown) {
 	group := r.membership
 	entry := a.entry(group, id)
 	visible := t.visible
-	if group == "leave" { // of a model-readable room more can be read than the user was there for
+	if group == "leave" { // of a world-readable room more can be read than the user was there for
 		visible = visible[max(0, slices.IndexFunc(visible, d.isOwn)):]
 	}
 	fresh := len(visible) // how many of the visible are new to the device
