@@ -140,16 +140,15 @@ func Of(r *store.Read, user store.UserNum) (Account, error) {
 }
 
 // AccountByNum is Account by the user's number.
-func (a *Accounts) AccountByNum(ctx context.Context, user store.UserNum) (Account, error) {
-	var row userdb.Account
-	err := a.store.Read(ctx, func(r *store.Read) (err error) {
-		row, err = userdb.AccountByNum(r, user)
+func (a *Accounts) AccountByNum(ctx context.Context, user store.UserNum) (account Account, err error) {
+	err = a.store.Read(ctx, func(r *store.Read) (err error) {
+		account, err = Of(r, user)
 		return err
 	})
 	if err != nil {
 		return Account{}, fmt.Errorf("account of user number %d: %w", user, err)
 	}
-	return fromRow(row)
+	return account, nil
 }
 
 // Named returns the account that a person means by a user ID or a localpart,

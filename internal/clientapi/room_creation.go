@@ -63,7 +63,10 @@ func (a *API) createRoom(r *http.Request) (roomAnswer, error) {
 	if err != nil {
 		return roomAnswer{}, err
 	}
-	return roomAnswer{RoomID: roomID}, a.followUpgrade(r, caller, roomID)
+	if canonicaljson.Get(req.CreationContent, "predecessor") != nil {
+		err = a.followUpgrade(r, caller, roomID)
+	}
+	return roomAnswer{RoomID: roomID}, err
 }
 
 // request checks the body.

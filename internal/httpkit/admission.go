@@ -56,16 +56,15 @@ type admission struct {
 type refusal uint8
 
 const (
-	refusedBodies     refusal = iota // all bodies
-	refusedOwnBodies                 // those of one holder
-	refusedSlots                     // all requests of a class
-	refusedOwnSlots                  // those of one holder
-	refusedUnanswered                // the bytes of answers
-	refusalReasons    = int(refusedUnanswered) + 1
+	refusedBodies    refusal = iota // all bodies
+	refusedOwnBodies                // those of one holder
+	refusedSlots                    // all requests of a class
+	refusedOwnSlots                 // those of one holder
+	refusalReasons   = int(refusedOwnSlots) + 1
 )
 
 func (r refusal) String() string {
-	return [refusalReasons]string{"bodies", "bodies_of_one", "slots", "slots_of_one", "answers"}[r]
+	return [refusalReasons]string{"bodies", "bodies_of_one", "slots", "slots_of_one"}[r]
 }
 
 // refuse counts a refusal and gives its answer: 429 if the holder has too much under way, 503 if all have.

@@ -78,7 +78,7 @@ func newMetrics(m *Mux) *metrics {
 		bodies: prometheus.NewDesc("stoa_httpkit_body_bytes",
 			"Memory of the request bodies in progress.", nil, nil),
 		refused: prometheus.NewDesc("stoa_httpkit_refused_requests_total",
-			"Requests refused because too much was in progress, by reason: bodies or slots, of all clients or of one user or address; answers.", []string{"reason"}, nil),
+			"Requests refused because too much was in progress, by reason: bodies or slots, of all clients or of one user or address.", []string{"reason"}, nil),
 	}
 }
 
