@@ -15,14 +15,14 @@ import (
 
 // admit puts an accepted event into the timeline, and brings the current state up
 // to date.
-func (t admission) admit(g *graph, in incoming, a arrival, before snapshot, prev []roomdb.Event) error {
+func (t admission) admit(g *graph, in incoming, a placement, before roomState, prev []roomdb.Event) error {
 	linear := t.covers(in.pdu) && !in.gap
 	ended, err := g.ended(prev)
 	if err != nil {
 		return err
 	}
-	tips := append(without(t.tips, ended), tip{num: a.num, pdu: a.pdu})
-	now := snapshot{slot: t.row.Slot}
+	tips := append(without(t.extremities, ended), extremity{num: a.num, pdu: a.pdu})
+	now := roomState{slot: t.row.Slot}
 	after := now
 	stateKey, isState := a.pdu.StateKey()
 	key := eventauth.Key{Type: a.pdu.Type(), StateKey: stateKey}
@@ -32,7 +32,7 @@ func (t admission) admit(g *graph, in incoming, a arrival, before snapshot, prev
 		}
 	}
 	a.slot = t.row.Slot + 1
-	a.before = g.keep(before)
+	a.before = g.save(before)
 	a.current = isState && linear
 	own := store.KeyNum(0)
 	if isState {
@@ -71,7 +71,7 @@ func (t admission) admit(g *graph, in incoming, a arrival, before snapshot, prev
 
 // noteGap writes the backward extremities of an event whose history is not here,
 // and strikes the event off those of others.
-func (t admission) noteGap(in incoming, a arrival) error {
+func (t admission) noteGap(in incoming, a placement) error {
 	roomdb.DropMissing(t.change, t.row.Num, a.pdu.EventID().String())
 	if !in.gap {
 		return nil
@@ -119,19 +119,19 @@ func (g *graph) ended(prev []roomdb.Event) ([]id.EventID, error) {
 
 // current is the current state once an event has come: the states after all
 // forward extremities, resolved.
-func (g *graph) current(a arrival, before snapshot, tips []tip) (snapshot, error) {
-	g.coming[a.num] = coming{pdu: a.pdu, edges: a.edges}
-	var states []snapshot
+func (g *graph) current(a placement, before roomState, tips []extremity) (roomState, error) {
+	g.unstored[a.num] = unstoredEvent{pdu: a.pdu, edges: a.edges}
+	var states []roomState
 	for _, tip := range tips {
 		if tip.num == a.num {
 			after := before
 			if stateKey, ok := a.pdu.StateKey(); ok {
 				key, err := g.t.keyNum(eventauth.Key{Type: a.pdu.Type(), StateKey: stateKey})
 				if err != nil {
-					return snapshot{}, err
+					return roomState{}, err
 				}
 				if after, err = g.derive(before, []roomdb.StateEntry{{Key: key, Event: a.num}}); err != nil {
-					return snapshot{}, err
+					return roomState{}, err
 				}
 			}
 			states = append(states, after)
@@ -139,11 +139,11 @@ func (g *graph) current(a arrival, before snapshot, tips []tip) (snapshot, error
 		}
 		e, err := roomdb.EventByNum(g.read, tip.num)
 		if err != nil {
-			return snapshot{}, fmt.Errorf("forward extremity number %d: %w", tip.num, err)
+			return roomState{}, fmt.Errorf("forward extremity number %d: %w", tip.num, err)
 		}
 		after, err := g.after(e)
 		if err != nil {
-			return snapshot{}, err
+			return roomState{}, err
 		}
 		states = append(states, after)
 	}
@@ -152,7 +152,7 @@ func (g *graph) current(a arrival, before snapshot, tips []tip) (snapshot, error
 
 // moveState brings the current state from one state to another, at a slot of its
 // own, but for an entry that has been moved already.
-func (t admission) moveState(g *graph, from, to snapshot, moved store.KeyNum) error {
+func (t admission) moveState(g *graph, from, to roomState, moved store.KeyNum) error {
 	diff, err := roomdb.DiffStates(t.read, t.row.Num, from.version, from.slot, to.version, to.slot)
 	if err != nil {
 		return err
@@ -211,7 +211,7 @@ func (t admission) redactionOf(pdu *event.PDU) (target roomdb.Event, applies boo
 // withhold stores a redaction that can't be applied (yet): clients don't see it.
 //
 // Spec: rooms/v3#handling-redactions
-func (t admission) withhold(g *graph, a arrival, before snapshot) error {
+func (t admission) withhold(g *graph, a placement, before roomState) error {
 	if redacts := a.pdu.Redacts(); !redacts.IsZero() {
 		roomdb.AddWaitingRedaction(t.change, t.row.Num, redacts.String(), a.num)
 	}
@@ -222,7 +222,7 @@ func (t admission) withhold(g *graph, a arrival, before snapshot) error {
 const waitingLimit = 100
 
 // applyWaiting applies a redaction that came before its target, and shows it.
-func (t admission) applyWaiting(g *graph, a arrival) error {
+func (t admission) applyWaiting(g *graph, a placement) error {
 	waiting, err := roomdb.WaitingRedactions(t.read, t.row.Num, a.pdu.EventID().String(), waitingLimit)
 	if err != nil || len(waiting) == 0 {
 		return err
@@ -250,8 +250,8 @@ func (t admission) applyWaiting(g *graph, a arrival) error {
 		}
 		roomdb.DropWaitingRedactions(t.change, t.row.Num, target.EventID)
 		t.out.Events[len(t.out.Events)-1].RedactedBy = pdu
-		late := arrival{pdu: pdu, num: num, slot: t.row.Slot + 1, before: e.StateBefore, edges: e.Edges, known: true}
-		if err := t.place(late, t.tips); err != nil {
+		late := placement{pdu: pdu, num: num, slot: t.row.Slot + 1, before: e.StateBefore, edges: e.Edges, known: true}
+		if err := t.place(late, t.extremities); err != nil {
 			return err
 		}
 		return t.redact(target, t.out.Events[len(t.out.Events)-1])

@@ -194,7 +194,7 @@ func (t counting) highlight(out *TimelineEvent, view *pushrule.Event) error {
 	if t.rs.opt.PushRules == nil && canonicaljson.Get(out.PDU.Content(), "m.mentions") == nil {
 		return nil
 	}
-	watch, err := t.watch()
+	watch, err := t.loadMemberRules()
 	if err != nil {
 		return err
 	}
@@ -222,8 +222,8 @@ func (t counting) highlight(out *TimelineEvent, view *pushrule.Event) error {
 	return nil
 }
 
-// watch is the index of the local members with unusual push rules.
-type watch struct {
+// memberRules is the index of the local members with unusual push rules.
+type memberRules struct {
 	set *pushrule.Watch
 	// turn is the turn that looks something up, fault what went wrong then.
 	turn  *turn
@@ -231,7 +231,7 @@ type watch struct {
 }
 
 // joined says whether a local user is joined, at the turn that asks.
-func (w *watch) joined(user id.UserID) bool {
+func (w *memberRules) joined(user id.UserID) bool {
 	if !w.turn.rs.isLocal(user) {
 		return false
 	}
@@ -242,18 +242,18 @@ func (w *watch) joined(user id.UserID) bool {
 	return membership == event.MembershipJoin
 }
 
-// watch returns the room's watch, made when it is first needed and brought up to
+// loadMemberRules returns the room's watch, made when it is first needed and brought up to
 // date with this turn's members.
-func (t counting) watch() (*watch, error) {
-	w := t.r.watch
+func (t counting) loadMemberRules() (*memberRules, error) {
+	w := t.r.memberRules
 	fresh := w == nil
 	if fresh {
-		w = &watch{}
+		w = &memberRules{}
 		w.set = pushrule.NewWatch(t.r.id, w.joined)
 	}
 	w.turn, w.fault = t.turn, nil
 	if t.rs.opt.PushRules == nil {
-		t.r.watch = w
+		t.r.memberRules = w
 		return w, nil
 	}
 	if fresh {
@@ -265,20 +265,20 @@ func (t counting) watch() (*watch, error) {
 			t.r.stale[user] = struct{}{}
 		}
 	}
-	t.r.expire(t.out.State[t.watched:]) // members of this very turn
-	t.watched = len(t.out.State)
+	t.r.markStale(t.out.State[t.watchedState:]) // members of this very turn
+	t.watchedState = len(t.out.State)
 	for user := range t.r.stale {
-		if err := t.watchUser(w, user); err != nil {
+		if err := t.updateMember(w, user); err != nil {
 			return nil, err
 		}
 		delete(t.r.stale, user)
 	}
-	t.r.watch = w
+	t.r.memberRules = w
 	return w, nil
 }
 
-// watchUser brings one user of the watch up to date.
-func (t counting) watchUser(w *watch, user id.UserID) error {
+// updateMember brings one user of the watch up to date.
+func (t counting) updateMember(w *memberRules, user id.UserID) error {
 	member, err := t.Event(event.TypeMember, user.String())
 	if err != nil {
 		return err
@@ -299,8 +299,8 @@ func (t counting) watchUser(w *watch, user id.UserID) error {
 	return nil
 }
 
-// expire notes the local members among some changes for the watch's next look.
-func (r *room) expire(changes []StateChange) {
+// markStale notes the local members among some changes for the watch's next look.
+func (r *room) markStale(changes []StateChange) {
 	for _, change := range changes {
 		if change.User == 0 {
 			continue
@@ -311,16 +311,16 @@ func (r *room) expire(changes []StateChange) {
 	}
 }
 
-// rewatch makes the room's watch look again at the members that it saw as a turn
+// recheckMembers makes the room's watch look again at the members that it saw as a turn
 // wanted them, which came to nothing.
-func (t counting) rewatch() { t.r.expire(t.out.State[:t.watched]) }
+func (t counting) recheckMembers() { t.r.markStale(t.out.State[:t.watchedState]) }
 
 // PushRulesChanged makes the rooms in memory look again at a local user's push
 // rules and ignored users. It is called after they were committed.
 func (rs *Rooms) PushRulesChanged(user id.UserID) {
 	for _, r := range rs.resident.all() {
 		r.turn.Lock()
-		if r.loaded && r.watch != nil {
+		if r.loaded && r.memberRules != nil {
 			r.stale[user] = struct{}{}
 		}
 		r.turn.Unlock()

@@ -97,22 +97,22 @@ func (rs *Rooms) Create(ctx context.Context, req CreateRequest) (id.RoomID, erro
 	if err != nil {
 		return id.RoomID{}, err
 	}
-	if err := (founding{rs}).planInvites(ctx, &plan, req); err != nil {
+	if err := (creating{rs}).planInvites(ctx, &plan, req); err != nil {
 		return id.RoomID{}, err
 	}
 	for range maxTries {
 		var roomID id.RoomID
-		roomID, err = founding{rs}.create(ctx, req, rules, plan)
+		roomID, err = creating{rs}.create(ctx, req, rules, plan)
 		// Another instance may have made the same room at the same time.
 		if err == nil || !rules.RoomIDFromCreate || !errors.Is(err, store.ErrDuplicate) {
-			return roomID, refused(err)
+			return roomID, clientError(err)
 		}
 	}
-	return id.RoomID{}, refused(err)
+	return id.RoomID{}, clientError(err)
 }
 
 // create makes the room of a plan.
-func (rs founding) create(ctx context.Context, req CreateRequest, rules *roomversion.Rules, plan creation) (id.RoomID, error) {
+func (rs creating) create(ctx context.Context, req CreateRequest, rules *roomversion.Rules, plan creation) (id.RoomID, error) {
 	t, err := rs.newRoom(ctx, rules, req.Published, store.NewChange())
 	if err != nil {
 		return id.RoomID{}, err
@@ -124,7 +124,7 @@ func (rs founding) create(ctx context.Context, req CreateRequest, rules *roomver
 	if req.With != nil {
 		req.With(t.change, t.row.Num, t.r.id)
 	}
-	departed, err := depart(t)
+	departed, err := submit(t)
 	if err != nil {
 		return id.RoomID{}, err
 	}
@@ -132,7 +132,7 @@ func (rs founding) create(ctx context.Context, req CreateRequest, rules *roomver
 }
 
 // planInvites adds the invitations, the last events of a new room.
-func (rs founding) planInvites(ctx context.Context, plan *creation, req CreateRequest) error {
+func (rs creating) planInvites(ctx context.Context, plan *creation, req CreateRequest) error {
 	extra := map[string]any{}
 	if req.IsDirect {
 		extra["is_direct"] = true
@@ -158,7 +158,7 @@ func (rs founding) planInvites(ctx context.Context, plan *creation, req CreateRe
 // newRoom begins the turn of a room that is not there yet, in a change. The room's
 // turn is held when it returns without an error. The room has an ID already if its
 // version does not make it of the create event.
-func (rs founding) newRoom(ctx context.Context, rules *roomversion.Rules, published bool, change *store.Change) (*turn, error) {
+func (rs creating) newRoom(ctx context.Context, rules *roomversion.Rules, published bool, change *store.Change) (*turn, error) {
 	num, err := rs.store.NextRoom(ctx)
 	if err != nil {
 		return nil, err
@@ -178,7 +178,7 @@ func (rs founding) newRoom(ctx context.Context, rules *roomversion.Rules, publis
 }
 
 // internPlan gives numbers to all keys and local users of a new room at once.
-func (rs founding) internPlan(ctx context.Context, plan creation, creator id.UserID) error {
+func (rs creating) internPlan(ctx context.Context, plan creation, creator id.UserID) error {
 	pairs := []store.Pair{{Type: event.TypeCreate}}
 	users := []string{creator.String()}
 	for _, d := range plan.drafts {
@@ -198,7 +198,7 @@ func (rs founding) internPlan(ctx context.Context, plan creation, creator id.Use
 
 // create adds the create event and all drafts of the plan to the turn of a new room.
 func (t *turn) create(plan creation, creator id.UserID) error {
-	if err := (founding{t.rs}).internPlan(t.ctx, plan, creator); err != nil {
+	if err := (creating{t.rs}).internPlan(t.ctx, plan, creator); err != nil {
 		return err
 	}
 	empty := ""
@@ -240,7 +240,7 @@ func asInvalidState(err error, evType string) error {
 const roomIDAlphabet = "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 
 // newRoomID makes the ID of a room of a version before 12.
-func (rs founding) newRoomID() (id.RoomID, error) {
+func (rs creating) newRoomID() (id.RoomID, error) {
 	var opaque [18]byte
 	if _, err := io.ReadFull(rs.opt.Rand, opaque[:]); err != nil {
 		return id.RoomID{}, fmt.Errorf("make a room ID: %w", err)
@@ -449,5 +449,5 @@ func (req *CreateRequest) checkSize() error {
 	return nil
 }
 
-// founding makes rooms.
-type founding struct{ *Rooms }
+// creating makes rooms.
+type creating struct{ *Rooms }

@@ -118,7 +118,7 @@ func (rc *receiver) receive(in incoming, depth int) (Received, error) {
 		}
 	}
 	if len(missing) > 0 {
-		if err := rc.graft(&in); err != nil {
+		if err := rc.fetchStateBefore(&in); err != nil {
 			return Received{}, err
 		}
 	}
@@ -239,7 +239,7 @@ func (t admission) receiveOutlier(in incoming) error {
 	case !errors.Is(err, store.ErrNotFound):
 		return err
 	}
-	a := arrival{pdu: in.pdu}
+	a := placement{pdu: in.pdu}
 	auth, err := t.authEvents(newGraph(t.turn, t.read), &a)
 	if err != nil {
 		return err
@@ -268,7 +268,7 @@ func (rc *receiver) fillGap(pdu *event.PDU, depth int) (missing []id.EventID, er
 	if rc.rs.opt.Remote == nil || depth == 0 {
 		return rc.unplaced(pdu.PrevEvents())
 	}
-	tips, err := rc.tips()
+	tips, err := rc.extremities()
 	if err != nil {
 		return nil, err
 	}
@@ -296,8 +296,8 @@ func (rc *receiver) fillGap(pdu *event.PDU, depth int) (missing []id.EventID, er
 	return rc.unplaced(pdu.PrevEvents())
 }
 
-// tips are the forward extremities of the room.
-func (rc *receiver) tips() (tips []id.EventID, err error) {
+// extremities are the forward extremities of the room.
+func (rc *receiver) extremities() (tips []id.EventID, err error) {
 	err = rc.rs.store.Read(rc.ctx, func(read *store.Read) error {
 		row, err := roomdb.RoomByNum(read, rc.room)
 		if err != nil {
@@ -346,11 +346,11 @@ func oldestFirst(events []incoming) []incoming {
 	return sorted
 }
 
-// graft asks for the state before an event whose prev events can't be had, and has
+// fetchStateBefore asks for the state before an event whose prev events can't be had, and has
 // the events of that state, and those that they rest on, stored as outliers.
 //
 // Spec: server-server-api#retrieving-events
-func (rc *receiver) graft(in *incoming) error {
+func (rc *receiver) fetchStateBefore(in *incoming) error {
 	if rc.rs.opt.Remote == nil {
 		return fmt.Errorf("%w: prev events of %s", ErrMissing, in.pdu.EventID())
 	}

@@ -5,24 +5,24 @@ import (
 	"stoa/matrix/id"
 )
 
-// heard is what the stream told while a room was being loaded, whose number is not
+// missedRows is what the stream told while a room was being loaded, whose number is not
 // known before.
-type heard struct{ rows []store.StreamRow }
+type missedRows struct{ rows []store.StreamRow }
 
-// listen has the rows of the stream kept for a room that is about to be loaded,
-// until unlisten.
-func (rd *residents) listen(r *room) *heard {
+// beginLoad has the rows of the stream kept for a room that is about to be loaded,
+// until endLoad.
+func (rd *residents) beginLoad(r *room) *missedRows {
 	if !rd.rooms.store.Shared() {
 		return nil // nobody else writes
 	}
-	h := &heard{}
+	h := &missedRows{}
 	rd.mu.Lock()
 	defer rd.mu.Unlock()
 	rd.loading[r] = h
 	return h
 }
 
-func (rd *residents) unlisten(r *room) {
+func (rd *residents) endLoad(r *room) {
 	if !rd.rooms.store.Shared() {
 		return
 	}
@@ -31,9 +31,9 @@ func (rd *residents) unlisten(r *room) {
 	delete(rd.loading, r)
 }
 
-// loaded notes that the store has a room. What was heard meanwhile may be newer
+// finishLoad notes that the store has a room. What was heard meanwhile may be newer
 // than what was read.
-func (rd *residents) loaded(r *room, row store.Room, news *heard) {
+func (rd *residents) finishLoad(r *room, row store.Room, news *missedRows) {
 	rd.mu.Lock()
 	r.known = true
 	moved := false
@@ -48,14 +48,14 @@ func (rd *residents) loaded(r *room, row store.Room, news *heard) {
 	}
 	rd.mu.Unlock()
 	if moved {
-		r.flight.move()
+		r.inFlight.markOutdated()
 	}
 }
 
-// Follow drops rooms from memory that rows of the stream have moved on: they were
+// FollowStream drops rooms from memory that rows of the stream have moved on: they were
 // written by other instances. A change that is under way on such a room loses by
 // its head; what this is for are verdicts that end in no change.
-func (rs *Rooms) Follow(rows []store.StreamRow) {
+func (rs *Rooms) FollowStream(rows []store.StreamRow) {
 	type news struct {
 		room *room
 		row  store.StreamRow
@@ -76,8 +76,8 @@ func (rs *Rooms) Follow(rows []store.StreamRow) {
 	}
 	rd.mu.Unlock()
 	for _, n := range list {
-		if n.row.Kind != store.KindTimeline || n.row.Last > n.room.flight.durableSlot() {
-			n.room.flight.move()
+		if n.row.Kind != store.KindTimeline || n.row.Last > n.room.inFlight.durableSlot() {
+			n.room.inFlight.markOutdated()
 		}
 	}
 }
@@ -87,18 +87,18 @@ func (rs *Rooms) Follow(rows []store.StreamRow) {
 func (rs *Rooms) ForgetAll() {
 	rd := &rs.resident
 	for _, r := range rd.all() {
-		r.flight.move()
+		r.inFlight.markOutdated()
 		rd.release(r)
 	}
 	rs.txns.Clear(0)
 	rs.events.pdus.Clear(0)
 }
 
-// move notes that another instance has written the room.
-func (f *flight) move() {
+// markOutdated notes that another instance has written the room.
+func (f *inFlight) markOutdated() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.moved = true
+	f.outdated = true
 }
 
 // FollowRules makes the rooms in memory look again at the push rules and ignored
@@ -107,13 +107,13 @@ func (f *flight) move() {
 func (rs *Rooms) FollowRules(user id.UserID) {
 	rd := &rs.resident
 	for _, r := range rd.all() {
-		r.flight.mu.Lock()
-		if len(r.flight.stale) < staleLimit {
-			r.flight.stale = append(r.flight.stale, user)
+		r.inFlight.mu.Lock()
+		if len(r.inFlight.stale) < staleLimit {
+			r.inFlight.stale = append(r.inFlight.stale, user)
 		} else {
-			r.flight.moved = true // everything is looked at again
+			r.inFlight.outdated = true // everything is looked at again
 		}
-		r.flight.mu.Unlock()
+		r.inFlight.mu.Unlock()
 		rd.release(r)
 	}
 }
@@ -121,14 +121,14 @@ func (rs *Rooms) FollowRules(user id.UserID) {
 // staleLimit bounds the users whom a room remembers until its next change.
 const staleLimit = 256
 
-// hearOfRules takes over whose push rules have changed. The turn is held.
-func (r *room) hearOfRules() {
-	f := &r.flight
+// takeStaleUsers takes over whose push rules have changed. The turn is held.
+func (r *room) takeStaleUsers() {
+	f := &r.inFlight
 	f.mu.Lock()
 	stale := f.stale
 	f.stale = nil
 	f.mu.Unlock()
-	if r.watch == nil {
+	if r.memberRules == nil {
 		return // it will be made of what the store says
 	}
 	for _, user := range stale {

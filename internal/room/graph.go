@@ -20,30 +20,30 @@ type graph struct {
 	read *store.Read
 	// fresh are versions that are not in the store yet.
 	fresh map[*roomdb.Version]bool
-	// coming are events of this change, which are not in the store yet.
-	coming map[store.EventNum]coming
+	// unstored are events of this change, which are not in the store yet.
+	unstored map[store.EventNum]unstoredEvent
 }
 
-// coming is an event that is about to be stored.
-type coming struct {
+// unstoredEvent is an event that is about to be stored.
+type unstoredEvent struct {
 	pdu      *event.PDU
 	edges    roomdb.Edges
 	rejected bool
 }
 
 func newGraph(t *turn, read *store.Read) *graph {
-	return &graph{t: t, read: read, fresh: map[*roomdb.Version]bool{}, coming: map[store.EventNum]coming{}}
+	return &graph{t: t, read: read, fresh: map[*roomdb.Version]bool{}, unstored: map[store.EventNum]unstoredEvent{}}
 }
 
-// snapshot is one immutable state of the room: a version, or, if that is nil, the
+// roomState is one immutable state of the room: a version, or, if that is nil, the
 // current state after a slot.
-type snapshot struct {
+type roomState struct {
 	version *roomdb.Version
 	slot    store.Slot
 }
 
 // ref is how an event's row names the state. A version must be stored before.
-func (s snapshot) ref() roomdb.StateRef {
+func (s roomState) ref() roomdb.StateRef {
 	if s.version != nil {
 		return roomdb.OfVersion(s.version.Num)
 	}
@@ -51,14 +51,14 @@ func (s snapshot) ref() roomdb.StateRef {
 }
 
 // root is the slot on which the state rests.
-func (s snapshot) root() store.Slot {
+func (s roomState) root() store.Slot {
 	if s.version != nil {
 		return s.version.Root
 	}
 	return s.slot
 }
 
-func (s snapshot) same(other snapshot) bool {
+func (s roomState) same(other roomState) bool {
 	if s.version != nil && other.version != nil {
 		return s.version.Num == other.version.Num
 	}
@@ -66,35 +66,35 @@ func (s snapshot) same(other snapshot) bool {
 }
 
 // load returns the state that a row names.
-func (g *graph) load(ref roomdb.StateRef) (snapshot, error) {
+func (g *graph) load(ref roomdb.StateRef) (roomState, error) {
 	if slot, ok := ref.Slot(); ok {
-		return snapshot{slot: slot}, nil
+		return roomState{slot: slot}, nil
 	}
 	num, ok := ref.Version()
 	if !ok {
-		return snapshot{}, fmt.Errorf("an event's state is not known")
+		return roomState{}, fmt.Errorf("an event's state is not known")
 	}
 	v, err := roomdb.LoadVersion(g.read, g.t.row.Num, num)
-	return snapshot{version: v}, err
+	return roomState{version: v}, err
 }
 
 // derive is a state with some entries changed.
-func (g *graph) derive(s snapshot, delta []roomdb.StateEntry) (snapshot, error) {
+func (g *graph) derive(s roomState, delta []roomdb.StateEntry) (roomState, error) {
 	if len(delta) == 0 {
 		return s, nil
 	}
 	num, err := g.t.rs.store.NextVersion(g.t.ctx)
 	if err != nil {
-		return snapshot{}, err
+		return roomState{}, err
 	}
 	v := roomdb.Derive(g.t.row.Num, num, s.version, s.slot, delta)
 	g.fresh[v] = true
-	return snapshot{version: v}, nil
+	return roomState{version: v}, nil
 }
 
-// keep writes a state's versions, as far as they are new, so that an event's row
+// save writes a state's versions, as far as they are new, so that an event's row
 // may name it.
-func (g *graph) keep(s snapshot) roomdb.StateRef {
+func (g *graph) save(s roomState) roomdb.StateRef {
 	var unsaved []*roomdb.Version
 	for v := s.version; v != nil && g.fresh[v]; v = v.Base {
 		unsaved = append(unsaved, v)
@@ -107,7 +107,7 @@ func (g *graph) keep(s snapshot) roomdb.StateRef {
 }
 
 // entry is one entry of a state; 0 for none.
-func (g *graph) entry(s snapshot, key eventauth.Key) (store.EventNum, error) {
+func (g *graph) entry(s roomState, key eventauth.Key) (store.EventNum, error) {
 	nums, err := g.t.rs.store.KeyNums(g.read, []store.Pair{{Type: key.Type, StateKey: key.StateKey}})
 	if err != nil || nums[0] == 0 {
 		return 0, err
@@ -115,7 +115,7 @@ func (g *graph) entry(s snapshot, key eventauth.Key) (store.EventNum, error) {
 	return g.at(s, nums[0])
 }
 
-func (g *graph) at(s snapshot, key store.KeyNum) (store.EventNum, error) {
+func (g *graph) at(s roomState, key store.KeyNum) (store.EventNum, error) {
 	if s.version != nil {
 		return roomdb.VersionKey(g.read, s.version, key)
 	}
@@ -126,10 +126,10 @@ func (g *graph) at(s snapshot, key store.KeyNum) (store.EventNum, error) {
 // soft-failed one counts as any other.
 //
 // Spec: server-server-api#rejection, server-server-api#soft-failure
-func (g *graph) after(e roomdb.Event) (snapshot, error) {
+func (g *graph) after(e roomdb.Event) (roomState, error) {
 	before, err := g.load(e.StateBefore)
 	if err != nil {
-		return snapshot{}, fmt.Errorf("state before %s: %w", e.EventID, err)
+		return roomState{}, fmt.Errorf("state before %s: %w", e.EventID, err)
 	}
 	if e.Key == 0 || e.Standing&roomdb.Rejected != 0 {
 		return before, nil
@@ -137,10 +137,10 @@ func (g *graph) after(e roomdb.Event) (snapshot, error) {
 	if before.version == nil && e.Place.Off == 0 && before.slot == e.Place.Slot-1 {
 		now, err := roomdb.StateKeyAt(g.read, g.t.row.Num, e.Place.Slot, e.Key)
 		if err != nil {
-			return snapshot{}, err
+			return roomState{}, err
 		}
 		if now == e.Num {
-			return snapshot{slot: e.Place.Slot}, nil
+			return roomState{slot: e.Place.Slot}, nil
 		}
 	}
 	return g.derive(before, []roomdb.StateEntry{{Key: e.Key, Event: e.Num}})
@@ -149,20 +149,20 @@ func (g *graph) after(e roomdb.Event) (snapshot, error) {
 // resolve makes one state of several. Its cost follows their differences.
 //
 // Spec: server-server-api#room-state-resolution
-func (g *graph) resolve(states []snapshot) (snapshot, error) {
+func (g *graph) resolve(states []roomState) (roomState, error) {
 	states = distinctStates(states)
 	if len(states) == 1 {
 		return states[0], nil
 	}
 	// The newest root is nearest to what most states will be compared with later.
-	slices.SortStableFunc(states, func(a, b snapshot) int { return int(b.root() - a.root()) })
+	slices.SortStableFunc(states, func(a, b roomState) int { return int(b.root() - a.root()) })
 	base := states[0]
 	branches := map[store.KeyNum][]store.EventNum{}
 	var order []store.KeyNum
 	for i, other := range states[1:] {
 		diff, err := roomdb.DiffStates(g.read, g.t.row.Num, base.version, base.slot, other.version, other.slot)
 		if err != nil {
-			return snapshot{}, err
+			return roomState{}, err
 		}
 		for _, d := range diff {
 			refs := branches[d.Key]
@@ -185,20 +185,20 @@ func (g *graph) resolve(states []snapshot) (snapshot, error) {
 }
 
 // resolveDiff resolves the entries in which states differ.
-func (g *graph) resolveDiff(base snapshot, count int, order []store.KeyNum, branches map[store.KeyNum][]store.EventNum) (snapshot, error) {
+func (g *graph) resolveDiff(base roomState, count int, order []store.KeyNum, branches map[store.KeyNum][]store.EventNum) (roomState, error) {
 	in, err := g.input(base, count, order, branches)
 	if err != nil {
-		return snapshot{}, err
+		return roomState{}, err
 	}
 	resolved, err := stateres.Resolve(in)
 	if err != nil {
-		return snapshot{}, fmt.Errorf("resolve states of %s: %w", g.t.r.id, err)
+		return roomState{}, fmt.Errorf("resolve states of %s: %w", g.t.r.id, err)
 	}
 	return g.withResolved(base, resolved)
 }
 
 // input is what stateres is asked about the entries in which states differ.
-func (g *graph) input(base snapshot, count int, order []store.KeyNum, branches map[store.KeyNum][]store.EventNum) (stateres.Input, error) {
+func (g *graph) input(base roomState, count int, order []store.KeyNum, branches map[store.KeyNum][]store.EventNum) (stateres.Input, error) {
 	pairs, err := g.t.rs.store.Pairs(g.read, order)
 	if err != nil {
 		return stateres.Input{}, err
@@ -233,12 +233,12 @@ func (g *graph) input(base snapshot, count int, order []store.KeyNum, branches m
 }
 
 // withResolved is the base with the resolved entries that differ from it.
-func (g *graph) withResolved(base snapshot, resolved map[stateres.Key]stateres.Ref) (snapshot, error) {
+func (g *graph) withResolved(base roomState, resolved map[stateres.Key]stateres.Ref) (roomState, error) {
 	var delta []roomdb.StateEntry
 	for key, ref := range resolved {
 		nums, err := g.t.rs.store.KeyNums(g.read, []store.Pair{{Type: key.Type, StateKey: key.StateKey}})
 		if err != nil {
-			return snapshot{}, err
+			return roomState{}, err
 		}
 		num := nums[0] // of an event that is stored, or nothing to change
 		if num == 0 {
@@ -246,7 +246,7 @@ func (g *graph) withResolved(base snapshot, resolved map[stateres.Key]stateres.R
 		}
 		was, err := g.at(base, num)
 		if err != nil {
-			return snapshot{}, err
+			return roomState{}, err
 		}
 		if was != store.EventNum(ref) {
 			delta = append(delta, roomdb.StateEntry{Key: num, Event: store.EventNum(ref)})
@@ -256,15 +256,15 @@ func (g *graph) withResolved(base snapshot, resolved map[stateres.Key]stateres.R
 }
 
 // whole is a whole state.
-func (g *graph) whole(s snapshot) ([]roomdb.StateEntry, error) {
+func (g *graph) whole(s roomState) ([]roomdb.StateEntry, error) {
 	if s.version != nil {
 		return roomdb.VersionState(g.read, s.version)
 	}
 	return roomdb.StateAt(g.read, g.t.row.Num, s.slot)
 }
 
-func distinctStates(states []snapshot) []snapshot {
-	var out []snapshot
+func distinctStates(states []roomState) []roomState {
+	var out []roomState
 	for _, s := range states {
 		if !slices.ContainsFunc(out, s.same) {
 			out = append(out, s)
@@ -275,7 +275,7 @@ func distinctStates(states []snapshot) []snapshot {
 
 // Event implements stateres.Graph.
 func (g *graph) Event(ref stateres.Ref) (*event.PDU, error) {
-	if c, ok := g.coming[store.EventNum(ref)]; ok {
+	if c, ok := g.unstored[store.EventNum(ref)]; ok {
 		return c.pdu, nil
 	}
 	return g.t.rs.events.Load(g.read, g.t.r.rules, store.EventNum(ref))
@@ -285,8 +285,8 @@ var _ stateres.Bulk = (*graph)(nil)
 
 // AuthEvents implements stateres.Graph.
 func (g *graph) AuthEvents(ref stateres.Ref) ([]stateres.Ref, error) {
-	nums := g.coming[store.EventNum(ref)].edges.Auth
-	if _, ok := g.coming[store.EventNum(ref)]; !ok {
+	nums := g.unstored[store.EventNum(ref)].edges.Auth
+	if _, ok := g.unstored[store.EventNum(ref)]; !ok {
 		e, err := roomdb.EventByNum(g.read, store.EventNum(ref))
 		if err != nil {
 			return nil, fmt.Errorf("event number %d: %w", ref, err)
@@ -300,7 +300,7 @@ func (g *graph) AuthEvents(ref stateres.Ref) ([]stateres.Ref, error) {
 func (g *graph) ManyAuthEvents(refs []stateres.Ref) ([][]stateres.Ref, error) {
 	nums := make([]store.EventNum, 0, len(refs))
 	for _, ref := range refs {
-		if _, ok := g.coming[store.EventNum(ref)]; !ok {
+		if _, ok := g.unstored[store.EventNum(ref)]; !ok {
 			nums = append(nums, store.EventNum(ref))
 		}
 	}
@@ -310,7 +310,7 @@ func (g *graph) ManyAuthEvents(refs []stateres.Ref) ([][]stateres.Ref, error) {
 	}
 	lists := make([][]stateres.Ref, len(refs))
 	for i, ref := range refs {
-		if c, ok := g.coming[store.EventNum(ref)]; ok {
+		if c, ok := g.unstored[store.EventNum(ref)]; ok {
 			lists[i] = refsOf(c.edges.Auth)
 		} else if edges, ok := stored[store.EventNum(ref)]; ok {
 			lists[i] = refsOf(edges.Auth)
@@ -331,7 +331,7 @@ func refsOf(nums []store.EventNum) []stateres.Ref {
 
 // Rejected implements stateres.Graph.
 func (g *graph) Rejected(ref stateres.Ref) (bool, error) {
-	if c, ok := g.coming[store.EventNum(ref)]; ok {
+	if c, ok := g.unstored[store.EventNum(ref)]; ok {
 		return c.rejected, nil
 	}
 	e, err := roomdb.EventByNum(g.read, store.EventNum(ref))
@@ -341,14 +341,14 @@ func (g *graph) Rejected(ref stateres.Ref) (bool, error) {
 	return e.Standing&roomdb.Rejected != 0, nil
 }
 
-// view is a state as the auth rules read it.
-type view struct {
+// stateView is a state as the auth rules read it.
+type stateView struct {
 	g *graph
-	s snapshot
+	s roomState
 }
 
 // Event implements eventauth.State.
-func (v view) Event(evType, stateKey string) (*event.PDU, error) {
+func (v stateView) Event(evType, stateKey string) (*event.PDU, error) {
 	num, err := v.g.entry(v.s, eventauth.Key{Type: evType, StateKey: stateKey})
 	if err != nil || num == 0 {
 		return nil, err

@@ -51,8 +51,8 @@ func TestGraph_gives_the_auth_events_of_a_large_state_in_few_queries(t *testing.
 			if err != nil {
 				return err
 			}
-			before := snapshot{slot: g.t.row.Slot - 2}
-			join, err := g.at(snapshot{slot: g.t.row.Slot}, nums[0])
+			before := roomState{slot: g.t.row.Slot - 2}
+			join, err := g.at(roomState{slot: g.t.row.Slot}, nums[0])
 			if err != nil {
 				return err
 			}
@@ -85,12 +85,12 @@ func TestGraph_gives_many_auth_events_as_it_gives_those_of_one(t *testing.T) {
 		rs := testRooms(t, open())
 		roomID := fullRoom(t, rs, 3)
 		withGraph(t, rs, func(g *graph) error {
-			entries, err := g.whole(snapshot{slot: g.t.row.Slot})
+			entries, err := g.whole(roomState{slot: g.t.row.Slot})
 			if err != nil {
 				return err
 			}
 			const next = 1 << 40
-			g.coming[next] = coming{edges: roomdb.Edges{Auth: []store.EventNum{entries[0].Event, entries[1].Event}}}
+			g.unstored[next] = unstoredEvent{edges: roomdb.Edges{Auth: []store.EventNum{entries[0].Event, entries[1].Event}}}
 			refs := []stateres.Ref{next}
 			for _, e := range slices.Backward(entries) {
 				refs = append(refs, stateres.Ref(e.Event))

@@ -38,7 +38,7 @@ func twoInstances(t *testing.T, change ...func(*room.Options)) (first, second *f
 }
 
 // insist calls f again while it is told to try again.
-func insist(t *testing.T, refused *atomic.Int64, f func() error) bool {
+func retry(t *testing.T, refused *atomic.Int64, f func() error) bool {
 	for try := 0; ; try++ {
 		err := f()
 		if err == nil {
@@ -86,7 +86,7 @@ func writeFromBoth(t *testing.T, isHome bool) {
 						draft.Type, draft.StateKey, draft.Txn = "org.example.state", &body, room.Txn{}
 					}
 					var eventID id.EventID
-					if !insist(t, &refused, func() (err error) { eventID, err = h.Send(t.Context(), draft); return err }) {
+					if !retry(t, &refused, func() (err error) { eventID, err = h.Send(t.Context(), draft); return err }) {
 						return
 					}
 					mu.Lock()
@@ -162,7 +162,7 @@ func TestTwo_instances_and_one_transaction(t *testing.T) {
 		var wg sync.WaitGroup
 		for i, h := range []*fixture{first, second} {
 			wg.Go(func() {
-				insist(t, &refused, func() (err error) { got[i], err = h.Send(t.Context(), draft); return err })
+				retry(t, &refused, func() (err error) { got[i], err = h.Send(t.Context(), draft); return err })
 			})
 		}
 		wg.Wait()

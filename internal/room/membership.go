@@ -130,7 +130,7 @@ func (rs *Rooms) Forget(ctx context.Context, roomID id.RoomID, user id.UserID) e
 	change := store.NewChange()
 	roomdb.ForgetRoom(change, row.User, row.Room)
 	_, err = rs.store.Commit(ctx, change)
-	return refused(err)
+	return clientError(err)
 }
 
 // sendMember is Send of an m.room.member: the membership that the content says.

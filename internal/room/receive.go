@@ -149,11 +149,11 @@ func (rc *receiver) accept(in incoming) (got Received, err error) {
 // way. What has to be read by others is read before, as a request never holds two
 // snapshots.
 func (t *turn) settled(f func() error) error {
-	if !t.r.flight.settle() {
+	if !t.r.inFlight.drain() {
 		return store.ErrConflict
 	}
 	if t.rs.opt.PushRules != nil {
-		if _, err := (counting{t}).watch(); err != nil {
+		if _, err := (counting{t}).loadMemberRules(); err != nil {
 			return err
 		}
 	}
@@ -176,7 +176,7 @@ func (rc *receiver) intern(pdu *event.PDU) error {
 // receive judges an event and writes what becomes of it.
 func (t admission) receive(in incoming) (Received, error) {
 	got := Received{EventID: in.pdu.EventID()}
-	a := arrival{pdu: in.pdu}
+	a := placement{pdu: in.pdu}
 	old, err := roomdb.EventByID(t.read, got.EventID.String())
 	switch {
 	case err == nil && old.Standing&roomdb.Outlier == 0:
@@ -233,7 +233,7 @@ func (t admission) receive(in incoming) (Received, error) {
 var errWithheld = errors.New("what it redacts is not here, or may not be redacted by its sender")
 
 // authEvents loads the auth events of an event.
-func (t admission) authEvents(g *graph, a *arrival) ([]eventauth.AuthEvent, error) {
+func (t admission) authEvents(g *graph, a *placement) ([]eventauth.AuthEvent, error) {
 	rows, err := g.stored(a.pdu.AuthEvents())
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, fmt.Errorf("%w: auth events of %s", ErrMissing, a.pdu.EventID())
@@ -257,30 +257,30 @@ func (t admission) authEvents(g *graph, a *arrival) ([]eventauth.AuthEvent, erro
 // resolved states after its prev events, whose rows are returned too.
 //
 // Spec: server-server-api#room-state-resolution
-func (t admission) stateBefore(g *graph, in incoming, a *arrival) (snapshot, []roomdb.Event, error) {
+func (t admission) stateBefore(g *graph, in incoming, a *placement) (roomState, []roomdb.Event, error) {
 	if in.gap {
-		before, err := g.given(in.state)
+		before, err := g.givenState(in.state)
 		return before, nil, err
 	}
 	prev, err := g.stored(in.pdu.PrevEvents())
 	if errors.Is(err, store.ErrNotFound) {
-		return snapshot{}, nil, fmt.Errorf("%w: prev events of %s", ErrMissing, in.pdu.EventID())
+		return roomState{}, nil, fmt.Errorf("%w: prev events of %s", ErrMissing, in.pdu.EventID())
 	}
 	if err != nil {
-		return snapshot{}, nil, err
+		return roomState{}, nil, err
 	}
-	states := make([]snapshot, 0, len(prev))
+	states := make([]roomState, 0, len(prev))
 	for _, e := range prev {
 		a.edges.Prev = append(a.edges.Prev, e.Num)
 		after, err := g.after(e)
 		if err != nil {
-			return snapshot{}, nil, fmt.Errorf("%w: %w", ErrMissing, err)
+			return roomState{}, nil, fmt.Errorf("%w: %w", ErrMissing, err)
 		}
 		states = append(states, after)
 	}
 	if t.covers(in.pdu) {
 		// The current state is what these states resolve to.
-		return snapshot{slot: t.row.Slot}, prev, nil
+		return roomState{slot: t.row.Slot}, prev, nil
 	}
 	before, err := g.resolve(states)
 	return before, prev, err
@@ -289,15 +289,15 @@ func (t admission) stateBefore(g *graph, in incoming, a *arrival) (snapshot, []r
 // covers says whether an event is built on exactly the forward extremities.
 func (t admission) covers(pdu *event.PDU) bool {
 	prev := pdu.PrevEvents()
-	return len(prev) == len(t.tips) && len(without(t.tips, prev)) == 0
+	return len(prev) == len(t.extremities) && len(without(t.extremities, prev)) == 0
 }
 
-// given is the state that another server gave.
-func (g *graph) given(events []store.EventNum) (snapshot, error) {
-	base := snapshot{slot: g.t.row.Slot}
+// givenState is the state that another server gave.
+func (g *graph) givenState(events []store.EventNum) (roomState, error) {
+	base := roomState{slot: g.t.row.Slot}
 	rows, err := roomdb.EventsByNum(g.read, events)
 	if err != nil {
-		return snapshot{}, err
+		return roomState{}, err
 	}
 	wanted := make(map[store.KeyNum]store.EventNum, len(rows))
 	for _, row := range rows {
@@ -307,7 +307,7 @@ func (g *graph) given(events []store.EventNum) (snapshot, error) {
 	}
 	current, err := g.whole(base)
 	if err != nil {
-		return snapshot{}, err
+		return roomState{}, err
 	}
 	var delta []roomdb.StateEntry
 	for _, e := range current {
@@ -323,11 +323,11 @@ func (g *graph) given(events []store.EventNum) (snapshot, error) {
 }
 
 // judge makes checks 4 and 5. The first error is the reason of a rejection.
-func (t admission) judge(g *graph, pdu *event.PDU, auth []eventauth.AuthEvent, before snapshot) (reason, fault error) {
+func (t admission) judge(g *graph, pdu *event.PDU, auth []eventauth.AuthEvent, before roomState) (reason, fault error) {
 	if reason, fault := t.judgeAuth(pdu, auth); reason != nil || fault != nil {
 		return reason, fault
 	}
-	verdict, fault := eventauth.Check(pdu, view{g, before})
+	verdict, fault := eventauth.Check(pdu, stateView{g, before})
 	return verdict.Err(), fault
 }
 
@@ -356,12 +356,12 @@ func (t admission) judgeNow(pdu *event.PDU) (reason, fault error) {
 }
 
 // refuse stores an event without a place, since it was rejected or soft-failed.
-func (t admission) refuse(g *graph, a arrival, before snapshot, standing roomdb.Standing, reason error) error {
-	return t.storeUnplaced(a, g.keep(before), standing, reason)
+func (t admission) refuse(g *graph, a placement, before roomState, standing roomdb.Standing, reason error) error {
+	return t.storeUnplaced(a, g.save(before), standing, reason)
 }
 
 // storeUnplaced stores an event without a place, and why it was refused if it was.
-func (t admission) storeUnplaced(a arrival, before roomdb.StateRef, standing roomdb.Standing, reason error) error {
+func (t admission) storeUnplaced(a placement, before roomdb.StateRef, standing roomdb.Standing, reason error) error {
 	if reason != nil {
 		roomdb.SetVerdict(t.change, t.row.Num, a.num, verdictOf(reason))
 	}
@@ -388,7 +388,7 @@ func verdictOf(reason error) roomdb.Verdict {
 }
 
 // storedForm is the row of an event without a place.
-func (t admission) storedForm(a arrival, before roomdb.StateRef, standing roomdb.Standing) (roomdb.Event, error) {
+func (t admission) storedForm(a placement, before roomdb.StateRef, standing roomdb.Standing) (roomdb.Event, error) {
 	e := roomdb.Event{
 		Room: t.row.Num, Num: a.num, EventID: a.pdu.EventID().String(), Type: a.pdu.Type(),
 		Sender: a.pdu.Sender().String(), Depth: a.pdu.Depth(), OriginServerTS: a.pdu.OriginServerTS(), ReceivedTS: t.now,

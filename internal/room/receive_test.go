@@ -27,12 +27,12 @@ func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 // start makes a house with a room in which alice made bob of the far server an
 // administrator, and a far server that knows all of it. Houses started with
 // the same version are the same to the last bit.
-func start(t testing.TB, s *store.Store, version string) (*fixture, *far) {
+func start(t testing.TB, s *store.Store, version string) (*fixture, *remoteServer) {
 	t.Helper()
 	rules, _ := roomversion.Of(version)
-	f := newFar(t, rules, id.RoomID{})
-	h := newFixture(t, s, func(o *room.Options) { o.Remote, o.Rand = asked{f}, zeros{} })
-	alice, bob := user(t, "alice"), userOf(t, "bob", farName)
+	f := newRemoteServer(t, rules, id.RoomID{})
+	h := newFixture(t, s, func(o *room.Options) { o.Remote, o.Rand = remoteAPI{f}, zeros{} })
+	alice, bob := user(t, "alice"), userOf(t, "bob", remoteName)
 	levels := fmt.Sprintf(`{"users":{%q:100,%q:100}}`, alice, bob)
 	if rules.CreatorsPrivileged {
 		levels = fmt.Sprintf(`{"users":{%q:100}}`, bob)
@@ -46,7 +46,7 @@ func start(t testing.TB, s *store.Store, version string) (*fixture, *far) {
 func ptr(s string) *string { return &s }
 
 // catchUp teaches the far server all events of the house.
-func (f *far) catchUp(h *fixture) {
+func (f *remoteServer) catchUp(h *fixture) {
 	f.t.Helper()
 	h.read(func(read *store.Read) error {
 		num, err := roomdb.RoomNum(read, f.roomID.String())
@@ -76,7 +76,7 @@ func (f *far) catchUp(h *fixture) {
 }
 
 // deliver sends an event to the house and checks what becomes of it.
-func (f *far) deliver(h *fixture, e *farEvent, want roomdb.Standing) room.Received {
+func (f *remoteServer) deliver(h *fixture, e *remoteEvent, want roomdb.Standing) room.Received {
 	f.t.Helper()
 	got, err := h.Receive(f.t.Context(), f.signer.ServerName(), e.pdu.Bytes())
 	if err != nil {
@@ -117,7 +117,7 @@ func (h *fixture) state(roomID id.RoomID) map[string]string {
 	return state
 }
 
-func (s farState) names() map[string]string {
+func (s remoteState) names() map[string]string {
 	names := map[string]string{}
 	for key, e := range s {
 		names[key.Type+"|"+key.StateKey] = e.pdu.EventID().String()
@@ -127,12 +127,12 @@ func (s farState) names() map[string]string {
 
 // grow makes a random graph of the far server's users: forks, merges, changes of
 // power, bans and rogue events. Its last event joins all forks.
-func (f *far) grow(r *rand.Rand, count int) {
+func (f *remoteServer) grow(r *rand.Rand, count int) {
 	f.t.Helper()
-	bob := userOf(f.t, "bob", farName)
+	bob := userOf(f.t, "bob", remoteName)
 	members := []id.UserID{bob}
 	for i := range 4 {
-		members = append(members, userOf(f.t, fmt.Sprintf("member%d", i), farName))
+		members = append(members, userOf(f.t, fmt.Sprintf("member%d", i), remoteName))
 	}
 	for range count {
 		heads := f.heads()
@@ -140,7 +140,7 @@ func (f *far) grow(r *rand.Rand, count int) {
 		if r.IntN(3) == 0 && len(heads) < 6 { // a fork
 			recent := f.list[max(0, len(f.list)-12):]
 			if e := recent[r.IntN(len(recent))]; !e.rejected {
-				prev = []*farEvent{e}
+				prev = []*remoteEvent{e}
 			}
 		}
 		sender, target := members[r.IntN(len(members))], members[1+r.IntN(len(members)-1)]
@@ -179,7 +179,7 @@ func TestReceive_gives_the_same_state_in_every_order(t *testing.T) {
 			seed := rand.New(rand.NewPCG(uint64(i), 1))
 			t.Run(version, func(t *testing.T) {
 				var want map[string]string
-				var first *far
+				var first *remoteServer
 				for order := range 4 {
 					s := open
 					if order > 0 || i > 0 {
@@ -220,7 +220,7 @@ func TestReceive_gives_the_same_state_in_every_order(t *testing.T) {
 }
 
 // checkStandings compares what the house rejected with what the far server did.
-func (f *far) checkStandings(h *fixture) {
+func (f *remoteServer) checkStandings(h *fixture) {
 	f.t.Helper()
 	h.read(func(read *store.Read) error {
 		for _, e := range f.list {
@@ -242,7 +242,7 @@ func (f *far) checkStandings(h *fixture) {
 func TestReceive_drops_what_is_no_event_or_is_not_signed(t *testing.T) {
 	t.Parallel()
 	h, f := start(t, storetest.SQLite(t), "12")
-	bob := userOf(t, "bob", farName)
+	bob := userOf(t, "bob", remoteName)
 	good := f.make(bob, f.heads(), "m.room.message", nil, `{"body":"hi"}`)
 	forged, err := event.Build(f.rules, event.Draft{
 		Type: "m.room.message", Sender: userOf(t, "eve", "elsewhere.test"), RoomID: f.roomID, Content: []byte(`{}`),
@@ -271,7 +271,7 @@ func TestReceive_soft_fails_what_evades_a_ban(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		h, f := start(t, open(), "11")
-		bob, eve := userOf(t, "bob", farName), userOf(t, "eve", farName)
+		bob, eve := userOf(t, "bob", remoteName), userOf(t, "eve", remoteName)
 		f.deliver(h, f.make(eve, f.heads(), "m.room.member", ptr(eve.String()), `{"membership":"join"}`), 0)
 		before := f.heads()
 		f.deliver(h, f.make(bob, before, "m.room.member", ptr(eve.String()), `{"membership":"ban"}`), 0)
@@ -300,7 +300,7 @@ func TestReceive_takes_the_state_from_the_sender_if_history_is_missing(t *testin
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		h, f := start(t, open(), "12")
-		bob := userOf(t, "bob", farName)
+		bob := userOf(t, "bob", remoteName)
 		for i := range 5 {
 			f.make(bob, f.heads(), "m.room.topic", ptr(""), fmt.Sprintf(`{"topic":"%d"}`, i))
 		}
@@ -333,7 +333,7 @@ func TestReceive_withholds_a_redaction_until_its_target_comes(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		h, f := start(t, open(), "11")
-		alice, bob := user(t, "alice"), userOf(t, "bob", farName)
+		alice, bob := user(t, "alice"), userOf(t, "bob", remoteName)
 		base := f.heads()
 		target := f.make(bob, base, "m.room.message", nil, `{"body":"secret"}`)
 		redaction := f.make(bob, base, "m.room.redaction", nil, fmt.Sprintf(`{"redacts":%q}`, target.pdu.EventID()))
@@ -354,7 +354,7 @@ func TestReceive_withholds_a_redaction_until_its_target_comes(t *testing.T) {
 		f.catchUp(h)
 		f.make(bob, f.heads(), "m.room.power_levels", ptr(""), fmt.Sprintf(`{"users":{%q:100,%q:100},"redact":100}`, alice, bob))
 		f.deliver(h, f.list[len(f.list)-1], 0)
-		eve := userOf(t, "eve", farName)
+		eve := userOf(t, "eve", remoteName)
 		f.deliver(h, f.make(eve, f.heads(), "m.room.member", ptr(eve.String()), `{"membership":"join"}`), 0)
 		f.deliver(h, f.make(eve, f.heads(), "m.room.redaction", nil, fmt.Sprintf(`{"redacts":%q}`, mine)), roomdb.SoftFailed)
 		if view, err = h.Event(t.Context(), alice, f.roomID, mine); err != nil || view.RedactedBy != nil {
@@ -398,7 +398,7 @@ func TestReceive_takes_the_same_events_from_many_at_once(t *testing.T) {
 		}
 		// Once all branches are joined, both servers agree.
 		f.catchUp(h)
-		end := f.make(userOf(t, "bob", farName), f.heads(), "m.room.message", nil, `{"body":"agreed"}`)
+		end := f.make(userOf(t, "bob", remoteName), f.heads(), "m.room.message", nil, `{"body":"agreed"}`)
 		f.deliver(h, end, 0)
 		if got, want := h.state(f.roomID), end.after.names(); !maps.Equal(got, want) {
 			t.Errorf("state is\n%v, want\n%v", got, want)

@@ -29,14 +29,14 @@ type residents struct {
 	byID  map[id.RoomID]*list.Element
 	order list.List // of *room, most recently used first
 	// byNum are the rooms whose number is known, loading those that are being
-	// loaded; see Follow. Empty if no other instance can write.
+	// loaded; see FollowStream. Empty if no other instance can write.
 	byNum   map[store.RoomNum]*room
-	loading map[*room]*heard
+	loading map[*room]*missedRows
 }
 
 func (rd *residents) init(rooms *Rooms, limit int, most int64) {
 	rd.rooms, rd.limit, rd.most, rd.byID = rooms, limit, most, map[id.RoomID]*list.Element{}
-	rd.byNum, rd.loading = map[store.RoomNum]*room{}, map[*room]*heard{}
+	rd.byNum, rd.loading = map[store.RoomNum]*room{}, map[*room]*missedRows{}
 }
 
 // acquire returns the room of an ID, which need not exist. release it.
@@ -122,32 +122,32 @@ type room struct {
 	num      store.RoomNum // 0 = not in residents.byNum; guarded by residents.mu
 
 	// turn is held by the one who builds the next change. It guards what
-	// follows. The store may be read under it; residents.mu and flight.mu may be
+	// follows. The store may be read under it; residents.mu and inFlight.mu may be
 	// taken after it.
 	turn   sync.Mutex
 	loaded bool
 	row    store.Room // as it is after the last change that was built
 	rules  *roomversion.Rules
 	totals Totals
-	// tips are the forward extremities.
-	tips    []tip
-	state   map[eventauth.Key]*entry
-	bytes   int64 // of the state
-	threads map[id.EventID]pushrule.Totals
+	// extremities are the forward extremities.
+	extremities []extremity
+	state       map[eventauth.Key]*entry
+	bytes       int64 // of the state
+	threads     map[id.EventID]pushrule.Totals
 	// epoch counts when entries left the state map, so that one loaded before is
 	// not put into it.
 	epoch uint64
 	// last is the last change that was sent off, nil if there was none.
-	last  *store.Pending
-	watch *watch
+	last        *store.Pending
+	memberRules *memberRules
 	// stale are users whose push rules or memberships the watch has yet to look at.
 	stale map[id.UserID]struct{}
 
-	flight flight
+	inFlight inFlight
 }
 
-// tip is a forward extremity.
-type tip struct {
+// extremity is a forward extremity.
+type extremity struct {
 	num store.EventNum
 	pdu *event.PDU
 }
@@ -164,13 +164,13 @@ type entry struct {
 	shown store.Slot
 }
 
-// flight counts the changes of a room that are on their way into the store.
-type flight struct {
+// inFlight counts the changes of a room that are on their way into the store.
+type inFlight struct {
 	mu      sync.Mutex // guards what follows; nothing is locked under it
 	pending int
 	failed  bool
-	// moved says that another instance has written the room.
-	moved bool
+	// outdated says that another instance has written the room.
+	outdated bool
 	// stale are users whose push rules another instance has changed.
 	stale []id.UserID
 	empty chan struct{} // closed when pending falls to 0; nil if nobody waits
@@ -178,14 +178,14 @@ type flight struct {
 	durable store.Slot
 }
 
-func (f *flight) depart() {
+func (f *inFlight) begin() {
 	f.mu.Lock()
 	f.pending++
 	f.mu.Unlock()
 }
 
-// land notes the outcome of a change that takes the slots up to last.
-func (f *flight) land(last store.Slot, err error) {
+// end notes the outcome of a change that takes the slots up to last.
+func (f *inFlight) end(last store.Slot, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.pending--
@@ -200,9 +200,9 @@ func (f *flight) land(last store.Slot, err error) {
 	}
 }
 
-// settle waits until nothing is under way. The room's turn is held, so nothing new
+// drain waits until nothing is under way. The room's turn is held, so nothing new
 // departs. It says whether all went well.
-func (f *flight) settle() bool {
+func (f *inFlight) drain() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for f.pending > 0 {
@@ -217,12 +217,12 @@ func (f *flight) settle() bool {
 	return !f.failed
 }
 
-// clean waits until a room has no change under way if one failed or another
+// needsReload waits until a room has no change under way if one failed or another
 // instance has written it, and says whether that was so. Then what is in memory is
 // wrong.
-func (f *flight) clean() (wrong bool) {
+func (f *inFlight) needsReload() (wrong bool) {
 	f.mu.Lock()
-	for (f.failed || f.moved) && f.pending > 0 {
+	for (f.failed || f.outdated) && f.pending > 0 {
 		if f.empty == nil {
 			f.empty = make(chan struct{})
 		}
@@ -231,13 +231,13 @@ func (f *flight) clean() (wrong bool) {
 		<-empty // the commit queue ends every change, so this ends
 		f.mu.Lock()
 	}
-	wrong = f.failed || f.moved
-	f.failed, f.moved = false, false
+	wrong = f.failed || f.outdated
+	f.failed, f.outdated = false, false
 	f.mu.Unlock()
 	return wrong
 }
 
-func (f *flight) durableSlot() store.Slot {
+func (f *inFlight) durableSlot() store.Slot {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.durable
@@ -248,11 +248,11 @@ func (f *flight) durableSlot() store.Slot {
 func (r *room) lock(ctx context.Context) error {
 	r.turn.Lock()
 	if r.rooms.opt.IsHome != nil && !r.rooms.opt.IsHome(r.id) {
-		r.flight.settle()
+		r.inFlight.drain()
 	}
 	for {
-		if r.flight.clean() {
-			r.forget()
+		if r.inFlight.needsReload() {
+			r.unload()
 		}
 		if r.loaded {
 			break
@@ -262,14 +262,14 @@ func (r *room) lock(ctx context.Context) error {
 			return err
 		}
 	}
-	r.hearOfRules()
+	r.takeStaleUsers()
 	return nil
 }
 
-// forget drops all that is known of the room.
-func (r *room) forget() {
+// unload drops all that is known of the room.
+func (r *room) unload() {
 	r.loaded = false
-	r.tips, r.state, r.threads, r.watch, r.last = nil, nil, nil, nil, nil
+	r.extremities, r.state, r.threads, r.memberRules, r.last = nil, nil, nil, nil, nil
 	r.bytes = 0
 	r.epoch++
 }
@@ -280,8 +280,8 @@ var ErrUnknown = mxerr.NotFound("This server does not know the room")
 func (r *room) load(ctx context.Context) error {
 	var row store.Room
 	var tips []roomdb.Event
-	news := r.rooms.resident.listen(r)
-	defer r.rooms.resident.unlisten(r)
+	news := r.rooms.resident.beginLoad(r)
+	defer r.rooms.resident.endLoad(r)
 	err := r.rooms.store.Read(ctx, func(read *store.Read) (err error) {
 		if row, err = roomdb.RoomByID(read, r.id.String()); err != nil {
 			return err
@@ -303,22 +303,22 @@ func (r *room) load(ctx context.Context) error {
 	if r.totals, err = ParseTotals(row.Totals); err != nil {
 		return fmt.Errorf("load %s: %w", r.id, err)
 	}
-	r.tips = r.tips[:0]
+	r.extremities = r.extremities[:0]
 	for _, e := range tips {
 		pdu, err := r.rooms.events.Parse(rules, e)
 		if err != nil {
 			return fmt.Errorf("load %s: %w", r.id, err)
 		}
-		r.tips = append(r.tips, tip{num: e.Num, pdu: pdu})
+		r.extremities = append(r.extremities, extremity{num: e.Num, pdu: pdu})
 	}
 	r.state, r.threads = map[eventauth.Key]*entry{}, map[id.EventID]pushrule.Totals{}
 	r.bytes = 0
 	r.count()
 	r.stale = map[id.UserID]struct{}{}
-	r.flight.mu.Lock()
-	r.flight.durable = row.Slot
-	r.flight.mu.Unlock()
-	r.rooms.resident.loaded(r, row, news)
+	r.inFlight.mu.Lock()
+	r.inFlight.durable = row.Slot
+	r.inFlight.mu.Unlock()
+	r.rooms.resident.finishLoad(r, row, news)
 	r.loaded = true
 	return nil
 }
@@ -347,7 +347,7 @@ func (r *room) prepare(ctx context.Context, keys []eventauth.Key) error {
 	if r.epoch == epoch {
 		for i, key := range missing {
 			if r.state[key] == nil {
-				r.keep(key, found[i])
+				r.cacheEntry(key, found[i])
 			}
 		}
 	}
@@ -383,21 +383,21 @@ func (r *room) count() {
 		return
 	}
 	bytes := r.bytes
-	for _, tip := range r.tips {
+	for _, tip := range r.extremities {
 		bytes += entryBytes + int64(len(tip.pdu.Bytes()))
 	}
 	r.rooms.resident.bytes.Add(bytes - r.counted.Swap(bytes))
 }
 
-// keep puts an entry into memory, and lets go of others if there are too many or they are too large.
-func (r *room) keep(key eventauth.Key, e *entry) {
+// cacheEntry puts an entry into memory, and lets go of others if there are too many or they are too large.
+func (r *room) cacheEntry(key eventauth.Key, e *entry) {
 	r.bytes += e.bytes() - r.state[key].bytes()
 	r.state[key] = e
 	defer r.count()
 	if len(r.state) <= entryLimit && r.bytes <= stateBytes {
 		return
 	}
-	durable := r.flight.durableSlot()
+	durable := r.inFlight.durableSlot()
 	tries := 0
 	for other, old := range r.state { // in random order
 		large := r.bytes > stateBytes && old.bytes() > 2*entryBytes

@@ -162,7 +162,7 @@ func (rs *Rooms) userNum(ctx context.Context, user id.UserID) (store.UserNum, er
 // creationTime is the time in ms of a room that is being made. No two rooms are
 // made at the same time here: where the room ID is the hash of the create event,
 // nothing else tells two rooms of one user apart.
-func (rs founding) creationTime() int64 {
+func (rs creating) creationTime() int64 {
 	for {
 		last := rs.created.Load()
 		now := max(rs.now(), last+1)

@@ -32,15 +32,15 @@ type turn struct {
 	// read is the snapshot to read with, nil if none is open.
 	read *store.Read
 
-	row     store.Room
-	totals  Totals
-	tips    []tip
-	changed map[eventauth.Key]*entry
-	threads map[id.EventID]pushrule.Totals
-	isNew   bool
-	old     store.RoomNum // that a new room replaces; 0 = none
-	// watched is how many of the changes of state the room's watch has seen.
-	watched int
+	row         store.Room
+	totals      Totals
+	extremities []extremity
+	changed     map[eventauth.Key]*entry
+	threads     map[id.EventID]pushrule.Totals
+	isNew       bool
+	old         store.RoomNum // that a new room replaces; 0 = none
+	// watchedState is how many of the changes of state the room's watch has seen.
+	watchedState int
 }
 
 // begin starts a turn of a room whose turn the caller holds. Several rooms may
@@ -48,7 +48,7 @@ type turn struct {
 func (r *room) begin(ctx context.Context, change *store.Change) *turn {
 	return &turn{
 		ctx: ctx, rs: r.rooms, r: r, change: change, now: r.rooms.now(),
-		row: r.row, totals: r.totals, tips: r.tips,
+		row: r.row, totals: r.totals, extremities: r.extremities,
 		out: &Committed{Room: r.row.Num, RoomID: r.id, Rules: r.rules, First: r.row.Slot + 1},
 	}
 }
@@ -87,7 +87,7 @@ func (t *turn) entry(key eventauth.Key) (*entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load state of %s: %w", t.r.id, err)
 	}
-	t.r.keep(key, found[0])
+	t.r.cacheEntry(key, found[0])
 	return found[0], nil
 }
 
@@ -136,9 +136,9 @@ type edges struct {
 // Spec: server-server-api#auth-events-selection
 func (t *turn) edgesFor(s eventauth.Subject) (edges, error) {
 	var e edges
-	e.prev = make([]id.EventID, 0, len(t.tips))
-	e.nums.Prev = make([]store.EventNum, 0, len(t.tips))
-	for _, tip := range t.tips {
+	e.prev = make([]id.EventID, 0, len(t.extremities))
+	e.nums.Prev = make([]store.EventNum, 0, len(t.extremities))
+	for _, tip := range t.extremities {
 		e.prev = append(e.prev, tip.pdu.EventID())
 		e.nums.Prev = append(e.nums.Prev, tip.num)
 	}
@@ -215,7 +215,7 @@ func (t *turn) nextDepth() int64 { return min(t.row.Depth+1, maxDepth) }
 // referenceHash serves events of room versions 1 and 2, whose edges have hashes.
 // Those of entries that are not in memory are left out, as they may be.
 func (t *turn) referenceHash(eventID id.EventID) (hash [32]byte, known bool) {
-	for _, tip := range t.tips {
+	for _, tip := range t.extremities {
 		if tip.pdu.EventID() == eventID {
 			h, err := tip.pdu.ReferenceHash()
 			return h, err == nil
@@ -232,9 +232,9 @@ func (t *turn) extend(pdu *event.PDU, nums roomdb.Edges, txn Txn) error {
 		return err
 	}
 	slot := t.row.Slot + 1
-	err = t.place(arrival{
+	err = t.place(placement{
 		pdu: pdu, num: num, slot: slot, before: roomdb.AfterSlot(slot - 1), edges: nums, txn: txn, current: true,
-	}, []tip{{num: num, pdu: pdu}})
+	}, []extremity{{num: num, pdu: pdu}})
 	if err != nil {
 		return err
 	}
@@ -255,8 +255,8 @@ func (t *turn) senderMember(pdu *event.PDU) *MemberEvent {
 	return &MemberEvent{Num: e.num, Slot: e.shown, PDU: e.pdu}
 }
 
-// arrival is an event about to get its place in the timeline.
-type arrival struct {
+// placement is an event about to get its place in the timeline.
+type placement struct {
 	pdu    *event.PDU
 	num    store.EventNum
 	slot   store.Slot
@@ -270,9 +270,9 @@ type arrival struct {
 }
 
 // place writes an event into the timeline: all rows that its change needs.
-func (t *turn) place(a arrival, tips []tip) error {
+func (t *turn) place(a placement, tips []extremity) error {
 	t.row.Slot = a.slot
-	t.setTips(tips)
+	t.setExtremities(tips)
 	out := TimelineEvent{Num: a.num, Slot: a.slot, PDU: a.pdu, ReceivedTS: t.now, Txn: a.txn}
 	stateKey, isState := a.pdu.StateKey()
 	if isState {
@@ -321,9 +321,9 @@ func (t *turn) place(a arrival, tips []tip) error {
 	return nil
 }
 
-// setTips notes the forward extremities.
-func (t *turn) setTips(tips []tip) {
-	t.tips = tips
+// setExtremities notes the forward extremities.
+func (t *turn) setExtremities(tips []extremity) {
+	t.extremities = tips
 	t.row.Depth = 0
 	for _, tip := range tips {
 		t.row.Depth = max(t.row.Depth, tip.pdu.Depth())
@@ -373,8 +373,8 @@ func (t *turn) finish() error {
 		return err
 	}
 	t.row.Resident = t.row.LocalJoined > 0 || t.row.Joined == 0
-	t.row.Extremities = make([]store.EventNum, len(t.tips))
-	for i, tip := range t.tips {
+	t.row.Extremities = make([]store.EventNum, len(t.extremities))
+	for i, tip := range t.extremities {
 		t.row.Extremities[i] = tip.num
 	}
 	t.row.Totals = t.totals.Append(nil)
@@ -408,12 +408,12 @@ func (t *turn) finish() error {
 	return nil
 }
 
-// adopt makes the room what the turn has made of it. The change is under way.
-func (t *turn) adopt() {
+// apply makes the room what the turn has made of it. The change is under way.
+func (t *turn) apply() {
 	r := t.r
-	r.row, r.totals, r.tips = t.row, t.totals, t.tips
+	r.row, r.totals, r.extremities = t.row, t.totals, t.extremities
 	for key, e := range t.changed {
-		r.keep(key, e)
+		r.cacheEntry(key, e)
 	}
 	for root, totals := range t.threads {
 		if len(r.threads) >= threadLimit {
@@ -422,8 +422,8 @@ func (t *turn) adopt() {
 		r.threads[root] = totals
 	}
 	r.count()
-	if r.watch != nil {
-		r.expire(t.out.State[t.watched:])
+	if r.memberRules != nil {
+		r.markStale(t.out.State[t.watchedState:])
 	}
 }
 
@@ -436,7 +436,7 @@ var errNothing = errors.New("nothing to write")
 func (rs *Rooms) write(ctx context.Context, roomID id.RoomID, need func(*roomversion.Rules) []eventauth.Key, build func(*turn) error) error {
 	r := rs.resident.acquire(roomID)
 	defer rs.resident.release(r)
-	return refused(rs.contest(ctx, func() error {
+	return clientError(rs.retryConflicts(ctx, func() error {
 		departed, err := r.take(ctx, need, build)
 		if err != nil {
 			return err
@@ -445,14 +445,14 @@ func (rs *Rooms) write(ctx context.Context, roomID id.RoomID, need func(*roomver
 	}))
 }
 
-// departure is a change of some rooms on its way into the store.
-type departure struct {
+// submission is a change of some rooms on its way into the store.
+type submission struct {
 	pending *store.Pending // nil: nothing to wait for
 	turns   []*turn
 }
 
 // take builds one change of the room and sends it off.
-func (r *room) take(ctx context.Context, need func(*roomversion.Rules) []eventauth.Key, build func(*turn) error) (*departure, error) {
+func (r *room) take(ctx context.Context, need func(*roomversion.Rules) []eventauth.Key, build func(*turn) error) (*submission, error) {
 	if err := r.lock(ctx); err != nil {
 		return nil, err
 	}
@@ -464,31 +464,31 @@ func (r *room) take(ctx context.Context, need func(*roomversion.Rules) []eventau
 	switch err := build(t); {
 	case errors.Is(err, errNothing):
 		// What made it unnecessary may still be under way.
-		return &departure{pending: r.last}, nil
+		return &submission{pending: r.last}, nil
 	case err != nil:
-		counting{t}.rewatch()
+		counting{t}.recheckMembers()
 		return nil, err
 	}
-	return depart(t)
+	return submit(t)
 }
 
-// depart finishes a change that one or more turns have filled and hands it to the
+// submit finishes a change that one or more turns have filled and hands it to the
 // store. The turns of all rooms are held.
-func depart(turns ...*turn) (*departure, error) {
+func submit(turns ...*turn) (*submission, error) {
 	change := turns[0].change
 	for _, t := range turns {
 		if err := t.finish(); err != nil {
 			for _, t := range turns {
-				counting{t}.rewatch()
+				counting{t}.recheckMembers()
 			}
 			return nil, err
 		}
 	}
 	for _, t := range turns {
-		t.r.flight.depart()
-		t.adopt()
+		t.r.inFlight.begin()
+		t.apply()
 	}
-	d := &departure{pending: turns[0].rs.store.CommitAsync(change), turns: turns}
+	d := &submission{pending: turns[0].rs.store.CommitAsync(change), turns: turns}
 	for _, t := range turns {
 		t.r.last = d.pending
 	}
@@ -496,14 +496,14 @@ func depart(turns ...*turn) (*departure, error) {
 }
 
 // wait returns when the change is durable, or is known not to be.
-func (d *departure) wait() error {
+func (d *submission) wait() error {
 	if d.pending == nil {
 		return nil
 	}
 	// Whoever asked may go away: the next events of the room are built on this one.
 	_, err := d.pending.Wait(context.Background())
 	for _, t := range d.turns {
-		t.r.flight.land(t.row.Slot, err)
+		t.r.inFlight.end(t.row.Slot, err)
 		if err == nil {
 			t.rs.metrics.placed.Add(uint64(len(t.out.Events)))
 		}
@@ -511,8 +511,8 @@ func (d *departure) wait() error {
 	return err
 }
 
-// refused turns errors of the store into what clients are told.
-func refused(err error) error {
+// clientError turns errors of the store into what clients are told.
+func clientError(err error) error {
 	if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrBusy) {
 		return mxerr.New(503, mxerr.CodeUnknown, "The server is too busy, try again").Because(err)
 	}
@@ -520,32 +520,32 @@ func refused(err error) error {
 }
 
 // without returns the tips that are not among some events.
-func without(tips []tip, events []id.EventID) []tip {
-	return slices.DeleteFunc(slices.Clone(tips), func(t tip) bool { return slices.Contains(events, t.pdu.EventID()) })
+func without(tips []extremity, events []id.EventID) []extremity {
+	return slices.DeleteFunc(slices.Clone(tips), func(t extremity) bool { return slices.Contains(events, t.pdu.EventID()) })
 }
 
 // While a room moves to another home, several instances write it, each for a
 // moment. Somebody wins each round, but a writer may lose many in a row; it
 // pauses for a random time in between, so that others get through and so does it.
 const (
-	// contestTime is how long a change is built again that loses against others.
-	contestTime = 5 * time.Second
-	// contestPause bounds a pause.
-	contestPause = 50 * time.Millisecond
+	// conflictRetryTime is how long a change is built again that loses against others.
+	conflictRetryTime = 5 * time.Second
+	// conflictRetryPause bounds a pause.
+	conflictRetryPause = 50 * time.Millisecond
 )
 
 // maxTries is how often is tried what fails only if something else came in between
 // each time.
 const maxTries = 3
 
-// contest calls f until it gives something else than store.ErrConflict, or
-// contestTime has passed.
-func (rs *Rooms) contest(ctx context.Context, f func() error) error {
+// retryConflicts calls f until it gives something else than store.ErrConflict, or
+// conflictRetryTime has passed.
+func (rs *Rooms) retryConflicts(ctx context.Context, f func() error) error {
 	err := f()
 	if !errors.Is(err, store.ErrConflict) {
 		return err // nearly always: it pays for no timer
 	}
-	ctx, cancel := context.WithTimeout(ctx, contestTime)
+	ctx, cancel := context.WithTimeout(ctx, conflictRetryTime)
 	defer cancel()
 	limit := time.Duration(0) // the first repetition comes at once
 	for errors.Is(err, store.ErrConflict) {
@@ -554,7 +554,7 @@ func (rs *Rooms) contest(ctx context.Context, f func() error) error {
 			return err
 		case <-time.After(rand.N(limit + 1)):
 		}
-		limit = min(2*limit+time.Millisecond, contestPause)
+		limit = min(2*limit+time.Millisecond, conflictRetryPause)
 		rs.metrics.rebuilt.Add(1)
 		err = f()
 	}

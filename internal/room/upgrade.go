@@ -59,15 +59,15 @@ func (rs *Rooms) Upgrade(ctx context.Context, req UpgradeRequest) (id.RoomID, er
 	old := rs.resident.acquire(req.RoomID)
 	defer rs.resident.release(old)
 	var roomID id.RoomID
-	err = rs.contest(ctx, func() (err error) {
-		var departed *departure
+	err = rs.retryConflicts(ctx, func() (err error) {
+		var departed *submission
 		if roomID, departed, err = old.upgrade(ctx, req, rules, profile); err != nil {
 			return err
 		}
 		return departed.wait()
 	})
 	if err != nil {
-		return id.RoomID{}, refused(err)
+		return id.RoomID{}, clientError(err)
 	}
 	return roomID, nil
 }
@@ -83,7 +83,7 @@ func (rs *Rooms) internUpgrade(ctx context.Context, req UpgradeRequest) error {
 }
 
 // upgrade builds the change over both rooms and sends it off.
-func (r *room) upgrade(ctx context.Context, req UpgradeRequest, rules *roomversion.Rules, profile Profile) (id.RoomID, *departure, error) {
+func (r *room) upgrade(ctx context.Context, req UpgradeRequest, rules *roomversion.Rules, profile Profile) (id.RoomID, *submission, error) {
 	if err := r.lock(ctx); err != nil {
 		return id.RoomID{}, nil, err
 	}
@@ -99,20 +99,20 @@ func (r *room) upgrade(ctx context.Context, req UpgradeRequest, rules *roomversi
 	if err := (upgrading{from}).mayClose(req); err != nil {
 		return id.RoomID{}, nil, err
 	}
-	to, err := founding{r.rooms}.newRoom(ctx, rules, false, from.change)
+	to, err := creating{r.rooms}.newRoom(ctx, rules, false, from.change)
 	if err != nil {
 		return id.RoomID{}, nil, err
 	}
 	defer to.r.turn.Unlock()
 	if err := (upgrading{from}).moveTo(to, req, profile); err != nil {
-		counting{from}.rewatch()
+		counting{from}.recheckMembers()
 		return id.RoomID{}, nil, err
 	}
 	to.old = from.row.Num
 	if req.With != nil {
 		req.With(from.change, from.row.Num, to.row.Num, to.r.id)
 	}
-	departed, err := depart(from, to)
+	departed, err := submit(from, to)
 	return to.r.id, departed, err
 }
 

@@ -16,7 +16,7 @@ import (
 )
 
 // report asks the doctor about an event and checks its verdict and rule.
-func (h *fixture) report(f *far, eventID id.EventID, verdict, rule string) doctor.EventReport {
+func (h *fixture) report(f *remoteServer, eventID id.EventID, verdict, rule string) doctor.EventReport {
 	h.t.Helper()
 	got, err := doctor.Event(h.t.Context(), h.store, f.roomID.String(), eventID.String())
 	if err != nil {
@@ -36,7 +36,7 @@ func TestDoctorEvent(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		h, f := start(t, open(), "11")
-		alice, bob, eve := user(t, "alice"), userOf(t, "bob", farName), userOf(t, "eve", farName)
+		alice, bob, eve := user(t, "alice"), userOf(t, "bob", remoteName), userOf(t, "eve", remoteName)
 
 		join := f.make(eve, f.heads(), "m.room.member", ptr(eve.String()), `{"membership":"join"}`)
 		f.deliver(h, join, 0)

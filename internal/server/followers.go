@@ -38,7 +38,7 @@ func (f followData) Forget() { f.data.Forget(f.store.Head()) }
 type followRooms struct{ rooms *room.Rooms }
 
 func (f followRooms) Follow(_ *store.Read, rows []store.StreamRow) error {
-	f.rooms.Follow(rows)
+	f.rooms.FollowStream(rows)
 	return nil
 }
 

@@ -16,18 +16,18 @@ import (
 	"stoa/matrix/stateres"
 )
 
-const farName = "far.test"
+const remoteName = "far.test"
 
 // far is another server: it has the whole graph of one room, the state after each
 // event as a plain map, and may be asked for all of it.
-type far struct {
+type remoteServer struct {
 	t      testing.TB
 	rules  *roomversion.Rules
 	signer *signing.Signer
 	roomID id.RoomID
 
-	list  []*farEvent // in the order in which they were made; the Ref of list[i] is i+1
-	byID  map[id.EventID]*farEvent
+	list  []*remoteEvent // in the order in which they were made; the Ref of list[i] is i+1
+	byID  map[id.EventID]*remoteEvent
 	clock int64
 
 	// Answers; nil = the usual one.
@@ -36,36 +36,36 @@ type far struct {
 	stateIDs func(eventID id.EventID) (state, chain []id.EventID, err error)
 }
 
-type farEvent struct {
+type remoteEvent struct {
 	pdu      *event.PDU
 	ref      stateres.Ref
-	before   farState
-	after    farState
+	before   remoteState
+	after    remoteState
 	rejected bool
 }
 
-type farState map[eventauth.Key]*farEvent
+type remoteState map[eventauth.Key]*remoteEvent
 
 // Event implements eventauth.State.
-func (s farState) Event(evType, stateKey string) (*event.PDU, error) {
+func (s remoteState) Event(evType, stateKey string) (*event.PDU, error) {
 	if e := s[eventauth.Key{Type: evType, StateKey: stateKey}]; e != nil {
 		return e.pdu, nil
 	}
 	return nil, nil
 }
 
-func newFar(t testing.TB, rules *roomversion.Rules, roomID id.RoomID) *far {
-	return &far{
-		t: t, rules: rules, roomID: roomID, signer: signer(t, farName),
-		byID: map[id.EventID]*farEvent{}, clock: 1_700_001_000_000,
+func newRemoteServer(t testing.TB, rules *roomversion.Rules, roomID id.RoomID) *remoteServer {
+	return &remoteServer{
+		t: t, rules: rules, roomID: roomID, signer: signer(t, remoteName),
+		byID: map[id.EventID]*remoteEvent{}, clock: 1_700_001_000_000,
 	}
 }
 
 // learn takes an event over as it is.
-func (f *far) learn(pdu *event.PDU) *farEvent {
+func (f *remoteServer) learn(pdu *event.PDU) *remoteEvent {
 	f.t.Helper()
-	e := &farEvent{pdu: pdu, ref: stateres.Ref(len(f.list) + 1)}
-	var prev []*farEvent
+	e := &remoteEvent{pdu: pdu, ref: stateres.Ref(len(f.list) + 1)}
+	var prev []*remoteEvent
 	for _, eventID := range pdu.PrevEvents() {
 		prev = append(prev, f.byID[eventID])
 	}
@@ -86,7 +86,7 @@ func (f *far) learn(pdu *event.PDU) *farEvent {
 }
 
 // make makes an event of a local user on top of some events.
-func (f *far) make(sender id.UserID, prev []*farEvent, evType string, stateKey *string, content string) *farEvent {
+func (f *remoteServer) make(sender id.UserID, prev []*remoteEvent, evType string, stateKey *string, content string) *remoteEvent {
 	f.t.Helper()
 	state := f.resolve(prev)
 	draft := event.Draft{
@@ -111,10 +111,10 @@ func (f *far) make(sender id.UserID, prev []*farEvent, evType string, stateKey *
 }
 
 // resolve is the state after some events, by whole maps.
-func (f *far) resolve(prev []*farEvent) farState {
+func (f *remoteServer) resolve(prev []*remoteEvent) remoteState {
 	f.t.Helper()
 	if len(prev) == 0 {
-		return farState{}
+		return remoteState{}
 	}
 	if len(prev) == 1 {
 		return prev[0].after
@@ -125,7 +125,7 @@ func (f *far) resolve(prev []*farEvent) farState {
 			keys[key] = true
 		}
 	}
-	result := farState{}
+	result := remoteState{}
 	in := stateres.Input{Rules: f.rules, Branches: len(prev), Events: f}
 	for key := range keys {
 		c := stateres.Conflict{Key: key}
@@ -174,9 +174,9 @@ func (f *far) resolve(prev []*farEvent) farState {
 }
 
 // Event and the two after it implement stateres.Graph on farGraph.
-func (f *far) Event(ref stateres.Ref) (*event.PDU, error) { return f.list[ref-1].pdu, nil }
+func (f *remoteServer) Event(ref stateres.Ref) (*event.PDU, error) { return f.list[ref-1].pdu, nil }
 
-func (f *far) AuthEvents(ref stateres.Ref) ([]stateres.Ref, error) {
+func (f *remoteServer) AuthEvents(ref stateres.Ref) ([]stateres.Ref, error) {
 	var refs []stateres.Ref
 	for _, eventID := range f.list[ref-1].pdu.AuthEvents() {
 		refs = append(refs, f.byID[eventID].ref)
@@ -184,13 +184,13 @@ func (f *far) AuthEvents(ref stateres.Ref) ([]stateres.Ref, error) {
 	return refs, nil
 }
 
-func (f *far) Rejected(ref stateres.Ref) (bool, error) { return f.list[ref-1].rejected, nil }
+func (f *remoteServer) Rejected(ref stateres.Ref) (bool, error) { return f.list[ref-1].rejected, nil }
 
 // heads are the events on which nothing is built.
-func (f *far) heads() []*farEvent {
-	var heads []*farEvent
+func (f *remoteServer) heads() []*remoteEvent {
+	var heads []*remoteEvent
 	for _, e := range f.list {
-		if !e.rejected && !slices.ContainsFunc(f.list, func(x *farEvent) bool {
+		if !e.rejected && !slices.ContainsFunc(f.list, func(x *remoteEvent) bool {
 			return !x.rejected && slices.Contains(x.pdu.PrevEvents(), e.pdu.EventID())
 		}) {
 			heads = append(heads, e)
@@ -200,20 +200,20 @@ func (f *far) heads() []*farEvent {
 }
 
 // asked is the far server as package room asks it.
-type asked struct{ *far }
+type remoteAPI struct{ *remoteServer }
 
-func (a asked) Keys(context.Context, map[id.ServerName][]id.KeyID) (signing.KeySource, error) {
+func (a remoteAPI) Keys(context.Context, map[id.ServerName][]id.KeyID) (signing.KeySource, error) {
 	return a, nil
 }
 
-func (a asked) VerifyKey(server id.ServerName, keyID id.KeyID) (signing.VerifyKey, bool) {
+func (a remoteAPI) VerifyKey(server id.ServerName, keyID id.KeyID) (signing.VerifyKey, bool) {
 	key := a.signer.Key()
 	return signing.VerifyKey{Key: key.Public(), ValidUntilTS: 1 << 52}, server == a.signer.ServerName() && keyID == key.ID()
 }
 
 var errNotThere = errors.New("there is no such event")
 
-func (a asked) Event(_ context.Context, _ id.ServerName, _ *roomversion.Rules, eventID id.EventID) ([]byte, error) {
+func (a remoteAPI) Event(_ context.Context, _ id.ServerName, _ *roomversion.Rules, eventID id.EventID) ([]byte, error) {
 	if a.event != nil {
 		return a.event(eventID)
 	}
@@ -223,11 +223,11 @@ func (a asked) Event(_ context.Context, _ id.ServerName, _ *roomversion.Rules, e
 	return nil, errNotThere
 }
 
-func (a asked) MissingEvents(_ context.Context, _ id.ServerName, _ id.RoomID, known, latest []id.EventID, limit int) ([][]byte, error) {
+func (a remoteAPI) MissingEvents(_ context.Context, _ id.ServerName, _ id.RoomID, known, latest []id.EventID, limit int) ([][]byte, error) {
 	if a.missing != nil {
 		return a.missing(latest), nil
 	}
-	var found []*farEvent
+	var found []*remoteEvent
 	seen := map[id.EventID]bool{}
 	for _, eventID := range known {
 		seen[eventID] = true
@@ -247,7 +247,7 @@ func (a asked) MissingEvents(_ context.Context, _ id.ServerName, _ id.RoomID, kn
 			}
 		}
 	}
-	slices.SortFunc(found, func(x, y *farEvent) int { return int(x.ref - y.ref) })
+	slices.SortFunc(found, func(x, y *remoteEvent) int { return int(x.ref - y.ref) })
 	var raws [][]byte
 	for _, e := range found {
 		raws = append(raws, e.pdu.Bytes())
@@ -255,7 +255,7 @@ func (a asked) MissingEvents(_ context.Context, _ id.ServerName, _ id.RoomID, kn
 	return raws, nil
 }
 
-func (a asked) StateIDs(_ context.Context, _ id.ServerName, _ id.RoomID, eventID id.EventID) (state, chain []id.EventID, err error) {
+func (a remoteAPI) StateIDs(_ context.Context, _ id.ServerName, _ id.RoomID, eventID id.EventID) (state, chain []id.EventID, err error) {
 	if a.stateIDs != nil {
 		return a.stateIDs(eventID)
 	}

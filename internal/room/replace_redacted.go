@@ -15,8 +15,8 @@ import (
 // sent.
 const keepRedacted = 7 * 24 * time.Hour
 
-// upkeepPage is how many events one change of the upkeep replaces.
-const upkeepPage = 100
+// redactionPage is how many events one change of the upkeep replaces.
+const redactionPage = 100
 
 // ReplaceRedacted puts the redacted form in the place of the bytes of events that
 // were redacted more than Options.KeepRedacted ago, and returns how many there
@@ -28,20 +28,20 @@ func (rs *Rooms) ReplaceRedacted(ctx context.Context) (replaced int, err error) 
 		return 0, fmt.Errorf("replace redacted events: %w", err)
 	}
 	for {
-		n, err := upkeep{rs}.replacePage(ctx)
+		n, err := redactionJob{rs}.replacePage(ctx)
 		replaced += n
-		if err != nil || n < upkeepPage {
+		if err != nil || n < redactionPage {
 			return replaced, err
 		}
 	}
 }
 
 // replacePage replaces the bytes of some events that are due.
-func (rs upkeep) replacePage(ctx context.Context) (int, error) {
+func (rs redactionJob) replacePage(ctx context.Context) (int, error) {
 	change := store.NewChange()
 	var replaced []store.EventNum
 	err := rs.store.Read(ctx, func(read *store.Read) error {
-		due, err := roomdb.RedactedDue(read, rs.now(), upkeepPage)
+		due, err := roomdb.RedactedDue(read, rs.now(), redactionPage)
 		if err != nil {
 			return err
 		}
@@ -75,7 +75,7 @@ func (rs upkeep) replacePage(ctx context.Context) (int, error) {
 }
 
 // redactedBytes is the redacted form of an event.
-func (rs upkeep) redactedBytes(read *store.Read, d roomdb.RedactedEvent) ([]byte, error) {
+func (rs redactionJob) redactedBytes(read *store.Read, d roomdb.RedactedEvent) ([]byte, error) {
 	row, err := roomdb.RoomByNum(read, d.Room)
 	if err != nil {
 		return nil, err
@@ -95,5 +95,5 @@ func (rs upkeep) redactedBytes(read *store.Read, d roomdb.RedactedEvent) ([]byte
 	return pdu.Redacted().Bytes(), nil
 }
 
-// upkeep is what is done to rooms in the background.
-type upkeep struct{ *Rooms }
+// redactionJob is what is done to rooms in the background.
+type redactionJob struct{ *Rooms }
