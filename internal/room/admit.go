@@ -13,21 +13,20 @@ import (
 	"stoa/matrix/stateres"
 )
 
-// admit puts an accepted event into the timeline, and brings the current state up
-// to date.
+// admit puts an accepted event into the timeline and updates the current state.
 func (t admission) admit(g *graph, in incoming, a placement, before roomState, prev []roomdb.Event) error {
 	linear := t.covers(in.pdu) && !in.gap
 	ended, err := g.ended(prev)
 	if err != nil {
 		return err
 	}
-	tips := append(without(t.extremities, ended), extremity{num: a.num, pdu: a.pdu})
+	extremities := append(without(t.extremities, ended), extremity{num: a.num, pdu: a.pdu})
 	now := roomState{slot: t.row.Slot}
 	after := now
 	stateKey, isState := a.pdu.StateKey()
 	key := eventauth.Key{Type: a.pdu.Type(), StateKey: stateKey}
 	if !linear {
-		if after, err = g.current(a, before, tips); err != nil {
+		if after, err = g.current(a, before, extremities); err != nil {
 			return err
 		}
 	}
@@ -47,7 +46,7 @@ func (t admission) admit(g *graph, in incoming, a placement, before roomState, p
 			a.current = num == a.num
 		}
 	}
-	if err := t.place(a, tips); err != nil {
+	if err := t.place(a, extremities); err != nil {
 		return err
 	}
 	if err := t.noteGap(in, a); err != nil {
@@ -69,8 +68,8 @@ func (t admission) admit(g *graph, in incoming, a placement, before roomState, p
 	return t.applyWaiting(g, a)
 }
 
-// noteGap writes the backward extremities of an event whose history is not here,
-// and strikes the event off those of others.
+// noteGap records which prev events of a placed event are missing (the backward
+// extremities), and no longer lists the event as missing itself.
 func (t admission) noteGap(in incoming, a placement) error {
 	roomdb.DropMissing(t.change, t.row.Num, a.pdu.EventID().String())
 	if !in.gap {
@@ -88,8 +87,9 @@ func (t admission) noteGap(in incoming, a placement) error {
 	return nil
 }
 
-// ended are the events that are no forward extremities once an event is built on
-// some: these, and what lies below those of them that are rejected or soft-failed.
+// ended returns the events that stop being forward extremities when an event is built on
+// prev: prev itself, and the ancestors that only rejected or soft-failed events of prev
+// separate from it.
 func (g *graph) ended(prev []roomdb.Event) ([]id.EventID, error) {
 	const limit = 1000
 	var ended []id.EventID
@@ -117,13 +117,12 @@ func (g *graph) ended(prev []roomdb.Event) ([]id.EventID, error) {
 	return ended, nil
 }
 
-// current is the current state once an event has come: the states after all
-// forward extremities, resolved.
-func (g *graph) current(a placement, before roomState, tips []extremity) (roomState, error) {
+// current resolves the states after all forward extremities, which include the new event.
+func (g *graph) current(a placement, before roomState, extremities []extremity) (roomState, error) {
 	g.unstored[a.num] = unstoredEvent{pdu: a.pdu, edges: a.edges}
 	var states []roomState
-	for _, tip := range tips {
-		if tip.num == a.num {
+	for _, ext := range extremities {
+		if ext.num == a.num {
 			after := before
 			if stateKey, ok := a.pdu.StateKey(); ok {
 				key, err := g.t.keyNum(eventauth.Key{Type: a.pdu.Type(), StateKey: stateKey})
@@ -137,9 +136,9 @@ func (g *graph) current(a placement, before roomState, tips []extremity) (roomSt
 			states = append(states, after)
 			continue
 		}
-		e, err := roomdb.EventByNum(g.read, tip.num)
+		e, err := roomdb.EventByNum(g.read, ext.num)
 		if err != nil {
-			return roomState{}, fmt.Errorf("forward extremity number %d: %w", tip.num, err)
+			return roomState{}, fmt.Errorf("forward extremity number %d: %w", ext.num, err)
 		}
 		after, err := g.after(e)
 		if err != nil {
@@ -150,8 +149,8 @@ func (g *graph) current(a placement, before roomState, tips []extremity) (roomSt
 	return g.resolve(states)
 }
 
-// moveState brings the current state from one state to another, at a slot of its
-// own, but for an entry that has been moved already.
+// moveState changes the current state from one state to another, at a slot of its own. It
+// skips the key moved, which is up to date already.
 func (t admission) moveState(g *graph, from, to roomState, moved store.KeyNum) error {
 	diff, err := roomdb.DiffStates(t.read, t.row.Num, from.version, from.slot, to.version, to.slot)
 	if err != nil {
@@ -189,8 +188,8 @@ func (t admission) moveState(g *graph, from, to roomState, moved store.KeyNum) e
 	return nil
 }
 
-// redactionOf returns the event that a redaction of another server redacts, if it
-// is here and the redaction is to be applied.
+// redactionOf returns the event that a redaction of another server redacts, if the store
+// has it and the redaction applies.
 //
 // Spec: rooms/v3#handling-redactions
 func (t admission) redactionOf(pdu *event.PDU) (target roomdb.Event, applies bool, err error) {
@@ -208,7 +207,7 @@ func (t admission) redactionOf(pdu *event.PDU) (target roomdb.Event, applies boo
 	return target, applies, err
 }
 
-// withhold stores a redaction that can't be applied (yet): clients don't see it.
+// withhold stores a redaction that does not apply, or not yet. Clients don't see it.
 //
 // Spec: rooms/v3#handling-redactions
 func (t admission) withhold(g *graph, a placement, before roomState) error {
@@ -218,10 +217,11 @@ func (t admission) withhold(g *graph, a placement, before roomState) error {
 	return t.refuse(g, a, before, roomdb.SoftFailed, errWithheld)
 }
 
-// waitingLimit bounds the redactions that are tried on an event that has come.
+// waitingLimit bounds the early redactions that are tried for one event.
 const waitingLimit = 100
 
-// applyWaiting applies a redaction that came before its target, and shows it.
+// applyWaiting applies a redaction that came before its target, and puts it into the
+// timeline.
 func (t admission) applyWaiting(g *graph, a placement) error {
 	waiting, err := roomdb.WaitingRedactions(t.read, t.row.Num, a.pdu.EventID().String(), waitingLimit)
 	if err != nil || len(waiting) == 0 {
@@ -259,5 +259,5 @@ func (t admission) applyWaiting(g *graph, a placement) error {
 	return nil
 }
 
-// admission is a turn in which an event of another server is checked and admitted.
+// admission is a turn that checks and admits an event of another server.
 type admission struct{ *turn }

@@ -8,12 +8,12 @@ import (
 	"stoa/matrix/roomversion"
 )
 
-// Committed is what one commit did to one room. It travels with the change
-// (store.Change.Payload) to the subscribers (store.Subscription), who need no query for
-// what it holds. Nobody changes it after the commit.
+// Committed describes what one commit changed in one room. It travels with the change
+// (store.Change.Payload) to the subscribers (store.Subscription), which then need no
+// query. It is immutable after the commit.
 //
-// Slots First to Last belong to this change; each of them has a timeline event,
-// or a change of state that no timeline event carries, or both.
+// Slots First to Last belong to this change. Each of them has a timeline event, or a
+// change of state that no timeline event carries, or both.
 type Committed struct {
 	Room   store.RoomNum
 	RoomID id.RoomID
@@ -21,23 +21,22 @@ type Committed struct {
 	First  store.Slot
 	Last   store.Slot
 
-	// Events are the timeline events, oldest first. Rejected, soft-failed and
-	// outlying events are not among them.
+	// Events are the timeline events, oldest first, without rejected and soft-failed
+	// events and outliers.
 	Events []TimelineEvent
-	// State are the changes of current state in the order of their slots,
-	// those which a timeline event carries too.
+	// State are the changes of current state in the order of their slots, including those
+	// that a timeline event carries.
 	State []StateChange
-	// Redacted are the events which this change redacts, also when the
-	// redaction itself came earlier.
+	// Redacted are the events that this change redacts, even if the redaction itself came
+	// earlier.
 	Redacted []Redacted
 
-	// Joined and Invited count the members after the change, Totals are the
-	// room's running totals after it.
+	// Joined and Invited count the members, and Totals the events, after the change.
 	Joined, Invited int64
 	Totals          Totals
 
-	// Next is what the same change did to another room (an upgrade writes
-	// two), nil for nothing.
+	// Next describes another room that the same change wrote, as an upgrade does; nil if
+	// there is none.
 	Next *Committed
 }
 
@@ -47,41 +46,39 @@ type TimelineEvent struct {
 	Slot store.Slot
 	Off  int64
 	PDU  *event.PDU
-	// ReceivedTS is when this server received or made the event, in ms.
+	// ReceivedTS is when this server received or built the event, in ms.
 	ReceivedTS int64
 	// Key is the interned (type, state key); 0 for a message event.
 	Key store.KeyNum
-	// Replaces is the event that had the same (type, state key) before; nil if
-	// there was none, or if the event did not become current state.
+	// Replaces is the event that the same (type, state key) had before; nil if there was
+	// none, or if the event did not become current state.
 	Replaces *event.PDU
-	// Thread is the root of the thread that the event belongs to, zero for the
-	// main timeline.
+	// Thread is the root of the event's thread; zero for the main timeline.
 	Thread id.EventID
-	// Class and Totals are the counting of unread events: the event's class, and
-	// the running totals after it.
+	// Class and Totals are for unread counts: the event's class, and the running totals
+	// including it.
 	Class  pushrule.Class
 	Totals Totals
 	// Txn is the sending device's transaction; zero for none.
 	Txn Txn
-	// Highlights are the local members for whom the event counts for more than
-	// its class says.
+	// Highlights are the local members with another verdict on the event than its class
+	// gives.
 	Highlights []Highlight
 	// RedactedBy is the redaction of this event, if it came before the event.
 	RedactedBy *event.PDU
-	// SenderMember is the sender's m.room.member as it was before this event, for
-	// messages; nil if it is not in memory, or not shown as it is. The change itself
-	// may redact it.
+	// SenderMember is, for messages, the sender's m.room.member before this event; nil if
+	// it is not in memory or was redacted. This change may redact it.
 	SenderMember *MemberEvent
 }
 
-// MemberEvent is an m.room.member of the current state that is shown as it is.
+// MemberEvent is an unredacted m.room.member of the current state.
 type MemberEvent struct {
 	Num  store.EventNum
 	Slot store.Slot
 	PDU  *event.PDU
 }
 
-// Highlight is a local member for whom an event counts for more than for others.
+// Highlight is a local member whose push rules judge an event otherwise than its class.
 type Highlight struct {
 	User    store.UserNum
 	Verdict pushrule.Verdict
@@ -93,27 +90,27 @@ type StateChange struct {
 	Key      store.KeyNum
 	Type     string
 	StateKey string
-	// Event is the new entry, nil if the entry is gone. Num is its number.
+	// Event is the new entry, nil if the entry was removed. Num is its number.
 	Event *event.PDU
 	Num   store.EventNum
-	// Previous is the entry before, nil for none.
+	// Previous is the entry that was replaced, nil for none.
 	Previous *event.PDU
-	// User is the local user whose membership the entry is; 0 for anything else.
+	// User is the local user whose membership this is; 0 for any other state.
 	User store.UserNum
 	// InTimeline says that the event is the timeline event of the same slot.
 	InTimeline bool
 }
 
-// Redacted is an event that was redacted, and why.
+// Redacted is a redacted event with its redaction.
 type Redacted struct {
 	Target   store.EventNum
 	TargetID id.EventID
-	// PDU is the target as it was.
+	// PDU is the target before its redaction.
 	PDU     *event.PDU
 	Because *event.PDU
 }
 
-// Counted is what counts of a timeline event for who has not read it.
+// Counted is the part of a timeline event that unread counters need.
 type Counted struct {
 	Slot       store.Slot
 	Sender     id.UserID
@@ -123,8 +120,8 @@ type Counted struct {
 	Highlights []Highlight
 }
 
-// Counted leaves out of the events of a commit what does not count: those which
-// were put before others are not new to anybody.
+// Counted returns the live events of a commit for unread counters. Backfilled events are
+// not new to anybody and are left out.
 func (c *Committed) Counted() []Counted {
 	list := make([]Counted, 0, len(c.Events))
 	for i := range c.Events {

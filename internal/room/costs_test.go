@@ -130,9 +130,9 @@ func TestSend_writes_as_many_rows_in_a_large_room_as_in_a_small_one(t *testing.T
 	})
 }
 
-// TestState_of_a_large_room_stays_small measures the whole database: the state of
-// a room of 10,000 members, all that refers to it, its events and its users take no
-// more than three times the bytes of the state events.
+// TestState_of_a_large_room_stays_small measures the whole database: the state of a room
+// of 10,000 members, with all that refers to it, its events and its users, takes at most
+// three times the bytes of the state events.
 func TestState_of_a_large_room_stays_small(t *testing.T) {
 	t.Parallel()
 	path := storetest.URL(t, "sqlite")
@@ -177,7 +177,7 @@ func TestSend_needs_no_more_of_a_large_room_than_who_acts(t *testing.T) {
 	t.Parallel()
 	s := storetest.SQLite(t)
 	roomID := fullRoom(t, testRooms(t, s), 5_000)
-	rs := testRooms(t, s) // knows nothing yet
+	rs := testRooms(t, s) // an empty cache
 	for i := range 3 {
 		d := Draft{
 			RoomID: roomID, Sender: testUser(t, fmt.Sprintf("user%d", i)), Type: "m.room.message",

@@ -18,14 +18,14 @@ import (
 // Spec: client-server-api#threading
 const RelThread = "m.thread"
 
-// relation is what an event says of another by `m.relates_to`.
+// relation is the `m.relates_to` of an event.
 type relation struct {
 	relType string
 	target  id.EventID
 }
 
-// relationOf reads m.relates_to of a content in canonical form; false if there is
-// none, or none that fits the schema, which is then ignored as the spec says.
+// relationOf reads m.relates_to from a content in canonical form. It returns false if
+// there is none, or if it does not fit the schema: the spec says to ignore it then.
 //
 // Spec: client-server-api#forming-relationships-between-events
 func relationOf(content []byte) (relation, bool) {
@@ -59,13 +59,12 @@ func (t *turn) relate(out *TimelineEvent) error {
 	return nil
 }
 
-// threadHops is how far relations are followed to the root of a thread.
+// threadHops bounds how many relations are followed to find the root of a thread.
 //
 // Spec: client-server-api#threaded-read-receipts
 const threadHops = 3
 
-// threadOf returns the root of the thread to which an event belongs; zero for the
-// main timeline.
+// threadOf returns the root of the event's thread; zero for the main timeline.
 func (t counting) threadOf(pdu *event.PDU) (id.EventID, error) {
 	if pdu.IsState() {
 		return id.EventID{}, nil
@@ -84,7 +83,7 @@ func (t counting) threadOf(pdu *event.PDU) (id.EventID, error) {
 	return id.EventID{}, nil
 }
 
-// parent returns an event of the room by its ID; nil if it is not here.
+// parent returns an event of the room by its ID; nil if the room does not have it.
 func (t *turn) parent(eventID id.EventID) (*event.PDU, error) {
 	for i := len(t.out.Events) - 1; i >= 0; i-- {
 		if t.out.Events[i].PDU.EventID() == eventID {
@@ -105,8 +104,8 @@ func (t *turn) parent(eventID id.EventID) (*event.PDU, error) {
 	return t.rs.events.Parse(t.r.rules, stored)
 }
 
-// count classifies an event, moves the running totals, and writes a row for each
-// local member for whom it counts for more than its class says.
+// count classifies an event, adds it to the running totals, and writes a row for each
+// local member with a verdict of their own.
 func (t counting) count(out *TimelineEvent) error {
 	var err error
 	if out.Thread, err = t.threadOf(out.PDU); err != nil {
@@ -167,7 +166,7 @@ func (t counting) addTotals(out *TimelineEvent) error {
 	return nil
 }
 
-// threadTotals are the totals of a thread so far.
+// threadTotals are the totals of a thread before this event.
 func (t counting) threadTotals(root id.EventID) (pushrule.Totals, error) {
 	if totals, ok := t.threads[root]; ok {
 		return totals, nil
@@ -189,7 +188,7 @@ func (t counting) threadTotals(root id.EventID) (pushrule.Totals, error) {
 	return pushrule.ParseTotals(stored)
 }
 
-// highlight finds the local members for whom the event counts for more.
+// highlight finds the local members whose verdict on the event is not that of its class.
 func (t counting) highlight(out *TimelineEvent, view *pushrule.Event) error {
 	if t.rs.opt.PushRules == nil && canonicaljson.Get(out.PDU.Content(), "m.mentions") == nil {
 		return nil
@@ -222,15 +221,15 @@ func (t counting) highlight(out *TimelineEvent, view *pushrule.Event) error {
 	return nil
 }
 
-// memberRules is the index of the local members with unusual push rules.
+// memberRules indexes the local members with unusual push rules.
 type memberRules struct {
 	set *pushrule.Watch
-	// turn is the turn that looks something up, fault what went wrong then.
+	// turn is the turn that uses the index; fault is the first error of its reads.
 	turn  *turn
 	fault error
 }
 
-// joined says whether a local user is joined, at the turn that asks.
+// joined reports whether a local user is joined, as of the turn that uses the index.
 func (w *memberRules) joined(user id.UserID) bool {
 	if !w.turn.rs.isLocal(user) {
 		return false
@@ -242,8 +241,8 @@ func (w *memberRules) joined(user id.UserID) bool {
 	return membership == event.MembershipJoin
 }
 
-// loadMemberRules returns the room's watch, made when it is first needed and brought up to
-// date with this turn's members.
+// loadMemberRules returns the room's index. It builds it when it is first needed, and
+// brings it up to date with the members of this turn.
 func (t counting) loadMemberRules() (*memberRules, error) {
 	w := t.r.memberRules
 	fresh := w == nil
@@ -265,7 +264,7 @@ func (t counting) loadMemberRules() (*memberRules, error) {
 			t.r.stale[user] = struct{}{}
 		}
 	}
-	t.r.markStale(t.out.State[t.watchedState:]) // members of this very turn
+	t.r.markStale(t.out.State[t.watchedState:]) // members of this same turn
 	t.watchedState = len(t.out.State)
 	for user := range t.r.stale {
 		if err := t.updateMember(w, user); err != nil {
@@ -277,7 +276,7 @@ func (t counting) loadMemberRules() (*memberRules, error) {
 	return w, nil
 }
 
-// updateMember brings one user of the watch up to date.
+// updateMember brings one user of the index up to date.
 func (t counting) updateMember(w *memberRules, user id.UserID) error {
 	member, err := t.Event(event.TypeMember, user.String())
 	if err != nil {
@@ -299,7 +298,7 @@ func (t counting) updateMember(w *memberRules, user id.UserID) error {
 	return nil
 }
 
-// markStale notes the local members among some changes for the watch's next look.
+// markStale marks the local members among some changes for the next update of the index.
 func (r *room) markStale(changes []StateChange) {
 	for _, change := range changes {
 		if change.User == 0 {
@@ -311,12 +310,11 @@ func (r *room) markStale(changes []StateChange) {
 	}
 }
 
-// recheckMembers makes the room's watch look again at the members that it saw as a turn
-// wanted them, which came to nothing.
+// recheckMembers marks the members that the index learned from a turn that was abandoned.
 func (t counting) recheckMembers() { t.r.markStale(t.out.State[:t.watchedState]) }
 
-// PushRulesChanged makes the rooms in memory look again at a local user's push
-// rules and ignored users. It is called after they were committed.
+// PushRulesChanged makes the rooms in memory reload a local user's push rules and ignored
+// users. Call it after the commit.
 func (rs *Rooms) PushRulesChanged(user id.UserID) {
 	for _, r := range rs.resident.all() {
 		r.turn.Lock()
@@ -328,11 +326,11 @@ func (rs *Rooms) PushRulesChanged(user id.UserID) {
 	}
 }
 
-// counting is a turn that counts its events: classes, running totals, highlights.
+// counting is a turn that counts its events: class, running totals, highlights.
 type counting struct{ *turn }
 
-// markOwn notes the newest event of a local sender in its thread: who sends has
-// read what came before.
+// markOwn records the newest event of a local sender in its thread: sending marks
+// everything before it as read.
 //
 // Spec: client-server-api#marking-notifications-as-read
 func (t counting) markOwn(out *TimelineEvent) error {

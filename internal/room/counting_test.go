@@ -14,7 +14,7 @@ import (
 	"stoa/matrix/pushrule"
 )
 
-// rules are push rules by user; users without have the usual ones.
+// rules are push rules by user; other users have the default rules.
 type rules map[id.UserID]*pushrule.Rules
 
 func (r rules) Rules(_ context.Context, user id.UserID) (*pushrule.Rules, error) {
@@ -43,7 +43,7 @@ func keyword(t testing.TB, user id.UserID, word string) *pushrule.Rules {
 	return set.Compile(nil)
 }
 
-// committed are what the commits of a store carry, from now on.
+// committed returns the payloads of all later commits of a store.
 func committed(t testing.TB, s *store.Store) func() []*room.Committed {
 	t.Helper()
 	tail := s.Subscribe()
@@ -86,13 +86,13 @@ func TestSend_writes_a_row_for_each_member_whom_it_concerns_more(t *testing.T) {
 			}
 		}
 		say("hello", bob.String())         // bob is mentioned
-		say("more tea?", alice.String())   // carol's keyword; alice mentions herself in vain
+		say("more tea?", alice.String())   // carol's keyword; alice mentions herself, which does not count
 		say("tea for all", dave.String())  // carol again; dave is not here
 		h.join(roomID, dave)               // …
-		say("hello dave", dave.String())   // now he is
+		say("hello dave", dave.String())   // now he is a member
 		own[bob] = keyword(t, bob, "cake") //
 		h.PushRulesChanged(bob)            //
-		say("cake", "@nobody:stoa.test")   // bob has a keyword now
+		say("cake", "@nobody:stoa.test")   // bob has a keyword by now
 		if err := h.Leave(t.Context(), room.MembershipRequest{RoomID: roomID, Sender: carol}); err != nil {
 			t.Fatal(err)
 		}
@@ -147,7 +147,7 @@ func TestSend_keeps_running_totals_of_room_and_threads(t *testing.T) {
 			return eventID
 		}
 		reply := relate(h, "m.room.message", "m.thread", root)
-		h = newFixture(t, s) // what is in memory is in the store too
+		h = newFixture(t, s) // the store has everything that memory has
 		edit := relate(h, "m.room.message", "m.replace", reply)
 		relate(h, "m.reaction", "m.annotation", edit)
 		relate(h, "m.reaction", "m.annotation", root)

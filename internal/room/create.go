@@ -25,21 +25,21 @@ const (
 	PresetPublicChat         = "public_chat"
 )
 
-// CreateRequest asks for a new room.
+// CreateRequest describes a new room.
 //
 // Spec: client-server-api#creation
 type CreateRequest struct {
 	Creator id.UserID
 	// Version is the room version; empty = the server's default.
 	Version string
-	// Preset is one of the Preset constants; empty = by Published.
+	// Preset is one of the Preset constants; if empty, Published determines it.
 	Preset string
-	// Published is visibility `public`: the room is listed in the directory.
+	// Published is visibility `public`: the directory lists the room.
 	Published bool
 	Name      string
 	Topic     string
-	// Alias becomes the canonical alias; zero for none. The row of the alias
-	// itself is written by With.
+	// Alias becomes the canonical alias; zero for none. With writes the row of the alias
+	// itself.
 	Alias  id.RoomAlias
 	Invite []id.UserID
 	// IsDirect is set on the invitations.
@@ -50,32 +50,31 @@ type CreateRequest struct {
 	CreationContent json.RawMessage
 	PowerLevels     json.RawMessage
 	InitialState    []StateEvent
-	// With adds to the change that creates the room what must stand or fall
-	// with it (the row of an alias); nil for nothing. An error of the store
-	// that it provokes comes back from Create unchanged.
+	// With adds rows to the change that creates the room and that must be committed with
+	// it, such as the row of an alias; nil for nothing. Create returns an error of the
+	// store that it causes unchanged.
 	With func(change *store.Change, room store.RoomNum, roomID id.RoomID)
 }
 
-// StateEvent is a state event that somebody wants in a room.
+// StateEvent is a state event that a request wants in a room.
 type StateEvent struct {
 	Type     string
 	StateKey string
 	Content  json.RawMessage
 }
 
-// creation is a CreateRequest worked out: the create event's content, then the
-// drafts of all other events of the new room, in the order of the spec, the
-// creator's join first.
+// creation is the plan for a CreateRequest: the content of the create event, then drafts
+// of all other events in the order of the spec, beginning with the creator's join.
 type creation struct {
 	create json.RawMessage
 	drafts []Draft
 }
 
-// Create makes a room, with all events that the request implies, in one commit,
-// and returns its ID.
+// Create creates a room with all events that the request implies, in one commit, and
+// returns its ID.
 //
-// Errors: M_UNSUPPORTED_ROOM_VERSION, M_INVALID_ROOM_STATE (the rules refuse an
-// event), M_INVALID_PARAM, M_BAD_JSON, and what With provokes.
+// Errors: M_UNSUPPORTED_ROOM_VERSION, M_INVALID_ROOM_STATE (the rules reject an event),
+// M_INVALID_PARAM, M_BAD_JSON, and those that With causes.
 //
 // Spec: client-server-api#creation
 func (rs *Rooms) Create(ctx context.Context, req CreateRequest) (id.RoomID, error) {
@@ -103,7 +102,7 @@ func (rs *Rooms) Create(ctx context.Context, req CreateRequest) (id.RoomID, erro
 	for range maxTries {
 		var roomID id.RoomID
 		roomID, err = creating{rs}.create(ctx, req, rules, plan)
-		// Another instance may have made the same room at the same time.
+		// Another instance may have created a room with the same ID at the same time.
 		if err == nil || !rules.RoomIDFromCreate || !errors.Is(err, store.ErrDuplicate) {
 			return roomID, clientError(err)
 		}
@@ -111,7 +110,7 @@ func (rs *Rooms) Create(ctx context.Context, req CreateRequest) (id.RoomID, erro
 	return id.RoomID{}, clientError(err)
 }
 
-// create makes the room of a plan.
+// create creates the room of a plan.
 func (rs creating) create(ctx context.Context, req CreateRequest, rules *roomversion.Rules, plan creation) (id.RoomID, error) {
 	t, err := rs.newRoom(ctx, rules, req.Published, store.NewChange())
 	if err != nil {
@@ -155,9 +154,9 @@ func (rs creating) planInvites(ctx context.Context, plan *creation, req CreateRe
 	return nil
 }
 
-// newRoom begins the turn of a room that is not there yet, in a change. The room's
-// turn is held when it returns without an error. The room has an ID already if its
-// version does not make it of the create event.
+// newRoom begins the turn of a room that does not exist yet, as part of change. On
+// success the caller holds the room's turn. The room has its ID already, unless its
+// version derives the ID from the create event.
 func (rs creating) newRoom(ctx context.Context, rules *roomversion.Rules, published bool, change *store.Change) (*turn, error) {
 	num, err := rs.store.NextRoom(ctx)
 	if err != nil {
@@ -177,7 +176,7 @@ func (rs creating) newRoom(ctx context.Context, rules *roomversion.Rules, publis
 	return t, nil
 }
 
-// internPlan gives numbers to all keys and local users of a new room at once.
+// internPlan interns all keys and local users of a new room at once.
 func (rs creating) internPlan(ctx context.Context, plan creation, creator id.UserID) error {
 	pairs := []store.Pair{{Type: event.TypeCreate}}
 	users := []string{creator.String()}
@@ -224,7 +223,8 @@ func (t *turn) create(plan creation, creator id.UserID) error {
 	return nil
 }
 
-// asInvalidState says of a refusal that the request describes a room that can't be.
+// asInvalidState turns a refusal into M_INVALID_ROOM_STATE: the request describes an
+// impossible room.
 func asInvalidState(err error, evType string) error {
 	refusal, ok := mxerr.As(err)
 	if !ok {
@@ -236,7 +236,7 @@ func asInvalidState(err error, evType string) error {
 	return mxerr.InvalidRoomState("The room can't have this %s: %s", evType, refusal.Message).Because(err)
 }
 
-// roomIDAlphabet is of the opaque part of room IDs before room version 12.
+// roomIDAlphabet is for the opaque part of room IDs before room version 12.
 const roomIDAlphabet = "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 
 // newRoomID makes the ID of a room of a version before 12.
@@ -251,8 +251,8 @@ func (rs creating) newRoomID() (id.RoomID, error) {
 	return id.NewRoomID(string(opaque[:]), rs.server)
 }
 
-// planCreation turns the request into drafts. The drafts have no room ID yet.
-// profile is what the creator's member event shows.
+// planCreation turns the request into drafts, which have no room ID yet. profile goes
+// into the creator's member event.
 //
 // Spec: client-server-api#creation (the numbered order of createRoom)
 func planCreation(req CreateRequest, rules *roomversion.Rules, profile Profile) (creation, error) {
@@ -334,14 +334,14 @@ func planCreation(req CreateRequest, rules *roomversion.Rules, profile Profile) 
 	return plan, err
 }
 
-// sets says whether initial_state holds an event of the type with an empty
-// state key, which then takes the place of the preset's.
+// sets reports whether initial_state has an event of the type with an empty state key,
+// which then replaces the preset's.
 func (req *CreateRequest) sets(evType string) bool {
 	return slices.ContainsFunc(req.InitialState, func(s StateEvent) bool { return s.Type == evType && s.StateKey == "" })
 }
 
-// createContent makes the content of m.room.create, and the list of creators
-// if the version gives them power.
+// createContent returns the content of m.room.create, and the list of creators if the
+// version gives them power.
 func createContent(req CreateRequest, rules *roomversion.Rules, trusted bool, invite []id.UserID) (json.RawMessage, []string, error) {
 	content := map[string]any{}
 	if req.CreationContent != nil {
@@ -427,18 +427,20 @@ func distinct[T comparable](items []T) []T {
 	return out
 }
 
-// Bounds of one request for a new room. The room is made in one turn and one commit, which others' commits wait for.
+// Bounds of one createRoom request. The room is built in one turn and committed at once,
+// and other commits wait for it.
 const (
-	// maxInvites is a lecture's audience. More people are invited one by one afterwards.
+	// maxInvites is the audience of a lecture. Others are invited one by one afterwards.
 	maxInvites = 500
-	// maxInitialState is many times what clients send: encryption, an avatar, a parent space, a few of their own.
+	// maxInitialState is many times what clients send: encryption, an avatar, a parent space,
+	// a few of their own.
 	maxInitialState = 100
-	// maxCreators bounds those besides the sender. All of them have power in the room for ever, and each event is checked
-	// against the list.
+	// maxCreators bounds the creators beside the sender. They keep their power for ever,
+	// and every event is checked against the list.
 	maxCreators = 50
 )
 
-// checkSize refuses a request that asks for more than one request may.
+// checkSize refuses a request that exceeds these bounds.
 func (req *CreateRequest) checkSize() error {
 	switch {
 	case len(req.Invite) > maxInvites:
@@ -449,5 +451,5 @@ func (req *CreateRequest) checkSize() error {
 	return nil
 }
 
-// creating makes rooms.
+// creating creates rooms.
 type creating struct{ *Rooms }

@@ -51,7 +51,8 @@ func TestCreate_bounds_one_request(t *testing.T) {
 	h.create(alice, func(r *room.CreateRequest) { r.Version, r.CreationContent = "12", creators(50) })
 }
 
-// The most that one request may ask for is made, and costs no more for each event than a small room does.
+// The largest allowed request succeeds, and costs no more for each event than a small
+// room.
 func TestCreate_with_all_that_one_request_may_ask_for(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {

@@ -6,7 +6,7 @@ import (
 	"stoa/matrix/id"
 )
 
-// Draft is an event that somebody on this server wants in a room.
+// Draft is an event that a local user wants to send.
 type Draft struct {
 	RoomID id.RoomID
 	Sender id.UserID
@@ -15,39 +15,38 @@ type Draft struct {
 	StateKey *string
 	// Content is a JSON object.
 	Content json.RawMessage
-	// Redacts is the target of an m.room.redaction. It may also be given in
-	// Content, as clients do from room version 11 on; the event gets it where
-	// the room version wants it.
+	// Redacts is the target of an m.room.redaction. It may also be in Content, where
+	// clients put it since room version 11; the event has it where the room version wants
+	// it.
 	Redacts id.EventID
-	// Txn makes a repeated request give the same event.
+	// Txn makes a repeated request return the event of the first.
 	Txn Txn
 	// Timestamp is the origin_server_ts in ms; 0 = now. Only application
 	// services choose it.
 	Timestamp int64
 }
 
-// Txn is a client's transaction ID with what scopes it. The zero value is none.
+// Txn is a client's transaction ID with its scope. The zero value is none.
 //
 // Spec: client-server-api#transaction-identifiers
 type Txn struct {
 	UserID   id.UserID
 	DeviceID string
-	// Path is the endpoint with its room and event type, so that the same ID
-	// in another endpoint is another transaction.
+	// Path is the endpoint with its room and event type: the same ID at another endpoint
+	// is another transaction.
 	Path string
 	ID   string
 }
 
-// IsZero says whether there is no transaction ID.
 func (t Txn) IsZero() bool { return t.ID == "" }
 
-// Profile is what a member event shows of its user; empty strings for nothing.
+// Profile is the name and avatar that a member event shows; empty strings for none.
 type Profile struct {
 	DisplayName string
 	AvatarURL   string
 }
 
-// memberContent makes the content of an m.room.member event.
+// memberContent builds the content of an m.room.member event.
 func memberContent(membership string, profile Profile, reason string, extra map[string]any) map[string]any {
 	content := make(map[string]any, len(extra)+4)
 	for key, value := range extra {

@@ -12,17 +12,17 @@ import (
 	"stoa/matrix/roomversion"
 )
 
-// Events are the stored events of all rooms, parsed; those of states are kept in
-// memory, since the bytes of an event never change.
+// Events reads and parses the stored events of all rooms. It caches those that belong to
+// states, since the bytes of an event never change.
 type Events struct {
 	store *store.Store
 	pdus  *cache.Cache[store.EventNum, *event.PDU]
 }
 
-// Events are the events of the rooms, for those who read history.
+// Events returns the reader of stored events.
 func (rs *Rooms) Events() *Events { return rs.events }
 
-// Parse reads a stored event.
+// Parse parses a stored event.
 func (es *Events) Parse(rules *roomversion.Rules, e roomdb.Event) (*event.PDU, error) {
 	if pdu, ok := es.pdus.Get(e.Num); ok {
 		return pdu, nil
@@ -41,7 +41,7 @@ func (es *Events) Parse(rules *roomversion.Rules, e roomdb.Event) (*event.PDU, e
 	return pdu, nil
 }
 
-// Load returns an event by its number, from memory if it is there.
+// Load returns an event by its number, from the cache if possible.
 func (es *Events) Load(read *store.Read, rules *roomversion.Rules, num store.EventNum) (*event.PDU, error) {
 	if pdu, ok := es.pdus.Get(num); ok {
 		return pdu, nil
@@ -53,8 +53,7 @@ func (es *Events) Load(read *store.Read, rules *roomversion.Rules, num store.Eve
 	return es.Parse(rules, e)
 }
 
-// entries reads entries of a room's current state from the store. No turn need be
-// inMemory.
+// entries reads entries of a room's current state from the store. It needs no turn.
 func (es *Events) entries(read *store.Read, room store.RoomNum, rules *roomversion.Rules, keys []eventauth.Key) ([]*entry, error) {
 	pairs := make([]store.Pair, len(keys))
 	for i, key := range keys {

@@ -18,8 +18,8 @@ import (
 
 var errFault = errors.New("a fault that the test wants")
 
-// faulty opens a store one of whose fault points fails at each n-th hit while it
-// is armed.
+// faulty opens a store with one fault point, which fails at each n-th hit while it is
+// armed.
 func faulty(open func(...storetest.Option) *store.Store, point string, n int64) (s *store.Store, armed *atomic.Bool) {
 	armed = new(atomic.Bool)
 	faults := &store.Faults{}
@@ -33,8 +33,8 @@ func faulty(open func(...storetest.Option) *store.Store, point string, n int64) 
 	return open(func(o *store.Options) { o.Faults = faults }), armed
 }
 
-// TestSend_keeps_its_word_whatever_fails: every event that was acknowledged is there
-// once, transactions give one event, and the room goes on.
+// TestSend_keeps_its_word_whatever_fails: every acknowledged event is stored once, each
+// transaction has one event, and the room can still be written.
 func TestSend_keeps_its_word_whatever_fails(t *testing.T) {
 	t.Parallel()
 	for _, point := range []string{store.FaultBeforeCommit, store.FaultAfterCommit, store.FaultHeadMoved, store.FaultOutcomeUnknown} {
@@ -71,8 +71,8 @@ func TestSend_keeps_its_word_whatever_fails(t *testing.T) {
 	}
 }
 
-// sendAll lets several senders send messages with transaction IDs, again and again
-// until each is acknowledged.
+// sendAll lets several senders send messages with transaction IDs, and repeats each until
+// it is acknowledged.
 func (h *fixture) sendAll(roomID id.RoomID, sender id.UserID, senders, each int) map[string]id.EventID {
 	var mu sync.Mutex // guards acknowledged
 	acknowledged := map[string]id.EventID{}

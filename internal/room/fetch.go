@@ -15,18 +15,18 @@ import (
 	"stoa/matrix/signing"
 )
 
-// Bounds of what one incoming event may make this server fetch.
+// Bounds of the requests to other servers that one incoming event may cause.
 const (
-	// fetchLimit is the number of single events.
+	// fetchLimit bounds the events that are fetched one by one.
 	fetchLimit = 2000
-	// gapLimit is the number of missing events that are asked for at once.
+	// gapLimit is the number of missing events that one request asks for.
 	gapLimit = 50
-	// gapDepth is how often missing events of missing events are asked for.
+	// gapDepth bounds the recursion into missing events of missing events.
 	gapDepth = 3
 )
 
-// receiver is the work on one event that another server sent, with all that has
-// to be fetched for it. It works outside the room's turn until accept.
+// receiver processes one event of another server, and fetches the events that it needs.
+// It works outside the room's turn until accept.
 type receiver struct {
 	rs     *Rooms
 	ctx    context.Context // of the request: a receiver lives as long as one call
@@ -59,7 +59,7 @@ func (rc *receiver) parse(raw []byte) (incoming, error) {
 	return in, nil
 }
 
-// keys gets the keys of those who must have signed an event.
+// keys gets the keys of the servers that must have signed an event.
 func (rc *receiver) keys(pdu *event.PDU) (signing.KeySource, error) {
 	wanted := map[id.ServerName][]id.KeyID{}
 	for _, s := range pdu.RequiredSigners() {
@@ -78,7 +78,7 @@ func (rc *receiver) keys(pdu *event.PDU) (signing.KeySource, error) {
 	return keys, nil
 }
 
-// ownKeys knows this server's key, and those of others that were fetched.
+// ownKeys has this server's key, and the fetched keys of other servers.
 type ownKeys struct {
 	signer     *signing.Signer
 	remoteKeys signing.KeySource
@@ -96,7 +96,7 @@ func (k ownKeys) VerifyKey(server id.ServerName, keyID id.KeyID) (signing.Verify
 	return k.remoteKeys.VerifyKey(server, keyID)
 }
 
-// receive fetches what an event needs to be judged, and has it judged.
+// receive fetches the events that the checks of an event need, then makes the checks.
 func (rc *receiver) receive(in incoming, depth int) (Received, error) {
 	known, err := rc.known([]id.EventID{in.pdu.EventID()})
 	if err != nil {
@@ -125,7 +125,7 @@ func (rc *receiver) receive(in incoming, depth int) (Received, error) {
 	return rc.accept(in)
 }
 
-// known returns those of some events that are here.
+// known returns those of some events that the store has.
 func (rc *receiver) known(eventIDs []id.EventID) (map[id.EventID]roomdb.Event, error) {
 	known := make(map[id.EventID]roomdb.Event, len(eventIDs))
 	texts := make([]string, len(eventIDs))
@@ -144,7 +144,7 @@ func (rc *receiver) known(eventIDs []id.EventID) (map[id.EventID]roomdb.Event, e
 	return known, err
 }
 
-// unplaced returns those of some events whose state is not known here.
+// unplaced returns those of some events whose state the store does not have.
 func (rc *receiver) unplaced(eventIDs []id.EventID) ([]id.EventID, error) {
 	known, err := rc.known(eventIDs)
 	if err != nil {
@@ -156,7 +156,7 @@ func (rc *receiver) unplaced(eventIDs []id.EventID) ([]id.EventID, error) {
 	}), nil
 }
 
-// fetch asks the origin for one event.
+// fetch fetches one event from the origin.
 func (rc *receiver) fetch(eventID id.EventID) (incoming, error) {
 	if rc.rs.opt.Remote == nil || rc.budget == 0 {
 		return incoming{}, fmt.Errorf("%w: %s", ErrMissing, eventID)
@@ -176,12 +176,12 @@ func (rc *receiver) fetch(eventID id.EventID) (incoming, error) {
 	return in, nil
 }
 
-// needAuth has all auth events of an event stored, as outliers where they are not
-// here, with theirs before them.
+// needAuth stores all auth events of an event, and theirs before them, as outliers unless
+// the store has them.
 //
 // Spec: server-server-api#retrieving-event-authorisation-information
 func (rc *receiver) needAuth(pdu *event.PDU) error {
-	var order []incoming // each behind those that it rests on
+	var order []incoming // each after the events that it depends on
 	seen := map[id.EventID]bool{}
 	var visit func(*event.PDU) error
 	visit = func(pdu *event.PDU) error {
@@ -216,8 +216,8 @@ func (rc *receiver) needAuth(pdu *event.PDU) error {
 	return nil
 }
 
-// addOutlier stores an event whose place in the graph is not known. It is judged by
-// its auth events alone.
+// addOutlier checks an event by its auth events alone, and stores it without a place in
+// the graph.
 func (rc *receiver) addOutlier(in incoming) error {
 	if err := rc.intern(in.pdu); err != nil {
 		return err
@@ -231,7 +231,7 @@ func (rc *receiver) addOutlier(in incoming) error {
 	return err
 }
 
-// receiveOutlier judges an outlier and writes it.
+// receiveOutlier checks an outlier and writes it.
 func (t admission) receiveOutlier(in incoming) error {
 	switch _, err := roomdb.EventByID(t.read, in.pdu.EventID().String()); {
 	case err == nil:
@@ -260,19 +260,19 @@ func (t admission) receiveOutlier(in incoming) error {
 	return t.storeUnplaced(a, 0, standing, reason)
 }
 
-// fillGap asks for the events between the forward extremities and an event, and
-// has them received. It returns the prev events that are still missing.
+// fillGap fetches and receives the events between the forward extremities and an event.
+// It returns the prev events that are still missing.
 //
 // Spec: server-server-api#backfilling-and-retrieving-missing-events
 func (rc *receiver) fillGap(pdu *event.PDU, depth int) (missing []id.EventID, err error) {
 	if rc.rs.opt.Remote == nil || depth == 0 {
 		return rc.unplaced(pdu.PrevEvents())
 	}
-	tips, err := rc.extremities()
+	extremities, err := rc.extremities()
 	if err != nil {
 		return nil, err
 	}
-	raws, err := rc.rs.opt.Remote.MissingEvents(rc.ctx, rc.origin, rc.roomID, tips, []id.EventID{pdu.EventID()}, gapLimit)
+	raws, err := rc.rs.opt.Remote.MissingEvents(rc.ctx, rc.origin, rc.roomID, extremities, []id.EventID{pdu.EventID()}, gapLimit)
 	if err != nil {
 		rc.rs.opt.Log.DebugContext(rc.ctx, "missing events can't be had", "room_id", rc.roomID.String(), "server", rc.origin.String(), "err", err)
 		return rc.unplaced(pdu.PrevEvents())
@@ -296,8 +296,8 @@ func (rc *receiver) fillGap(pdu *event.PDU, depth int) (missing []id.EventID, er
 	return rc.unplaced(pdu.PrevEvents())
 }
 
-// extremities are the forward extremities of the room.
-func (rc *receiver) extremities() (tips []id.EventID, err error) {
+// extremities returns the forward extremities of the room.
+func (rc *receiver) extremities() (extremities []id.EventID, err error) {
 	err = rc.rs.store.Read(rc.ctx, func(read *store.Read) error {
 		row, err := roomdb.RoomByNum(read, rc.room)
 		if err != nil {
@@ -312,14 +312,14 @@ func (rc *receiver) extremities() (tips []id.EventID, err error) {
 			if err != nil {
 				return fmt.Errorf("forward extremity of %s: %w", rc.roomID, err)
 			}
-			tips = append(tips, eventID)
+			extremities = append(extremities, eventID)
 		}
 		return nil
 	})
-	return tips, err
+	return extremities, err
 }
 
-// oldestFirst sorts events so that none comes before one that it is built on.
+// oldestFirst sorts events so that each comes after the events that it is built on.
 func oldestFirst(events []incoming) []incoming {
 	byID := make(map[id.EventID]incoming, len(events))
 	for _, in := range events {
@@ -346,8 +346,8 @@ func oldestFirst(events []incoming) []incoming {
 	return sorted
 }
 
-// fetchStateBefore asks for the state before an event whose prev events can't be had, and has
-// the events of that state, and those that they rest on, stored as outliers.
+// fetchStateBefore fetches the state before an event whose prev events can't be fetched,
+// and stores the events of that state, with the events that they depend on, as outliers.
 //
 // Spec: server-server-api#retrieving-events
 func (rc *receiver) fetchStateBefore(in *incoming) error {

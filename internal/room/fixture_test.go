@@ -20,13 +20,13 @@ import (
 	"stoa/matrix/signing"
 )
 
-// fixture is a server with nothing but rooms.
+// fixture is a server that only has rooms.
 type fixture struct {
 	*room.Rooms
 	*history.Reader
 	t     testing.TB
 	store *store.Store
-	clock atomic.Int64 // ms; each look moves it by one
+	clock atomic.Int64 // ms; each read advances it by one
 
 	mu    sync.Mutex // guards names
 	names map[id.UserID]room.Profile
@@ -48,7 +48,7 @@ func (h *fixture) do(j reader.Job) error {
 	return reader.Wait(h.t.Context(), h.store, j.Kind, j.Key)
 }
 
-// work works jobs off until the test ends or stop is called.
+// work processes jobs until the test ends or stop is called.
 func (h *fixture) work(kinds []reader.Kind) (stop func()) {
 	h.t.Helper()
 	runner, err := reader.New(reader.Options{Store: h.store, Kinds: kinds})
@@ -89,7 +89,7 @@ func newFixture(t testing.TB, s *store.Store, change ...func(*room.Options)) *fi
 	return h
 }
 
-// checked are the stores that are examined when their test ends.
+// checked are the stores that are checked when their test ends.
 var checked sync.Map
 
 // examine checks the invariants of the store.
@@ -129,7 +129,7 @@ func signer(t testing.TB, server string) *signing.Signer {
 	return signing.NewSigner(name, key)
 }
 
-// user is a user of the house.
+// user returns a user of this server.
 func user(t testing.TB, localpart string) id.UserID {
 	t.Helper()
 	return userOf(t, localpart, storetest.ServerName)
@@ -191,7 +191,7 @@ func message(roomID id.RoomID, sender id.UserID, body string) room.Draft {
 	return room.Draft{RoomID: roomID, Sender: sender, Type: "m.room.message", Content: content}
 }
 
-// refusedWith checks that an error is a refusal with an errcode.
+// refusedWith checks that an error is a refusal with the errcode.
 func refusedWith(t testing.TB, err error, code string) {
 	t.Helper()
 	if !mxerr.Is(err, code) {

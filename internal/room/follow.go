@@ -5,15 +5,15 @@ import (
 	"stoa/matrix/id"
 )
 
-// missedRows is what the stream told while a room was being loaded, whose number is not
-// known before.
+// missedRows collects the rows of the stream that arrive while a room is being loaded:
+// until then the number of the room is not known.
 type missedRows struct{ rows []store.StreamRow }
 
-// beginLoad has the rows of the stream kept for a room that is about to be loaded,
-// until endLoad.
+// beginLoad collects the rows of the stream for a room that is about to be loaded, until
+// endLoad.
 func (rd *residents) beginLoad(r *room) *missedRows {
 	if !rd.rooms.store.Shared() {
-		return nil // nobody else writes
+		return nil // no other instance writes
 	}
 	h := &missedRows{}
 	rd.mu.Lock()
@@ -31,8 +31,8 @@ func (rd *residents) endLoad(r *room) {
 	delete(rd.loading, r)
 }
 
-// finishLoad notes that the store has a room. What was heard meanwhile may be newer
-// than what was read.
+// finishLoad records that the store has a room. The collected rows may be newer than the
+// row that was read.
 func (rd *residents) finishLoad(r *room, row store.Room, news *missedRows) {
 	rd.mu.Lock()
 	r.known = true
@@ -52,9 +52,9 @@ func (rd *residents) finishLoad(r *room, row store.Room, news *missedRows) {
 	}
 }
 
-// FollowStream drops rooms from memory that rows of the stream have moved on: they were
-// written by other instances. A change that is under way on such a room loses by
-// its head; what this is for are verdicts that end in no change.
+// FollowStream marks rooms that other instances have written, so that they are loaded
+// again. A change in progress on such a room fails anyway, since the room's head has
+// moved; this is for refusals, which never reach a commit.
 func (rs *Rooms) FollowStream(rows []store.StreamRow) {
 	type news struct {
 		room *room
@@ -82,8 +82,8 @@ func (rs *Rooms) FollowStream(rows []store.StreamRow) {
 	}
 }
 
-// ForgetAll drops all rooms from memory, and what is known of transactions: rows of
-// the stream were missed.
+// ForgetAll unloads all rooms and forgets all transaction IDs, because rows of the stream
+// were missed.
 func (rs *Rooms) ForgetAll() {
 	rd := &rs.resident
 	for _, r := range rd.all() {
@@ -94,16 +94,16 @@ func (rs *Rooms) ForgetAll() {
 	rs.events.pdus.Clear(0)
 }
 
-// markOutdated notes that another instance has written the room.
+// markOutdated records that another instance has written the room.
 func (f *inFlight) markOutdated() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.outdated = true
 }
 
-// FollowRules makes the rooms in memory look again at the push rules and ignored
-// users of a local user, which another instance has changed. Unlike
-// PushRulesChanged it waits for nobody's turn.
+// FollowRules makes the rooms in memory reload the push rules and ignored users of a
+// local user, which another instance has changed. Unlike PushRulesChanged it does not
+// wait for the turns of rooms.
 func (rs *Rooms) FollowRules(user id.UserID) {
 	rd := &rs.resident
 	for _, r := range rd.all() {
@@ -111,17 +111,18 @@ func (rs *Rooms) FollowRules(user id.UserID) {
 		if len(r.inFlight.stale) < staleLimit {
 			r.inFlight.stale = append(r.inFlight.stale, user)
 		} else {
-			r.inFlight.outdated = true // everything is looked at again
+			r.inFlight.outdated = true // too many: reload everything
 		}
 		r.inFlight.mu.Unlock()
 		rd.release(r)
 	}
 }
 
-// staleLimit bounds the users whom a room remembers until its next change.
+// staleLimit bounds the users that a room remembers until its next change.
 const staleLimit = 256
 
-// takeStaleUsers takes over whose push rules have changed. The turn is held.
+// takeStaleUsers takes over the users whose push rules have changed. The caller holds the
+// turn.
 func (r *room) takeStaleUsers() {
 	f := &r.inFlight
 	f.mu.Lock()
@@ -129,7 +130,7 @@ func (r *room) takeStaleUsers() {
 	f.stale = nil
 	f.mu.Unlock()
 	if r.memberRules == nil {
-		return // it will be made of what the store says
+		return // it will be built from the store
 	}
 	for _, user := range stale {
 		r.stale[user] = struct{}{}

@@ -12,19 +12,19 @@ import (
 	"stoa/matrix/stateres"
 )
 
-// graph reads the event graph of a room while an event is put into it: states
-// before and after events, their differences, and the events that resolution
-// asks for. It reads the store, so the room has nothing under way meanwhile.
+// graph reads the event graph of a room while an event is added to it: states before and
+// after events, their differences, and the events that state resolution needs. It reads
+// the store, so no change of the room may be in flight.
 type graph struct {
 	t    *turn
 	read *store.Read
-	// fresh are versions that are not in the store yet.
+	// fresh are versions that the store does not have yet.
 	fresh map[*roomdb.Version]bool
-	// unstored are events of this change, which are not in the store yet.
+	// unstored are events of this change.
 	unstored map[store.EventNum]unstoredEvent
 }
 
-// unstoredEvent is an event that is about to be stored.
+// unstoredEvent is an event that this change will store.
 type unstoredEvent struct {
 	pdu      *event.PDU
 	edges    roomdb.Edges
@@ -35,14 +35,14 @@ func newGraph(t *turn, read *store.Read) *graph {
 	return &graph{t: t, read: read, fresh: map[*roomdb.Version]bool{}, unstored: map[store.EventNum]unstoredEvent{}}
 }
 
-// roomState is one immutable state of the room: a version, or, if that is nil, the
-// current state after a slot.
+// roomState is one immutable state of the room: a version, or if that is nil, the current
+// state after a slot.
 type roomState struct {
 	version *roomdb.Version
 	slot    store.Slot
 }
 
-// ref is how an event's row names the state. A version must be stored before.
+// ref is the reference to the state in an event's row. A version must be saved before.
 func (s roomState) ref() roomdb.StateRef {
 	if s.version != nil {
 		return roomdb.OfVersion(s.version.Num)
@@ -50,7 +50,7 @@ func (s roomState) ref() roomdb.StateRef {
 	return roomdb.AfterSlot(s.slot)
 }
 
-// root is the slot on which the state rests.
+// root is the slot that the state is based on.
 func (s roomState) root() store.Slot {
 	if s.version != nil {
 		return s.version.Root
@@ -65,7 +65,7 @@ func (s roomState) same(other roomState) bool {
 	return s.version == nil && other.version == nil && s.slot == other.slot
 }
 
-// load returns the state that a row names.
+// load returns the state that a row refers to.
 func (g *graph) load(ref roomdb.StateRef) (roomState, error) {
 	if slot, ok := ref.Slot(); ok {
 		return roomState{slot: slot}, nil
@@ -92,8 +92,7 @@ func (g *graph) derive(s roomState, delta []roomdb.StateEntry) (roomState, error
 	return roomState{version: v}, nil
 }
 
-// save writes a state's versions, as far as they are new, so that an event's row
-// may name it.
+// save writes the new versions of a state, so that an event's row can refer to it.
 func (g *graph) save(s roomState) roomdb.StateRef {
 	var unsaved []*roomdb.Version
 	for v := s.version; v != nil && g.fresh[v]; v = v.Base {
@@ -146,7 +145,8 @@ func (g *graph) after(e roomdb.Event) (roomState, error) {
 	return g.derive(before, []roomdb.StateEntry{{Key: e.Key, Event: e.Num}})
 }
 
-// resolve makes one state of several. Its cost follows their differences.
+// resolve resolves several states into one. Its cost grows with their differences, not
+// with their size.
 //
 // Spec: server-server-api#room-state-resolution
 func (g *graph) resolve(states []roomState) (roomState, error) {
@@ -154,7 +154,7 @@ func (g *graph) resolve(states []roomState) (roomState, error) {
 	if len(states) == 1 {
 		return states[0], nil
 	}
-	// The newest root is nearest to what most states will be compared with later.
+	// Later states will mostly be compared with the newest root, so it becomes the base.
 	slices.SortStableFunc(states, func(a, b roomState) int { return int(b.root() - a.root()) })
 	base := states[0]
 	branches := map[store.KeyNum][]store.EventNum{}
@@ -197,7 +197,7 @@ func (g *graph) resolveDiff(base roomState, count int, order []store.KeyNum, bra
 	return g.withResolved(base, resolved)
 }
 
-// input is what stateres is asked about the entries in which states differ.
+// input builds the input of state resolution for the entries in which states differ.
 func (g *graph) input(base roomState, count int, order []store.KeyNum, branches map[store.KeyNum][]store.EventNum) (stateres.Input, error) {
 	pairs, err := g.t.rs.store.Pairs(g.read, order)
 	if err != nil {
@@ -240,7 +240,7 @@ func (g *graph) withResolved(base roomState, resolved map[stateres.Key]stateres.
 		if err != nil {
 			return roomState{}, err
 		}
-		num := nums[0] // of an event that is stored, or nothing to change
+		num := nums[0] // 0: the event is not stored, so nothing changes
 		if num == 0 {
 			continue
 		}
@@ -255,7 +255,7 @@ func (g *graph) withResolved(base roomState, resolved map[stateres.Key]stateres.
 	return g.derive(base, delta)
 }
 
-// whole is a whole state.
+// whole returns all entries of a state.
 func (g *graph) whole(s roomState) ([]roomdb.StateEntry, error) {
 	if s.version != nil {
 		return roomdb.VersionState(g.read, s.version)
@@ -341,7 +341,7 @@ func (g *graph) Rejected(ref stateres.Ref) (bool, error) {
 	return e.Standing&roomdb.Rejected != 0, nil
 }
 
-// stateView is a state as the auth rules read it.
+// stateView gives the authorisation rules access to a state.
 type stateView struct {
 	g *graph
 	s roomState
@@ -356,7 +356,7 @@ func (v stateView) Event(evType, stateKey string) (*event.PDU, error) {
 	return v.g.Event(stateres.Ref(num))
 }
 
-// stored returns the rows of some events, which must all be there.
+// stored returns the rows of some events, all of which the store must have.
 func (g *graph) stored(eventIDs []id.EventID) ([]roomdb.Event, error) {
 	texts := make([]string, len(eventIDs))
 	for i, eventID := range eventIDs {

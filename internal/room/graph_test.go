@@ -14,7 +14,7 @@ import (
 	"stoa/matrix/stateres"
 )
 
-// asked counts how a resolution asks a graph.
+// asked counts the requests of a resolution to its graph.
 type asked struct {
 	*graph
 	bulks, single int
@@ -30,8 +30,8 @@ func (a *asked) AuthEvents(ref stateres.Ref) ([]stateres.Ref, error) {
 	return a.graph.AuthEvents(ref)
 }
 
-// A member who was invited and then joined rests on an event that no state holds,
-// so that the auth events of the whole common state have to be looked at.
+// A member who was invited and then joined depends on an event that no state has, so that
+// the resolution must read the auth events of the whole common state.
 func TestGraph_gives_the_auth_events_of_a_large_state_in_few_queries(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
@@ -69,7 +69,7 @@ func TestGraph_gives_the_auth_events_of_a_large_state_in_few_queries(t *testing.
 			if many.bulks == 0 || many.bulks > members/100 || many.single > 20 {
 				t.Errorf("%d members' auth events were asked for %d times in bulk, and %d times one by one", members, many.bulks, many.single)
 			}
-			in.Events = struct{ stateres.Graph }{g} // not in bulk
+			in.Events = struct{ stateres.Graph }{g} // hide the bulk method
 			want, err := stateres.Resolve(in)
 			if err == nil && (len(want) == 0 || !maps.Equal(got, want)) {
 				t.Errorf("resolved in bulk is %v, one by one %v", got, want)
@@ -117,7 +117,7 @@ func TestGraph_gives_many_auth_events_as_it_gives_those_of_one(t *testing.T) {
 	})
 }
 
-// withGraph lets f read a room's graph.
+// withGraph calls f with a room's graph.
 func withGraph(t *testing.T, rs *Rooms, f func(*graph) error, roomID string) {
 	t.Helper()
 	err := rs.store.Read(t.Context(), func(read *store.Read) error {

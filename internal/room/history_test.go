@@ -15,8 +15,7 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// pages walks through the whole history and returns the event IDs in the order
-// in which they came.
+// pages reads the whole history page by page and returns the event IDs in order.
 func (h *fixture) pages(viewer id.UserID, roomID id.RoomID, dir history.Direction, size int) []id.EventID {
 	h.t.Helper()
 	var all []id.EventID
@@ -86,8 +85,7 @@ func TestMessages_give_each_event_once_at_every_page_size(t *testing.T) {
 	})
 }
 
-// bodies are the bodies of all messages that a viewer can page back to, oldest
-// first.
+// bodies are the bodies of all messages that a viewer can page back to, oldest first.
 func (h *fixture) bodies(viewer id.UserID, roomID id.RoomID) []string {
 	h.t.Helper()
 	page, err := h.Messages(h.t.Context(), viewer, roomID, history.HistoryQuery{Dir: history.Forwards, Limit: 1000})

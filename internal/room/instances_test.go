@@ -15,8 +15,8 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// twoInstances are two servers with a store each on one database, neither of which
-// knows of the other.
+// twoInstances are two servers, each with its own store on one database, without any
+// connection between them.
 func twoInstances(t *testing.T, change ...func(*room.Options)) (first, second *fixture) {
 	t.Helper()
 	url := storetest.URL(t, "postgres")
@@ -37,7 +37,7 @@ func twoInstances(t *testing.T, change ...func(*room.Options)) (first, second *f
 	return first, second
 }
 
-// insist calls f again while it is told to try again.
+// retry calls f again as long as its error asks for it.
 func retry(t *testing.T, refused *atomic.Int64, f func() error) bool {
 	for try := 0; ; try++ {
 		err := f()
@@ -52,10 +52,9 @@ func retry(t *testing.T, refused *atomic.Int64, f func() error) bool {
 	}
 }
 
-// TestTwo_instances_write_one_room: both take themselves for its home, or neither
-// does. From both sides at once and
-// with several senders each: every event that was acknowledged is there once, in
-// one order that both tell alike, and nothing has forked.
+// TestTwo_instances_write_one_room: either both take themselves for its home, or neither
+// does. Several senders send at both. Every acknowledged event is stored once, both
+// instances return the same order, and nothing has forked.
 func TestTwo_instances_write_one_room(t *testing.T) {
 	t.Parallel()
 	for name, isHome := range map[string]bool{"both are its home": true, "neither is its home": false} {
@@ -82,7 +81,7 @@ func writeFromBoth(t *testing.T, isHome bool) {
 					body := fmt.Sprintf("%d/%d/%d", i, j, n)
 					draft := message(roomID, alice, body)
 					draft.Txn = room.Txn{UserID: alice, DeviceID: "D", Path: "send", ID: body}
-					if n%5 == 0 { // a state event, to which all that comes after refers
+					if n%5 == 0 { // a state event, which all later events refer to
 						draft.Type, draft.StateKey, draft.Txn = "org.example.state", &body, room.Txn{}
 					}
 					var eventID id.EventID
@@ -125,8 +124,8 @@ func writeFromBoth(t *testing.T, isHome bool) {
 	}
 }
 
-// TestTwo_instances_take_turns: one after the other, neither is ever refused: an
-// instance whose room was moved by another loads it and tries again.
+// TestTwo_instances_take_turns: if they write one after the other, neither is ever
+// refused. An instance whose room was written by the other loads it and tries again.
 func TestTwo_instances_take_turns(t *testing.T) {
 	t.Parallel()
 	first, second := twoInstances(t)
@@ -147,8 +146,8 @@ func TestTwo_instances_take_turns(t *testing.T) {
 	}
 }
 
-// TestTwo_instances_and_one_transaction: the same request on both at once, as when
-// its home was lost in the middle, makes one event.
+// TestTwo_instances_and_one_transaction: the same request at both instances, as after the
+// loss of the room's home, creates one event.
 func TestTwo_instances_and_one_transaction(t *testing.T) {
 	t.Parallel()
 	first, second := twoInstances(t)

@@ -11,11 +11,11 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// typeInvitePermission is the account data by which users refuse invites.
+// typeInvitePermission is the account data in which users block invites.
 const typeInvitePermission = "m.invite_permission_config"
 
-// refuseBlockedInvite says whether the local user whom a draft invites wants to be
-// invited; M_INVITE_BLOCKED if not.
+// refuseBlockedInvite returns M_INVITE_BLOCKED if a draft invites a local user who blocks
+// invites.
 //
 // Spec: client-server-api#invite-permission
 func (t *turn) refuseBlockedInvite(d Draft) error {
@@ -44,8 +44,8 @@ func (t *turn) refuseBlockedInvite(d Draft) error {
 	})
 }
 
-// BlocksInvites says whether a local user takes no invites: nobody may invite them,
-// and what invites they have are not shown.
+// BlocksInvites reports whether a local user blocks invites. Nobody may invite such a
+// user, and pending invites are not shown.
 //
 // Spec: client-server-api#invite-permission
 func BlocksInvites(read *store.Read, user store.UserNum) (bool, error) {

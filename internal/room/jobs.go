@@ -15,25 +15,23 @@ const (
 	kindRedacted = "room.redacted"
 )
 
-// LeaveAllJob is the job that ends all memberships of a local user whose account
-// has ended: joined rooms are left, invites rejected, knocks retracted. It is
-// enqueued in the change that ends the account.
+// LeaveAllJob leaves all joined rooms of a deactivated local user, rejects invites and
+// retracts knocks. Enqueue it in the change that deactivates the account.
 //
 // Spec: client-server-api#account-deactivation
 func LeaveAllJob(user id.UserID) reader.Job {
 	return reader.Job{Kind: kindLeaveAll, Key: user.String(), Unique: true}
 }
 
-// ProfileJob is the job that shows a local user's newest profile in all rooms that
-// they have joined. It is enqueued in the change of the profile, and takes the place
-// of one that waits.
+// ProfileJob writes a local user's newest profile into all rooms that they have joined.
+// Enqueue it in the change of the profile; it replaces one that is still waiting.
 //
 // Spec: client-server-api#events-on-change-of-profile-information
 func ProfileJob(user id.UserID) reader.Job {
 	return reader.Job{Kind: kindProfile, Key: user.String(), Unique: true}
 }
 
-// Jobs are the kinds of jobs that rooms work off.
+// Jobs are the kinds of jobs that this package handles.
 func (rs *Rooms) Jobs() []reader.Kind {
 	return []reader.Kind{
 		{Name: kindLeaveAll, Handle: rs.leaveAll},
@@ -45,5 +43,5 @@ func (rs *Rooms) Jobs() []reader.Kind {
 	}
 }
 
-// redactedEvery is how often it is looked for redacted events that are due.
+// redactedEvery is the interval of the job that replaces redacted events.
 const redactedEvery = time.Hour

@@ -22,8 +22,8 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// hall has alice join many rooms of bob's, more than a job looks at at a time.
-func (h *fixture) hall(alice, bob id.UserID) (list []id.RoomID) {
+// joinMany has alice join more rooms of bob's than one page of a job.
+func (h *fixture) joinMany(alice, bob id.UserID) (list []id.RoomID) {
 	h.t.Helper()
 	for range 70 {
 		roomID := h.create(bob)
@@ -33,8 +33,7 @@ func (h *fixture) hall(alice, bob id.UserID) (list []id.RoomID) {
 	return list
 }
 
-// memberEvents are the contents of the member events of a user in a room, the newest
-// first.
+// memberEvents are the contents of a user's member events in a room, newest first.
 func (h *fixture) memberEvents(viewer, who id.UserID, roomID id.RoomID) (list []string) {
 	h.t.Helper()
 	page, err := h.Messages(h.t.Context(), viewer, roomID, history.HistoryQuery{Dir: history.Backwards, Limit: 100})
@@ -62,8 +61,8 @@ func (h *fixture) call(who id.UserID, name string) {
 	h.names[who] = room.Profile{DisplayName: name}
 }
 
-// Wherever the machine dies, each room has exactly one event in the end, and what was
-// saved is not looked at again.
+// Wherever the process dies, each room has exactly one event in the end, and saved
+// progress is not repeated.
 func TestJobs_in_all_rooms_go_on_after_a_crash(t *testing.T) {
 	t.Parallel()
 	jobs := map[string]struct {
@@ -83,10 +82,10 @@ func TestJobs_in_all_rooms_go_on_after_a_crash(t *testing.T) {
 				storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 					faults := &store.Faults{}
 					s := open(func(o *store.Options) { o.Faults = faults })
-					checked.Store(s, true) // the next one is
+					checked.Store(s, true) // check the next store
 					h := newFixture(t, s)
 					alice, bob := user(t, "alice"), user(t, "bob")
-					rooms := h.hall(alice, bob)
+					rooms := h.joinMany(alice, bob)
 					h.call(alice, "Alicia")
 					job := c.job(alice)
 					h.enqueue(job)
@@ -97,7 +96,7 @@ func TestJobs_in_all_rooms_go_on_after_a_crash(t *testing.T) {
 							dead = true
 							close(crash)
 						}
-						if dead { // nothing is committed from here on
+						if dead { // later commits fail
 							return store.ErrUnreachable
 						}
 						return nil
@@ -138,7 +137,7 @@ func (h *fixture) enqueue(j reader.Job) {
 	}
 }
 
-// progress is what a job has saved.
+// progress is the saved progress of a job.
 func (h *fixture) progress(j reader.Job) string {
 	var row readerdb.Job
 	err := h.store.Read(context.Background(), func(r *store.Read) (err error) {
@@ -151,7 +150,7 @@ func (h *fixture) progress(j reader.Job) string {
 	return string(row.Progress)
 }
 
-// Of several names that were set one after the other the newest is shown, once.
+// Of several names that were set one after the other only the newest is written, once.
 func TestProfileJob_shows_the_newest_name(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
@@ -173,14 +172,14 @@ func TestProfileJob_shows_the_newest_name(t *testing.T) {
 	})
 }
 
-// A room that fails keeps a job from none of the others, and is tried again alone. A
-// room that refuses is passed over.
+// A failing room does not hold up the others, and only that room is tried again. A room
+// that refuses is skipped.
 func TestJobs_in_all_rooms_try_failed_rooms_again(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		h := newFixture(t, open())
 		alice, bob := user(t, "alice"), user(t, "bob")
-		rooms := h.hall(alice, bob)
+		rooms := h.joinMany(alice, bob)
 		var mu sync.Mutex // guards calls
 		calls := map[id.RoomID]int{}
 		kind := reader.Kind{Name: "test", Tries: 3, Backoff: reader.Backoff{First: time.Millisecond, Most: time.Millisecond}}
@@ -211,7 +210,7 @@ func TestJobs_in_all_rooms_try_failed_rooms_again(t *testing.T) {
 			want := 1
 			switch i {
 			case 9:
-				want = 1 + 2 + 3 // in its page, until another was done, and three times more
+				want = 1 + 2 + 3 // in its page, before another was done, and three more
 			case 68:
 				want = 3
 			}

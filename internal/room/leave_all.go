@@ -9,7 +9,7 @@ import (
 	"stoa/matrix/id"
 )
 
-// leaveAll does a LeaveAllJob. It may be done again: what was left stays left.
+// leaveAll does a LeaveAllJob. It is idempotent.
 func (rs *Rooms) leaveAll(ctx context.Context, w *reader.Work) error {
 	return eachroom.Do(ctx, rs.store, w, func(_ context.Context, user id.UserID) (func(context.Context, eachroom.Room) error, error) {
 		return func(ctx context.Context, r eachroom.Room) error {

@@ -9,7 +9,7 @@ import (
 	"stoa/matrix/id"
 )
 
-// storedMembership is the number of a membership; 0 for what is none.
+// storedMembership is the number of a membership; 0 for an unknown one.
 func storedMembership(membership string) roomdb.Membership {
 	switch membership {
 	case event.MembershipJoin:
@@ -26,13 +26,13 @@ func storedMembership(membership string) roomdb.Membership {
 	return 0
 }
 
-// moveMember writes what follows from a change of membership: the counts of the
-// room, and the row of a local user, whose streams wake up.
+// moveMember writes the effects of a change of membership: the counts of the room, and
+// the row of a local user, which wakes the user's streams.
 func (t *turn) moveMember(stateKey string, before, after *entry, change *StateChange) error {
 	was, is := membershipOf(before), membershipOf(after)
 	user, err := id.ParseUserID(stateKey)
 	if err != nil {
-		return nil // the rules let no such event in, but old rooms may have one
+		return nil // the rules forbid such an event, but old rooms may have one
 	}
 	local := t.rs.isLocal(user)
 	if was != is {
@@ -48,13 +48,13 @@ func (t *turn) moveMember(stateKey string, before, after *entry, change *StateCh
 	}
 	change.User = num
 	if was == event.MembershipJoin && is == event.MembershipJoin {
-		return nil // a name or avatar changed, which is no news of the membership
+		return nil // only the name or avatar changed
 	}
 	row := roomdb.RoomMembership{
 		User: num, Room: t.row.Num, Membership: storedMembership(is), Slot: change.Slot, Event: after.num,
 		Forgotten: t.rs.opt.ForgetUponLeave && (is == event.MembershipLeave || is == event.MembershipBan),
 	}
-	if after.pdu == nil { // resolution took the membership away
+	if after.pdu == nil { // state resolution removed the membership
 		row.Membership = roomdb.Leave
 	}
 	if is == event.MembershipInvite || is == event.MembershipKnock {
@@ -66,7 +66,7 @@ func (t *turn) moveMember(stateKey string, before, after *entry, change *StateCh
 	return nil
 }
 
-// userNum is the number of a local user.
+// userNum returns the number of a local user.
 func (t *turn) userNum(user id.UserID) (store.UserNum, error) {
 	if t.read != nil {
 		num, err := t.rs.store.UserNum(t.read, user.String())
@@ -97,15 +97,15 @@ func membershipOf(e *entry) string {
 	return e.pdu.Membership()
 }
 
-// strippedTypes are the state events that tell somebody outside what room it is.
+// strippedTypes are the state events that describe a room to a user outside it.
 //
 // Spec: client-server-api#stripped-state
 var strippedTypes = [...]string{
 	event.TypeCreate, event.TypeName, event.TypeAvatar, event.TypeTopic, event.TypeJoinRules, event.TypeCanonicalAlias, event.TypeEncryption,
 }
 
-// strippedState is what an invited or knocking user sees of the room: a JSON list,
-// which ends with the member event of its sender and the member event itself.
+// strippedState returns the state that an invited or knocking user sees: a JSON list that
+// ends with the member event of the sender and the member event itself.
 func (t *turn) strippedState(member *event.PDU) (string, error) {
 	list := []byte{'['}
 	add := func(pdu *event.PDU) {

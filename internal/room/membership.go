@@ -13,21 +13,21 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// MembershipRequest asks for a change of membership.
+// MembershipRequest describes a change of membership.
 type MembershipRequest struct {
 	RoomID id.RoomID
-	// Sender is the local user who asks, Target whose membership is to change:
-	// zero for the sender's own.
+	// Sender is the local user who makes the change. Target is the user whose membership
+	// changes; zero for the sender.
 	Sender, Target id.UserID
 	// Reason is shown with the change; empty for none.
 	Reason string
-	// Content are more keys of the event, a JSON object; nil for none.
+	// Content has further keys of the event, as a JSON object; nil for none.
 	Content json.RawMessage
 }
 
-// Join makes the sender a member of the room. A member stays one, without a new
-// event. A room with the join rule `restricted` is joined by one of its
-// conditions, with a local member who may invite as the authoriser.
+// Join makes the sender a member of the room. For a member it does nothing. A room with
+// the join rule `restricted` is joined by one of its conditions, with a local member who
+// may invite as the authoriser.
 //
 // Errors: M_FORBIDDEN, M_NOT_FOUND.
 //
@@ -37,7 +37,7 @@ func (rs *Rooms) Join(ctx context.Context, req MembershipRequest) error {
 	return err
 }
 
-// Invite invites the target. Somebody who is invited stays so, without a new event.
+// Invite invites the target. For an invited user it does nothing.
 //
 // Spec: client-server-api#joining-rooms
 func (rs *Rooms) Invite(ctx context.Context, req MembershipRequest) error {
@@ -45,8 +45,8 @@ func (rs *Rooms) Invite(ctx context.Context, req MembershipRequest) error {
 	return err
 }
 
-// Leave ends the sender's membership, rejects an invite, or retracts a knock. Who
-// has left already gets no error.
+// Leave ends the sender's membership, rejects an invite, or retracts a knock. After an
+// earlier leave it does nothing.
 //
 // Spec: client-server-api#leaving-rooms
 func (rs *Rooms) Leave(ctx context.Context, req MembershipRequest) error {
@@ -69,7 +69,7 @@ func (rs *Rooms) Kick(ctx context.Context, req MembershipRequest) error {
 	return err
 }
 
-// Ban bans the target. Somebody who is banned stays so, without a new event.
+// Ban bans the target. For a banned user it does nothing.
 //
 // Spec: client-server-api#banning-users-in-a-room
 func (rs *Rooms) Ban(ctx context.Context, req MembershipRequest) error {
@@ -77,7 +77,7 @@ func (rs *Rooms) Ban(ctx context.Context, req MembershipRequest) error {
 	return err
 }
 
-// Unban lets a banned target come again; M_BAD_STATE if they are not banned.
+// Unban lifts the ban of the target; M_BAD_STATE if they are not banned.
 //
 // Spec: client-server-api#banning-users-in-a-room
 func (rs *Rooms) Unban(ctx context.Context, req MembershipRequest) error {
@@ -90,7 +90,7 @@ func (rs *Rooms) Unban(ctx context.Context, req MembershipRequest) error {
 	return err
 }
 
-// Knock asks to be let in. Who knocks already gets no new event.
+// Knock asks to be invited. For a knocking user it does nothing.
 //
 // Spec: client-server-api#knocking-on-rooms
 func (rs *Rooms) Knock(ctx context.Context, req MembershipRequest) error {
@@ -98,9 +98,8 @@ func (rs *Rooms) Knock(ctx context.Context, req MembershipRequest) error {
 	return err
 }
 
-// Forget takes a room that a local user has left off their list, with its
-// history. M_UNKNOWN if they have not left it, M_NOT_FOUND if they never were
-// in it.
+// Forget removes a room that a local user has left from their list, with its history.
+// M_UNKNOWN if they have not left it, M_NOT_FOUND if they were never in it.
 //
 // Spec: client-server-api#leaving-rooms
 func (rs *Rooms) Forget(ctx context.Context, roomID id.RoomID, user id.UserID) error {
@@ -133,7 +132,8 @@ func (rs *Rooms) Forget(ctx context.Context, roomID id.RoomID, user id.UserID) e
 	return clientError(err)
 }
 
-// sendMember is Send of an m.room.member: the membership that the content says.
+// sendMember is Send for an m.room.member: it makes the change of membership that the
+// content names.
 func (rs memberships) sendMember(ctx context.Context, d Draft) (id.EventID, error) {
 	target, err := id.ParseUserID(*d.StateKey)
 	if err != nil {
@@ -150,7 +150,7 @@ func (rs memberships) sendMember(ctx context.Context, d Draft) (id.EventID, erro
 	}, nil)
 }
 
-// member changes a membership unless it is so already.
+// member changes a membership, unless it already is as wanted.
 func (rs memberships) member(ctx context.Context, to string, req MembershipRequest) (id.EventID, error) {
 	return rs.change(ctx, to, req, func(now string) error {
 		if now == to {
@@ -160,8 +160,8 @@ func (rs memberships) member(ctx context.Context, to string, req MembershipReque
 	})
 }
 
-// change makes the member event. check has the last word, given the target's
-// membership, and may say errNothing.
+// change writes the member event. check gets the target's current membership in the
+// room's turn; it can refuse the change, or return errNothing.
 func (rs memberships) change(ctx context.Context, to string, req MembershipRequest, check func(now string) error) (eventID id.EventID, err error) {
 	if req.Target.IsZero() {
 		req.Target = req.Sender
@@ -205,8 +205,8 @@ func (rs memberships) change(ctx context.Context, to string, req MembershipReque
 		if joins == nil || !errors.Is(err, errUnauthorised) {
 			break
 		}
-		// The room wants a condition fulfilled, which other rooms decide: they are
-		// asked outside the turn.
+		// Other rooms decide whether the sender meets the condition of the join rule.
+		// They are read outside the turn.
 		authoriser, err := rs.authorise(ctx, req, joins)
 		if err != nil {
 			return id.EventID{}, err
@@ -221,8 +221,8 @@ func (rs memberships) change(ctx context.Context, to string, req MembershipReque
 	return eventID, err
 }
 
-// reachable refuses an invitation that nobody would deliver: this server talks to no
-// other one yet.
+// reachable refuses invitations of users of other servers, since this server does not
+// federate yet.
 func (rs memberships) reachable(user id.UserID) error {
 	if rs.isLocal(user) {
 		return nil
@@ -230,15 +230,15 @@ func (rs memberships) reachable(user id.UserID) error {
 	return mxerr.Forbidden("%s can't be invited: this server does not exchange messages with %s", user, user.ServerName())
 }
 
-// content makes the content of a member event: the keys that were given, the
-// membership, and for the sender's own join, knock or invite the profile.
+// content builds the content of a member event: the given keys, the membership, and for
+// the sender's own join, knock or invite the profile.
 func (rs memberships) content(ctx context.Context, membership string, req MembershipRequest) (json.RawMessage, error) {
 	extra := map[string]any{}
 	if req.Content != nil {
 		if err := json.Unmarshal(req.Content, &extra); err != nil || extra == nil {
 			return nil, mxerr.BadJSON("The content is not an object").Because(err)
 		}
-		// Only the server says who vouched for a join.
+		// Only the server may name the authoriser of a join.
 		delete(extra, keyAuthoriser)
 	}
 	var profile Profile
@@ -250,7 +250,7 @@ func (rs memberships) content(ctx context.Context, membership string, req Member
 		}
 	}
 	if extra["displayname"] != nil {
-		profile.DisplayName = "" // what the client gave stays
+		profile.DisplayName = "" // the client's value stays
 	}
 	if extra["avatar_url"] != nil {
 		profile.AvatarURL = ""
@@ -269,5 +269,5 @@ func (rs memberships) profile(ctx context.Context, user id.UserID) (Profile, err
 	return profile, nil
 }
 
-// memberships writes member events: of joins, invitations, bans and all the others.
+// memberships writes member events.
 type memberships struct{ *Rooms }

@@ -8,7 +8,7 @@ import (
 	"stoa/internal/store/roomdb"
 )
 
-// metrics are moved by one atomic add each.
+// metrics are the counters of this package, one atomic addition each.
 type metrics struct {
 	placed, rebuilt, rejected, softFailed atomic.Uint64
 }

@@ -15,12 +15,12 @@ import (
 // typePolicy is the state event that names a room's policy server.
 const typePolicy = "m.room.policy"
 
-// policyKey is the one key that policy servers sign with.
+// policyKey is the only key that policy servers sign with.
 const policyKey = "ed25519:policy_server"
 
 var errPolicy = errors.New("the room's policy server did not sign it")
 
-// judgePolicy makes check 7: if the room uses a policy server, that must have
+// judgePolicy makes check 7: if the room uses a policy server, that server must have
 // signed the event.
 //
 // Spec: server-server-api#validating-policy-server-signatures

@@ -13,8 +13,8 @@ import (
 	"stoa/matrix/roomversion"
 )
 
-// showProfile does a ProfileJob. It may be done again: a join with the same name and
-// avatar is not written twice.
+// showProfile does a ProfileJob. It is idempotent: a join with the same name and avatar
+// is not written again.
 func (rs *Rooms) showProfile(ctx context.Context, w *reader.Work) error {
 	return eachroom.Do(ctx, rs.store, w, func(ctx context.Context, user id.UserID) (func(context.Context, eachroom.Room) error, error) {
 		profile, err := memberships{rs}.profile(ctx, user) // the newest
@@ -27,7 +27,7 @@ func (rs *Rooms) showProfile(ctx context.Context, w *reader.Work) error {
 	})
 }
 
-// setProfile writes the join again, with another name and avatar.
+// setProfile writes the join again with a new name and avatar.
 func (rs *Rooms) setProfile(ctx context.Context, roomID id.RoomID, user id.UserID, profile Profile) error {
 	key := eventauth.Key{Type: event.TypeMember, StateKey: user.String()}
 	need := func(rules *roomversion.Rules) []eventauth.Key {

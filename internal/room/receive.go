@@ -14,23 +14,23 @@ import (
 	"stoa/matrix/roomversion"
 )
 
-// Received is what became of an event of another server.
+// Received is the outcome of Receive for one event.
 type Received struct {
 	EventID id.EventID
 	// Standing is 0 for an accepted event.
 	Standing roomdb.Standing
-	// Known says that the event was here before.
+	// Known says that the store had the event already.
 	Known bool
-	// Reason says why the event was rejected or soft-failed; nil if it was not.
+	// Reason is why the event was rejected or soft-failed; nil if it was accepted.
 	Reason error
 }
 
 var (
-	// ErrDropped says that an event is not valid, or not signed by whom it must
-	// be, and leaves no trace.
+	// ErrDropped says that an event is invalid or lacks a required signature. Nothing of
+	// it is stored.
 	ErrDropped = errors.New("event dropped")
-	// ErrMissing says that an event can't be judged, since events that it refers
-	// to could not be fetched. It may be received again later.
+	// ErrMissing says that an event can't be checked, because events that it refers to
+	// could not be fetched. It may be received again later.
 	ErrMissing = errors.New("events are missing")
 )
 
@@ -95,7 +95,7 @@ func roomIDOf(raw []byte) (id.RoomID, error) {
 	return roomID, nil
 }
 
-// row is a room's row as the store has it.
+// row reads a room's row from the store.
 func (rs *Rooms) row(ctx context.Context, roomID id.RoomID) (row store.Room, err error) {
 	err = rs.store.Read(ctx, func(read *store.Read) error {
 		row, err = roomdb.RoomByID(read, roomID.String())
@@ -110,19 +110,19 @@ func (rs *Rooms) row(ctx context.Context, roomID id.RoomID) (row store.Room, err
 // incoming is an event that passed checks 1 to 3.
 type incoming struct {
 	pdu *event.PDU
-	// unsigned is why the event is to be rejected whatever the rules say; nil if
-	// it is not.
+	// unsigned is a reason to reject the event before the rules are applied; nil if there
+	// is none.
 	unsigned error
-	// state is the state before the event, if it can't be had of its prev events;
-	// nil otherwise.
+	// state is the state before the event, if its prev events can't be fetched; nil
+	// otherwise.
 	state []store.EventNum
-	// gap says that the prev events are missing for good.
+	// gap says that the prev events can't be fetched.
 	gap bool
-	// target is what a redaction redacts, the zero value for other events.
+	// target is the event that a redaction redacts; the zero value for other events.
 	target roomdb.Event
 }
 
-// accept puts an event into the graph, in the room's turn.
+// accept adds an event to the graph, in the room's turn.
 func (rc *receiver) accept(in incoming) (got Received, err error) {
 	got.EventID = in.pdu.EventID()
 	subject := eventauth.SubjectOf(in.pdu)
@@ -137,7 +137,7 @@ func (rc *receiver) accept(in incoming) (got Received, err error) {
 		})
 	})
 	if errors.Is(err, store.ErrDuplicate) {
-		got.Known, err = true, nil // the same event came twice at once
+		got.Known, err = true, nil // another request has just stored the event
 	}
 	if err == nil && !got.Known {
 		rc.rs.metrics.refusedEvent(got.Standing)
@@ -145,9 +145,9 @@ func (rc *receiver) accept(in incoming) (got Received, err error) {
 	return got, err
 }
 
-// settled lets f read the graph in one snapshot, once nothing of the room is under
-// way. What has to be read by others is read before, as a request never holds two
-// snapshots.
+// settled calls f with a snapshot of the graph while no change of the room is in flight.
+// Anything that needs another snapshot must be read before, since a request never holds
+// two.
 func (t *turn) settled(f func() error) error {
 	if !t.r.inFlight.drain() {
 		return store.ErrConflict
@@ -164,7 +164,7 @@ func (t *turn) settled(f func() error) error {
 	})
 }
 
-// intern gives numbers to what an event is stored with.
+// intern interns the keys and users that an event is stored with.
 func (rc *receiver) intern(pdu *event.PDU) error {
 	stateKey, ok := pdu.StateKey()
 	if !ok {
@@ -173,7 +173,7 @@ func (rc *receiver) intern(pdu *event.PDU) error {
 	return rc.rs.intern(rc.ctx, Draft{Type: pdu.Type(), StateKey: &stateKey})
 }
 
-// receive judges an event and writes what becomes of it.
+// receive checks an event and writes the outcome.
 func (t admission) receive(in incoming) (Received, error) {
 	got := Received{EventID: in.pdu.EventID()}
 	a := placement{pdu: in.pdu}
@@ -253,8 +253,8 @@ func (t admission) authEvents(g *graph, a *placement) ([]eventauth.AuthEvent, er
 	return auth, nil
 }
 
-// stateBefore is the state before an event: that which came with it, or the
-// resolved states after its prev events, whose rows are returned too.
+// stateBefore is the state before an event: the state that came with it, or the resolved
+// states after its prev events. It also returns the rows of the prev events.
 //
 // Spec: server-server-api#room-state-resolution
 func (t admission) stateBefore(g *graph, in incoming, a *placement) (roomState, []roomdb.Event, error) {
@@ -286,13 +286,13 @@ func (t admission) stateBefore(g *graph, in incoming, a *placement) (roomState, 
 	return before, prev, err
 }
 
-// covers says whether an event is built on exactly the forward extremities.
+// covers reports whether an event is built on exactly the forward extremities.
 func (t admission) covers(pdu *event.PDU) bool {
 	prev := pdu.PrevEvents()
 	return len(prev) == len(t.extremities) && len(without(t.extremities, prev)) == 0
 }
 
-// givenState is the state that another server gave.
+// givenState is the state that another server sent.
 func (g *graph) givenState(events []store.EventNum) (roomState, error) {
 	base := roomState{slot: g.t.row.Slot}
 	rows, err := roomdb.EventsByNum(g.read, events)
@@ -322,7 +322,7 @@ func (g *graph) givenState(events []store.EventNum) (roomState, error) {
 	return g.derive(base, delta)
 }
 
-// judge makes checks 4 and 5. The first error is the reason of a rejection.
+// judge makes checks 4 and 5. The first error is the reason to reject the event.
 func (t admission) judge(g *graph, pdu *event.PDU, auth []eventauth.AuthEvent, before roomState) (reason, fault error) {
 	if reason, fault := t.judgeAuth(pdu, auth); reason != nil || fault != nil {
 		return reason, fault
@@ -355,12 +355,13 @@ func (t admission) judgeNow(pdu *event.PDU) (reason, fault error) {
 	return t.judgePolicy(pdu)
 }
 
-// refuse stores an event without a place, since it was rejected or soft-failed.
+// refuse stores a rejected or soft-failed event.
 func (t admission) refuse(g *graph, a placement, before roomState, standing roomdb.Standing, reason error) error {
 	return t.storeUnplaced(a, g.save(before), standing, reason)
 }
 
-// storeUnplaced stores an event without a place, and why it was refused if it was.
+// storeUnplaced stores an event without a place in the timeline, and the reason if it was
+// refused.
 func (t admission) storeUnplaced(a placement, before roomdb.StateRef, standing roomdb.Standing, reason error) error {
 	if reason != nil {
 		roomdb.SetVerdict(t.change, t.row.Num, a.num, verdictOf(reason))
@@ -377,8 +378,8 @@ func (t admission) storeUnplaced(a placement, before roomdb.StateRef, standing r
 	return nil
 }
 
-// verdictOf is the stored form of a refusal, with the number of the rule if it was
-// one of the authorisation rules.
+// verdictOf is the stored form of a refusal, with the number of the rule if an
+// authorisation rule caused it.
 func verdictOf(reason error) roomdb.Verdict {
 	var refused *eventauth.Rejected
 	if errors.As(reason, &refused) {

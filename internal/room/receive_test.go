@@ -19,14 +19,14 @@ import (
 	"stoa/matrix/roomversion"
 )
 
-// zeros is a source of the same "random" numbers for every house.
+// zeros is a source of "random" numbers that is the same for every server.
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
-// start makes a house with a room in which alice made bob of the far server an
-// administrator, and a far server that knows all of it. Houses started with
-// the same version are the same to the last bit.
+// start creates a server with a room in which alice made bob of the remote server an
+// administrator, and a remote server that has all its events. Two servers started with
+// the same version are identical to the last bit.
 func start(t testing.TB, s *store.Store, version string) (*fixture, *remoteServer) {
 	t.Helper()
 	rules, _ := roomversion.Of(version)
@@ -45,7 +45,7 @@ func start(t testing.TB, s *store.Store, version string) (*fixture, *remoteServe
 
 func ptr(s string) *string { return &s }
 
-// catchUp teaches the far server all events of the house.
+// catchUp adds all events of the server to the remote server.
 func (f *remoteServer) catchUp(h *fixture) {
 	f.t.Helper()
 	h.read(func(read *store.Read) error {
@@ -75,7 +75,7 @@ func (f *remoteServer) catchUp(h *fixture) {
 	})
 }
 
-// deliver sends an event to the house and checks what becomes of it.
+// deliver sends an event to the server and checks the outcome.
 func (f *remoteServer) deliver(h *fixture, e *remoteEvent, want roomdb.Standing) room.Received {
 	f.t.Helper()
 	got, err := h.Receive(f.t.Context(), f.signer.ServerName(), e.pdu.Bytes())
@@ -88,7 +88,7 @@ func (f *remoteServer) deliver(h *fixture, e *remoteEvent, want roomdb.Standing)
 	return got
 }
 
-// state is the current state in the store, as event IDs by key.
+// state returns the current state in the store, as event IDs by key.
 func (h *fixture) state(roomID id.RoomID) map[string]string {
 	h.t.Helper()
 	state := map[string]string{}
@@ -125,8 +125,8 @@ func (s remoteState) names() map[string]string {
 	return names
 }
 
-// grow makes a random graph of the far server's users: forks, merges, changes of
-// power, bans and rogue events. Its last event joins all forks.
+// grow builds a random graph of events by the remote server's users: forks, merges,
+// changes of power, bans and forbidden events. Its last event joins all forks.
 func (f *remoteServer) grow(r *rand.Rand, count int) {
 	f.t.Helper()
 	bob := userOf(f.t, "bob", remoteName)
@@ -173,7 +173,7 @@ func TestReceive_gives_the_same_state_in_every_order(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		versions := []string{"1", "2", "6", "10", "11", "12"}
 		if strings.HasSuffix(t.Name(), "/postgres") {
-			versions = versions[5:] // the others are the same there as with SQLite, and so are their other orders
+			versions = versions[5:] // the others are the same as with SQLite, with the same orders
 		}
 		for i, version := range versions {
 			seed := rand.New(rand.NewPCG(uint64(i), 1))
@@ -202,7 +202,7 @@ func TestReceive_gives_the_same_state_in_every_order(t *testing.T) {
 					}
 					for _, e := range deliver {
 						if e.pdu.Type() == "m.room.create" {
-							continue // made here, and not all versions name their room
+							continue // built here, and not all versions put the room ID into it
 						}
 						if _, err := h.Receive(t.Context(), f.signer.ServerName(), e.pdu.Bytes()); err != nil {
 							t.Fatalf("order %d: %s: %v", order, e.pdu.EventID(), err)
@@ -219,7 +219,8 @@ func TestReceive_gives_the_same_state_in_every_order(t *testing.T) {
 	})
 }
 
-// checkStandings compares what the house rejected with what the far server did.
+// checkStandings compares the events that the server rejected with those that the remote
+// server rejected.
 func (f *remoteServer) checkStandings(h *fixture) {
 	f.t.Helper()
 	h.read(func(read *store.Read) error {
@@ -288,7 +289,7 @@ func TestReceive_soft_fails_what_evades_a_ban(t *testing.T) {
 			}
 			return err
 		})
-		// Somebody who saw it before the ban builds on both.
+		// A user who saw it before the ban builds on both.
 		f.deliver(h, f.make(bob, f.heads(), "m.room.message", nil, `{"body":"on"}`), 0)
 		if got, want := h.bodies(user(t, "alice"), f.roomID), []string{"on"}; !slices.Equal(got, want) {
 			t.Errorf("alice sees %q, want %q", got, want)
@@ -349,7 +350,7 @@ func TestReceive_withholds_a_redaction_until_its_target_comes(t *testing.T) {
 		if _, err := h.Event(t.Context(), alice, f.roomID, redaction.pdu.EventID()); err != nil {
 			t.Errorf("redaction: %v", err)
 		}
-		// One who may not redact what others of another server say changes nothing.
+		// A user who may not redact events of another server changes nothing.
 		mine := h.say(f.roomID, alice, "mine")
 		f.catchUp(h)
 		f.make(bob, f.heads(), "m.room.power_levels", ptr(""), fmt.Sprintf(`{"users":{%q:100,%q:100},"redact":100}`, alice, bob))

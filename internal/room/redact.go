@@ -15,7 +15,7 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// RedactRequest asks for the redaction of an event.
+// RedactRequest describes a redaction.
 type RedactRequest struct {
 	RoomID  id.RoomID
 	Sender  id.UserID
@@ -24,8 +24,8 @@ type RedactRequest struct {
 	Txn     Txn
 }
 
-// Redact strips an event of all that is not essential, and returns the ID of the
-// redaction. Sender needs the redact level for events of others.
+// Redact removes everything inessential from an event, and returns the ID of the
+// redaction. The sender needs the redact level to redact events of others.
 //
 // Errors: M_FORBIDDEN, M_NOT_FOUND (no such event in the room).
 //
@@ -44,8 +44,8 @@ func (rs *Rooms) Redact(ctx context.Context, req RedactRequest) (id.EventID, err
 	})
 }
 
-// sendRedaction sends a redaction and applies it. `redacts` is taken from the
-// content and put where the room version has it.
+// sendRedaction sends a redaction and applies it. It moves `redacts` from the content to
+// the place that the room version prescribes.
 //
 // Spec: client-server-api#client-behaviour, rooms/v3#handling-redactions
 func (rs *Rooms) sendRedaction(ctx context.Context, d Draft) (id.EventID, error) {
@@ -99,8 +99,7 @@ func takeRedacts(d *Draft) error {
 	return err
 }
 
-// redactable returns the event that a local user's draft wants to redact, if they
-// may.
+// redactable returns the event that a local user's draft redacts, if they may redact it.
 //
 // Spec: rooms/v3#handling-redactions
 func (t *turn) redactable(d Draft) (roomdb.Event, error) {
@@ -124,7 +123,7 @@ func (t *turn) redactable(d Draft) (roomdb.Event, error) {
 	return target, nil
 }
 
-// stored returns an event of the store, or store.ErrNotFound.
+// stored reads an event from the store, or returns store.ErrNotFound.
 func (t *turn) stored(eventID id.EventID) (e roomdb.Event, err error) {
 	err = t.reading(func(read *store.Read) error {
 		e, err = roomdb.EventByID(read, eventID.String())
@@ -133,8 +132,8 @@ func (t *turn) stored(eventID id.EventID) (e roomdb.Event, err error) {
 	return e, err
 }
 
-// mayRedact says whether a redaction by sender applies to an event. Local users
-// redact events of others only with the redact level, whatever their server.
+// mayRedact reports whether a redaction by sender applies to an event. Local users need
+// the redact level for events of others, on whichever server.
 //
 // Spec: rooms/v3#handling-redactions
 func (t *turn) mayRedact(sender id.UserID, target roomdb.Event) (bool, error) {
@@ -155,8 +154,8 @@ func (t *turn) mayRedact(sender id.UserID, target roomdb.Event) (bool, error) {
 	return powers.User(sender) >= powers.Redact(), nil
 }
 
-// redact marks an event as redacted by a redaction of this turn. The first
-// redaction stays the one that is shown.
+// redact marks an event as redacted by an event of this turn. If it was redacted before,
+// clients go on seeing the first redaction.
 func (t *turn) redact(target roomdb.Event, by TimelineEvent) error {
 	if target.RedactedBy != 0 {
 		return nil
@@ -188,9 +187,9 @@ func (t *turn) redact(target roomdb.Event, by TimelineEvent) error {
 	return nil
 }
 
-// conceal notes in the current state that an event is no longer shown as it is. An
-// entry that is not in memory is read for that: if it were read while this change is
-// under way, it would look as if it were not redacted.
+// conceal records in the current state that an event was redacted. It reads an entry that
+// is not in memory before the commit: a read during the commit would return the event
+// unredacted.
 func (t *turn) conceal(pdu *event.PDU, num store.EventNum) error {
 	stateKey, isState := pdu.StateKey()
 	if !isState {

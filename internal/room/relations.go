@@ -13,11 +13,11 @@ import (
 // relAnnotation is the relation of a reaction.
 const relAnnotation = "m.annotation"
 
-// annotationLimit bounds how many annotations of one user are looked at.
+// annotationLimit bounds how many annotations of one user are examined.
 const annotationLimit = 200
 
-// checkRelation refuses an annotation that the sender has made already, and a
-// thread whose root has a relation itself.
+// checkRelation refuses a repeated annotation, and a thread whose root has a relation
+// itself.
 //
 // Errors: M_DUPLICATE_ANNOTATION, M_UNKNOWN with 400.
 //
@@ -45,8 +45,8 @@ func (t *turn) checkRelation(d Draft) error {
 	return nil
 }
 
-// checkAnnotation refuses the second annotation of one event by one sender with one
-// type and key.
+// checkAnnotation refuses a second annotation of an event with the same sender, type and
+// key.
 func (t *turn) checkAnnotation(d Draft, target id.EventID) error {
 	keyOf := func(content []byte) string {
 		key, _ := canonicaljson.String(canonicaljson.Get(canonicaljson.Get(content, "m.relates_to"), "key"))

@@ -18,19 +18,19 @@ import (
 
 const remoteName = "far.test"
 
-// far is another server: it has the whole graph of one room, the state after each
-// event as a plain map, and may be asked for all of it.
+// remoteServer is another server: it has the whole graph of one room, with the state
+// after each event as a plain map, and answers requests for all of it.
 type remoteServer struct {
 	t      testing.TB
 	rules  *roomversion.Rules
 	signer *signing.Signer
 	roomID id.RoomID
 
-	list  []*remoteEvent // in the order in which they were made; the Ref of list[i] is i+1
+	list  []*remoteEvent // in the order of their creation; the Ref of list[i] is i+1
 	byID  map[id.EventID]*remoteEvent
 	clock int64
 
-	// Answers; nil = the usual one.
+	// Replacements for answers; nil = the real one.
 	missing  func(latest []id.EventID) [][]byte
 	event    func(eventID id.EventID) ([]byte, error)
 	stateIDs func(eventID id.EventID) (state, chain []id.EventID, err error)
@@ -61,7 +61,7 @@ func newRemoteServer(t testing.TB, rules *roomversion.Rules, roomID id.RoomID) *
 	}
 }
 
-// learn takes an event over as it is.
+// add adds an event unchanged.
 func (f *remoteServer) learn(pdu *event.PDU) *remoteEvent {
 	f.t.Helper()
 	e := &remoteEvent{pdu: pdu, ref: stateres.Ref(len(f.list) + 1)}
@@ -85,7 +85,7 @@ func (f *remoteServer) learn(pdu *event.PDU) *remoteEvent {
 	return e
 }
 
-// make makes an event of a local user on top of some events.
+// make builds an event of a local user on top of some events.
 func (f *remoteServer) make(sender id.UserID, prev []*remoteEvent, evType string, stateKey *string, content string) *remoteEvent {
 	f.t.Helper()
 	state := f.resolve(prev)
@@ -110,7 +110,7 @@ func (f *remoteServer) make(sender id.UserID, prev []*remoteEvent, evType string
 	return f.learn(pdu)
 }
 
-// resolve is the state after some events, by whole maps.
+// resolve resolves the states after some events, with whole maps.
 func (f *remoteServer) resolve(prev []*remoteEvent) remoteState {
 	f.t.Helper()
 	if len(prev) == 0 {
@@ -186,7 +186,7 @@ func (f *remoteServer) AuthEvents(ref stateres.Ref) ([]stateres.Ref, error) {
 
 func (f *remoteServer) Rejected(ref stateres.Ref) (bool, error) { return f.list[ref-1].rejected, nil }
 
-// heads are the events on which nothing is built.
+// heads are the events without successors.
 func (f *remoteServer) heads() []*remoteEvent {
 	var heads []*remoteEvent
 	for _, e := range f.list {
@@ -199,7 +199,7 @@ func (f *remoteServer) heads() []*remoteEvent {
 	return heads
 }
 
-// asked is the far server as package room asks it.
+// remoteAPI gives package room access to the remote server.
 type remoteAPI struct{ *remoteServer }
 
 func (a remoteAPI) Keys(context.Context, map[id.ServerName][]id.KeyID) (signing.KeySource, error) {
@@ -269,7 +269,7 @@ func (a remoteAPI) StateIDs(_ context.Context, _ id.ServerName, _ id.RoomID, eve
 	return state, nil, nil
 }
 
-// shuffled is a copy in random order.
+// shuffled returns a copy in random order.
 func shuffled[T any](r *rand.Rand, list []T) []T {
 	list = slices.Clone(list)
 	r.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })

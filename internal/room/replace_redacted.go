@@ -11,16 +11,15 @@ import (
 	"stoa/matrix/roomversion"
 )
 
-// keepRedacted is how long the bytes of a redacted event are kept as they were
-// sent.
+// keepRedacted is how long the original bytes of a redacted event are kept.
 const keepRedacted = 7 * 24 * time.Hour
 
-// redactionPage is how many events one change of the upkeep replaces.
+// redactionPage is how many events one change replaces.
 const redactionPage = 100
 
-// ReplaceRedacted puts the redacted form in the place of the bytes of events that
-// were redacted more than Options.KeepRedacted ago, and returns how many there
-// were. It is a periodic job; several instances may run it at a time.
+// ReplaceRedacted replaces the bytes of events that were redacted more than
+// Options.KeepRedacted ago by their redacted form, and returns the number of events. It
+// is a periodic job; several instances may run it at a time.
 //
 // Spec: client-server-api#redactions
 func (rs *Rooms) ReplaceRedacted(ctx context.Context) (replaced int, err error) {
@@ -95,5 +94,5 @@ func (rs redactionJob) redactedBytes(read *store.Read, d roomdb.RedactedEvent) (
 	return pdu.Redacted().Bytes(), nil
 }
 
-// redactionJob is what is done to rooms in the background.
+// redactionJob replaces redacted events in the background.
 type redactionJob struct{ *Rooms }

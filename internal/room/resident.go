@@ -18,18 +18,19 @@ import (
 	"stoa/matrix/roomversion"
 )
 
-// residents are the rooms in memory: at most limit, and at most so many bytes, and those in use.
+// residents are the rooms in memory. Their number and bytes are bounded; rooms in use may
+// exceed the bounds.
 type residents struct {
 	rooms *Rooms
 	limit int
 	most  int64        // bytes
-	bytes atomic.Int64 // of all rooms, as each has last said
+	bytes atomic.Int64 // sum over all rooms, as each last reported
 
-	mu    sync.Mutex // guards what follows, and room.users; nothing is locked under it
+	mu    sync.Mutex // guards the fields below, and room.users; nothing is locked under it
 	byID  map[id.RoomID]*list.Element
 	order list.List // of *room, most recently used first
-	// byNum are the rooms whose number is known, loading those that are being
-	// loaded; see FollowStream. Empty if no other instance can write.
+	// byNum are the rooms whose number is known; loading those that are being loaded. See
+	// FollowStream. Both are empty if no other instance can write.
 	byNum   map[store.RoomNum]*room
 	loading map[*room]*missedRows
 }
@@ -39,7 +40,7 @@ func (rd *residents) init(rooms *Rooms, limit int, most int64) {
 	rd.byNum, rd.loading = map[store.RoomNum]*room{}, map[*room]*missedRows{}
 }
 
-// acquire returns the room of an ID, which need not exist. release it.
+// acquire returns the room with an ID, which need not exist. The caller must release it.
 func (rd *residents) acquire(roomID id.RoomID) *room {
 	rd.mu.Lock()
 	defer rd.mu.Unlock()
@@ -54,13 +55,14 @@ func (rd *residents) acquire(roomID id.RoomID) *room {
 	return r
 }
 
-// insert puts a room into memory, and lets go of those that were not used for long.
+// insert adds a room and evicts the least recently used ones.
 func (rd *residents) insert(r *room) {
 	rd.byID[r.id] = rd.order.PushFront(r)
 	rd.shrink()
 }
 
-// shrink lets go of rooms that were not used for long until the rest is within its bounds. Called with the lock held.
+// shrink evicts the least recently used rooms until the bounds are met. The caller holds
+// the lock.
 func (rd *residents) shrink() {
 	for at := rd.order.Back(); at != nil && (rd.order.Len() > rd.limit || rd.bytes.Load() > rd.most); {
 		old, before := at.Value.(*room), at.Prev()
@@ -72,7 +74,7 @@ func (rd *residents) shrink() {
 	}
 }
 
-// all acquires all rooms in memory. release each.
+// all acquires all rooms in memory. The caller must release each.
 func (rd *residents) all() []*room {
 	rd.mu.Lock()
 	defer rd.mu.Unlock()
@@ -97,7 +99,7 @@ func (rd *residents) release(r *room) {
 	}
 }
 
-// drop takes a room out of the maps. Called with the lock held.
+// drop removes a room from the maps. The caller holds the lock.
 func (rd *residents) drop(r *room) {
 	rd.bytes.Add(-r.counted.Swap(0))
 	delete(rd.byID, r.id)
@@ -106,24 +108,24 @@ func (rd *residents) drop(r *room) {
 	}
 }
 
-// room is a room in memory: what its writer needs to build the next event, each
-// entry of the state loaded when it is first asked for.
+// room is a room in memory: the data that the writer needs to build the next event.
+// Entries of the state are loaded when they are first needed.
 //
-// It may be ahead of the store by the changes under way. If one of them fails,
-// all that were built on it fail too, and the room is loaded again.
+// The room is ahead of the store by the changes in flight. If one of them fails, all that
+// were built on it fail too, and the room is loaded again.
 type room struct {
 	rooms *Rooms
 	id    id.RoomID
 	users int // guarded by residents.mu
-	// counted are the room's bytes in residents.bytes, of one that is among them.
+	// counted is the room's share of residents.bytes.
 	counted  atomic.Int64
 	resident bool          // set when it is made
 	known    bool          // the store has it; guarded by residents.mu
 	num      store.RoomNum // 0 = not in residents.byNum; guarded by residents.mu
 
-	// turn is held by the one who builds the next change. It guards what
-	// follows. The store may be read under it; residents.mu and inFlight.mu may be
-	// taken after it.
+	// turn is held by the caller that builds the next change. It guards the fields below.
+	// The store may be read while it is held; residents.mu and inFlight.mu may be locked
+	// after it.
 	turn   sync.Mutex
 	loaded bool
 	row    store.Room // as it is after the last change that was built
@@ -134,13 +136,13 @@ type room struct {
 	state       map[eventauth.Key]*entry
 	bytes       int64 // of the state
 	threads     map[id.EventID]pushrule.Totals
-	// epoch counts when entries left the state map, so that one loaded before is
-	// not put into it.
-	epoch uint64
-	// last is the last change that was sent off, nil if there was none.
+	// evictions counts the evictions from state, so that an entry loaded before one is
+	// not added after it.
+	evictions uint64
+	// last is the last change that was submitted, nil if there was none.
 	last        *store.Pending
 	memberRules *memberRules
-	// stale are users whose push rules or memberships the watch has yet to look at.
+	// stale are users whose push rules or memberships memberRules has yet to update.
 	stale map[id.UserID]struct{}
 
 	inFlight inFlight
@@ -152,21 +154,20 @@ type extremity struct {
 	pdu *event.PDU
 }
 
-// entry is one entry of the current state. It never changes; another takes its
-// place.
+// entry is one entry of the current state. It is immutable; changes replace it.
 type entry struct {
 	pdu  *event.PDU // nil: the state has no such entry
 	num  store.EventNum
 	key  store.KeyNum
-	slot store.Slot // of a change that may be under way, else 0
-	// shown is the slot at which the event came into the state, and at which clients
-	// are shown it as it is; 0 if these are not the same, or it is not shown so.
+	slot store.Slot // of a change that may be in flight, else 0
+	// shown is the slot at which the event entered the state, if clients see it there
+	// unredacted; else 0.
 	shown store.Slot
 }
 
-// inFlight counts the changes of a room that are on their way into the store.
+// inFlight counts the changes of a room that were submitted and are not committed yet.
 type inFlight struct {
-	mu      sync.Mutex // guards what follows; nothing is locked under it
+	mu      sync.Mutex // guards the fields below; nothing is locked under it
 	pending int
 	failed  bool
 	// outdated says that another instance has written the room.
@@ -174,7 +175,7 @@ type inFlight struct {
 	// stale are users whose push rules another instance has changed.
 	stale []id.UserID
 	empty chan struct{} // closed when pending falls to 0; nil if nobody waits
-	// durable is the last slot that is committed.
+	// durable is the last committed slot.
 	durable store.Slot
 }
 
@@ -184,7 +185,7 @@ func (f *inFlight) begin() {
 	f.mu.Unlock()
 }
 
-// end notes the outcome of a change that takes the slots up to last.
+// end records the outcome of a change that takes the slots up to last.
 func (f *inFlight) end(last store.Slot, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -200,8 +201,8 @@ func (f *inFlight) end(last store.Slot, err error) {
 	}
 }
 
-// drain waits until nothing is under way. The room's turn is held, so nothing new
-// departs. It says whether all went well.
+// drain waits until no change is in flight. The caller holds the room's turn, so no new
+// one begins. It reports whether all of them succeeded.
 func (f *inFlight) drain() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -217,9 +218,9 @@ func (f *inFlight) drain() bool {
 	return !f.failed
 }
 
-// needsReload waits until a room has no change under way if one failed or another
-// instance has written it, and says whether that was so. Then what is in memory is
-// wrong.
+// needsReload reports whether the room in memory is wrong, because a change failed or
+// another instance has written the room. If so, it first waits until no change is in
+// flight.
 func (f *inFlight) needsReload() (wrong bool) {
 	f.mu.Lock()
 	for (f.failed || f.outdated) && f.pending > 0 {
@@ -243,7 +244,7 @@ func (f *inFlight) durableSlot() store.Slot {
 	return f.durable
 }
 
-// lock takes the room's turn, with the room loaded. An unknown room gives
+// lock takes the room's turn and loads the room if necessary. An unknown room gives
 // M_NOT_FOUND.
 func (r *room) lock(ctx context.Context) error {
 	r.turn.Lock()
@@ -266,12 +267,12 @@ func (r *room) lock(ctx context.Context) error {
 	return nil
 }
 
-// unload drops all that is known of the room.
+// unload drops everything that is known of the room.
 func (r *room) unload() {
 	r.loaded = false
 	r.extremities, r.state, r.threads, r.memberRules, r.last = nil, nil, nil, nil, nil
 	r.bytes = 0
-	r.epoch++
+	r.evictions++
 }
 
 var ErrUnknown = mxerr.NotFound("This server does not know the room")
@@ -279,14 +280,14 @@ var ErrUnknown = mxerr.NotFound("This server does not know the room")
 // load reads the room's row and its forward extremities.
 func (r *room) load(ctx context.Context) error {
 	var row store.Room
-	var tips []roomdb.Event
+	var extremities []roomdb.Event
 	news := r.rooms.resident.beginLoad(r)
 	defer r.rooms.resident.endLoad(r)
 	err := r.rooms.store.Read(ctx, func(read *store.Read) (err error) {
 		if row, err = roomdb.RoomByID(read, r.id.String()); err != nil {
 			return err
 		}
-		tips, err = roomdb.EventsByNum(read, row.Extremities)
+		extremities, err = roomdb.EventsByNum(read, row.Extremities)
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {
@@ -304,7 +305,7 @@ func (r *room) load(ctx context.Context) error {
 		return fmt.Errorf("load %s: %w", r.id, err)
 	}
 	r.extremities = r.extremities[:0]
-	for _, e := range tips {
+	for _, e := range extremities {
 		pdu, err := r.rooms.events.Parse(rules, e)
 		if err != nil {
 			return fmt.Errorf("load %s: %w", r.id, err)
@@ -323,15 +324,15 @@ func (r *room) load(ctx context.Context) error {
 	return nil
 }
 
-// prepare loads entries of the state that are not in memory, giving the turn
-// away meanwhile. It is called with the turn held, and returns with it held (on
-// an error without it).
+// prepare loads entries of the state that are not in memory, and releases the turn while
+// it reads. The caller holds the turn, and holds it again afterwards, but not after an
+// error.
 func (r *room) prepare(ctx context.Context, keys []eventauth.Key) error {
 	missing := r.missing(keys)
 	if len(missing) == 0 {
 		return nil
 	}
-	epoch, num, rules := r.epoch, r.row.Num, r.rules
+	evictions, num, rules := r.evictions, r.row.Num, r.rules
 	r.turn.Unlock()
 	var found []*entry
 	err := r.rooms.store.ReadCommitted(ctx, func(read *store.Read) (err error) {
@@ -344,7 +345,7 @@ func (r *room) prepare(ctx context.Context, keys []eventauth.Key) error {
 	if err := r.lock(ctx); err != nil {
 		return err
 	}
-	if r.epoch == epoch {
+	if r.evictions == evictions {
 		for i, key := range missing {
 			if r.state[key] == nil {
 				r.cacheEntry(key, found[i])
@@ -364,7 +365,8 @@ func (r *room) missing(keys []eventauth.Key) []eventauth.Key {
 	return missing
 }
 
-// entryBytes is what an entry holds beside its event, and what is parsed of that.
+// entryBytes estimates the memory of an entry beside the bytes of its event, including
+// the parsed event.
 const entryBytes = 1024
 
 func (e *entry) bytes() int64 {
@@ -377,19 +379,20 @@ func (e *entry) bytes() int64 {
 	return entryBytes + int64(len(e.pdu.Bytes()))
 }
 
-// count tells how much memory the room takes. The turn is held.
+// count updates the room's bytes. The caller holds the turn.
 func (r *room) count() {
 	if !r.resident {
 		return
 	}
 	bytes := r.bytes
-	for _, tip := range r.extremities {
-		bytes += entryBytes + int64(len(tip.pdu.Bytes()))
+	for _, ext := range r.extremities {
+		bytes += entryBytes + int64(len(ext.pdu.Bytes()))
 	}
 	r.rooms.resident.bytes.Add(bytes - r.counted.Swap(bytes))
 }
 
-// cacheEntry puts an entry into memory, and lets go of others if there are too many or they are too large.
+// cacheEntry adds an entry to memory, and evicts others if there are too many or they are
+// too large.
 func (r *room) cacheEntry(key eventauth.Key, e *entry) {
 	r.bytes += e.bytes() - r.state[key].bytes()
 	r.state[key] = e
@@ -404,7 +407,7 @@ func (r *room) cacheEntry(key eventauth.Key, e *entry) {
 		if (other.Type == event.TypeMember || large) && old != e && old.slot <= durable {
 			delete(r.state, other)
 			r.bytes -= old.bytes()
-			r.epoch++
+			r.evictions++
 			if r.bytes <= stateBytes {
 				return
 			}

@@ -12,7 +12,7 @@ import (
 	"stoa/matrix/id"
 )
 
-// residentBytes is what the rooms in memory say that they take.
+// residentBytes is the memory that the rooms report.
 func (h *fixture) residentBytes() int64 {
 	h.t.Helper()
 	reg := prometheus.NewPedanticRegistry()

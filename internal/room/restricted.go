@@ -16,7 +16,7 @@ import (
 
 const keyAuthoriser = "join_authorised_via_users_server"
 
-// withAuthoriser adds who vouches for a join to the content of its event.
+// withAuthoriser adds the authoriser of a join to the content of its event.
 func withAuthoriser(content json.RawMessage, authoriser id.UserID) (json.RawMessage, error) {
 	var keys map[string]json.RawMessage
 	if err := json.Unmarshal(content, &keys); err != nil {
@@ -26,18 +26,18 @@ func withAuthoriser(content json.RawMessage, authoriser id.UserID) (json.RawMess
 	return json.Marshal(keys)
 }
 
-// errUnauthorised says that a join needs somebody who vouches for it.
+// errUnauthorised says that a join needs an authoriser.
 var errUnauthorised = errors.New("the join needs an authoriser")
 
-// joinCheck is what must be found out about a join of a restricted room.
+// joinCheck is a join of a restricted room whose conditions have yet to be checked.
 type joinCheck struct {
 	allow []id.RoomID
 	// power is the content of the room's power levels and create event.
 	powers *eventauth.Powers
 }
 
-// restricted says whether a draft is a join that needs an authoriser and has none
-// yet: then the error is errUnauthorised.
+// restricted returns errUnauthorised if a draft is a join that needs an authoriser and
+// has none yet.
 //
 // Spec: client-server-api#restricted-rooms
 func (t *turn) restricted(d *Draft) (*joinCheck, error) {
@@ -65,7 +65,7 @@ func (t *turn) restricted(d *Draft) (*joinCheck, error) {
 	}
 	now, err := t.membership(d.Sender)
 	if err != nil || now == event.MembershipJoin || now == event.MembershipInvite || now == event.MembershipBan {
-		return nil, err // allowed without, or refused anyway
+		return nil, err // allowed without an authoriser, or refused anyway
 	}
 	if wanted.Authoriser != "" {
 		return nil, nil
@@ -82,8 +82,8 @@ func (t *turn) restricted(d *Draft) (*joinCheck, error) {
 	return check, errUnauthorised
 }
 
-// authorise checks the conditions of a restricted join and finds a local member
-// who may invite and so vouch for it.
+// authorise checks the conditions of a restricted join and finds a local member who may
+// invite, as the authoriser.
 //
 // Spec: server-server-api#restricted-rooms
 func (rs memberships) authorise(ctx context.Context, req MembershipRequest, check *joinCheck) (authoriser id.UserID, err error) {
@@ -111,9 +111,7 @@ func (rs memberships) authorise(ctx context.Context, req MembershipRequest, chec
 	return authoriser, nil
 }
 
-// inviter finds a joined local user who may invite; zero if there is none. It
-// looks at those with a level of their own and the creators first, then at the
-// members in order, of whom the first will do or none.
+// inviter finds a joined local user who may invite; zero if there is none.
 func (rs memberships) inviter(read *store.Read, room store.RoomNum, powers *eventauth.Powers) (id.UserID, error) {
 	const page = 200
 	for after := store.UserNum(0); ; {

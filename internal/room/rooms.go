@@ -18,21 +18,21 @@ import (
 	"stoa/matrix/signing"
 )
 
-// Bounds of what is kept in memory.
+// Bounds of the memory.
 const (
 	residentLimit = 4096     // rooms; Options.ResidentLimit changes it
 	residentBytes = 96 << 20 // state and forward extremities of the rooms in memory
 	stateBytes    = 8 << 20  // state of one room
-	pduBytes      = 32 << 20 // parsed state and auth events
-	txnBytes      = 8 << 20  // transaction IDs of late
+	pduBytes      = 32 << 20 // parsed events of states, and auth events
+	txnBytes      = 8 << 20  // recent transaction IDs
 	entryLimit    = 4096     // entries of one room's state
 	threadLimit   = 256      // threads of one room
 )
 
-// Options are what rooms are made of.
+// Options configure Rooms.
 type Options struct {
 	Store *store.Store
-	// Signer signs what users of this server do. Its server name is the server's.
+	// Signer signs the events of local users. Its server name is that of this server.
 	Signer *signing.Signer
 	// DefaultVersion is the version of new rooms; empty = roomversion.Default.
 	DefaultVersion string
@@ -40,24 +40,23 @@ type Options struct {
 	Clock func() time.Time
 	Rand  io.Reader
 	Log   *slog.Logger
-	// Profiles are asked when a member event is made; nil = empty profiles.
+	// Profiles provides the profiles for member events; nil = empty profiles.
 	Profiles Profiles
-	// PushRules are asked which members an event concerns more than others; nil
-	// = all users have the usual rules.
+	// PushRules finds the members with unusual push rules; nil = all users have the
+	// default rules.
 	PushRules PushRules
-	// Remote asks other servers; nil = there are none.
+	// Remote makes requests to other servers; nil = there are none.
 	Remote Remote
-	// IsHome says whether this instance is the home of a room without doubt; nil = of
-	// all. A room of which it is not is written all the same, but one change at a
-	// time, so that a conflict with the home costs one change and not a chain.
+	// IsHome reports whether this instance is certainly the home of a room; nil = of all
+	// rooms. Other rooms are written too, but with one change in flight at a time, so
+	// that a conflict with the home costs one change and not a chain of them.
 	IsHome func(roomID id.RoomID) bool
-	// ForgetUponLeave forgets a room for a user who leaves it, is kicked or
-	// banned.
+	// ForgetUponLeave forgets a room for a user who leaves it, is kicked or banned.
 	//
 	// Spec: client-server-api#mforget_forced_upon_leave-capability
 	ForgetUponLeave bool
-	// KeepRedacted is how long the bytes of a redacted event are kept as they
-	// were sent, so that the redaction can be understood; 0 = 7 days.
+	// KeepRedacted is how long the original bytes of a redacted event are kept, for
+	// moderators; 0 = 7 days.
 	KeepRedacted time.Duration
 	// ResidentLimit bounds the rooms in memory; 0 = 4096.
 	ResidentLimit int
@@ -65,21 +64,21 @@ type Options struct {
 	ResidentBytes int64
 }
 
-// Profiles knows what local users are called.
+// Profiles has the profiles of local users.
 type Profiles interface {
 	Profile(ctx context.Context, user id.UserID) (Profile, error)
 }
 
-// PushRules knows the push rules of local users.
+// PushRules has the push rules of local users.
 type PushRules interface {
-	// Rules returns a local user's rules, compiled, ignored users included.
+	// Rules returns a local user's compiled rules, including ignored users.
 	Rules(ctx context.Context, user id.UserID) (*pushrule.Rules, error)
-	// Unusual returns those joined local members of a room who may have other
-	// than the usual rules.
+	// Unusual returns the joined local members of a room whose rules may differ from the
+	// default.
 	Unusual(ctx context.Context, room store.RoomNum) ([]id.UserID, error)
 }
 
-// Rooms writes all rooms. Its methods may be called at the same time.
+// Rooms writes all rooms. Its methods may be called concurrently.
 type Rooms struct {
 	opt      Options
 	store    *store.Store
@@ -92,7 +91,7 @@ type Rooms struct {
 	metrics  metrics
 }
 
-// New makes the rooms of a store. It reads nothing.
+// New creates the Rooms of a store. It reads nothing.
 func New(opt Options) (*Rooms, error) {
 	if opt.Store == nil || opt.Signer == nil {
 		return nil, errors.New("rooms need a store and a signer")
@@ -125,7 +124,7 @@ func New(opt Options) (*Rooms, error) {
 	rs.resident.init(rs, opt.ResidentLimit, opt.ResidentBytes)
 	rs.events = &Events{store: opt.Store, pdus: cache.New(cache.Options[store.EventNum, *event.PDU]{
 		Name: "pdus", MaxBytes: pduBytes,
-		Size: func(_ store.EventNum, p *event.PDU) int { return 1024 + len(p.Bytes()) }, // what is parsed of it, about
+		Size: func(_ store.EventNum, p *event.PDU) int { return 1024 + len(p.Bytes()) }, // about the size of the parsed event
 	})}
 	rs.txns = cache.New(cache.Options[Txn, id.EventID]{
 		Name: "transactions", MaxBytes: txnBytes,
@@ -150,7 +149,7 @@ func (rs *Rooms) isLocalID(userID string) bool {
 	return err == nil && rs.isLocal(user)
 }
 
-// userNum returns the number of a local user, who gets one if they have none.
+// userNum returns the number of a local user, and assigns one if necessary.
 func (rs *Rooms) userNum(ctx context.Context, user id.UserID) (store.UserNum, error) {
 	nums, err := rs.store.InternUsers(ctx, rs.isLocalID, user.String())
 	if err != nil {
@@ -159,9 +158,9 @@ func (rs *Rooms) userNum(ctx context.Context, user id.UserID) (store.UserNum, er
 	return nums[0], nil
 }
 
-// creationTime is the time in ms of a room that is being made. No two rooms are
-// made at the same time here: where the room ID is the hash of the create event,
-// nothing else tells two rooms of one user apart.
+// creationTime returns the time in ms for a new room. It never returns the same time
+// twice: where the room ID is the hash of the create event, the time may be the only
+// difference between two rooms of a user.
 func (rs creating) creationTime() int64 {
 	for {
 		last := rs.created.Load()
@@ -175,22 +174,20 @@ func (rs creating) creationTime() int64 {
 // now is the time in ms.
 func (rs *Rooms) now() int64 { return rs.opt.Clock().UnixMilli() }
 
-// Remote is what rooms ask of other servers. All raw events are as they came:
-// whoever gets them checks them.
+// Remote makes requests to other servers. It returns raw events unchecked.
 type Remote interface {
-	// Keys returns a source of the keys of servers, with those fetched that the
-	// signers of some events need. A server that can't be reached has none.
+	// Keys returns a source of server keys. It fetches the wanted keys; a server that
+	// can't be reached has none.
 	Keys(ctx context.Context, wanted map[id.ServerName][]id.KeyID) (signing.KeySource, error)
 	// Event fetches one event from a server.
 	//
 	// Spec: server-server-api#retrieving-events
 	Event(ctx context.Context, from id.ServerName, rules *roomversion.Rules, eventID id.EventID) ([]byte, error)
-	// MissingEvents fetches events between some known ones and some that refer
-	// to unknown ones, oldest first.
+	// MissingEvents fetches the events between known ones and latest, oldest first.
 	//
 	// Spec: server-server-api#backfilling-and-retrieving-missing-events
 	MissingEvents(ctx context.Context, from id.ServerName, roomID id.RoomID, known, latest []id.EventID, limit int) ([][]byte, error)
-	// StateIDs fetches the state before an event, and the auth chain of that.
+	// StateIDs fetches the state before an event, and its auth chain.
 	//
 	// Spec: server-server-api#retrieving-events
 	StateIDs(ctx context.Context, from id.ServerName, roomID id.RoomID, eventID id.EventID) (state, authChain []id.EventID, err error)

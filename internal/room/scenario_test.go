@@ -20,10 +20,10 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-var update = flag.Bool("update", false, "write what happens into the scenario files")
+var update = flag.Bool("update", false, "write the results into the scenario files")
 
-// TestScenarios plays the scenario files: lines that begin with > are what people
-// do, the lines below what comes of it. testdata/README.md has the words.
+// TestScenarios runs the scenario files: lines that begin with > are the steps, the lines
+// below each are its results. testdata/README.md describes the language.
 func TestScenarios(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("testdata/*.scenario")
@@ -81,24 +81,24 @@ func firstDifference(want, got string) string {
 	return "no line differs"
 }
 
-// stage is one scenario being played.
+// stage runs one scenario.
 type stage struct {
 	*fixture
 	version string
 	rooms   map[string]id.RoomID
 	labels  map[string]id.EventID
-	here    string // the name of the room that is spoken of
+	here    string // the name of the current room
 	txn     map[string]room.Txn
 }
 
-// play plays a scenario and returns its text with what came of it.
+// play runs a scenario and returns its text with the results.
 func play(t *testing.T, s *store.Store, text, version string, day int64) string {
 	t.Helper()
 	st := &stage{
 		fixture: newFixture(t, s), version: version,
 		rooms: map[string]id.RoomID{}, labels: map[string]id.EventID{}, txn: map[string]room.Txn{},
 	}
-	st.clock.Add(day * 86_400_000) // so that no two rooms are made at the same time
+	st.clock.Add(day * 86_400_000) // so that no two rooms are created at the same time
 	var out strings.Builder
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\n")
@@ -116,7 +116,7 @@ func play(t *testing.T, s *store.Store, text, version string, day int64) string 
 	return out.String()
 }
 
-// sentence is one thing that people can do.
+// sentence is one kind of step.
 type sentence struct {
 	form *regexp.Regexp
 	do   func(st *stage, who id.UserID, args []string) ([]string, error)
@@ -167,7 +167,7 @@ var sentences = []sentence{
 	}),
 }
 
-// step does what a line says and returns what came of it.
+// step runs a line and returns the result.
 func (st *stage) step(line string) []string {
 	st.t.Helper()
 	for _, s := range sentences {
@@ -188,7 +188,8 @@ func (st *stage) step(line string) []string {
 	return nil
 }
 
-// who is a user by name. Each version has its own, as all share one store.
+// who returns a user by name. Each version has its own users, as all versions share one
+// store.
 func (st *stage) who(name string) id.UserID { return user(st.t, strings.ToLower(name)) }
 
 func (st *stage) room() id.RoomID {
@@ -200,7 +201,7 @@ func (st *stage) room() id.RoomID {
 	return roomID
 }
 
-// fill puts IDs in the place of names in a JSON text.
+// fill replaces names by IDs in a JSON text.
 func (st *stage) fill(text string) json.RawMessage {
 	text = regexp.MustCompile(`@(\w+)`).ReplaceAllStringFunc(text, func(name string) string { return st.who(name[1:]).String() })
 	text = regexp.MustCompile(`#\w+`).ReplaceAllStringFunc(text, func(label string) string {
@@ -213,7 +214,7 @@ func (st *stage) fill(text string) json.RawMessage {
 	return json.RawMessage(text)
 }
 
-// hide puts names in the place of IDs.
+// hide replaces IDs by names.
 func (st *stage) hide(text string) string {
 	for _, name := range slices.Sorted(maps.Keys(st.rooms)) {
 		text = strings.ReplaceAll(text, st.rooms[name].String(), "!"+name)
@@ -316,7 +317,7 @@ func (st *stage) seesTimeline(who id.UserID, _ []string) ([]string, error) {
 	page, err := st.Messages(st.t.Context(), who, st.room(), history.HistoryQuery{Dir: history.Forwards, Limit: 1000})
 	var lines []string
 	for _, e := range page.Events {
-		// What a room begins with differs between versions.
+		// The first events of a room differ between versions.
 		plain := e.PDU.Type() == "m.room.create" || e.PDU.Type() == "m.room.power_levels"
 		lines = append(lines, st.show(e, !plain))
 	}

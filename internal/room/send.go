@@ -17,16 +17,15 @@ import (
 	"stoa/matrix/roomversion"
 )
 
-// Send puts an event of a local user into a room and returns its ID once it is
-// durable. A state event with the sender and content of the one that it would
-// replace gives that one's ID. A repeated transaction ID gives the ID of the
-// event that it made.
+// Send sends an event of a local user and returns its ID once it is durable. If the
+// current state already has a state event with the same sender and content, Send returns
+// that one's ID. A repeated transaction ID returns the event of the first request.
 //
-// m.room.member goes the way of the membership calls, m.room.redaction that of
+// An m.room.member is processed as a change of membership, an m.room.redaction as by
 // Redact.
 //
-// Errors: M_FORBIDDEN (the rules refuse it), M_NOT_FOUND (no such room), M_BAD_JSON,
-// M_TOO_LARGE, 503 (too much waits).
+// Errors: M_FORBIDDEN (the rules reject it), M_NOT_FOUND (no such room), M_BAD_JSON,
+// M_TOO_LARGE, 503 (the commit queue is full).
 //
 // Spec: client-server-api#sending-events-to-a-room
 func (rs *Rooms) Send(ctx context.Context, d Draft) (id.EventID, error) {
@@ -42,7 +41,7 @@ func (rs *Rooms) Send(ctx context.Context, d Draft) (id.EventID, error) {
 	return rs.send(ctx, d, func(t *turn) error { return nil })
 }
 
-// send puts an event into a room, if check has nothing against it in the room's turn.
+// send sends an event unless check, called in the room's turn, refuses it.
 func (rs *Rooms) send(ctx context.Context, d Draft, check func(*turn) error) (id.EventID, error) {
 	return transactions{rs}.once(ctx, d.Txn, func() (eventID id.EventID, err error) {
 		if err := rs.intern(ctx, d); err != nil {
@@ -59,8 +58,8 @@ func (rs *Rooms) send(ctx context.Context, d Draft, check func(*turn) error) (id
 	})
 }
 
-// intern gives numbers to what the event of a draft is stored with, so that its
-// turn need not.
+// intern interns the keys and users that a draft is stored with before its turn, to keep
+// the turn short.
 func (rs *Rooms) intern(ctx context.Context, d Draft) error {
 	if d.StateKey != nil {
 		if _, err := rs.store.Intern(ctx, []store.Pair{{Type: d.Type, StateKey: *d.StateKey}}); err != nil {
@@ -80,7 +79,7 @@ func (rs *Rooms) intern(ctx context.Context, d Draft) error {
 	return nil
 }
 
-// needs are the entries of the state that decide about a draft.
+// needs are the entries of the state that the checks of a draft read.
 func (d *Draft) needs(rules *roomversion.Rules) []eventauth.Key {
 	keys := eventauth.AuthTypes(rules, eventauth.Subject{Type: d.Type, StateKey: d.StateKey, Sender: d.Sender, Content: d.Content})
 	if rules.RoomIDFromCreate {
@@ -119,9 +118,9 @@ func (t *turn) send(d Draft) (id.EventID, error) {
 	return pdu.EventID(), t.extend(pdu, edges, d.Txn)
 }
 
-// requireActive makes the turn's commit fail with store.ErrDeactivated if a local
-// user comes in, or knocks, whose account was deactivated after the request began:
-// the job that leaves all rooms may have passed this one already.
+// requireActive makes the commit fail with store.ErrDeactivated if a local user joins or
+// knocks whose account was deactivated after the request began: the job that leaves all
+// rooms may have passed this room already.
 func (t *turn) requireActive(pdu *event.PDU) error {
 	if pdu.Membership() != event.MembershipJoin && pdu.Membership() != event.MembershipKnock {
 		return nil
@@ -138,8 +137,8 @@ func (t *turn) requireActive(pdu *event.PDU) error {
 	return err
 }
 
-// unchanged returns the state event that a draft would only repeat, if its sender
-// may send state at all; zero if there is none.
+// unchanged returns the current state event that a draft would only repeat, if its sender
+// may send state; zero if there is none.
 func (t *turn) unchanged(d Draft) (id.EventID, error) {
 	current, err := t.Event(d.Type, *d.StateKey)
 	if err != nil || current == nil || current.Sender() != d.Sender {
@@ -151,14 +150,13 @@ func (t *turn) unchanged(d Draft) (id.EventID, error) {
 	}
 	content, err := canonicaljson.AppendLoose(nil, d.Content)
 	if err != nil || !bytes.Equal(content, current.Content()) {
-		return id.EventID{}, nil // what is wrong with the content is found when the event is built
+		return id.EventID{}, nil // building the event reports the error
 	}
 	return current.EventID(), nil
 }
 
-// once lets send run unless the transaction ID has an event already, which is then
-// the answer. The unique row of the transaction decides; what is in memory only
-// saves work.
+// once calls send unless the transaction ID already has an event, which it then returns.
+// The unique row of the transaction decides; the cache only saves work.
 //
 // Spec: client-server-api#transaction-identifiers
 func (rs transactions) once(ctx context.Context, txn Txn, send func() (id.EventID, error)) (id.EventID, error) {
@@ -196,15 +194,15 @@ func (rs transactions) once(ctx context.Context, txn Txn, send func() (id.EventI
 	return eventID, err
 }
 
-// sending are the transactions that are being worked on, so that an impatient
-// client's second request waits for the first.
+// sending are the transactions in progress. A client's second request waits here for its
+// first.
 type sending struct {
 	mu    sync.Mutex // guards byTxn
 	byTxn map[Txn]chan struct{}
 }
 
-// start says whether the caller is the only one with the transaction. If not,
-// the channel is closed when the other one is done.
+// start reports whether the caller is the first with the transaction. If not, the
+// returned channel is closed when the first is done.
 func (s *sending) start(txn Txn) (other <-chan struct{}, mine bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -242,8 +240,8 @@ func (rs transactions) txnEvent(ctx context.Context, txn Txn) (eventID id.EventI
 	return eventID, err
 }
 
-// checkDraft checks what can be said of a draft without its room, and moves
-// `redacts` to where Build expects it.
+// checkDraft makes the checks of a draft that don't depend on its room, and moves
+// `redacts` to the place where Build expects it.
 func checkDraft(d *Draft) error {
 	switch {
 	case d.Type == "":
@@ -266,8 +264,8 @@ func checkDraft(d *Draft) error {
 	return nil
 }
 
-// checkLevels refuses power levels that are no integers, also where the room
-// version would let them pass.
+// checkLevels refuses power levels that are not integers, even if the room version would
+// allow them.
 //
 // Spec: server-server-api#definitions
 func checkLevels(content []byte) error {
@@ -293,9 +291,9 @@ func checkLevels(content []byte) error {
 	})
 }
 
-// SendMany puts many events of local users into one room with few commits, for
-// imports and data sets. Each draft is checked as by Send; the first that is
-// refused ends the call, after the whole groups before it.
+// SendMany sends many events of local users to one room with few commits, for imports and
+// data sets. Each draft is checked as by Send. The first refusal ends the call; groups
+// before it stay committed.
 func (rs *Rooms) SendMany(ctx context.Context, roomID id.RoomID, drafts []Draft) ([]id.EventID, error) {
 	const group = 500
 	all := make([]id.EventID, 0, len(drafts))
@@ -340,5 +338,5 @@ func (rs *Rooms) SendMany(ctx context.Context, roomID id.RoomID, drafts []Draft)
 	return all, nil
 }
 
-// transactions lets a transaction ID make one event only.
+// transactions ensures that a transaction ID creates only one event.
 type transactions struct{ *Rooms }

@@ -54,7 +54,7 @@ func TestSend_gives_one_event_for_a_transaction(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Another instance of the rooms knows nothing of it but what is in the store.
+		// A second Rooms on the same store has nothing in memory.
 		for _, again := range []*fixture{h, newFixture(t, s)} {
 			var wg sync.WaitGroup
 			for range 4 {

@@ -8,26 +8,24 @@ import (
 	"stoa/matrix/pushrule"
 )
 
-// threadedTotals begins the stored form of Totals of a room with threads. A
-// room without has the plain form of pushrule.Totals, which begins with another
-// letter.
+// threadedTotals is the first byte of stored Totals of a room with threads. A room
+// without threads stores plain pushrule.Totals, which begin with another letter.
 const threadedTotals = 't'
 
-// Totals count the live events of a room by class, up to and with some event.
-// Unread counts are differences of them.
+// Totals count the live events of a room by class, up to and including some event. Unread
+// counts are differences of them.
 type Totals struct {
-	// All counts every live event of the room, Threaded those which belong to
-	// a thread. The main timeline is their difference.
+	// All counts every live event of the room, Threaded those in threads. Their
+	// difference is the main timeline.
 	All, Threaded pushrule.Totals
-	// Thread counts the thread of the event, if it belongs to one. In the
-	// totals of a room it is zero.
+	// Thread counts the events of the event's own thread; zero in the totals of a room.
 	Thread pushrule.Totals
 }
 
 // Main counts the events of the main timeline.
 func (t Totals) Main() pushrule.Totals { return t.All.Minus(t.Threaded) }
 
-// add counts one more event; threaded says whether it belongs to a thread.
+// add counts one more event. threaded says whether it belongs to a thread.
 func (t *Totals) add(class pushrule.Class, threaded bool) {
 	t.All.Add(class)
 	if threaded {
@@ -75,9 +73,8 @@ func ParseTotals(stored []byte) (Totals, error) {
 	return t, nil
 }
 
-// CheckTotals says what is wrong with the stored totals of two events of a room,
-// the former before the latter: counts never go down. It is for
-// [doctor.Options].
+// CheckTotals reports an error in the stored totals of two events of a room, the earlier
+// one first: counts never go down. It is for [doctor.Options].
 func CheckTotals(before, after []byte) error {
 	earlier, err := ParseTotals(before)
 	if err != nil {

@@ -18,18 +18,18 @@ import (
 	"stoa/matrix/roomversion"
 )
 
-// turn is one change of a room being built: the room as it is after what the
-// turn has done so far, and the change and the Committed that say so. Nothing of
-// it is seen outside until it departs.
+// turn is one change of a room under construction. It holds the room as it will be, the
+// change, and the Committed that describes it. Nothing of it is visible to other requests
+// before it is submitted.
 type turn struct {
-	ctx context.Context // of the request: a turn is a transaction, which ends before the request does
+	ctx context.Context // of the request: a turn ends before its request does
 	rs  *Rooms
 	r   *room
 
 	change *store.Change
 	out    *Committed
 	now    int64 // ms
-	// read is the snapshot to read with, nil if none is open.
+	// read is the snapshot to read from, nil if none is open.
 	read *store.Read
 
 	row         store.Room
@@ -38,12 +38,12 @@ type turn struct {
 	changed     map[eventauth.Key]*entry
 	threads     map[id.EventID]pushrule.Totals
 	isNew       bool
-	old         store.RoomNum // that a new room replaces; 0 = none
-	// watchedState is how many of the changes of state the room's watch has seen.
+	old         store.RoomNum // the room that a new room replaces; 0 = none
+	// watchedState is how many of the state changes in out are known to memberRules.
 	watchedState int
 }
 
-// begin starts a turn of a room whose turn the caller holds. Several rooms may
+// begin starts a turn of a room. The caller holds the room's turn. Several rooms may
 // share a change.
 func (r *room) begin(ctx context.Context, change *store.Change) *turn {
 	return &turn{
@@ -53,8 +53,8 @@ func (r *room) begin(ctx context.Context, change *store.Change) *turn {
 	}
 }
 
-// Event is an entry of the current state; nil, nil if there is none.
-// It makes a turn an eventauth.State.
+// Event returns an entry of the current state; nil, nil if there is none. It makes a turn
+// an eventauth.State.
 func (t *turn) Event(evType, stateKey string) (*event.PDU, error) {
 	e, err := t.entry(eventauth.Key{Type: evType, StateKey: stateKey})
 	if err != nil {
@@ -63,7 +63,7 @@ func (t *turn) Event(evType, stateKey string) (*event.PDU, error) {
 	return e.pdu, nil
 }
 
-// reading reads the store, with the snapshot that is open or one of its own.
+// reading calls f with the open snapshot, or with one of its own.
 func (t *turn) reading(f func(*store.Read) error) error {
 	if t.read != nil {
 		return f(t.read)
@@ -71,7 +71,7 @@ func (t *turn) reading(f func(*store.Read) error) error {
 	return t.rs.store.Read(t.ctx, f)
 }
 
-// entry is an entry of the current state, from memory or from the store.
+// entry returns an entry of the current state, from memory or from the store.
 func (t *turn) entry(key eventauth.Key) (*entry, error) {
 	if e := t.inMemory(key); e != nil {
 		return e, nil
@@ -91,7 +91,7 @@ func (t *turn) entry(key eventauth.Key) (*entry, error) {
 	return found[0], nil
 }
 
-// inMemory is an entry of the current state that need not be read, or nil.
+// inMemory returns an entry of the current state if it is in memory, else nil.
 func (t *turn) inMemory(key eventauth.Key) *entry {
 	if e := t.changed[key]; e != nil {
 		return e
@@ -99,7 +99,7 @@ func (t *turn) inMemory(key eventauth.Key) *entry {
 	return t.r.state[key]
 }
 
-// replace puts an entry into the place of another.
+// replace sets an entry of the current state.
 func (t *turn) replace(key eventauth.Key, e *entry) {
 	if t.changed == nil {
 		t.changed = map[eventauth.Key]*entry{}
@@ -116,7 +116,7 @@ func (t *turn) membership(user id.UserID) (string, error) {
 	return pdu.Membership(), nil
 }
 
-// keyNum is the number of a (type, state key) pair, which gets one if it has none.
+// keyNum returns the number of a (type, state key) pair, and assigns one if necessary.
 func (t *turn) keyNum(key eventauth.Key) (store.KeyNum, error) {
 	nums, err := t.rs.store.Intern(t.ctx, []store.Pair{{Type: key.Type, StateKey: key.StateKey}})
 	if err != nil {
@@ -125,22 +125,22 @@ func (t *turn) keyNum(key eventauth.Key) (store.KeyNum, error) {
 	return nums[0], nil
 }
 
-// edges are the numbers of the prev and auth events that an event is built with.
+// edges are the prev and auth events of an event, with their numbers.
 type edges struct {
 	prev, auth []id.EventID
 	nums       roomdb.Edges
 }
 
-// edgesFor selects the edges of an event that is to be built on the tips.
+// edgesFor selects the edges of a new event on top of all forward extremities.
 //
 // Spec: server-server-api#auth-events-selection
 func (t *turn) edgesFor(s eventauth.Subject) (edges, error) {
 	var e edges
 	e.prev = make([]id.EventID, 0, len(t.extremities))
 	e.nums.Prev = make([]store.EventNum, 0, len(t.extremities))
-	for _, tip := range t.extremities {
-		e.prev = append(e.prev, tip.pdu.EventID())
-		e.nums.Prev = append(e.nums.Prev, tip.num)
+	for _, ext := range t.extremities {
+		e.prev = append(e.prev, ext.pdu.EventID())
+		e.nums.Prev = append(e.nums.Prev, ext.num)
 	}
 	for _, key := range eventauth.AuthTypes(t.r.rules, s) {
 		at, err := t.entry(key)
@@ -155,9 +155,9 @@ func (t *turn) edgesFor(s eventauth.Subject) (edges, error) {
 	return e, nil
 }
 
-// build makes the event of a draft, on top of all that the room has, and checks
-// it by the current state. A refusal gives M_FORBIDDEN, or M_BAD_JSON if nobody may
-// send this content, with the rule as its cause.
+// build builds the event of a draft on top of all forward extremities, and checks it
+// against the current state. A refusal is M_FORBIDDEN, or M_BAD_JSON if no user may send
+// this content, with the rule as its cause.
 func (t *turn) build(d Draft) (*event.PDU, roomdb.Edges, error) {
 	e, err := t.edgesFor(eventauth.Subject{Type: d.Type, StateKey: d.StateKey, Sender: d.Sender, Content: d.Content})
 	if err != nil {
@@ -207,25 +207,25 @@ func (t *turn) sign(d Draft, e edges) (*event.PDU, error) {
 	return nil, fmt.Errorf("build %s in %s: %w", d.Type, t.r.id, err)
 }
 
-// maxDepth is the greatest depth that canonical JSON can say.
+// maxDepth is the largest depth that canonical JSON can represent.
 const maxDepth = 1<<53 - 1
 
 func (t *turn) nextDepth() int64 { return min(t.row.Depth+1, maxDepth) }
 
-// referenceHash serves events of room versions 1 and 2, whose edges have hashes.
-// Those of entries that are not in memory are left out, as they may be.
+// referenceHash is for events of room versions 1 and 2, whose edges have hashes. The
+// hashes of events that are not in memory are left out, which the spec allows.
 func (t *turn) referenceHash(eventID id.EventID) (hash [32]byte, known bool) {
-	for _, tip := range t.extremities {
-		if tip.pdu.EventID() == eventID {
-			h, err := tip.pdu.ReferenceHash()
+	for _, ext := range t.extremities {
+		if ext.pdu.EventID() == eventID {
+			h, err := ext.pdu.ReferenceHash()
 			return h, err == nil
 		}
 	}
 	return hash, false
 }
 
-// extend adds an event that was built on all tips, so that the state before it is
-// the current one.
+// extend adds an event that was built on all forward extremities, so that the current
+// state is the state before it.
 func (t *turn) extend(pdu *event.PDU, nums roomdb.Edges, txn Txn) error {
 	num, err := t.rs.store.NextEvent(t.ctx)
 	if err != nil {
@@ -242,8 +242,9 @@ func (t *turn) extend(pdu *event.PDU, nums roomdb.Edges, txn Txn) error {
 	return nil
 }
 
-// senderMember is the membership event of who sends a message now. It was needed
-// to judge the message; clients that load members lazily are told it with that.
+// senderMember is the membership event of the sender of a message. The checks of the
+// message have loaded it already, and clients that load members lazily get it with the
+// message.
 func (t *turn) senderMember(pdu *event.PDU) *MemberEvent {
 	if _, isState := pdu.StateKey(); isState {
 		return nil
@@ -255,7 +256,7 @@ func (t *turn) senderMember(pdu *event.PDU) *MemberEvent {
 	return &MemberEvent{Num: e.num, Slot: e.shown, PDU: e.pdu}
 }
 
-// placement is an event about to get its place in the timeline.
+// placement is an event that is about to enter the timeline.
 type placement struct {
 	pdu    *event.PDU
 	num    store.EventNum
@@ -263,16 +264,17 @@ type placement struct {
 	before roomdb.StateRef
 	edges  roomdb.Edges
 	txn    Txn
-	// known says that the store has the event already, without a place.
+	// known says that the store already has the event, without a place.
 	known bool
-	// current says that the event, if it is a state event, becomes current state.
+	// current says that the event, if it is a state event, becomes part of the current
+	// state.
 	current bool
 }
 
-// place writes an event into the timeline: all rows that its change needs.
-func (t *turn) place(a placement, tips []extremity) error {
+// place adds an event to the timeline, and writes all rows that belong to it.
+func (t *turn) place(a placement, extremities []extremity) error {
 	t.row.Slot = a.slot
-	t.setExtremities(tips)
+	t.setExtremities(extremities)
 	out := TimelineEvent{Num: a.num, Slot: a.slot, PDU: a.pdu, ReceivedTS: t.now, Txn: a.txn}
 	stateKey, isState := a.pdu.StateKey()
 	if isState {
@@ -321,12 +323,12 @@ func (t *turn) place(a placement, tips []extremity) error {
 	return nil
 }
 
-// setExtremities notes the forward extremities.
-func (t *turn) setExtremities(tips []extremity) {
-	t.extremities = tips
+// setExtremities sets the forward extremities and the depth.
+func (t *turn) setExtremities(extremities []extremity) {
+	t.extremities = extremities
 	t.row.Depth = 0
-	for _, tip := range tips {
-		t.row.Depth = max(t.row.Depth, tip.pdu.Depth())
+	for _, ext := range extremities {
+		t.row.Depth = max(t.row.Depth, ext.pdu.Depth())
 	}
 }
 
@@ -345,8 +347,8 @@ func (t *turn) addTxn(txn Txn, eventID id.EventID) error {
 	return nil
 }
 
-// setState changes one entry of the current state at a slot of this change, with
-// all that follows from a membership.
+// setState changes one entry of the current state at a slot of this change, with all
+// effects of a change of membership.
 func (t *turn) setState(slot store.Slot, key eventauth.Key, before, after *entry, inTimeline bool) error {
 	membership := roomdb.Membership(0)
 	if key.Type == event.TypeMember && after.pdu != nil {
@@ -366,7 +368,7 @@ func (t *turn) setState(slot store.Slot, key eventauth.Key, before, after *entry
 	return t.moveMember(key.StateKey, before, after, &t.out.State[len(t.out.State)-1])
 }
 
-// finish completes the change's part in the room.
+// finish completes the room's part of the change.
 func (t *turn) finish() error {
 	head, err := t.rs.store.NextHead(t.ctx)
 	if err != nil {
@@ -374,8 +376,8 @@ func (t *turn) finish() error {
 	}
 	t.row.Resident = t.row.LocalJoined > 0 || t.row.Joined == 0
 	t.row.Extremities = make([]store.EventNum, len(t.extremities))
-	for i, tip := range t.extremities {
-		t.row.Extremities[i] = tip.num
+	for i, ext := range t.extremities {
+		t.row.Extremities[i] = ext.num
 	}
 	t.row.Totals = t.totals.Append(nil)
 	var part *store.RoomPart
@@ -408,7 +410,7 @@ func (t *turn) finish() error {
 	return nil
 }
 
-// apply makes the room what the turn has made of it. The change is under way.
+// apply updates the room in memory to the result of the turn. The change is in flight.
 func (t *turn) apply() {
 	r := t.r
 	r.row, r.totals, r.extremities = t.row, t.totals, t.extremities
@@ -417,7 +419,7 @@ func (t *turn) apply() {
 	}
 	for root, totals := range t.threads {
 		if len(r.threads) >= threadLimit {
-			clear(r.threads) // rare, and they are loaded again
+			clear(r.threads) // rare, and they are loaded again when needed
 		}
 		r.threads[root] = totals
 	}
@@ -427,12 +429,12 @@ func (t *turn) apply() {
 	}
 }
 
-// errNothing is what a build returns if nothing is to be written.
+// errNothing is returned by a build that has nothing to write.
 var errNothing = errors.New("nothing to write")
 
-// write takes the room's turn, lets build fill it, and commits. need names entries
-// of the state which build will look at, so that they are loaded while others
-// have the turn. build runs again if another writer was faster.
+// write takes the room's turn, calls build to fill it, and commits. need names the
+// entries of the state that build reads; they are loaded while other requests may have
+// the turn. build runs again after a conflict with another instance.
 func (rs *Rooms) write(ctx context.Context, roomID id.RoomID, need func(*roomversion.Rules) []eventauth.Key, build func(*turn) error) error {
 	r := rs.resident.acquire(roomID)
 	defer rs.resident.release(r)
@@ -445,13 +447,13 @@ func (rs *Rooms) write(ctx context.Context, roomID id.RoomID, need func(*roomver
 	}))
 }
 
-// submission is a change of some rooms on its way into the store.
+// submission is a submitted change of one or more rooms.
 type submission struct {
 	pending *store.Pending // nil: nothing to wait for
 	turns   []*turn
 }
 
-// take builds one change of the room and sends it off.
+// take builds one change of the room and submits it.
 func (r *room) take(ctx context.Context, need func(*roomversion.Rules) []eventauth.Key, build func(*turn) error) (*submission, error) {
 	if err := r.lock(ctx); err != nil {
 		return nil, err
@@ -463,7 +465,7 @@ func (r *room) take(ctx context.Context, need func(*roomversion.Rules) []eventau
 	t := r.begin(ctx, store.NewChange())
 	switch err := build(t); {
 	case errors.Is(err, errNothing):
-		// What made it unnecessary may still be under way.
+		// The change that made it unnecessary may still be in flight.
 		return &submission{pending: r.last}, nil
 	case err != nil:
 		counting{t}.recheckMembers()
@@ -472,8 +474,8 @@ func (r *room) take(ctx context.Context, need func(*roomversion.Rules) []eventau
 	return submit(t)
 }
 
-// submit finishes a change that one or more turns have filled and hands it to the
-// store. The turns of all rooms are held.
+// submit finishes the change of one or more turns and passes it to the commit queue. The
+// caller holds the turns of all rooms.
 func submit(turns ...*turn) (*submission, error) {
 	change := turns[0].change
 	for _, t := range turns {
@@ -495,12 +497,13 @@ func submit(turns ...*turn) (*submission, error) {
 	return d, nil
 }
 
-// wait returns when the change is durable, or is known not to be.
+// wait waits until the change is durable or has failed.
 func (d *submission) wait() error {
 	if d.pending == nil {
 		return nil
 	}
-	// Whoever asked may go away: the next events of the room are built on this one.
+	// This ignores the request's context: later events of the room are built on this
+	// change.
 	_, err := d.pending.Wait(context.Background())
 	for _, t := range d.turns {
 		t.r.inFlight.end(t.row.Slot, err)
@@ -511,7 +514,7 @@ func (d *submission) wait() error {
 	return err
 }
 
-// clientError turns errors of the store into what clients are told.
+// clientError translates errors of the store into errors for clients.
 func clientError(err error) error {
 	if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrBusy) {
 		return mxerr.New(503, mxerr.CodeUnknown, "The server is too busy, try again").Because(err)
@@ -519,35 +522,35 @@ func clientError(err error) error {
 	return err
 }
 
-// without returns the tips that are not among some events.
-func without(tips []extremity, events []id.EventID) []extremity {
-	return slices.DeleteFunc(slices.Clone(tips), func(t extremity) bool { return slices.Contains(events, t.pdu.EventID()) })
+// without returns the forward extremities that are not in events.
+func without(extremities []extremity, events []id.EventID) []extremity {
+	return slices.DeleteFunc(slices.Clone(extremities), func(t extremity) bool { return slices.Contains(events, t.pdu.EventID()) })
 }
 
-// While a room moves to another home, several instances write it, each for a
-// moment. Somebody wins each round, but a writer may lose many in a row; it
-// pauses for a random time in between, so that others get through and so does it.
+// While a room moves to another home, several instances write it for a moment. One of
+// them wins each round, but a writer may lose many rounds in a row. It pauses for a
+// random time between attempts, so that every writer gets through.
 const (
-	// conflictRetryTime is how long a change is built again that loses against others.
+	// conflictRetryTime bounds the time of all attempts.
 	conflictRetryTime = 5 * time.Second
 	// conflictRetryPause bounds a pause.
 	conflictRetryPause = 50 * time.Millisecond
 )
 
-// maxTries is how often is tried what fails only if something else came in between
-// each time.
+// maxTries bounds the attempts at operations that fail only if a concurrent change
+// intervenes each time.
 const maxTries = 3
 
-// retryConflicts calls f until it gives something else than store.ErrConflict, or
+// retryConflicts calls f until it returns something other than store.ErrConflict, or
 // conflictRetryTime has passed.
 func (rs *Rooms) retryConflicts(ctx context.Context, f func() error) error {
 	err := f()
 	if !errors.Is(err, store.ErrConflict) {
-		return err // nearly always: it pays for no timer
+		return err // nearly always, and needs no timer
 	}
 	ctx, cancel := context.WithTimeout(ctx, conflictRetryTime)
 	defer cancel()
-	limit := time.Duration(0) // the first repetition comes at once
+	limit := time.Duration(0) // the first repetition is immediate
 	for errors.Is(err, store.ErrConflict) {
 		select {
 		case <-ctx.Done():

@@ -15,21 +15,21 @@ import (
 	"stoa/matrix/roomversion"
 )
 
-// UpgradeRequest asks to replace a room by one of another version.
+// UpgradeRequest describes the replacement of a room by one of another version.
 type UpgradeRequest struct {
 	RoomID  id.RoomID
 	Sender  id.UserID
 	Version string
-	// AdditionalCreators create the new room beside the sender, if its version
-	// knows such.
+	// AdditionalCreators are creators of the new room beside the sender, if its version
+	// supports them.
 	AdditionalCreators []id.UserID
-	// With adds to the change what must stand or fall with it, such as the move
-	// of the aliases; nil for nothing.
+	// With adds rows that must be committed with the change, such as the move of the
+	// aliases; nil for nothing.
 	With func(change *store.Change, from, to store.RoomNum, roomID id.RoomID)
 }
 
-// transferable are the state events that an upgrade copies, in this order. Power
-// levels come last: until then, the creator has the power to send the others.
+// transferable are the state events that an upgrade copies, in this order. Power levels
+// come last: before them, the creator has the power to send the others.
 //
 // Spec: client-server-api#room-upgrades
 var transferable = [...]string{
@@ -37,8 +37,8 @@ var transferable = [...]string{
 	event.TypeCanonicalAlias, event.TypePowerLevels,
 }
 
-// Upgrade makes a new room that takes over what can be taken over of an old one,
-// and closes the old one. Both are one commit.
+// Upgrade creates a new room with a copy of the old one's settings, and closes the old
+// room, in one commit.
 //
 // Errors: M_FORBIDDEN (the sender may not send m.room.tombstone),
 // M_UNSUPPORTED_ROOM_VERSION, M_NOT_FOUND.
@@ -72,7 +72,7 @@ func (rs *Rooms) Upgrade(ctx context.Context, req UpgradeRequest) (id.RoomID, er
 	return roomID, nil
 }
 
-// internUpgrade gives numbers to the keys that an upgrade writes.
+// internUpgrade interns the keys that an upgrade writes.
 func (rs *Rooms) internUpgrade(ctx context.Context, req UpgradeRequest) error {
 	pairs := []store.Pair{{Type: event.TypeTombstone}, {Type: event.TypeCreate}, {Type: event.TypeMember, StateKey: req.Sender.String()}}
 	for _, evType := range transferable {
@@ -82,7 +82,7 @@ func (rs *Rooms) internUpgrade(ctx context.Context, req UpgradeRequest) error {
 	return err
 }
 
-// upgrade builds the change over both rooms and sends it off.
+// upgrade builds the change of both rooms and submits it.
 func (r *room) upgrade(ctx context.Context, req UpgradeRequest, rules *roomversion.Rules, profile Profile) (id.RoomID, *submission, error) {
 	if err := r.lock(ctx); err != nil {
 		return id.RoomID{}, nil, err
@@ -116,7 +116,7 @@ func (r *room) upgrade(ctx context.Context, req UpgradeRequest, rules *roomversi
 	return to.r.id, departed, err
 }
 
-// mayClose says whether the sender may send m.room.tombstone.
+// mayClose checks that the sender may send m.room.tombstone.
 func (t upgrading) mayClose(req UpgradeRequest) error {
 	membership, err := t.membership(req.Sender)
 	if err != nil {
@@ -132,8 +132,8 @@ func (t upgrading) mayClose(req UpgradeRequest) error {
 	return nil
 }
 
-// moveTo closes the old room and fills the new one. Which of the two comes first
-// depends on where the new room's ID comes from.
+// moveTo closes the old room and fills the new one. The order depends on how the new room
+// gets its ID.
 func (t upgrading) moveTo(to *turn, req UpgradeRequest, profile Profile) error {
 	predecessor := map[string]any{"room_id": t.r.id.String()}
 	if !to.r.rules.RoomIDFromCreate {
@@ -168,7 +168,7 @@ func (t upgrading) tombstone(sender id.UserID, replacement id.RoomID) (id.EventI
 	return t.send(Draft{RoomID: t.r.id, Sender: sender, Type: event.TypeTombstone, StateKey: new(string), Content: content})
 }
 
-// planUpgrade makes the drafts of the new room of the state of the old one.
+// planUpgrade turns the state of the old room into drafts for the new one.
 func (t upgrading) planUpgrade(rules *roomversion.Rules, req UpgradeRequest, predecessor map[string]any, profile Profile) (creation, error) {
 	create, err := t.Event(event.TypeCreate, "")
 	if err != nil {
@@ -227,8 +227,8 @@ func (t upgrading) planUpgrade(rules *roomversion.Rules, req UpgradeRequest, pre
 	return plan, nil
 }
 
-// close keeps members from talking and inviting in the old room, if the sender
-// may do that, and takes its alias away.
+// close stops members from sending and inviting in the old room, if the sender has the
+// power to do so, and removes its alias.
 //
 // Spec: client-server-api#room-upgrades (6)
 func (t upgrading) close(sender id.UserID) error {
@@ -260,5 +260,5 @@ func (t upgrading) close(sender id.UserID) error {
 	return try(Draft{RoomID: t.r.id, Sender: sender, Type: event.TypePowerLevels, StateKey: new(string), Content: raw})
 }
 
-// upgrading is the turn of a room that is replaced by another.
+// upgrading is the turn of a room that another room replaces.
 type upgrading struct{ *turn }

@@ -31,7 +31,7 @@ func (h *fixture) report(f *remoteServer, eventID id.EventID, verdict, rule stri
 	return got
 }
 
-// The store says of every event that it has by which rule it was judged.
+// The store has the rule that decided about each event.
 func TestDoctorEvent(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
@@ -57,7 +57,8 @@ func TestDoctorEvent(t *testing.T) {
 		f.deliver(h, evading, roomdb.SoftFailed)
 		h.report(f, evading.pdu.EventID(), doctor.SoftFailed, "5")
 
-		// A redaction that waits for its target is refused by no rule, and later accepted.
+		// No rule rejects a redaction that waits for its target, and it is accepted
+		// later.
 		base := f.heads()
 		target := f.make(bob, base, "m.room.message", nil, `{"body":"secret"}`)
 		redaction := f.make(bob, base, "m.room.redaction", nil, fmt.Sprintf(`{"redacts":%q}`, target.pdu.EventID()))

@@ -12,10 +12,10 @@ import (
 	"stoa/matrix/roomversion"
 )
 
-// AppendPacked appends what other instances need to show a commit as this one does.
-// It is false of what it can't say: another instance reads changes of the state,
-// redactions, and what counts more for somebody from the store. members says that
-// the SenderMembers go with it, by which it is twice as long.
+// AppendPacked appends the data that other instances need to serve a commit as this one
+// does. It returns false if the format can't express the commit: then other instances
+// read changes of the state, redactions and highlights from the store. members includes
+// the SenderMembers, which double the size.
 func (c *Committed) AppendPacked(dst []byte, members bool) ([]byte, bool) {
 	if c.Next != nil || len(c.State) > 0 || len(c.Redacted) > 0 {
 		return dst, false
@@ -46,16 +46,15 @@ func (c *Committed) AppendPacked(dst []byte, members bool) ([]byte, bool) {
 	return p, true
 }
 
-// ParsePacked reads what AppendPacked appended. It keeps nothing of s. Totals of the
-// room, and when events were received, are not told, nor is the SenderMember that
-// the caller knows.
+// ParsePacked parses data from AppendPacked. It does not retain s. It sets no Totals of
+// the room, no ReceivedTS, and no SenderMember that the caller knows.
 func ParsePacked(s string, known func(store.EventNum) bool) (*Committed, error) {
 	r := packed.Read(s)
 	c := &Committed{Room: store.RoomNum(r.Number())}
 	roomID, version := r.Text(), r.Text()
 	c.First, c.Last = store.Slot(r.Number()), store.Slot(r.Number())
 	c.Joined, c.Invited = int64(r.Number()), int64(r.Number())
-	c.Events = make([]TimelineEvent, r.Count(11)) // numbers and texts of each
+	c.Events = make([]TimelineEvent, r.Count(11)) // the numbers and texts of each event
 	var err error
 	if c.RoomID, err = id.ParseRoomID(strings.Clone(roomID)); err != nil {
 		return nil, errors.Join(packed.ErrMalformed, err)

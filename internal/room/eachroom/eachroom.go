@@ -1,11 +1,11 @@
-// Package eachroom does something in all rooms of a user, in a job that goes on
-// where it was when its instance ends.
+// Package eachroom does a job in all rooms of a user. If its instance stops, another one
+// continues the job.
 //
-// It owns the form of such a job's progress. It writes no room itself: what is done
-// in a room is the caller's, and so is how the rooms look afterwards.
+// It owns the stored form of such a job's progress. It writes no rooms itself: the caller
+// does the work in each room and is responsible for its result.
 //
-// The invariant that matters: a room is passed over only if it refuses, or was done;
-// one in which the work failed is tried again.
+// The invariant: a room is skipped only if it was done or refused the work. A room in
+// which the work failed is tried again.
 package eachroom
 
 import (
@@ -25,33 +25,33 @@ import (
 )
 
 const (
-	// pageRooms is after how many rooms a job saves how far it is.
+	// pageRooms is the number of rooms after which a job saves its progress.
 	pageRooms = 64
-	// atOnce is in how many of them at once it writes. Rooms are independent, so
-	// their commits share groups.
+	// atOnce is the number of rooms that it writes concurrently. Rooms are independent,
+	// so their commits share groups.
 	atOnce = 16
-	// maxFailures bounds the rooms that a job keeps in mind to try them again.
+	// maxFailures bounds the failed rooms that a job remembers in order to try them
+	// again.
 	maxFailures = 1000
 )
 
-// progress is how far a job over all rooms of a user is, as it saves it.
+// progress is the saved progress of a job over all rooms of a user.
 type progress struct {
-	After  store.RoomNum   `json:"after"`            // the last room that it has come to
+	After  store.RoomNum   `json:"after"`            // the last room that it has reached
 	All    bool            `json:"all,omitempty"`    // there are no more
-	Failed []store.RoomNum `json:"failed,omitempty"` // of those, to be tried again
+	Failed []store.RoomNum `json:"failed,omitempty"` // rooms up to After that must be tried again
 }
 
-// Room is a room of the user that a job is about.
+// Room is a room of the job's user.
 type Room struct {
 	num        store.RoomNum
 	ID         id.RoomID
 	Membership roomdb.Membership
 }
 
-// Do does something in all rooms of the user that a job is about, and saves
-// after each page how far it is. A room that refuses is passed over; one that fails
-// is tried again when the others are done, and then makes the job fail. each is
-// asked anew for each page what to do.
+// Do calls a function for each room of the job's user, and saves the progress after each
+// page. It skips a room that refuses. It tries a room that fails again after all others,
+// and then fails. each returns the function, anew for each page.
 func Do(ctx context.Context, s *store.Store, w *reader.Work,
 	each func(ctx context.Context, user id.UserID) (func(context.Context, Room) error, error),
 ) error {
@@ -115,8 +115,8 @@ func Do(ctx context.Context, s *store.Store, w *reader.Work,
 	return err
 }
 
-// inRooms does something in some rooms at once. It returns those in which it failed
-// otherwise than by being refused.
+// inRooms calls a function for some rooms concurrently. It returns the rooms in which it
+// failed for another reason than a refusal.
 func inRooms(ctx context.Context, rooms []Room, do func(context.Context, Room) error) (failed []store.RoomNum, err error) {
 	var group errgroup.Group
 	group.SetLimit(atOnce)
@@ -138,7 +138,7 @@ func inRooms(ctx context.Context, rooms []Room, do func(context.Context, Room) e
 	return failed, errors.Join(group.Wait(), errors.Join(errs...))
 }
 
-// membershipPage returns some rooms of a user, after one.
+// membershipPage returns the next rooms of a user after one.
 func membershipPage(ctx context.Context, s *store.Store, user id.UserID, after store.RoomNum) (page []Room, err error) {
 	return page, readRooms(ctx, s, user, func(read *store.Read, num store.UserNum) error {
 		rows, err := roomdb.Memberships(read, num, after, pageRooms)
@@ -150,11 +150,11 @@ func membershipPage(ctx context.Context, s *store.Store, user id.UserID, after s
 	})
 }
 
-// roomsAgain returns certain rooms of a user.
+// roomsAgain returns the given rooms of a user.
 func roomsAgain(ctx context.Context, s *store.Store, user id.UserID, rooms []store.RoomNum) (list []Room, err error) {
 	return list, readRooms(ctx, s, user, func(read *store.Read, num store.UserNum) error {
 		var rows []roomdb.RoomMembership
-		for _, room := range rooms { // of which there are few
+		for _, room := range rooms { // there are few of them
 			m, err := roomdb.MembershipOf(read, num, room)
 			if errors.Is(err, store.ErrNotFound) {
 				continue // forgotten
@@ -174,7 +174,7 @@ func readRooms(ctx context.Context, s *store.Store, user id.UserID, f func(*stor
 	return s.Read(ctx, func(read *store.Read) error {
 		num, err := s.UserNum(read, user.String())
 		if errors.Is(err, store.ErrNotFound) {
-			return nil // was never in any room
+			return nil // the user was never in any room
 		}
 		if err != nil {
 			return err

@@ -1,11 +1,11 @@
-// Package powerlevels makes the contents of m.room.power_levels that the server
-// itself writes: the first ones of a room, those that an upgrade takes over, and
-// those that close the old room.
+// Package powerlevels builds the m.room.power_levels contents that the server itself
+// writes: those of a new room, of an upgraded room, and of the room that an upgrade
+// closes.
 //
-// It owns nothing and reads nothing but its arguments. It never decides whether
-// somebody may send them: package eventauth does.
+// It owns nothing and reads only its arguments. It never decides whether a user may send
+// them: package eventauth does.
 //
-// The invariant that matters: in a room that it makes somebody may upgrade it again.
+// The invariant: every room that it builds has a user who may upgrade it.
 //
 // Spec: client-server-api#mroompower_levels
 package powerlevels
@@ -23,11 +23,11 @@ import (
 const (
 	admin     = 100
 	moderator = 50
-	// tombstone is what closing a room needs in versions whose creators have power of
-	// their own: more than state_default, and more than an administrator has.
+	// tombstone is the level for closing a room in versions whose creators have power of
+	// their own: above state_default, and above an administrator.
 	tombstone = 150
 
-	// AnyoneInvites and ModeratorsInvite are levels for inviting.
+	// AnyoneInvites and ModeratorsInvite are invite levels.
 	AnyoneInvites    = 0
 	ModeratorsInvite = moderator
 )
@@ -35,17 +35,17 @@ const (
 // First describes the power levels of a new room.
 type First struct {
 	Creator id.UserID
-	// Creators are all creators if the version gives them power of their own.
+	// Creators are all creators, if the version gives them power of their own.
 	Creators []string
-	// Trusted are users who get as much power as the creator.
+	// Trusted are users with the same power as the creator.
 	Trusted     []id.UserID
 	InviteLevel int
-	// Override is an object that is laid over the content, key by key of the top
-	// level; nil for none.
+	// Override is an object whose top-level keys replace those of the content; nil for
+	// none.
 	Override json.RawMessage
 }
 
-// Content makes the content. Errors: M_BAD_JSON and M_INVALID_PARAM about Override.
+// Content returns the content. Errors: M_BAD_JSON and M_INVALID_PARAM about Override.
 func (f First) Content(rules *roomversion.Rules) (map[string]any, error) {
 	users := map[string]any{}
 	toClose := admin
@@ -90,8 +90,8 @@ func (f First) Content(rules *roomversion.Rules) (map[string]any, error) {
 	return levels, f.refuseCreators(override["users"])
 }
 
-// refuseCreators says it in words when a client lists a creator among `users`,
-// which rule 10.4 of version 12 rejects.
+// refuseCreators explains the error if a client lists a creator among `users`, which rule
+// 10.4 of version 12 rejects.
 //
 // Spec: rooms/v12#authorisation-rules
 func (f First) refuseCreators(users json.RawMessage) error {
@@ -110,10 +110,10 @@ func (f First) refuseCreators(users json.RawMessage) error {
 	return nil
 }
 
-// Upgraded makes the power levels of a new room of a version from the create event
-// and the power levels (nil for none) of the old one: in integers, without the
-// creators of the new room where these have power of their own, and with the highest
-// level for those who had such power in the old room only.
+// Upgraded returns the power levels of a new room, from the create event and the power
+// levels (nil for none) of the old one. All levels become integers. Creators of the new
+// room are left out if they have power of their own. Users who had such power only in the
+// old room get the highest level.
 //
 // Spec: client-server-api#room-upgrades
 func Upgraded(create, old *event.PDU, rules *roomversion.Rules, sender id.UserID, creators []string) (json.RawMessage, error) {
@@ -171,8 +171,7 @@ func Upgraded(create, old *event.PDU, rules *roomversion.Rules, sender id.UserID
 	return json.Marshal(content)
 }
 
-// Closed makes the power levels that keep members of a room from talking and
-// inviting.
+// Closed returns power levels that stop members from sending and inviting.
 //
 // Spec: client-server-api#room-upgrades (6)
 func Closed(old *event.PDU) (json.RawMessage, error) {

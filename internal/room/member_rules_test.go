@@ -16,7 +16,7 @@ import (
 	"stoa/matrix/pushrule"
 )
 
-// askedRules count how often they are asked for a user's rules.
+// askedRules counts the requests for each user's rules.
 type askedRules struct {
 	rules
 	asked atomic.Int64
@@ -77,8 +77,7 @@ func TestJoin_asks_for_the_push_rules_of_each_member_once(t *testing.T) {
 	}
 }
 
-// A turn shows its members to the room's watch before it is known whether anything
-// comes of it.
+// A turn reports its members to memberRules before it is known whether the turn succeeds.
 func TestSendMany_that_is_refused_leaves_nobody_highlighted(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
