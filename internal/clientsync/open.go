@@ -45,7 +45,7 @@ func (k *responseBuilder) readOpen(num store.RoomNum) (streamcache.Openness, err
 	}
 	is := streamcache.OpenToMembers
 	for _, t := range s.visibility {
-		if !history.Visible(history.VisibleRange{Visibility: t.value, VisibilityAfter: t.value, JoinsLater: true}) {
+		if !history.Visible(history.EventVisibility{Visibility: t.value, VisibilityAfter: t.value, JoinsLater: true}) {
 			is = streamcache.OpenInParts
 		}
 	}

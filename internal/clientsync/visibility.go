@@ -19,8 +19,8 @@ func (s *visibilityHistory) shows(e *timeline.Event) bool {
 }
 
 // visibilityAt returns what decides about the event of a slot.
-func (s *visibilityHistory) visibilityAt(slot store.Slot) history.VisibleRange {
-	var x history.VisibleRange
+func (s *visibilityHistory) visibilityAt(slot store.Slot) history.EventVisibility {
+	var x history.EventVisibility
 	x.Visibility, x.VisibilityAfter = at(s.visibility, slot)
 	x.Membership, x.MembershipAfter = at(s.membership, slot)
 	for _, t := range s.membership {

@@ -11,19 +11,19 @@ import (
 	"stoa/matrix/id"
 )
 
-// Relation types of which aggregations are made.
+// The relation types that have aggregations.
 const (
 	relReplace   = "m.replace"
 	relReference = "m.reference"
 )
 
-// Bounds of what is looked at for one aggregation.
+// Bounds of the events that are read for one aggregation.
 const (
 	replacementLimit = 50
 	latestLimit      = 20
 )
 
-// bundleAll gives the views their aggregations, as the viewer sees them.
+// bundleAll adds to views their aggregations, as the viewer sees them.
 //
 // Spec: client-server-api#aggregations-of-child-events
 func (v bundler) bundleAll(lists ...[]View) error {
@@ -36,7 +36,8 @@ func (v bundler) bundleAll(lists ...[]View) error {
 	return v.bundle(true, views...)
 }
 
-// bundle is bundleAll for some views; threads says whether threads count too.
+// bundle is bundleAll for some views. threads says whether thread summaries are wanted
+// too.
 func (v bundler) bundle(threads bool, views ...*View) error {
 	parents := make(map[string]*View, len(views))
 	var targets []string
@@ -80,7 +81,8 @@ func (v bundler) bundle(threads bool, views ...*View) error {
 	return nil
 }
 
-// replacement is the valid replacement of an event that counts; nil for none.
+// replacement returns the replacement that clients should show for an event; nil for
+// none.
 //
 // Spec: client-server-api#server-side-aggregation-of-mreplace-relationships
 func (v bundler) replacement(parent *View, target string) (best *timeline.Event, err error) {
@@ -107,7 +109,7 @@ func (v bundler) replacement(parent *View, target string) (best *timeline.Event,
 	return best, nil
 }
 
-// references are the events that refer to an event.
+// references returns the events that refer to an event.
 //
 // Spec: client-server-api#server-side-aggregation-of-mreference
 func (v bundler) references(target string) (events []id.EventID, err error) {
@@ -127,11 +129,12 @@ func (v bundler) references(target string) (events []id.EventID, err error) {
 	return events, nil
 }
 
-// thread sums up the thread of which an event is the root; nil if it is none.
+// thread summarises the thread with the given root; nil if the event is not a thread
+// root.
 //
 // Spec: client-server-api#server-side-aggregation-of-mthread-relationships
 func (v bundler) thread(root *View, target string) (*timeline.Thread, error) {
-	if root.Event().Relation != nil { // threads don't nest
+	if root.Event().Relation != nil { // threads are never nested
 		return nil, nil
 	}
 	rows, err := roomdb.RelationsBack(v.read, v.Room.Num, target, room.RelThread, "", roomdb.End, roomdb.Start, latestLimit)
@@ -171,7 +174,7 @@ func (v bundler) thread(root *View, target string) (*timeline.Thread, error) {
 	return t, err
 }
 
-// takesPart says whether the viewer sent the root of a thread or an event of it.
+// takesPart reports whether the viewer sent the root of a thread or an event in it.
 func (v bundler) takesPart(root *View, target string) (bool, error) {
 	if root.PDU.Sender() == v.User {
 		return true, nil
@@ -179,7 +182,8 @@ func (v bundler) takesPart(root *View, target string) (bool, error) {
 	return roomdb.IsRelatedBy(v.read, v.Room.Num, target, room.RelThread, v.User.String())
 }
 
-// child is the event of a relation, if the viewer may see it and wants to.
+// child returns the event of a relation, unless it is hidden from the viewer or its
+// sender is ignored.
 func (v bundler) child(row roomdb.Relation) (View, bool, error) {
 	ignored, err := v.ignoredUsers()
 	if err != nil || ignored[row.Sender] {
@@ -199,5 +203,5 @@ func (v bundler) child(row roomdb.Relation) (View, bool, error) {
 	return v.view(e, pdu)
 }
 
-// bundler aggregates the children of events, as a viewer sees them.
+// bundler aggregates the children of events for one viewer.
 type bundler struct{ *Viewer }

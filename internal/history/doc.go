@@ -1,14 +1,13 @@
-// Package history reads rooms for those who may see them: pages of events, the
-// state now and as of a place, members, relations, threads, and what the room is
-// like for somebody who looks at it from outside.
+// Package history reads rooms on behalf of users: pages of events, the current and former
+// state, members, relations, threads, and the summary that users outside a room may see.
 //
-// It owns the rules of visibility: [Viewer] is what one user may see of one room in
-// one snapshot, and every read goes through one. It writes nothing and keeps nothing
-// in memory; parsed events are kept by package room. It never shows an event as it
-// was sent where it was redacted, its sender was erased or is ignored.
+// It owns the rules of visibility. A [Viewer] is one user's view of one room in one
+// snapshot, and every read goes through one. It writes nothing and caches nothing;
+// package room caches parsed events. It never shows the original of an event that was
+// redacted, whose sender was erased, or whose sender the viewer ignores.
 //
-// The invariant that matters: whatever way an event is asked for (a page, its ID, a
-// relation, a context, a time), the same viewer sees it or does not.
+// The invariant: whether a viewer sees an event does not depend on the way it is
+// requested (a page, its ID, a relation, a context, a time).
 //
 // Spec: client-server-api#room-history-visibility
 package history

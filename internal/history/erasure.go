@@ -8,9 +8,9 @@ import (
 	"stoa/matrix/id"
 )
 
-// withoutErased gives an event as it is shown to a viewer who was not in the
-// room when it was sent: redacted if its sender's account has been erased since.
-// Those who were in the room have had the event and keep it.
+// withoutErased returns an event redacted if its sender's account was erased and the
+// viewer was not in the room when the event was sent. Users who were in the room have
+// already received the event, and keep it.
 //
 // Spec: client-server-api#account-deactivation
 func (v *Viewer) withoutErased(pdu *event.PDU) (*event.PDU, error) {

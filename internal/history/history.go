@@ -27,21 +27,21 @@ type View struct {
 	ReceivedTS int64 // ms
 	// RedactedBy is the redaction of the event, nil for none.
 	RedactedBy *event.PDU
-	// Replaces is the state event that this one replaced, nil for none;
-	// SeesReplaced says that the viewer may see it too.
+	// Replaces is the state event that this one replaced, nil for none. SeesReplaced says
+	// whether the viewer may see it too.
 	Replaces     *event.PDU
 	SeesReplaced bool
-	// TxnDevice and TxnID say with which transaction a device of the sender sent
-	// the event through this server; empty for none.
+	// TxnDevice and TxnID are the transaction in which a device of the sender sent the
+	// event through this server; empty for none.
 	TxnDevice, TxnID string
-	// Membership is the viewer's membership at the event, the event's own effect
-	// included.
+	// Membership is the viewer's membership at the event, including the event's own
+	// effect.
 	Membership string
 	// Bundle are the aggregations of the event's children, nil for none.
 	Bundle *timeline.Bundle
 }
 
-// At is a token behind the event: what is older pages back from it.
+// At is a token just after the event; backwards pagination from it begins with the event.
 func (v *View) At() token.Timeline { return token.Timeline{Slot: int64(v.Slot), Offset: v.Off} }
 
 // Direction of a walk through history.
@@ -59,34 +59,34 @@ type HistoryQuery struct {
 	Dir      Direction
 	// Limit is the greatest number of events; at least 1.
 	Limit int
-	// Filter says which events are wanted; nil = all.
+	// Filter selects events; nil = all.
 	Filter *eventfilter.RoomEventFilter
 }
 
 // HistoryPage is a page of a room's history.
 type HistoryPage struct {
-	// Start is where the page begins, End where the next one does; HasEnd is
-	// false if nothing more is to be seen in this direction.
+	// Start is where the page begins, End where the next one does. HasEnd is false if the
+	// viewer can see nothing more in this direction.
 	Start, End token.Timeline
 	HasEnd     bool
 	Events     []View
-	// State are the member events of the senders of Events, if the filter wants
-	// members to be lazily loaded.
+	// State are the member events of the senders of Events, if the filter asks for lazy
+	// loading of members.
 	State []View
 }
 
-// Bounds of one page: how many events are given, and how many are looked at to
-// find those that the filter and the visibility let through.
+// Bounds of one page: of the events in it, and of the events that are read to find them.
 const (
 	pageLimit = 1000
 	lookLimit = 5000
 	lookBatch = 100
-	// pageBytes is when a page ends whatever its limit: with the event by which it has so many bytes. A thousand ordinary
-	// messages have about half of it; of events as large as they may be it holds 16.
+	// pageBytes ends a page whatever its limit, with the event that reaches so many
+	// bytes. A thousand ordinary messages have about half as much; of the largest
+	// possible events a page holds 16.
 	pageBytes = 1 << 20
 )
 
-// bytes is about what a view takes of an answer.
+// bytes estimates the size of a view in an answer.
 func (v *View) bytes() int {
 	n := len(v.PDU.Bytes())
 	if v.Replaces != nil {
@@ -95,8 +95,8 @@ func (v *View) bytes() int {
 	return n
 }
 
-// Messages returns a page of a room's history, as far as the viewer may see it.
-// Paging through it gives each event once, at every page size.
+// Messages returns a page of the part of a room's history that the viewer may see. Paging
+// returns each event once, at every page size.
 //
 // Errors: M_FORBIDDEN, M_NOT_FOUND.
 //
@@ -122,7 +122,7 @@ func (rd *Reader) Messages(ctx context.Context, viewer id.UserID, roomID id.Room
 	return page, err
 }
 
-// look reads as a viewer who may look at a room.
+// look calls f with the view of a user who may look at the room.
 func (rd *Reader) look(ctx context.Context, roomID id.RoomID, viewer id.UserID, f func(*Viewer) error) error {
 	return rd.store.Read(ctx, func(read *store.Read) error {
 		v, err := rd.Viewer(read, roomID, viewer)
@@ -136,20 +136,20 @@ func (rd *Reader) look(ctx context.Context, roomID id.RoomID, viewer id.UserID, 
 	})
 }
 
-// walk is a walk through the history of a room.
+// walk is an iteration over the history of a room.
 type walk struct {
 	v      *Viewer
 	dir    Direction
 	filter *eventfilter.RoomEventFilter
-	// at is where the walk is: behind all events at or before it. Backwards,
-	// these come next; forwards, those after it.
+	// at is the current place, which follows all events at or before it. They come next
+	// backwards; those after it come next forwards.
 	at roomdb.Place
-	// stop is the place at which it ends.
+	// stop is the place where the walk ends.
 	stop roomdb.Place
 	done bool
 }
 
-// walk starts a walk at the place that a query says.
+// walk starts a walk at the place that a query names.
 func (v *Viewer) walk(q HistoryQuery) (*walk, error) {
 	w := &walk{v: v, dir: q.Dir, filter: q.Filter}
 	first, last := v.slotRange()
@@ -164,7 +164,7 @@ func (v *Viewer) walk(q HistoryQuery) (*walk, error) {
 	if q.Dir == Backwards {
 		if w.at, err = place(q.From, newest); err == nil && q.To != nil {
 			w.stop, err = v.place(*q.To)
-			w.stop.Off++ // the event at the token is on its other side
+			w.stop.Off++ // so that the event at the token is included or excluded as the direction wants
 		}
 		if newest.Compare(w.at) < 0 {
 			w.at = newest
@@ -186,7 +186,7 @@ func (v *Viewer) walk(q HistoryQuery) (*walk, error) {
 	return w, err
 }
 
-// place is the place in the room's timeline for which a token stands.
+// place returns the place in the room's timeline that a token stands for.
 func (v *Viewer) place(t token.Token) (roomdb.Place, error) {
 	if t.IsTimeline {
 		return roomdb.Place{Slot: store.Slot(t.Timeline.Slot), Off: t.Timeline.Offset}, nil
@@ -195,7 +195,7 @@ func (v *Viewer) place(t token.Token) (roomdb.Place, error) {
 	return roomdb.Place{Slot: slot}, err
 }
 
-// slotAt is the last slot of the room at a position of the stream.
+// slotAt returns the last slot of the room at a position of the stream.
 func (v *Viewer) slotAt(pos store.Position) (store.Slot, error) {
 	starts, err := v.read.RoomStarts([]store.RoomNum{v.Room.Num}, pos)
 	if err != nil {
@@ -209,7 +209,7 @@ func (v *Viewer) slotAt(pos store.Position) (store.Slot, error) {
 	return v.Room.Slot, nil
 }
 
-// token is where the walk is.
+// token returns a token for the current place.
 func (w *walk) token() token.Timeline {
 	if w.at.Off == roomdb.Start.Off {
 		return token.Timeline{Slot: int64(w.at.Slot - 1)}
@@ -217,8 +217,8 @@ func (w *walk) token() token.Timeline {
 	return token.Timeline{Slot: int64(w.at.Slot), Offset: w.at.Off}
 }
 
-// take walks on until it has found some events or some bytes, has come to its end,
-// or has looked at as many as one page may.
+// take continues the walk until it has enough events or bytes, reaches its end, or has
+// read as many events as one page may.
 func (w *walk) take(limit int) ([]View, error) {
 	var found []View
 	bytes := 0
@@ -253,8 +253,7 @@ func (w *walk) take(limit int) ([]View, error) {
 	return found, nil
 }
 
-// batch reads the next events, at most limit; done is set if there are no more
-// after them.
+// batch reads the next events, at most limit. It sets done if no more follow.
 func (w *walk) batch(limit int) (batch []roomdb.Event, err error) {
 	if w.dir == Backwards {
 		from := roomdb.Place{Slot: w.at.Slot, Off: w.at.Off + 1}
@@ -266,7 +265,7 @@ func (w *walk) batch(limit int) (batch []roomdb.Event, err error) {
 	return batch, err
 }
 
-// look makes a view of an event if it is wanted and the viewer may see it.
+// look returns a view of an event if the filter selects it and the viewer may see it.
 func (w *walk) look(e roomdb.Event) (View, bool, error) {
 	pdu, err := w.v.rd.events.Parse(w.v.Rules, e)
 	if err != nil {
@@ -284,7 +283,7 @@ func (w *walk) look(e roomdb.Event) (View, bool, error) {
 	return w.v.view(e, pdu)
 }
 
-// wants says whether a filter lets an event through.
+// wants reports whether a filter selects an event.
 func (v *Viewer) wants(filter *eventfilter.RoomEventFilter, e roomdb.Event, pdu *event.PDU) (bool, error) {
 	if !filter.Allows(eventfilter.Event{Type: e.Type, Sender: e.Sender, RoomID: v.roomID.String(), Content: pdu.Content()}) {
 		return false, nil
@@ -303,7 +302,7 @@ func (v *Viewer) wants(filter *eventfilter.RoomEventFilter, e roomdb.Event, pdu 
 	return filter.AllowsRelations(list), nil
 }
 
-// view is the event as the viewer may see it; false if they may not.
+// view returns the event as the viewer may see it; false if they may not.
 func (v *Viewer) view(e roomdb.Event, pdu *event.PDU) (View, bool, error) {
 	sees, membership, err := v.Sees(e.Place, e.StateBefore, pdu)
 	if err != nil || !sees {
@@ -329,7 +328,7 @@ func (v *Viewer) view(e roomdb.Event, pdu *event.PDU) (View, bool, error) {
 	return out, true, err
 }
 
-// replaced finds the state event that an event replaced.
+// replaced adds to a view the state event that its event replaced.
 func (v *Viewer) replaced(e roomdb.Event, out *View) error {
 	before := e.StateBefore
 	if before == 0 {
@@ -356,8 +355,7 @@ func (v *Viewer) replaced(e roomdb.Event, out *View) error {
 	return err
 }
 
-// sendersAt returns the member events of the senders of some events, as they
-// were after a slot.
+// sendersAt returns the member events of the senders of some events, as of a slot.
 func (v *Viewer) sendersAt(events []View, slot store.Slot) ([]View, error) {
 	var pairs []store.Pair
 	for i := range events {
@@ -386,8 +384,8 @@ func (v *Viewer) sendersAt(events []View, slot store.Slot) ([]View, error) {
 	return v.stateViews(nums)
 }
 
-// Event returns one event of a room; M_NOT_FOUND if it is not there or the viewer
-// may not see it.
+// Event returns one event of a room; M_NOT_FOUND if the room does not have it or the
+// viewer may not see it.
 //
 // Spec: client-server-api#getting-events-for-a-room
 func (rd *Reader) Event(ctx context.Context, viewer id.UserID, roomID id.RoomID, eventID id.EventID) (view View, err error) {
@@ -408,7 +406,8 @@ func errHiddenEvent() *mxerr.Error {
 	return mxerr.NotFound("There is no such event, or you may not see it")
 }
 
-// eventViewer is Viewer for those who ask for an event: a room that is not there answers as one in which it is hidden.
+// eventViewer is Viewer for requests for one event: an unknown room gives the same answer
+// as a hidden event.
 func (rd *Reader) eventViewer(read *store.Read, roomID id.RoomID, user id.UserID) (*Viewer, error) {
 	v, err := rd.Viewer(read, roomID, user)
 	if errors.Is(err, room.ErrUnknown) {
@@ -441,19 +440,20 @@ func (v *Viewer) event(eventID id.EventID) (View, error) {
 	return view, err
 }
 
-// Context are the events around an event.
+// Context is an event with the events around it.
 type Context struct {
 	Event View
-	// Before goes back from the event, After on from it.
+	// Before goes back from the event, After forward.
 	Before, After []View
-	// Start pages back from the oldest of them, End on from the newest.
+	// Start is a token for backwards pagination from the oldest of them, End for forward
+	// pagination from the newest.
 	Start, End token.Timeline
 	// State is the state at the newest of them.
 	State []View
 }
 
-// Context returns up to limit events around an event, and the state at the last of
-// them. The filter is applied to all but the event itself.
+// Context returns up to limit events around an event, and the state at the newest of
+// them. The filter applies to all but the event itself.
 //
 // Errors: M_NOT_FOUND.
 //
@@ -502,8 +502,8 @@ func (rd *Reader) Context(ctx context.Context, viewer id.UserID, roomID id.RoomI
 	return c, err
 }
 
-// contextState is the state at the newest event of a context, without members
-// that are not among the senders if these are to be lazily loaded.
+// contextState returns the state at the newest event of a context. If members are loaded
+// lazily, it leaves out all members but the senders.
 func (v *Viewer) contextState(c *Context, filter *eventfilter.RoomEventFilter) ([]View, error) {
 	newest := c.Event.Slot
 	if len(c.After) > 0 {
@@ -532,12 +532,11 @@ func (v *Viewer) contextState(c *Context, filter *eventfilter.RoomEventFilter) (
 	}), nil
 }
 
-// TimestampToEvent returns the event that is closest to a time, at or after it
-// (Forwards) or at or before it (Backwards). M_NOT_FOUND if there is none that
-// the viewer may see.
+// TimestampToEvent returns the event closest to a time, at or after it (Forwards) or at
+// or before it (Backwards). M_NOT_FOUND if the viewer may see none.
 //
-// The clock of this server finds the neighbourhood, for its times rise along the
-// timeline; the sender's clocks then decide among the events there.
+// The times at which this server received events rise along the timeline, so they lead to
+// the neighbourhood; among the events there the senders' timestamps decide.
 //
 // Spec: client-server-api#getting-events-for-a-room (/timestamp_to_event)
 func (rd *Reader) TimestampToEvent(ctx context.Context, viewer id.UserID, roomID id.RoomID, ts int64, dir Direction) (view View, err error) {
@@ -585,9 +584,9 @@ func (rd *Reader) TimestampToEvent(ctx context.Context, viewer id.UserID, roomID
 	return view, err
 }
 
-// slotReceivedAt is the last slot whose event was received at or before a time.
+// slotReceivedAt returns the last slot whose event was received at or before a time.
 func (v *Viewer) slotReceivedAt(ts int64) (store.Slot, error) {
-	low, high := store.Slot(0), v.Room.Slot+1 // low is at or before, high after it
+	low, high := store.Slot(0), v.Room.Slot+1 // low was received at or before ts, high after it
 	for high-low > 1 {
 		middle := low + (high-low)/2
 		events, err := roomdb.Timeline(v.read, v.Room.Num, roomdb.Place{Slot: middle, Off: -1}, roomdb.Place{Slot: high}, 1)

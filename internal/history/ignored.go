@@ -13,8 +13,7 @@ import (
 // typeIgnoredUserList is account data of a user.
 const typeIgnoredUserList = "m.ignored_user_list"
 
-// ignores says whether the viewer does not want to see what somebody says. State is
-// always shown.
+// ignores reports whether the viewer ignores a sender. State events are never ignored.
 //
 // Spec: client-server-api#ignoring-users
 func (v *Viewer) ignores(sender id.UserID, isState bool) (bool, error) {
@@ -25,7 +24,7 @@ func (v *Viewer) ignores(sender id.UserID, isState bool) (bool, error) {
 	return ignored[sender.String()], err
 }
 
-// ignoredUsers are the users on the viewer's list, read once.
+// ignoredUsers returns the viewer's list of ignored users, read once.
 func (v *Viewer) ignoredUsers() (map[string]bool, error) {
 	if v.ignored != nil {
 		return v.ignored, nil
@@ -39,7 +38,7 @@ func (v *Viewer) ignoredUsers() (map[string]bool, error) {
 		var list struct {
 			IgnoredUsers map[string]json.RawMessage `json:"ignored_users"`
 		}
-		// What has not the form of a list ignores nobody.
+		// A malformed list ignores nobody.
 		if err == nil && json.Unmarshal([]byte(row.Content), &list) == nil {
 			for user := range list.IgnoredUsers {
 				ignored[user] = user != v.User.String()
@@ -50,5 +49,4 @@ func (v *Viewer) ignoredUsers() (map[string]bool, error) {
 	return ignored, nil
 }
 
-// hides says whether the viewer ignores the sender of an event.
 func (v *Viewer) hides(pdu *event.PDU) (bool, error) { return v.ignores(pdu.Sender(), pdu.IsState()) }

@@ -14,8 +14,8 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// HideUnknown makes of "there is no such room" the refusal that somebody who is not
-// in a room gets, so that the two can't be told apart. Other errors stay.
+// HideUnknown replaces the error for an unknown room by the refusal for users who are not
+// in a room, so that a caller can't tell the two apart. It passes other errors on.
 func HideUnknown(err error) error {
 	if errors.Is(err, room.ErrUnknown) {
 		return mxerr.Forbidden("You are not in this room").Because(err)
@@ -23,8 +23,9 @@ func HideUnknown(err error) error {
 	return err
 }
 
-// HideFrom makes of a refusal the one that somebody who is not in a room gets, if the user may not know of the room: whether
-// it is there, and what is the case in it, can't be told. Other errors stay.
+// HideFrom replaces a refusal by the one for users who are not in a room, if the user may
+// not know of the room: its existence and its state stay hidden. It passes other errors
+// on.
 func (rd *Reader) HideFrom(ctx context.Context, user id.UserID, roomID id.RoomID, refusal error) error {
 	err := HideUnknown(refusal)
 	if !mxerr.Is(err, mxerr.CodeForbidden) && !mxerr.Is(err, mxerr.CodeNotFound) && !mxerr.Is(err, mxerr.CodeBadState) {
@@ -50,19 +51,19 @@ func (rd *Reader) HideFrom(ctx context.Context, user id.UserID, roomID id.RoomID
 	return mxerr.Forbidden("You are not in this room").Because(refusal)
 }
 
-// MayLook refuses those who may not look at a room, as all reads do.
+// MayLook refuses users who may not look at a room, with the error that all reads give.
 //
 // Errors: M_FORBIDDEN, M_NOT_FOUND.
 func (rd *Reader) MayLook(ctx context.Context, viewer id.UserID, roomID id.RoomID) error {
 	return rd.look(ctx, roomID, viewer, func(*Viewer) error { return nil })
 }
 
-// IsWorldReadable says whether anybody may read the room now.
+// IsWorldReadable reports whether anybody may read the room now.
 func (v *Viewer) IsWorldReadable() bool {
 	return after(v.visibilities, v.Room.Slot) == visibilityWorldReadable
 }
 
-// Powers are the powers in the room now.
+// Powers returns the power levels of the room now.
 func (v *Viewer) Powers() (*eventauth.Powers, error) {
 	create, err := v.currentPDU(event.TypeCreate, "")
 	if err != nil {
@@ -75,8 +76,8 @@ func (v *Viewer) Powers() (*eventauth.Powers, error) {
 	return eventauth.NewPowers(create, levels), nil
 }
 
-// MaySend says whether the viewer is in the room with the power to send events of
-// a type.
+// MaySend reports whether the viewer is in the room and has the power to send events of a
+// type.
 func (v *Viewer) MaySend(evType string, isState bool) (bool, error) {
 	if v.Membership() != event.MembershipJoin {
 		return false, nil
@@ -88,8 +89,8 @@ func (v *Viewer) MaySend(evType string, isState bool) (bool, error) {
 	return powers.User(v.User) >= powers.Event(evType, isState), nil
 }
 
-// State gives the entries of the current state with an empty state key that are
-// there.
+// State returns the existing entries of the current state with the given types and an
+// empty state key.
 func (v *Viewer) State(types ...string) (map[string]*event.PDU, error) {
 	state := make(map[string]*event.PDU, len(types))
 	for _, evType := range types {
@@ -104,8 +105,8 @@ func (v *Viewer) State(types ...string) (map[string]*event.PDU, error) {
 	return state, nil
 }
 
-// MayFind says whether the viewer may know of the room without being in it: they
-// are in it or invited, could join or knock, or anybody may read it.
+// MayFind reports whether a user outside the room may know of it: they are invited, could
+// join or knock, or anybody may read it. Members may know of it anyway.
 //
 // Spec: client-server-api#get_matrixclientv1room_summaryroomidoralias
 func (v *Viewer) MayFind() (bool, error) {
@@ -124,7 +125,7 @@ func (v *Viewer) MayFind() (bool, error) {
 	}
 	rule, err := pdu.JoinRules()
 	if err != nil {
-		return false, nil // rules that can not be read let nobody in
+		return false, nil // unreadable rules admit nobody
 	}
 	switch rule.JoinRule {
 	case event.JoinRulePublic, event.JoinRuleKnock, event.JoinRuleKnockRestricted:
@@ -138,8 +139,8 @@ func (v *Viewer) MayFind() (bool, error) {
 	return false, nil
 }
 
-// StateOfType gives the entries of the current state of a type, which is not that
-// of members.
+// StateOfType returns all entries of the current state of a type other than
+// m.room.member.
 func (v *Viewer) StateOfType(evType string) ([]*event.PDU, error) {
 	views, err := v.stateAt(v.Room.Slot, true)
 	if err != nil {
@@ -154,8 +155,8 @@ func (v *Viewer) StateOfType(evType string) ([]*event.PDU, error) {
 	return found, nil
 }
 
-// Predecessor is the room that a room replaces, by its own word; zero if it names
-// none or the user was never in that one.
+// Predecessor returns the room that a room claims to replace; zero if it claims none, or
+// if the user was never in that one.
 //
 // Spec: client-server-api#room-upgrades
 func (rd *Reader) Predecessor(ctx context.Context, user id.UserID, roomID id.RoomID) (predecessor id.RoomID, err error) {
@@ -171,7 +172,7 @@ func (rd *Reader) Predecessor(ctx context.Context, user id.UserID, roomID id.Roo
 		named, _ := canonicaljson.String(canonicaljson.Get(canonicaljson.Get(create.Content(), "predecessor"), "room_id"))
 		old, err := id.ParseRoomID(named)
 		if err != nil {
-			return nil // it names none
+			return nil // it claims none
 		}
 		before, err := rd.Viewer(read, old, user)
 		if errors.Is(err, room.ErrUnknown) {

@@ -6,16 +6,15 @@ import (
 	"stoa/matrix/id"
 )
 
-// Reader reads rooms for those who may see them. Its methods may be called at the
-// same time.
+// Reader reads rooms on behalf of users. Its methods may be called concurrently.
 type Reader struct {
 	store  *store.Store
 	events *room.Events
 	server id.ServerName
 }
 
-// New reads the rooms of a store, whose events are kept where their writer
-// keeps them.
+// New returns a Reader of a store. It shares the cache of parsed events with their
+// writer.
 func New(s *store.Store, rooms *room.Rooms) *Reader {
 	return &Reader{store: s, events: rooms.Events(), server: rooms.ServerName()}
 }

@@ -15,13 +15,13 @@ import (
 // RelationsQuery asks for the events that relate to an event.
 type RelationsQuery struct {
 	EventID id.EventID
-	// RelType and EventType narrow what is wanted; empty = all.
+	// RelType and EventType select events; empty = all.
 	RelType, EventType string
 	// From and To bound the page; nil = an end.
 	From, To *token.Token
 	Dir      Direction
 	Limit    int // at least 1
-	// Recurse asks for events that relate to these too.
+	// Recurse includes indirect relations.
 	Recurse bool
 }
 
@@ -31,19 +31,19 @@ type RelationsPage struct {
 	// End is where the next page begins, if HasEnd.
 	End    token.Timeline
 	HasEnd bool
-	// Depth is how far relations were followed.
+	// Depth is the number of levels that were followed.
 	Depth int
 }
 
-// Bounds of following relations.
+// Bounds of the recursion.
 const (
 	relationDepth   = 3
 	recursionLimit  = 5000 // events
 	threadPageLimit = 100
 )
 
-// Relations returns a page of the events that relate to an event, as far as the
-// viewer may see them.
+// Relations returns a page of the events that relate to an event and that the viewer may
+// see.
 //
 // Errors: M_NOT_FOUND (the event is not there or the viewer may not see it).
 //
@@ -78,7 +78,7 @@ func (rd *Reader) Relations(ctx context.Context, viewer id.UserID, roomID id.Roo
 	return page, err
 }
 
-// takeRelated fills a page with what next gives, batch by batch.
+// takeRelated fills a page with the events that next returns, batch by batch.
 func (v *Viewer) takeRelated(page *RelationsPage, w *walk, next func(limit int) ([]roomdb.Relation, error), limit int) error {
 	bytes := 0
 	for looked := 0; looked < lookLimit; {
@@ -118,7 +118,7 @@ func (w *walk) pass(at roomdb.Place) {
 	}
 }
 
-// related reads direct relations, on from where the walk is.
+// related returns a function that reads direct relations from the walk's place on.
 func (v *Viewer) related(w *walk, q RelationsQuery) func(int) ([]roomdb.Relation, error) {
 	target := q.EventID.String()
 	return func(limit int) ([]roomdb.Relation, error) {
@@ -130,8 +130,8 @@ func (v *Viewer) related(w *walk, q RelationsQuery) func(int) ([]roomdb.Relation
 	}
 }
 
-// descendants reads direct and indirect relations of an event, oldest first, and
-// tells how deep they go. Types narrow the result, not the way there.
+// descendants reads direct and indirect relations of an event, oldest first, and returns
+// their greatest depth. Types select results, but not the events in between.
 func (v *Viewer) descendants(q RelationsQuery) (all []roomdb.Relation, depth int, err error) {
 	seen := map[store.EventNum]bool{}
 	targets := []string{q.EventID.String()}
@@ -165,7 +165,8 @@ func (v *Viewer) descendants(q RelationsQuery) (all []roomdb.Relation, depth int
 	return all, depth, nil
 }
 
-// among reads of a list of relations, oldest first, on from where the walk is.
+// among returns a function that reads from a list of relations, oldest first, from the
+// walk's place on.
 func among(all []roomdb.Relation, w *walk) func(int) ([]roomdb.Relation, error) {
 	return func(limit int) ([]roomdb.Relation, error) {
 		var rows []roomdb.Relation
@@ -188,14 +189,14 @@ func among(all []roomdb.Relation, w *walk) func(int) ([]roomdb.Relation, error) 
 
 // ThreadsQuery asks for the threads of a room.
 type ThreadsQuery struct {
-	// Participated leaves out threads in which the viewer has not taken part.
+	// Participated selects threads in which the viewer has taken part.
 	Participated bool
 	From         *token.Token // nil = the newest
 	Limit        int          // at least 1
 }
 
-// Threads returns a page of the roots of a room's threads with their aggregations,
-// the thread with the newest event first.
+// Threads returns a page of thread roots of a room with their aggregations, the thread
+// with the newest event first.
 //
 // Errors: M_FORBIDDEN, M_NOT_FOUND.
 //
@@ -239,9 +240,8 @@ func (rd *Reader) Threads(ctx context.Context, viewer id.UserID, roomID id.RoomI
 	return page, err
 }
 
-// root is the root of a thread with its aggregations, if the viewer may see it and
-// there is something in the thread that they see. That of an ignored user is shown
-// redacted.
+// root returns the root of a thread with its aggregations, if the viewer may see the root
+// and at least one event of the thread. The root of an ignored user is shown redacted.
 func (v *Viewer) root(t roomdb.ThreadRoot, participated bool) (View, bool, error) {
 	e, err := roomdb.EventByID(v.read, t.Root)
 	if errors.Is(err, store.ErrNotFound) || err == nil && (e.Room != v.Room.Num || e.Place.Slot == 0) {

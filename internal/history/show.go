@@ -6,10 +6,10 @@ import (
 	"stoa/matrix/id"
 )
 
-// Content is the content of the event as it is shown: redacted if the event was.
+// Content is the content of Shown.
 func (v *View) Content() []byte { return v.Shown().Content() }
 
-// Shown is the event as it is shown: redacted if the event was.
+// Shown is the event for clients: redacted if the event was.
 func (v *View) Shown() *event.PDU {
 	if v.RedactedBy != nil {
 		return v.PDU.Redacted()
@@ -17,7 +17,7 @@ func (v *View) Shown() *event.PDU {
 	return v.PDU
 }
 
-// Event is the view as package timeline shows it.
+// Event converts the view for package timeline.
 func (v *View) Event() *timeline.Event {
 	return timeline.New(timeline.Source{
 		Num: v.Num, Slot: v.Slot, Off: v.Off, PDU: v.PDU, Replaces: v.Replaces, RedactedBy: v.RedactedBy,
@@ -25,7 +25,7 @@ func (v *View) Event() *timeline.Event {
 	})
 }
 
-// Append appends the event as a reader sees it, who is the viewer.
+// Append appends the event in the form for the reader, who is the viewer.
 func (v *View) Append(dst []byte, reader *timeline.Reader, roomID id.RoomID) []byte {
 	return v.Event().Append(dst, reader, timeline.Show{
 		RoomID: roomID, Membership: v.Membership, SeesReplaced: v.SeesReplaced, Bundle: v.Bundle,

@@ -15,8 +15,8 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// CurrentState returns the state of a room: the newest for members, that of
-// leaving for those who left.
+// CurrentState returns the state of a room: the current one for members, that of leaving
+// for former members.
 //
 // Errors: M_FORBIDDEN, M_NOT_FOUND.
 //
@@ -29,8 +29,8 @@ func (rd *Reader) CurrentState(ctx context.Context, viewer id.UserID, roomID id.
 	return state, err
 }
 
-// StateEvent returns one event of the state of a room, as CurrentState;
-// M_NOT_FOUND if there is none.
+// StateEvent returns one event of the state that CurrentState returns; M_NOT_FOUND if
+// there is none.
 //
 // Spec: client-server-api#getting-events-for-a-room
 func (rd *Reader) StateEvent(ctx context.Context, viewer id.UserID, roomID id.RoomID, evType, stateKey string) (view View, err error) {
@@ -62,9 +62,9 @@ func (rd *Reader) StateEvent(ctx context.Context, viewer id.UserID, roomID id.Ro
 
 // MembersQuery asks for members of a room.
 type MembersQuery struct {
-	// At is the time; nil = now (or when the viewer left).
+	// At is the time; nil = now, or when the viewer left.
 	At *token.Token
-	// Membership and NotMembership each let members through; both empty = all.
+	// Membership and NotMembership each select members; both empty = all.
 	Membership, NotMembership string
 }
 
@@ -106,11 +106,10 @@ func (rd *Reader) Members(ctx context.Context, viewer id.UserID, roomID id.RoomI
 	return members, err
 }
 
-// firstMember is the slot of the creator's join: before it, a room has no members
-// that could be told.
+// firstMember is the slot of the creator's join. Before it, a room has no members.
 const firstMember store.Slot = 2
 
-// slotBefore is the slot of the last live event at or before a place.
+// slotBefore returns the slot of the last live event at or before a place.
 func slotBefore(at roomdb.Place) store.Slot {
 	if at.Off < 0 {
 		return at.Slot - 1
@@ -118,10 +117,10 @@ func slotBefore(at roomdb.Place) store.Slot {
 	return at.Slot
 }
 
-// memberships are all memberships that a member event can say.
+// memberships are all valid memberships.
 var memberships = [...]roomdb.Membership{roomdb.Join, roomdb.Invite, roomdb.Leave, roomdb.Ban, roomdb.Knock}
 
-// memberNums are the numbers of all member events in the state after a slot.
+// memberNums returns the numbers of all member events in the state after a slot.
 func (v *Viewer) memberNums(slot store.Slot) ([]store.EventNum, error) {
 	var nums []store.EventNum
 	if slot >= v.Room.Slot {
@@ -163,8 +162,7 @@ func (v *Viewer) memberNums(slot store.Slot) ([]store.EventNum, error) {
 	return nums, nil
 }
 
-// JoinedMembers returns the members of a room with what they are called. Only
-// members may ask.
+// JoinedMembers returns the members of a room with their profiles. Only members may ask.
 //
 // Spec: client-server-api#getting-events-for-a-room
 func (rd *Reader) JoinedMembers(ctx context.Context, viewer id.UserID, roomID id.RoomID) (map[id.UserID]room.Profile, error) {
@@ -198,7 +196,7 @@ func (rd *Reader) JoinedMembers(ctx context.Context, viewer id.UserID, roomID id
 	return joined, err
 }
 
-// stateAt returns the state after a slot, without members if these are unwanted.
+// stateAt returns the state after a slot, if requested without members.
 func (v *Viewer) stateAt(slot store.Slot, withoutMembers bool) ([]View, error) {
 	var nums []store.EventNum
 	switch {
@@ -227,11 +225,10 @@ func (v *Viewer) stateAt(slot store.Slot, withoutMembers bool) ([]View, error) {
 	return slices.DeleteFunc(views, func(s View) bool { return s.PDU.Type() == event.TypeMember }), nil
 }
 
-// stateViews loads events of the state, in the order of their numbers in the
-// list. State is shown as a whole: there is nothing in it that one viewer sees
-// and another does not.
+// stateViews loads events of the state, in the order of nums. It checks no visibility:
+// whoever may see the state sees all of it.
 func (v *Viewer) stateViews(nums []store.EventNum) ([]View, error) {
-	// Of state events as large as they may be, a batch has 16 MiB.
+	// Of the largest possible state events, a batch has 16 MiB.
 	const batch = 250
 	at := make(map[store.EventNum]int, len(nums))
 	views := make([]View, len(nums))
@@ -276,16 +273,16 @@ func (v *Viewer) stateView(e roomdb.SyncEvent) (View, error) {
 	return view, nil
 }
 
-// Summary is what may be told of a room to anybody who may know of it.
+// Summary is the part of a room that everybody who may know of the room may see.
 type Summary struct {
 	Room   store.Room
 	Create *event.PDU
-	// State has the entries with an empty state key that were asked for and are there.
+	// State has the requested entries with an empty state key, if they exist.
 	State map[string]*event.PDU
 }
 
-// Summary reads entries with an empty state key of a room's current state,
-// without asking who wants to know. M_NOT_FOUND for an unknown room.
+// Summary reads entries with an empty state key of a room's current state, without a
+// check of the caller. M_NOT_FOUND for an unknown room.
 func (rd *Reader) Summary(ctx context.Context, roomID id.RoomID, types ...string) (s Summary, err error) {
 	s.State = map[string]*event.PDU{}
 	err = rd.store.Read(ctx, func(read *store.Read) error {
@@ -309,7 +306,7 @@ func (rd *Reader) Summary(ctx context.Context, roomID id.RoomID, types ...string
 	return s, err
 }
 
-// currentPDU is an entry of the current state; nil for none.
+// currentPDU returns an entry of the current state; nil for none.
 func (v *Viewer) currentPDU(evType, stateKey string) (*event.PDU, error) {
 	keys, err := v.rd.store.KeyNums(v.read, []store.Pair{{Type: evType, StateKey: stateKey}})
 	if err != nil || keys[0] == 0 {

@@ -15,9 +15,8 @@ import (
 	"stoa/matrix/roomversion"
 )
 
-// Viewer is what one user may see of one room, in one snapshot of the store. It
-// decides about any event of the room without reading the state before it, where
-// that was the current state of its time.
+// Viewer is one user's view of one room, in one snapshot of the store. For events on the
+// main line of the room it decides without reading the state before them.
 type Viewer struct {
 	rd    *Reader
 	read  *store.Read
@@ -31,25 +30,25 @@ type Viewer struct {
 
 	roomID                id.RoomID
 	memberKey, visibleKey store.KeyNum
-	// members and visibilities are the values of the viewer's member event and
-	// of the history visibility, each from a slot on, ascending.
+	// members and visibilities are the values of the viewer's member event and of the
+	// history visibility over time, ascending by slot.
 	members, visibilities []valueFrom
 	ignored               map[string]bool    // nil = not read yet
-	erased                map[id.UserID]bool // senders looked up so far
+	erased                map[id.UserID]bool // senders that were looked up so far
 }
 
-// valueFrom is a value that a piece of state had from a slot on.
+// valueFrom is a value of a state entry, and the slot from which it is valid.
 type valueFrom struct {
 	slot  store.Slot
 	value string
 }
 
-// keyLogLimit bounds how many changes of a user's membership are looked at. What
-// is older counts as if the user had not been there.
+// keyLogLimit bounds how many changes of a user's membership are read. Before those the
+// user counts as absent.
 const keyLogLimit = 2000
 
-// Viewer prepares what a user may see of a room. The room must be known:
-// M_NOT_FOUND if not. Whether the user may see anything at all is MayLook.
+// Viewer prepares a user's view of a room; M_NOT_FOUND if the room is unknown. It does
+// not check MayLook.
 //
 // Spec: client-server-api#room-history-visibility
 func (rd *Reader) Viewer(read *store.Read, roomID id.RoomID, user id.UserID) (*Viewer, error) {
@@ -95,7 +94,7 @@ func (rd *Reader) Viewer(read *store.Read, roomID id.RoomID, user id.UserID) (*V
 	return v, err
 }
 
-// values reads what one key was from which slot on.
+// values reads the values of one state key over time.
 func (v *Viewer) values(key store.KeyNum) ([]valueFrom, error) {
 	if key == 0 {
 		return nil, nil
@@ -115,7 +114,7 @@ func (v *Viewer) values(key store.KeyNum) ([]valueFrom, error) {
 	return values, nil
 }
 
-// value is the membership or the visibility that an event says.
+// value returns the membership or the visibility in an event.
 func (v *Viewer) value(num store.EventNum) (string, error) {
 	if num == 0 {
 		return "", nil
@@ -134,7 +133,7 @@ func valueOf(pdu *event.PDU) string {
 	return pdu.Membership()
 }
 
-// after is the value after a slot.
+// after returns the value after a slot.
 func after(values []valueFrom, slot store.Slot) string {
 	i, found := slices.BinarySearchFunc(values, slot, func(v valueFrom, s store.Slot) int { return cmp.Compare(v.slot, s) })
 	if found {
@@ -149,14 +148,14 @@ func after(values []valueFrom, slot store.Slot) string {
 // Membership is the viewer's membership now; "" for none.
 func (v *Viewer) Membership() string { return after(v.members, v.Room.Slot) }
 
-// EverJoined says whether the viewer was ever in the room.
+// EverJoined reports whether the viewer was ever in the room.
 func (v *Viewer) EverJoined() bool {
 	return slices.ContainsFunc(v.members, func(m valueFrom) bool { return m.value == event.MembershipJoin })
 }
 
-// MayLook says whether the viewer may look at the room at all: members, those who
-// were members and have not forgotten the room, and anybody if it is world
-// readable. Others get M_FORBIDDEN.
+// MayLook returns M_FORBIDDEN unless the viewer may look at the room at all: as a member,
+// as a former member who has not forgotten the room, or because the room is world
+// readable.
 func (v *Viewer) MayLook() error {
 	switch {
 	case v.Membership() == event.MembershipJoin:
@@ -169,8 +168,8 @@ func (v *Viewer) MayLook() error {
 	return mxerr.Forbidden("You are not in this room")
 }
 
-// StateSlot is the slot of the state that the viewer may see: the newest for
-// members and in world-readable rooms, that of leaving for those who left.
+// StateSlot is the slot of the state that the viewer may see: the current one for members
+// and in world-readable rooms, that of leaving for former members.
 func (v *Viewer) StateSlot() store.Slot {
 	if v.Membership() == event.MembershipJoin || !v.EverJoined() || v.Row.Forgotten {
 		return v.Room.Slot
@@ -185,7 +184,7 @@ func (v *Viewer) StateSlot() store.Slot {
 	return slot
 }
 
-// joinsAfter says whether the viewer joined at some slot after one.
+// joinsAfter reports whether the viewer joined later than a slot.
 func (v *Viewer) joinsAfter(slot store.Slot) bool {
 	for _, m := range slices.Backward(v.members) {
 		if m.slot <= slot {
@@ -198,12 +197,12 @@ func (v *Viewer) joinsAfter(slot store.Slot) bool {
 	return false
 }
 
-// Sees decides whether the viewer may see an event with a place, and gives the
-// viewer's membership at the event, its own effect included ("leave" for none).
+// Sees decides whether the viewer may see an event in the timeline. It also returns the
+// viewer's membership at the event, including the event's own effect ("leave" for none).
 //
 // Spec: client-server-api#room-history-visibility
 func (v *Viewer) Sees(at roomdb.Place, before roomdb.StateRef, pdu *event.PDU) (sees bool, membership string, err error) {
-	var s VisibleRange
+	var s EventVisibility
 	slot, isSlot := before.Slot()
 	if before == 0 {
 		slot, isSlot = at.Slot-1, true
@@ -222,7 +221,7 @@ func (v *Viewer) Sees(at roomdb.Place, before roomdb.StateRef, pdu *event.PDU) (
 	}
 	joined := at.Slot
 	if at.Off < 0 {
-		joined-- // what was backfilled comes before the event of its slot
+		joined-- // backfilled events come before the event of their slot
 	}
 	s.JoinsLater = v.joinsAfter(joined)
 	if membership = s.MembershipAfter; membership == "" {
@@ -231,7 +230,7 @@ func (v *Viewer) Sees(at roomdb.Place, before roomdb.StateRef, pdu *event.PDU) (
 	return Visible(s), membership, nil
 }
 
-// atVersion gives membership and visibility in a stored version of the state.
+// atVersion returns membership and visibility in a stored version of the state.
 func (v *Viewer) atVersion(ref roomdb.StateRef) (membership, visibility string, err error) {
 	for key, value := range map[store.KeyNum]*string{v.memberKey: &membership, v.visibleKey: &visibility} {
 		if key == 0 {
@@ -248,9 +247,8 @@ func (v *Viewer) atVersion(ref roomdb.StateRef) (membership, visibility string, 
 	return membership, visibility, nil
 }
 
-// slotRange bounds the slots in which the viewer can see anything at all, so that a
-// walk through history need not go on where nothing is to be seen. Events at the
-// bounds may still be hidden.
+// slotRange returns bounds of the slots that the viewer may see, so that a walk through
+// history can stop there. Events within the bounds may still be hidden.
 func (v *Viewer) slotRange() (first, last store.Slot) {
 	breaks := make([]store.Slot, 0, len(v.members)+len(v.visibilities)+1)
 	breaks = append(breaks, 0)
@@ -271,7 +269,7 @@ func (v *Viewer) slotRange() (first, last store.Slot) {
 			first = from
 		}
 		if last = v.Room.Slot; i+1 < len(breaks) {
-			last = breaks[i+1] // the event that ends the stretch is seen by those who see the state before it
+			last = breaks[i+1] // the event that ends the range is visible if the state before it is
 		}
 	}
 	return max(first, 0), last

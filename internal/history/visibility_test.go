@@ -7,14 +7,14 @@ import "testing"
 // Spec: client-server-api#room-history-visibility
 func TestVisible(t *testing.T) {
 	t.Parallel()
-	steady := func(visibility, membership string, joinsLater bool) VisibleRange {
-		return VisibleRange{
+	steady := func(visibility, membership string, joinsLater bool) EventVisibility {
+		return EventVisibility{
 			Visibility: visibility, VisibilityAfter: visibility,
 			Membership: membership, MembershipAfter: membership, JoinsLater: joinsLater,
 		}
 	}
 	for name, c := range map[string]struct {
-		s    VisibleRange
+		s    EventVisibility
 		want bool
 	}{
 		"1 world_readable shows all to strangers":        {steady("world_readable", "", false), true},
@@ -34,11 +34,11 @@ func TestVisible(t *testing.T) {
 		"5 strangers see nothing that is shared":         {steady("shared", "", false), false},
 		"5 who left sees nothing after":                  {steady("joined", "leave", false), false},
 		"5 who knocks sees nothing":                      {steady("shared", "knock", false), false},
-		"the end of world_readable is seen by all":       {VisibleRange{Visibility: "world_readable", VisibilityAfter: "joined"}, true},
-		"the beginning of world_readable is seen by all": {VisibleRange{Visibility: "joined", VisibilityAfter: "world_readable"}, true},
-		"one's own join is seen":                         {VisibleRange{Visibility: "joined", VisibilityAfter: "joined", MembershipAfter: "join"}, true},
-		"one's own leave is seen":                        {VisibleRange{Visibility: "joined", VisibilityAfter: "joined", Membership: "join", MembershipAfter: "leave"}, true},
-		"one's own rejected invite is not":               {VisibleRange{Visibility: "joined", VisibilityAfter: "joined", Membership: "invite", MembershipAfter: "leave"}, false},
+		"the end of world_readable is seen by all":       {EventVisibility{Visibility: "world_readable", VisibilityAfter: "joined"}, true},
+		"the beginning of world_readable is seen by all": {EventVisibility{Visibility: "joined", VisibilityAfter: "world_readable"}, true},
+		"one's own join is seen":                         {EventVisibility{Visibility: "joined", VisibilityAfter: "joined", MembershipAfter: "join"}, true},
+		"one's own leave is seen":                        {EventVisibility{Visibility: "joined", VisibilityAfter: "joined", Membership: "join", MembershipAfter: "leave"}, true},
+		"one's own rejected invite is not":               {EventVisibility{Visibility: "joined", VisibilityAfter: "joined", Membership: "invite", MembershipAfter: "leave"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

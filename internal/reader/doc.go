@@ -1,19 +1,18 @@
-// Package reader is what everything that reacts to changes stands on: durable
-// readers of the stream, and durable jobs.
+// Package reader provides durable readers of the stream, and durable jobs, for everything
+// that reacts to changes.
 //
-// A [Reader] is handed the rows of the stream in order, from its cursor on. A [Job]
-// is work with a due time that is enqueued in the commit that causes it. Both are
-// worked off by one instance at a time for each shard, which the cluster chooses;
-// both survive restarts and go on where they were. What fails is tried again with
-// growing pauses, and in the end set aside: kept, counted, logged and shown by
-// "stoa jobs list".
+// A [Reader] receives the rows of the stream in order, from its cursor on. A [Job] is
+// work with a due time that is enqueued in the commit that causes it. The cluster chooses
+// one instance at a time to process each shard of them. Both survive restarts and
+// continue where they were. Failed work is retried with growing pauses, and finally set
+// aside: kept, counted, logged and listed by "stoa jobs list".
 //
-// It owns the tables reader_cursors, reader_aside and jobs (package readerdb has
-// their SQL). Their growth: a cursor for each shard of each reader; what is set
-// aside is deleted after 90 days; a job is deleted when it is done. It never
-// decides what a row or a job means, and it never calls the network.
+// It owns the tables reader_cursors, reader_aside and jobs (package readerdb has their
+// SQL). Their growth: one cursor for each shard of each reader; rows set aside are
+// deleted after 90 days; a job is deleted when it is done. It never decides what a row or
+// a job means, and it never calls the network.
 //
-// The invariant that matters: every row and every job is dealt with at least once,
-// and a cursor or a job is only changed by an owner whose lease number it still
-// has. An owner that was paused changes nothing when it comes back.
+// The invariant: every row and every job is processed at least once, and only an owner
+// whose lease number a cursor or a job still has can change it. An owner that was paused
+// changes nothing when it resumes.
 package reader

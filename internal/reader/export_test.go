@@ -37,7 +37,7 @@ func (r *Runner) JobCounts(kind string) JobCounts {
 func ShardOfJob(kind, key string) int { return shardOfJob(kind, key) }
 
 // Looks counts how often the runner has looked for jobs that are due.
-func (r *Runner) Looks() int64 { return r.jobs.looks.Load() }
+func (r *Runner) Looks() int64 { return r.jobs.polls.Load() }
 
 // Attempt runs a job as if it had been seen to be due.
 func (r *Runner) Attempt(ctx context.Context, kind, key string) error {

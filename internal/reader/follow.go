@@ -14,58 +14,57 @@ import (
 
 const (
 	ownerKind = "reader"
-	// lazyMove is how long a cursor may stay behind what its shard has passed without
-	// being handed anything.
+	// lazyMove is how long a cursor may stay behind the rows that its shard skipped.
 	lazyMove = 5 * time.Second
-	// retryEvery is how often a reader looks for rows that an operator wants tried
-	// again.
+	// retryEvery is the interval at which a reader looks for rows that an operator wants
+	// retried.
 	retryEvery = 10 * time.Second
 	retryPage  = 100
 )
 
-// follower runs one reader. One goroutine has all its state; what a handler left to
-// do runs beside it, one goroutine a shard, and reports to results.
+// follower runs one reader. One goroutine owns its state. The functions that handlers
+// return run in other goroutines, one for each shard, and report to results.
 type follower struct {
 	runner *Runner
 	def    Reader
 	wake   chan struct{} // capacity 1
 
 	lease   int64
-	shards  map[int]*shard // those that are owned
+	shards  map[int]*shard // those that this instance owns
 	results chan result
 	active  int // goroutines that will report
 	retried time.Time
-	retries sync.WaitGroup // the goroutine that tries again what was set aside
-	trying  atomic.Bool    // it runs
+	retries sync.WaitGroup // the goroutine that retries rows set aside
+	trying  atomic.Bool // whether it runs
 	metrics followerMetrics
 }
 
 // shard is the state of a shard that this instance owns.
 type shard struct {
-	cursor readerdb.Cursor // as it is in the table
-	at     store.Position  // dealt with up to here; never below cursor.Pos
-	busy   bool            // a goroutine has it
-	moved  time.Time       // when the cursor was last moved
-	// single hands rows over one at a time until the shard has passed it: a batch up
-	// to there has failed.
+	cursor readerdb.Cursor // as in the table
+	at     store.Position // processed up to here; never below cursor.Pos
+	busy   bool // a goroutine processes it
+	moved  time.Time // when the cursor last moved
+	// single is set after a batch has failed: up to this position rows are processed one
+	// at a time.
 	single store.Position
-	failed int       // how often the row after at has failed by itself
+	failed int // how often the row after at has failed on its own
 	paused int       // transient failures in a row
-	again  time.Time // nothing before
-	// late is when a shard that keeps up would have dealt with what this one was
-	// dispatched; zero = it has dealt with all.
+	again  time.Time // no attempt before
+	// late is when a shard without delay would have processed the rows that this one was
+	// dispatched; zero = it has processed all of them.
 	late time.Time
 }
 
-// result is what became of a batch.
+// result is the outcome of a batch.
 type result struct {
 	shard *shard
-	batch *Batch // nil: only the cursor was moved
+	batch *Batch // nil: only the cursor has moved
 	end   store.Position
 	err   error
 }
 
-// followerMetrics are moved by one atomic operation each.
+// followerMetrics are counters and gauges, each changed by one atomic operation.
 type followerMetrics struct {
 	rows, failures, aside, horizon, fenced, reads atomic.Uint64
 	owned                                         atomic.Int64
@@ -131,7 +130,7 @@ func (f *follower) run(ctx context.Context) {
 	f.retries.Wait()
 }
 
-// collect settles what has been reported.
+// collect processes the reported results.
 func (f *follower) collect() {
 	for {
 		select {
@@ -143,7 +142,7 @@ func (f *follower) collect() {
 	}
 }
 
-// pause waits for the first shard that is to be tried again.
+// pause waits for the first shard that is due for another attempt.
 func (f *follower) pause() (<-chan time.Time, func()) {
 	var first time.Time
 	for _, s := range f.shards {
@@ -158,7 +157,7 @@ func (f *follower) pause() (<-chan time.Time, func()) {
 	return t.C, func() { t.Stop() }
 }
 
-// own takes the shards that are this instance's, and gives up the others.
+// own takes over the shards that this instance owns, and gives up the others.
 func (f *follower) own(ctx context.Context) {
 	lease := f.runner.lease()
 	if lease != f.lease {
@@ -195,9 +194,9 @@ func (f *follower) own(ctx context.Context) {
 	}
 }
 
-// pass reads the stream once for the shards that are furthest behind, and once for
-// those at the front. All that are within what was read get their rows of it. It
-// says whether there is more to read.
+// pass reads the stream once for the shards that are furthest behind, and once for those
+// at the front. Each shard within the part that was read gets its rows. It reports
+// whether there is more to read.
 func (f *follower) pass(ctx context.Context) (more bool) {
 	last, front := f.ready()
 	if last == nil || !f.isBehind(last) {
@@ -214,8 +213,8 @@ func (f *follower) pass(ctx context.Context) (more bool) {
 	return last != nil && f.isBehind(last)
 }
 
-// ready gives the shards that can be handed rows now: those furthest behind and at
-// the front.
+// ready returns, of the shards that can be given rows now, the one furthest behind and
+// the one furthest ahead.
 func (f *follower) ready() (last, front *shard) {
 	now := time.Now()
 	for _, s := range f.shards {
@@ -236,17 +235,17 @@ func (s *shard) isReady(now time.Time) bool { return !s.busy && !s.again.After(n
 
 func (f *follower) isBehind(s *shard) bool { return s.at < store.Position(f.runner.head.Load()) }
 
-// dispatched is a batch that a handler has seen.
+// dispatched is a batch that a handler has processed.
 type dispatched struct {
 	shard *shard
 	batch *Batch
-	end   store.Position // of the shard, if all goes well
+	end   store.Position // the next position of the shard if the rest succeeds
 	then  func(context.Context) error
 	err   error
 }
 
-// window reads the rows after a position in one snapshot and hands them over. It
-// returns up to where it has read.
+// window reads the rows after a position in one snapshot and dispatches them. It returns
+// the position up to which it has read.
 func (f *follower) window(ctx context.Context, from store.Position) (end store.Position, ok bool) {
 	var list []dispatched
 	f.metrics.reads.Add(1)
@@ -256,7 +255,7 @@ func (f *follower) window(ctx context.Context, from store.Position) (end store.P
 		if err != nil {
 			return err
 		}
-		f.passHorizon(horizon)
+		f.skipTrimmed(horizon)
 		if from > 0 {
 			from = max(from, horizon-1)
 		}
@@ -292,13 +291,13 @@ func (f *follower) window(ctx context.Context, from store.Position) (end store.P
 	return end, true
 }
 
-// errGoneBack says that the stream ends before what was announced: the database was
-// put back to a copy of itself.
+// errGoneBack says that the stream ends before an announced position: the database was
+// restored from an older copy.
 var errGoneBack = errors.New("the stream ends before a position that was announced")
 
-// passHorizon moves shards whose next rows are no longer in the stream to where it
-// begins. What was in between is lost to them, and the log says so.
-func (f *follower) passHorizon(horizon store.Position) {
+// skipTrimmed moves shards whose next rows were deleted from the stream to its beginning.
+// They lose the rows in between, and the log says so.
+func (f *follower) skipTrimmed(horizon store.Position) {
 	for n, s := range f.shards {
 		if s.busy || s.at == 0 || s.at >= horizon-1 {
 			continue
@@ -354,7 +353,8 @@ func (f *follower) dispatch(ctx context.Context, read *store.Read, rows []store.
 	return list
 }
 
-// finish does in a goroutine what the handler left to do, and moves the cursor.
+// finish calls the function that the handler returned, in a goroutine, and moves the
+// cursor.
 func (f *follower) finish(ctx context.Context, h dispatched) {
 	h.shard.busy = true
 	f.active++
@@ -377,7 +377,7 @@ func (f *follower) move(ctx context.Context, cur readerdb.Cursor, to store.Posit
 	return err
 }
 
-// settle takes over what became of a batch.
+// settle processes the outcome of a batch.
 func (f *follower) settle(res result) {
 	f.active--
 	s := res.shard
@@ -391,7 +391,7 @@ func (f *follower) settle(res result) {
 			f.metrics.rows.Add(uint64(len(res.batch.Rows)))
 		}
 	case errors.Is(res.err, ErrFenced), errors.Is(res.err, store.ErrOutcomeUnknown):
-		// The cursor is read again, if the shard is still this instance's.
+		// The cursor is read again, if this instance still owns the shard.
 		f.metrics.fenced.Add(1)
 		if current {
 			delete(f.shards, s.cursor.Shard)
@@ -405,8 +405,8 @@ func (f *follower) settle(res result) {
 	}
 }
 
-// failure decides what comes after a failure of the handler: first the rows of the
-// batch one at a time, then the row that fails again and again, in the end the next.
+// failure decides how to continue after a failure of the handler: first the rows of the
+// batch one at a time, then the failing row again and again, in the end the row after it.
 func (f *follower) failure(s *shard, res result) {
 	f.metrics.failures.Add(1)
 	rows := res.batch.Rows
@@ -429,7 +429,7 @@ func (f *follower) failure(s *shard, res result) {
 		readerdb.AddAside(c, readerdb.Aside{
 			Name: f.def.Name, Shard: s.cursor.Shard, Row: rows[0], Tries: s.failed, Error: reason(res.err),
 		})
-		err := f.move(context.Background(), s.cursor, res.end, c) // short, and not to be lost
+		err := f.move(context.Background(), s.cursor, res.end, c) // short, and must not be lost
 		if err == nil {
 			f.runner.log.Error("a row of the stream was set aside", "reader", f.def.Name, "shard", s.cursor.Shard,
 				"pos", int64(rows[0].Pos), "attempt", s.failed, "err", res.err)
@@ -439,7 +439,7 @@ func (f *follower) failure(s *shard, res result) {
 	}()
 }
 
-// moveLazily moves the cursors of shards that have long been handed nothing.
+// moveLazily moves the cursors of shards that have had no rows for a long time.
 func (f *follower) moveLazily(ctx context.Context) {
 	now := time.Now()
 	for _, s := range f.shards {
@@ -456,8 +456,8 @@ func (f *follower) moveLazily(ctx context.Context) {
 	}
 }
 
-// retryAside hands rows that an operator wants tried again to the handler, beside
-// what the shards are handed.
+// retryAside calls the handler with rows that an operator wants retried, beside the
+// shards' own rows.
 func (f *follower) retryAside(ctx context.Context) {
 	if len(f.shards) == 0 || time.Since(f.retried) < min(retryEvery, 10*f.runner.opt.tick) || f.trying.Load() {
 		return
@@ -476,7 +476,7 @@ func (f *follower) retryAside(ctx context.Context) {
 			return err
 		})
 		if err != nil {
-			return // it is looked again
+			return // the next round tries again
 		}
 		for _, a := range list {
 			if err := f.retryOne(ctx, a); err != nil && ctx.Err() == nil {
@@ -513,7 +513,7 @@ func (f *follower) retryOne(ctx context.Context, a readerdb.Aside) error {
 	return errors.Join(err, cerr)
 }
 
-// measure notes how late the reader is, for the metrics.
+// measure updates the lag for the metrics.
 func (f *follower) measure() {
 	var first *time.Time
 	for _, s := range f.shards {

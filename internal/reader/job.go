@@ -20,24 +20,24 @@ const (
 
 // Job is work that outlives the request that causes it.
 type Job struct {
-	// Kind names the [Kind] that works it off. Instances that don't know it leave
-	// the job alone.
+	// Kind names the [Kind] that handles the job. Instances that don't know it ignore the
+	// job.
 	Kind string
-	// Key says what the job is about: a user ID, say. Jobs of one kind and key have
-	// one owner.
+	// Key is what the job is about, such as a user ID. Jobs of one kind and key have one
+	// owner.
 	Key string
-	// Unique says that a job of the same kind and key that has not ended takes over
-	// this one's payload and begins anew, at the earlier of both times.
+	// Unique replaces an unfinished job of the same kind and key: that job gets this
+	// one's payload and begins anew, at the earlier of both times.
 	Unique bool
-	// After is how long after the commit the job is due, by the database's clock.
+	// After is the time from the commit until the job is due, by the database's clock.
 	After   time.Duration
 	Payload []byte
 }
 
-// enqueued travels with a commit to the runner of the instance that made it.
+// enqueued travels with a commit to the runner of the same instance.
 type enqueued struct{ shard int }
 
-// Enqueue adds a job to the change that causes it: it is there if the change is.
+// Enqueue adds a job to the change that causes it, so that both are committed or neither.
 func Enqueue(c *store.Change, j Job) error {
 	if len(j.Payload) > MaxPayload || len(j.Key) > MaxKey || j.Kind == "" {
 		return fmt.Errorf("a job of kind %q has a key of %d bytes and a payload of %d: too many", j.Kind, len(j.Key), len(j.Payload))
@@ -52,12 +52,12 @@ func Enqueue(c *store.Change, j Job) error {
 	return nil
 }
 
-// Cancel takes back all jobs of a kind and key. One that runs goes on until it
-// saves its progress or ends, and then writes nothing.
+// Cancel deletes all jobs of a kind and key. A running one continues until it saves its
+// progress or ends, and then writes nothing.
 func Cancel(c *store.Change, kind, key string) { readerdb.CancelJobs(c, kind, key) }
 
-// Wait returns when no job of the kind and key waits or runs: all are done or set
-// aside. It looks into the database, for another instance may be the owner.
+// Wait waits until no job of the kind and key waits or runs: all are done or set aside.
+// It polls the database, since another instance may own them.
 func Wait(ctx context.Context, s *store.Store, kind, key string) error {
 	for pause := 4 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
 		var waiting int64
@@ -78,25 +78,24 @@ func Wait(ctx context.Context, s *store.Store, kind, key string) error {
 	}
 }
 
-// Kind says how the jobs of a kind are worked off.
+// Kind describes how to handle the jobs of a kind.
 type Kind struct {
 	Name string
-	// Handle does a job. It may run more than once for the same job, and goes on
-	// from w.Progress. With nil the job ends; an error has it tried again; a panic is
-	// an error. When ctx ends it returns soon, and the job goes on elsewhere.
+	// Handle does a job. It may run more than once for the same job, and continues from
+	// w.Progress. The job ends if it returns nil, and is retried after an error or a
+	// panic. When ctx ends it must return soon; the job continues elsewhere.
 	Handle func(ctx context.Context, w *Work) error
-	// AtOnce bounds the jobs of the kind that run on one instance at a time; 0 = 4.
+	// AtOnce bounds the jobs of the kind that run concurrently on one instance; 0 = 4.
 	AtOnce int
-	// Tries is how many runs may fail in a row, without progress in between, before
-	// the job is set aside; 0 = 12.
+	// Tries is how many runs in a row may fail without progress before the job is set
+	// aside; 0 = 12.
 	Tries int
 	// Backoff is the pause between tries; zero = 1 s to 1 h.
 	Backoff Backoff
-	// Limit is how long a run may take; 0 = 10 min. A job that takes longer saves its
-	// progress.
+	// Limit bounds the time of a run; 0 = 10 min. A longer job saves its progress.
 	Limit time.Duration
-	// Every makes the kind a periodic one: there is one job, with no key, that nobody
-	// enqueues, and it is due again so long after each end. It is never set aside.
+	// Every makes the kind periodic: it has one job, without a key, that exists from the
+	// start and is due again this long after each end. It is never set aside.
 	Every time.Duration
 }
 
@@ -119,25 +118,25 @@ func (k Kind) withDefaults() Kind {
 	return k
 }
 
-// Work is a run of a job, as its handler sees it.
+// Work is one run of a job.
 type Work struct {
 	Kind, Key string
 	Payload   []byte
-	// Progress is what a former run has saved; nil = nothing.
+	// Progress is what an earlier run has saved; nil = nothing.
 	Progress []byte
-	// Try is the number of this run since the job last got on, from 1.
+	// Try is the number of this run since the last progress, from 1.
 	Try int
-	// Change is committed together with the end of the job, if it ends well.
+	// Change is committed together with the end of the job, if it succeeds.
 	Change *store.Change
 
 	store *store.Store
 	claim readerdb.Claim
-	again time.Duration // > 0: not ended
+	again time.Duration // > 0: due again after this
 }
 
-// Save notes how far the job is, so that another run goes on from there, in one
-// commit with c if that is not nil. ErrFenced says that the job was replaced or
-// taken over: the handler returns it.
+// Save saves the job's progress, so that another run continues from there, in one commit
+// with c if that is not nil. After ErrFenced, which says that the job was replaced or
+// taken over, the handler must return it.
 func (w *Work) Save(ctx context.Context, progress []byte, c *store.Change) error {
 	if len(progress) > MaxPayload {
 		return fmt.Errorf("the progress of a job of kind %q has %d bytes: too many", w.Kind, len(progress))
@@ -154,8 +153,8 @@ func (w *Work) Save(ctx context.Context, progress []byte, c *store.Change) error
 	return nil
 }
 
-// Again has the job done again so much later, with its payload, in place of its end.
+// Again makes the job due again after a time, with its payload, in place of its end.
 func (w *Work) Again(after time.Duration) { w.again = max(after, time.Millisecond) }
 
-// isFenced says that a job has become somebody else's.
+// isFenced reports whether another owner has taken over.
 func isFenced(err error) bool { return errors.Is(err, ErrFenced) }

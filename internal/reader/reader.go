@@ -14,41 +14,41 @@ import (
 	"stoa/internal/store"
 )
 
-// Shards is how many shards a sharded reader has, and jobs. It is fixed for ever:
-// the instances of two releases must deal alike.
+// Shards is the number of shards of a sharded reader, and of jobs. It can never change:
+// instances of two releases must assign rows alike.
 const Shards = 64
 
 // Bounds of a batch.
 const (
-	// BatchRows is how many rows are read at a time.
+	// BatchRows is the number of rows in one read.
 	BatchRows = 512
-	// BatchBytes is what a handler should load for a batch at most. A handler whose
-	// rows refer to more takes fewer (Batch.Take).
+	// BatchBytes bounds the data that a handler should load for a batch. If its rows
+	// refer to more, the handler takes fewer rows (Batch.Take).
 	BatchBytes = 4 << 20
 )
 
 var (
-	// ErrFenced says that a cursor or a job has another owner by now, or was
-	// replaced. Whoever gets it stops: nothing was written.
+	// ErrFenced says that a cursor or a job has another owner by now, or was replaced.
+	// Nothing was written, and the caller must stop.
 	ErrFenced = errors.New("reader: another owner has taken over")
-	// ErrNotFound says that nothing of that name was set aside.
+	// ErrNotFound says that no such row or job is set aside.
 	ErrNotFound = errors.New("reader: there is nothing of that name")
 )
 
-// Cluster says what this instance owns.
+// Cluster knows what this instance owns.
 type Cluster interface {
-	// Owner says whether this instance is the owner of a key. Two instances may
-	// believe so for a moment.
+	// Owner reports whether this instance owns a key. For a moment two instances may both
+	// believe so.
 	Owner(kind, key string) bool
 	// Lease is the number of this instance's lease; 0 if it is alone.
 	Lease() int64
 }
 
-// Backoff is how long the pause after a failure is: First, then twice as long each
+// Backoff is the length of the pauses between attempts: First, then twice as long each
 // time, up to Most.
 type Backoff struct{ First, Most time.Duration }
 
-// after is the pause after the n-th failure in a row, from 1.
+// after returns the pause after the n-th failure in a row, from 1.
 func (b Backoff) after(n int) time.Duration {
 	pause := b.First
 	for ; n > 1 && pause < b.Most; n-- {
@@ -57,66 +57,65 @@ func (b Backoff) after(n int) time.Duration {
 	return min(pause, b.Most)
 }
 
-// Handler deals with rows of the stream. It runs in the snapshot in which they were
-// read, so it is quick and calls nothing but read. What it has to write it adds to
-// b.Change, which is committed together with the cursor: that happens exactly once.
-// What takes time, or calls the store, it leaves to the function that it returns,
-// which runs when the snapshot is closed and before the commit; nil = nothing.
+// Handler processes rows of the stream. It runs in the snapshot in which they were read,
+// so it must be quick and call nothing but read. It adds its writes to b.Change, which is
+// committed exactly once, together with the cursor. It returns a function for slow work
+// and for calls of the store, which runs after the snapshot is closed and before the
+// commit; nil = nothing.
 //
-// The same rows may come again, to this instance or another, as long as the cursor
-// has not moved. A row whose target is gone is skipped. A panic is an error.
+// Until the cursor has moved, the same rows may come again, to this instance or another.
+// A handler skips a row whose target no longer exists. A panic is an error.
 type Handler func(ctx context.Context, read *store.Read, b *Batch) (then func(context.Context) error, err error)
 
 // Reader is one reader of the stream.
 type Reader struct {
-	// Name is the name of its cursors, for ever.
+	// Name is the name of its cursors. It can never change.
 	Name string
-	// Shards is 1 (or 0) or [Shards], for ever. Each shard has a cursor and an owner
-	// of its own; rows of one shard are handled in order.
+	// Shards is 1 (or 0) or [Shards], and can never change. Each shard has its own cursor
+	// and owner; rows of one shard are processed in order.
 	Shards int
-	// Shard deals a row to a shard; nil = by the room or user.
+	// Shard assigns a row to a shard; nil = by the room or user.
 	Shard func(store.StreamRow) int
-	// Wants says which rows are handled; nil = all. The others are passed.
+	// Wants selects the rows to process; nil = all.
 	Wants func(store.StreamRow) bool
-	// FromStart makes the reader begin with what is in the stream when it first runs;
-	// otherwise it begins with what comes then.
+	// FromStart makes a new reader begin with the oldest row in the stream; otherwise it
+	// begins with rows committed after its first start.
 	FromStart bool
 	Handle    Handler
-	// Tries is how often a row is tried before it is set aside; 0 = 8.
+	// Tries is the number of attempts before a row is set aside; 0 = 8.
 	Tries int
 	// Backoff is the pause between tries; zero = 1 s to 1 min.
 	Backoff Backoff
 }
 
-// Batch is what a handler gets.
+// Batch is the input of a handler.
 type Batch struct {
 	Shard int
 	Rows  []store.StreamRow // at least one, in the order of their positions
-	Head  store.Position    // of the snapshot in which they were read
+	Head  store.Position // of the snapshot in which they were read
 	// Change is committed with the move of the cursor. It has low priority.
 	Change *store.Change
 
 	take int
 }
 
-// Take says that the handler deals with the first n rows alone, at least one: the
-// others come with the next batch.
+// Take says that the handler processes only the first n rows, at least one. The others
+// come again with the next batch.
 func (b *Batch) Take(n int) { b.take = max(1, min(n, len(b.Rows))) }
 
-// Options are what a Runner is made of.
+// Options configure a Runner.
 type Options struct {
 	Store *store.Store
-	// Cluster chooses owners; nil = this process is alone.
+	// Cluster chooses owners; nil = there is one instance.
 	Cluster Cluster
 	Readers []Reader
 	Kinds   []Kind
-	// Announce is called after a commit of this instance with a job that another
-	// works off; that one's WakeJobs is to be called. nil = it notices within a
-	// second.
+	// Announce is called after this instance has committed a job that another one owns,
+	// to have WakeJobs called there; nil = the owner notices within a second.
 	Announce func()
 	Log      *slog.Logger // nil = none
 
-	// tick is how often a runner looks by itself; 0 = 1 s. Tests change it.
+	// tick is the polling interval; 0 = 1 s. Tests change it.
 	tick time.Duration
 }
 
@@ -125,13 +124,13 @@ type Runner struct {
 	opt       Options
 	store     *store.Store
 	log       *slog.Logger
-	alone     int64 // the lease of an instance that is alone: a number below 0
+	alone     int64 // the lease of a single instance: a number below 0
 	head      atomic.Int64
 	followers []*follower
 	jobs      *jobRunner
 }
 
-// New makes a Runner. It does nothing before Run.
+// New returns a Runner. It does nothing before Run.
 func New(opt Options) (*Runner, error) {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
@@ -157,7 +156,7 @@ func New(opt Options) (*Runner, error) {
 	return r, err
 }
 
-// lease is the number that fences what this instance owns.
+// lease is the fencing number of this instance's shards.
 func (r *Runner) lease() int64 {
 	if r.opt.Cluster != nil {
 		if l := r.opt.Cluster.Lease(); l != 0 {
@@ -167,12 +166,12 @@ func (r *Runner) lease() int64 {
 	return r.alone
 }
 
-// owns says whether a shard is this instance's.
+// owns reports whether this instance owns a shard.
 func (r *Runner) owns(kind, name string, shard int) bool {
 	return r.opt.Cluster == nil || r.opt.Cluster.Owner(kind, name+"/"+strconv.Itoa(shard))
 }
 
-// Run reads and works until ctx ends, and returns when all handlers have.
+// Run runs readers and jobs until ctx ends, and returns after all handlers have.
 func (r *Runner) Run(ctx context.Context) error {
 	tail := r.store.Subscribe()
 	defer tail.Close()
@@ -185,7 +184,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	}
 	all.Go(func() { r.jobs.run(ctx) })
 	if len(r.followers) > 0 {
-		all.Go(func() { r.lookForHead(ctx) })
+		all.Go(func() { r.pollHead(ctx) })
 	}
 	for {
 		b, err := tail.Next(ctx)
@@ -200,8 +199,8 @@ func (r *Runner) Run(ctx context.Context) error {
 	}
 }
 
-// Wake says that the stream goes up to a position: another instance has announced
-// it.
+// Wake reports that the stream extends to a position, which another instance has
+// announced.
 func (r *Runner) Wake(head store.Position) {
 	for {
 		old := r.head.Load()
@@ -217,12 +216,12 @@ func (r *Runner) Wake(head store.Position) {
 	}
 }
 
-// WakeJobs says that another instance has enqueued a job.
+// WakeJobs reports that another instance has enqueued a job.
 func (r *Runner) WakeJobs() { signal(r.jobs.wake) }
 
-// lookForHead reads the head of the stream now and then, for all readers, in case
-// an announcement was lost.
-func (r *Runner) lookForHead(ctx context.Context) {
+// pollHead reads the head of the stream from time to time, for all readers, in case an
+// announcement was lost.
+func (r *Runner) pollHead(ctx context.Context) {
 	tick := time.NewTicker(r.opt.tick)
 	defer tick.Stop()
 	for {
@@ -248,9 +247,8 @@ func signal(wake chan struct{}) {
 	}
 }
 
-// transient says that an error is not the fault of what was handled: the database
-// can't be reached, is busy, or this instance stops. It is tried again without
-// counting.
+// transient reports whether an error has another cause than the processed row or job: the
+// database is unreachable or busy, or this instance stops. Such attempts do not count.
 func transient(err error) bool {
 	for _, e := range []error{store.ErrUnreachable, store.ErrClosed, store.ErrBusy, store.ErrSnapshotTooOld, store.ErrConflict,
 		context.Canceled} {
@@ -261,7 +259,7 @@ func transient(err error) bool {
 	return false
 }
 
-// panicked turns a panic of a handler into an error.
+// panicked calls f and turns a panic into an error.
 func panicked(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

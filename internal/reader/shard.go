@@ -2,7 +2,7 @@ package reader
 
 import "stoa/internal/store"
 
-// The numbers of shards are in the database, so this is fixed for ever:
+// The numbers of shards are stored in the database, so this can never change:
 //
 //	shard of a room or user = mix(number * 2 + (1 for a user)) mod 64
 //	shard of a job          = mix(fnv(kind, 0, key)) mod 64
@@ -28,7 +28,7 @@ func mix(h uint64) uint64 {
 	return h ^ h>>31
 }
 
-// ShardOf deals a row of the stream to one of [Shards] shards by its room or user.
+// ShardOf assigns a row of the stream to one of [Shards] shards by its room or user.
 func ShardOf(row store.StreamRow) int {
 	key := uint64(row.Owner) * 2
 	if row.OwnerKind == store.OwnerUser {
@@ -37,8 +37,8 @@ func ShardOf(row store.StreamRow) int {
 	return int(mix(key) % Shards)
 }
 
-// ShardOfText deals a text to one of [Shards] shards: a destination, say.
+// ShardOfText assigns a text, such as a destination, to one of [Shards] shards.
 func ShardOfText(text string) int { return int(mix(fnv(fnvOffset, text)) % Shards) }
 
-// shardOfJob deals a job to one of [Shards] shards.
+// shardOfJob assigns a job to one of [Shards] shards.
 func shardOfJob(kind, key string) int { return ShardOfText(kind + "\x00" + key) }

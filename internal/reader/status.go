@@ -8,28 +8,28 @@ import (
 	"stoa/internal/store/readerdb"
 )
 
-// Bounds of what a status and a list show.
+// Bounds of a status and of a list.
 const (
 	cursorsShown = 10_000
 	asideShown   = 1000
 )
 
-// Status is how far the readers and jobs of all instances are. Any instance, or a
-// command, can read it.
+// Status is the progress of the readers and jobs of all instances. Any instance or
+// command can read it.
 type Status struct {
 	Readers []ReaderStatus `json:"readers"`
 	Jobs    []KindStatus   `json:"jobs"`
 }
 
-// ReaderStatus is how far a reader is.
+// ReaderStatus is the progress of a reader.
 type ReaderStatus struct {
 	Name   string `json:"name"`
 	Shards int    `json:"shards"`
-	// Owners counts the shards by the lease of their owner. A number that is not that
-	// of a live instance is of one that is gone, or was alone.
+	// Owners counts the shards by the lease of their owner. A number that belongs to no
+	// live instance is of a stopped one, or of one that ran alone.
 	Owners map[int64]int `json:"owners"`
-	// LagMS is how old the oldest row is that some shard has not dealt with, in ms. A
-	// shard for which there is nothing to do passes rows with up to 5 s delay.
+	// LagMS is the age of the oldest row that some shard has not processed, in ms. A
+	// shard without work skips rows with up to 5 s delay.
 	LagMS int64 `json:"lag_ms"`
 	Aside int64 `json:"set_aside"`
 }
@@ -40,7 +40,7 @@ type KindStatus struct {
 	Waiting int64  `json:"waiting"`
 	Running int64  `json:"running"`
 	Aside   int64  `json:"set_aside"`
-	// LateMS is how long the first of them has been due, in ms; 0 = none is.
+	// LateMS is how long the first of them has been due, in ms; 0 = none is due.
 	LateMS int64 `json:"late_ms"`
 }
 
@@ -84,12 +84,12 @@ func ReadStatus(ctx context.Context, s *store.Store) (Status, error) {
 	return out, err
 }
 
-// Aside is something that was set aside: a row of the stream, or a job.
+// Aside is a row of the stream or a job that was set aside.
 type Aside struct {
-	// Kind is the job's, empty for a row of the stream.
+	// Kind is that of the job, empty for a row of the stream.
 	Kind string `json:"kind,omitempty"`
 	Key  string `json:"key,omitempty"`
-	// Reader, Shard and Pos name a row of the stream.
+	// Reader, Shard and Pos identify a row of the stream.
 	Reader string `json:"reader,omitempty"`
 	Shard  int    `json:"shard,omitempty"`
 	Pos    int64  `json:"pos,omitempty"`
@@ -97,11 +97,11 @@ type Aside struct {
 	Tries int       `json:"tries"`
 	Error string    `json:"error"`
 	Since time.Time `json:"since"`
-	// Retry says that an operator has asked for another try.
+	// Retry says that an operator has asked for another attempt.
 	Retry bool `json:"retry,omitempty"`
 }
 
-// ListAside returns what was set aside, 1,000 of each sort at most.
+// ListAside returns the rows and the jobs that were set aside, at most 1,000 of each.
 func ListAside(ctx context.Context, s *store.Store) (list []Aside, err error) {
 	err = s.Read(ctx, func(read *store.Read) error {
 		rows, err := readerdb.AsideRows(read, readerdb.Aside{}, asideShown)
@@ -123,13 +123,13 @@ func ListAside(ctx context.Context, s *store.Store) (list []Aside, err error) {
 	return list, err
 }
 
-// Retry has something that was set aside tried again by its owner: a job within a
-// second, a row of the stream within ten. ErrNotFound says that it is not there.
+// Retry asks the owner to retry a row or job that was set aside: a job within a second, a
+// row within ten. ErrNotFound says that it does not exist.
 func Retry(ctx context.Context, s *store.Store, a Aside) error {
 	return resolve(ctx, s, a, readerdb.RetryJobs, readerdb.RetryAside)
 }
 
-// Discard forgets something that was set aside.
+// Discard deletes a row or job that was set aside.
 func Discard(ctx context.Context, s *store.Store, a Aside) error {
 	return resolve(ctx, s, a, readerdb.DiscardJobs, readerdb.DropAside)
 }

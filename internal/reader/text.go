@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// errorBytes bounds what is kept of an error.
+// errorBytes bounds the stored text of an error.
 const errorBytes = 1000
 
-// reason is an error as it is kept in a table.
+// reason is the stored text of an error.
 func reason(err error) string {
 	text := strings.ToValidUTF8(err.Error(), "\uFFFD")
 	if len(text) > errorBytes {
@@ -17,5 +17,5 @@ func reason(err error) string {
 	return text
 }
 
-// stack is the stack of the goroutine that calls it.
+// stack is the stack of the calling goroutine.
 func stack() string { return string(debug.Stack()) }

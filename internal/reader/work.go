@@ -15,38 +15,37 @@ import (
 )
 
 const (
-	jobsName = "jobs" // with ownerKind, of the shards of jobs
-	// duePage is how many jobs of a shard are looked at at a time.
+	jobsName = "jobs" // the name of the shards of jobs for ownerKind
+	// duePage is the number of jobs of a shard that one read returns.
 	duePage = 32
-	// giveBackTime bounds the giving back of jobs when the instance stops.
+	// giveBackTime bounds the time to give back jobs when the instance stops.
 	giveBackTime = 5 * time.Second
-	// keepAside is how long what was set aside is kept.
+	// keepAside is how long rows and jobs that were set aside are kept.
 	keepAside = 90 * 24 * time.Hour
 )
 
-// jobRunner works off jobs. One goroutine looks for what is due; each job that runs
-// has a goroutine.
+// jobRunner runs jobs. One goroutine looks for due jobs; each running job has its own.
 type jobRunner struct {
 	runner *Runner
 	kinds  map[string]*kindState
-	wake   chan struct{} // capacity 1: a job was enqueued, or one has ended
+	wake   chan struct{} // capacity 1: a job was enqueued or has ended
 
 	mu      sync.Mutex // guards running and the counts in kinds; nothing is locked under it
 	running map[readerdb.JobID]bool
 	all     sync.WaitGroup
-	first   int64 // shard to begin with, so that each comes first once
+	first   int64 // first shard of the next read, so that each is first at some time
 	late    atomic.Int64
-	looks   atomic.Int64
+	polls   atomic.Int64
 }
 
-// kindState is a kind and what this instance does of it.
+// kindState is a kind and its running jobs on this instance.
 type kindState struct {
 	Kind
 	runs                      int // under jobRunner.mu
 	done, failed, aside, lost atomic.Uint64
 }
 
-// trimKind is the runner's own housekeeping.
+// trimKind is the runner's own periodic job.
 const trimKind = "reader.trim"
 
 func newJobRunner(r *Runner, kinds []Kind) (*jobRunner, error) {
@@ -60,7 +59,7 @@ func newJobRunner(r *Runner, kinds []Kind) (*jobRunner, error) {
 	return j, nil
 }
 
-// trim deletes what was set aside long ago.
+// trim deletes old rows and jobs that were set aside.
 func (j *jobRunner) trim(ctx context.Context, _ *Work) error {
 	return j.runner.store.Write(ctx, func(tx *store.Tx) error {
 		now, err := readerdb.Now(&tx.Read)
@@ -76,7 +75,7 @@ func (j *jobRunner) trim(ctx context.Context, _ *Work) error {
 	})
 }
 
-// enqueued is told of the payloads of own commits.
+// enqueued receives the payloads of this instance's commits.
 func (j *jobRunner) enqueued(payloads []any) {
 	own, remote := false, false
 	for _, p := range payloads {
@@ -96,7 +95,7 @@ func (j *jobRunner) enqueued(payloads []any) {
 	}
 }
 
-// run works until ctx ends, and returns when all handlers have.
+// run runs jobs until ctx ends, and returns after all handlers have.
 func (j *jobRunner) run(ctx context.Context) {
 	defer j.all.Wait()
 	ensured := false
@@ -104,7 +103,7 @@ func (j *jobRunner) run(ctx context.Context) {
 		if !ensured {
 			ensured = j.ensure(ctx)
 		}
-		pause := j.look(ctx)
+		pause := j.startDue(ctx)
 		t := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
@@ -117,10 +116,10 @@ func (j *jobRunner) run(ctx context.Context) {
 	}
 }
 
-// ensure makes the jobs of the periodic kinds.
+// ensure creates the jobs of the periodic kinds.
 func (j *jobRunner) ensure(ctx context.Context) bool {
 	c := store.NewChange()
-	for _, name := range slices.Sorted(maps.Keys(j.kinds)) { // all instances in one order
+	for _, name := range slices.Sorted(maps.Keys(j.kinds)) { // in the same order on all instances
 		if k := j.kinds[name]; k.Every > 0 {
 			readerdb.EnsureJob(c, name, "", shardOfJob(name, ""), k.Every.Milliseconds())
 		}
@@ -134,8 +133,8 @@ func (j *jobRunner) ensure(ctx context.Context) bool {
 	return true
 }
 
-// look starts what is due, and says how long to wait until it is looked again.
-func (j *jobRunner) look(ctx context.Context) time.Duration {
+// startDue starts due jobs, and returns the time until the next call.
+func (j *jobRunner) startDue(ctx context.Context) time.Duration {
 	most := j.runner.opt.tick
 	var shards []int64
 	for n := range Shards {
@@ -148,7 +147,7 @@ func (j *jobRunner) look(ctx context.Context) time.Duration {
 		return most
 	}
 	lease := j.runner.lease()
-	j.looks.Add(1)
+	j.polls.Add(1)
 	var due []readerdb.JobID
 	next, now := int64(readerdb.Never), int64(0)
 	err := j.runner.store.ReadCommitted(ctx, func(read *store.Read) error {
@@ -173,7 +172,7 @@ func (j *jobRunner) look(ctx context.Context) time.Duration {
 		return nil
 	})
 	if err != nil {
-		if ctx.Err() == nil && !errors.Is(err, store.ErrUnreachable) { // that the store says, once
+		if ctx.Err() == nil && !errors.Is(err, store.ErrUnreachable) { // the store logs that itself
 			j.runner.log.Warn("jobs were not looked for", "err", err)
 		}
 		return most
@@ -194,7 +193,7 @@ func (j *jobRunner) look(ctx context.Context) time.Duration {
 	return most
 }
 
-// free are the kinds of which another job may run.
+// free returns the kinds that may start another job.
 func (j *jobRunner) free() (names []string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -206,7 +205,8 @@ func (j *jobRunner) free() (names []string) {
 	return names
 }
 
-// start runs a job in a goroutine, if it does not run and its kind has room.
+// start runs a job in a goroutine, unless it already runs or its kind has reached its
+// bound.
 func (j *jobRunner) start(ctx context.Context, id readerdb.JobID, lease int64) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -227,8 +227,8 @@ func (j *jobRunner) start(ctx context.Context, id readerdb.JobID, lease int64) b
 	return true
 }
 
-// one runs a job once. If it is not known that the row was given back, it is given
-// back until that is known: a row with a live lease is nobody else's.
+// one runs a job once. It gives back the row of the job, again and again until that has
+// certainly succeeded, since no other instance takes a row with a live lease.
 func (j *jobRunner) one(ctx context.Context, k *kindState, id readerdb.JobID, lease int64) {
 	err := j.attempt(ctx, k, id, lease)
 	if err == nil {
@@ -264,12 +264,12 @@ func (j *jobRunner) giveBack(ctx context.Context, id readerdb.JobID, lease int64
 	return err
 }
 
-// attempt claims a job, runs it, and writes what became of it. An error says that
-// this may not be in the table.
+// attempt claims a job, runs it, and writes the outcome. An error says that the outcome
+// may not be in the table.
 func (j *jobRunner) attempt(ctx context.Context, k *kindState, id readerdb.JobID, lease int64) error {
 	var row readerdb.Job
 	err := j.runner.store.ReadCommitted(ctx, func(read *store.Read) (err error) {
-		row, err = readerdb.DueJob(read, id, lease) // it may have run since look saw it
+		row, err = readerdb.DueJob(read, id, lease) // it may have run since startDue read it
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {
@@ -313,7 +313,7 @@ func (j *jobRunner) handle(ctx context.Context, k *kindState, w *Work) error {
 	return panicked(func() error { return k.Handle(ctx, w) })
 }
 
-// end takes a job that is done out of the table, or notes when it is due again.
+// end deletes a job that is done, or records when it is due again.
 func (j *jobRunner) end(ctx context.Context, k *kindState, w *Work) error {
 	again := w.again
 	if again == 0 {
@@ -328,7 +328,7 @@ func (j *jobRunner) end(ctx context.Context, k *kindState, w *Work) error {
 	return err
 }
 
-// failed notes a failure: the job is tried again, or set aside.
+// failed records a failure: the job is retried or set aside.
 func (j *jobRunner) failed(ctx context.Context, k *kindState, w *Work, cause error) error {
 	k.failed.Add(1)
 	if w.Try < k.Tries || k.Every > 0 {
@@ -345,7 +345,7 @@ func (j *jobRunner) failed(ctx context.Context, k *kindState, w *Work, cause err
 	return nil
 }
 
-// delay gives a job back that is due again after a time.
+// delay gives back a job and makes it due again after a time.
 func (j *jobRunner) delay(ctx context.Context, w *Work, after time.Duration, text string, tries int) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackTime) // also when the instance stops
 	defer cancel()
