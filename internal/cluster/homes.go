@@ -1,6 +1,10 @@
 package cluster
 
-import "slices"
+import (
+	"slices"
+
+	"stoa/internal/stablehash"
+)
 
 // The home of a key is the member with the highest score for it (rendezvous
 // hashing): when a member comes or goes, only its own keys move. All processes of
@@ -8,34 +12,15 @@ import "slices"
 //
 //	score = mix(fnv(kind, 0, key) XOR mix(fnv(name)))
 //
-// fnv is FNV-1a with 64 bits, mix the finalizer of splitmix64, kind "room" for
+// fnv and mix are those of package stablehash, kind "room" for
 // homes, name that of the instance. Of equal scores the smaller name wins.
 
-const (
-	fnvOffset = 14695981039346656037
-	fnvPrime  = 1099511628211
-)
-
-func fnv(h uint64, s string) uint64 {
-	for i := range len(s) {
-		h = (h ^ uint64(s[i])) * fnvPrime
-	}
-	return h
-}
-
-func mix(h uint64) uint64 {
-	h += 0x9e3779b97f4a7c15
-	h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
-	h = (h ^ h>>27) * 0x94d049bb133111eb
-	return h ^ h>>31
-}
-
 // memberHash is an instance's part of the scores.
-func memberHash(name string) uint64 { return mix(fnv(fnvOffset, name)) }
+func memberHash(name string) uint64 { return stablehash.Mix(stablehash.Add(stablehash.Start, name)) }
 
 // keyHash is a key's part of the scores.
 func keyHash(kind, key string) uint64 {
-	return fnv(fnv(fnv(fnvOffset, kind), "\x00"), key)
+	return stablehash.Add(stablehash.Add(stablehash.Add(stablehash.Start, kind), "\x00"), key)
 }
 
 // member is an instance that keys may belong to.
@@ -65,7 +50,7 @@ func (v *view) choose(kind, key string, reachable bool) *member {
 		if reachable && m.peer != nil && m.peer.link.Load() == nil {
 			continue
 		}
-		if score := mix(h ^ m.hash); best == nil || score > top {
+		if score := stablehash.Mix(h ^ m.hash); best == nil || score > top {
 			best, top = m, score
 		}
 	}

@@ -34,7 +34,7 @@ func (r *Runner) JobCounts(kind string) JobCounts {
 }
 
 // ShardOfJob deals a job to a shard.
-func ShardOfJob(kind, key string) int { return shardOfJob(kind, key) }
+func ShardOfJob(kind, key string) int { return readerdb.JobShard(kind, key) }
 
 // Looks counts how often the runner has looked for jobs that are due.
 func (r *Runner) Looks() int64 { return r.jobs.polls.Load() }

@@ -35,20 +35,20 @@ type follower struct {
 	active  int // goroutines that will report
 	retried time.Time
 	retries sync.WaitGroup // the goroutine that retries rows set aside
-	trying  atomic.Bool // whether it runs
+	trying  atomic.Bool    // whether it runs
 	metrics followerMetrics
 }
 
 // shard is the state of a shard that this instance owns.
 type shard struct {
 	cursor readerdb.Cursor // as in the table
-	at     store.Position // processed up to here; never below cursor.Pos
-	busy   bool // a goroutine processes it
-	moved  time.Time // when the cursor last moved
+	at     store.Position  // processed up to here; never below cursor.Pos
+	busy   bool            // a goroutine processes it
+	moved  time.Time       // when the cursor last moved
 	// single is set after a batch has failed: up to this position rows are processed one
 	// at a time.
 	single store.Position
-	failed int // how often the row after at has failed on its own
+	failed int       // how often the row after at has failed on its own
 	paused int       // transient failures in a row
 	again  time.Time // no attempt before
 	// late is when a shard without delay would have processed the rows that this one was

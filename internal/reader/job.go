@@ -46,7 +46,7 @@ func Enqueue(c *store.Change, j Job) error {
 	if !j.Unique {
 		id.Seq = 1 + rand.Int64N(1<<62)
 	}
-	shard := shardOfJob(j.Kind, j.Key)
+	shard := readerdb.JobShard(j.Kind, j.Key)
 	readerdb.AddJob(c, id, shard, j.After.Milliseconds(), j.Payload)
 	c.AddPayload(enqueued{shard})
 	return nil

@@ -12,11 +12,12 @@ import (
 	"time"
 
 	"stoa/internal/store"
+	"stoa/internal/store/readerdb"
 )
 
 // Shards is the number of shards of a sharded reader, and of jobs. It can never change:
 // instances of two releases must assign rows alike.
-const Shards = 64
+const Shards = readerdb.Shards
 
 // Bounds of a batch.
 const (
@@ -92,7 +93,7 @@ type Reader struct {
 type Batch struct {
 	Shard int
 	Rows  []store.StreamRow // at least one, in the order of their positions
-	Head  store.Position // of the snapshot in which they were read
+	Head  store.Position    // of the snapshot in which they were read
 	// Change is committed with the move of the cursor. It has low priority.
 	Change *store.Change
 

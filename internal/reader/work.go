@@ -121,7 +121,7 @@ func (j *jobRunner) ensure(ctx context.Context) bool {
 	c := store.NewChange()
 	for _, name := range slices.Sorted(maps.Keys(j.kinds)) { // in the same order on all instances
 		if k := j.kinds[name]; k.Every > 0 {
-			readerdb.EnsureJob(c, name, "", shardOfJob(name, ""), k.Every.Milliseconds())
+			readerdb.EnsureJob(c, name, "", readerdb.JobShard(name, ""), k.Every.Milliseconds())
 		}
 	}
 	if _, err := j.runner.store.Commit(ctx, c); err != nil {

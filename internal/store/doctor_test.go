@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 
 	"stoa/internal/store"
 	"stoa/internal/store/doctor"
+	"stoa/internal/store/readerdb"
 	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
 )
@@ -161,6 +163,16 @@ func TestCheck(t *testing.T) {
 			{"bytes", `UPDATE events SET type = 'm.other' WHERE slot = 7`, `UPDATE events SET type = 'm.room.message' WHERE slot = 7`, "bytes"},
 			{"standing", `UPDATE events SET flags = 2 WHERE slot = 7`, `UPDATE events SET flags = 0 WHERE slot = 7`, "place"},
 			{"verdict of an accepted event", `INSERT INTO verdicts VALUES (1, 7, '', 'no')`, `DELETE FROM verdicts`, "verdicts"},
+			{"cursor beyond the stream", `INSERT INTO reader_cursors VALUES ('r', 0, 4611686018427387904, 0)`, `DELETE FROM reader_cursors`, "reader-cursor"},
+			{"cursor of no shard", `INSERT INTO reader_cursors VALUES ('r', 64, 0, 0)`, `DELETE FROM reader_cursors`, "reader-cursor"},
+			{"cursor behind what was trimmed", `INSERT INTO reader_cursors VALUES ('r', 0, -1, 0)`, `DELETE FROM reader_cursors`, "reader-cursor"},
+			{"set aside before it was read", `INSERT INTO reader_cursors VALUES ('r', 0, 1, 0);
+				INSERT INTO reader_aside VALUES ('r', 0, 2, 1, 1, 1, 1, 1, 3, '', 0, 0)`, `DELETE FROM reader_aside; DELETE FROM reader_cursors`, "reader-aside"},
+			{"set aside by no reader", `INSERT INTO reader_aside VALUES ('r', 0, 2, 1, 1, 1, 1, 1, 3, '', 0, 0)`, `DELETE FROM reader_aside`, "reader-aside"},
+			{"job in the shard of another", `INSERT INTO jobs (kind, key, seq, shard, due, enqueued_ts) VALUES ('leave', '@a:stoa.test', 0, -1, 1, 1)`,
+				`DELETE FROM jobs`, "job"},
+			{"job set aside at no time", `INSERT INTO jobs (kind, key, seq, shard, due, enqueued_ts, aside_ts)
+				VALUES ('leave', '@a:stoa.test', 0, ` + strconv.Itoa(readerdb.JobShard("leave", "@a:stoa.test")) + `, 1, 1, 5)`, `DELETE FROM jobs`, "job"},
 			{"number of no block", `UPDATE users SET head = 123456789`, `UPDATE users SET head = 0`, "numbers"},
 		} {
 			if err := s.Script(t.Context(), tc.damage); err != nil {

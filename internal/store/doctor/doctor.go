@@ -1,4 +1,4 @@
-// The check of a whole store: numbers, rooms, the stream, users and transactions.
+// The check of a whole store: numbers, rooms, the stream, users, transactions, readers and jobs.
 
 package doctor
 
@@ -49,7 +49,7 @@ type Options struct {
 
 // Progress says how far a check is.
 type Progress struct {
-	Part  string // "rooms", "stream", "users", "transactions"
+	Part  string // "rooms", "stream", "users", "transactions", "jobs"
 	Done  int64
 	Total int64
 }
@@ -86,7 +86,7 @@ func Check(ctx context.Context, s *store.Store, opt Options) error {
 		}
 		return c.oneRoom(ctx, room)
 	}
-	for _, part := range []func(context.Context) error{c.loadNumbers, c.rooms, c.stream, c.users, c.transactions} {
+	for _, part := range []func(context.Context) error{c.loadNumbers, c.rooms, c.stream, c.users, c.transactions, c.readers} {
 		if err := part(ctx); err != nil {
 			return fmt.Errorf("check store: %w", err)
 		}

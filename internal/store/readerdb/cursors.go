@@ -59,6 +59,11 @@ func scanCursor(row *store.Row) (c Cursor) {
 // Now is the time of the database in ms since 1970.
 func Now(r *store.Read) (int64, error) { return store.QueryOne(r, selectNow, (*store.Row).Int) }
 
+// Head is the newest position of the stream, 0 if there is none.
+func Head(r *store.Read) (store.Position, error) {
+	return store.QueryOne(r, selectHead, store.Num[store.Position])
+}
+
 // TakeCursors makes an owner that of some shards of a reader, and returns the
 // cursors that it has now: none if its lease has run out. Cursors that are not there
 // are made: at the head of the stream, or if fromStart is set at 0.

@@ -2,7 +2,18 @@
 
 package readerdb
 
-import "stoa/internal/store"
+import (
+	"stoa/internal/stablehash"
+	"stoa/internal/store"
+)
+
+// Shards is the number of shards among which jobs, and the rows of the stream for a reader that asks for it, are dealt.
+const Shards = 64
+
+// JobShard deals a job to one of [Shards] shards. Rows hold its results, so it is fixed for ever.
+func JobShard(kind, key string) int {
+	return int(stablehash.Mix(stablehash.Add(stablehash.Start, kind+"\x00"+key)) % Shards)
+}
 
 // Never is when a job is due that was set aside.
 const Never = 1 << 62
