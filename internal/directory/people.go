@@ -33,8 +33,9 @@ const (
 )
 
 // SearchPeople finds local users by what their user ID or display name contains,
-// in any case: the searcher, those that share a room with them and those in a room that
-// anybody may join or read. Limited says that there are more than limit.
+// in any case: those that share a room with the searcher and those in a room that
+// anybody may join or read. The searcher is found by the whole of one of their names only, since they look for
+// others. Limited says that there are more than limit.
 //
 // Spec: client-server-api#post_matrixclientv3user_directorysearch
 func (d *Directory) SearchPeople(ctx context.Context, searcher id.UserID, term string, limit int) (found []Person, limited bool, err error) {
@@ -51,6 +52,9 @@ func (d *Directory) SearchPeople(ctx context.Context, searcher id.UserID, term s
 		}
 		open := map[store.RoomNum]bool{}
 		for _, p := range matches {
+			if p.num == self && p.rank > wholeName {
+				continue
+			}
 			visible, err := d.isVisible(r, self, p.num, open)
 			if err != nil {
 				return err
@@ -94,7 +98,10 @@ func matching(r *store.Read, term string) (matches []Person, err error) {
 	return matches, nil
 }
 
-const noMatch = 100
+const (
+	wholeName = 1   // or less: the term is the whole of a name
+	noMatch   = 100 // no name contains the term
+)
 
 // rank says how well a user fits a term: the whole name, its beginning, any part
 // of it; those with a name before those without.
