@@ -9,7 +9,7 @@ ARGS    ?=
 export ENGINE ROUNDS
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-fast race differential peers check generate specindex fuzz bench crash chaos chaos-broken rolling random mutants badinput siege balancers university setup clean
+.PHONY: help build run test test-fast race differential peers check generate specindex fuzz bench crash chaos chaos-broken rolling random complement mutants badinput siege balancers university setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ rolling: ## upgrade three instances under load, from deploy/upgrade-from and bac
 
 random: build ## random actions and syncs: clients must compute the state that the server has (ARGS="-seeds 20 -engine sqlite -compare OTHER ...")
 	@scripts/random $(ARGS)
+
+complement: build ## run the public conformance suite (COMPLEMENT=checkout, ARGS="tests/csapi"), if it can be had
+	@scripts/complement $(ARGS)
 
 mutants: ## show that tests find a stale read, a lost wake-up and a dropped request (ARGS="-only NAME")
 	@scripts/mutants $(ARGS)
