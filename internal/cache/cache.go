@@ -1,9 +1,10 @@
-// Package cache keeps what was read or computed, bounded in bytes: what was used longest ago goes first.
+// Package cache is an LRU cache of values that were read or computed, bounded in bytes.
 //
-// It owns the bound, the order of use, and the metrics. It never reads what it does not have: the caller does, and adds it.
+// It owns the bound, the order of use, and the metrics. It never loads a missing value:
+// the caller does so and adds it.
 //
-// The invariant that matters: nothing stale comes in behind a drop. What was read in a snapshot from before the position of a
-// drop is not kept, whichever entry was dropped.
+// The invariant: a stale value is never added after a drop. A value from a snapshot older
+// than the position of the last drop is not added, whichever entry was dropped.
 package cache
 
 import (
@@ -17,27 +18,29 @@ import (
 )
 
 const (
-	// entryBytes is what an entry costs beside its key and its value: a place in the list and one in the map.
+	// entryBytes is the memory of an entry beside its key and its value: a list element
+	// and a map entry.
 	entryBytes = 128
-	// maxEntries is more than any bound in bytes lets in; the library wants a number.
+	// maxEntries is beyond any bound in bytes; the library requires a number.
 	maxEntries = 1 << 30
 )
 
-// Options are what a Cache is made of. All must be set.
+// Options configure a Cache. All must be set.
 type Options[K comparable, V any] struct {
 	// Name is the label of the metrics.
 	Name string
-	// MaxBytes bounds the entries, with all that they cost.
+	// MaxBytes bounds the memory of the entries, including their overhead.
 	MaxBytes int
-	// Size is what a key and its value hold in memory, in bytes. It must not change as long as they are kept.
+	// Size is the memory of a key and its value in bytes. It must not change while they
+	// are in the cache.
 	Size func(K, V) int
 }
 
-// Cache keeps values by key. Its methods may be called at the same time.
+// Cache holds values by key. Its methods may be called concurrently.
 type Cache[K comparable, V any] struct {
 	opt Options[K, V]
 
-	mu      sync.Mutex // guards all below; nothing is taken after it
+	mu      sync.Mutex // guards all fields below; nothing is locked after it
 	entries *simplelru.LRU[K, V]
 	bytes   int
 	dropped store.Position // of the newest drop
@@ -46,7 +49,7 @@ type Cache[K comparable, V any] struct {
 	descBytes, descEntries, descLookups *prometheus.Desc
 }
 
-// New makes an empty Cache.
+// New returns an empty Cache.
 func New[K comparable, V any](opt Options[K, V]) *Cache[K, V] {
 	label := prometheus.Labels{"cache": opt.Name}
 	c := &Cache[K, V]{
@@ -58,14 +61,14 @@ func New[K comparable, V any](opt Options[K, V]) *Cache[K, V] {
 	var err error
 	c.entries, err = simplelru.NewLRU(maxEntries, func(k K, v V) { c.bytes -= c.size(k, v) })
 	if err != nil {
-		panic(err) // only a size below 1 fails
+		panic(err) // fails only for a size below 1
 	}
 	return c
 }
 
 func (c *Cache[K, V]) size(k K, v V) int { return entryBytes + c.opt.Size(k, v) }
 
-// Get gives the value of a key.
+// Get returns the value of a key.
 func (c *Cache[K, V]) Get(k K) (V, bool) {
 	c.mu.Lock()
 	v, ok := c.entries.Get(k)
@@ -78,14 +81,15 @@ func (c *Cache[K, V]) Get(k K) (V, bool) {
 	return v, ok
 }
 
-// Add keeps a value that never changes. One that is larger than the bound is not kept.
+// Add adds a value that never changes. A value above the bound is not added.
 func (c *Cache[K, V]) Add(k K, v V) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.add(k, v)
 }
 
-// AddAt keeps a value that was read in a snapshot at a position, if nothing was dropped since.
+// AddAt adds a value that was read in a snapshot at a position, unless an entry was
+// dropped since.
 func (c *Cache[K, V]) AddAt(snapshot store.Position, k K, v V) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -95,7 +99,7 @@ func (c *Cache[K, V]) AddAt(snapshot store.Position, k K, v V) {
 }
 
 func (c *Cache[K, V]) add(k K, v V) {
-	c.entries.Remove(k) // the library tells of no eviction if it replaces
+	c.entries.Remove(k) // the library reports no eviction when it replaces an entry
 	size := c.size(k, v)
 	if size > c.opt.MaxBytes {
 		return
@@ -107,7 +111,7 @@ func (c *Cache[K, V]) add(k K, v V) {
 	}
 }
 
-// Drop forgets a value that has changed at a position; 0 for one of those that Add keeps.
+// Drop removes a value that has changed at a position; 0 for a value from Add.
 func (c *Cache[K, V]) Drop(at store.Position, k K) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -115,7 +119,7 @@ func (c *Cache[K, V]) Drop(at store.Position, k K) {
 	c.entries.Remove(k)
 }
 
-// Clear forgets everything: what happened up to a position is not known.
+// Clear removes all values, because changes up to a position may have been missed.
 func (c *Cache[K, V]) Clear(at store.Position) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

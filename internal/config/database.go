@@ -16,8 +16,9 @@ func (c *Config) DatabaseIsFile() bool {
 	return !strings.HasPrefix(c.Database, "postgres://") && !strings.HasPrefix(c.Database, "postgresql://")
 }
 
-// completeDatabase leaves in Database the path of a file or the URL of a PostgreSQL server. What looks like a mistyped
-// address is an error: as the name of a file it would start an empty server.
+// completeDatabase sets Database to the path of a file or the URL of a PostgreSQL server.
+// A path that looks like a mistyped address is an error: otherwise it would start an
+// empty server.
 func (c *Config) completeDatabase() error {
 	if c.Database == "" {
 		c.Database = filepath.Join(c.DataDir, "stoa.db")
@@ -41,8 +42,9 @@ func (c *Config) completeDatabase() error {
 	return nil
 }
 
-// addressLike matches what nobody means as the path of a file: a scheme (of two letters or more, since C: is a drive), a user
-// before a host, name=value pairs, host:port, and the memory of a SQLite of old.
+// addressLike matches texts that nobody means as the path of a file: a scheme (of two
+// letters or more, since C: is a drive), a user before a host, name=value pairs,
+// host:port, and SQLite's :memory:.
 var addressLike = regexp.MustCompile(`^\s|\s$|://|^[A-Za-z][A-Za-z0-9+.-]+:|@|^[a-z_]+ *=|:[0-9]+(/|$)`)
 
 var passwords = regexp.MustCompile(`(password *= *)\S+|(:)[^:@]*(@)`)
@@ -73,7 +75,8 @@ func checkRedis(address string) error {
 	return nil
 }
 
-// checkServerName refuses what no name on the internet can be, though the grammar of server names allows it.
+// checkServerName refuses names that can't exist on the internet, although the grammar of
+// server names allows them.
 func (c *Config) checkServerName() error {
 	name := c.ServerName
 	if port := name.Port(); port != "" {
@@ -97,7 +100,7 @@ func (c *Config) checkServerName() error {
 	return nil
 }
 
-// unused are warnings about settings that do nothing here.
+// unused warns of settings without an effect in this configuration.
 func (c *Config) unused() (warnings []string) {
 	for _, s := range []struct {
 		key string

@@ -21,15 +21,13 @@ import (
 	"stoa/matrix/roomversion"
 )
 
-// DefaultFile is the settings file that is read when none is named, if it exists.
+// DefaultFile is the settings file that is read if none is named and it exists.
 const DefaultFile = "stoa.yaml"
 
-// Load reads the settings: the defaults, then file, then the variables of
-// environ (in the form of os.Environ). An empty file name means DefaultFile if
-// that exists.
+// Load reads the settings: the defaults, then file, then the variables of environ (in the
+// form of os.Environ). An empty file name means DefaultFile if that exists.
 //
-// Warnings are sentences for the log. The error names every setting that is
-// wrong, one a line.
+// Warnings are sentences for the log. The error names every wrong setting, one a line.
 func Load(file string, environ []string) (cfg *Config, warnings []string, err error) {
 	cfg = &Config{}
 	fields := settings(cfg)
@@ -100,7 +98,7 @@ func (s setting) set(text string) error {
 	return nil
 }
 
-// readFile sets what the file says. A named file must exist.
+// readFile applies the settings in the file. A named file must exist.
 func readFile(file string, fields []setting) error {
 	name := file
 	if name == "" {
@@ -117,7 +115,7 @@ func readFile(file string, fields []setting) error {
 	if err := yaml.Unmarshal(text, &doc); err != nil {
 		return fmt.Errorf("read settings %s: %w", name, err)
 	}
-	if len(doc.Content) == 0 { // nothing but comments
+	if len(doc.Content) == 0 { // only comments
 		return nil
 	}
 	root := doc.Content[0]
@@ -203,8 +201,8 @@ func readEnvironment(environ []string, fields []setting) (warnings []string, err
 	return warnings, errors.Join(wrong...)
 }
 
-// complete fills in what a default depends on and checks what one type alone
-// can't.
+// complete fills in defaults that depend on other settings, and makes checks that the
+// types can't make.
 func (c *Config) complete() (wrong []error) {
 	bad := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
 	for _, l := range []struct{ key, address string }{
@@ -263,7 +261,7 @@ func (c *Config) complete() (wrong []error) {
 
 const nameCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
-// ControlSocket is the path of the socket by which commands reach the server.
+// ControlSocket is the path of the socket for commands.
 func (c *Config) ControlSocket() string { return filepath.Join(c.DataDir, "stoa.sock") }
 
 func checkListen(address string) error {
@@ -286,15 +284,14 @@ func checkListen(address string) error {
 	return nil
 }
 
-// publicURL guesses the address at which clients on this machine reach the
-// listener.
+// publicURL guesses the address of the listener for clients on this machine.
 func publicURL(listen string) string {
 	if strings.HasPrefix(listen, "unix:") {
 		return "http://localhost"
 	}
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
-		return "" // checkListen has said so already
+		return "" // checkListen has reported it
 	}
 	if a, err := netip.ParseAddr(host); host == "" || (err == nil && a.IsUnspecified()) {
 		host = "localhost"
@@ -307,7 +304,7 @@ func instanceName() string {
 	rand.Read(b[:]) // never fails
 	host, err := os.Hostname()
 	if err != nil {
-		host = "stoa" // a name is for people; the random part makes it unique
+		host = "stoa" // the name is for people; the random part makes it unique
 	}
 	host, _, _ = strings.Cut(host, ".")
 	host = strings.Map(func(r rune) rune {
@@ -319,7 +316,7 @@ func instanceName() string {
 	return host[:min(len(host), 50)] + "-" + hex.EncodeToString(b[:])
 }
 
-// nearest finds the known name with the smallest edit distance.
+// nearest returns the known name with the smallest edit distance.
 func nearest(name string, fields []setting, nameOf func(setting) string) string {
 	best, least := "", int(^uint(0)>>1)
 	for _, f := range fields {

@@ -8,11 +8,11 @@ import (
 	"stoa/matrix/id"
 )
 
-// Terms are documents that people must accept to make an account.
+// Terms are documents that people must accept to register.
 type Terms []TermsDocument
 
-// TermsDocument is one document in one language. Its versions and names in
-// several languages are lines of their own.
+// TermsDocument is one document in one language. Other languages and versions are
+// separate lines.
 type TermsDocument struct {
 	ID, Version, Language, URL, Name string
 }
@@ -40,10 +40,10 @@ func (t *Terms) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Contacts are ways to reach the people behind the server.
+// Contacts are ways to reach the administrators of the server.
 type Contacts []Contact
 
-// Contact is one way or two to reach someone.
+// Contact is a person with a Matrix ID, an email address, or both.
 type Contact struct {
 	Role, Email string
 	MatrixID    id.UserID // zero = none
@@ -75,7 +75,7 @@ func (c *Contacts) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// listed gives the entries of a list, without empty ones.
+// listed returns the nonempty entries of a list.
 func listed(text []byte) []string {
 	var out []string
 	for entry := range strings.SplitSeq(string(text), ";") {

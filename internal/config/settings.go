@@ -1,13 +1,12 @@
-// Package config reads the settings of a server: defaults, then a YAML file,
-// then environment variables.
+// Package config reads the settings of a server: defaults, then a YAML file, then
+// environment variables.
 //
-// It owns the list of settings (the struct Config), whose comments are the
-// manual: stoa.example.yaml and docs/settings.md are generated from them. It
-// never opens what a setting names, and never keeps a setting to itself: what
-// is not a field of Config does not exist.
+// It owns the list of settings (the struct Config), whose comments are the manual:
+// stoa.example.yaml and docs/settings.md are generated from them. It never opens the
+// files and addresses in the settings. Every setting is a field of Config.
 //
-// The invariant that matters: a Config that Load returns is complete and
-// valid, so nobody checks a setting again.
+// The invariant: a Config from Load is complete and valid, so no other package checks a
+// setting again.
 package config
 
 import (

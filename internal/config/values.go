@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// Secret is a setting that must not be shown. Reveal gives it.
+// Secret is a setting that must not be shown.
 type Secret string
 
-// Reveal gives the secret itself.
+// Reveal returns the secret itself.
 func (s Secret) Reveal() string { return string(s) }
 
 // String hides the secret from fmt.
@@ -29,7 +29,7 @@ func (s Secret) GoString() string { return strconv.Quote(s.String()) }
 // LogValue hides the secret from logs.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// Registration says who may make an account.
+// Registration says who may create an account.
 type Registration string
 
 // The values of Registration.
@@ -44,7 +44,7 @@ func (r *Registration) UnmarshalText(text []byte) error {
 	return oneOf((*string)(r), text, "closed", "token", "open")
 }
 
-// UserLimits says what becomes of requests above the limits on users.
+// UserLimits says whether requests above the limits on users are refused.
 type UserLimits string
 
 // The values of UserLimits.
@@ -59,7 +59,7 @@ func (u *UserLimits) UnmarshalText(text []byte) error {
 	return oneOf((*string)(u), text, "on", "report", "off")
 }
 
-// LogFormat is how messages are logged.
+// LogFormat is the format of the log.
 type LogFormat string
 
 // The values of LogFormat.

@@ -1,11 +1,10 @@
-// Package packed writes and reads what instances send each other: numbers as
-// uvarints, texts with their length before them, one after another.
+// Package packed encodes and decodes messages between instances: numbers as uvarints,
+// texts prefixed with their length, without gaps.
 //
-// It owns how these stand in bytes. What follows what is the business of those who
-// write and read.
+// It owns the encoding. Writers and readers agree on the order of the values.
 //
-// The invariant that matters: a Reader never fails half way. After something
-// malformed all that it gives is empty, and Done says so.
+// The invariant: a Reader never fails half way. After malformed input it returns only
+// empty values, and Done reports the error.
 package packed
 
 import (
@@ -13,7 +12,7 @@ import (
 	"errors"
 )
 
-// AppendNumber appends a number that is not negative.
+// AppendNumber appends a nonnegative number.
 func AppendNumber[N ~int8 | ~int16 | ~int32 | ~int64 | ~int | ~uint16 | ~uint64](dst []byte, n N) []byte {
 	return binary.AppendUvarint(dst, uint64(n))
 }
@@ -31,16 +30,16 @@ func AppendBool(dst []byte, b bool) []byte {
 	return append(dst, 0)
 }
 
-// ErrMalformed says that bytes are not what was expected.
+// ErrMalformed says that a message is malformed.
 var ErrMalformed = errors.New("malformed message of another instance")
 
-// Reader reads what was appended. The texts that it gives share its memory.
+// Reader decodes values. The texts that it returns share memory with the input.
 type Reader struct {
 	rest   string
 	broken bool
 }
 
-// Read begins to read.
+// Read returns a Reader of a message.
 func Read(s string) *Reader { return &Reader{rest: s} }
 
 // Number reads a number of at most 63 bits.
@@ -57,7 +56,7 @@ func (r *Reader) Number() uint64 {
 	return 0
 }
 
-// Count reads the number of things that follow, each of at least size bytes.
+// Count reads the number of items that follow, each of which has at least size bytes.
 func (r *Reader) Count(size int) int {
 	n := r.Number()
 	if n > uint64(len(r.rest)/size) {
@@ -82,13 +81,13 @@ func (r *Reader) Text() string {
 // Bool reads a bool.
 func (r *Reader) Bool() bool { return r.Number() == 1 }
 
-// More says whether there is something left to read.
+// More reports whether more values follow.
 func (r *Reader) More() bool { return r.rest != "" }
 
-// Broken says that something was malformed.
+// Broken reports whether the input was malformed so far.
 func (r *Reader) Broken() bool { return r.broken }
 
-// Done is ErrMalformed if something was, or is left.
+// Done returns ErrMalformed if the input was malformed, or if some of it is left.
 func (r *Reader) Done() error {
 	if r.broken || r.rest != "" {
 		return ErrMalformed

@@ -13,12 +13,12 @@ import (
 	"stoa/internal/store"
 )
 
-// busName is a name for this process that no other has: instances may be called
-// alike by mistake, and commands open the store of a server too.
+// busName returns a unique name for this process. Instance names can be equal by mistake,
+// and commands also open the store of a server.
 func busName() string { return rand.Text() }
 
-// notifyChannel is where the store announces what it has committed, unless the
-// instances do so by Redis.
+// notifyChannel is the PostgreSQL channel for announcements of commits; empty if the
+// instances use Redis.
 func notifyChannel(cfg *config.Config) string {
 	if cfg.Redis != "" {
 		return ""
@@ -26,7 +26,7 @@ func notifyChannel(cfg *config.Config) string {
 	return bus.HeadChannel
 }
 
-// makeBus makes this instance one of several, if others can be there.
+// makeBus connects this instance to the others, unless the database is SQLite.
 func (srv *Server) makeBus() error {
 	s := srv.services
 	if !s.Store.Shared() {
@@ -53,11 +53,12 @@ func (srv *Server) peerBus() ephemeral.Bus {
 	return srv.bus
 }
 
-// topicJob is the topic of wake-ups for jobs: another instance has enqueued one that
-// is not its own to do.
+// topicJob is the topic of wake-ups for jobs: another instance has enqueued a job that it
+// does not own.
 const topicJob = "job"
 
-// topicLimits is the topic of what users did, for the limits that all instances share.
+// topicLimits is the topic of the users' actions, for the limits that all instances
+// share.
 const topicLimits = "limits"
 
 // announceJob wakes the owner of a job that this instance has enqueued.
@@ -67,8 +68,8 @@ func (srv *Server) announceJob() {
 	}
 }
 
-// subscribePeers lets the stream and readers look at what the other instances say they have
-// written.
+// subscribePeers lets the stream and the readers react to announcements of the other
+// instances.
 func (srv *Server) subscribePeers() {
 	if srv.bus == nil {
 		return
@@ -83,7 +84,7 @@ func (srv *Server) subscribePeers() {
 	srv.bus.OnConnect(srv.stream.Doubt)
 }
 
-// busRuns are what the bus needs to run.
+// busRuns returns the goroutines of the bus.
 func (srv *Server) busRuns() (runs []func(context.Context) error) {
 	if srv.bus == nil {
 		return nil
@@ -94,7 +95,7 @@ func (srv *Server) busRuns() (runs []func(context.Context) error) {
 	return append(runs, srv.bus.Run)
 }
 
-// announce tells the other instances what this one has committed.
+// announce announces this instance's commits to the other instances.
 func (srv *Server) announce(ctx context.Context) error {
 	tail := srv.services.Store.Subscribe()
 	defer tail.Close()

@@ -13,8 +13,8 @@ import (
 	"stoa/internal/httpkit"
 )
 
-// controlListener is the socket by which commands reach the server. Whoever can use it can do everything, so it takes
-// connections of the server's own user and of root only.
+// controlListener is the socket for commands. Its users can do everything, so it accepts
+// connections only from the server's own user and from root.
 type controlListener struct {
 	*net.UnixListener
 	path string
@@ -22,13 +22,14 @@ type controlListener struct {
 	log  *slog.Logger
 }
 
-// listenControl opens the socket for the user that the server runs as and for root. It is bound in a folder that no other
-// user can enter, and gets its name once its mode is right: between bind and chmod anybody could connect.
+// listenControl opens the socket for the server's own user and for root. It binds the
+// socket in a directory that no other user can enter, and moves it to its path after
+// setting its mode: otherwise anybody could connect between bind and chmod.
 func listenControl(path string, log *slog.Logger) (net.Listener, error) {
 	if err := httpkit.RemoveStaleSocket(path); err != nil {
 		return nil, err
 	}
-	private, err := os.MkdirTemp(filepath.Dir(path), ".") // 0700; the name is short, as paths of sockets must be
+	private, err := os.MkdirTemp(filepath.Dir(path), ".") // 0700; a short name, since paths of sockets must be short
 	if err != nil {
 		return nil, err
 	}
@@ -37,7 +38,7 @@ func listenControl(path string, log *slog.Logger) (net.Listener, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("listen on unix socket %s: %w", path, err), os.RemoveAll(private))
 	}
-	l.SetUnlinkOnClose(false) // the name is another by then
+	l.SetUnlinkOnClose(false) // the path has changed by then
 	err = os.Chmod(bound, 0o600)
 	if err == nil {
 		err = giveName(bound, path)
@@ -48,7 +49,7 @@ func listenControl(path string, log *slog.Logger) (net.Listener, error) {
 	return &controlListener{UnixListener: l, path: path, may: []int{0, os.Geteuid()}, log: log}, nil
 }
 
-// giveName moves a file to a name that must be free.
+// giveName moves a file to a path that must be free.
 func giveName(from, to string) error {
 	err := os.Link(from, to)
 	if err == nil || errors.Is(err, fs.ErrExist) {
@@ -57,7 +58,7 @@ func giveName(from, to string) error {
 	return os.Rename(from, to) // a file system without hard links
 }
 
-// Accept waits for a connection of a user who may.
+// Accept waits for a connection from an allowed user.
 func (l *controlListener) Accept() (net.Conn, error) {
 	for {
 		c, err := l.AcceptUnix()
@@ -69,17 +70,17 @@ func (l *controlListener) Accept() (net.Conn, error) {
 			return c, nil
 		}
 		l.log.Warn("another user's connection to the control socket was refused", "uid", uid, "err", err)
-		_ = c.Close() // nothing was said on it
+		_ = c.Close() // nothing was written to it
 	}
 }
 
-// Addr is where commands find the socket.
+// Addr is the path of the socket.
 func (l *controlListener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "unix"} }
 
 // Close stops listening and removes the socket.
 func (l *controlListener) Close() error {
 	err := l.UnixListener.Close()
-	if err == nil { // the first time
+	if err == nil { // only the first call removes it
 		err = os.Remove(l.path)
 	}
 	return err

@@ -12,24 +12,24 @@ import (
 )
 
 const (
-	// drainTime is how long a stop may take without the store's last commit. With
-	// that it stays within the 10 s that a stop may take.
+	// drainTime bounds a stop without the store's last commit. With that it stays within
+	// the 10 s that a stop may take.
 	drainTime = 8 * time.Second
-	// lingerTime is how much of it a server goes on serving at most, so that
-	// balancers see that it stops.
+	// lingerTime bounds the time in which a stopping server goes on serving, so that
+	// balancers notice.
 	lingerTime = 4 * time.Second
-	// lingerMore is for the answers of balancers' last questions, and for the
-	// requests that they sent before those arrived.
+	// lingerMore is for the answers to the balancers' last health checks, and for the
+	// requests that they sent before.
 	lingerMore = 500 * time.Millisecond
 )
 
-// readiness is the route by which balancers ask whether to send requests here.
+// readiness is the route of the balancers' health checks.
 func (srv *Server) readiness() []httpkit.Route {
 	return []httpkit.Route{{Method: http.MethodGet, Pattern: "/ready", NoBarrier: true, Limit: httpkit.LimitProbe, Handler: httpkit.Adapt(srv.ready)}}
 }
 
-// ready answers 200, or 503 once the server drains or while it cannot reach its
-// database, which other instances may still reach.
+// ready answers 200, or 503 while the server drains or can't reach its database, which
+// other instances may still reach.
 func (srv *Server) ready(r *http.Request) (httpkit.Answer, error) {
 	srv.asked.note(time.Now(), httpkit.ClientAddress(r))
 	if srv.draining.Load() || srv.services.Cluster.Healthy() != nil {
@@ -38,10 +38,10 @@ func (srv *Server) ready(r *http.Request) (httpkit.Answer, error) {
 	return httpkit.Answer{Status: http.StatusOK}, nil
 }
 
-// Stop drains. Balancers are told and get the time to notice, in which everything
-// is served and this instance's rooms move to others; then the listeners close, what
-// waits is answered, what is under way is finished, and is cut off after drainTime. The services are
-// closed at last. It may be called whatever Open said.
+// Stop drains the server. First it tells balancers, and goes on serving until they have
+// noticed, while this instance's rooms move to others. Then it closes the listeners,
+// answers waiting requests and finishes those in progress; after drainTime it cancels the
+// rest. Finally it closes the services. It may be called even if Open failed.
 func (srv *Server) Stop() error {
 	log := srv.opt.Log
 	srv.draining.Store(true)
@@ -80,41 +80,42 @@ func (srv *Server) Stop() error {
 	return errors.Join(srv.runs.wait(), srv.services.Close())
 }
 
-// Bounds of what is kept of the questions for /ready.
+// Bounds of the health checks that are remembered.
 const (
-	askedKept  = 256
-	askedSince = 30 * time.Second // who has not asked for so long is no balancer any more
-	balancers  = 8                // on one address
+	askedKept    = 256
+	checkedSince = 30 * time.Second // an older check is of a balancer that is gone
+	balancers    = 8                // on one address
 )
 
-// asked are the last questions for /ready. The zero value is empty.
-type asked struct {
-	mu   sync.Mutex // guards last; nothing is taken after it
-	last []question // the oldest first
+// healthChecks are the last health checks. The zero value is empty.
+type healthChecks struct {
+	mu   sync.Mutex    // guards last; nothing is locked after it
+	last []healthCheck // the oldest first
 }
 
-type question struct {
+type healthCheck struct {
 	at   time.Time
 	from netip.Addr
 }
 
-func (a *asked) note(at time.Time, from netip.Addr) {
+func (a *healthChecks) note(at time.Time, from netip.Addr) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if len(a.last) == askedKept {
 		a.last = append(a.last[:0], a.last[1:]...)
 	}
-	a.last = append(a.last, question{at, from})
+	a.last = append(a.last, healthCheck{at, from})
 }
 
 // linger is how long to go on serving: two intervals of the slowest balancer and
-// lingerMore, at most lingerTime. It is 0 if nobody has asked twice of late.
-func (a *asked) linger(now time.Time) time.Duration {
+// lingerMore, at most lingerTime. It is 0 if there were fewer than two recent health
+// checks.
+func (a *healthChecks) linger(now time.Time) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	times := map[netip.Addr][]time.Time{}
 	for _, q := range a.last {
-		if now.Sub(q.at) <= askedSince {
+		if now.Sub(q.at) <= checkedSince {
 			times[q.from] = append(times[q.from], q.at)
 		}
 	}
@@ -127,10 +128,10 @@ func (a *asked) linger(now time.Time) time.Duration {
 	return longest
 }
 
-// interval is that in which each of the balancers on one address asks, told from
-// the times at which any of them did. With n of them, each nth question is by the
-// same one, so n is the smallest number for which those are evenly spaced. If there
-// is none, it is as long as any that is waited for.
+// interval returns the interval of the balancers at one address, from the times of their
+// health checks. With n balancers, every nth check is by the same one, so n is the
+// smallest number for which these are evenly spaced. If there is none, the interval is
+// the longest one supported.
 func interval(times []time.Time) time.Duration {
 	for n := 1; n <= balancers && len(times) > n; n++ {
 		recent := times[max(0, len(times)-3*n-1):]

@@ -11,20 +11,20 @@ func TestLinger(t *testing.T) {
 	t.Parallel()
 	one, two := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 	now := time.Unix(1_700_000_000, 0)
-	every := func(from netip.Addr, interval, phase time.Duration, n int) (list []question) {
+	every := func(from netip.Addr, interval, phase time.Duration, n int) (list []healthCheck) {
 		for i := range n {
-			list = append(list, question{now.Add(-phase - time.Duration(n-1-i)*interval), from})
+			list = append(list, healthCheck{now.Add(-phase - time.Duration(n-1-i)*interval), from})
 		}
 		return list
 	}
-	both := func(lists ...[]question) (all []question) {
+	both := func(lists ...[]healthCheck) (all []healthCheck) {
 		for _, list := range lists {
 			all = append(all, list...)
 		}
 		return all
 	}
 	for name, c := range map[string]struct {
-		asked []question
+		asked []healthCheck
 		want  time.Duration
 	}{
 		"nobody_asks":                   {nil, 0},
@@ -37,11 +37,11 @@ func TestLinger(t *testing.T) {
 		"no_order_in_it":                {both(every(one, time.Second, 0, 20), every(one, 700*time.Millisecond, 0, 20)), lingerTime},
 		"a_start_that_was_waited_for":   {both(every(one, 20*time.Millisecond, 20*time.Second, 50), every(one, time.Second, 0, 10)), 2*time.Second + lingerMore},
 		"more_than_are_kept_in_memory":  {every(one, 10*time.Millisecond, 0, 3*askedKept), 20*time.Millisecond + lingerMore},
-		"a_little_early_and_late_is_ok": {[]question{{now.Add(-2050 * time.Millisecond), one}, {now.Add(-time.Second), one}, {now, one}}, 2100*time.Millisecond + lingerMore},
+		"a_little_early_and_late_is_ok": {[]healthCheck{{now.Add(-2050 * time.Millisecond), one}, {now.Add(-time.Second), one}, {now, one}}, 2100*time.Millisecond + lingerMore},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var a asked
+			var a healthChecks
 			// in the order of time
 			for len(c.asked) > 0 {
 				first := 0
@@ -51,7 +51,7 @@ func TestLinger(t *testing.T) {
 					}
 				}
 				a.note(c.asked[first].at, c.asked[first].from)
-				c.asked = append(append([]question(nil), c.asked[:first]...), c.asked[first+1:]...)
+				c.asked = append(append([]healthCheck(nil), c.asked[:first]...), c.asked[first+1:]...)
 			}
 			if got := a.linger(now); got != c.want {
 				t.Errorf("%v, want %v", got, c.want)

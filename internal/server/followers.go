@@ -9,8 +9,8 @@ import (
 	"stoa/internal/userdata"
 )
 
-// followers are the packages that keep in memory what the store says. What they
-// keep otherwise never changes.
+// followers are the packages that cache data of the store. Other caches have only
+// immutable data.
 func (s *Services) followers() []streamcache.Follower {
 	return []streamcache.Follower{followSessions{s.Sessions}, followData{s.Data, s.Store}, followRooms{s.Rooms}}
 }

@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// errorGroup runs functions at the same time and collects their errors.
+// errorGroup runs functions concurrently and collects their errors.
 type errorGroup struct {
 	wg    sync.WaitGroup
 	mu    sync.Mutex // guards errs and first
@@ -25,7 +25,7 @@ func (g *errorGroup) run(f func() error) {
 		g.mu.Unlock()
 		select {
 		case failed <- err:
-		default: // the first failure is told already
+		default: // the first failure was already reported
 		}
 	})
 }
@@ -39,10 +39,10 @@ func (g *errorGroup) channel() chan error {
 	return g.first
 }
 
-// failed gets the first error.
+// failed returns a channel with the first error.
 func (g *errorGroup) failed() <-chan error { return g.channel() }
 
-// wait waits for all functions and gives their errors.
+// wait waits for all functions and returns their errors.
 func (g *errorGroup) wait() error {
 	g.wg.Wait()
 	g.mu.Lock()

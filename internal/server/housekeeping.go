@@ -8,16 +8,16 @@ import (
 	"stoa/internal/store/roomdb"
 )
 
-// housekeepingEvery is how often what has outlived its time is deleted. The
-// shortest time that anything is kept so is a week.
+// housekeepingEvery is the interval at which expired rows are deleted. The shortest
+// retention time is a week.
 const housekeepingEvery = time.Hour
 
-// housekeepingLimit bounds one run: the largest tables are walked to the end.
+// housekeepingLimit bounds one run, which reads the largest tables to the end.
 const housekeepingLimit = time.Hour
 
-// housekeeping deletes what has outlived its time, in pieces that hold nobody up. Each
-// kind has one owner among the instances; one that fails, above all because the
-// clocks disagree, is tried again and logged by the reader.
+// housekeeping returns the jobs that delete expired rows, in small changes that delay no
+// other work. Each kind has one owner among the instances. If it fails, mostly because
+// the clocks disagree, the reader logs and repeats it.
 func (srv *Server) housekeeping(p parts) []reader.Kind {
 	s := srv.services.Store
 	kind := func(name string, do func(context.Context) error) reader.Kind {

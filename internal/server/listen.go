@@ -11,22 +11,20 @@ import (
 	"stoa/internal/telemetry"
 )
 
-// The names of the listeners that may be opened before this process starts; they
-// are those of the settings without _listen.
+// The names of the listeners that may be passed to this process: those of the settings
+// without _listen.
 const (
 	SocketClient     = "client"
 	SocketFederation = "federation"
 	SocketAdmin      = "admin"
 )
 
-// Sockets are listeners that were opened before this process started, by what
-// they are for. They stay open there when this process ends, so that a restart
-// refuses no connection.
+// Sockets are listeners that were opened before this process started, by name. The
+// process that passed them keeps them open, so a restart refuses no connection.
 type Sockets map[string]net.Listener
 
-// Listen opens all listeners, so that a server which says that it has started
-// can be reached everywhere. What was opened before it started takes the place of
-// an address.
+// Listen opens all listeners, so that a server that reports its start is reachable at all
+// of them. A passed listener replaces the address in the settings.
 func (srv *Server) Listen(sockets Sockets) error {
 	cfg := srv.opt.Config
 	if err := srv.open(sockets[SocketClient], cfg.ClientListen, srv.client, nil); err != nil {
@@ -58,8 +56,8 @@ func (srv *Server) Listen(sockets Sockets) error {
 	}
 	l, err := listenControl(cfg.ControlSocket(), srv.opt.Log)
 	if err != nil {
-		// A path that is too long for a socket, or a second instance on the same
-		// folder: the server works, only commands don't reach it.
+		// The path may be too long for a socket, or a second instance may use the same
+		// directory. The server works; only commands don't reach it.
 		srv.opt.Log.Warn("commands can't reach this server", "err", err)
 		return nil
 	}
@@ -67,7 +65,7 @@ func (srv *Server) Listen(sockets Sockets) error {
 	return nil
 }
 
-// named sends the name of the instance with all answers, as a Mux does.
+// named adds the name of the instance to all answers, as a Mux does.
 func named(instance string, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Stoa-Instance", instance)
@@ -86,7 +84,8 @@ func (srv *Server) open(l net.Listener, address string, h http.Handler, t *tls.C
 	return nil
 }
 
-// ClientAddr is where clients connect, as a port given as 0 turned out.
+// ClientAddr is the address of the client listener, with the actual port if the setting
+// has port 0.
 func (srv *Server) ClientAddr() string {
 	a := srv.servers[0].Addr()
 	if _, ok := a.(*net.UnixAddr); ok {

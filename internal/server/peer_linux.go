@@ -5,7 +5,7 @@ import (
 	"syscall"
 )
 
-// peerUser is the ID of the user at the other end of a connection.
+// peerUser returns the ID of the user at the other end of a connection.
 func peerUser(c *net.UnixConn) (uid int, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {

@@ -7,5 +7,6 @@ import (
 	"os"
 )
 
-// peerUser trusts the mode of the socket: this system has no common way to ask for the user at the other end.
+// peerUser relies on the mode of the socket: this system has no common way to identify
+// the user at the other end.
 func peerUser(*net.UnixConn) (uid int, err error) { return os.Geteuid(), nil }

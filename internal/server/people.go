@@ -6,7 +6,7 @@ import (
 	"stoa/internal/config"
 )
 
-// terms puts the lines of the setting together: one document, its languages.
+// terms groups the lines of the setting by document, with their languages.
 func terms(list config.Terms) auth.Terms {
 	all := auth.Terms{}
 	for _, d := range list {
@@ -18,7 +18,7 @@ func terms(list config.Terms) auth.Terms {
 	return all
 }
 
-// support is what /.well-known/matrix/support tells; nil if nothing is set.
+// support is the content of /.well-known/matrix/support; nil if nothing is set.
 func support(cfg *config.Config) *clientapi.Support {
 	if len(cfg.SupportContacts) == 0 && cfg.SupportPage == "" {
 		return nil

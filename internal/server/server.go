@@ -1,11 +1,12 @@
-// Package server puts the packages of a server together, and starts and stops it.
+// Package server assembles the packages of a server, and starts and stops it.
 //
-// It owns the order of construction, the adapters between packages that don't know each other, the listeners, and the
-// drain. Each package gets what it needs in its options, and nothing is set later. It never contains what a request or a
-// command does: that is a function of a domain package.
+// It owns the order of construction, the adapters between independent packages, the
+// listeners, and the drain. Each package gets its dependencies in its options; none are
+// set later. It never implements a request or a command: the domain packages do.
 //
-// The invariant that matters: nothing is served before the store is open, the schema checked and the cluster joined, and
-// nothing that was acknowledged is lost when it stops.
+// The invariant: nothing is served before the store is open, the schema is checked and
+// the instance has joined the cluster, and no acknowledged change is lost when the server
+// stops.
 package server
 
 import (
@@ -41,30 +42,33 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// Options are what a server is made of. Config is the only one that must be set.
+// Options configure a server. Only Config is required.
 type Options struct {
 	Config *config.Config
-	// Log is where messages go; nil = nowhere.
+	// Log is the log; nil = none.
 	Log *slog.Logger
-	// Version names the program to operators and to other instances.
+	// Version is the version that operators and other instances see.
 	Version string
-	// Control lists what the socket in the data directory serves to commands; nil = there is no such socket.
+	// Control returns the routes of the control socket in the data directory; nil = no
+	// such socket.
 	Control func(*Services) []httpkit.Route
 
-	// Store is opened as Config says if nil, and closed at the end; one that is given is left open.
+	// Store is used instead of the one in Config, and not closed at the end; nil = open
+	// and close the one in Config.
 	Store *store.Store
-	// Clock is that of the database if nil: what instances share has one time.
+	// Clock is the clock; nil = that of the database, so that all instances have the same
+	// time.
 	Clock func() time.Time
-	// Hasher hashes passwords; nil = the usual one.
+	// Hasher hashes passwords; nil = the default.
 	Hasher *account.Hasher
 
-	// roomsWait is how long requests wait for what they cause in rooms: a server does
-	// it, a command does not.
+	// roomsWait bounds how long requests wait for their jobs in rooms. It is set for a
+	// server and 0 for commands.
 	roomsWait time.Duration
 }
 
-// roomsWait bounds the wait for jobs in rooms of a request that causes them: most are
-// done within milliseconds.
+// roomsWait bounds how long a request waits for the jobs in rooms that it enqueues. Most
+// are done within milliseconds.
 const roomsWait = 10 * time.Second
 
 func (o *Options) setDefaults() {
@@ -73,15 +77,15 @@ func (o *Options) setDefaults() {
 	}
 }
 
-// Server is what listens and what runs beside requests.
+// Server owns the listeners and the background goroutines.
 type Server struct {
 	opt      Options
 	services *Services
 	registry *prometheus.Registry
 	health   *telemetry.Health
 	draining atomic.Bool
-	asked    asked
-	failed   <-chan error // gets the first failure of what runs
+	asked    healthChecks
+	failed   <-chan error // receives the first failure of the goroutines
 
 	client, federation, control http.Handler // control is nil if Options.Control is
 
@@ -90,15 +94,15 @@ type Server struct {
 	stream     *streamcache.Cache
 	renderer   *clientsync.Renderer
 	reader     *reader.Runner
-	bus        *bus.Bus                      // nil on SQLite: nobody else is there
-	background []func(context.Context) error // run beside requests, until the last has been answered
+	bus        *bus.Bus                      // nil on SQLite, which has one instance
+	background []func(context.Context) error // run beside requests, until the last was answered
 	halt       context.CancelFunc            // ends them
 
-	servers []*httpkit.Server // in the order in which they are opened, the client's first
+	servers []*httpkit.Server // in the order in which they open, the client listener first
 	runs    errorGroup
 }
 
-// New opens the store and builds a server. It starts nothing that waits; Open and Start do.
+// New opens the store and builds a server. It starts no goroutines; Open and Start do.
 func New(ctx context.Context, opt Options) (*Server, error) {
 	opt.setDefaults()
 	opt.roomsWait = roomsWait
@@ -114,22 +118,22 @@ func New(ctx context.Context, opt Options) (*Server, error) {
 	return srv, nil
 }
 
-// Services are what the server shares with commands.
+// Services returns the packages that the server shares with commands.
 func (srv *Server) Services() *Services { return srv.services }
 
-// Handler serves clients, as the client's listener does.
+// Handler is the handler of the client listener.
 func (srv *Server) Handler() http.Handler { return srv.client }
 
-// Auth knows who calls.
+// Auth identifies callers.
 func (srv *Server) Auth() *auth.Auth { return srv.auth }
 
-// Metrics are those of this server.
+// Metrics returns the metrics of this server.
 func (srv *Server) Metrics() prometheus.Gatherer { return srv.registry }
 
-// Failed gets the first failure of what Start began.
+// Failed returns a channel with the first failure of the goroutines that Start began.
 func (srv *Server) Failed() <-chan error { return srv.failed }
 
-// parts are the packages that only a server needs, put together.
+// parts are the packages of a server that commands don't need.
 type parts struct {
 	limits   *httpkit.UserLimits // nil if they are off
 	callers  *auth.Auth
@@ -177,7 +181,8 @@ func (srv *Server) build() error {
 	return srv.buildHandlers(p)
 }
 
-// subscribe has the stream in memory told of what it can't read in the store. Nothing runs yet.
+// subscribe sends the stream in memory the changes that it can't read from the store.
+// Nothing runs yet.
 func (srv *Server) subscribe(p parts) {
 	p.typing.OnChange(srv.stream.WakeTyping)
 	srv.services.Cluster.OnReplicated(srv.stream.ReceiveGroups)
@@ -187,7 +192,7 @@ func (srv *Server) subscribe(p parts) {
 	}
 }
 
-// backgroundOf are what runs beside requests.
+// backgroundOf returns the goroutines that run beside requests.
 func (srv *Server) backgroundOf(p parts) []func(context.Context) error {
 	s := srv.services
 	runs := []func(context.Context) error{s.Cluster.Run, srv.stream.Run, p.typing.Run, p.presence.Run, srv.reader.Run, telemetry.ReturnMemory}
@@ -199,7 +204,7 @@ func (srv *Server) backgroundOf(p parts) []func(context.Context) error {
 	return append(runs, srv.busRuns()...)
 }
 
-// buildHandlers makes what is served on each kind of listener.
+// buildHandlers builds the handlers of all listeners.
 func (srv *Server) buildHandlers(p parts) (err error) {
 	opt := httpkit.Options{
 		Log: srv.opt.Log, Instance: srv.opt.Config.Instance, TrustedProxies: srv.opt.Config.TrustedProxies, Translate: translate,
@@ -209,8 +214,7 @@ func (srv *Server) buildHandlers(p parts) (err error) {
 			return fmt.Errorf("build control routes: %w", err)
 		}
 	}
-	// What the other servers will ask is not served yet: all of it is answered
-	// with 404 M_UNRECOGNIZED.
+	// Federation is not served yet: every request gets 404 M_UNRECOGNIZED.
 	if srv.federation, err = httpkit.NewMux(opt); err != nil {
 		return fmt.Errorf("build federation routes: %w", err)
 	}
@@ -220,7 +224,7 @@ func (srv *Server) buildHandlers(p parts) (err error) {
 	return nil
 }
 
-// clientMux serves the client-server API, the pages, and balancers' questions.
+// clientMux serves the client-server API, the web pages, and health checks.
 func (srv *Server) clientMux(opt httpkit.Options, p parts) (http.Handler, error) {
 	cfg := srv.opt.Config
 	pages, err := webui.Routes(webui.Options{
@@ -248,13 +252,14 @@ func (srv *Server) clientMux(opt httpkit.Options, p parts) (http.Handler, error)
 }
 
 const (
-	// mostBodies bounds the memory of request bodies under way: 64 of the largest ordinary ones.
+	// mostBodies bounds the memory of request bodies in progress: 64 of the largest
+	// ordinary ones.
 	mostBodies = 64 << 20
-	// bodiesPart is the part of the process's memory that they may take where that is less.
+	// bodiesPart is the part of the process's memory that they may use if that is less.
 	bodiesPart = 16
 )
 
-// bodyBudget is the memory that request bodies may take.
+// bodyBudget is the memory for request bodies.
 func bodyBudget() int64 { return min(mostBodies, debug.SetMemoryLimit(-1)/bodiesPart) }
 
 func (srv *Server) newAPI(p parts) *clientapi.API {
@@ -284,7 +289,7 @@ func (srv *Server) newAPI(p parts) *clientapi.API {
 	})
 }
 
-// watchHealth lists what must hold for this instance to get requests.
+// watchHealth adds the conditions under which this instance should get requests.
 func (srv *Server) watchHealth() {
 	srv.health.Add("store", func(ctx context.Context) error {
 		return srv.services.Store.Read(ctx, func(*store.Read) error { return nil })
@@ -298,7 +303,7 @@ func (srv *Server) watchHealth() {
 	})
 }
 
-// translate gives errors of the store the answer that makes a client try again.
+// translate maps errors of the store to errors that make a client retry.
 func translate(err error) *mxerr.Error {
 	busy := mxerr.LimitExceeded(time.Second).WithStatus(http.StatusServiceUnavailable)
 	switch {
@@ -309,28 +314,28 @@ func translate(err error) *mxerr.Error {
 	case errors.Is(err, store.ErrClosed), errors.Is(err, store.ErrOutcomeUnknown):
 		return mxerr.TryAgain("The server could not finish this request; try again")
 	case errors.Is(err, store.ErrDeactivated):
-		return mxerr.UnknownToken(false) // as the next request of this session is told
+		return mxerr.UnknownToken(false) // as for the next request of this session
 	}
 	return nil
 }
 
-// report is what the other instances are told of this one.
+// report describes this instance to the others.
 func (srv *Server) report() cluster.Report {
 	return cluster.Report{Rooms: srv.services.Rooms.Resident(), Position: srv.stream.Head(), Bus: srv.bus == nil || srv.bus.Healthy()}
 }
 
-// Join makes this instance one of the cluster.
+// Join adds this instance to the cluster.
 func (srv *Server) Join(ctx context.Context) error {
 	if err := srv.services.Cluster.Join(ctx, srv.client, srv.report); err != nil {
 		return err
 	}
-	// The schema may have changed before the others knew of this instance.
+	// The schema may have changed before the other instances knew of this one.
 	return adviseStore(srv.opt, srv.services.Store.CheckSchema(ctx))
 }
 
-// Start runs what runs beside requests, and serves what Listen opened.
+// Start starts the background goroutines, and serves the listeners that Listen opened.
 func (srv *Server) Start() {
-	ctx, halt := context.WithCancel(context.Background()) // requests that are drained still need what runs
+	ctx, halt := context.WithCancel(context.Background()) // requests still need these goroutines during the drain
 	srv.halt = halt
 	for _, f := range srv.background {
 		srv.runs.run(func() error { return f(ctx) })

@@ -19,7 +19,7 @@ import (
 	"stoa/matrix/id"
 )
 
-// Services are the packages that commands and the server share, put together.
+// Services are the assembled packages that the server and commands share.
 type Services struct {
 	Config   *config.Config
 	Store    *store.Store
@@ -29,15 +29,14 @@ type Services struct {
 	History  *history.Reader
 	Data     *userdata.Data
 	Rules    *userdata.Rules  // push rules, compiled
-	Cluster  *cluster.Cluster // joined by a Server only
+	Cluster  *cluster.Cluster // only a Server joins it
 
 	clock   func() time.Time
 	busName string // of this process among those on the database
 	owned   bool   // Close closes the store
 }
 
-// OpenServices opens the store and builds what stands on it. It starts nothing
-// that waits.
+// OpenServices opens the store and builds the services on it. It starts no goroutines.
 func OpenServices(ctx context.Context, opt Options) (*Services, error) {
 	opt.setDefaults()
 	if err := os.MkdirAll(opt.Config.DataDir, 0o700); err != nil {
@@ -76,7 +75,7 @@ func openStore(ctx context.Context, opt Options, busName string) (*store.Store, 
 	return st, nil
 }
 
-// build makes what stands on the store.
+// build builds the services on the store.
 func (s *Services) build(ctx context.Context, opt Options) error {
 	cfg := opt.Config
 	signer, err := serverkey.Load(ctx, s.Store, cfg.ServerName, cfg.SecretKey.Reveal(), opt.Clock())
@@ -107,7 +106,7 @@ func (s *Services) build(ctx context.Context, opt Options) error {
 	return nil
 }
 
-// Close closes the store, unless it was given in the options.
+// Close closes the store, unless the options provided it.
 func (s *Services) Close() error {
 	if !s.owned {
 		return nil
@@ -115,7 +114,7 @@ func (s *Services) Close() error {
 	return s.Store.Close()
 }
 
-// adviseStore says what to do about a store that did not open.
+// adviseStore adds to an error of opening the store how to fix it.
 func adviseStore(opt Options, err error) error {
 	switch {
 	case errors.Is(err, store.ErrInUse):

@@ -7,14 +7,14 @@ import (
 	"stoa/internal/reader"
 )
 
-// Status is how the instances on one database, and what they work off, are doing.
+// Status describes the instances on one database, with their readers and jobs.
 type Status struct {
 	cluster.Status
 	Readers []reader.ReaderStatus `json:"readers"`
 	Jobs    []reader.KindStatus   `json:"jobs"`
 }
 
-// Status reads the status from the store, whichever instance or command asks.
+// Status reads the status from the store. Every instance or command gets the same.
 func (s *Services) Status(ctx context.Context) (Status, error) {
 	instances, err := cluster.ReadStatus(ctx, s.Store)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"stoa/internal/who"
 )
 
-// newStream makes the stream in memory.
+// newStream builds the stream in memory.
 func (srv *Server) newStream(p parts) *streamcache.Cache {
 	s := srv.services
 	return streamcache.New(streamcache.Options{
@@ -25,7 +25,7 @@ func (srv *Server) newStream(p parts) *streamcache.Cache {
 	})
 }
 
-// newRenderer makes what answers /sync.
+// newRenderer builds the renderer of /sync answers.
 func (srv *Server) newRenderer(p parts) *clientsync.Renderer {
 	s := srv.services
 	return clientsync.New(clientsync.Options{
@@ -42,8 +42,8 @@ func (srv *Server) newRenderer(p parts) *clientsync.Renderer {
 	})
 }
 
-// The packages behind /sync don't know it; these types give each the form that
-// package clientsync asks for.
+// The following types adapt packages that don't know /sync to the interfaces of package
+// clientsync.
 
 type syncToDevice struct{ *e2ee.Keys }
 

@@ -10,7 +10,7 @@ import (
 	"stoa/internal/who"
 )
 
-// syncUnread gives package unread the form that package clientsync asks for.
+// syncUnread adapts package unread to the interface of package clientsync.
 type syncUnread struct{ counter *unread.Counter }
 
 func newSyncUnread(s *store.Store, rules *userdata.Rules) syncUnread {

@@ -16,25 +16,25 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// NewRegistry makes the registry of one server, with the numbers of the Go
-// runtime and the process in it.
+// NewRegistry returns the metrics registry of one server, with the metrics of the Go
+// runtime and the process.
 func NewRegistry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
 }
 
-// Check is one condition of a healthy server. Its error says why it is not
-// met; ctx ends after checkTime.
+// Check is one condition of a healthy server. Its error says why the condition is not
+// met. ctx ends after checkTime.
 type Check func(ctx context.Context) error
 
 // checkTime bounds one check.
 const checkTime = 2 * time.Second
 
-// Health is the set of conditions under which the server is healthy. They are
-// added while the server is put together, and asked from then on.
+// Health is the set of conditions under which the server is healthy. They are added
+// during construction, and checked from then on.
 type Health struct {
-	mu     sync.Mutex // guards checks; nothing is taken after it
+	mu     sync.Mutex // guards checks; nothing is locked after it
 	checks map[string]Check
 }
 
@@ -48,7 +48,8 @@ func (h *Health) Add(name string, c Check) {
 	h.checks[name] = c
 }
 
-// Unmet asks all conditions at once and gives the reason of each that is not met.
+// Unmet checks all conditions concurrently and returns the reason of each that is not
+// met.
 func (h *Health) Unmet(ctx context.Context) map[string]string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -84,7 +85,7 @@ func AdminHandler(gatherer prometheus.Gatherer, health *Health) http.Handler {
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
-		// An error here means that the asker has gone; there is nobody to tell.
+		// An error means that the client has disconnected.
 		_ = json.NewEncoder(w).Encode(map[string]any{"healthy": len(unmet) == 0, "unmet": unmet})
 	})
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
@@ -95,7 +96,7 @@ func AdminHandler(gatherer prometheus.Gatherer, health *Health) http.Handler {
 	return mux
 }
 
-// IsLoopback says whether only this machine can reach a listen address.
+// IsLoopback reports whether only this machine can reach a listen address.
 func IsLoopback(address string) bool {
 	if strings.HasPrefix(address, "unix:") {
 		return true

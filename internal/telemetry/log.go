@@ -1,12 +1,12 @@
-// Package telemetry tells operators what a server does: its log, its metrics
-// registry and the admin listener that serves metrics, health and profiles.
+// Package telemetry provides a server's log, its metrics registry, and the admin listener
+// for metrics, health and profiles.
 //
-// It owns how a log line is written and where, and the handler behind
-// STOA_ADMIN_LISTEN. It never decides what is worth a line or a metric: these
-// stand beside the code that they are about. It never serves clients.
+// It owns the format and the destination of log lines, and the handler behind
+// STOA_ADMIN_LISTEN. It never decides what is logged or measured: the code in question
+// does. It never serves clients.
 //
-// The invariant that matters: nothing here can fill a disk. A log file is
-// rotated at its size and four old ones are kept.
+// The invariant: nothing here can fill a disk. A log file is rotated at its maximum size,
+// and four old ones are kept.
 package telemetry
 
 import (
@@ -21,19 +21,19 @@ import (
 	"stoa/internal/config"
 )
 
-// keptLogs is how many rotated log files are kept beside the current one.
+// keptLogs is the number of rotated log files that are kept beside the current one.
 const keptLogs = 4
 
-// NewLog makes the log that the settings ask for. Closing it closes the file;
-// on standard error Close does nothing.
+// NewLog opens the log that the settings describe. Close closes the file; for standard
+// error it does nothing.
 func NewLog(cfg *config.Config) (*slog.Logger, io.Closer, error) {
 	var out io.WriteCloser = keepOpen{os.Stderr}
 	if cfg.LogFile != "" {
 		if err := os.MkdirAll(filepath.Dir(cfg.LogFile), 0o750); err != nil {
 			return nil, nil, fmt.Errorf("make the folder of the log file: %w", err)
 		}
-		// lumberjack opens at the first line; a file that can't be written
-		// must be told at start.
+		// lumberjack opens the file at the first line, but a file that can't be written
+		// must be an error at the start.
 		f, err := os.OpenFile(cfg.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
 		if err != nil {
 			return nil, nil, fmt.Errorf("open the log file: %w", err)
@@ -54,7 +54,7 @@ func NewLog(cfg *config.Config) (*slog.Logger, io.Closer, error) {
 	return slog.New(slog.NewTextHandler(out, opts)), out, nil
 }
 
-// keepOpen is a writer that Close leaves open.
+// keepOpen is a writer without an effect of Close.
 type keepOpen struct{ io.Writer }
 
 func (keepOpen) Close() error { return nil }

@@ -13,20 +13,22 @@ import (
 )
 
 const (
-	// gcPercent is how much garbage, in percent of the memory in use, there may be before the runtime collects it. At 100, which
-	// is what the runtime does if it is told nothing, a server with 50 MiB in use and 5,000 messages a second spends a twelfth of
-	// its time on collections.
+	// gcPercent is the amount of garbage at which the runtime collects it, in percent of
+	// the memory in use. With the runtime's default of 100, a server with 50 MiB in use
+	// and 5,000 messages a second spends a twelfth of its time on garbage collection.
 	gcPercent = 200
-	// limitPercent is how much of what the control group allows the runtime tries to stay below: the rest is for what it does not
-	// count, as the page cache of SQLite.
+	// limitPercent is the part of the control group's limit that the runtime tries to
+	// stay below. The rest is for memory that the runtime does not count, such as
+	// SQLite's page cache.
 	limitPercent = 90
-	// returnEvery is how often unused memory is looked for.
+	// returnEvery is the interval at which unused memory is measured.
 	returnEvery = 5 * time.Second
 )
 
-// TuneMemory tells the runtime how much memory the process may take: how often it collects garbage, and, if a control group
-// limits the process, how much there is. GOGC and GOMEMLIMIT decide instead where they are set. root is the root of the file
-// system. It gives the limit in bytes, 0 if there is none or the environment has set it.
+// TuneMemory sets the runtime's garbage collection, and a memory limit if a control group
+// limits the process. GOGC and GOMEMLIMIT take precedence if they are set. root is the
+// root of the file system. It returns the limit in bytes, 0 if there is none or the
+// environment has set it.
 func TuneMemory(root fs.FS) (limit int64) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
@@ -41,12 +43,13 @@ func TuneMemory(root fs.FS) (limit int64) {
 	return limit
 }
 
-// unlimited is from where on a limit of version 1 means that there is none.
+// unlimited is the value from which a limit of cgroup version 1 means no limit.
 const unlimited = 1 << 60
 
-// cgroupMemory is the memory that the control groups of this process allow it, in bytes; 0 if they don't limit it, or if there are
-// none. A group is limited by those around it too. In a container the path of the group may not be visible, and what is at the
-// root of the mount then is the group itself.
+// cgroupMemory returns the memory limit of this process's control groups in bytes; 0 if
+// they don't limit it, or if there are none. The limits of the enclosing groups apply
+// too. In a container the path of the group may be invisible; then the root of the mount
+// is the group itself.
 func cgroupMemory(root fs.FS) (limit int64) {
 	groups, err := fs.ReadFile(root, "proc/self/cgroup")
 	if err != nil {
@@ -78,9 +81,11 @@ func cgroupMemory(root fs.FS) (limit int64) {
 	return limit
 }
 
-// ReturnMemory gives unused memory back to the operating system when the server is quiet, until ctx ends. When everybody connects
-// at once, after a restart say, the first answers take a multiple of what is needed while all wait afterwards, and the runtime
-// keeps as much as gcPercent lets it take again: 10,000 waiting clients had 41 KiB each instead of 19.
+// ReturnMemory returns unused memory to the operating system when the server is quiet,
+// until ctx ends. When all clients connect at once, after a restart for example, the
+// first answers need several times the memory that the waiting clients need afterwards.
+// The runtime would keep as much as gcPercent allows: 10,000 waiting clients had 41 KiB
+// each instead of 19.
 func ReturnMemory(ctx context.Context) error {
 	t := time.NewTicker(returnEvery)
 	defer t.Stop()
@@ -98,10 +103,10 @@ func ReturnMemory(ctx context.Context) error {
 	}
 }
 
-// memory is what the runtime says of memory, in bytes.
+// memory are the runtime's memory statistics, in bytes.
 type memory struct {
-	allocated uint64 // in all since the start
-	live      uint64 // found in use by the last collection
+	allocated uint64 // in total since the start
+	live      uint64 // in use at the last garbage collection
 	unused    uint64 // garbage or free, and not given back
 }
 
@@ -113,13 +118,14 @@ func readMemory() memory {
 	metrics.Read(s)
 	m := memory{allocated: s[0].Value.Uint64(), live: s[1].Value.Uint64(), unused: s[3].Value.Uint64()}
 	if objects := s[2].Value.Uint64(); objects > m.live {
-		m.unused += objects - m.live // what was allocated since the last collection may be garbage
+		m.unused += objects - m.live // memory allocated since the last collection may be garbage
 	}
 	return m
 }
 
-// isWorthReturning says whether there is much to give back, an eighth of what is in use, that will not be taken again soon: twice
-// what was allocated since the last look. A server that is busy collects more often than that by itself.
+// isWorthReturning reports whether there is much to return that will not soon be needed
+// again: an eighth of the memory in use, and twice the memory allocated since the last
+// measurement. A busy server allocates more than that and collects garbage itself.
 func (m memory) isWorthReturning(last memory) bool {
 	return m.unused > m.live/8 && m.unused > 2*(m.allocated-last.allocated)
 }

@@ -9,28 +9,30 @@ import (
 	"stoa/matrix/id"
 )
 
-// Bundle are the aggregations of one event's children, as one reader sees them.
+// Bundle has the aggregations of one event's children, as one reader sees them.
 //
 // Spec: client-server-api#aggregations-of-child-events
 type Bundle struct {
 	// Replace is the most recent valid replacement, nil for none.
 	Replace *Event
-	// Thread is nil if the event is no thread root.
+	// Thread is nil if the event is not a thread root.
 	Thread *Thread
 	// References are the events with `m.reference` to this one, oldest first.
 	References []id.EventID
 }
 
-// Thread summarizes the thread whose root an event is.
+// Thread summarises the thread of a root event.
 //
 // Spec: client-server-api#server-side-aggregation-of-mthread-relationships
 type Thread struct {
-	// Latest is the newest event of the thread by a user who is not ignored, LatestBundle its own aggregations.
+	// Latest is the newest event of the thread by a user who is not ignored. LatestBundle
+	// has its own aggregations.
 	Latest       *Event
 	LatestBundle *Bundle
-	// LatestMembership is the reader's membership at the latest event; empty for not known.
+	// LatestMembership is the reader's membership at the latest event; empty for unknown.
 	LatestMembership string
-	// Count is the number of events with `m.thread` to the root, those of ignored users not counted.
+	// Count is the number of events with `m.thread` to the root, without those of ignored
+	// users.
 	Count int64
 	// Participated says that the reader sent the root or an event of the thread.
 	Participated bool
@@ -79,9 +81,10 @@ func (b *Bundle) appendRelations(dst []byte, r *Reader, roomID id.RoomID) []byte
 	return append(dst, '}')
 }
 
-// BundleWithin makes the bundles of events from a stretch of a room's timeline that holds all their children: every child
-// of a live event comes later than it, so a stretch that reaches up to the newest event has them all. The stretch is in
-// timeline order, and nil for events without aggregations.
+// BundleWithin builds the bundles of a segment of a room's timeline, in timeline order.
+// The segment must extend to the newest event: then it has all children of its events,
+// since a child of a live event always comes later. The result has no entry for events
+// without aggregations.
 //
 // Spec: client-server-api#aggregations-of-child-events
 func BundleWithin(segment []*Event, r *Reader) map[id.EventID]*Bundle {
@@ -120,7 +123,7 @@ func BundleWithin(segment []*Event, r *Reader) map[id.EventID]*Bundle {
 	for _, b := range bundles {
 		if b.Thread != nil {
 			if latest := bundles[b.Thread.Latest.ID]; latest != nil {
-				// A thread's event is no root itself, so this goes one step deep.
+				// An event in a thread is never a thread root, so one level is enough.
 				b.Thread.LatestBundle = &Bundle{Replace: latest.Replace, References: latest.References}
 			}
 		}
@@ -128,7 +131,8 @@ func BundleWithin(segment []*Event, r *Reader) map[id.EventID]*Bundle {
 	return bundles
 }
 
-// add counts one more child, newer than those before; false if it does not count.
+// add counts one more child, which is newer than those before. It returns false if the
+// child does not count.
 func (b *Bundle) add(parent, child *Event, r *Reader) bool {
 	switch child.Relation.Type {
 	case RelReplace:
@@ -139,7 +143,7 @@ func (b *Bundle) add(parent, child *Event, r *Reader) bool {
 	case RelReference:
 		b.References = append(b.References, child.ID)
 	case RelThread:
-		if parent.Relation != nil { // threads don't nest
+		if parent.Relation != nil { // threads are never nested
 			return false
 		}
 		if b.Thread == nil {
@@ -154,7 +158,7 @@ func (b *Bundle) add(parent, child *Event, r *Reader) bool {
 	return true
 }
 
-// MoreRecent says whether a rather than b is the replacement that counts, both of one event.
+// MoreRecent reports whether a takes precedence over b; both replace the same event.
 //
 // Spec: client-server-api#server-side-aggregation-of-mreplace-relationships
 func MoreRecent(a, b *Event) bool {
@@ -164,7 +168,8 @@ func MoreRecent(a, b *Event) bool {
 	return a.ID.String() > b.ID.String()
 }
 
-// ValidReplacement says whether edit replaces original. Both are of one room, and edit has `m.replace` to original.
+// ValidReplacement reports whether edit replaces original. Both belong to one room, and
+// edit has `m.replace` to original.
 //
 // Spec: client-server-api#validity-of-replacement-events
 func ValidReplacement(original, edit *Event) bool {
@@ -172,6 +177,6 @@ func ValidReplacement(original, edit *Event) bool {
 		original.Sender != edit.Sender || original.Type != edit.Type {
 		return false
 	}
-	// The new content of an encrypted event is inside of what is encrypted.
+	// The new content of an encrypted event is inside its ciphertext.
 	return edit.Type == event.TypeEncrypted || canonicaljson.IsObject(canonicaljson.Get(edit.Content(), "m.new_content"))
 }

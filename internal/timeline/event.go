@@ -1,11 +1,13 @@
-// Package timeline shows events to clients: the client form of an event, cut from its PDU once and shared by all readers,
-// and the `unsigned` that each reader gets of their own.
+// Package timeline formats events for clients. It builds the client form of an event from
+// its PDU once, shares it between all readers, and adds the `unsigned` that differs
+// between readers.
 //
-// It owns the client form (what stands in it and in what order it is appended) and the rules of bundled aggregations. It
-// never decides who may see an event and never asks the store: its callers give it events that the reader may see.
+// It owns the client form (its fields and their order) and the rules of bundled
+// aggregations. It never decides who may see an event and never reads the store: its
+// callers pass events that the reader may see.
 //
-// The invariant: an Event never changes. A redaction makes another Event, so whoever holds the old one shows what was true
-// when they took it.
+// The invariant: an Event is immutable. A redaction creates another Event, so a caller
+// with the old one shows the state at the time when it got it.
 package timeline
 
 import (
@@ -19,27 +21,30 @@ import (
 	"stoa/matrix/id"
 )
 
-// Source is all that an Event is made of.
+// Source is the input of New.
 type Source struct {
 	Num  store.EventNum
 	Slot store.Slot
 	Off  int64
 	PDU  *event.PDU
-	// Replaces is the state event that this one replaced, nil for none; ReplacesSlot is where that one came in (0 for not
-	// known), by which its visibility is judged.
+	// Replaces is the state event that this one replaced, nil for none. ReplacesSlot is
+	// its slot (0 for unknown), which determines its visibility.
 	Replaces     *event.PDU
 	ReplacesSlot store.Slot
-	// RedactedBy is the redaction of the event, nil for none. The PDU may be given as it was: New redacts it. Because is the
-	// same for callers that have the redaction in its client form; their PDU is redacted.
+	// RedactedBy is the redaction of the event, nil for none. The PDU may be the
+	// original: New redacts it. Because is the same for callers that have the redaction
+	// as an Event; their PDU is redacted already.
 	RedactedBy *event.PDU
 	Because    *Event
-	// TxnUser, TxnDevice and TxnID say with which transaction a local device sent the event; zero for none.
+	// TxnUser, TxnDevice and TxnID are the transaction in which a local device sent the
+	// event; zero for none.
 	TxnUser   id.UserID
 	TxnDevice string
 	TxnID     string
 }
 
-// Event is an event with its client form. It holds no PDU: of thousands in memory, most are only ever appended.
+// Event is an event in its client form. It does not retain the PDU, since most of the
+// thousands of events in memory are only ever appended to answers.
 type Event struct {
 	Num            store.EventNum
 	Slot           store.Slot
@@ -50,26 +55,28 @@ type Event struct {
 	IsState        bool
 	Sender         id.UserID
 	OriginServerTS int64 // ms
-	// Membership is that of an m.room.member event, "" for others.
+	// Membership is that of an m.room.member event, "" for other events.
 	Membership string
 	// Relation is nil for none. A redacted event has none.
 	Relation *Relation
 	// Replaced is the state event that this one replaced, nil for none.
 	Replaced *Replaced
-	// Because is the redaction of this event; nil if the event is not redacted, or if its redaction is not here.
+	// Because is the redaction of this event; nil if the event is not redacted, or if its
+	// redaction is not known.
 	Because *Event
 	txn     *txn
-	// client is the client form without room_id, unsigned and the closing brace; the content ends at contentEnd.
+	// client is the client form without room_id, unsigned and the closing brace. The
+	// content ends at contentEnd.
 	client     []byte
 	contentEnd int
 }
 
-// Replaced is what is shown of a state event that another one replaced.
+// Replaced is the part of a replaced state event that clients see.
 type Replaced struct {
 	ID         id.EventID
 	Content    []byte
 	Membership string
-	// Slot is where it came in, 0 if that is not known.
+	// Slot is its slot, 0 for unknown.
 	Slot store.Slot
 }
 
@@ -78,7 +85,7 @@ type txn struct {
 	device, id string
 }
 
-// Relation is what an event says of another, by `m.relates_to` with a `rel_type`.
+// Relation is the `m.relates_to` of an event, with a `rel_type`.
 //
 // Spec: client-server-api#forming-relationships-between-events
 type Relation struct {
@@ -86,7 +93,7 @@ type Relation struct {
 	Target id.EventID
 }
 
-// The relation types that are looked at here.
+// The relation types that this package handles.
 const (
 	RelThread    = "m.thread"
 	RelReplace   = "m.replace"
@@ -95,10 +102,10 @@ const (
 
 const contentStart = len(`{"content":`)
 
-// scratch are buffers in which client forms grow before they are copied to their size.
+// scratch has buffers for client forms, which are then copied to their exact size.
 var scratch = sync.Pool{New: func() any { return new([]byte) }}
 
-// New makes the client form.
+// New builds the client form.
 func New(s Source) *Event {
 	pdu := s.PDU
 	if s.RedactedBy != nil {
@@ -133,7 +140,7 @@ func New(s Source) *Event {
 	return e
 }
 
-// usual are strings that many events have in common, so that one copy does for all.
+// usual maps strings that many events share to one copy of each.
 var usual = func() map[string]string {
 	m := map[string]string{}
 	for _, s := range []string{
@@ -170,7 +177,7 @@ func membershipOf(s string) string {
 	return string([]byte(s))
 }
 
-// WithReplaced is the event with what it replaced, which was made without.
+// WithReplaced returns a copy of an event that was built without Replaced.
 func (e *Event) WithReplaced(replaced *Event) *Event {
 	next := *e
 	next.Replaced = &Replaced{
@@ -179,10 +186,10 @@ func (e *Event) WithReplaced(replaced *Event) *Event {
 	return &next
 }
 
-// IsRedacted says whether the event is redacted and its redaction is here.
+// IsRedacted reports whether the event is redacted and its redaction is known.
 func (e *Event) IsRedacted() bool { return e.Because != nil }
 
-// Is says whether the event is the state event of a type and state key.
+// Is reports whether the event is the state event with a type and state key.
 func (e *Event) Is(evType, stateKey string) bool {
 	return e.IsState && e.Type == evType && e.StateKey == stateKey
 }
@@ -190,7 +197,7 @@ func (e *Event) Is(evType, stateKey string) bool {
 // Content is the content as clients see it, a JSON object.
 func (e *Event) Content() []byte { return e.client[contentStart:e.contentEnd] }
 
-// Size is about how many bytes of memory the event holds.
+// Size estimates the memory of the event in bytes.
 func (e *Event) Size() int {
 	n := cap(e.client) + 320
 	if e.Replaced != nil {
@@ -204,7 +211,7 @@ func (e *Event) Size() int {
 
 var relatesTo = []byte(`"m.relates_to"`)
 
-// relationOf reads `m.relates_to` of a content in canonical form.
+// relationOf reads `m.relates_to` from a content in canonical form.
 func relationOf(content []byte) *Relation {
 	if !bytes.Contains(content, relatesTo) {
 		return nil
@@ -217,39 +224,40 @@ func relationOf(content []byte) *Relation {
 	}
 	parsed, err := id.ParseEventID(target)
 	if err != nil {
-		return nil // a relation that does not fit the schema is ignored, as the spec says
+		return nil // the spec says to ignore a relation that does not fit the schema
 	}
 	return &Relation{Type: string([]byte(relType)), Target: parsed.Clone()}
 }
 
-// Relates says whether the event relates to another by a type.
 func (e *Event) Relates(relType string) bool { return e.Relation != nil && e.Relation.Type == relType }
 
-// Reader is for whom events are shown.
+// Reader is the user who reads the events.
 type Reader struct {
 	UserID   id.UserID
 	DeviceID string
-	// Now is the time of the answer in ms, from which ages are counted.
+	// Now is the time of the answer in ms, for the ages of events.
 	Now int64
-	// Ignored are the users whose events do not count in aggregations; nil for nobody.
+	// Ignored are the users whose events do not count in aggregations; nil for none.
 	Ignored map[id.UserID]bool
 }
 
-// Show is what Append adds to one event.
+// Show has the parts of the client form that differ between answers.
 type Show struct {
 	// RoomID is added if it is not zero; /sync leaves it out.
 	RoomID id.RoomID
-	// Membership is the reader's membership at the event, the event's own effect included; empty leaves it out.
+	// Membership is the reader's membership at the event, including the event's own
+	// effect. Empty leaves it out.
 	Membership string
 	// SeesReplaced says that the reader may see the state event that this one replaced.
 	SeesReplaced bool
 	// Bundle are the aggregations of the event's children, nil for none.
 	Bundle *Bundle
-	// Federation, if not nil, is the event's PDU: it is shown in the format in which servers exchange it, as a filter may ask.
+	// Federation, if not nil, is the event's PDU, which is shown in the federation
+	// format, as a filter may ask.
 	Federation *event.PDU
 }
 
-// Append appends the event as the reader sees it.
+// Append appends the event in its form for the reader.
 //
 // Spec: client-server-api#room-event-format
 func (e *Event) Append(dst []byte, r *Reader, show Show) []byte {

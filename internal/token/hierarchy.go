@@ -5,7 +5,7 @@ import (
 	"strconv"
 )
 
-// Hierarchy is a place in the tree of a space: behind so many rooms of a walk with
+// Hierarchy is a place in the tree of a space: after a number of rooms in a traversal with
 // these parameters. Its text form is
 //
 //	h1.<rooms>.<depth>.<0 or 1>
@@ -15,7 +15,6 @@ type Hierarchy struct {
 	SuggestedOnly bool
 }
 
-// String prints the token.
 func (h Hierarchy) String() string {
 	suggested := ".0"
 	if h.SuggestedOnly {
@@ -24,7 +23,7 @@ func (h Hierarchy) String() string {
 	return "h1." + strconv.Itoa(h.Skip) + "." + strconv.Itoa(h.MaxDepth) + suggested
 }
 
-// ParseHierarchy reads a place in the tree of a space.
+// ParseHierarchy parses a Hierarchy.
 func ParseHierarchy(text string) (Hierarchy, error) {
 	fields, ok := split(text, "h1", 3)
 	if !ok {

@@ -15,7 +15,6 @@ type Published struct {
 	Room   int64
 }
 
-// String prints the token.
 func (p Published) String() string {
 	dir := ".f."
 	if p.Back {
@@ -24,7 +23,7 @@ func (p Published) String() string {
 	return "p1" + dir + strconv.FormatInt(p.Joined, 10) + "." + strconv.FormatInt(p.Room, 10)
 }
 
-// ParsePublished reads a place in the list of published rooms.
+// ParsePublished parses a Published.
 func ParsePublished(text string) (Published, error) {
 	fields, ok := split(text, "p1", 3)
 	if !ok {

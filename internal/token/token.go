@@ -20,25 +20,22 @@ import (
 	"strings"
 )
 
-// ErrMalformed is wrapped by every error of this package: the text is no token
-// that this server printed. Edges answer it with M_INVALID_PARAM.
+// ErrMalformed is wrapped by every error of this package: this server never printed such
+// a token. Edges answer it with M_INVALID_PARAM.
 var ErrMalformed = errors.New("malformed token")
 
-// Stream is a place in the stream of the deployment: the `next_batch` of a
-// /sync answer.
+// Stream is a place in the stream of the deployment: the `next_batch` of a /sync answer.
 type Stream struct {
 	// Position is the last position of the stream that the answer covers.
 	Position int64
-	// ToDevice is the position up to which the device has been given its
-	// to-device messages. Those at or below it are deleted once a request
-	// carries the token.
+	// ToDevice is the position up to which the device has received its to-device
+	// messages. They are deleted when a request carries the token.
 	ToDevice int64
-	// Typing is a digest of the typing lists of the user's rooms as they were
-	// sent, 0 if nobody typed.
+	// Typing is a digest of the typing lists of the user's rooms as they were sent, 0 if
+	// no user typed.
 	Typing uint32
 }
 
-// String prints the token.
 func (s Stream) String() string {
 	b := make([]byte, 0, 64)
 	b = append(b, "s1."...)
@@ -62,7 +59,6 @@ type Timeline struct {
 	Offset int64
 }
 
-// String prints the token.
 func (t Timeline) String() string {
 	b := make([]byte, 0, 32)
 	b = append(b, "t1."...)
@@ -72,16 +68,16 @@ func (t Timeline) String() string {
 	return string(b)
 }
 
-// Token is either of the two forms, as the endpoints take them that accept
-// both (/messages, /relations, /members).
+// Token is either of the two forms, for the endpoints that accept both (/messages,
+// /relations, /members).
 type Token struct {
 	Stream   Stream
 	Timeline Timeline
-	// IsTimeline says which of the two it is.
+	// IsTimeline says which of the two forms it is.
 	IsTimeline bool
 }
 
-// Parse reads a token of either form.
+// Parse parses a token of either form.
 func Parse(text string) (Token, error) {
 	if strings.HasPrefix(text, "t") {
 		t, err := ParseTimeline(text)
@@ -91,7 +87,7 @@ func Parse(text string) (Token, error) {
 	return Token{Stream: s}, err
 }
 
-// ParseStream reads a token of the stream.
+// ParseStream parses a token of the stream.
 func ParseStream(text string) (Stream, error) {
 	fields, ok := split(text, "s1", 3)
 	if !ok {
@@ -109,7 +105,7 @@ func ParseStream(text string) (Stream, error) {
 	return s, nil
 }
 
-// ParseTimeline reads a place in a room's timeline.
+// ParseTimeline parses a place in a room's timeline.
 func ParseTimeline(text string) (Timeline, error) {
 	fields, ok := split(text, "t1", 2)
 	if !ok {
@@ -125,7 +121,7 @@ func ParseTimeline(text string) (Timeline, error) {
 	return t, nil
 }
 
-// split cuts a token into its fields behind the format mark.
+// split splits a token into its fields after the format mark.
 func split(text, format string, n int) ([]string, bool) {
 	rest, ok := strings.CutPrefix(text, format+".")
 	if !ok || len(text) > 80 {

@@ -1,9 +1,12 @@
-// Package who says who acts: a user of this server, one of the user's devices, or the caller of a request.
+// Package who identifies the user of a request: a user of this server, one of the user's
+// devices, or the caller of a request.
 //
-// It owns these values and what a caller may do whatever the room. It never looks anything up: package auth makes a Caller
-// of an access token, and everything else is part of one.
+// It owns these values, and the permissions of a caller that do not depend on a room. It
+// never looks anything up: package auth builds a Caller from an access token, which
+// contains the other values.
 //
-// The invariant that matters: UserNum is the number of UserID in the store, so nobody looks for it again.
+// The invariant: UserNum is the number of UserID in the store, so no other package looks
+// it up again.
 package who
 
 import (
@@ -24,16 +27,16 @@ type Device struct {
 	DeviceID id.DeviceID
 }
 
-// Caller is who sent a request.
+// Caller is the sender of a request.
 type Caller struct {
 	Device
 	Admin bool
-	// Suspended callers may read, but not act on others; see MayAct.
+	// Suspended callers may read, but not act on other users; see MayAct.
 	Suspended bool
 }
 
-// MayAct refuses what a suspended account may not do: joining, inviting,
-// sending, redacting what others sent, changing the profile.
+// MayAct returns an error for a suspended account, which may not join, invite, send,
+// redact other users' events, or change its profile.
 //
 // Spec: client-server-api#account-suspension
 func (c Caller) MayAct() error {
@@ -43,7 +46,7 @@ func (c Caller) MayAct() error {
 	return nil
 }
 
-// RequireAdmin refuses callers who are no admins.
+// RequireAdmin returns an error unless the caller is an administrator.
 func (c Caller) RequireAdmin() error {
 	if !c.Admin {
 		return mxerr.Forbidden("You are not a server administrator")
