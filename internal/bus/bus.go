@@ -1,13 +1,12 @@
-// Package bus carries short messages between the instances of a server: that one
-// has written, who types, who is there.
+// Package bus carries short messages between the instances of a server: wake-ups after
+// commits, typing, presence.
 //
-// It owns the connection that instances hear each other by, in one of three ways:
-// within a process, by PostgreSQL notifications, by Redis. It never keeps a
-// message, and never promises that one arrives: whoever uses it can do without,
-// a little later.
+// It owns the connection between the instances, which is of one of three kinds: within a
+// process, PostgreSQL notifications, Redis. It never stores a message, and never promises
+// delivery: its users work without a lost message, a little later.
 //
-// The invariant that matters: Publish never waits, and what a bus delivers came
-// whole from another member; a member never hears itself.
+// The invariant: Publish never blocks. A bus delivers whole messages of other members,
+// and never a member's own.
 package bus
 
 import (
@@ -23,61 +22,61 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// TopicHead is the topic of wake-ups: the position up to which another instance
-// has written, in decimal.
+// TopicHead is the topic of wake-ups: the position up to which another instance has
+// committed, in decimal.
 const TopicHead = "head"
 
 const (
 	// MaxPayload bounds a message, in bytes.
 	MaxPayload = 4096
-	// maxPacket bounds what is sent at a time: as base64 it fits a PostgreSQL
-	// notification, which has less than 8000 bytes.
+	// maxPacket bounds a packet. In base64 it fits a PostgreSQL notification of less than
+	// 8000 bytes.
 	maxPacket = 5900
-	// queueLimit bounds the messages that wait to be sent.
+	// queueLimit bounds the queue of unsent messages.
 	queueLimit = 4096
 
-	beat     = 2 * time.Second // between the messages that members send to themselves
-	deafness = 5 * time.Second // without one, the connection is taken for dead
-	sendTime = 2 * time.Second // for one sending
+	beat     = 2 * time.Second // interval of a member's messages to itself
+	deafness = 5 * time.Second // without one for this long, the connection counts as lost
+	sendTime = 2 * time.Second // timeout for one packet
 	retryMin = 50 * time.Millisecond
 	retryMax = time.Second
 )
 
-// transport is one way to reach the other members.
+// transport is one kind of connection to the other members.
 type transport interface {
-	// listen gives what members send to b.receive, those of b too, until ctx ends
-	// or the connection is lost. It calls ready once nothing is missed any more.
+	// listen passes the packets of all members, including b, to b.receive until ctx ends
+	// or the connection is lost. It calls ready once it misses no more packets.
 	listen(ctx context.Context, b *Bus, ready func()) error
 	send(ctx context.Context, packets [][]byte) error
-	// by names for operators what the members hear each other by.
+	// by names the kind of connection for operators.
 	by() string
 	close()
 }
 
-// Options are what every bus needs. The zero value works.
+// Options configure a bus. The zero value works.
 type Options struct {
 	Log *slog.Logger
-	// Registerer gets the metrics; none if nil.
+	// Registerer registers the metrics; nil = none.
 	Registerer prometheus.Registerer
 }
 
-// Bus is one member. Its methods may be called at the same time.
+// Bus is one member. Its methods may be called concurrently.
 type Bus struct {
 	log       *slog.Logger
 	transport transport
-	name      [8]byte // of this member, before each packet
+	name      [8]byte // of this member, at the beginning of each packet
 
 	mu    sync.Mutex // guards queue; nothing is locked under it
 	queue []message
 	wake  chan struct{} // capacity 1
 
-	subscribers sync.RWMutex // guards what follows; nothing is locked under it
+	subscribers sync.RWMutex // guards the fields below; nothing is locked under it
 	topics      map[string]map[int]func([]byte)
 	connects    map[int]func()
 	last        int
 
 	connected atomic.Bool
-	heard     atomic.Int64 // when this member heard itself last, ns of the monotonic clock since began
+	heard     atomic.Int64 // when this member last received its own message, in ns of the monotonic clock since began
 	began     time.Time
 	metrics   busMetrics
 }
@@ -100,9 +99,9 @@ func newBus(opt Options, t transport) *Bus {
 	return b
 }
 
-// Publish sends a message of at most MaxPayload bytes to the other members that
-// subscribe to its topic. It never waits: if too much waits to be sent already, or
-// the connection is lost, the message is, and is counted.
+// Publish sends a message of at most MaxPayload bytes to the other members that subscribe
+// to its topic. It never blocks. If the queue is full or the connection is lost, the
+// message is dropped and counted.
 func (b *Bus) Publish(topic string, payload []byte) {
 	b.mu.Lock()
 	full := len(b.queue) >= queueLimit || len(payload) > MaxPayload
@@ -120,8 +119,8 @@ func (b *Bus) Publish(topic string, payload []byte) {
 	}
 }
 
-// Subscribe has f called with each message of a topic, one after another, until
-// cancel. f may not wait: other messages do meanwhile.
+// Subscribe calls f with each message of a topic, one after another, until cancel. f must
+// not block, since it delays all other messages.
 func (b *Bus) Subscribe(topic string, f func(payload []byte)) (cancel func()) {
 	b.subscribers.Lock()
 	defer b.subscribers.Unlock()
@@ -138,8 +137,8 @@ func (b *Bus) Subscribe(topic string, f func(payload []byte)) (cancel func()) {
 	}
 }
 
-// OnConnect has f called, in no particular order with messages, each time that
-// this member begins to hear the others: what they sent before may be lost.
+// OnConnect calls f each time that this member begins to receive from the others, in no
+// particular order with messages. Earlier messages may be lost.
 func (b *Bus) OnConnect(f func()) (cancel func()) {
 	b.subscribers.Lock()
 	defer b.subscribers.Unlock()
@@ -153,8 +152,8 @@ func (b *Bus) OnConnect(f func()) (cancel func()) {
 	}
 }
 
-// Healthy says whether messages come through, as far as this member can tell: it
-// has heard itself of late.
+// Healthy reports whether messages arrive, as far as this member can tell: whether it has
+// received its own recently.
 func (b *Bus) Healthy() bool {
 	return b.connected.Load() && b.sinceHeard() < deafness
 }
@@ -163,7 +162,7 @@ func (b *Bus) sinceHeard() time.Duration { return time.Since(b.began) - time.Dur
 
 func (b *Bus) hear() { b.heard.Store(int64(time.Since(b.began))) }
 
-// Run carries messages until ctx ends.
+// Run sends and receives messages until ctx ends.
 func (b *Bus) Run(ctx context.Context) error {
 	defer b.transport.close()
 	var both sync.WaitGroup
@@ -173,7 +172,8 @@ func (b *Bus) Run(ctx context.Context) error {
 	return nil
 }
 
-// listen connects again and again. That it can't, and that it can again, is logged once each.
+// listen connects again and again. It logs the first failure and the first success after
+// it.
 func (b *Bus) listen(ctx context.Context) {
 	retry, deaf := retryMin, false
 	for {
@@ -203,7 +203,7 @@ func (b *Bus) listen(ctx context.Context) {
 	}
 }
 
-// listenOnce listens on one connection until it is lost, or seems to be.
+// listenOnce listens on one connection until it is lost or silent.
 func (b *Bus) listenOnce(ctx context.Context, heard func()) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -250,7 +250,7 @@ func (b *Bus) onConnect() []func() {
 	return list
 }
 
-// send sends what waits, and a beat now and then.
+// send sends queued messages, and a heartbeat from time to time.
 func (b *Bus) send(ctx context.Context) {
 	beats := time.NewTicker(beat)
 	defer beats.Stop()
@@ -283,7 +283,7 @@ func (b *Bus) send(ctx context.Context) {
 	}
 }
 
-// pack makes packets of messages: the member's name, then for each message the
+// pack encodes messages into packets: the member's name, then for each message the
 // lengths of topic and payload, and both.
 func (b *Bus) pack(list []message) (packets [][]byte) {
 	var p []byte
@@ -303,7 +303,7 @@ func (b *Bus) pack(list []message) (packets [][]byte) {
 	return append(packets, p)
 }
 
-// receive takes a packet apart. What is not one is left.
+// receive decodes a packet. It ignores a malformed one.
 func (b *Bus) receive(p []byte) {
 	if len(p) < len(b.name) {
 		return

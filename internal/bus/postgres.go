@@ -8,17 +8,16 @@ import (
 	"stoa/internal/store"
 )
 
-// Channels of PostgreSQL. They are of one database, so that several servers can
-// share a cluster.
+// PostgreSQL channels. They belong to one database, so several servers can share a
+// PostgreSQL cluster.
 const (
 	// HeadChannel is for store.Options.NotifyChannel.
 	HeadChannel = "stoa_head"
 	busChannel  = "stoa_bus"
 )
 
-// NewPostgres makes a member that speaks by notifications of the store's
-// PostgreSQL. What is committed through a store with HeadChannel and another name
-// than this one comes as TopicHead.
+// NewPostgres returns a member that uses notifications of the store's PostgreSQL. Commits
+// through stores with HeadChannel and another name than this one arrive as TopicHead.
 func NewPostgres(s *store.Store, name string, opt Options) (*Bus, error) {
 	n, err := s.Notifier()
 	if err != nil {

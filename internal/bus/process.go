@@ -8,18 +8,18 @@ import (
 
 // Network connects members within one process.
 type Network struct {
-	mu      sync.Mutex // guards what follows; nothing is locked under it
+	mu      sync.Mutex // guards the fields below; nothing is locked under it
 	members map[*processTransport]chan []byte
 	broken  bool
 }
 
-// NewNetwork makes a network without members.
+// NewNetwork returns a network without members.
 func NewNetwork() *Network { return &Network{members: map[*processTransport]chan []byte{}} }
 
-// NewProcess makes a member of a network.
+// NewProcess returns a new member of a network.
 func NewProcess(n *Network, opt Options) *Bus { return newBus(opt, &processTransport{network: n}) }
 
-// Break cuts all members off, or lets them connect again.
+// Break disconnects all members, or lets them connect again.
 func (n *Network) Break(broken bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -36,7 +36,7 @@ var errBroken = errors.New("the network is broken")
 
 type processTransport struct{ network *Network }
 
-// inboxPackets bounds the packets that a slow member may lag behind.
+// inboxPackets bounds the packets that wait for a slow member.
 const inboxPackets = 1024
 
 func (t *processTransport) listen(ctx context.Context, b *Bus, ready func()) error {

@@ -8,23 +8,23 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// silent takes what the client would write to standard error, past our log: each
-// failure comes as an error, too.
+// silent discards the messages that the client library would log to standard error. Each
+// failure is also returned as an error.
 type silent struct{}
 
 func (silent) Printf(context.Context, string, ...any) {}
 
 func init() { redis.SetLogger(silent{}) }
 
-// NewRedis makes a member that speaks by channels of a Redis server, named by a
-// redis:// URL. space keeps several servers apart that share it. Who writes has to
-// publish TopicHead.
+// NewRedis returns a member that uses channels of the Redis server at a redis:// URL.
+// space separates several servers that share it. Instances must publish TopicHead after
+// their commits.
 func NewRedis(url, space string, opt Options) (*Bus, error) {
 	o, err := redis.ParseURL(url)
 	if err != nil {
 		return nil, fmt.Errorf("address of Redis: %w", err)
 	}
-	// A bus tries again by itself, and listens for longer than any answer takes.
+	// The bus retries itself, and its reads take longer than any answer.
 	o.MaxRetries = -1
 	o.DialTimeout, o.WriteTimeout, o.ReadTimeout = sendTime, sendTime, sendTime
 	o.PoolSize = 2
@@ -40,18 +40,18 @@ type redisTransport struct {
 
 func (t *redisTransport) listen(ctx context.Context, b *Bus, ready func()) error {
 	sub := t.client.Subscribe(ctx, t.channel)
-	// A read of this client does not end with ctx.
+	// This client's reads ignore ctx.
 	defer context.AfterFunc(ctx, func() { _ = sub.Close() })()
-	defer sub.Close() // nothing more is expected of it
-	// What reads from Redis does not look at ctx: a stop, or the word that the bus
-	// is deaf, would come only after the time for reading.
+	defer sub.Close() // no error matters any more
+	// Reads of this client ignore ctx: without this, a stop or a silent connection would
+	// take effect only after the read timeout.
 	defer context.AfterFunc(ctx, func() { _ = sub.Close() })()
 	if _, err := sub.ReceiveTimeout(ctx, sendTime); err != nil {
 		return err
 	}
 	ready()
 	for {
-		// A bus hears at least itself; ctx ends when it does not.
+		// A bus receives at least its own heartbeats; without them ctx ends.
 		in, err := sub.ReceiveTimeout(ctx, deafness+time.Second)
 		if err != nil {
 			return err
@@ -74,5 +74,5 @@ func (t *redisTransport) send(ctx context.Context, packets [][]byte) error {
 func (t *redisTransport) by() string { return "the setting redis" }
 
 func (t *redisTransport) close() {
-	_ = t.client.Close() // all its connections are of no use any more
+	_ = t.client.Close() // none of its connections is used any more
 }

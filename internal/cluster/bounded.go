@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// bounded is a listener with a bound on the connections that are open at a time;
-// the next one waits in the kernel's queue.
+// bounded is a listener that bounds its open connections. Further ones wait in the
+// kernel's queue.
 type bounded struct {
 	net.Listener
 	places chan struct{}
@@ -39,7 +39,7 @@ func (b *bounded) Close() error {
 	return b.Listener.Close()
 }
 
-// placed is a connection that gives its place back.
+// placed is a connection that releases its place when it is closed.
 type placed struct {
 	net.Conn
 	leave func()

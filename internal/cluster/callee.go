@@ -19,18 +19,17 @@ import (
 )
 
 const (
-	// spareStreams are for pings, and for what the peer has given up and this
-	// instance has not.
+	// spareStreams are for pings, and for requests that the peer has cancelled while this
+	// instance still serves them.
 	spareStreams = 64
-	// maxUnderWay bounds the bytes of the bodies under way on one connection.
+	// maxUnderWay bounds the bytes of the request bodies in progress on one connection.
 	maxUnderWay = 64 << 20
-	// goAwayTime is how long a peer that was told to go may take to close the
-	// connection once nothing is under way on it.
+	// goAwayTime is how long a peer may take to close the connection after a go-away
+	// frame, once no request is in progress on it.
 	goAwayTime = time.Second
 )
 
-// callee is a connection from a peer, on which the peer asks and this instance
-// answers.
+// callee is a connection on which a peer sends requests and this instance answers.
 type callee struct {
 	handler http.Handler
 	log     *slog.Logger
@@ -38,25 +37,25 @@ type callee struct {
 	out     outbox
 	serving sync.WaitGroup
 
-	// What follows is guarded by the outbox's lock.
+	// The following fields are guarded by the outbox's lock.
 	streams  map[uint64]context.CancelFunc // under way; nil: given up by the peer
-	last     uint64                        // stream
-	bytes    int                           // of the bodies under way
+	last     uint64                        // the last stream that began
+	bytes    int                           // of the bodies in progress
 	draining bool
-	grace    *time.Timer // closes the connection; nil: not yet
+	grace    *time.Timer // closes the connection; nil: not running yet
 }
 
-// callees are the connections of peers.
+// callees are the connections on which peers send requests.
 type callees struct {
 	runs sync.WaitGroup // one for each connection
 
-	mu       sync.Mutex            // guards what follows; locks of outboxes are taken after it
+	mu       sync.Mutex            // guards the fields below; locks of outboxes are taken after it
 	shaking  map[net.Conn]struct{} // before the end of the handshake
 	open     map[*callee]struct{}  // after it
 	draining bool
 }
 
-// serve has f serve a connection, unless all drain. f closes it.
+// serve runs f for a connection, unless the instance drains. f closes the connection.
 func (a *callees) serve(conn net.Conn, f func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -99,7 +98,7 @@ func (a *callees) remove(e *callee) {
 	delete(a.open, e)
 }
 
-// close ends all of them at once.
+// close closes all connections.
 func (a *callees) close() {
 	a.drain()
 	a.mu.Lock()
@@ -109,21 +108,20 @@ func (a *callees) close() {
 	}
 }
 
-// drain has all of them finish what is under way and refuse what comes after.
+// drain lets all connections finish the requests in progress, and refuse new ones.
 func (a *callees) drain() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.draining = true
 	for conn := range a.shaking {
-		_ = conn.Close() // nothing was asked on it
+		_ = conn.Close() // no request was sent on it
 	}
 	for e := range a.open {
 		e.drain()
 	}
 }
 
-// answer serves a connection of a peer until it ends, and all that was under way
-// on it has.
+// answer serves a connection of a peer until it has ended, with all requests on it.
 func (c *Cluster) answer(conn *tls.Conn, handler http.Handler) {
 	e := &callee{handler: handler, log: c.log, conn: conn, streams: map[uint64]context.CancelFunc{}}
 	e.out.init(conn, func() int { return len(e.streams) })
@@ -135,7 +133,7 @@ func (c *Cluster) answer(conn *tls.Conn, handler http.Handler) {
 			e.close()
 		}
 	})
-	ctx, cancel := context.WithCancel(context.Background()) // of the connection, as that of HTTP
+	ctx, cancel := context.WithCancel(context.Background()) // of the connection, as in net/http
 	err := e.read(ctx)
 	cancel()
 	if !errors.Is(err, io.EOF) {
@@ -146,18 +144,18 @@ func (c *Cluster) answer(conn *tls.Conn, handler http.Handler) {
 	e.serving.Wait()
 }
 
-// read takes requests.
+// read reads requests.
 func (e *callee) read(ctx context.Context) error {
 	in := bufio.NewReaderSize(e.conn, inbox)
 	var limit time.Time
 	late := func() {
 		limit = time.Now().Add(httpkit.DefaultTimes.Header)
-		_ = e.conn.SetReadDeadline(limit) // an error is that of the next read
+		_ = e.conn.SetReadDeadline(limit) // the next read returns an error
 	}
 	late()
 	for {
 		if in.Buffered() < headSize {
-			// The limit is set anew when it has come near enough, and not each time.
+			// Set the deadline only when it is near, to save system calls.
 			if now := time.Now(); e.last > 0 && limit.Sub(now) < httpkit.DefaultTimes.Idle-time.Second {
 				limit = now.Add(httpkit.DefaultTimes.Idle)
 				_ = e.conn.SetReadDeadline(limit) // as above
@@ -196,7 +194,8 @@ func (e *callee) begin(ctx context.Context, f frame) error {
 		return errMalformed
 	}
 	e.last = f.stream
-	// A URI that can't be parsed here was chosen by a client: it is not the peer's fault.
+	// If this instance can't parse a URI, a client chose it: the connection is not at
+	// fault.
 	if err != nil || e.draining || len(e.streams) >= streams+spareStreams || e.bytes+len(q.body) > maxUnderWay {
 		e.sign(kindRefused, f.stream)
 		e.out.unlock()
@@ -217,12 +216,12 @@ func (e *callee) begin(ctx context.Context, f frame) error {
 	return nil
 }
 
-// sign appends a frame that is nothing but its kind. The caller has the outbox's lock.
+// sign appends a frame that has only a kind. The caller holds the outbox's lock.
 func (e *callee) sign(k kind, stream uint64) {
 	e.out.gathered = appendHead(e.out.gathered, k, stream)
 }
 
-// cancel ends a request for which nobody waits any more.
+// cancel cancels a request that the peer no longer needs.
 func (e *callee) cancel(stream uint64) error {
 	e.out.mu.Lock()
 	defer e.out.mu.Unlock()
@@ -244,7 +243,7 @@ func (e *callee) serve(r *http.Request, stream uint64, cancel context.CancelFunc
 	whole := e.handle(w, r)
 	open := e.out.lock(r.Context().Done(), nil)
 	if !open {
-		e.out.mu.Lock() // nobody waits for the answer
+		e.out.mu.Lock() // the peer no longer needs the answer
 	}
 	if open && e.streams[stream] != nil {
 		var err error
@@ -262,7 +261,7 @@ func (e *callee) serve(r *http.Request, stream uint64, cancel context.CancelFunc
 	w.giveBack()
 }
 
-// handle has the handler answer. It is false if there is no answer that can be sent.
+// handle calls the handler. It returns false if it gave no answer that can be sent.
 func (e *callee) handle(w *answerWriter, r *http.Request) (whole bool) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -279,7 +278,7 @@ func (e *callee) handle(w *answerWriter, r *http.Request) (whole bool) {
 	return !w.over
 }
 
-// drain has the peer send no more requests, and refuses those that it still sends.
+// drain tells the peer to send no more requests, and refuses any that arrive.
 func (e *callee) drain() {
 	e.out.mu.Lock()
 	defer e.out.unlock()
@@ -291,15 +290,15 @@ func (e *callee) drain() {
 	e.leaveIfDone()
 }
 
-// leaveIfDone closes the connection after a while if the peer was told to go and
-// nothing is under way. The caller has the outbox's lock.
+// leaveIfDone closes the connection after a grace period if the peer was sent a go-away
+// frame and no request is in progress. The caller holds the outbox's lock.
 func (e *callee) leaveIfDone() {
 	if e.draining && len(e.streams) == 0 && e.grace == nil && !e.out.closed {
 		e.grace = time.AfterFunc(goAwayTime, e.close)
 	}
 }
 
-// close ends the connection at once.
+// close closes the connection.
 func (e *callee) close() {
 	e.out.mu.Lock()
 	if e.grace != nil {
@@ -309,14 +308,14 @@ func (e *callee) close() {
 		e.out.shut()
 	}
 	e.out.mu.Unlock()
-	_ = e.conn.NetConn().Close() // whether it was open makes no difference
+	_ = e.conn.NetConn().Close() // it may be closed already
 }
 
-// answerWriter is the http.ResponseWriter of a request of a peer. It keeps the answer
-// until it is whole.
+// answerWriter is the http.ResponseWriter for a request of a peer. It buffers the whole
+// answer.
 type answerWriter struct {
 	answer
-	over bool // it was larger than maxAnswer
+	over bool // the answer was larger than maxAnswer
 }
 
 var writers = sync.Pool{New: func() any { return &answerWriter{answer: answer{header: http.Header{}}} }}
@@ -344,7 +343,7 @@ func (w *answerWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// keptAnswer is the largest body whose memory is kept for the next answer.
+// keptAnswer is the largest buffer that is kept for reuse.
 const keptAnswer = 16 << 10
 
 func (w *answerWriter) giveBack() {

@@ -10,36 +10,37 @@ import (
 	"sync"
 )
 
-// inbox is how much of what arrives is read at a time, in bytes.
+// inbox is the size of a read, in bytes.
 const inbox = 64 << 10
 
 var (
-	// errUnsent says that a request was not begun, since its connection is no more,
-	// or is to be used no more. It may be sent on another.
+	// errUnsent says that a request did not begin, because its connection has ended or is
+	// about to. It may be sent on another one.
 	errUnsent = errors.New("the connection has ended before the request was sent")
-	// errRefused says that a request was not begun, and should be served here.
+	// errRefused says that a peer refused a request before it began. This instance should
+	// serve it.
 	errRefused = errors.New("the instance takes no more requests at present")
-	// errBroken says that a request was begun, and has no answer.
+	// errBroken says that a request has begun, but has no answer.
 	errBroken = errors.New("the instance broke off the request")
 	errHungUp = errors.New("the connection was closed")
 )
 
-// caller is a connection to a peer, on which this instance asks and the peer answers.
+// caller is a connection on which this instance sends requests and a peer answers.
 type caller struct {
 	peer *peer
 	conn *tls.Conn
 	raw  io.Closer
 	out  outbox
 
-	// What follows is guarded by the outbox's lock.
-	calls map[uint64]*call // under way
-	last  uint64           // stream
-	going bool             // the peer has said that it stops
+	// The following fields are guarded by the outbox's lock.
+	calls map[uint64]*call // in progress
+	last  uint64           // the last stream that began
+	going bool             // the peer has sent a go-away frame
 }
 
-// call is a request on its way. It is used again.
+// call is a request in progress. It is reused.
 type call struct {
-	batch uint64     // of the outbox, in which it is sent
+	batch uint64     // the batch of the outbox that has the request
 	done  chan reply // capacity 1
 }
 
@@ -68,8 +69,8 @@ func (l *caller) run() {
 	writes.Wait()
 }
 
-// ask sends a request and waits for the answer, until ctx or gone ends. One without
-// gone is a ping, which goes also where there are too many requests.
+// ask sends a request and waits for the answer, until ctx or gone ends. A request without
+// gone is a ping, which the bound on requests does not stop.
 func (l *caller) ask(ctx context.Context, gone <-chan struct{}, q *question) (*answer, error) {
 	if !l.out.lock(ctx.Done(), gone) {
 		if ended(gone) {
@@ -123,18 +124,18 @@ func ended(c <-chan struct{}) bool {
 	}
 }
 
-// abandon tells the peer that nobody waits for an answer any more. After it nothing
-// is sent to the call.
+// abandon cancels a request. Nothing is sent to the call afterwards.
 func (l *caller) abandon(stream uint64, c *call) {
 	l.out.mu.Lock()
 	if l.calls[stream] != c {
 		l.out.mu.Unlock()
-		<-c.done // it is answered at this moment
+		<-c.done // the answer is arriving right now
 		return
 	}
 	delete(l.calls, stream)
 	if !l.out.closed {
-		// This waits for no room. There are at most as many as there are requests.
+		// This does not wait for room. There are at most as many cancel frames as
+		// requests.
 		l.out.gathered = appendHead(l.out.gathered, kindCancel, stream)
 	}
 	finished := l.going && len(l.calls) == 0
@@ -144,11 +145,11 @@ func (l *caller) abandon(stream uint64, c *call) {
 	}
 }
 
-// read takes answers.
+// read reads answers.
 func (l *caller) read() error {
 	in := bufio.NewReaderSize(l.conn, inbox)
 	for {
-		f, err := readFrame(in, func() {}) // who waits for the answer decides how long
+		f, err := readFrame(in, func() {}) // the callers have their own timeouts
 		if err != nil {
 			return err
 		}
@@ -174,7 +175,8 @@ func (l *caller) read() error {
 	}
 }
 
-// finish gives a request its answer. It is false for one that was never sent.
+// finish delivers the answer to a request. It returns false for a stream that never
+// began.
 func (l *caller) finish(stream uint64, r reply) bool {
 	l.out.mu.Lock()
 	c, known := l.calls[stream], stream <= l.last
@@ -185,7 +187,7 @@ func (l *caller) finish(stream uint64, r reply) bool {
 	if going && r.err == errRefused {
 		r.err = errUnsent
 	}
-	if c != nil { // else nobody waits any more
+	if c != nil { // else the request was abandoned
 		c.done <- r
 	}
 	if finished {
@@ -194,7 +196,7 @@ func (l *caller) finish(stream uint64, r reply) bool {
 	return known
 }
 
-// goAway has the next request sent on another connection.
+// goAway makes the next request use another connection.
 func (l *caller) goAway() {
 	l.retire()
 	l.out.mu.Lock()
@@ -208,8 +210,8 @@ func (l *caller) goAway() {
 
 func (l *caller) retire() { l.peer.line.CompareAndSwap(l, nil) }
 
-// close ends the connection at once. What was not handed to it is unsent, and of
-// all else that is under way nobody knows whether it was done.
+// close closes the connection. Requests that were not written to it are unsent; the
+// outcome of all others is unknown.
 func (l *caller) close(err error) {
 	l.retire()
 	l.out.mu.Lock()
@@ -229,5 +231,5 @@ func (l *caller) close(err error) {
 			c.done <- reply{err: lost}
 		}
 	}
-	_ = l.raw.Close() // whether it was open makes no difference
+	_ = l.raw.Close() // it may be closed already
 }

@@ -11,16 +11,16 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// maxAnswer bounds the answers that are taken whole before they are passed on.
-// What writes a room answers with a few IDs.
+// maxAnswer bounds the answers, which are buffered whole. Requests that write a room are
+// answered with a few IDs.
 const maxAnswer = 1 << 20
 
 // Forward implements httpkit.Forwarder for requests that write the room of key.
 //
-// What could not be sent, or was not begun by a home that stops, has too much to do
-// or does not reach the database, is served here. If the home is lost while it has the
-// request, nobody knows whether it is done: it is served here too if it has a
-// transaction ID, whose unique row decides, and else refused with a 503.
+// This instance serves a request itself if the home can't be reached, stops, is
+// overloaded, or can't reach the database. If the connection breaks while the home has
+// the request, its outcome is unknown. If it has a transaction ID, whose unique row
+// prevents a second event, this instance serves it; otherwise it answers 503.
 func (c *Cluster) Forward(w http.ResponseWriter, r *http.Request, key string) bool {
 	if c.leases == nil {
 		return false
@@ -44,7 +44,7 @@ func (c *Cluster) Forward(w http.ResponseWriter, r *http.Request, key string) bo
 	var dial *dialError
 	switch {
 	case err == nil && answer.header.Get(httpkit.UnservedHeader) != "":
-		p.again() // it may know by now that its lease is in doubt
+		p.again() // it may know by now that its lease has expired
 		c.serveHere(w, outcomeUnreachable)
 	case err == nil:
 		c.metrics.took(c.opt.Clock().Sub(begin))
@@ -74,35 +74,36 @@ func (c *Cluster) Forward(w http.ResponseWriter, r *http.Request, key string) bo
 	return false
 }
 
-// serveHere notes that a request is served by this instance.
+// serveHere records that this instance serves a request.
 func (c *Cluster) serveHere(w http.ResponseWriter, why outcome) {
 	c.metrics.outcome(why)
 	w.Header()[homeHeader] = []string{c.opt.Name}
 }
 
-// homeHeader names the instance that has served a request with a home.
+// homeHeader has the name of the instance that served a forwarded request.
 const homeHeader = "X-Stoa-Home"
 
-// answer is what a home said.
+// answer is a home's answer.
 type answer struct {
 	status int
 	header http.Header
 	body   []byte
 }
 
-// send asks a peer, until the link to it ends.
+// send sends a request to a peer, and waits until the link to it ends.
 func (p *peer) send(l *link, r *http.Request, body []byte) (*answer, error) {
 	return p.ask(r.Context(), l.ctx.Done(), &question{
 		method: r.Method, uri: r.URL.RequestURI(), host: r.Host, header: r.Header, address: r.RemoteAddr, body: body,
 	})
 }
 
-// attempts bounds the connections on which it is tried to send a request. It is sent
-// on one of them at most.
+// attempts bounds the connections that are tried for a request. At most one of them sends
+// it.
 const attempts = 3
 
-// ask asks a peer, until ctx or gone ends; a ping has no gone. What did not leave this
-// instance is a dialError, what was not begun otherwise errRefused.
+// ask sends a request to a peer, and waits until ctx or gone ends; a ping has no gone. It
+// returns a dialError if the request did not leave this instance, and errRefused if the
+// peer did not begin it.
 func (p *peer) ask(ctx context.Context, gone <-chan struct{}, q *question) (*answer, error) {
 	for range attempts {
 		if ended(gone) {
@@ -120,13 +121,13 @@ func (p *peer) ask(ctx context.Context, gone <-chan struct{}, q *question) (*ans
 	return nil, &dialError{errUnsent}
 }
 
-// hopHeaders belong to one connection, or were read here.
+// hopHeaders belong to one connection, or were processed by this instance.
 var hopHeaders = []string{
 	"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Expect",
 	"Content-Length", "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", addressHeader,
 }
 
-// write passes the answer on. The headers that every answer has are there already.
+// write writes the answer to the client. The headers of all answers are already set.
 func (a *answer) write(w http.ResponseWriter, home string) {
 	h := w.Header()
 	for name, values := range a.header {
@@ -136,6 +137,6 @@ func (a *answer) write(w http.ResponseWriter, home string) {
 	}
 	h[homeHeader] = []string{home}
 	w.WriteHeader(a.status)
-	// An error here means that the client has gone; there is nobody to tell.
+	// An error means that the client has disconnected.
 	_, _ = w.Write(a.body)
 }

@@ -13,31 +13,31 @@ import (
 	"stoa/internal/packed"
 )
 
-// protocolName is what two instances agree on in the handshake of TLS (ALPN). What
-// follows is the protocol of frames below.
+// protocolName is the protocol that two instances negotiate in the TLS handshake (ALPN):
+// the frames below.
 //
-// Kinds of frames and their bounds are part of the protocol: another kind, or a smaller
-// bound, needs another name.
+// The kinds of frames and their bounds are part of the protocol. A new kind, or a smaller
+// bound, needs a new name.
 const protocolName = "stoa/1"
 
-// kind says what a frame is.
+// kind is the kind of a frame.
 type kind uint8
 
 const (
-	// kindRequest, by who dialed: a request, whole. The number of its stream is
-	// greater than that of each before.
+	// kindRequest, from the dialing side: a whole request. The numbers of streams
+	// increase.
 	kindRequest kind = iota + 1
-	// kindCancel, by who dialed: nobody waits for the answer any more.
+	// kindCancel, from the dialing side: the answer is no longer needed.
 	kindCancel
-	// kindAnswer, by who was dialed: the answer, whole.
+	// kindAnswer, from the accepting side: the whole answer.
 	kindAnswer
-	// kindRefused, by who was dialed: the request was not begun.
+	// kindRefused, from the accepting side: the request did not begin.
 	kindRefused
-	// kindBroken, by who was dialed: the request was begun, and has no answer.
+	// kindBroken, from the accepting side: the request began, but has no answer.
 	kindBroken
-	// kindGoAway, by who was dialed, of stream 0: it stops, and will refuse what it
-	// is asked from now on. Who dialed closes the connection when nothing is under
-	// way on it.
+	// kindGoAway, from the accepting side, on stream 0: it stops, and refuses requests
+	// from now on. The dialing side closes the connection when no request is in progress
+	// on it.
 	kindGoAway
 	kinds
 )
@@ -63,14 +63,13 @@ type frame struct {
 	block, body []byte // valid until the next frame is read
 }
 
-// errMalformed closes a connection: the other side does not speak the protocol.
+// errMalformed closes a connection: the peer does not speak the protocol.
 var errMalformed = errors.New("malformed frame")
 
-// errTooLarge says that something can't be sent in a frame.
+// errTooLarge says that a request or answer does not fit a frame.
 var errTooLarge = errors.New("the headers are too large")
 
-// readFrame reads a frame. waits is called when what has arrived does not hold all
-// of a frame that has begun.
+// readFrame reads a frame. It calls waits when only a part of the frame has arrived.
 func readFrame(in *bufio.Reader, waits func()) (frame, error) {
 	head, err := in.Peek(headSize)
 	if err != nil {
@@ -83,7 +82,7 @@ func readFrame(in *bufio.Reader, waits func()) (frame, error) {
 		hasBlock != (block > 0) || !hasBlock && size > 0 || (f.kind == kindGoAway) != (f.stream == 0) {
 		return frame{}, errMalformed
 	}
-	_, _ = in.Discard(headSize) // it is there
+	_, _ = in.Discard(headSize) // it is in the buffer
 	if size == 0 {
 		return f, nil
 	}
@@ -95,7 +94,7 @@ func readFrame(in *bufio.Reader, waits func()) (frame, error) {
 		if all, err = in.Peek(int(size)); err != nil {
 			return frame{}, err
 		}
-		_, _ = in.Discard(int(size)) // it stays where it is until the next read
+		_, _ = in.Discard(int(size)) // the data stays in place until the next read
 	} else if all, err = readSome(in, int(size)); err != nil {
 		return frame{}, err
 	}
@@ -103,7 +102,7 @@ func readFrame(in *bufio.Reader, waits func()) (frame, error) {
 	return f, nil
 }
 
-// readSome reads size bytes, and takes memory only as they come.
+// readSome reads size bytes, and allocates memory only as they arrive.
 func readSome(in *bufio.Reader, size int) ([]byte, error) {
 	all := make([]byte, 0, in.Size())
 	for len(all) < size {
@@ -117,16 +116,16 @@ func readSome(in *bufio.Reader, size int) ([]byte, error) {
 	return all, nil
 }
 
-// appendHead appends a head. It is a whole frame of the kinds that have neither block
-// nor body; the sizes of others are set by endFrame.
+// appendHead appends a head. For kinds with neither block nor body it is the whole frame;
+// for others endFrame sets the sizes.
 func appendHead(dst []byte, k kind, stream uint64) []byte {
 	dst = append(dst, 0, 0, 0, 0, 0, 0, 0, 0)
 	dst = binary.BigEndian.AppendUint64(dst, stream)
 	return append(dst, byte(k))
 }
 
-// endFrame ends the frame that begins at start with a body. If a part is too large
-// the frame is taken away again.
+// endFrame completes the frame that begins at start with a body. If a part is too large
+// it removes the frame.
 func endFrame(dst []byte, start int, body []byte) ([]byte, error) {
 	block := len(dst) - start - headSize
 	if block > maxBlock || len(body) > maxBody {
@@ -137,8 +136,8 @@ func endFrame(dst []byte, start int, body []byte) ([]byte, error) {
 	return append(dst, body...), nil
 }
 
-// question is a request as it is sent to a peer: without the headers that belong to
-// the client's connection.
+// question is a request as it is sent to a peer, without the headers of the client's
+// connection.
 type question struct {
 	method, uri, host string
 	header            http.Header
@@ -146,9 +145,9 @@ type question struct {
 	body              []byte
 }
 
-// appendRequest appends the frame of a request. Its block is method, URI and host,
-// and the headers: their count, then name and value of each. A text has its length
-// before it; counts and lengths are uvarints.
+// appendRequest appends the frame of a request. Its block has the method, URI and host,
+// then the number of headers with the name and value of each. Texts are prefixed with
+// their length; counts and lengths are uvarints.
 func appendRequest(dst []byte, stream uint64, q *question) ([]byte, error) {
 	start := len(dst)
 	dst = appendHead(dst, kindRequest, stream)
@@ -172,8 +171,8 @@ func appendRequest(dst []byte, stream uint64, q *question) ([]byte, error) {
 	return endFrame(dst, start, q.body)
 }
 
-// appendAnswer appends the frame of an answer. Its block is the status and the
-// headers, as those of a request are.
+// appendAnswer appends the frame of an answer. Its block has the status and the headers,
+// encoded as for a request.
 func appendAnswer(dst []byte, stream uint64, a *answer) ([]byte, error) {
 	start := len(dst)
 	dst = appendHead(dst, kindAnswer, stream)
@@ -191,7 +190,7 @@ func appendAnswer(dst []byte, stream uint64, a *answer) ([]byte, error) {
 	return endFrame(dst, start, a.body)
 }
 
-// parseRequest reads a request out of its frame, of which it keeps nothing.
+// parseRequest parses the frame of a request. It does not retain f.
 func parseRequest(f frame) (*question, error) {
 	r := packed.Read(string(f.block))
 	q := &question{method: r.Text(), uri: r.Text(), host: r.Text()}
@@ -203,7 +202,7 @@ func parseRequest(f frame) (*question, error) {
 	return q, nil
 }
 
-// parseAnswer reads an answer out of its frame, of which it keeps nothing.
+// parseAnswer parses the frame of an answer. It does not retain f.
 func parseAnswer(f frame) (*answer, error) {
 	r := packed.Read(string(f.block))
 	status := r.Number()
@@ -215,7 +214,7 @@ func parseAnswer(f frame) (*answer, error) {
 }
 
 func readHeader(r *packed.Reader) (h http.Header, ok bool) {
-	count := r.Count(2) // each has two lengths at least
+	count := r.Count(2) // each has at least two lengths
 	h = make(http.Header, count)
 	values := make([]string, count)
 	for i := range values {

@@ -70,7 +70,7 @@ func (c *Cluster) Home(roomID string) (name string, self bool) {
 	return c.opt.Name, true
 }
 
-// home gives the home of a room; nil is this instance.
+// home returns the home of a room; nil is this instance.
 func (c *Cluster) home(roomID string) *peer {
 	v := c.view.Load()
 	if v == nil || !c.Acting() {

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// identity is the key pair of this process. It is in memory only; its fingerprint
-// is announced in the table of instances, which is what makes others believe it.
+// identity is the key pair of this process. It exists only in memory. Peers trust it
+// because the table of instances has its fingerprint.
 type identity struct {
 	certificate tls.Certificate
 	fingerprint string
@@ -26,7 +26,7 @@ func newIdentity(now time.Time) (*identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a key: %w", err)
 	}
-	// Nobody looks at the dates: what counts is the fingerprint.
+	// The dates are not checked; only the fingerprint counts.
 	form := x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: now.AddDate(0, 0, -2), NotAfter: now.AddDate(100, 0, 0)}
 	der, err := x509.CreateCertificate(rand.Reader, &form, &form, public, private)
 	if err != nil {
@@ -43,7 +43,8 @@ func fingerprintOf(certificate []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// handshake ends when both sides have shown their certificates and agreed on the protocol.
+// handshake makes the TLS handshake, in which both sides show their certificates and
+// agree on the protocol.
 func handshake(ctx context.Context, conn *tls.Conn) error {
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return err
@@ -56,17 +57,17 @@ func handshake(ctx context.Context, conn *tls.Conn) error {
 
 var errStranger = errors.New("the certificate is not that of a live instance")
 
-// config is the TLS configuration of both sides. allowed decides about the other
-// side's fingerprint, on every connection: sessions are not resumed.
+// config is the TLS configuration of both sides. allowed checks the fingerprint of the
+// other side on every connection, since sessions are not resumed.
 func (i *identity) config(allowed func(fingerprint string) bool) *tls.Config {
 	return &tls.Config{
 		Certificates:           []tls.Certificate{i.certificate},
 		ClientAuth:             tls.RequireAnyClientCert,
-		InsecureSkipVerify:     true, // VerifyConnection does it: there is no authority, but a list
+		InsecureSkipVerify:     true, // VerifyConnection checks the fingerprint; there is no certificate authority
 		SessionTicketsDisabled: true,
 		MinVersion:             tls.VersionTLS13,
 		NextProtos:             []string{protocolName},
-		// What gathers is to go in one record.
+		// One write of the outbox should be one record.
 		DynamicRecordSizingDisabled: true,
 		VerifyConnection: func(s tls.ConnectionState) error {
 			if len(s.PeerCertificates) != 1 || !allowed(fingerprintOf(s.PeerCertificates[0].Raw)) {

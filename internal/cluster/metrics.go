@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// outcome is what became of a request that has a home.
+// outcome is the way in which a request with a home was served.
 type outcome int
 
 const (
@@ -22,7 +22,7 @@ const (
 
 var outcomeNames = [outcomes]string{"home", "forwarded", "unreachable", "repeated", "lost", "gone"}
 
-// metrics are moved by one atomic add each.
+// metrics are counters, one atomic addition each.
 type metrics struct {
 	forwards                        [outcomes]atomic.Uint64
 	served, beatsFailed, leasesLost atomic.Uint64
@@ -52,8 +52,7 @@ func (c *Cluster) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector. An instance that is alone has nothing
-// to tell.
+// Collect implements prometheus.Collector. A single instance has no cluster metrics.
 func (c *Cluster) Collect(ch chan<- prometheus.Metric) {
 	if c.leases == nil {
 		return

@@ -30,11 +30,11 @@ type outbox struct {
 	// underWay counts the requests under way. It is called with the lock held.
 	underWay func() int
 
-	mu       sync.Mutex // guards what follows, and the owner's fields that say so; nothing is taken after it
+	mu       sync.Mutex // guards the fields below, and fields of the owner whose comments say so; nothing is locked after it
 	gathered []byte
 	spare    []byte
 	batch    uint64        // number of the batch in gathered; written batches have smaller numbers
-	room     chan struct{} // is closed when there is room again; nil: nobody waits
+	room     chan struct{} // closed when there is room again; nil: no frame waits
 	closed   bool
 }
 
@@ -74,7 +74,7 @@ func (o *outbox) unlock() {
 	if !o.closed && len(o.gathered) > 0 {
 		select {
 		case o.wake <- struct{}{}:
-		default: // the writer will look
+		default: // the writer is already awake
 		}
 	}
 	o.mu.Unlock()

@@ -26,19 +26,19 @@ type peer struct {
 	line atomic.Pointer[caller]
 	// link is set while the peer answers.
 	link atomic.Pointer[link]
-	poke chan struct{} // capacity 1: ask now
+	poke chan struct{} // capacity 1: ping now
 	// draining: the peer has announced that it will stop, so its silence is no fault.
 	draining atomic.Bool
 	stop     context.CancelFunc
 	queue    replicationQueue
 
-	mu      sync.Mutex // guards what follows; nothing is taken after it
+	mu      sync.Mutex // guards the fields below; nothing is locked after it
 	conns   map[*tracked]struct{}
-	dialing *dialing // nil: nobody dials
-	ended   bool     // nobody dials any more
+	dialing *dialing // nil: no attempt to connect
+	ended   bool     // no more attempts to connect
 }
 
-// tracked is a connection to a peer, known to it until it is closed.
+// tracked is a connection that its peer knows until it is closed.
 type tracked struct {
 	net.Conn
 	peer *peer

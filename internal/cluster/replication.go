@@ -32,7 +32,7 @@ const (
 // replicationQueue holds what waits to be sent to a peer. It grows while
 // replicationsAtOnce batches are in flight.
 type replicationQueue struct {
-	mu      sync.Mutex // guards pending; nothing is taken after it
+	mu      sync.Mutex // guards pending; nothing is locked after it
 	pending []byte
 	wake    chan struct{} // capacity 1
 	// pausedUntil is the time before which nothing is sent, in ms since 1970.

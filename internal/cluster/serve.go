@@ -181,7 +181,7 @@ func (c *Cluster) isKnown(fingerprint string) bool {
 	for _, i := range live {
 		if i.Fingerprint == fingerprint {
 			select {
-			case c.soon <- struct{}{}: // let it have its rooms
+			case c.soon <- struct{}{}: // let it get its rooms
 			default:
 			}
 			return true

@@ -10,17 +10,16 @@ import (
 	"stoa/internal/store"
 )
 
-// Status is what all instances have told of themselves.
+// Status is the status of all instances, as they have reported it.
 type Status struct {
-	// Shared is false if the database is SQLite: there is one instance, which
-	// announces nothing.
+	// Shared is false on SQLite, where the one instance reports nothing.
 	Shared bool `json:"shared"`
 	// Head is the newest position of the stream.
 	Head      int64            `json:"head"`
 	Instances []InstanceStatus `json:"instances"`
 }
 
-// InstanceStatus is what one instance has told of itself with its last renewal.
+// InstanceStatus is what one instance reported at its last renewal.
 type InstanceStatus struct {
 	Name      string `json:"name"`
 	Lease     int64  `json:"lease"`
@@ -28,21 +27,20 @@ type InstanceStatus struct {
 	Version   string `json:"version"`
 	Schema    int64  `json:"schema"`
 	StartedTS int64  `json:"started_ts"`
-	// ExpiresMS is how long the lease still holds, in ms.
+	// ExpiresMS is the time until the lease expires, in ms.
 	ExpiresMS int64 `json:"expires_ms"`
 	Draining  bool  `json:"draining"`
-	// Rooms counts the rooms that it holds in memory.
+	// Rooms counts its rooms in memory.
 	Rooms int64 `json:"rooms"`
-	// Position is up to where it had read the stream when it last said so, LagMS how
-	// far that was behind the head, in ms.
+	// Position is the position up to which it had read the stream, LagMS the age of that
+	// relative to the head, in ms.
 	Position int64 `json:"position"`
 	LagMS    int64 `json:"lag_ms"`
-	// Bus says that the wake-ups of others reach it.
+	// Bus says that it receives the wake-ups of other instances.
 	Bus bool `json:"bus_healthy"`
 }
 
-// ReadStatus reads the status of all instances from the store, whichever of them
-// asks, by name.
+// ReadStatus reads the status of all instances from the store, sorted by name.
 func ReadStatus(ctx context.Context, s *store.Store) (Status, error) {
 	status := Status{Instances: []InstanceStatus{}}
 	live, now, err := s.LiveInstances(ctx)
@@ -54,7 +52,7 @@ func ReadStatus(ctx context.Context, s *store.Store) (Status, error) {
 		return Status{}, err
 	}
 	status.Shared = true
-	status.Head = int64(s.Head()) // the reading of the instances has looked
+	status.Head = int64(s.Head()) // reading the instances has updated it
 	for _, i := range live {
 		status.Instances = append(status.Instances, InstanceStatus{
 			Name: i.Name, Lease: i.Lease, Address: i.Address, Version: i.Version, Schema: i.Schema,

@@ -14,8 +14,8 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// inherit takes the sockets that this process was given (LISTEN_FDS). One alone may
-// have any name: it is for clients.
+// inherit takes over the sockets that were passed to this process (LISTEN_FDS). A single
+// one may have any name: it is for clients.
 func inherit() (server.Sockets, error) {
 	named, err := activation.ListenersWithNames()
 	if err != nil {
@@ -53,8 +53,8 @@ func closeAll(named map[string][]net.Listener) error {
 	return errors.Join(errs...)
 }
 
-// tell tells the service manager how this process is, if it asked to be told
-// (NOTIFY_SOCKET).
+// tell reports the state of this process to the service manager, if NOTIFY_SOCKET asks
+// for it.
 func tell(log *slog.Logger, state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
 		log.Warn("the service manager could not be told", "err", err)

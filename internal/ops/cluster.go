@@ -63,7 +63,7 @@ func (t *terminal) clusterStatusCommand() *cobra.Command {
 }
 
 func (t *terminal) printCluster(status server.Status) error {
-	names := map[int64]string{} // of leases
+	names := map[int64]string{} // by lease
 	switch {
 	case !status.Shared:
 		fmt.Fprintln(t.out, "The database is SQLite, so there is only one instance. Several instances need PostgreSQL (setting database)")
@@ -72,7 +72,7 @@ func (t *terminal) printCluster(status server.Status) error {
 	}
 	w := tabwriter.NewWriter(t.out, 0, 0, 2, ' ', 0)
 	if len(status.Instances) > 0 {
-		fmt.Fprintln(w, "INSTANCE\tADDRESS\tVERSION\tSCHEMA\tSTARTED\tROOMS\tLAG\tWAKE-UPS\tSTATE") // errors come out of Flush
+		fmt.Fprintln(w, "INSTANCE\tADDRESS\tVERSION\tSCHEMA\tSTARTED\tROOMS\tLAG\tWAKE-UPS\tSTATE") // Flush returns the errors
 	}
 	for _, i := range status.Instances {
 		names[i.Lease] = i.Name
@@ -101,15 +101,15 @@ func (t *terminal) printCluster(status server.Status) error {
 	return w.Flush()
 }
 
-// owners says how many shards each instance has; those of none that is alive are at
-// nobody's.
+// owners lists how many shards each instance has. Shards of dead instances belong to
+// nobody.
 func owners(shards map[int64]int, names map[int64]string) string {
 	counts := map[string]int{}
 	for lease, n := range shards {
 		name := names[lease]
 		switch {
 		case name == "" && lease < 0:
-			name = "this instance" // of SQLite
+			name = "this instance" // on SQLite
 		case name == "":
 			name = "nobody"
 		}

@@ -19,14 +19,14 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// action is what a command asks for: done by the running server if there is
-// one, else here. In and Out travel as JSON.
+// action is what a command does. The running server does it if there is one, otherwise
+// this process. In and Out are sent as JSON.
 type action[In, Out any] struct {
 	path string
 	do   func(ctx context.Context, s *server.Services, in In) (Out, error)
 }
 
-// controlRoutes lists what the socket in the data directory serves.
+// controlRoutes returns the routes of the socket in the data directory.
 func controlRoutes(s *server.Services) []httpkit.Route {
 	return []httpkit.Route{
 		userCreate.route(s),
@@ -57,7 +57,7 @@ func (a action[In, Out]) route(s *server.Services) httpkit.Route {
 	})}
 }
 
-// ask has the action done.
+// ask runs the action.
 func (a action[In, Out]) ask(ctx context.Context, cfg *config.Config, in In) (out Out, err error) {
 	done, err := a.askServer(ctx, cfg, in, &out)
 	if done || err != nil {
@@ -74,8 +74,8 @@ func (a action[In, Out]) ask(ctx context.Context, cfg *config.Config, in In) (ou
 	return out, errors.Join(err, s.Close())
 }
 
-// isThere refuses to make a new database by a command that was typed in the
-// wrong folder.
+// isThere returns an error instead of creating a new database for a command that was
+// typed in the wrong directory.
 func isThere(cfg *config.Config) error {
 	if !cfg.DatabaseIsFile() {
 		return nil
@@ -86,7 +86,7 @@ func isThere(cfg *config.Config) error {
 	return nil
 }
 
-// askServer asks the running server; done is false if there is none.
+// askServer sends the action to the running server; done is false if there is none.
 func (a action[In, Out]) askServer(ctx context.Context, cfg *config.Config, in In, out *Out) (done bool, err error) {
 	body, err := json.Marshal(in)
 	if err != nil {
@@ -107,11 +107,11 @@ func (a action[In, Out]) askServer(ctx context.Context, cfg *config.Config, in I
 	res, err := client.Do(req)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return false, nil // no server, or what a killed one left
+		return false, nil // no server, or the socket of a killed one
 	case errors.Is(err, fs.ErrPermission):
 		return false, fmt.Errorf("%w\nRun this command as the user of the server", err)
 	case errors.Is(err, syscall.EINVAL):
-		return false, nil // too long a path for a socket; the server has none either
+		return false, nil // the path is too long for a socket, so the server has none either
 	case err != nil:
 		return false, fmt.Errorf("ask the running server: %w", err)
 	}

@@ -17,12 +17,12 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// findingsShown bounds what one run of the doctor tells.
+// findingsShown bounds the findings that one run of the doctor prints.
 const findingsShown = 1000
 
 type (
 	storeCheck struct {
-		Room string `json:"room"` // the only room to check; all of the store if empty
+		Room string `json:"room"` // the only room to check; empty = the whole store
 	}
 	storeFindings struct {
 		Findings []doctor.Finding `json:"findings"`
@@ -116,14 +116,14 @@ func (t *terminal) doctorEventCommand() *cobra.Command {
 			}
 			w := tabwriter.NewWriter(t.out, 0, 0, 2, ' ', 0)
 			for _, line := range reportLines(report) {
-				fmt.Fprintf(w, "%s:\t%s\n", line[0], line[1]) // errors come out of Flush
+				fmt.Fprintf(w, "%s:\t%s\n", line[0], line[1]) // Flush returns the errors
 			}
 			return w.Flush()
 		},
 	}
 }
 
-// reportLines are the lines of a report on an event, as name and value.
+// reportLines are the lines of a report on an event: name and value.
 func reportLines(r doctor.EventReport) [][2]string {
 	lines := [][2]string{
 		{"Event", r.EventID},

@@ -18,7 +18,7 @@ import (
 )
 
 type (
-	// setAside is all that was set aside.
+	// setAside lists the rows and jobs that were set aside.
 	setAside struct {
 		Entries []reader.Aside `json:"entries"`
 	}
@@ -78,7 +78,7 @@ func (t *terminal) jobsListCommand() *cobra.Command {
 				return err
 			}
 			w := tabwriter.NewWriter(t.out, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "WORK\tENTRY\tTRIES\tSINCE\tERROR") // errors come out of Flush
+			fmt.Fprintln(w, "WORK\tENTRY\tTRIES\tSINCE\tERROR") // Flush returns the errors
 			for _, a := range all.Entries {
 				work, entry := namesOf(a)
 				text, _, _ := strings.Cut(a.Error, "\n")
@@ -92,8 +92,8 @@ func (t *terminal) jobsListCommand() *cobra.Command {
 	}
 }
 
-// namesOf are the words by which commands name what was set aside: the kind and key
-// of a job, or reader/shard and position.
+// namesOf returns the two words that name a row or job in commands: the kind and key of a
+// job, or reader/shard and position.
 func namesOf(a reader.Aside) (work, entry string) {
 	if a.Kind != "" {
 		return a.Kind, strconv.Quote(a.Key)
@@ -101,7 +101,7 @@ func namesOf(a reader.Aside) (work, entry string) {
 	return a.Reader + "/" + strconv.Itoa(a.Shard), strconv.FormatInt(a.Pos, 10)
 }
 
-// asideNamed turns the two words back.
+// asideNamed parses the two words.
 func asideNamed(work, entry string) (reader.Aside, error) {
 	name, shard, isRow := strings.Cut(work, "/")
 	if !isRow {

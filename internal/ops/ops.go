@@ -1,12 +1,11 @@
-// Package ops is what operators run: the commands of the program stoa.
+// Package ops implements the commands of the program stoa.
 //
-// It owns the command line, and what commands ask of a running server through the
-// socket in its data directory. It never contains what a command does to users or
-// rooms: that is a function of a domain package. Package server puts a server
-// together.
+// It owns the command line, and the requests of commands to a running server through the
+// socket in its data directory. It never implements a command's effect on users or rooms:
+// the domain packages do. Package server assembles a server.
 //
-// The invariant that matters: a command does the same whether a server runs or
-// not, and never opens a SQLite file beside a server that has it open.
+// The invariant: a command has the same effect whether a server runs or not, and never
+// opens a SQLite file that a server has open.
 package ops
 
 import (
@@ -28,7 +27,7 @@ import (
 // version is set by the Makefile through the linker.
 var version string
 
-// Version names the build.
+// Version is the version of the build.
 func Version() string {
 	if version != "" {
 		return version
@@ -45,8 +44,7 @@ func Version() string {
 	return info.Main.Version
 }
 
-// terminal is what a command reads and writes, and the environment it was
-// started in.
+// terminal has the input, output and environment of a command.
 type terminal struct {
 	environ []string
 	in      io.Reader
@@ -55,8 +53,8 @@ type terminal struct {
 	config  string // --config
 }
 
-// Main runs a command line and gives the exit status: 0, or 1 after an error
-// that is written to stderr.
+// Main runs a command line and returns the exit status: 0, or 1 after an error, which it
+// prints to stderr.
 func Main(args, environ []string, in io.Reader, out, stderr io.Writer) int {
 	t := &terminal{environ: environ, in: in, out: out, err: stderr}
 	root := t.root()
@@ -71,11 +69,11 @@ func Main(args, environ []string, in io.Reader, out, stderr io.Writer) int {
 	return 0
 }
 
-// Commands is the tree of all commands, for those who check or describe them. Main runs
-// a tree of its own.
+// Commands returns the tree of all commands, for tests and documentation. Main runs a
+// tree of its own.
 func Commands() *cobra.Command { return (&terminal{}).root() }
 
-// sentence is an error as people should read it.
+// sentence is an error as a sentence for people.
 func sentence(err error) string {
 	var known *mxerr.Error
 	if errors.As(err, &known) && known.Message != "" {
@@ -103,7 +101,7 @@ func (t *terminal) root() *cobra.Command {
 	return root
 }
 
-// group is a command that only holds others.
+// group makes a command with subcommands only.
 func group(c *cobra.Command) *cobra.Command {
 	c.Args = func(c *cobra.Command, args []string) error {
 		if len(args) > 0 {
@@ -115,7 +113,7 @@ func group(c *cobra.Command) *cobra.Command {
 	return c
 }
 
-// oneArgument asks for exactly one argument and says which.
+// oneArgument requires exactly one argument and names it in the error.
 func oneArgument(what string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) != 1 {
@@ -138,7 +136,7 @@ func (t *terminal) versionCommand() *cobra.Command {
 	}
 }
 
-// settings loads the settings and says on stderr what it wondered about.
+// settings loads the settings and prints the warnings to stderr.
 func (t *terminal) settings() (*config.Config, error) {
 	cfg, warnings, err := config.Load(t.config, t.environ)
 	for _, w := range warnings {
@@ -150,8 +148,7 @@ func (t *terminal) settings() (*config.Config, error) {
 	return cfg, nil
 }
 
-// again is how to type another command beside this one, with what it needs to
-// find the same data.
+// again is the command line for another command with the same data.
 func (t *terminal) again(command string) string {
 	words := []string{"stoa"}
 	if len(os.Args) > 0 && os.Args[0] != "" {
@@ -168,7 +165,7 @@ func (t *terminal) again(command string) string {
 	return strings.Join(append(words, command), " ")
 }
 
-// quoted is a word for a shell.
+// quoted quotes a word for a shell.
 func quoted(word string) string {
 	if strings.Trim(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789./_-") == "" {
 		return word

@@ -20,7 +20,7 @@ type (
 	newToken struct {
 		Name    string        `json:"name"`
 		Uses    int64         `json:"uses"`
-		ValidNS time.Duration `json:"valid_ns"` // 0 = for ever
+		ValidNS time.Duration `json:"valid_ns"` // 0 = no end
 	}
 	madeToken struct {
 		Token string `json:"token"`

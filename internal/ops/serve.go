@@ -52,8 +52,8 @@ func (t *terminal) serveCommand() *cobra.Command {
 	}
 }
 
-// serve runs a server until ctx ends, then drains it. stopped is called once
-// the drain begins, so that a second signal ends the process at once.
+// serve runs a server until ctx ends, then drains it. It calls stopped when the drain
+// begins, so that a second signal ends the process at once.
 func (t *terminal) serve(ctx context.Context, stopped func(), cfg *config.Config, log *slog.Logger, sockets server.Sockets) error {
 	began := time.Now()
 	srv, err := server.New(ctx, server.Options{Config: cfg, Log: log, Version: Version(), Control: controlRoutes})
@@ -88,7 +88,7 @@ func (t *terminal) serve(ctx context.Context, stopped func(), cfg *config.Config
 	return err
 }
 
-// warn tells what an operator should change.
+// warn logs what an operator should change.
 func warn(cfg *config.Config, log *slog.Logger) {
 	if cfg.AdminListen != "" && !telemetry.IsLoopback(cfg.AdminListen) {
 		log.Warn("admin_listen is open to other machines and has no authentication; set it to a loopback address", "addr", cfg.AdminListen)
@@ -104,7 +104,7 @@ func warn(cfg *config.Config, log *slog.Logger) {
 	}
 }
 
-// adviseFirstStart says what to do next as long as there is no user.
+// adviseFirstStart logs what to do next as long as there are no users.
 func (t *terminal) adviseFirstStart(ctx context.Context, cfg *config.Config, s *server.Services) error {
 	some, err := s.Accounts.Any(ctx)
 	if err != nil || some {

@@ -54,7 +54,7 @@ type (
 		Name  string `json:"name"`
 		Erase bool   `json:"erase"`
 	}
-	// whom names the user that something was done to, and where users log in.
+	// whom names the affected user, and the address for users to log in.
 	whom struct {
 		UserID    string `json:"user_id"`
 		PublicURL string `json:"public_url"`
@@ -112,7 +112,7 @@ func named(ctx context.Context, s *server.Services, name string) (account.Accoun
 	return a, err
 }
 
-// active finds an account that can still be used.
+// active finds an account that is not deactivated.
 func active(ctx context.Context, s *server.Services, name string) (account.Account, error) {
 	a, err := named(ctx, s, name)
 	if err == nil && a.Deactivated {
@@ -168,7 +168,7 @@ func (t *terminal) userCreateCommand() *cobra.Command {
 	return c
 }
 
-// newPassword reads a password, or makes one of 80 random bits.
+// newPassword reads a password, or generates one of 80 random bits.
 func (t *terminal) newPassword(fromStdin bool) (string, error) {
 	if !fromStdin {
 		text := strings.ToLower(rand.Text()[:16])

@@ -1,8 +1,10 @@
-// Package bustest starts real Redis servers for tests of what speaks over them.
+// Package bustest starts real Redis servers for tests.
 //
-// It owns the server and its temporary folder, which end with the test. It never
-// skips: without redis-server a test fails and names the package to install. The
-// invariant that matters: each test has a server of its own, which it may stop.
+// It owns the server and its temporary directory, which it removes at the end of the
+// test. It never skips a test: without redis-server the test fails and names the package
+// to install.
+//
+// The invariant: each test has its own server, which it may stop.
 package bustest
 
 import (
@@ -14,15 +16,15 @@ import (
 
 // Redis is a server on a Unix socket.
 type Redis struct {
-	// URL is for STOA_REDIS.
+	// URL is for the setting redis.
 	URL string
 
 	t            testing.TB
 	program, dir string
-	server       *exec.Cmd // nil if it does not run
+	server       *exec.Cmd // nil if it is not running
 }
 
-// NewRedis starts a server, which ends with the test. Who connects has to try until
+// NewRedis starts a server, and stops it at the end of the test. Clients must retry until
 // it listens.
 func NewRedis(t testing.TB) *Redis {
 	t.Helper()
@@ -45,7 +47,7 @@ func NewRedis(t testing.TB) *Redis {
 	return r
 }
 
-// Start starts it anew.
+// Start starts it again.
 func (r *Redis) Start() {
 	r.t.Helper()
 	r.server = exec.Command(r.program, "--port", "0", "--unixsocket", filepath.Join(r.dir, "s"), "--save", "", "--dir", r.dir)
@@ -54,7 +56,7 @@ func (r *Redis) Start() {
 	}
 }
 
-// Stop kills it, if it runs.
+// Stop kills it if it is running.
 func (r *Redis) Stop() {
 	r.t.Helper()
 	if r.server == nil {
