@@ -6,9 +6,8 @@ import (
 	"strings"
 )
 
-// ClientAddress is the address that a request comes from: that of the peer, or
-// the one that a trusted proxy forwarded. It is the zero value for a peer on a
-// unix socket that forwarded none.
+// ClientAddress is the address of the client: that of the peer, or the one that a trusted
+// proxy forwarded. It is zero for a peer on a Unix socket that forwarded none.
 func ClientAddress(r *http.Request) netip.Addr {
 	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		return ap.Addr().Unmap()
@@ -20,8 +19,8 @@ func ClientAddress(r *http.Request) netip.Addr {
 	return a.Unmap()
 }
 
-// AddressKey is the key of a rate limit for an address: IPv6 counts by its /64,
-// since that is what one customer has.
+// AddressKey is the key of an address for a rate limit. IPv6 addresses count by their
+// /64, which is what one customer has.
 func AddressKey(a netip.Addr) string {
 	if a.Is6() && !a.Is4In6() {
 		p, err := a.Prefix(64)
@@ -32,8 +31,8 @@ func AddressKey(a netip.Addr) string {
 	return a.Unmap().String()
 }
 
-// believeProxy replaces the peer's address by the forwarded one if the peer is
-// a trusted proxy: the last of X-Forwarded-For that no trusted proxy has.
+// believeProxy replaces the address of a trusted proxy by the forwarded one: the last in
+// X-Forwarded-For that is not a trusted proxy itself.
 func (m *Mux) believeProxy(r *http.Request) {
 	forwarded := r.Header["X-Forwarded-For"]
 	if len(forwarded) == 0 {
@@ -53,7 +52,7 @@ func (m *Mux) believeProxy(r *http.Request) {
 			}
 			a, ok := parseForwarded(strings.TrimSpace(last))
 			if !ok {
-				return // what stands before an unreadable entry can't be believed
+				return // entries before an unreadable one can't be trusted
 			}
 			r.RemoteAddr = a.String()
 			if !m.isTrusted(a) {
@@ -63,7 +62,7 @@ func (m *Mux) believeProxy(r *http.Request) {
 	}
 }
 
-// parseForwarded reads an entry: an address, perhaps with a port.
+// parseForwarded parses an entry: an address, optionally with a port.
 func parseForwarded(s string) (netip.Addr, bool) {
 	if a, err := netip.ParseAddr(s); err == nil {
 		return a.Unmap(), true
@@ -72,7 +71,8 @@ func parseForwarded(s string) (netip.Addr, bool) {
 	return ap.Addr().Unmap(), err == nil
 }
 
-// trustsPeer says whether the peer may say who the client is: a trusted proxy, or whoever comes by a unix socket.
+// trustsPeer reports whether the peer may name the client's address: a trusted proxy, or
+// any peer on a Unix socket.
 func (m *Mux) trustsPeer(r *http.Request) bool {
 	peer := ClientAddress(r)
 	return !peer.IsValid() || m.isTrusted(peer)

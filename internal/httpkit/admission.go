@@ -9,19 +9,23 @@ import (
 )
 
 const (
-	// bodyBudget is the memory of all request bodies under way, in bytes, unless Options say otherwise.
+	// bodyBudget is the memory for all request bodies in progress, in bytes, if Options
+	// don't set it.
 	bodyBudget = 64 << 20
-	// userBodies is the part of it that one user may hold: two bodies of keys, or eight ordinary ones.
+	// userBodies is the share of one user: two bodies of keys, or eight ordinary ones.
 	userBodies = 8 << 20
-	// addressBodies is the part that may be held by one address without a token: 400 logins whose bodies are not there
-	// yet. A lecture hall logs in from one address, but bodies usually come in one packet with their headers.
+	// addressBodies is the share of one address without a token: 400 logins whose bodies
+	// have not arrived yet. A whole lecture hall may log in from one address, but a body
+	// usually comes in one packet with its headers.
 	addressBodies = 4 << 20
-	// requestBytes is what a request costs beside its body while that arrives: buffers of the connection, header, stack.
+	// requestBytes is the cost of a request beside its body while the body arrives: the
+	// buffers of the connection, the headers, the stack.
 	requestBytes = 8 << 10
 )
 
-// defaultShare is how many requests of a class one user, or without a token one address, may have being served at a time.
-// Clients have one long poll for each device and less than ten other requests.
+// defaultShare bounds the concurrent requests of each class of one user, or of one
+// address without a token. Clients have one long poll for each device and less than ten
+// other requests.
 var defaultShare = [limitClasses]int64{
 	LimitPlain:    256,
 	LimitLongPoll: 256,
@@ -30,29 +34,31 @@ var defaultShare = [limitClasses]int64{
 	LimitLookup:   512,
 }
 
-// holder is what one user or one address has under way.
+// holder is the state of one user or one address.
 type holder struct {
 	bytes int64
 	slots [limitClasses]int64
-	users int // requests that have a reference to it
+	users int // requests that refer to it
 }
 
-// admission bounds the memory of bodies that arrive and the requests that are served, in all and for each holder.
+// admission bounds the memory of request bodies and the number of requests in progress,
+// in total and for each holder.
 //
-// The bytes of a holder may not become more than what stays free for all others (dynamic thresholds, as in the shared buffers of
-// network switches): n holders that take all they can get leave 1/(n+1) of the budget for the next one.
+// A holder may take at most as many bytes as remain free (dynamic thresholds, as in the
+// shared buffers of network switches): if n holders take all they can get, 1/(n+1) of the
+// budget remains for the next one.
 type admission struct {
 	budget int64
-	shared bool // slots are bounded for each holder too
+	shared bool // bound the slots of each holder too
 
-	mu      sync.Mutex // guards what follows; nothing is taken after it
+	mu      sync.Mutex // guards the fields below; nothing is locked after it
 	used    int64
 	holders map[string]*holder
 
 	refused [refusalReasons]atomic.Uint64
 }
 
-// refusal is why a request was not admitted.
+// refusal is the reason why a request was refused.
 type refusal uint8
 
 const (
@@ -67,7 +73,8 @@ func (r refusal) String() string {
 	return [refusalReasons]string{"bodies", "bodies_of_one", "slots", "slots_of_one"}[r]
 }
 
-// refuse counts a refusal and gives its answer: 429 if the holder has too much under way, 503 if all have.
+// refuse counts a refusal and returns its error: 429 if the holder has reached a bound of
+// its own, 503 if the server has reached one.
 func (a *admission) refuse(why refusal) error {
 	a.refused[why].Add(1)
 	e := mxerr.LimitExceeded(time.Second)
@@ -77,7 +84,7 @@ func (a *admission) refuse(why refusal) error {
 	return e
 }
 
-// enter gives the holder of a key; "" has none.
+// enter returns the holder of a key; "" has none.
 func (a *admission) enter(key string) *holder {
 	if key == "" {
 		return nil
@@ -93,7 +100,7 @@ func (a *admission) enter(key string) *holder {
 	return h
 }
 
-// leave gives back all that a request has taken.
+// leave returns everything that a request has taken.
 func (a *admission) leave(key string, h *holder, bytes int64, class Limit, slot bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -110,7 +117,7 @@ func (a *admission) leave(key string, h *holder, bytes int64, class Limit, slot 
 	}
 }
 
-// take takes bytes of a body.
+// take takes bytes for a body.
 func (a *admission) take(h *holder, n, own int64) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -130,7 +137,7 @@ func (a *admission) take(h *holder, n, own int64) error {
 	return nil
 }
 
-// slot takes a holder's slot of a class.
+// slot takes a slot of a class for a holder.
 func (a *admission) slot(h *holder, class Limit) error {
 	if h == nil || !a.shared {
 		return nil

@@ -9,13 +9,13 @@ import (
 	"sync"
 )
 
-// Adapt makes a handler of a function that takes a request and returns a value
-// or an error.
+// Adapt turns a function that takes a request and returns a value or an error into a
+// handler.
 //
-// The value is written as JSON with status 200, unless it is one of Raw, Empty,
-// Answer, Page, an Appender or an http.Handler (which writes itself). A value
-// with a method HTTPStatus() int chooses its status. The error becomes the
-// spec's error body (see fail).
+// The value is written as JSON with status 200, unless it is one of Raw, Empty, Answer,
+// Page, an Appender or an http.Handler (which writes its own answer). A value with a
+// method HTTPStatus() int determines its status. The error becomes the spec's error body
+// (see fail).
 func Adapt[T any](f func(*http.Request) (T, error)) http.Handler { return adapted[T](f) }
 
 type adapted[T any] func(*http.Request) (T, error)
@@ -31,14 +31,14 @@ func (f adapted[T]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Raw is an answer that is JSON already.
+// Raw is an answer in JSON.
 type Raw []byte
 
 // Empty is the answer {}.
 type Empty struct{}
 
-// Answer is a value with a status (0 for 200) and headers of its own. A nil
-// Body sends no body.
+// Answer is a value with its own status (0 for 200) and headers. Without a Body no body
+// is sent.
 type Answer struct {
 	Status int
 	Header http.Header
@@ -51,18 +51,18 @@ type Page struct {
 	Body        []byte
 }
 
-// Appender is an answer that prints itself. AppendJSON appends to dst, which
-// it may not keep.
+// Appender is an answer that encodes itself. AppendJSON appends to dst and must not
+// retain it.
 type Appender interface {
 	AppendJSON(dst []byte) ([]byte, error)
 }
 
-// Statuser is an answer that chooses its status.
+// Statuser is an answer that determines its status.
 type Statuser interface{ HTTPStatus() int }
 
 var emptyObject = []byte("{}")
 
-// answer writes v. An error means that nothing was written yet.
+// answer writes v. After an error nothing was written yet.
 func (x *exchange) answer(status int, v any) error {
 	if s, ok := v.(Statuser); ok {
 		status = s.HTTPStatus()
@@ -97,7 +97,7 @@ func (x *exchange) answer(status int, v any) error {
 	return nil
 }
 
-// maxPooled is the largest buffer that is kept for the next answer.
+// maxPooled is the largest buffer that is reused.
 const maxPooled = 64 << 10
 
 var appendBuffers = sync.Pool{New: func() any { return new([]byte) }}
@@ -144,7 +144,7 @@ func (x *exchange) encoded(status int, v any) error {
 	return err
 }
 
-// write sends a whole answer. net/http counts the length of short ones itself.
+// write sends a whole answer. For short ones, net/http sets the length.
 func (x *exchange) write(status int, contentType []string, body []byte) {
 	h := x.w.Header()
 	h["Content-Type"] = contentType
@@ -153,6 +153,6 @@ func (x *exchange) write(status int, contentType []string, body []byte) {
 	}
 	x.answering(status)
 	x.w.WriteHeader(status)
-	// An error here means that the client has gone; there is nobody to tell.
+	// An error means that the client has disconnected.
 	_, _ = x.Write(body)
 }

@@ -8,12 +8,12 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// UnservedHeader is on an answer to another instance that says: nothing was done,
-// because this one does not reach the database. It can be served elsewhere.
+// UnservedHeader tells another instance that this one did nothing with a request, because
+// it can't reach the database. Another instance can serve it.
 const UnservedHeader = "X-Stoa-Unserved"
 
-// behind waits until this instance has what was acknowledged before the request
-// came. If it can't be had the request is answered, and behind is true.
+// behind waits until this instance knows everything that was acknowledged before the
+// request came. If that fails, it answers the request and returns true.
 func (m *Mux) behind(x *exchange, r *http.Request) bool {
 	if m.barrier == nil || x.route.NoBarrier {
 		return false

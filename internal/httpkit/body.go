@@ -18,21 +18,21 @@ import (
 // MaxBody is the limit of a JSON body in bytes, unless a route says otherwise.
 const MaxBody = 1 << 20
 
-// openBody is the limit of a body of a request that needs no token: a password of 512 characters with all that
-// belongs to a login, or a form, takes a few KiB.
+// openBody bounds the body of a request that needs no token. A login with a password of
+// 512 characters, or a form, takes a few KiB.
 const openBody = 64 << 10
 
-// firstPiece is how much memory a body gets before its first byte has arrived; it is pooled.
+// firstPiece is the first buffer of a body, which is pooled.
 const firstPiece = 4 << 10
 
-// growth is by how much the memory of a body grows when it is full.
+// growth is the factor by which the buffer of a body grows.
 const growth = 4
 
-// wholeBody is the body of a request that has arrived. A Mux reads it before its handler is called, so that a request
-// takes none of what is scarce while its client sends.
+// wholeBody is a request body that has arrived. A Mux reads it before it calls the
+// handler, so that a request takes no scarce resource while its client sends.
 type wholeBody struct {
 	text   []byte
-	read   int // of text, by Read
+	read   int // bytes of text that Read has returned
 	pooled *[firstPiece]byte
 }
 
@@ -51,7 +51,7 @@ func (b *wholeBody) Read(p []byte) (int, error) {
 // Close implements io.Closer.
 func (b *wholeBody) Close() error { return nil }
 
-// take gives the text to the caller.
+// take returns the text, which then belongs to the caller.
 func (b *wholeBody) take() []byte {
 	text := b.text[b.read:]
 	if b.pooled != nil {
@@ -61,15 +61,16 @@ func (b *wholeBody) take() []byte {
 	return text
 }
 
-// arrive reads the body of a request within the limit. Its memory grows as it comes, and is counted before it is taken;
-// what is counted is in x.bytes, also after an error.
+// arrive reads the body of a request up to a limit. Its buffer grows as the body arrives,
+// and is counted before it is allocated. x.bytes has the counted bytes, even after an
+// error.
 func (x *exchange) arrive(limit, own int64) error {
 	r, b := x.r, &x.whole
 	if r.ContentLength > limit {
-		x.w.Header()["Connection"] = closeConnection // net/http would read the rest of the body first
+		x.w.Header()["Connection"] = closeConnection // otherwise net/http would first read the rest of the body
 		return tooLarge(limit)
 	}
-	most := limit + 1 // one more, to see whether there is more
+	most := limit + 1 // one more, to detect a longer body
 	if r.ContentLength >= 0 {
 		most = r.ContentLength
 	}
@@ -81,7 +82,7 @@ func (x *exchange) arrive(limit, own int64) error {
 	for {
 		if len(buf) == cap(buf) {
 			if int64(len(buf)) == most && r.ContentLength >= 0 {
-				break // net/http gives exactly that many bytes, or an error
+				break // net/http returns exactly that many bytes, or an error
 			}
 			next := min(int64(cap(buf))*growth, most)
 			if next > int64(cap(buf)) {
@@ -109,7 +110,7 @@ func (x *exchange) arrive(limit, own int64) error {
 	return nil
 }
 
-// giveBack ends the use of pooled memory.
+// giveBack returns a pooled buffer.
 func (b *wholeBody) giveBack() {
 	if b.pooled != nil {
 		firstPieces.Put(b.pooled)
@@ -117,8 +118,8 @@ func (b *wholeBody) giveBack() {
 	}
 }
 
-// ReadBody gives the whole body, which is the caller's. More than limit bytes
-// is 413 M_TOO_LARGE, before reading where the length is declared.
+// ReadBody returns the whole body, which belongs to the caller. A body of more than limit
+// bytes gives 413 M_TOO_LARGE, before it is read if its length is declared.
 func ReadBody(r *http.Request, limit int64) ([]byte, error) {
 	if r.ContentLength > limit {
 		return nil, tooLarge(limit)
@@ -143,7 +144,7 @@ func tooLarge(limit int64) error {
 	return mxerr.TooLarge("The request's body is larger than %d bytes", limit)
 }
 
-// brokenBody is the answer to a body that did not arrive whole.
+// brokenBody is the error for a body that did not arrive completely.
 func brokenBody(err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return mxerr.NotJSON("The request's body did not arrive in time").WithStatus(http.StatusRequestTimeout).Because(err)
@@ -151,25 +152,24 @@ func brokenBody(err error) error {
 	return mxerr.NotJSON("The request's body ended early").Because(err)
 }
 
-// ReadJSON reads a body that must be one JSON object into v, a pointer to a
-// struct or map, as encoding/json does. Not JSON is M_NOT_JSON; another type
-// than an object, a member of the wrong type, a key that stands twice, and too
-// deep nesting are M_BAD_JSON; more than MaxBody is M_TOO_LARGE. The content
-// type is not looked at, since many clients send none.
+// ReadJSON decodes a body that must be one JSON object into v, a pointer to a struct or
+// map, as encoding/json does. Invalid JSON is M_NOT_JSON; another type than an object, a
+// member of the wrong type, a duplicate key, or too deep nesting is M_BAD_JSON; more than
+// MaxBody is M_TOO_LARGE. The content type is ignored, since many clients send none.
 func ReadJSON(r *http.Request, v any) error { return decodeBody(r, v, MaxBody, false) }
 
-// ReadJSONLimit is ReadJSON with a limit in bytes of its own.
+// ReadJSONLimit is ReadJSON with another limit in bytes.
 func ReadJSONLimit(r *http.Request, v any, limit int64) error { return decodeBody(r, v, limit, false) }
 
-// ReadOptionalJSON is ReadJSON for endpoints whose body clients leave out: no
-// body is read as {}.
+// ReadOptionalJSON is ReadJSON for endpoints whose body is optional: a missing body
+// counts as {}.
 func ReadOptionalJSON(r *http.Request, v any) error { return decodeBody(r, v, MaxBody, true) }
 
 func decodeBody(r *http.Request, v any, limit int64, optional bool) error {
 	var body []byte
 	var err error
 	if whole, ok := r.Body.(*wholeBody); ok && int64(len(whole.text)) <= limit {
-		body = whole.text[whole.read:] // nothing in v refers to it after
+		body = whole.text[whole.read:] // v does not refer to it afterwards
 	} else if body, err = ReadBody(r, limit); err != nil {
 		return err
 	}
@@ -179,8 +179,8 @@ func decodeBody(r *http.Request, v any, limit int64, optional bool) error {
 	return DecodeJSON(body, v)
 }
 
-// ReadObject gives a body that must be one JSON object as it came, checked as
-// ReadJSON does. The bytes are the caller's.
+// ReadObject returns the bytes of a body that must be one JSON object, with the checks of
+// ReadJSON. They belong to the caller.
 func ReadObject(r *http.Request, limit int64) (json.RawMessage, error) {
 	body, err := ReadBody(r, limit)
 	if err != nil {
@@ -189,7 +189,7 @@ func ReadObject(r *http.Request, limit int64) (json.RawMessage, error) {
 	return body, checkObject(body)
 }
 
-// DecodeJSON is ReadJSON for bytes at hand. Nothing in v refers to them after.
+// DecodeJSON is ReadJSON for bytes in memory. v does not refer to them afterwards.
 func DecodeJSON(body []byte, v any) error {
 	if err := checkObject(body); err != nil {
 		return err
@@ -202,12 +202,12 @@ func DecodeJSON(body []byte, v any) error {
 	case errors.As(err, &wrong) && wrong.Field != "":
 		return mxerr.BadJSON("%s has the wrong type: a JSON %s", wrong.Field, wrong.Value).Because(err)
 	default:
-		// Errors of the UnmarshalText of identifiers land here.
+		// UnmarshalText of the identifiers returns such errors.
 		return mxerr.BadJSON("%s", plainError(err)).Because(err)
 	}
 }
 
-// plainError is what is wrong with a value, without Go's words around it.
+// plainError returns the text of an error without the words of package json.
 func plainError(err error) string {
 	var known *mxerr.Error
 	if errors.As(err, &known) {
@@ -216,7 +216,7 @@ func plainError(err error) string {
 	return fmt.Sprintf("The body has a value that is not allowed: %v", err)
 }
 
-// checkObject says whether body is one well-formed JSON object.
+// checkObject checks that body is one well-formed JSON object.
 func checkObject(body []byte) error {
 	if err := canonicaljson.Check(body); err != nil {
 		if !json.Valid(body) || !utf8.Valid(body) {

@@ -15,22 +15,23 @@ import (
 	"stoa/internal/parking"
 )
 
-// Times are the time limits of a connection.
+// Times are the timeouts of a connection.
 type Times struct {
-	Header time.Duration // until a request's header is complete; TLS handshakes too
-	Body   time.Duration // until a request's body is complete, and a second more for each 16 KiB of it
-	Answer time.Duration // until a piece of an answer is taken, which has 256 KiB at most
+	Header time.Duration // until the header of a request is complete; also for TLS handshakes
+	Body   time.Duration // until the body of a request is complete, plus a second for each 16 KiB of it
+	Answer time.Duration // until the client has taken a piece of the answer of at most 256 KiB
 	Idle   time.Duration // of a connection between requests
 }
 
-// DefaultTimes are the limits that servers run with.
+// DefaultTimes are the timeouts of servers.
 var DefaultTimes = Times{Header: 10 * time.Second, Body: 30 * time.Second, Answer: 30 * time.Second, Idle: 120 * time.Second}
 
-// slowestRate is that of a client which is slow but not stuck, in bytes per second.
+// slowestRate is the rate of a slow client that still makes progress, in bytes per
+// second.
 const slowestRate = 16 << 10
 
-// The cross-origin headers of every answer. The slices are shared and full, so
-// that an append to one makes a copy.
+// The cross-origin headers of every answer. The slices are shared, and full, so that an
+// append copies them.
 //
 // Spec: client-server-api#web-browser-clients
 var (
@@ -48,11 +49,11 @@ type exchange struct {
 	mux    *Mux
 	route  *mountedRoute
 	start  time.Time
-	status int // 0 until the header is written
+	status int // 0 before the header is written
 	body   requestBody
 	whole  wholeBody
 
-	// What the request has taken, until its end.
+	// What the request has taken until it ends:
 	key    string // of its holder
 	holder *holder
 	bytes  int64 // of its body
@@ -94,7 +95,7 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.fail(refused)
 		return
 	}
-	if r.URL.RawQuery != "" { // also where the handler does not read it
+	if r.URL.RawQuery != "" { // even if the handler does not read it
 		if _, err := ParseQuery(r); err != nil {
 			x.fail(err)
 			return
@@ -126,8 +127,9 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.route.handler.ServeHTTP(x, r)
 }
 
-// admit asks who is calling, if the route wants to know, lets the body arrive, and takes a slot of the caller's. A
-// request that another instance has forwarded was admitted there.
+// admit identifies the caller if the route requires it, reads the body, and takes a slot
+// for the caller. For a request that another instance has forwarded, that one has already
+// done so.
 func (x *exchange) admit() error {
 	m, r := x.mux, x.r
 	if IsFromPeer(r) || x.route.Limit == LimitProbe {
@@ -165,14 +167,14 @@ func (x *exchange) admit() error {
 // charge counts bytes of the body.
 func (x *exchange) charge(n, own int64) error {
 	if err := x.mux.admission.take(x.holder, n, own); err != nil {
-		x.w.Header()["Connection"] = closeConnection // net/http would read the rest of the body first
+		x.w.Header()["Connection"] = closeConnection // otherwise net/http would first read the rest of the body
 		return err
 	}
 	x.bytes += n
 	return nil
 }
 
-// end answers a panic, counts the request and gives the exchange back.
+// end answers a panic, counts the request and releases the exchange.
 func (x *exchange) end() {
 	if x.holder != nil || x.bytes > 0 {
 		x.mux.admission.leave(x.key, x.holder, x.bytes, x.route.Limit, x.slot)
@@ -189,17 +191,17 @@ func (x *exchange) end() {
 			"err", p, "stack", string(debug.Stack()))
 		if x.status != 0 {
 			x.count(statusAborted)
-			panic(http.ErrAbortHandler) // half an answer is out: close the connection
+			panic(http.ErrAbortHandler) // a part of the answer was sent: close the connection
 		}
 		x.writeFault(id)
 	}
 	status := x.status
-	if status == 0 { // net/http answers 200 when nothing was written
+	if status == 0 { // net/http answers 200 if nothing was written
 		status = http.StatusOK
 	}
 	x.count(status)
 	if x.r.Body == &x.whole {
-		x.r.Body = http.NoBody // the exchange is used again
+		x.r.Body = http.NoBody // the exchange is reused
 	}
 	*x = exchange{}
 	exchanges.Put(x)
@@ -241,8 +243,8 @@ func (x *exchange) Write(p []byte) (written int, err error) {
 	return written, nil
 }
 
-// answering marks the beginning of the answer. The request gets its own body
-// back, by whose type net/http decides how to leave the connection.
+// answering begins the answer. It restores the request's own body, whose type tells
+// net/http how to continue with the connection.
 func (x *exchange) answering(status int) {
 	x.status = status
 	if x.body.conn != nil {
@@ -250,8 +252,7 @@ func (x *exchange) answering(status int) {
 	}
 }
 
-// ReadFrom lets net/http use sendfile. The time limit follows what is copied,
-// piece by piece.
+// ReadFrom lets net/http use sendfile. It extends the timeout with each piece.
 func (x *exchange) ReadFrom(src io.Reader) (total int64, err error) {
 	if x.status == 0 {
 		x.answering(http.StatusOK)
@@ -272,29 +273,29 @@ func (x *exchange) ReadFrom(src io.Reader) (total int64, err error) {
 // Unwrap lets http.ResponseController reach the connection.
 func (x *exchange) Unwrap() http.ResponseWriter { return x.w }
 
-// extendAnswer gives the client time to take the next piece of the answer.
+// extendAnswer gives the client time for the next piece of the answer.
 func (x *exchange) extendAnswer() {
 	limit := x.mux.times.Answer
 	if x.body.conn != nil && !x.body.ended {
-		limit += x.mux.times.Body // net/http reads the rest of the body first
+		limit += x.mux.times.Body // net/http first reads the rest of the body
 	}
 	if d, ok := x.w.(interface{ SetWriteDeadline(time.Time) error }); ok {
-		// A connection that has no deadlines (HTTP/2 on an odd transport) is
-		// bounded by its own flow control.
+		// A connection without deadlines (HTTP/2 on an unusual transport) has its own
+		// flow control.
 		_ = d.SetWriteDeadline(time.Now().Add(limit))
 	}
 }
 
-// requestBody bounds the time in which a body must arrive. The limit stands
-// from the header on, so it also bounds the discarding of a body that no
-// handler reads, and falls with the body's end, so a long poll may wait.
+// requestBody bounds the time for a body to arrive. The timeout begins after the header,
+// so it also applies if no handler reads the body and net/http discards it. It ends with
+// the body, so that a long poll may wait.
 type requestBody struct {
 	io.ReadCloser
 	conn    interface{ SetReadDeadline(time.Time) error }
 	start   time.Time
-	limit   time.Duration // for a body of no length
+	limit   time.Duration // for a body of unknown length
 	read    int64
-	granted int64 // bytes that the deadline has been extended for
+	granted int64 // bytes for which the deadline was extended
 	ended   bool
 }
 
@@ -310,7 +311,7 @@ func (b *requestBody) begin(w http.ResponseWriter, r *http.Request, limit time.D
 
 func (b *requestBody) extend() {
 	b.granted = b.read + 4*slowestRate
-	// Without deadlines there is nothing to set, and the body is read as it comes.
+	// A connection without deadlines is read as the body comes.
 	_ = b.conn.SetReadDeadline(b.start.Add(b.limit + time.Duration(b.read/slowestRate)*time.Second))
 }
 
@@ -326,8 +327,8 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// exchangeOf gives the exchange behind a ResponseWriter; a handler that is used
-// without a Mux gets one of its own.
+// exchangeOf returns the exchange of a ResponseWriter. A handler outside a Mux gets one
+// of its own.
 func exchangeOf(w http.ResponseWriter, r *http.Request) *exchange {
 	if x, ok := w.(*exchange); ok {
 		return x
@@ -338,12 +339,12 @@ func exchangeOf(w http.ResponseWriter, r *http.Request) *exchange {
 var bareMux = sync.OnceValue(func() *Mux {
 	m, err := NewMux(Options{})
 	if err != nil {
-		panic(err) // no routes, no registry: nothing to go wrong
+		panic(err) // impossible without routes and registry
 	}
 	return m
 })
 
-// requestIDs gives each fault a name by which its log line can be found.
+// requestIDs assigns an ID to each fault, with which its log line can be found.
 type requestIDs struct {
 	prefix string
 	last   atomic.Uint64

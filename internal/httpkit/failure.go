@@ -15,17 +15,17 @@ import (
 
 // Statuses that are counted but never sent.
 const (
-	statusGone    = 499 // the client went away before its answer was ready
-	statusAborted = 599 // the handler broke off after the answer had begun
+	statusGone    = 499 // the client disconnected before the answer was ready
+	statusAborted = 599 // the handler failed after the answer had begun
 )
 
-// fail answers with err: an *mxerr.Error as its own status and errcode, what
-// Options.Translate knows as that, and anything else as a fault: 500 M_UNKNOWN
-// with a request id outside, and the whole chain with the same id in the log.
+// fail answers with err. An *mxerr.Error, or an error that Options.Translate maps to one,
+// has its own status and errcode. Any other error is a fault: the client gets 500
+// M_UNKNOWN with a request ID, and the log the error chain with the same ID.
 //
 // Spec: client-server-api#standard-error-response
 func (x *exchange) fail(err error) {
-	if x.status != 0 { // the handler wrote an answer and failed after it
+	if x.status != 0 { // the handler failed after it had written an answer
 		x.mux.log.Error("request failed after its answer began", "method", x.r.Method, "route", x.route.Pattern, "err", err)
 		return
 	}
@@ -35,7 +35,7 @@ func (x *exchange) fail(err error) {
 		return
 	}
 	if x.r.Context().Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
-		x.answering(statusGone) // counted; the connection is closed already
+		x.answering(statusGone) // only counted; the connection is closed
 		x.w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
@@ -45,10 +45,10 @@ func (x *exchange) fail(err error) {
 	x.writeFault(id)
 }
 
-// Fail answers a request with an error, for handlers that write their answers themselves.
+// Fail answers a request with an error, for handlers that write their own answers.
 func Fail(w http.ResponseWriter, r *http.Request, err error) { exchangeOf(w, r).fail(err) }
 
-// known is an error as clients are told of it, nil for a fault.
+// known returns an error for clients, nil for a fault.
 func (m *Mux) known(err error) *mxerr.Error {
 	var known *mxerr.Error
 	if !errors.As(err, &known) && m.translate != nil {
@@ -57,9 +57,8 @@ func (m *Mux) known(err error) *mxerr.Error {
 	return known
 }
 
-// logCause keeps the cause of a refusal for whoever asks why: a warning when
-// the server is at fault, else visible at level debug. Overload is counted by
-// the metrics and would only flood the log.
+// logCause logs the cause of a refusal: as a warning if the server is at fault, otherwise
+// at level debug. Overload is counted in the metrics and would only flood the log.
 func (x *exchange) logCause(known *mxerr.Error, err error) {
 	level := slog.LevelDebug
 	if known.Status >= 500 && known.Code != mxerr.CodeLimitExceeded {
@@ -76,7 +75,7 @@ func (x *exchange) writeFault(id string) {
 	x.writeError(fault(id))
 }
 
-// fault is what clients are told of an error that is not known.
+// fault is the error for clients after an unknown error.
 func fault(id string) *mxerr.Error {
 	return &mxerr.Error{
 		Status:  http.StatusInternalServerError,
@@ -90,9 +89,9 @@ func retryAfter(e *mxerr.Error) string {
 	return strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10)
 }
 
-// writeError writes the error body, and Retry-After where the time is known. An
-// error without an errcode is only what it carries besides (the flows of
-// interactive authentication).
+// writeError writes the error body, and Retry-After if the time is known. The body of an
+// error without an errcode has only its other keys (the flows of interactive
+// authentication).
 func (x *exchange) writeError(e *mxerr.Error) {
 	if e.RetryAfter > 0 {
 		x.w.Header()["Retry-After"] = []string{retryAfter(e)}
@@ -105,7 +104,7 @@ func (x *exchange) writeError(e *mxerr.Error) {
 		text, err = json.Marshal(e.Extra)
 	}
 	if err != nil {
-		x.fail(fmt.Errorf("encode error body: %w", err)) // a fault, whose body always encodes
+		x.fail(fmt.Errorf("encode error body: %w", err)) // a fault, whose body can always be encoded
 		return
 	}
 	x.write(e.Status, jsonType, text)

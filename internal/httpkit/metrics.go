@@ -11,11 +11,11 @@ import (
 // durationBounds are the upper bounds of the request histogram in seconds.
 var durationBounds = [...]float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30}
 
-// countedStatuses are the statuses with a counter of their own; others fall
-// under the last, "other".
+// countedStatuses are the statuses with their own counter; others count as the last,
+// "other".
 var countedStatuses = [...]int{200, 201, 204, 302, 304, 400, 401, 403, 404, 405, 408, 409, 413, 429, statusGone, 500, 502, 503, 504, statusAborted, 0}
 
-// statusIndex turns a status into its place in countedStatuses.
+// statusIndex maps a status to its index in countedStatuses.
 var statusIndex = func() (index [600]uint8) {
 	for i := range index {
 		index[i] = uint8(len(countedStatuses) - 1)
@@ -27,7 +27,7 @@ var statusIndex = func() (index [600]uint8) {
 	return index
 }()
 
-// routeCounts are the numbers of one route, moved by one atomic add each.
+// routeCounts are the counters of one route, each changed by one atomic addition.
 type routeCounts struct {
 	method, pattern string
 	statuses        [len(countedStatuses)]atomic.Uint64
@@ -49,8 +49,7 @@ func (c *routeCounts) observe(status int, took time.Duration) {
 	c.nanoseconds.Add(int64(took))
 }
 
-// metrics collects the numbers of a Mux. Routes that were never asked for are
-// left out.
+// metrics collects the metrics of a Mux. Routes without requests are left out.
 type metrics struct {
 	mux    *Mux
 	routes []*routeCounts

@@ -19,23 +19,23 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// Limit is the class of a route: which bound on requests in flight it counts
-// against, and which rate limit per client address applies before its handler.
+// Limit is the class of a route. It determines the bound on requests in progress, and the
+// rate limit for each client address.
 type Limit uint8
 
 const (
-	// LimitPlain is for requests that answer as soon as they can.
+	// LimitPlain is for requests that are answered as soon as possible.
 	LimitPlain Limit = iota
-	// LimitLongPoll is for requests that may wait for something to happen.
+	// LimitLongPoll is for requests that may wait for an event.
 	LimitLongPoll
-	// LimitLogin is for requests by which a password or a token can be guessed.
+	// LimitLogin is for requests with which a client could guess a password or a token.
 	LimitLogin
-	// LimitRegister is for requests that may make an account.
+	// LimitRegister is for requests that may create an account.
 	LimitRegister
-	// LimitLookup is for requests that anyone may make without an account.
+	// LimitLookup is for requests that need no account.
 	LimitLookup
-	// LimitProbe is for requests by which balancers and clients ask whether the server is there. Nothing bounds them: they
-	// have no body and cost next to nothing.
+	// LimitProbe is for the health checks of balancers and clients. They have no limit,
+	// since they have no body and cost very little.
 	LimitProbe
 
 	limitClasses = int(LimitProbe) + 1
@@ -61,75 +61,78 @@ func (l Limit) String() string {
 
 // Route is one line of an API's list of routes.
 //
-// Pattern is a path whose segments are literal, "{name}" for one segment that
-// is not empty, or a final "{name...}" for all that follows (without its
-// leading slash, perhaps empty). A pattern that ends in "/" matches only a path
-// that does. A literal segment wins over a value. A route for GET answers HEAD.
+// Pattern is a path whose segments are literal, "{name}" for one nonempty segment, or a
+// final "{name...}" for the rest (without its leading slash, possibly empty). A pattern
+// that ends in "/" matches only a path that does. A literal segment takes precedence over
+// a value. A route for GET also serves HEAD.
 type Route struct {
 	Method  string
 	Pattern string
 	Handler http.Handler
 	Limit   Limit
-	// Token says that the caller must have an access token, which is asked for before the body is read; see Options.Identify.
+	// Token says that the caller must have an access token, which is checked before the
+	// body is read; see Options.Identify.
 	Token bool
-	// Rate is what the request counts against of its user; see Options.UserLimits.
+	// Rate is the user limit for the request; see Options.UserLimits.
 	Rate Rate
-	// MaxBody is the limit of the body in bytes. 0 is MaxBody, or 64 KiB if Options.Identify is there and the route has no Token.
+	// MaxBody is the limit of the body in bytes. 0 is MaxBody, or 64 KiB if
+	// Options.Identify is set and the route has no Token.
 	MaxBody int64
-	// Home is the name of the path value that says what the request changes, if it
-	// should be served by the home of that; see Options.Forward.
+	// Home is the name of the path value that identifies the changed object, if the
+	// object's home should serve the request; see Options.Forward.
 	Home string
-	// NoBarrier says that the answer depends on nothing that another instance may
+	// NoBarrier says that the answer does not depend on data that another instance may
 	// have changed; see Options.Barrier.
 	NoBarrier bool
 }
 
-// Options are what a Mux needs. The zero value works.
+// Options configure a Mux. The zero value works.
 type Options struct {
 	// Log gets one line for each fault and, at level debug, for each request.
 	Log *slog.Logger
-	// Instance is sent as X-Stoa-Instance; no header if empty.
+	// Instance is sent as X-Stoa-Instance; empty = no header.
 	Instance string
-	// Registerer gets the request metrics; none if nil.
+	// Registerer registers the request metrics; nil = none.
 	Registerer prometheus.Registerer
-	// TrustedProxies are the peers whose X-Forwarded-For is believed. A peer on
-	// a unix socket is always believed.
+	// TrustedProxies are the peers whose X-Forwarded-For is trusted. Peers on a Unix
+	// socket are always trusted.
 	TrustedProxies []netip.Prefix
-	// Clock is time.Now if nil.
+	// Clock is the clock; nil = time.Now.
 	Clock func() time.Time
-	// Translate gives the errcode of an error of a lower layer (a full queue of
-	// the store, say); nil or a nil result means a fault.
+	// Translate maps an error of a lower layer, such as a full queue of the store, to an
+	// errcode. nil or a nil result means a fault.
 	Translate func(error) *mxerr.Error
-	// AddressLimits are the rate limits per client address of the classes of
-	// routes; a class without one has none. See DefaultAddressLimits.
+	// AddressLimits are the rate limits for each client address by class; a class without
+	// an entry has none. See DefaultAddressLimits.
 	AddressLimits map[Limit]*Limiter
-	// QueryTokens accepts access tokens in the query; they are taken out of it anyway.
+	// QueryTokens accepts access tokens in the query. They are always removed from it.
 	QueryTokens bool
-	// Times bound bodies and answers; DefaultTimes if zero.
+	// Times are the timeouts for bodies and answers; zero = DefaultTimes.
 	Times Times
-	// InFlight bounds the requests of a class being served at a time; a class
-	// without an entry takes that of defaultInFlight.
+	// InFlight bounds the requests of a class in progress; a class without an entry uses
+	// defaultInFlight.
 	InFlight map[Limit]int
-	// Share bounds the requests of one user, or without a token of one address, being served at a time too.
+	// Share also bounds the requests in progress of one user, or of one address without a
+	// token.
 	Share bool
-	// UserLimits bound what users do on routes with Token and a Rate; nil = nothing does.
+	// UserLimits limits routes with Token and a Rate; nil = no limits.
 	UserLimits *UserLimits
-	// Bodies bounds the memory of the bodies under way, in bytes; 64 MiB if 0.
+	// Bodies bounds the memory of the bodies in progress, in bytes; 0 = 64 MiB.
 	Bodies int64
-	// Identify gives the name of the caller of a route with Token, or the error that answers the request. It is called before
-	// the body is read; the handler asks again what it needs to know. nil = nobody is asked.
+	// Identify returns the name of the caller of a route with Token, or the error for the
+	// answer. It is called before the body is read. Handlers look up further details
+	// themselves. nil = no check.
 	Identify func(*http.Request) (user string, err error)
-	// Forward is asked about requests of routes with a Home; nil = all are served
-	// here.
+	// Forward gets requests of routes with a Home; nil = this instance serves all.
 	Forward Forwarder
-	// Barrier returns when this instance has whatever was acknowledged before the
-	// call, or after at most 10 s an error. It is called before the handler of each route without NoBarrier; nil =
-	// there is no other instance.
+	// Barrier waits until this instance knows everything that was acknowledged before the
+	// call, or fails after at most 10 s. It is called before the handler of each route
+	// without NoBarrier; nil = there is no other instance.
 	Barrier func(ctx context.Context) error
 }
 
-// defaultInFlight is how many requests of a class are served at the same time;
-// one more is answered with 503. Long polls cost memory only, so many may wait.
+// defaultInFlight bounds the requests of a class in progress; further ones get 503. Long
+// polls only need memory, so many may wait.
 var defaultInFlight = [limitClasses]int64{
 	LimitPlain:    4096,
 	LimitLongPoll: 100_000,
@@ -138,8 +141,8 @@ var defaultInFlight = [limitClasses]int64{
 	LimitLookup:   1024,
 }
 
-// Mux finds the route of a request and serves it. It is made once with all
-// routes and never changes.
+// Mux finds the route of a request and serves it. It is built with all routes and
+// immutable afterwards.
 type Mux struct {
 	queryTokens bool
 	log         *slog.Logger
@@ -156,14 +159,14 @@ type Mux struct {
 	limiters    [limitClasses]*Limiter
 	inFlight    [limitClasses]struct{ now, max atomic.Int64 }
 	requestID   requestIDs
-	parked      string // the head of answers to parked requests; see parkedHead
+	parked      string // the start of answers to parked requests; see parkedHead
 	metrics     *metrics
 	root        node
-	unknown     *mountedRoute // counts what no route matches
+	unknown     *mountedRoute // counts requests without a route
 	preflight   *mountedRoute // counts OPTIONS
 }
 
-// mountedRoute is a Route as the Mux serves it.
+// mountedRoute is a Route in a Mux.
 type mountedRoute struct {
 	Route
 	mux     *Mux
@@ -177,11 +180,11 @@ type node struct {
 	literal map[string]*node
 	value   *node
 	rest    []*mountedRoute // of a final {name...}
-	routes  []*mountedRoute // that end here, one a method
+	routes  []*mountedRoute // that end here, one for each method
 }
 
-// NewMux makes a Mux of routes. An error names the route that is malformed or
-// stands twice.
+// NewMux returns a Mux with some routes. An error names the route that is malformed or a
+// duplicate.
 func NewMux(opts Options, routes ...[]Route) (*Mux, error) {
 	m := &Mux{
 		log: opts.Log, trusted: opts.TrustedProxies, clock: opts.Clock, translate: opts.Translate,
@@ -234,7 +237,7 @@ func NewMux(opts Options, routes ...[]Route) (*Mux, error) {
 
 func unrecognized(*http.Request) (Empty, error) { return Empty{}, mxerr.Unrecognized() }
 
-// preflight answers OPTIONS on any path; the cross-origin headers are there already.
+// preflight answers OPTIONS on any path; the cross-origin headers are already set.
 func preflight(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }
 
 func (m *Mux) add(r Route) error {
@@ -306,15 +309,15 @@ func insert(list *[]*mountedRoute, r *mountedRoute) error {
 // maxValues bounds the values of one pattern.
 const maxValues = 8
 
-// match is a walk down the tree: the values met on the way.
+// match is a search in the tree, with the values found so far.
 type match struct {
-	path    string // what is to be matched, without its first slash
-	escaped bool   // path still holds percent escapes
+	path    string // the path without its first slash
+	escaped bool   // whether path still has percent escapes
 	values  [maxValues]string
 	n       int
 }
 
-// find gives the routes of the path, or nil. A literal segment is tried first.
+// find returns the routes of the path, or nil. It tries a literal segment first.
 func (s *match) find(at *node, path string) []*mountedRoute {
 	segment, rest, more := strings.Cut(path, "/")
 	if s.escaped {
@@ -358,8 +361,8 @@ func (s *match) find(at *node, path string) []*mountedRoute {
 	return at.rest
 }
 
-// lookup finds the route of a request and puts the path's values into it. The
-// error is the answer when there is none.
+// lookup finds the route of a request and sets its path values. The error is the answer
+// if there is none.
 func (m *Mux) lookup(r *http.Request) (*mountedRoute, error) {
 	s := match{path: r.URL.Path}
 	if r.URL.RawPath != "" {
@@ -398,8 +401,8 @@ func ofMethod(routes []*mountedRoute, method string) *mountedRoute {
 	return nil
 }
 
-// isText refuses what no identifier may hold and what a database can't keep in
-// a text column: bytes that are not UTF-8, and NUL.
+// isText reports whether s is UTF-8 without NUL. No identifier may contain anything else,
+// and a database can't store it in a text column.
 func isText(s string) bool {
 	return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0
 }

@@ -7,7 +7,8 @@ import (
 	"stoa/internal/parking"
 )
 
-// parkedHead makes the part of an answer's head, after its first line, that is the same for all parked requests.
+// parkedHead is the part of an answer's head after the status line that is the same for
+// all parked requests.
 func (m *Mux) parkedHead() string {
 	head := "Access-Control-Allow-Headers: " + corsHeaders[0] + "\r\n" +
 		"Access-Control-Allow-Methods: " + corsMethods[0] + "\r\n" +
@@ -20,7 +21,7 @@ func (m *Mux) parkedHead() string {
 	return head
 }
 
-// Park implements parking.Parkable. The request counts as answered.
+// Park implements parking.Parkable. It counts the request as answered.
 func (x *exchange) Park() parking.Responder {
 	x.status = http.StatusOK
 	return x.route
@@ -32,7 +33,7 @@ func (r *mountedRoute) Head() string { return r.mux.parked }
 // String implements parking.Responder.
 func (r *mountedRoute) String() string { return r.Pattern }
 
-// Error implements parking.Responder. The answer is as that of fail.
+// Error implements parking.Responder. The answer is that of fail.
 func (r *mountedRoute) Error(err error, took time.Duration) (status int, head string, body []byte) {
 	m := r.mux
 	known := m.known(err)

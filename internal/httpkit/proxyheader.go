@@ -14,21 +14,22 @@ import (
 	"github.com/pires/go-proxyproto"
 )
 
-// A balancer that passes on connections, and not requests, can't put the address of a client into each request. It says it
-// once, before the first byte of the client: by the PROXY protocol, version 2. Who may say so is asked for each request, as
-// with X-Forwarded-For.
+// A balancer for TCP connections can't add the client's address to each request. Instead
+// it sends a header at the beginning of the connection: the PROXY protocol, version 2. As
+// with X-Forwarded-For, each request checks whether the peer is trusted.
 
-// maxProxyHeader bounds what a balancer may say before a connection, in bytes: addresses take 52, the rest are extensions.
+// maxProxyHeader bounds the header, in bytes: addresses take 52, the rest are extensions.
 const maxProxyHeader = 4 << 10
 
-// proxyHeader is what stands before the first request of a connection; its zero value is nothing.
+// proxyHeader is the header of a connection; its zero value is none.
 type proxyHeader struct {
 	read   bool
-	early  readAhead      // what came after it and was read with it
-	client netip.AddrPort // zero: nothing was said
+	early  readAhead      // data after the header that was read with it
+	client netip.AddrPort // zero: unknown
 }
 
-// from reads from a connection. Its first call looks for the header, and waits until it is whole.
+// from reads from a connection. The first call looks for the header, and waits until it
+// is complete.
 func (p *proxyHeader) from(c net.Conn, b []byte) (int, error) {
 	if !p.read {
 		n, err := c.Read(b)
@@ -49,10 +50,10 @@ func (p *proxyHeader) from(c net.Conn, b []byte) (int, error) {
 	return c.Read(b)
 }
 
-// readAhead is what was read of a connection before its time.
+// readAhead is data that was read from a connection early.
 type readAhead []byte
 
-// take moves of it to b what fits; 0 if there is nothing left.
+// take moves data into b; 0 if there is no more.
 func (a *readAhead) take(b []byte) int {
 	n := copy(b, *a)
 	if *a = (*a)[n:]; len(*a) == 0 {
@@ -78,7 +79,7 @@ func (p *proxyHeader) parse(c net.Conn, begin []byte) error {
 		return err
 	}
 	p.early = bytes.Clone(rest)
-	if header == nil || header.Command.IsLocal() { // the balancer's own
+	if header == nil || header.Command.IsLocal() { // the balancer's own connection
 		return nil
 	}
 	if from, _, ok := header.TCPAddrs(); ok {
@@ -87,7 +88,7 @@ func (p *proxyHeader) parse(c net.Conn, begin []byte) error {
 	return nil
 }
 
-// proxyHeaderOf is where a connection keeps it; nil of one that has none.
+// proxyHeaderOf returns the header of a connection; nil if it can have none.
 func proxyHeaderOf(c net.Conn) *proxyHeader {
 	switch c := c.(type) {
 	case *boundedTCP:
@@ -102,7 +103,8 @@ func proxyHeaderOf(c net.Conn) *proxyHeader {
 
 type proxyHeaderKey struct{}
 
-// noteProxyHeader lets the requests of a connection know its proxyHeader, unless it was read and says nothing.
+// noteProxyHeader adds a connection's proxyHeader to the context of its requests, unless
+// it was read and is empty.
 func noteProxyHeader(ctx context.Context, c net.Conn) context.Context {
 	p := proxyHeaderOf(c)
 	if p == nil || p.read && !p.client.IsValid() {
@@ -111,7 +113,8 @@ func noteProxyHeader(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, proxyHeaderKey{}, p)
 }
 
-// believeProxyHeader replaces the peer's address by what it said of the connection, if it is a trusted proxy.
+// believeProxyHeader replaces the peer's address by the one in the header, if the peer is
+// a trusted proxy.
 func (m *Mux) believeProxyHeader(r *http.Request) {
 	p, ok := r.Context().Value(proxyHeaderKey{}).(*proxyHeader)
 	if ok && p.client.IsValid() && m.trustsPeer(r) {

@@ -10,13 +10,12 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// Query is the query of a request. It is read where it stands, so a request
-// without one costs nothing. A value that is not right gives M_INVALID_PARAM,
-// one that is needed and missing M_MISSING_PARAM.
+// Query is the query of a request. It is parsed in place, so a request without one costs
+// nothing. Invalid values give M_INVALID_PARAM, missing required ones M_MISSING_PARAM.
 type Query struct{ raw string }
 
-// ParseQuery gives the query of r. An escape that is broken or text that is no
-// UTF-8 is M_INVALID_PARAM.
+// ParseQuery returns the query of r. An invalid escape or text that is not UTF-8 gives
+// M_INVALID_PARAM.
 func ParseQuery(r *http.Request) (Query, error) {
 	q := Query{raw: r.URL.RawQuery}
 	for rest := q.raw; rest != ""; {
@@ -36,19 +35,19 @@ func ParseQuery(r *http.Request) (Query, error) {
 	return q, nil
 }
 
-// Has says whether the query names the parameter, be it empty.
+// Has reports whether the query has the parameter, even if empty.
 func (q Query) Has(name string) bool {
 	_, ok := q.Lookup(name)
 	return ok
 }
 
-// Get gives the first value of name, or "".
+// Get returns the first value of name, or "".
 func (q Query) Get(name string) string {
 	value, _ := q.Lookup(name)
 	return value
 }
 
-// Lookup gives the first value of name, and whether there is one.
+// Lookup returns the first value of name, and whether there is one.
 func (q Query) Lookup(name string) (string, bool) {
 	for rest := q.raw; rest != ""; {
 		var pair string
@@ -60,7 +59,7 @@ func (q Query) Lookup(name string) (string, bool) {
 	return "", false
 }
 
-// All gives every value of name, in order.
+// All returns every value of name, in order.
 func (q Query) All(name string) []string {
 	var all []string
 	for rest := q.raw; rest != ""; {
@@ -73,19 +72,19 @@ func (q Query) All(name string) []string {
 	return all
 }
 
-// unescape is for text that ParseQuery has seen.
+// unescape is for text that ParseQuery has checked.
 func unescape(s string) string {
 	if strings.IndexByte(s, '%') < 0 && strings.IndexByte(s, '+') < 0 {
 		return s
 	}
 	text, err := url.QueryUnescape(s)
-	if err != nil { // ParseQuery let none through
+	if err != nil { // impossible after ParseQuery
 		return s
 	}
 	return text
 }
 
-// Required gives the value of name, which must be there and not empty.
+// Required returns the value of name, which must exist and not be empty.
 func (q Query) Required(name string) (string, error) {
 	value := q.Get(name)
 	if value == "" {
@@ -94,7 +93,7 @@ func (q Query) Required(name string) (string, error) {
 	return value, nil
 }
 
-// Int gives an integer from low to high, or absent if the query has no name.
+// Int returns an integer from low to high, or absent if the query has no name.
 func (q Query) Int(name string, absent, low, high int64) (int64, error) {
 	value, ok := q.Lookup(name)
 	if !ok {
@@ -107,9 +106,8 @@ func (q Query) Int(name string, absent, low, high int64) (int64, error) {
 	return n, nil
 }
 
-// Limit gives the size of a page: an integer of at least 1, cut down to high;
-// absent if the query has no name. Asking for more than the server gives is no
-// error.
+// Limit returns the size of a page: an integer of at least 1, reduced to high if it is
+// larger; absent if the query has no name.
 func (q Query) Limit(name string, absent, high int) (int, error) {
 	value, ok := q.Lookup(name)
 	if !ok {
@@ -122,7 +120,7 @@ func (q Query) Limit(name string, absent, high int) (int, error) {
 	return int(min(n, uint64(high))), nil
 }
 
-// Bool gives true or false, or absent if the query has no name.
+// Bool returns true or false, or absent if the query has no name.
 func (q Query) Bool(name string, absent bool) (bool, error) {
 	value, ok := q.Lookup(name)
 	if !ok {
@@ -137,8 +135,7 @@ func (q Query) Bool(name string, absent bool) (bool, error) {
 	return false, mxerr.InvalidParam("The query parameter %s must be true or false", name)
 }
 
-// Enum gives one of the allowed values, or the first of them if the query has
-// no name.
+// Enum returns one of the allowed values, or the first of them if the query has no name.
 func (q Query) Enum(name string, allowed ...string) (string, error) {
 	value, ok := q.Lookup(name)
 	if !ok {

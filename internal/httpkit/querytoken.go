@@ -11,12 +11,12 @@ import (
 // queryTokenName is the parameter in which old clients send their access token.
 const queryTokenName = "access_token"
 
-// takeQueryToken takes access tokens out of the query of a request, whoever serves it
-// and whatever becomes of it: nobody after this can log one, or pass it on in an
-// address. Where they are accepted, the token is put into the header.
+// takeQueryToken removes access tokens from the query of every request, so that no later
+// code can log one or pass it on in a URL. If QueryTokens accepts them, it moves the
+// token into the header.
 //
-// The header wins. M_UNKNOWN_TOKEN if there is another token in it, or if the query
-// has two.
+// The header takes precedence. If it has another token, or if the query has two, the
+// error is M_UNKNOWN_TOKEN.
 //
 // Spec: client-server-api#using-access-tokens
 func (m *Mux) takeQueryToken(r *http.Request) error {
@@ -42,11 +42,11 @@ func (m *Mux) takeQueryToken(r *http.Request) error {
 	return nil
 }
 
-// removeQueryTokens gives a query without its access tokens, and those that are not
-// empty. One whose escapes are broken is given as it stands: it is nobody's.
+// removeQueryTokens returns a query without its access tokens, and the tokens that are
+// not empty. A parameter with invalid escapes stays, since it is not a token.
 func removeQueryTokens(query string) (rest string, tokens []string) {
 	if !strings.Contains(query, "token") && !strings.Contains(query, "%") {
-		return query, nil // as nearly every one
+		return query, nil // as nearly always
 	}
 	pairs := strings.Split(query, "&")
 	kept := pairs[:0]
@@ -66,8 +66,8 @@ func removeQueryTokens(query string) (rest string, tokens []string) {
 	return strings.Join(kept, "&"), tokens
 }
 
-// BearerToken is the access token in the header of a request, or "". One in the
-// query has been put there, where that is accepted.
+// BearerToken is the access token in the header of a request, or "". If tokens in the
+// query are accepted, they have been moved to the header.
 func BearerToken(r *http.Request) string {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") {

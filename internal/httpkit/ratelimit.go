@@ -7,28 +7,26 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// Limiter is a token bucket for each key, counted in memory. A nil Limiter
-// lets everything pass. What must be exact across instances (login attempts)
-// is counted in the store instead.
+// Limiter is a token bucket for each key, in memory. A nil Limiter has no limit. Limits
+// that must be exact over all instances (login attempts) are in the store instead.
 //
-// It holds one time for each key: that at which the bucket will be full again.
-// Keys are kept in two generations of at most maxKeys each; the older one is
-// dropped when the newer is full, so that memory is bounded and only the keys
-// not used for longest are forgotten.
+// It holds one time for each key: when its bucket will be full again. Keys are in two
+// generations of at most maxKeys each. When the newer one is full the older one is
+// dropped, so the memory is bounded and the least recently used keys are forgotten first.
 type Limiter struct {
-	every time.Duration // in which one token comes back
+	every time.Duration // the time for one token to return
 	burst time.Duration // every × size of the bucket
 	clock func() time.Time
 
-	mu         sync.Mutex // guards the generations; nothing is taken after it
+	mu         sync.Mutex // guards the generations; nothing is locked after it
 	young, old map[string]time.Time
 }
 
 // maxKeys is the size of one generation of a Limiter.
 const maxKeys = 50_000
 
-// NewLimiter makes a Limiter that lets burst requests of a key pass at once,
-// and perSecond of them in the long run. clock is time.Now if nil.
+// NewLimiter returns a Limiter that allows burst requests of a key at once, and perSecond
+// of them in the long run. clock is time.Now if nil.
 func NewLimiter(perSecond float64, burst int, clock func() time.Time) *Limiter {
 	if clock == nil {
 		clock = time.Now
@@ -40,8 +38,8 @@ func NewLimiter(perSecond float64, burst int, clock func() time.Time) *Limiter {
 	}
 }
 
-// DefaultAddressLimits are the limits per client address of the classes of
-// routes that need no account.
+// DefaultAddressLimits are the limits for each client address, for the classes of routes
+// that need no account.
 func DefaultAddressLimits(clock func() time.Time) map[Limit]*Limiter {
 	return map[Limit]*Limiter{
 		LimitLogin:    NewLimiter(1, 20, clock),
@@ -50,13 +48,13 @@ func DefaultAddressLimits(clock func() time.Time) map[Limit]*Limiter {
 	}
 }
 
-// Take takes one token of key, or returns M_LIMIT_EXCEEDED with the time after
-// which one will be there.
+// Take takes one token of key, or returns M_LIMIT_EXCEEDED with the time until one is
+// available.
 //
 // Spec: client-server-api#rate-limiting
 func (l *Limiter) Take(key string) error { return l.TakeN(key, 1) }
 
-// TakeN takes n tokens; of more than a bucket holds it takes a full bucket.
+// TakeN takes n tokens; at most a full bucket.
 func (l *Limiter) TakeN(key string, n int) error {
 	if l == nil {
 		return nil
@@ -73,7 +71,8 @@ func (l *Limiter) TakeN(key string, n int) error {
 	return nil
 }
 
-// add takes n tokens that were spent elsewhere, whether they are there or not; the bucket is not emptier than empty.
+// add takes n tokens that were spent on another instance, or all that are left if there
+// are fewer.
 func (l *Limiter) add(key string, n int) {
 	now := l.clock()
 	l.mu.Lock()
@@ -86,7 +85,8 @@ func (l *Limiter) add(key string, n int) {
 	l.set(key, full, ok)
 }
 
-// fullAt is when the bucket of a key will be full; ok says that it is in the young generation. Called with the lock held.
+// fullAt returns when the bucket of a key will be full, and whether the key is in the
+// young generation. The caller holds the lock.
 func (l *Limiter) fullAt(key string, now time.Time) (full time.Time, ok bool) {
 	if full, ok = l.young[key]; !ok {
 		full = l.old[key]
@@ -97,7 +97,7 @@ func (l *Limiter) fullAt(key string, now time.Time) (full time.Time, ok bool) {
 	return full, ok
 }
 
-// set notes when the bucket of a key will be full. Called with the lock held.
+// set records when the bucket of a key will be full. The caller holds the lock.
 func (l *Limiter) set(key string, full time.Time, young bool) {
 	if !young && len(l.young) >= maxKeys {
 		l.old, l.young = l.young, make(map[string]time.Time, maxKeys/8)

@@ -19,16 +19,15 @@ import (
 	"stoa/internal/parking"
 )
 
-// MaxConnections is how many connections a Server holds open; the next one
-// waits in the kernel's queue until one ends.
+// MaxConnections bounds the open connections of a Server. Further ones wait in the
+// kernel's queue.
 const MaxConnections = 120_000
 
 // maxHeader bounds the bytes of a request's line and headers.
 const maxHeader = 64 << 10
 
-// Listen opens a TCP address ("127.0.0.1:8008", "[::1]:8008", ":0") or, for
-// "unix:PATH", a socket file that any user may connect to. A socket file that
-// nobody listens on any more is replaced.
+// Listen opens a TCP address ("127.0.0.1:8008", "[::1]:8008", ":0") or, for "unix:PATH",
+// a socket file that any user may connect to. It replaces a stale socket file.
 func Listen(address string) (net.Listener, error) {
 	path, isUnix := strings.CutPrefix(address, "unix:")
 	if !isUnix {
@@ -54,7 +53,7 @@ func Listen(address string) (net.Listener, error) {
 	return l, nil
 }
 
-// RemoveStaleSocket removes what a killed server left behind.
+// RemoveStaleSocket removes the socket of a killed server.
 func RemoveStaleSocket(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -76,31 +75,30 @@ func RemoveStaleSocket(path string) error {
 	return nil
 }
 
-// Server serves one handler on one listener with the time limits of this
-// package: a header must be complete and an idle connection is closed within
-// its Times; the bodies and answers of a Mux have theirs.
+// Server serves one handler on one listener with timeouts for the headers of requests and
+// for idle connections. A Mux has its own for bodies and answers.
 type Server struct {
 	http     http.Server
 	listener *parking.Listener
-	open     chan struct{} // holds one for each open connection
+	open     chan struct{} // has one entry for each open connection
 	serving  atomic.Bool
 
-	mu     sync.Mutex            // guards unused; nothing is taken after it
-	unused map[net.Conn]struct{} // connections on which nothing was asked yet
+	mu     sync.Mutex            // guards unused; nothing is locked after it
+	unused map[net.Conn]struct{} // connections without a request so far
 }
 
-// ServerOptions are what a Server needs.
+// ServerOptions configure a Server.
 type ServerOptions struct {
 	Log *slog.Logger
-	// Workers make the answers of parked connections. Several servers may share them.
+	// Workers render the answers of parked connections. Several servers may share them.
 	Workers *parking.WorkerPool
-	// TLS has the server speak TLS and HTTP/2; nil = neither.
+	// TLS makes the server speak TLS and HTTP/2; nil = neither.
 	TLS *tls.Config
-	// Times are DefaultTimes if zero.
+	// Times are the timeouts; zero = DefaultTimes.
 	Times Times
 }
 
-// NewServer makes a Server of a handler on a listener.
+// NewServer returns a Server for a handler on a listener.
 func NewServer(l net.Listener, h http.Handler, opt ServerOptions) *Server {
 	times, log := opt.Times, opt.Log
 	if times == (Times{}) {
@@ -124,14 +122,14 @@ func NewServer(l net.Listener, h http.Handler, opt ServerOptions) *Server {
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		ConnState:         s.noteUse,
 		ConnContext:       s.listener.ConnContext,
-		// OPTIONS * is answered as any other request.
+		// OPTIONS * is answered like any other request.
 		DisableGeneralOptionsHandler: true,
 	}
 	return s
 }
 
-// noteUse keeps the connections on which nothing was asked yet. Browsers open
-// such ahead of time, and net/http would wait 5 s for each of them at the end.
+// noteUse tracks connections without a request so far. Browsers open some ahead of time,
+// and net/http would wait 5 s for each of them at the end.
 func (s *Server) noteUse(c net.Conn, state http.ConnState) {
 	if state == http.StateIdle { // was active before
 		return
@@ -147,16 +145,16 @@ func (s *Server) noteUse(c net.Conn, state http.ConnState) {
 }
 
 // unusedTime is how long a draining Server waits for the first request on a new
-// connection: it may be on its way, above all if the connection waited in the
-// queue of a listener that others hold open too.
+// connection. It may be on its way, above all if the connection waited in the queue of a
+// listener that other processes hold open too.
 const unusedTime = time.Second
 
-// keptTime is how long it waits for the next request on connections that were kept,
-// so that busy ones end with an answer.
+// keptTime is how long it waits for the next request on kept-alive connections, so that
+// busy ones end with an answer.
 const keptTime = 250 * time.Millisecond
 
-// settle waits until something was asked on each connection that was accepted, or
-// unusedTime has passed, and closes those on which nothing was.
+// settle waits until each accepted connection has had a request, or unusedTime has
+// passed, and closes those without one.
 func (s *Server) settle(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, unusedTime)
 	defer cancel()
@@ -183,14 +181,14 @@ func (s *Server) closeUnused() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.unused {
-		_ = c.Close() // nobody waits for anything on it
+		_ = c.Close() // no request is waiting on it
 	}
 }
 
-// Addr is where the Server listens.
+// Addr is the address of the listener.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
-// Serve takes connections until Drain or Close; it returns nil then.
+// Serve accepts connections until Drain or Close; then it returns nil.
 func (s *Server) Serve() error {
 	s.serving.Store(true)
 	defer s.serving.Store(false)
@@ -207,10 +205,11 @@ func (s *Server) Serve() error {
 	return fmt.Errorf("serve on %s: %w", s.listener.Addr(), err)
 }
 
-// closeConnection is shared and full, as the cross-origin headers are.
+// closeConnection is shared and full, like the cross-origin headers.
 var closeConnection = []string{"close"}
 
-// lastly has answers end their connections once the Server winds down, as those of parked connections do.
+// lastly makes answers close their connections once the Server winds down, like those of
+// parked connections.
 func (s *Server) lastly(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.listener.IsWindingDown() {
@@ -220,20 +219,19 @@ func (s *Server) lastly(h http.Handler) http.Handler {
 	})
 }
 
-// WindDown goes on serving, new connections too, but from now on each answer is
-// the last on its connection, so that clients and balancers let go of theirs.
+// WindDown goes on serving, new connections too, but from now on each answer closes its
+// connection, so that clients and balancers drop theirs.
 func (s *Server) WindDown() { s.listener.WindDown() }
 
-// Drain takes no new connections and waits until the requests under way are
-// answered or ctx ends; what is left then is cut off. Whoever was accepted before
-// is served.
+// Drain accepts no more connections and waits until the requests in progress are answered
+// or ctx ends; then it closes the rest. Accepted connections are still served.
 func (s *Server) Drain(ctx context.Context) error {
 	s.WindDown()
 	closing := s.listener.Close()
 	if errors.Is(closing, net.ErrClosed) {
 		closing = nil // drained before
 	}
-	s.settle(ctx) // from the next line on net/http drops requests that it has just read
+	s.settle(ctx) // from the next line on, net/http drops requests that it has just read
 	s.listener.CloseIdle()
 	err := s.http.Shutdown(ctx)
 	if parked := s.listener.Shutdown(ctx); err == nil {
@@ -258,16 +256,18 @@ type boundedListener struct {
 	failed failures
 }
 
-// failures remembers whether connections could not be accepted, for the log. Only the one who accepts uses it.
+// failures tracks whether accepting connections fails, for the log. Only the accepting
+// goroutine uses it.
 type failures struct {
-	since  time.Time // of the first that was not followed by a success
-	logged time.Time // last entry in the log
+	since  time.Time // of the first failure after a success
+	logged time.Time // the last log entry
 }
 
-// failuresLogged is how often the log is told that connections still can't be accepted.
+// failuresLogged is the interval of log entries while connections can't be accepted.
 const failuresLogged = time.Minute
 
-// note logs that connections can't be accepted, above all for want of file descriptors, and that they can be again.
+// note logs that connections can't be accepted, mostly for lack of file descriptors, and
+// that they can be again.
 func (f *failures) note(log *slog.Logger, now time.Time, err error) {
 	switch {
 	case err == nil && f.since.IsZero():
@@ -310,7 +310,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 	return &boundedConn{Conn: c, place: place{free: l.free}}, nil
 }
 
-// place is one connection's part of the bound, given back once.
+// place is one connection's share of the bound, returned once.
 type place struct {
 	free  chan struct{}
 	given atomic.Bool

@@ -11,7 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Rate is what a user does, as far as there is a limit on how often.
+// Rate is a kind of action of users that has a rate limit.
 type Rate uint8
 
 // The rates. RateNone has no limit.
@@ -41,7 +41,7 @@ type userLimit struct {
 	reason    string
 }
 
-// userLimits is the table. docs/operations.md has it too, which a test compares.
+// userLimits is the table. A test compares it with the one in docs/operations.md.
 var userLimits = [rates]userLimit{
 	RateSend:          {"send", "events sent: messages, state, redactions, changes of other people's membership", 600, 20, "a bot that answers a full room; a person sends one a second"},
 	RateSendBytes:     {"send_bytes", "bytes of events sent", 16 << 20, 256 << 10, "4 events of the largest size each second, without end"},
@@ -56,14 +56,14 @@ var userLimits = [rates]userLimit{
 	RateWrite:         {"write", "other writes: account data, keys, backups, profile, devices, aliases", 1000, 20, "a first login with a backup of all keys"},
 }
 
-// UserLimits bounds what logged-in users do, counted in memory and shared with other instances once a second. A nil UserLimits
-// lets everything pass.
+// UserLimits limits the actions of logged-in users. It counts in memory, and shares the
+// counts with other instances once a second. A nil UserLimits has no limits.
 type UserLimits struct {
-	report   bool // refuse nothing, only count
+	report   bool // only count, and refuse nothing
 	limiters [rates]*Limiter
 	limited  [rates]atomic.Uint64
 
-	mu    sync.Mutex // guards spent; nothing is taken after it
+	mu    sync.Mutex // guards spent; nothing is locked after it
 	spent map[spending]int
 }
 
@@ -73,7 +73,8 @@ type spending struct {
 	key  string
 }
 
-// NewUserLimits makes UserLimits. With report, they only count what they would refuse.
+// NewUserLimits returns UserLimits. With report, they only count the requests that they
+// would refuse.
 func NewUserLimits(report bool, clock func() time.Time) *UserLimits {
 	u := &UserLimits{report: report, spent: map[spending]int{}}
 	for rate, l := range userLimits {
@@ -84,8 +85,8 @@ func NewUserLimits(report bool, clock func() time.Time) *UserLimits {
 	return u
 }
 
-// Take counts n of a rate for a user, or answers M_LIMIT_EXCEEDED with the time to wait. One request may take all of a full
-// bucket, however much it asks for.
+// Take counts n actions of a rate for a user, or returns M_LIMIT_EXCEEDED with the time
+// to wait. One request takes at most a full bucket, however much it asks for.
 //
 // Spec: client-server-api#rate-limiting
 func (u *UserLimits) Take(rate Rate, user string, n int) error {
@@ -100,13 +101,13 @@ func (u *UserLimits) Take(rate Rate, user string, n int) error {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if len(u.spent) < maxKeys { // else the others hear of it too late
+	if len(u.spent) < maxKeys { // otherwise the other instances learn of it too late
 		u.spent[spending{rate, user}] += n
 	}
 	return nil
 }
 
-// byteRate is the rate of the bytes that belong to one of requests.
+// byteRate is the rate for the bytes of requests of a rate.
 func byteRate(rate Rate) Rate {
 	switch rate {
 	case RateSend:
@@ -128,13 +129,14 @@ func (u *UserLimits) request(rate Rate, user string, bytes int) error {
 
 const (
 	shareEvery = time.Second
-	// sharePart is the part of a second's long-run rate up to which what a user did is not worth telling.
+	// sharePart is a divisor: usage below 1/sharePart of one second at the long-run rate
+	// is not shared.
 	sharePart = 4
 	// maxShared bounds a message to the other instances, in bytes.
 	maxShared = 2 << 10
 )
 
-// Share tells the other instances once a second what users did, until ctx ends.
+// Share sends the users' usage to the other instances once a second, until ctx ends.
 func (u *UserLimits) Share(ctx context.Context, publish func([]byte)) error {
 	t := time.NewTicker(shareEvery)
 	defer t.Stop()
@@ -171,7 +173,8 @@ func (u *UserLimits) share(publish func([]byte)) {
 	}
 }
 
-// Hear counts what another instance has told. Lines that it can't read are passed over: they are of another version.
+// Hear adds usage on another instance. It skips lines that it can't parse, which are of
+// another version.
 func (u *UserLimits) Hear(text []byte) {
 	for line := range strings.Lines(string(text)) {
 		rate, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
