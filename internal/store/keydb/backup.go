@@ -62,7 +62,7 @@ func scanBackedUpKey(row *store.Row) (k BackedUpKey) {
 	return k
 }
 
-// AddBackup makes a version of the user's key backup, with no sessions.
+// AddBackup creates a version of the user's key backup, without sessions.
 func AddBackup(c *store.Change, user store.UserNum, b KeyBackup) {
 	c.Exec(insertBackup, user, b.Version, b.Algorithm, b.AuthData)
 }
@@ -72,7 +72,7 @@ func SetBackupAuth(c *store.Change, user store.UserNum, version int64, authData 
 	c.Exec(updateBackupAuth, user, version, authData)
 }
 
-// SetBackupCounts writes what changed with the sessions of a version.
+// SetBackupCounts sets the ETag and count of a version after a change of its sessions.
 func SetBackupCounts(c *store.Change, user store.UserNum, version, etag, count int64) {
 	c.Exec(updateBackupCounts, user, version, etag, count)
 }
@@ -83,7 +83,7 @@ func DeleteBackup(c *store.Change, user store.UserNum, version int64) {
 	c.Exec(markBackupDeleted, user, version)
 }
 
-// PutBackedUpKey writes a session, over an older one.
+// PutBackedUpKey writes a session, or replaces it.
 func PutBackedUpKey(c *store.Change, user store.UserNum, version int64, k BackedUpKey) {
 	c.Exec(upsertBackedUpKey, user, version, k.RoomID, k.SessionID, k.FirstMessageIndex, k.ForwardedCount, k.IsVerified, k.SessionData)
 }
@@ -94,7 +94,7 @@ func DeleteBackedUpKeys(c *store.Change, user store.UserNum, version int64, room
 	c.Exec(deleteBackedUpKeys, user, version, roomID, sessionID)
 }
 
-// Backup returns a version, a deleted one too; ErrNotFound.
+// Backup returns a version, even if deleted, or ErrNotFound.
 func Backup(r *store.Read, user store.UserNum, version int64) (KeyBackup, error) {
 	return store.QueryOne(r, selectBackup, scanBackup, user, version)
 }

@@ -10,8 +10,8 @@ import (
 	"stoa/internal/store"
 )
 
-// ErrKeyTaken says that a one-time key was claimed by somebody else meanwhile,
-// or that a key with its ID came meanwhile.
+// ErrKeyTaken says that another client claimed a one-time key in the meantime, or that a
+// key with the same ID was added.
 var ErrKeyTaken = errors.New("store: one-time key is taken")
 
 // DeviceKeys are the identity keys of a device, as JSON.
@@ -30,9 +30,9 @@ type OneTimeKey struct {
 	Claimed   bool // one-time: given out; fallback: used
 }
 
-// KeySignature is a signature that came after the key it is on.
+// KeySignature is a signature that was uploaded after the key.
 type KeySignature struct {
-	User      store.UserNum // whose key is signed
+	User      store.UserNum // owner of the signed key
 	Target    string        // device ID or public key
 	Signer    store.UserNum
 	SignerKey string // algorithm:id
@@ -90,12 +90,12 @@ var (
 		WHERE {{in user_num $1}} AND (signer_num = user_num OR signer_num = $2) ORDER BY user_num, target`)
 )
 
-// What is written about a device by the functions below must not come after its end:
-// the caller names the user's head, read where the device was seen to be there, or
-// the statement itself looks for the device (to_device).
+// Functions below that write for a device must not do so after its deletion: the caller
+// adds the user's head, read while the device existed, or the statement itself checks for
+// the device (to_device).
 
-// deviceKeyTables are deleted with a device: one line for each table whose rows
-// hang on one. $1 = user number, $2 = device ID.
+// deviceKeyTables delete the keys of a device: one line for each table. $1 = user number,
+// $2 = device ID.
 var deviceKeyTables = []*store.Stmt{
 	deleteDeviceKeys,
 	deleteDeviceOneTimeKeys,
@@ -104,7 +104,7 @@ var deviceKeyTables = []*store.Stmt{
 	deleteDeviceMessages,
 }
 
-// userKeyTables are deleted when an account is deactivated. $1 = user number.
+// userKeyTables delete the keys of a deactivated account. $1 = user number.
 var userKeyTables = []*store.Stmt{
 	store.Prepare(`DELETE FROM device_keys WHERE user_num = $1`),
 	store.Prepare(`DELETE FROM one_time_keys WHERE user_num = $1`),
@@ -116,24 +116,24 @@ var userKeyTables = []*store.Stmt{
 	store.Prepare(`UPDATE key_backups SET deleted = 1, auth_data = '{}', sessions = 0 WHERE user_num = $1`),
 }
 
-// DeleteKeysOfDevice deletes the keys of a device, the signatures on them, and the
-// messages that wait for it. It is part of deleting the device.
+// DeleteKeysOfDevice deletes the keys of a device, the signatures on them, and its queued
+// messages. It is part of deleting the device.
 func DeleteKeysOfDevice(c *store.Change, user store.UserNum, deviceID string) {
 	for _, s := range deviceKeyTables {
 		c.Exec(s, user, deviceID)
 	}
 }
 
-// DeleteKeysOfUser deletes all keys, key backups and waiting messages of a user
-// whose account is deactivated.
+// DeleteKeysOfUser deletes all keys, key backups and queued messages of a deactivated
+// account.
 func DeleteKeysOfUser(c *store.Change, user store.UserNum) {
 	for _, s := range userKeyTables {
 		c.Exec(s, user)
 	}
 }
 
-// PutDeviceKeys writes a device's identity keys; who shares a room with the
-// user is told.
+// PutDeviceKeys writes a device's identity keys and wakes the users who share a room with
+// the user.
 func PutDeviceKeys(c *store.Change, user store.UserNum, deviceID, keys string) {
 	c.Exec(upsertDeviceKeys, user, deviceID, keys)
 	c.UserSlot(user, store.KindDeviceList)
@@ -152,16 +152,17 @@ func DeviceKeysOf(r *store.Read, users []store.UserNum) ([]DeviceKeys, error) {
 	}, users)
 }
 
-// AddOneTimeKey adds a key that is not there yet, else the change fails with
-// ErrKeyTaken. seq orders the keys of a device.
+// AddOneTimeKey adds a key; the change fails with ErrKeyTaken if it exists. seq orders
+// the keys of a device.
 func AddOneTimeKey(c *store.Change, user store.UserNum, deviceID string, key OneTimeKey, seq int64) {
 	c.ExecOne(insertOneTimeKey, ErrKeyTaken, user, deviceID, key.Algorithm, key.KeyID, key.Key, seq)
 }
 
-// NoteKeyCounts tells the user's devices that key counts changed.
+// NoteKeyCounts wakes the user's devices, because key counts have changed.
 func NoteKeyCounts(c *store.Change, user store.UserNum) { c.UserSlot(user, store.KindKeys) }
 
-// ClaimOneTimeKey takes a key, or the change fails with ErrKeyTaken.
+// ClaimOneTimeKey claims a key; the change fails with ErrKeyTaken if it was claimed
+// already.
 func ClaimOneTimeKey(c *store.Change, user store.UserNum, deviceID string, key OneTimeKey, at time.Time) {
 	c.ExecOne(claimOneTimeKey, ErrKeyTaken, user, deviceID, key.Algorithm, key.KeyID, at.UnixMilli())
 }
@@ -171,8 +172,8 @@ func PutFallbackKey(c *store.Change, user store.UserNum, deviceID string, key On
 	c.Exec(upsertFallbackKey, user, deviceID, key.Algorithm, key.KeyID, key.Key)
 }
 
-// UseFallbackKey notes that a fallback key was given out. The change fails with
-// ErrKeyTaken if it was replaced or deleted meanwhile.
+// UseFallbackKey records that a fallback key was given out. The change fails with
+// ErrKeyTaken if it was replaced or deleted in the meantime.
 func UseFallbackKey(c *store.Change, user store.UserNum, deviceID string, key OneTimeKey) {
 	c.ExecOne(useFallbackKey, ErrKeyTaken, user, deviceID, key.Algorithm, key.KeyID)
 }
@@ -182,13 +183,12 @@ func scanOneTimeKey(row *store.Row) (k OneTimeKey) {
 	return k
 }
 
-// OneTimeKeys returns those of the keys with these IDs that are there, claimed
-// or not.
+// OneTimeKeys returns the existing keys with these IDs, claimed or not.
 func OneTimeKeys(r *store.Read, user store.UserNum, deviceID string, keyIDs []string) ([]OneTimeKey, error) {
 	return store.Query(r, selectOneTimeKeys, scanOneTimeKey, user, deviceID, keyIDs)
 }
 
-// KeyCount is how many unclaimed one-time keys of an algorithm a device has.
+// KeyCount is the number of unclaimed one-time keys of a device for an algorithm.
 type KeyCount struct {
 	Algorithm string
 	Count     int64
@@ -209,18 +209,18 @@ func NextOneTimeKey(r *store.Read, user store.UserNum, deviceID, algorithm strin
 	return store.QueryOne(r, nextOneTimeKey, scanOneTimeKey, user, deviceID, algorithm)
 }
 
-// FallbackKeys returns the device's fallback keys, one an algorithm at most.
+// FallbackKeys returns the device's fallback keys, at most one for each algorithm.
 func FallbackKeys(r *store.Read, user store.UserNum, deviceID string) ([]OneTimeKey, error) {
 	return store.Query(r, selectFallbackKeys, scanOneTimeKey, user, deviceID)
 }
 
-// DeleteClaimedKeys forgets keys claimed before a time.
+// DeleteClaimedKeys deletes keys that were claimed before a time.
 func DeleteClaimedKeys(tx *store.Tx, before time.Time) (int64, error) {
 	return tx.Exec(deleteClaimedKeys, before.UnixMilli())
 }
 
-// PutCrossSigningKey writes one of the user's identity keys; who shares a room
-// with the user is told.
+// PutCrossSigningKey writes one of the user's identity keys and wakes the users who share
+// a room with the user.
 func PutCrossSigningKey(c *store.Change, k CrossSigningKey) {
 	c.Exec(upsertCrossSigningKey, k.User, k.Usage, k.Keys)
 	c.UserSlot(k.User, store.KindDeviceList)
@@ -231,7 +231,7 @@ func DropSignatures(c *store.Change, user store.UserNum, target string) {
 	c.Exec(deleteTargetSignatures, user, target)
 }
 
-// DropSignature removes one signature on a key, by whoever's key made it.
+// DropSignature removes one signature on a key.
 func DropSignature(c *store.Change, user store.UserNum, target, signer, signerKey string) {
 	c.Exec(deleteSignature, user, target, signer, signerKey)
 }
@@ -244,15 +244,15 @@ func CrossSigningKeys(r *store.Read, users []store.UserNum) ([]CrossSigningKey, 
 	}, users)
 }
 
-// PutKeySignature writes a signature; who shares a room with the owner of the
-// signed key is told.
+// PutKeySignature writes a signature and wakes the users who share a room with the owner
+// of the signed key.
 func PutKeySignature(c *store.Change, k KeySignature) {
 	c.Exec(upsertKeySignature, k.User, k.Target, k.Signer, k.SignerKey, k.Signature)
 	c.UserSlot(k.User, store.KindDeviceList)
 }
 
-// KeySignatures returns the signatures on keys of the users which the viewer
-// may see: the users' own and the viewer's.
+// KeySignatures returns the signatures on keys of the users that the viewer may see: the
+// users' own and the viewer's.
 func KeySignatures(r *store.Read, users []store.UserNum, viewer store.UserNum) ([]KeySignature, error) {
 	return store.Query(r, selectKeySignatures, func(row *store.Row) (k KeySignature) {
 		row.Scan(&k.User, &k.Target, &k.Signer, &k.SignerKey, &k.Signature)

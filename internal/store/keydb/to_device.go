@@ -4,7 +4,7 @@ package keydb
 
 import "stoa/internal/store"
 
-// ToDevice is a message that waits for a device.
+// ToDevice is a message in a device's queue.
 type ToDevice struct {
 	Slot    store.Slot
 	Message string // {"content":…,"sender":…,"type":…}
@@ -21,14 +21,12 @@ var (
 	deleteDeviceMessages = store.Prepare(`DELETE FROM to_device WHERE user_num = $1 AND device_id = $2`)
 )
 
-// AddToDevice queues a message for a device, if it is there when the change is
-// committed.
+// AddToDevice queues a message for a device, if the device exists at the commit.
 func AddToDevice(c *store.Change, user store.UserNum, deviceID, message string) {
 	c.Exec(insertToDevice, user, deviceID, c.UserSlot(user, store.KindToDevice), message)
 }
 
-// DeleteToDevice deletes the messages that the device has acknowledged: those
-// up to and with the slot.
+// DeleteToDevice deletes the messages up to a slot, which the device has acknowledged.
 func DeleteToDevice(c *store.Change, user store.UserNum, deviceID string, upTo store.Slot) {
 	c.Exec(deleteToDevice, user, deviceID, upTo)
 }
@@ -41,7 +39,7 @@ func ToDeviceAfter(r *store.Read, user store.UserNum, deviceID string, after sto
 	}, user, deviceID, after, limit)
 }
 
-// QueueSize counts the messages that wait for a device, up to a limit, and their bytes.
+// QueueSize counts the messages in a device's queue, up to a limit, and their bytes.
 func QueueSize(r *store.Read, user store.UserNum, deviceID string, limit int) (count, bytes int64, err error) {
 	_, err = store.QueryOne(r, sumToDevice, func(row *store.Row) struct{} {
 		row.Scan(&count, &bytes)

@@ -4,8 +4,8 @@ package readerdb
 
 import "stoa/internal/store"
 
-// leaseHolds is a condition: the lease $2 has not run out. An instance that is
-// alone has a number below 0 instead of a lease.
+// leaseHolds is a condition: the lease $2 has not expired. A single instance has a number
+// below 0 instead of a lease.
 const leaseHolds = `(CAST($2 AS BIGINT) < 0 OR EXISTS (SELECT 1 FROM instances i WHERE i.lease = $2 AND i.expires_ts > {{now}}))`
 
 var (
@@ -18,8 +18,8 @@ var (
 	selectCursors = store.Prepare(`SELECT name, shard, pos, lease FROM reader_cursors
 		WHERE name = $1 AND lease = $2 AND {{in shard $3}} ORDER BY shard`)
 	moveCursor = store.Prepare(`UPDATE reader_cursors SET pos = $5 WHERE name = $1 AND shard = $2 AND pos = $3 AND lease = $4`)
-	// selectAllCursors is for a status: unread is the oldest row of the stream that
-	// the cursor has not passed, 0 if there is none.
+	// selectAllCursors is for a status. unread is the oldest row of the stream after the
+	// cursor, 0 if there is none.
 	selectAllCursors = store.Prepare(`SELECT c.name, c.shard, c.pos, c.lease,
 		COALESCE((SELECT MIN(s.pos) FROM stream s WHERE s.pos > c.pos), 0)
 		FROM reader_cursors c ORDER BY c.name, c.shard LIMIT $1`)
@@ -40,14 +40,14 @@ var (
 	trimAside  = store.Prepare(`DELETE FROM reader_aside WHERE aside_ts < $1`)
 )
 
-// Cursor is how far one shard of a reader has come.
+// Cursor is the progress of one shard of a reader.
 type Cursor struct {
 	Name  string
 	Shard int
 	Pos   store.Position
 	Lease int64 // of the owner
-	// Unread is the oldest row of the stream behind the cursor, 0 if there is none
-	// or it was not asked for.
+	// Unread is the oldest row of the stream after the cursor; 0 if there is none, or if
+	// the query does not return it.
 	Unread store.Position
 }
 
@@ -56,7 +56,7 @@ func scanCursor(row *store.Row) (c Cursor) {
 	return c
 }
 
-// Now is the time of the database in ms since 1970.
+// Now is the database's time in ms since 1970.
 func Now(r *store.Read) (int64, error) { return store.QueryOne(r, selectNow, (*store.Row).Int) }
 
 // Head is the newest position of the stream, 0 if there is none.
@@ -64,9 +64,9 @@ func Head(r *store.Read) (store.Position, error) {
 	return store.QueryOne(r, selectHead, store.Num[store.Position])
 }
 
-// TakeCursors makes an owner that of some shards of a reader, and returns the
-// cursors that it has now: none if its lease has run out. Cursors that are not there
-// are made: at the head of the stream, or if fromStart is set at 0.
+// TakeCursors makes a lease the owner of some shards of a reader, and returns their
+// cursors; none if the lease has expired. It creates missing cursors at the head of the
+// stream, or at 0 if fromStart is set.
 func TakeCursors(tx *store.Tx, name string, lease int64, shards []int64, fromStart bool) ([]Cursor, error) {
 	var start int64
 	if !fromStart {
@@ -84,13 +84,13 @@ func TakeCursors(tx *store.Tx, name string, lease int64, shards []int64, fromSta
 	return store.Query(&tx.Read, selectCursors, scanCursor, name, lease, shards)
 }
 
-// MoveCursor moves a cursor on. The change fails with fenced if the cursor has
-// another position or another lease by now.
+// MoveCursor moves a cursor. The change fails with fenced if the cursor has another
+// position or lease by now.
 func MoveCursor(c *store.Change, cur Cursor, to store.Position, fenced error) {
 	c.ExecOne(moveCursor, fenced, cur.Name, cur.Shard, cur.Pos, cur.Lease, to)
 }
 
-// Cursors returns all cursors, with what they have not read.
+// Cursors returns all cursors, with Unread.
 func Cursors(r *store.Read, limit int) ([]Cursor, error) {
 	return store.Query(r, selectAllCursors, func(row *store.Row) Cursor {
 		c := scanCursor(row)
@@ -99,7 +99,7 @@ func Cursors(r *store.Read, limit int) ([]Cursor, error) {
 	}, limit)
 }
 
-// Aside is a row of the stream that a reader could not deal with.
+// Aside is a row of the stream that a reader could not process.
 type Aside struct {
 	Name    string
 	Shard   int
@@ -107,7 +107,7 @@ type Aside struct {
 	Tries   int
 	Error   string
 	AsideTS int64 // ms of the database's clock
-	Retry   bool  // an operator wants it tried again
+	Retry   bool  // an operator wants a retry
 }
 
 func scanAside(row *store.Row) (a Aside) {
@@ -121,34 +121,34 @@ func AddAside(c *store.Change, a Aside) {
 	c.Exec(insertAside, a.Name, a.Shard, a.Row.Pos, a.Row.OwnerKind, a.Row.Owner, a.Row.Kind, a.Row.First, a.Row.Last, a.Tries, a.Error)
 }
 
-// DropAside forgets a row that was set aside. The change fails with gone if it is
-// not there.
+// DropAside deletes a row that was set aside. The change fails with gone if it does not
+// exist.
 func DropAside(c *store.Change, name string, shard int, pos store.Position, gone error) {
 	c.ExecOne(deleteAside, gone, name, shard, pos)
 }
 
-// RetryAside asks for a row to be tried again.
+// RetryAside requests a retry of a row.
 func RetryAside(c *store.Change, name string, shard int, pos store.Position, gone error) {
 	c.ExecOne(retryAside, gone, name, shard, pos)
 }
 
-// FailAside notes that a row was tried again and failed again.
+// FailAside records that a retry of a row failed.
 func FailAside(c *store.Change, name string, shard int, pos store.Position, reason string) {
 	c.Exec(failAside, name, shard, pos, reason)
 }
 
-// Retries returns rows of some shards of a reader that are to be tried again.
+// Retries returns rows of some shards of a reader that are to be retried.
 func Retries(r *store.Read, name string, shards []int64, limit int) ([]Aside, error) {
 	return store.Query(r, selectRetries, scanAside, name, shards, limit)
 }
 
-// AsideRows returns what was set aside, after one of them (the zero value = from
+// AsideRows returns rows that were set aside, after one of them (the zero value = from
 // the first).
 func AsideRows(r *store.Read, after Aside, limit int) ([]Aside, error) {
 	return store.Query(r, selectAside, scanAside, after.Name, after.Shard, after.Row.Pos, limit)
 }
 
-// CountAside counts what each reader has set aside.
+// CountAside counts the rows that each reader has set aside.
 func CountAside(r *store.Read) (map[string]int64, error) {
 	counts := map[string]int64{}
 	err := store.QueryEach(r, countAside, func(row *store.Row) error {
@@ -159,5 +159,5 @@ func CountAside(r *store.Read) (map[string]int64, error) {
 	return counts, err
 }
 
-// TrimAside deletes what was set aside before a time in ms.
+// TrimAside deletes rows that were set aside before a time in ms.
 func TrimAside(tx *store.Tx, before int64) (int64, error) { return tx.Exec(trimAside, before) }

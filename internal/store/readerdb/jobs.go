@@ -7,15 +7,17 @@ import (
 	"stoa/internal/store"
 )
 
-// Shards is the number of shards among which jobs, and the rows of the stream for a reader that asks for it, are dealt.
+// Shards is the number of shards of jobs, and of the rows of the stream for a sharded
+// reader.
 const Shards = 64
 
-// JobShard deals a job to one of [Shards] shards. Rows hold its results, so it is fixed for ever.
+// JobShard assigns a job to one of [Shards] shards. Rows contain the result, so it can
+// never change.
 func JobShard(kind, key string) int {
 	return int(stablehash.Mix(stablehash.Add(stablehash.Start, kind+"\x00"+key)) % Shards)
 }
 
-// Never is when a job is due that was set aside.
+// Never is the due time of a job that was set aside.
 const Never = 1 << 62
 
 const (
@@ -75,7 +77,7 @@ type JobID struct {
 	Seq       int64 // 0: no other job has its kind and key
 }
 
-// Job is a job as it stands in the table.
+// Job is a row of the table.
 type Job struct {
 	JobID
 	Shard      int
@@ -96,13 +98,13 @@ func scanJob(row *store.Row) (j Job) {
 	return j
 }
 
-// AddJob adds a job that is due so many ms after the commit. If one of its ID is
-// there, that gets the payload and begins anew, at the earlier of both times.
+// AddJob adds a job that is due some ms after the commit. If a job with its ID exists,
+// that one gets the payload and begins anew, at the earlier of both times.
 func AddJob(c *store.Change, id JobID, shard int, afterMS int64, payload []byte) {
 	c.Exec(insertJob, id.Kind, id.Key, id.Seq, shard, afterMS, payload)
 }
 
-// EnsureJob adds a job unless it is there.
+// EnsureJob adds a job unless it exists.
 func EnsureJob(c *store.Change, kind, key string, shard int, afterMS int64) {
 	c.Exec(ensureJob, kind, key, shard, afterMS)
 }
@@ -110,8 +112,9 @@ func EnsureJob(c *store.Change, kind, key string, shard int, afterMS int64) {
 // CancelJobs deletes the jobs of a kind and key.
 func CancelJobs(c *store.Change, kind, key string) { c.Exec(cancelJobs, kind, key) }
 
-// NextDue returns for each of some shards when the first of the jobs of some kinds
-// is due that this lease does not run, Never for none, and the database's time.
+// NextDue returns for each of some shards when its first job of some kinds is due,
+// without the jobs that this lease runs; Never for none. It also returns the database's
+// time.
 func NextDue(r *store.Read, shards []int64, kinds []string, lease int64) (due map[int64]int64, now int64, err error) {
 	due = make(map[int64]int64, len(shards))
 	err = store.QueryEach(r, selectNextDue, func(row *store.Row) error {
@@ -123,8 +126,8 @@ func NextDue(r *store.Read, shards []int64, kinds []string, lease int64) (due ma
 	return due, now, err
 }
 
-// Due returns jobs of a shard and some kinds that are due at a time and that no
-// live instance runs, the longest due first.
+// Due returns jobs of a shard and some kinds that are due at a time and that no live
+// instance runs, longest due first.
 func Due(r *store.Read, shard int64, kinds []string, lease, now int64, limit int) ([]JobID, error) {
 	return store.Query(r, selectDue, func(row *store.Row) (id JobID) {
 		row.Scan(&id.Kind, &id.Key, &id.Seq)
@@ -137,28 +140,26 @@ func JobByID(r *store.Read, id JobID) (Job, error) {
 	return store.QueryOne(r, selectJob, scanJob, id.Kind, id.Key, id.Seq)
 }
 
-// DueJob returns a job that is due and that no live instance runs, or
-// store.ErrNotFound.
+// DueJob returns a due job that no live instance runs, or store.ErrNotFound.
 func DueJob(r *store.Read, id JobID, lease int64) (Job, error) {
 	return store.QueryOne(r, selectFree, scanJob, id.Kind, id.Key, id.Seq, lease)
 }
 
-// Claim is a job as the instance that runs it last saw it. What it changes fails
-// with fenced if something else has happened to the job since.
+// Claim is a job as the instance that runs it last read it. A write with it fails with
+// fenced if the job has changed since.
 type Claim struct {
 	JobID
 	Version int64
 	Lease   int64
 }
 
-// ClaimJob gives a job to the lease in h, which must not have run out, and counts a
-// try. The version is one higher after it.
+// ClaimJob gives a job to the lease in h, which must not have expired, counts a try, and
+// increments the version.
 func ClaimJob(c *store.Change, h Claim, fenced error) {
 	c.ExecOne(claimJob, fenced, h.Kind, h.Key, h.Seq, h.Version, h.Lease)
 }
 
-// SaveJob notes how far a job is, and that it got on. The version is one higher
-// after it.
+// SaveJob saves the progress of a job and increments the version.
 func SaveJob(c *store.Change, h Claim, progress []byte, fenced error) {
 	c.ExecOne(saveJob, fenced, h.Kind, h.Key, h.Seq, h.Version, h.Lease, progress)
 }
@@ -168,22 +169,22 @@ func EndJob(c *store.Change, h Claim, fenced error) {
 	c.ExecOne(endJob, fenced, h.Kind, h.Key, h.Seq, h.Version, h.Lease)
 }
 
-// DelayJob gives a job back that is to be tried again later.
+// DelayJob gives back a job that is to be retried later.
 func DelayJob(c *store.Change, h Claim, afterMS int64, reason string, tries int, fenced error) {
 	c.ExecOne(delayJob, fenced, h.Kind, h.Key, h.Seq, h.Version, h.Lease, afterMS, reason, tries)
 }
 
-// RepeatJob gives a job back that is done for now and to be done again later.
+// RepeatJob gives back a job that is done for now and due again later.
 func RepeatJob(c *store.Change, h Claim, afterMS int64, fenced error) {
 	c.ExecOne(againJob, fenced, h.Kind, h.Key, h.Seq, h.Version, h.Lease, afterMS)
 }
 
-// SetJobAside keeps a job that nobody is to run.
+// SetJobAside sets a job aside.
 func SetJobAside(c *store.Change, h Claim, reason string, fenced error) {
 	c.ExecOne(asideJob, fenced, h.Kind, h.Key, h.Seq, h.Version, h.Lease, int64(Never), reason)
 }
 
-// ReleaseJob gives a job back if the lease still has it.
+// ReleaseJob gives back a job if the lease still has it.
 func ReleaseJob(c *store.Change, id JobID, lease int64) {
 	c.Exec(releaseJob, id.Kind, id.Key, id.Seq, lease)
 }
@@ -193,16 +194,17 @@ func Waiting(r *store.Read, kind, key string) (int64, error) {
 	return store.QueryOne(r, selectWaits, (*store.Row).Int, kind, key)
 }
 
-// RetryJobs makes the jobs of a kind and key that were set aside due at once, and
-// DiscardJobs deletes them. Both return how many there were.
+// RetryJobs makes the jobs of a kind and key that were set aside due at once. It returns
+// how many there were.
 func RetryJobs(tx *store.Tx, kind, key string) (int64, error) { return tx.Exec(retryJobs, kind, key) }
 
-// DiscardJobs deletes the jobs of a kind and key that were set aside.
+// DiscardJobs deletes the jobs of a kind and key that were set aside. It returns how many
+// there were.
 func DiscardJobs(tx *store.Tx, kind, key string) (int64, error) {
 	return tx.Exec(discardJobs, kind, key)
 }
 
-// JobsAside returns jobs that were set aside after a time in ms, the oldest first.
+// JobsAside returns jobs that were set aside after a time in ms, oldest first.
 func JobsAside(r *store.Read, after int64, limit int) ([]Job, error) {
 	return store.Query(r, selectJobsAside, scanJob, after, limit)
 }
@@ -219,7 +221,8 @@ type JobCount struct {
 	OldestDue int64 // ms; Never if all are set aside
 }
 
-// CountJobs counts all jobs. It reads the whole table: a status is asked for rarely.
+// CountJobs counts all jobs. It reads the whole table, since a status is rarely
+// requested.
 func CountJobs(r *store.Read) ([]JobCount, error) {
 	return store.Query(r, countJobs, func(row *store.Row) (n JobCount) {
 		row.Scan(&n.Kind, &n.Jobs, &n.Runs, &n.Aside, &n.OldestDue)

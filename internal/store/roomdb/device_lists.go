@@ -1,5 +1,5 @@
-// Reads about which users have to hear of a device list. They look at the stream
-// and at current state.
+// Reads that determine which users must learn of a change of a device list. They read the
+// stream and current state.
 
 package roomdb
 
@@ -28,8 +28,8 @@ var (
 		WHERE c.room = r.num AND k.type = 'm.room.encryption' AND k.state_key = ''))`)
 )
 
-// DeviceListsChanged returns the users whose device lists changed after one
-// position up to another and who share a room with the viewer, the viewer too.
+// DeviceListsChanged returns the users whose device lists changed after one position up
+// to another and who share a room with the viewer, including the viewer.
 func DeviceListsChanged(r *store.Read, viewer store.UserNum, after, upTo store.Position) ([]string, error) {
 	return store.Query(r, selectListsChanged, (*store.Row).Text, viewer, after, upTo)
 }
@@ -42,8 +42,7 @@ func MemberIDs(r *store.Read, rooms []store.RoomNum, limit int) ([]string, error
 	return store.Query(r, selectMemberIDs, (*store.Row).Text, rooms, limit)
 }
 
-// StillSharing returns those of the users who are joined to a room to which the
-// viewer is joined.
+// StillSharing returns those of the users who are joined to a room of the viewer.
 func StillSharing(r *store.Read, viewer store.UserNum, userIDs []string) ([]string, error) {
 	if len(userIDs) == 0 {
 		return nil, nil
@@ -51,8 +50,8 @@ func StillSharing(r *store.Read, viewer store.UserNum, userIDs []string) ([]stri
 	return store.Query(r, selectStillSharing, (*store.Row).Text, viewer, userIDs)
 }
 
-// TrackedRooms returns those of the rooms whose members' devices a client may
-// want to know: encrypted ones, and those of at most small members.
+// TrackedRooms returns those of the rooms whose members' devices a client may need:
+// encrypted rooms, and rooms of at most small members.
 func TrackedRooms(r *store.Read, rooms []store.RoomNum, small int) ([]store.RoomNum, error) {
 	if len(rooms) == 0 {
 		return nil, nil
@@ -60,7 +59,7 @@ func TrackedRooms(r *store.Read, rooms []store.RoomNum, small int) ([]store.Room
 	return store.Query(r, selectTracked, store.Num[store.RoomNum], rooms, small)
 }
 
-// MovedMember is a user whose membership in a room changed, and what it is now.
+// MovedMember is a user whose membership in a room changed, with the new membership.
 type MovedMember struct {
 	UserID     string
 	Membership Membership

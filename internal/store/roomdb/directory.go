@@ -1,5 +1,4 @@
-// Table aliases, and the public directory among the rooms. Aliases are written by
-// package directory.
+// Table aliases, and the rooms in the public directory. Package directory writes aliases.
 
 package roomdb
 
@@ -9,7 +8,7 @@ import (
 	"stoa/internal/store"
 )
 
-// ErrAliasTaken says that an alias points to a room already.
+// ErrAliasTaken says that an alias already points to a room.
 var ErrAliasTaken = errors.New("store: alias is taken")
 
 // Alias is a local alias of a room.
@@ -39,18 +38,18 @@ func scanAlias(row *store.Row) (a Alias) {
 	return a
 }
 
-// AddAlias writes an alias; the change fails with ErrAliasTaken if it is taken.
+// AddAlias writes an alias; the change fails with ErrAliasTaken if it exists.
 func AddAlias(c *store.Change, a Alias) {
 	c.ExecOne(insertAlias, ErrAliasTaken, a.Alias, a.Room, a.Creator, a.CreatedTS)
 }
 
-// DropAlias takes an alias away; the change fails with ErrNotFound if the alias
-// does not point to the room.
+// DropAlias deletes an alias; the change fails with ErrNotFound if the alias does not
+// point to the room.
 func DropAlias(c *store.Change, alias string, room store.RoomNum) {
 	c.ExecOne(deleteAlias, store.ErrNotFound, alias, room)
 }
 
-// MoveAliases lets all aliases of a room point to another one.
+// MoveAliases makes all aliases of a room point to another one.
 func MoveAliases(c *store.Change, from, to store.RoomNum) { c.Exec(moveAliases, from, to) }
 
 // AliasByName returns an alias.
@@ -63,14 +62,13 @@ func AliasesOf(r *store.Read, room store.RoomNum, limit int) ([]Alias, error) {
 	return store.Query(r, selectAliases, scanAlias, room, limit)
 }
 
-// Published returns rooms of the public directory, the fullest first, that come
-// after a room with so many members and this number.
+// Published returns rooms of the public directory, most members first, that come after a
+// room with this number of members and this room number.
 func Published(r *store.Read, joined int64, num store.RoomNum, limit int) ([]store.Room, error) {
 	return store.Query(r, selectPublishedDown, scanRoom, joined, num, limit)
 }
 
-// PublishedBack is Published the other way, the nearest first: what comes before
-// a room with so many members and this number.
+// PublishedBack is Published in the other direction, nearest first.
 func PublishedBack(r *store.Read, joined int64, num store.RoomNum, limit int) ([]store.Room, error) {
 	return store.Query(r, selectPublishedUp, scanRoom, joined, num, limit)
 }

@@ -9,15 +9,15 @@ import (
 	"stoa/internal/store"
 )
 
-// Place is where an event stands in its room's timeline. Live events are at
-// (slot, 0), those backfilled before it at (slot, −1), (slot, −2) … An event
-// without a place (outlier, rejected, soft-failed) is at (0, its number).
+// Place is the place of an event in its room's timeline. Live events are at (slot, 0),
+// events backfilled before it at (slot, −1), (slot, −2) … An event without a place
+// (outlier, rejected, soft-failed) is at (0, its number).
 type Place struct {
 	Slot store.Slot
 	Off  int64
 }
 
-// Compare orders places as the timeline does.
+// Compare orders places as in the timeline.
 func (p Place) Compare(q Place) int {
 	if c := cmp.Compare(p.Slot, q.Slot); c != 0 {
 		return c
@@ -31,17 +31,17 @@ var (
 	End   = Place{1 << 62, 0}
 )
 
-// Standing is what the server thinks of an event.
+// Standing is the status of an event after the checks.
 type Standing int64
 
 const (
-	Outlier    Standing = 1 << iota // its state is not known
-	Rejected                        // it failed the rules, for ever
-	SoftFailed                      // it was allowed, but not by the current state
-	Replaced                        // its bytes are the redacted form
+	Outlier    Standing = 1 << iota // the state before it is unknown
+	Rejected                        // the rules reject it for ever
+	SoftFailed                      // the rules allowed it, but not in the current state
+	Replaced                        // only its redacted form is stored
 )
 
-// Event is an accepted event: its bytes, which never change, and its standing.
+// Event is an accepted event: its immutable bytes, and its standing.
 type Event struct {
 	Room           store.RoomNum
 	Place          Place // Slot 0: no place
@@ -54,7 +54,7 @@ type Event struct {
 	OriginServerTS int64 // ms
 	ReceivedTS     int64 // ms
 	Standing       Standing
-	StateBefore    StateRef // 0: not known (outlier)
+	StateBefore    StateRef // 0: unknown (outlier)
 	RedactedBy     store.EventNum
 	Totals         []byte // running counts of the room, and of the thread
 	Edges          Edges
@@ -63,8 +63,8 @@ type Event struct {
 	Bytes          []byte // canonical PDU without unsigned
 }
 
-// Edges are the neighbours of an event in the graph that were known when it was
-// stored. The full lists of IDs are in its bytes.
+// Edges are the neighbours of an event in the graph that were stored before it. The
+// event's bytes have the full lists of IDs.
 type Edges struct {
 	Prev, Auth []store.EventNum
 }
@@ -118,7 +118,7 @@ func scanEvent(row *store.Row) (e Event) {
 	return e
 }
 
-// storedBefore is the column state_before: the usual case is 0.
+// storedBefore is the column state_before, which is mostly 0.
 func (e *Event) storedBefore() int64 {
 	if e.Place.Slot > 0 && e.Place.Off == 0 && e.StateBefore == AfterSlot(e.Place.Slot-1) {
 		return 0
@@ -140,8 +140,7 @@ func orNull(s string) *string {
 	return &s
 }
 
-// AddEvent writes an event. If it is there already the change fails with
-// ErrDuplicate.
+// AddEvent writes an event. The change fails with ErrDuplicate if it exists.
 func AddEvent(c *store.Change, e Event) {
 	at := e.place()
 	c.Exec(insertEvent, e.Room, at.Slot, at.Off, e.Num, e.EventID, e.Type, e.Key, e.Sender, e.Depth, e.OriginServerTS,
@@ -149,32 +148,32 @@ func AddEvent(c *store.Change, e Event) {
 		orNull(e.TxnDevice), orNull(e.TxnID), e.Bytes)
 }
 
-// PlaceEvent gives a place and a standing to an event that was stored without:
-// of e it takes Num, Place, Standing, StateBefore, Totals and Edges.
+// PlaceEvent gives a place and a standing to an event that was stored without a place. It
+// uses Num, Place, Standing, StateBefore, Totals and Edges of e.
 func PlaceEvent(c *store.Change, e Event) {
 	at := e.place()
 	c.ExecOne(placeEvent, store.ErrNotFound, e.Num, at.Slot, at.Off, int64(e.Standing), e.storedBefore(), e.Totals, e.Edges.encode())
 }
 
-// SetStanding changes what the server thinks of an event, without moving it: of
-// e it takes Num, Place, Standing and StateBefore.
+// SetStanding changes the standing of an event without moving it. It uses Num, Place,
+// Standing and StateBefore of e.
 func SetStanding(c *store.Change, e Event) {
 	c.ExecOne(updateStanding, store.ErrNotFound, e.Num, int64(e.Standing), e.storedBefore())
 }
 
-// SetRedactedBy marks an event as redacted by another. Readers of the stream see
-// an update of the room.
+// SetRedactedBy marks an event as redacted by another. Readers of the stream get an
+// update of the room.
 func SetRedactedBy(c *store.Change, room store.RoomNum, event, by store.EventNum) {
 	c.ExecOne(updateRedactedBy, store.ErrNotFound, event, by)
 	c.NoteRoomUpdate(room)
 }
 
-// ReplaceBytes puts the redacted form in the place of an event's bytes.
+// ReplaceBytes replaces an event's bytes by the redacted form.
 func ReplaceBytes(c *store.Change, event store.EventNum, redacted []byte) {
 	c.ExecOne(updateBytes, store.ErrNotFound, event, redacted)
 }
 
-// DropEvent forgets an event: purge of history, deletion of a room.
+// DropEvent deletes an event when history is purged or a room deleted.
 func DropEvent(c *store.Change, event store.EventNum) { c.Exec(deleteEvent, event) }
 
 // EventByID returns an event, whatever its standing.
@@ -187,19 +186,17 @@ func EventByNum(r *store.Read, event store.EventNum) (Event, error) {
 	return store.QueryOne(r, selectEventByNum, scanEvent, event)
 }
 
-// EventsByNum returns events by their numbers, in the order asked; those that
-// are not there are left out.
+// EventsByNum returns events by their numbers, in the given order, without missing ones.
 func EventsByNum(r *store.Read, events []store.EventNum) ([]Event, error) {
 	return eachOne(r, selectEventByNum, scanEvent, events)
 }
 
-// EventsByID returns events by their IDs, in the order asked; those that are not
-// there are left out.
+// EventsByID returns events by their IDs, in the given order, without missing ones.
 func EventsByID(r *store.Read, eventIDs []string) ([]Event, error) {
 	return eachOne(r, selectEventByID, scanEvent, eventIDs)
 }
 
-// eachOne asks for one row per key, in order, leaving out the missing.
+// eachOne queries one row for each key, in order, and leaves out missing ones.
 func eachOne[K, T any](r *store.Read, s *store.Stmt, scan func(*store.Row) T, keys []K) ([]T, error) {
 	out := make([]T, 0, len(keys))
 	err := store.QueryKeys(r, s, keys, func(_ int, row *store.Row) error {
@@ -209,8 +206,8 @@ func eachOne[K, T any](r *store.Read, s *store.Stmt, scan func(*store.Row) T, ke
 	return out, err
 }
 
-// EventNums returns the numbers of events by their IDs, in the order asked, 0 for
-// those that are not there.
+// EventNums returns the numbers of events by their IDs, in the given order, 0 for missing
+// ones.
 func EventNums(r *store.Read, eventIDs []string) ([]store.EventNum, error) {
 	out := make([]store.EventNum, len(eventIDs))
 	err := store.QueryKeys(r, selectEventNum, eventIDs, func(i int, row *store.Row) error {
@@ -220,8 +217,8 @@ func EventNums(r *store.Read, eventIDs []string) ([]store.EventNum, error) {
 	return out, err
 }
 
-// EventIDs returns the IDs of events by their numbers, in the order asked, "" for
-// those that are not there.
+// EventIDs returns the IDs of events by their numbers, in the given order, "" for missing
+// ones.
 func EventIDs(r *store.Read, events []store.EventNum) ([]string, error) {
 	out := make([]string, len(events))
 	err := store.QueryKeys(r, selectEventID, events, func(i int, row *store.Row) error {
@@ -237,14 +234,14 @@ func Timeline(r *store.Read, room store.RoomNum, from, to Place, limit int) ([]E
 	return store.Query(r, selectTimelineUp, scanEvent, room, from.Slot, from.Off, to.Slot, to.Off, limit)
 }
 
-// TimelineBack returns up to limit events of a room with to ≤ place < from,
-// newest first. Start goes back to the beginning, without unplaced events.
+// TimelineBack returns up to limit events of a room with to ≤ place < from, newest first.
+// Start extends to the beginning, without unplaced events.
 func TimelineBack(r *store.Read, room store.RoomNum, from, to Place, limit int) ([]Event, error) {
 	return store.Query(r, selectTimelineDown, scanEvent, room, from.Slot, from.Off, to.Slot, to.Off, limit)
 }
 
-// FirstOff is the lowest offset taken before a live event, 0 if none: what is
-// backfilled next gets the ones below.
+// FirstOff is the lowest offset used before a live event, 0 if none. The next backfilled
+// events get lower ones.
 func FirstOff(r *store.Read, room store.RoomNum, slot store.Slot) (int64, error) {
 	return store.QueryOne(r, selectFirstOff, (*store.Row).Int, room, slot)
 }
@@ -256,8 +253,7 @@ func UnplacedEvents(r *store.Read, room store.RoomNum, after store.EventNum, lim
 
 var selectEdges = store.Prepare(`SELECT e.num, e.edges FROM events AS e WHERE {{in e.num $1}}`)
 
-// EdgesOf returns what the edges of some events are, by number, in one query;
-// events that are not there are left out.
+// EdgesOf returns the edges of some events by number, without missing ones, in one query.
 func EdgesOf(r *store.Read, events []store.EventNum) (map[store.EventNum]Edges, error) {
 	out := make(map[store.EventNum]Edges, len(events))
 	return out, store.QueryEach(r, selectEdges, func(row *store.Row) error {

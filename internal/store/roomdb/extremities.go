@@ -4,8 +4,8 @@ package roomdb
 
 import "stoa/internal/store"
 
-// MissingEvent is a backward extremity: an event that is not here, and the place
-// before which its history belongs.
+// MissingEvent is a backward extremity: an event that is not stored, and the place before
+// which its history belongs.
 type MissingEvent struct {
 	EventID string
 	Before  Place
@@ -19,12 +19,12 @@ var (
 		ORDER BY slot DESC, off DESC LIMIT $4`)
 )
 
-// AddMissing notes that an event at a place refers to one that is not here.
+// AddMissing records that an event at a place refers to an event that is not stored.
 func AddMissing(c *store.Change, room store.RoomNum, m MissingEvent) {
 	c.Exec(insertMissing, room, m.EventID, m.Before.Slot, m.Before.Off)
 }
 
-// DropMissing forgets a backward extremity: the event has come.
+// DropMissing deletes a backward extremity, because the event is stored now.
 func DropMissing(c *store.Change, room store.RoomNum, eventID string) {
 	c.Exec(deleteMissing, room, eventID)
 }

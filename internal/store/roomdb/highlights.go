@@ -4,7 +4,7 @@ package roomdb
 
 import "stoa/internal/store"
 
-// HighlightKind says how an event counts for a member.
+// HighlightKind is the effect of an event on a member's counts.
 type HighlightKind int64
 
 const (
@@ -12,7 +12,7 @@ const (
 	CountsAsHighlight HighlightKind = 2 // notifies too
 )
 
-// Highlight is an event that counts more for a member than the member's default.
+// Highlight is an event with a higher verdict for a member than the default.
 type Highlight struct {
 	Room   store.RoomNum
 	User   store.UserNum
@@ -44,12 +44,12 @@ func AddHighlight(c *store.Change, h Highlight) {
 	c.Exec(insertHighlight, h.Room, h.User, h.Slot, h.Thread, int64(h.Kind), h.Event)
 }
 
-// DropHighlights forgets what a member has read, up to a slot.
+// DropHighlights deletes a member's highlights up to a slot, which the member has read.
 func DropHighlights(c *store.Change, room store.RoomNum, user store.UserNum, upTo store.Slot) {
 	c.Exec(deleteHighlights, room, user, upTo)
 }
 
-// DropHighlight forgets one: its event was redacted.
+// DropHighlight deletes one highlight, because its event was redacted.
 func DropHighlight(c *store.Change, room store.RoomNum, user store.UserNum, slot store.Slot) {
 	c.Exec(deleteHighlight, room, user, slot)
 }

@@ -1,4 +1,4 @@
-// Tables memberships, room_servers. Members of a room are entries of its current
+// Tables memberships, room_servers. The members of a room are entries of its current
 // state.
 
 package roomdb
@@ -17,19 +17,18 @@ type RoomMembership struct {
 	User       store.UserNum
 	Room       store.RoomNum
 	Membership Membership
-	Slot       store.Slot // of the room, at which it became so; 0: room not resident
+	Slot       store.Slot // of the room, of the last change; 0: room not resident
 	Event      store.EventNum
 	Forgotten  bool
-	// UserSlot is that of the user at which it became so; of a forgotten room, that
-	// at which the user left.
+	// UserSlot is the user's slot of the last change; for a forgotten room, of the leave.
 	UserSlot store.Slot
 	Stripped string // stripped state of an invite or knock, JSON list; "" = none
 }
 
 const membershipColumns = `user_num, room, membership, slot, event, forgotten, user_slot, stripped`
 
-// staysForgotten is a condition of upsertMembership: a ban, or the end of one, does
-// not bring a forgotten room back.
+// staysForgotten is a condition of upsertMembership: a ban or an unban does not bring a
+// forgotten room back.
 const staysForgotten = `memberships.forgotten = 1 AND (excluded.membership = 3 OR excluded.membership = 4)`
 
 var (
@@ -77,22 +76,22 @@ func scanMembership(row *store.Row) (m RoomMembership) {
 	return m
 }
 
-// SetMembership writes a local user's membership and wakes the user's streams.
-// UserSlot is given by the commit queue. A forgotten room stays so, whatever becomes of
-// the user there, until they come in, knock or are invited.
+// SetMembership writes a local user's membership and wakes the user's streams. The commit
+// queue sets UserSlot. A forgotten room stays forgotten until the user joins, knocks or
+// is invited.
 func SetMembership(c *store.Change, m RoomMembership) {
 	slot := c.UserSlot(m.User, store.KindMembership)
 	c.Exec(upsertMembership, m.User, m.Room, int64(m.Membership), m.Slot, m.Event, m.Forgotten, slot, orNull(m.Stripped))
 }
 
-// ForgetRoom marks a left room as forgotten by a local user. Devices that do not
-// know yet that the user has left are told.
+// ForgetRoom marks a left room as forgotten by a local user. It wakes devices that don't
+// know of the leave yet.
 func ForgetRoom(c *store.Change, user store.UserNum, room store.RoomNum) {
 	c.UserSlot(user, store.KindMembership)
 	c.ExecOne(forgetMembership, store.ErrNotFound, user, room)
 }
 
-// DropMembership takes the row away: the room was deleted.
+// DropMembership deletes the row, because the room was deleted.
 func DropMembership(c *store.Change, user store.UserNum, room store.RoomNum) {
 	c.Exec(deleteMembership, user, room)
 }
@@ -102,14 +101,14 @@ func MembershipOf(r *store.Read, user store.UserNum, room store.RoomNum) (RoomMe
 	return store.QueryOne(r, selectMembership, scanMembership, user, room)
 }
 
-// JoinedRoomNum returns the number of a room in which a local user is, else
+// JoinedRoomNum returns the number of a room that a local user has joined, else
 // ErrNotFound.
 func JoinedRoomNum(r *store.Read, user store.UserNum, roomID string) (store.RoomNum, error) {
 	return store.QueryOne(r, selectJoinedRoom, store.Num[store.RoomNum], user, roomID)
 }
 
-// Memberships returns the memberships of a local user by room number, forgotten
-// ones too.
+// Memberships returns the memberships of a local user by room number, including forgotten
+// rooms.
 func Memberships(r *store.Read, user store.UserNum, after store.RoomNum, limit int) ([]RoomMembership, error) {
 	return store.Query(r, selectMemberships, scanMembership, user, after, limit)
 }
@@ -119,24 +118,24 @@ func LocalMembers(r *store.Read, room store.RoomNum, m Membership, after store.U
 	return store.Query(r, selectLocal, scanMembership, room, int64(m), after, limit)
 }
 
-// LocalUsersSharing returns the local users joined to a room to which a local
-// user is joined, the user too, by number.
+// LocalUsersSharing returns the local users joined to a room of a local user, including
+// the user, by number.
 func LocalUsersSharing(r *store.Read, user, after store.UserNum, limit int) ([]store.UserNum, error) {
 	return store.Query(r, selectSharing, store.Num[store.UserNum], user, after, limit)
 }
 
-// SharedRooms returns rooms to which two local users are joined.
+// SharedRooms returns rooms that two local users have joined.
 func SharedRooms(r *store.Read, a, b store.UserNum, limit int) ([]store.RoomNum, error) {
 	return store.Query(r, selectShared, store.Num[store.RoomNum], a, b, limit)
 }
 
-// Member is an entry m.room.member of a room's current state.
+// Member is an m.room.member of a room's current state.
 type Member struct {
 	Key        store.KeyNum
 	Event      store.EventNum
 	UserID     string
 	Membership Membership
-	Slot       store.Slot // at which the entry came in
+	Slot       store.Slot // from which the entry is current
 }
 
 func scanMember(row *store.Row) (m Member) {
@@ -146,8 +145,8 @@ func scanMember(row *store.Row) (m Member) {
 	return m
 }
 
-// Members returns the members of a room with a membership, local and remote, in
-// the order in which the entries came in. The page after one ends with its last.
+// Members returns the members of a room with a membership, local and remote, ordered by
+// slot. The page after one ends with its last.
 func Members(r *store.Read, room store.RoomNum, m Membership, after Member, limit int) ([]Member, error) {
 	return store.Query(r, selectMembers, scanMember, room, int64(m), after.Slot, after.Key, limit)
 }
@@ -186,8 +185,7 @@ func ServerRooms(r *store.Read, server string, after store.RoomNum, limit int) (
 	return store.Query(r, selectServerRooms, store.Num[store.RoomNum], server, after, limit)
 }
 
-// IsMemberOfAny says whether a user, local or remote, is joined to one of some rooms,
-// which are given by their IDs.
+// IsMemberOfAny reports whether a user, local or remote, is joined to one of some rooms.
 func IsMemberOfAny[R fmt.Stringer](s *store.Store, r *store.Read, userID string, rooms []R) (bool, error) {
 	keys, err := s.KeyNums(r, []store.Pair{{Type: event.TypeMember, StateKey: userID}})
 	if err != nil || keys[0] == 0 {

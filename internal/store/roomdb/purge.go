@@ -1,5 +1,4 @@
-// Deletes from all tables of a room, in bounded pieces, as changes under the room's
-// head.
+// Deletes from all tables of a room, in bounded steps, as changes under the room's head.
 
 package roomdb
 
@@ -19,14 +18,14 @@ var (
 	purgeEvents     = store.Prepare(`DELETE FROM events WHERE {{in num $1}}`)
 )
 
-// PurgeableEvents returns the oldest events before a place that a purge of
-// history may take: neither state nor redactions.
+// PurgeableEvents returns the oldest events before a place that a purge of history may
+// delete: neither state nor redactions.
 func PurgeableEvents(r *store.Read, room store.RoomNum, before Place, limit int) ([]store.EventNum, error) {
 	return store.Query(r, selectPurgeable, store.Num[store.EventNum], room, before.Slot, before.Off, limit)
 }
 
-// PurgeEvents takes events away, with their relations and highlights, and notes
-// that up to a slot the timeline may have gaps.
+// PurgeEvents deletes events with their relations and highlights, and records that the
+// timeline may have gaps up to a slot.
 func PurgeEvents(c *store.Change, room store.RoomNum, upTo store.Slot, events []store.EventNum) {
 	c.Exec(purgeRelations, room, events)
 	c.Exec(purgeHighlights, room, events)
@@ -35,8 +34,8 @@ func PurgeEvents(c *store.Change, room store.RoomNum, upTo store.Slot, events []
 	c.NoteRoomUpdate(room)
 }
 
-// roomPieces delete at most $2 keys of one table of a room. The state goes last,
-// so that a room which is half deleted still says who was in it.
+// roomPieces delete at most $2 keys of one table of a room. The state goes last, so that
+// a room that is partly deleted still has its members.
 var roomPieces = []*store.Stmt{
 	store.Prepare(`DELETE FROM relations WHERE room = $1 AND target IN (SELECT target FROM relations WHERE room = $1 LIMIT $2)`),
 	store.Prepare(`DELETE FROM highlights WHERE room = $1 AND user_num IN (SELECT user_num FROM highlights WHERE room = $1 LIMIT $2)`),
@@ -53,7 +52,7 @@ var roomPieces = []*store.Stmt{
 	store.Prepare(`DELETE FROM memberships WHERE room = $1 AND user_num IN (SELECT user_num FROM memberships WHERE room = $1 ORDER BY user_num LIMIT $2)`),
 }
 
-// roomRemains ask whether a table of a room has rows, in the order of roomPieces.
+// roomRemains check whether a table of a room has rows, in the order of roomPieces.
 var roomRemains = []*store.Stmt{
 	store.Prepare(`SELECT 1 FROM relations WHERE room = $1 LIMIT 1`),
 	store.Prepare(`SELECT 1 FROM highlights WHERE room = $1 LIMIT 1`),
@@ -70,11 +69,11 @@ var roomRemains = []*store.Stmt{
 	store.Prepare(`SELECT 1 FROM memberships WHERE room = $1 LIMIT 1`),
 }
 
-// RoomPiece is a part of a room that is left to delete.
+// RoomPiece is a part of a room that has yet to be deleted.
 type RoomPiece int
 
-// NextPiece returns what of a deleted room is left, ErrNotFound if nothing but
-// its row, which stays: slots and head go on.
+// NextPiece returns the next part of a deleted room; ErrNotFound if only its row is left.
+// The row stays, so that slots and head continue.
 func NextPiece(r *store.Read, room store.RoomNum) (RoomPiece, error) {
 	for i, s := range roomRemains {
 		_, err := store.QueryOne(r, s, (*store.Row).Int, room)
@@ -85,16 +84,16 @@ func NextPiece(r *store.Read, room store.RoomNum) (RoomPiece, error) {
 	return 0, store.ErrNotFound
 }
 
-// DropPiece deletes some of a piece of a room, about limit rows. The room must
-// be one that this server has left (Resident false); upTo is its last slot.
+// DropPiece deletes some rows of a part of a room, about limit. The room must be one that
+// this server has left (Resident false); upTo is its last slot.
 func DropPiece(c *store.Change, room store.RoomNum, piece RoomPiece, upTo store.Slot, limit int) {
 	c.Exec(roomPieces[piece], room, limit)
 	c.Exec(updatePurged, room, upTo)
 }
 
-// DeleteRoom deletes everything of a room but its row, in changes of their own
-// that only append. Package room calls it when the room is no longer resident
-// and nobody writes it.
+// DeleteRoom deletes everything of a room but its row, in changes of their own that only
+// append. Package room calls it when the room is no longer resident and nothing writes
+// it.
 func DeleteRoom(ctx context.Context, s *store.Store, room store.RoomNum, limit int) error {
 	for {
 		var piece RoomPiece

@@ -1,4 +1,5 @@
-// Table receipts. Written by package ephemeral; room deletes those of a room that is purged.
+// Table receipts. Package ephemeral writes it; package room deletes the receipts of a
+// purged room.
 
 package roomdb
 
@@ -18,9 +19,9 @@ var selectReceiptsAt = store.Prepare(`SELECT ` + receiptColumns + ` FROM {{each 
 		JOIN receipts AS r ON r.room = (v.v >> 32) AND r.seq = (v.v & 4294967295) JOIN users AS u ON u.num = r.user_num
 		ORDER BY r.room, r.seq`)
 
-// ReceiptsAt returns the receipts that were written at receipt slots of several
-// rooms, private ones too, by room and slot. One that has moved on since is found
-// at its new slot.
+// ReceiptsAt returns the receipts that were written at receipt slots of several rooms,
+// including private ones, by room and slot. A receipt that has moved since is at its new
+// slot.
 func ReceiptsAt(r *store.Read, slots []RoomSlot) ([]Receipt, error) {
 	return store.Query(r, selectReceiptsAt, scanReceipt, packSlots(slots))
 }
@@ -33,15 +34,15 @@ const (
 	ReceiptPrivate ReceiptKind = 2 // m.read.private
 )
 
-// Receipt is one user's read-up-to mark in a room and thread. A change that
-// writes receipts carries them as its Payload ([]Receipt), Seq left out.
+// Receipt is one user's read marker in a room and thread. A change that writes receipts
+// has them as its Payload ([]Receipt), without Seq.
 type Receipt struct {
 	Room    store.RoomNum
 	User    store.UserNum
 	UserID  string
 	Kind    ReceiptKind
 	Thread  string     // "" unthreaded, "main", or the event ID of a thread's root
-	Slot    store.Slot // place of the event in the timeline; 0: the event is not here
+	Slot    store.Slot // place of the event in the timeline; 0: the event is not stored
 	Off     int64
 	EventID string
 	TS      int64      // ms
@@ -75,23 +76,23 @@ func scanReceipt(row *store.Row) (x Receipt) {
 	return x
 }
 
-// Reading is a local user's place in a room, and that of an event there.
+// Reading is a local user's membership in a room, and the place of an event in it.
 type Reading struct {
 	Room       store.RoomNum
 	Membership Membership
-	Since      store.Slot // at which it became so; 0: room not resident
+	Since      store.Slot // of the membership; 0: room not resident
 	Event      Place
-	Read       []ReadTo // what the user has read there so far
+	Read       []ReadTo // the user's receipts in the room
 }
 
-// ReadTo is how far a receipt reaches.
+// ReadTo is the place of a receipt.
 type ReadTo struct {
 	Kind   ReceiptKind
 	Thread string
 	Place  Place
 }
 
-// scanReading reads a row for each receipt, or one whose receipt is of no kind.
+// scanReading reads a row for each receipt, or a single row without a receipt.
 func scanReading(row *store.Row) (x Reading) {
 	x.Room, x.Membership, x.Since = store.Num[store.RoomNum](row), Membership(row.Int()), store.Num[store.Slot](row)
 	x.Event = Place{store.Num[store.Slot](row), row.Int()}
@@ -101,15 +102,15 @@ func scanReading(row *store.Row) (x Reading) {
 	return x
 }
 
-// SeenSurely says that the user is in the room, and that the event has come since
-// then, which everybody sees who is there. Of others more has to be asked.
+// SeenSurely reports whether the user is a member and the event came after they became
+// one: then they certainly see it. Other cases need a closer check.
 func (x Reading) SeenSurely() bool {
 	return x.Membership == Join && x.Since > 0 && x.Event.Slot >= x.Since && x.Event.Off == 0
 }
 
-// ReadingOf returns where a user and an event are in a room, and how far the user has
-// read there; ErrNotFound if the user never was there. An event without a place, or
-// of another room, is at the zero Place. It is one query.
+// ReadingOf returns the places of a user and an event in a room, with the user's
+// receipts; ErrNotFound if the user was never there. An event without a place, or of
+// another room, has the zero Place. It is one query.
 func ReadingOf(r *store.Read, user store.UserNum, roomID, eventID string) (Reading, error) {
 	rows, err := store.Query(r, selectReading, scanReading, user, roomID, eventID)
 	if err == nil && len(rows) == 0 {
@@ -124,17 +125,16 @@ func ReadingOf(r *store.Read, user store.UserNum, roomID, eventID string) (Readi
 	return rows[0], nil
 }
 
-// PutReceipt moves the receipt with the same user, kind and thread forward; one
-// that is not ahead of the stored one changes nothing. One without a place (its
-// event is not here) is always written. The room's readers wake up.
+// PutReceipt moves the receipt with the same user, kind and thread forward, and wakes the
+// room's readers. A receipt that is not ahead of the stored one changes nothing. One
+// without a place (its event is not stored) is always written.
 func PutReceipt(c *store.Change, x Receipt) {
 	seq := c.ReceiptSlot(x.Room)
 	c.Exec(putReceipt, x.Room, x.User, int64(x.Kind), x.Thread, x.Slot, x.Off, x.EventID, x.TS, seq)
 }
 
-// ReceiptsSince returns receipts of a room that were written after one receipt
-// slot up to another, newest first: public ones, and the viewer's own private
-// ones.
+// ReceiptsSince returns receipts of a room that were written after one receipt slot up to
+// another, newest first: public ones, and the viewer's own private ones.
 func ReceiptsSince(r *store.Read, room store.RoomNum, viewer store.UserNum, after, upTo store.Slot, limit int) ([]Receipt, error) {
 	return store.Query(r, selectReceiptsSince, scanReceipt, room, after, upTo, viewer, limit)
 }

@@ -7,7 +7,7 @@ import "stoa/internal/store"
 var selectRedactedAfter = store.Prepare(`SELECT e.num, e.redacted_by FROM events AS e JOIN events AS r ON r.num = e.redacted_by
 		WHERE e.redacted_by > 0 AND e.flags < 8 AND e.redacted_by > $1 AND r.received_ts < $2 ORDER BY e.redacted_by LIMIT $3`)
 
-// Redacted is an event whose bytes are still those from before its redaction.
+// Redacted is a redacted event that is still stored in its original form.
 type Redacted struct {
 	Event, By store.EventNum
 }
@@ -21,7 +21,7 @@ func RedactedEvents(r *store.Read, afterBy store.EventNum, before int64, limit i
 	}, afterBy, before, limit)
 }
 
-// RedactedEvent is a redacted event whose bytes are still those that were sent.
+// RedactedEvent is a redacted event whose original bytes are to be replaced.
 type RedactedEvent struct {
 	Due   int64 // ms
 	Event store.EventNum
@@ -34,13 +34,13 @@ var (
 	selectRedacted = store.Prepare(`SELECT due, event, room FROM redacted WHERE due <= $1 ORDER BY due, event LIMIT $2`)
 )
 
-// AddRedacted notes when the bytes of an event are to be replaced.
+// AddRedacted records when the bytes of an event are to be replaced.
 func AddRedacted(c *store.Change, r RedactedEvent) { c.Exec(insertRedacted, r.Due, r.Event, r.Room) }
 
-// DropRedacted forgets it: the bytes were replaced, or the event is gone.
+// DropRedacted deletes the record, because the bytes were replaced or the event deleted.
 func DropRedacted(c *store.Change, r RedactedEvent) { c.Exec(deleteRedacted, r.Due, r.Event) }
 
-// RedactedDue returns events whose bytes are to be replaced, the longest due first.
+// RedactedDue returns events whose bytes are to be replaced, longest due first.
 func RedactedDue(r *store.Read, now int64, limit int) ([]RedactedEvent, error) {
 	return store.Query(r, selectRedacted, func(row *store.Row) (e RedactedEvent) {
 		row.Scan(&e.Due, &e.Event, &e.Room)
@@ -54,12 +54,12 @@ var (
 	selectWaiting = store.Prepare(`SELECT event FROM waiting_redactions WHERE room = $1 AND target = $2 ORDER BY event LIMIT $3`)
 )
 
-// AddWaitingRedaction notes a redaction whose target is not here.
+// AddWaitingRedaction records a redaction whose target is not stored.
 func AddWaitingRedaction(c *store.Change, room store.RoomNum, target string, event store.EventNum) {
 	c.Exec(insertWaiting, room, target, event)
 }
 
-// DropWaitingRedactions forgets the redactions of a target that has come.
+// DropWaitingRedactions deletes the records for a target, which is stored now.
 func DropWaitingRedactions(c *store.Change, room store.RoomNum, target string) {
 	c.Exec(deleteWaiting, room, target)
 }

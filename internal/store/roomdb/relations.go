@@ -8,8 +8,8 @@ import (
 	"stoa/internal/store"
 )
 
-// Relation says that an event relates to another. Its target is an ID, as it may
-// come later, or never.
+// Relation says that an event relates to another. Its target is an ID, since the target
+// may be stored later, or never.
 type Relation struct {
 	Room    store.RoomNum
 	Target  string
@@ -48,26 +48,25 @@ func AddRelation(c *store.Change, r Relation) {
 	c.Exec(insertRelation, r.Room, r.Target, r.RelType, r.Place.Slot, r.Place.Off, r.Event, r.Type, r.Sender)
 }
 
-// DropRelation takes a relation away: its event was redacted.
+// DropRelation deletes a relation, because its event was redacted.
 func DropRelation(c *store.Change, r Relation) {
 	c.Exec(deleteRelation, r.Room, r.Target, r.RelType, r.Place.Slot, r.Place.Off)
 }
 
-// Relations returns what relates to an event with from < place ≤ to, oldest
-// first. An empty relType or evType stands for all.
+// Relations returns the relations to an event with from < place ≤ to, oldest first. An
+// empty relType or evType selects all.
 func Relations(r *store.Read, room store.RoomNum, target, relType, evType string, from, to Place, limit int) ([]Relation, error) {
 	return readRelations(r, selectRelationsUp, Place.Compare, room, target, relType, evType, from, to, limit)
 }
 
-// RelationsBack returns what relates to an event with to ≤ place < from, newest
-// first.
+// RelationsBack returns the relations to an event with to ≤ place < from, newest first.
 func RelationsBack(r *store.Read, room store.RoomNum, target, relType, evType string, from, to Place, limit int) ([]Relation, error) {
 	newest := func(p, q Place) int { return q.Compare(p) }
 	return readRelations(r, selectRelationsDown, newest, room, target, relType, evType, from, to, limit)
 }
 
-// readRelations asks for each type by itself, of which there are few: so each reads
-// a stretch of the key and nothing is sorted but what is returned.
+// readRelations makes a query for each type, of which there are few: each reads a range
+// of the key, and only the result is sorted.
 func readRelations(r *store.Read, s *store.Stmt, order func(p, q Place) int, room store.RoomNum, target, relType, evType string, from, to Place, limit int) ([]Relation, error) {
 	types := []string{relType}
 	if relType == "" {
@@ -95,13 +94,13 @@ func CountRelations(r *store.Read, room store.RoomNum, target, relType string) (
 	return store.QueryOne(r, countRelations, (*store.Row).Int, room, target, relType)
 }
 
-// IsRelatedBy reports whether a user has related to an event with a type, such
-// as taken part in a thread.
+// IsRelatedBy reports whether a user has sent a relation of a type to an event, for
+// example has taken part in a thread.
 func IsRelatedBy(r *store.Read, room store.RoomNum, target, relType, sender string) (bool, error) {
 	return store.QueryOne(r, relatedBy, (*store.Row).Bool, room, target, relType, sender)
 }
 
-// RelationCount says how many events relate to a target with one type.
+// RelationCount is the number of relations of one type to a target.
 type RelationCount struct {
 	Target  string // event ID
 	RelType string
@@ -121,8 +120,8 @@ var (
 		ORDER BY r.slot DESC, r.off DESC LIMIT $4`)
 )
 
-// RelationCounts counts the relations to some events of which aggregations are
-// made: replacements, references and threads.
+// RelationCounts counts the relations to some events that are aggregated: replacements,
+// references and threads.
 func RelationCounts(r *store.Read, room store.RoomNum, targets []string) ([]RelationCount, error) {
 	return store.Query(r, countRelationsOf, func(row *store.Row) (c RelationCount) {
 		row.Scan(&c.Target, &c.RelType, &c.Count)
@@ -130,8 +129,8 @@ func RelationCounts(r *store.Read, room store.RoomNum, targets []string) ([]Rela
 	}, room, targets)
 }
 
-// CountRelationsExcept counts the relations of one type to an event, without
-// those of some senders.
+// CountRelationsExcept counts the relations of one type to an event, without those by
+// some senders.
 func CountRelationsExcept(r *store.Read, room store.RoomNum, target, relType string, senders []string) (int64, error) {
 	if senders == nil {
 		senders = []string{}
@@ -145,8 +144,8 @@ type ThreadRoot struct {
 	Newest Place
 }
 
-// ThreadRoots returns the threads of a room whose newest event comes before a
-// place, newest first.
+// ThreadRoots returns the threads of a room whose newest event is before a place, newest
+// first.
 func ThreadRoots(r *store.Read, room store.RoomNum, before Place, limit int) ([]ThreadRoot, error) {
 	return store.Query(r, selectThreadRoots, func(row *store.Row) (t ThreadRoot) {
 		row.Scan(&t.Root, &t.Newest.Slot, &t.Newest.Off)
@@ -157,8 +156,7 @@ func ThreadRoots(r *store.Read, room store.RoomNum, before Place, limit int) ([]
 var selectRelationsBy = store.Prepare(`SELECT ` + relationColumns + ` FROM relations
 	WHERE room = $1 AND target = $2 AND rel_type = $3 AND sender = $4 ORDER BY slot DESC, off DESC LIMIT $5`)
 
-// RelationsBy returns what one user has related to an event with a type, newest
-// first.
+// RelationsBy returns one user's relations of a type to an event, newest first.
 func RelationsBy(r *store.Read, room store.RoomNum, target, relType, sender string, limit int) ([]Relation, error) {
 	return store.Query(r, selectRelationsBy, scanRelation, room, target, relType, sender, limit)
 }

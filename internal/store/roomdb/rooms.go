@@ -32,19 +32,19 @@ func scanRoom(row *store.Row) (r store.Room) {
 	return r
 }
 
-// SetPublished shows the room in the public directory, or hides it.
+// SetPublished adds the room to the public directory, or removes it.
 func SetPublished(c *store.Change, room store.RoomNum, published bool) {
 	c.Exec(updatePublished, room, published)
 }
 
-// MovePublished shows a new room in the public directory in place of another, if
-// that one is shown when the change is committed.
+// MovePublished replaces a room in the public directory by another, if it is there at the
+// commit.
 func MovePublished(c *store.Change, from, to store.RoomNum) {
 	c.Exec(inheritPublished, to, from)
 	c.Exec(updatePublished, from, false)
 }
 
-// SetBlocked forbids the room on this server, or allows it again.
+// SetBlocked blocks the room on this server, or unblocks it.
 func SetBlocked(c *store.Change, room store.RoomNum, blocked bool) {
 	c.Exec(updateBlocked, room, blocked)
 }
@@ -71,7 +71,7 @@ func RoomID(r *store.Read, room store.RoomNum) (string, error) {
 
 var selectRoomTotals = store.Prepare(`SELECT num, slot, joined, totals FROM rooms WHERE {{in num $1}}`)
 
-// RoomTotals is how far a room has come.
+// RoomTotals are the last slot, the number of members and the running totals of a room.
 type RoomTotals struct {
 	Num  store.RoomNum
 	Slot store.Slot
@@ -80,7 +80,7 @@ type RoomTotals struct {
 	Totals []byte
 }
 
-// TotalsOfRooms returns rooms by their numbers; those that are not there are left out.
+// TotalsOfRooms returns rooms by their numbers, without missing ones.
 func TotalsOfRooms(r *store.Read, rooms []store.RoomNum) (map[store.RoomNum]RoomTotals, error) {
 	if len(rooms) == 0 {
 		return nil, nil
@@ -101,7 +101,7 @@ func TotalsOfRooms(r *store.Read, rooms []store.RoomNum) (map[store.RoomNum]Room
 
 var selectRoomHeads = store.Prepare(`SELECT num, room_id, version, joined, invited FROM rooms WHERE {{in num $1}}`)
 
-// RoomHead is what a stretch of a timeline needs of its room.
+// RoomHead is the part of a room that a segment of its timeline needs.
 type RoomHead struct {
 	Num             store.RoomNum
 	RoomID          string
@@ -109,8 +109,7 @@ type RoomHead struct {
 	Joined, Invited int64
 }
 
-// RoomHeads returns rooms by their numbers, in no order; those that are not there
-// are left out.
+// RoomHeads returns rooms by their numbers, in no order, without missing ones.
 func RoomHeads(r *store.Read, rooms []store.RoomNum) ([]RoomHead, error) {
 	return store.Query(r, selectRoomHeads, func(row *store.Row) (h RoomHead) {
 		row.Scan(&h.Num, &h.RoomID, &h.Version, &h.Joined, &h.Invited)

@@ -48,7 +48,7 @@ type StateEntry struct {
 type StateDelta struct {
 	Key        store.KeyNum
 	Event      store.EventNum // 0: removed
-	Prev       store.EventNum // 0: was not there
+	Prev       store.EventNum // 0: there was none
 	Membership Membership     // of Event, if it is a m.room.member; written only
 }
 
@@ -97,7 +97,7 @@ func CurrentKey(r *store.Read, room store.RoomNum, key store.KeyNum) (store.Even
 	return event, err
 }
 
-// CurrentKeys returns entries of the current state; what is not there is left out.
+// CurrentKeys returns entries of the current state, without missing ones.
 func CurrentKeys(r *store.Read, room store.RoomNum, keys []store.KeyNum) ([]StateEntry, error) {
 	var out []StateEntry
 	for _, key := range keys {
@@ -137,15 +137,15 @@ func StateKeyAt(r *store.Read, room store.RoomNum, slot store.Slot, key store.Ke
 	return event, err
 }
 
-// StateLog returns the changes of the state after one slot up to another, in
-// order, also those undone within.
+// StateLog returns the changes of the state after one slot up to another, in order, even
+// if later ones undo them.
 func StateLog(r *store.Read, room store.RoomNum, after, upTo store.Slot) ([]StateDelta, error) {
 	return store.Query(r, selectLogRange, scanStateDelta, room, after, upTo)
 }
 
-// StateBetween returns the entries in which the state after slot from and the
-// state after slot to differ, by key: Prev is the former's, Event the latter's.
-// from may be the greater one.
+// StateBetween returns the entries in which the state after slot from and the state after
+// slot to differ, by key: Prev is the former's, Event the latter's. from may be greater
+// than to.
 func StateBetween(r *store.Read, room store.RoomNum, from, to store.Slot) ([]StateDelta, error) {
 	if from > to {
 		ds, err := StateBetween(r, room, to, from)
@@ -177,9 +177,8 @@ func netDeltas(log []StateDelta) []StateDelta {
 	return out
 }
 
-// StateAt returns the whole state after a slot, by key: the log replayed from
-// the start, or the current state with what came later undone, whichever reads
-// less.
+// StateAt returns the whole state after a slot, by key. It replays the log from the
+// start, or undoes the later changes of the current state, whichever reads less.
 func StateAt(r *store.Read, room store.RoomNum, slot store.Slot) ([]StateEntry, error) {
 	size, err := store.QueryOne(r, countCurrent, (*store.Row).Int, room)
 	if err != nil {
@@ -219,10 +218,10 @@ func applyDeltas(state []StateEntry, deltas []StateDelta) []StateEntry {
 	return append(out, state...)
 }
 
-// Version is an immutable state that was not current at any slot: the current
-// state after the slot Root with deltas on top. Its chain is in memory. Deltas
-// grow at least twofold towards the root, so that a chain is short and
-// an entry is written again only a logarithmic number of times.
+// Version is an immutable state that was not current at any slot: the current state after
+// the slot Root with deltas on top. The whole chain is in memory. Deltas at least double
+// in size towards the root, so a chain is short, and an entry is rewritten only a
+// logarithmic number of times.
 type Version struct {
 	Num   store.VersionNum
 	Room  store.RoomNum
@@ -234,8 +233,8 @@ type Version struct {
 
 const VersionDepth = 32
 
-// Derive makes a version on top of v (nil: of the state after slot root). delta
-// need not be sorted; it becomes the version's.
+// Derive builds a version on top of v (nil: on the state after slot root). delta need not
+// be sorted; the version retains it.
 func Derive(room store.RoomNum, n store.VersionNum, v *Version, root store.Slot, delta []StateEntry) *Version {
 	slices.SortFunc(delta, func(a, b StateEntry) int { return cmp.Compare(a.Key, b.Key) })
 	if v != nil {
@@ -252,7 +251,7 @@ func Derive(room store.RoomNum, n store.VersionNum, v *Version, root store.Slot,
 	return out
 }
 
-// mergeEntries puts a newer delta over an older one.
+// mergeEntries applies a newer delta to an older one.
 func mergeEntries(older, newer []StateEntry) []StateEntry {
 	out := make([]StateEntry, 0, len(older)+len(newer))
 	for _, e := range newer {
@@ -268,8 +267,8 @@ func mergeEntries(older, newer []StateEntry) []StateEntry {
 	return append(out, older...)
 }
 
-// Lookup finds an entry in the deltas. found is false if the entry is that of the
-// state after slot Root.
+// Lookup finds an entry in the deltas. If found is false, the entry is that of the state
+// after slot Root.
 func (v *Version) Lookup(key store.KeyNum) (event store.EventNum, found bool) {
 	for ; v != nil; v = v.Base {
 		i, ok := slices.BinarySearchFunc(v.Delta, key, func(e StateEntry, k store.KeyNum) int { return cmp.Compare(e.Key, k) })
@@ -280,7 +279,7 @@ func (v *Version) Lookup(key store.KeyNum) (event store.EventNum, found bool) {
 	return 0, false
 }
 
-// flat is all of a version's deltas in one.
+// flat merges all deltas of a version.
 func (v *Version) flat() []StateEntry {
 	var out []StateEntry
 	for ; v != nil; v = v.Base {
@@ -309,7 +308,7 @@ func AddVersion(c *store.Change, v *Version) {
 	c.Exec(insertVersion, v.Room, v.Num, v.Root, base, v.Depth, encodeEntries(v.Delta))
 }
 
-// DropVersion forgets a version that nothing refers to.
+// DropVersion deletes a version that nothing refers to.
 func DropVersion(c *store.Change, room store.RoomNum, v store.VersionNum) {
 	c.Exec(deleteVersion, room, v)
 }
@@ -400,10 +399,10 @@ func StateOf(r *store.Read, room store.RoomNum, ref StateRef) ([]StateEntry, err
 	return VersionState(r, v)
 }
 
-// DiffStates returns the entries in which two states of a room differ, by key:
-// Prev is a's, Event b's. It takes time by their difference, and by what changed
-// between their roots, not by the size of the room. A nil version stands for the
-// state after the slot beside it.
+// DiffStates returns the entries in which two states of a room differ, by key: Prev is
+// a's, Event b's. The time grows with their difference and with the changes between their
+// roots, not with the size of the room. A nil version stands for the state after its
+// slot.
 func DiffStates(r *store.Read, room store.RoomNum, a *Version, slotA store.Slot, b *Version, slotB store.Slot) ([]StateDelta, error) {
 	if a != nil {
 		slotA = a.Root

@@ -1,5 +1,5 @@
-// Reads of packages streamcache and clientsync: what one /sync answer needs of many rooms, each
-// kind of thing in one query.
+// Reads of packages streamcache and clientsync: the data of many rooms for one /sync
+// answer, each kind in one query.
 
 package roomdb
 
@@ -8,7 +8,7 @@ import "stoa/internal/store"
 // SyncRoomLimit bounds the rooms of one user that a read returns.
 const SyncRoomLimit = 50_000
 
-// SyncRoom is a user's membership with what an answer needs of the room's row.
+// SyncRoom is a user's membership with the part of the room's row that an answer needs.
 type SyncRoom struct {
 	RoomMembership
 	RoomID      string
@@ -41,19 +41,19 @@ func scanSyncRoom(row *store.Row) (s SyncRoom) {
 	return s
 }
 
-// SyncRooms returns the rooms of a user that are not forgotten, by number: those
-// left or banned from only if left is set.
+// SyncRooms returns the rooms of a user that are not forgotten, by number, with left set
+// also those that the user left or was banned from.
 func SyncRooms(r *store.Read, user store.UserNum, left bool) ([]SyncRoom, error) {
 	return store.Query(r, selectSyncRooms, scanSyncRoom, user, left, SyncRoomLimit)
 }
 
-// SyncLeft returns the rooms that a user left, or was banned from, after a slot
-// of the user, those that they have forgotten since too.
+// SyncLeft returns the rooms that a user left, or was banned from, after a slot of the
+// user, including those forgotten since.
 func SyncLeft(r *store.Read, user store.UserNum, after store.Slot) ([]SyncRoom, error) {
 	return store.Query(r, selectSyncLeft, scanSyncRoom, user, after, SyncRoomLimit)
 }
 
-// JoinedRoom is a room that a user is in.
+// JoinedRoom is a room that a user has joined.
 type JoinedRoom struct {
 	Room   store.RoomNum
 	RoomID string
@@ -61,7 +61,7 @@ type JoinedRoom struct {
 	Joined int64      // members of the room
 }
 
-// JoinedRooms returns the rooms that a local user is in, by number.
+// JoinedRooms returns the rooms that a local user has joined, by number.
 func JoinedRooms(r *store.Read, user store.UserNum) ([]JoinedRoom, error) {
 	return store.Query(r, selectJoined, func(row *store.Row) (j JoinedRoom) {
 		row.Scan(&j.Room, &j.RoomID, &j.Slot, &j.Joined)
@@ -69,7 +69,7 @@ func JoinedRooms(r *store.Read, user store.UserNum) ([]JoinedRoom, error) {
 	}, user, SyncRoomLimit)
 }
 
-// SyncEvent is an event as answers need it.
+// SyncEvent is an event for an answer.
 type SyncEvent struct {
 	Room       store.RoomNum
 	Place      Place
@@ -83,8 +83,8 @@ type SyncEvent struct {
 	Bytes      []byte // nil if the caller knows the event
 }
 
-// Known says whether the caller has an event in memory, so that its bytes need
-// not be read. It may be nil.
+// Known reports whether the caller has an event in memory, so that its bytes need not be
+// read. It may be nil.
 type Known func(event, redactedBy store.EventNum) bool
 
 const syncEventColumns = `e.num, e.redacted_by, e.room, e.slot, e.off, e.state_key_num, e.flags, e.event_id, e.txn_device, e.txn_id, e.bytes`
@@ -122,13 +122,12 @@ func SyncEventRange(r *store.Read, room store.RoomNum, after, upTo store.Slot, l
 	return store.Query(r, selectEventRange, scanSyncEvent(known), room, after, upTo, limit)
 }
 
-// SyncEvents returns events by their numbers, in no order; those that are not
-// there are left out.
+// SyncEvents returns events by their numbers, in no order, without missing ones.
 func SyncEvents(r *store.Read, events []store.EventNum, known Known) ([]SyncEvent, error) {
 	return store.Query(r, selectSyncEvents, scanSyncEvent(known), events)
 }
 
-// StateSlot is an entry of current state with the slot at which it came in.
+// StateSlot is an entry of current state with the slot of its last change.
 type StateSlot struct {
 	Room  store.RoomNum
 	Key   store.KeyNum
@@ -136,13 +135,13 @@ type StateSlot struct {
 	Slot  store.Slot
 }
 
-// StateChange is one row of a room's log of state.
+// StateChange is one row of a room's state log.
 type StateChange struct {
 	Room  store.RoomNum
 	Slot  store.Slot
 	Key   store.KeyNum
 	Event store.EventNum // 0: removed
-	Prev  store.EventNum // 0: was not there
+	Prev  store.EventNum // 0: there was none
 }
 
 var (
@@ -173,8 +172,8 @@ func scanStateChange(row *store.Row) (c StateChange) {
 	return c
 }
 
-// SyncState returns the current state of some rooms, by room and key: members
-// only if asked for.
+// SyncState returns the current state of some rooms, by room and key, if requested with
+// members.
 func SyncState(r *store.Read, rooms []store.RoomNum, members bool) ([]StateSlot, error) {
 	if members {
 		return store.Query(r, selectAllState, scanStateSlot, rooms)
@@ -188,22 +187,22 @@ type RoomKey struct {
 	Key  store.KeyNum
 }
 
-// SyncEntries returns single entries of the current state of some rooms, in no
-// order; what is not there is left out.
+// SyncEntries returns single entries of the current state of some rooms, in no order,
+// without missing ones.
 func SyncEntries(r *store.Read, entries []RoomKey) ([]StateSlot, error) {
 	return store.Query(r, selectStatePairs, scanStateSlot, packKeys(entries))
 }
 
 // CurrentEntry is an entry of current state with its event.
 type CurrentEntry struct {
-	Head  store.Position // of the stream as the entry was read
+	Head  store.Position // of the stream when the entry was read
 	Key   store.KeyNum
-	Slot  store.Slot // at which it came in
+	Slot  store.Slot // of its last change
 	Event SyncEvent
 }
 
-// CurrentEntries returns single entries of the current state of some rooms with
-// their events, in no order; what is not there is left out. It is one query.
+// CurrentEntries returns single entries of the current state of some rooms with their
+// events, in no order, without missing ones. It is one query.
 func CurrentEntries(r *store.Read, entries []RoomKey, known Known) ([]CurrentEntry, error) {
 	scan := scanSyncEvent(known)
 	return store.Query(r, selectCurrentEntries, func(row *store.Row) (e CurrentEntry) {
@@ -213,7 +212,7 @@ func CurrentEntries(r *store.Read, entries []RoomKey, known Known) ([]CurrentEnt
 	}, packKeys(entries))
 }
 
-// packKeys makes integers of rooms and keys; see packSlots.
+// packKeys packs rooms and keys into integers; see packSlots.
 func packKeys(list []RoomKey) []int64 {
 	packed := make([]int64, len(list))
 	for i, e := range list {
@@ -234,8 +233,7 @@ func SyncLog(r *store.Read, room store.RoomNum, after, upTo store.Slot) ([]State
 	return store.Query(r, selectChangeRange, scanStateChange, room, after, upTo)
 }
 
-// MembersBySlot returns the first members of a room with a membership, in the
-// order in which they came.
+// MembersBySlot returns the first members of a room with a membership, ordered by slot.
 func MembersBySlot(r *store.Read, room store.RoomNum, m Membership, limit int) ([]StateSlot, error) {
 	return store.Query(r, selectHeroes, scanStateSlot, room, int64(m), limit)
 }
@@ -246,8 +244,8 @@ type RoomSlot struct {
 	Slot store.Slot
 }
 
-// packSlots makes integers of rooms and slots, since a list parameter holds
-// integers. Both are counted from 1 and stay far below 2^31.
+// packSlots packs rooms and slots into integers, for a list parameter. Both are counted
+// from 1 and stay far below 2^31.
 func packSlots(list []RoomSlot) []int64 {
 	packed := make([]int64, len(list))
 	for i, s := range list {
@@ -265,8 +263,8 @@ var (
 	selectThreadSlots = store.Prepare(`SELECT slot, root FROM threads WHERE room = $1 AND slot > $2 ORDER BY slot LIMIT $3`)
 )
 
-// SlotTotals are the running totals after the newest live event of a room at or
-// before a slot; nil if there was none.
+// SlotTotals are the running totals after the newest live event of a room up to a slot;
+// nil if there was none.
 type SlotTotals struct {
 	RoomSlot
 	Totals []byte

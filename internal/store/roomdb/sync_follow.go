@@ -1,5 +1,5 @@
-// Reads of an instance that follows what others write: what many rows of the
-// stream refer to, each kind of thing in one query.
+// Reads of an instance that follows the changes of others: the data that many rows of the
+// stream refer to, each kind in one query.
 
 package roomdb
 
@@ -14,11 +14,11 @@ var (
 		JOIN state_log AS l ON l.room = (v.v >> 32) AND l.slot = (v.v & 4294967295) ORDER BY l.room, l.slot, l.key`)
 )
 
-// SlotEvent is a live event with what it counts for.
+// SlotEvent is a live event with its running totals.
 type SlotEvent struct {
 	SyncEvent
 	Totals []byte
-	// Raised says that it counts more for somebody than for others.
+	// Raised says that it has a higher verdict for some members.
 	Raised bool
 }
 

@@ -16,8 +16,8 @@ var (
 	selectOwnEvents = store.Prepare(`SELECT room, thread, slot FROM own_events WHERE {{in room $1}} AND user_num = $2`)
 )
 
-// SetThread writes the totals of a thread after its newest event, which is at a
-// slot of this change.
+// SetThread writes the totals of a thread after its newest event, which is at a slot of
+// this change.
 func SetThread(c *store.Change, room store.RoomNum, root string, slot store.Slot, totals []byte) {
 	c.Exec(insertThread, room, root, slot, totals)
 }
@@ -50,7 +50,7 @@ type OwnEvent struct {
 	Slot   store.Slot
 }
 
-// SetOwnEvent notes the newest event of a local user, which is at a slot of this
+// SetOwnEvent records the newest event of a local user, which is at a slot of this
 // change.
 func SetOwnEvent(c *store.Change, user store.UserNum, e OwnEvent) {
 	c.Exec(upsertOwnEvent, e.Room, user, e.Thread, e.Slot)

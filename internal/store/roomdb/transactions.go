@@ -11,10 +11,10 @@ import (
 	"stoa/internal/store"
 )
 
-// ErrTxnTaken says that the transaction ID has an event already: look it up.
+// ErrTxnTaken says that the transaction ID already has an event.
 var ErrTxnTaken = errors.New("store: transaction ID was used")
 
-// Txn is a transaction ID that a client gave, and the event made for it.
+// Txn is a client's transaction ID, and the event of its request.
 type Txn struct {
 	User    store.UserNum
 	Device  string
@@ -34,13 +34,13 @@ var (
 		WHERE (user_num, device, path, txn_id) > ($1, $2, $3, $4) ORDER BY user_num, device, path, txn_id LIMIT $5`)
 )
 
-// AddTxn writes a transaction ID beside its event. If it is there already, the
-// change fails with ErrTxnTaken.
+// AddTxn writes a transaction ID beside its event. The change fails with ErrTxnTaken if
+// it exists.
 func AddTxn(c *store.Change, t Txn) {
 	c.ExecOne(insertTxn, ErrTxnTaken, t.User, t.Device, t.Path, t.ID, t.EventID, t.Room, t.At)
 }
 
-// FindTxn looks a transaction ID up.
+// FindTxn finds a transaction ID.
 func FindTxn(r *store.Read, user store.UserNum, device, path, txnID string) (Txn, error) {
 	return store.QueryOne(r, selectTxn, scanTxn, user, device, path, txnID)
 }
@@ -50,14 +50,14 @@ func scanTxn(row *store.Row) (t Txn) {
 	return t
 }
 
-// txnPage bounds the transaction IDs that are looked at, and deleted, at once.
+// txnPage bounds the transaction IDs that are read, and deleted, at once.
 const txnPage = 1000
 
 var deleteTxns = store.Prepare(`DELETE FROM transactions WHERE at < $1
 	AND (user_num, device, path, txn_id) > ($2, $3, $4, $5) AND (user_num, device, path, txn_id) <= ($6, $7, $8, $9)`)
 
-// ExpireTxns deletes transaction IDs that are older than keep (0 = 7 days), in
-// bounded pieces between groups. Every instance may call it, now and then.
+// ExpireTxns deletes transaction IDs older than keep (0 = 7 days), in bounded steps
+// between groups. Any instance may call it from time to time.
 func ExpireTxns(ctx context.Context, s *store.Store, keep time.Duration) error {
 	if keep == 0 {
 		keep = 7 * 24 * time.Hour
@@ -71,8 +71,8 @@ func ExpireTxns(ctx context.Context, s *store.Store, keep time.Duration) error {
 	return nil
 }
 
-// expireTxnsBefore walks the whole table by its key. An index by time would cost
-// every message a write, to save one walk a day.
+// expireTxnsBefore reads the whole table by its key. An index by time would cost a write
+// for every message, to save one scan a day.
 func expireTxnsBefore(ctx context.Context, s *store.Store, before int64) error {
 	var last Txn
 	for {

@@ -10,7 +10,7 @@ import (
 
 // Verdict says why an event was rejected or soft-failed.
 type Verdict struct {
-	Rule   string // number in the authorisation rules of the room version; "" if none of them refused the event
+	Rule   string // number in the authorisation rules of the room version; "" if another check refused the event
 	Reason string // for people
 }
 
@@ -21,14 +21,14 @@ var (
 	selectVerdict = store.Prepare(`SELECT rule, reason FROM verdicts WHERE room = $1 AND event = $2`)
 )
 
-// SetVerdict records why an event was refused. Reasons may quote the event, so what
-// PostgreSQL can't store is taken out of them.
+// SetVerdict records why an event was refused. Reasons may quote the event, so characters
+// that PostgreSQL can't store are removed.
 func SetVerdict(c *store.Change, room store.RoomNum, event store.EventNum, v Verdict) {
 	reason := strings.ToValidUTF8(strings.ReplaceAll(v.Reason, "\x00", "\uFFFD"), "\uFFFD")
 	c.Exec(upsertVerdict, room, event, v.Rule, reason)
 }
 
-// DropVerdict forgets it: the event was accepted after all.
+// DropVerdict deletes the reason, because the event was accepted after all.
 func DropVerdict(c *store.Change, room store.RoomNum, event store.EventNum) {
 	c.Exec(deleteVerdict, room, event)
 }

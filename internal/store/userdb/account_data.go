@@ -21,8 +21,8 @@ type Named struct {
 	UserID string
 }
 
-// RulesChanged returns those of some users whose push rules or ignored users have
-// changed at or after a slot of theirs.
+// RulesChanged returns those of some users whose push rules or ignored users have changed
+// at or after a slot.
 func RulesChanged(r *store.Read, since []UserSlot) ([]Named, error) {
 	packed := make([]int64, len(since))
 	for i, s := range since {
@@ -59,7 +59,7 @@ func scanAccountData(row *store.Row) (d AccountData) {
 	return d
 }
 
-// PutAccountData writes an entry; the user's devices are told.
+// PutAccountData writes an entry and wakes the user's devices.
 func PutAccountData(c *store.Change, user store.UserNum, roomID, dataType, content string) {
 	c.Exec(upsertAccountData, user, roomID, dataType, content, c.UserSlot(user, store.KindAccountData))
 }
@@ -74,8 +74,8 @@ func AllAccountData(r *store.Read, user store.UserNum, limit int) ([]AccountData
 	return store.Query(r, selectAllData, scanAccountData, user, limit)
 }
 
-// AccountDataAfter returns the entries whose last change came after a slot of
-// the user, oldest change first.
+// AccountDataAfter returns the entries that changed after a slot of the user, oldest
+// change first.
 func AccountDataAfter(r *store.Read, user store.UserNum, after store.Slot, limit int) ([]AccountData, error) {
 	return store.Query(r, selectDataSince, scanAccountData, user, after, limit)
 }
@@ -89,8 +89,8 @@ func AccountDataSize(r *store.Read, user store.UserNum) (count, bytes int64, err
 	return count, bytes, err
 }
 
-// AccountDataOfUsers returns a global entry of many users, by user; who has none
-// is not in it.
+// AccountDataOfUsers returns a global entry of many users, by user; users without it are
+// left out.
 func AccountDataOfUsers(r *store.Read, users []store.UserNum, dataType string) (map[store.UserNum]string, error) {
 	found := make(map[store.UserNum]string)
 	err := store.QueryEach(r, selectDataOfUsers, func(row *store.Row) error {
@@ -101,8 +101,8 @@ func AccountDataOfUsers(r *store.Read, users []store.UserNum, dataType string) (
 	return found, err
 }
 
-// UnusualMembers returns the local users joined to a room who have push rules or
-// ignored users of their own.
+// UnusualMembers returns the local users joined to a room who have their own push rules
+// or ignored users.
 func UnusualMembers(r *store.Read, room store.RoomNum) ([]string, error) {
 	return store.Query(r, selectUnusual, (*store.Row).Text, room)
 }

@@ -11,12 +11,12 @@ import (
 var (
 	// ErrUserInUse says that the user ID has an account, or had one.
 	ErrUserInUse = errors.New("store: user ID is in use")
-	// ErrTokenUsed says that a registration or login token was used up, revoked
-	// or expired meanwhile.
+	// ErrTokenUsed says that a registration or login token was used up, revoked or
+	// expired in the meantime.
 	ErrTokenUsed = errors.New("store: token is used up")
 )
 
-// Account is a local user whom somebody registered.
+// Account is a registered local user.
 type Account struct {
 	User         store.UserNum
 	UserID       string
@@ -27,7 +27,7 @@ type Account struct {
 	Erased       bool
 	Locked       bool
 	Suspended    bool
-	Credentials  int64 // counts what ended all that was allowed before: see EndCredentials
+	Credentials  int64 // counts the resets of what was allowed before: see EndCredentials
 }
 
 const accountColumns = `num, user_id, password_hash, created_ts, admin, deactivated, erased, locked, suspended, credentials`
@@ -63,18 +63,18 @@ func AccountByID(r *store.Read, userID string) (Account, error) {
 	return store.QueryOne(r, selectAccount, scanAccount, userID)
 }
 
-// AccountByNum is Account by number.
+// AccountByNum is AccountByID by number.
 func AccountByNum(r *store.Read, user store.UserNum) (Account, error) {
 	return store.QueryOne(r, selectAccountNum, scanAccount, user)
 }
 
-// Accounts returns accounts in the order of their numbers, from the one after
-// a number (0 = the first).
+// Accounts returns accounts in the order of their numbers, after a number (0 = the
+// first).
 func Accounts(r *store.Read, after store.UserNum, limit int) ([]Account, error) {
 	return store.Query(r, selectAccounts, scanAccount, after, limit)
 }
 
-// HasAccounts says whether anyone was ever registered.
+// HasAccounts reports whether any user was ever registered.
 func HasAccounts(r *store.Read) (bool, error) {
 	_, err := store.QueryOne(r, selectAnyAccount, (*store.Row).Int)
 	if errors.Is(err, store.ErrNotFound) {
@@ -83,15 +83,15 @@ func HasAccounts(r *store.Read) (bool, error) {
 	return err == nil, err
 }
 
-// Erased returns those of the users whose events are shown redacted to who was
-// not in the room when they were sent.
+// Erased returns those of the users who were erased: viewers who were not in the room at
+// the time see their events redacted.
 func Erased(r *store.Read, userIDs []string) ([]string, error) {
 	return store.Query(r, selectErased, (*store.Row).Text, userIDs)
 }
 
-// AddAccount makes an account of a local user who has a row (see
-// [store.Store.InternUsers]). The change fails with ErrUserInUse if there is or was
-// one: a row stays an account for good, so no user ID is given out twice.
+// AddAccount creates the account of a local user who has a row (see
+// [store.Store.InternUsers]). The change fails with ErrUserInUse if there is or was one:
+// an account is never deleted from its row, so no user ID is reused.
 func AddAccount(c *store.Change, user store.UserNum, passwordHash string, admin bool, createdTS int64) {
 	var hash *string // NULL: no password
 	if passwordHash != "" {
@@ -101,19 +101,19 @@ func AddAccount(c *store.Change, user store.UserNum, passwordHash string, admin 
 	c.UserSlot(user, store.KindAccount)
 }
 
-// SetPassword replaces the password hash of an active account, else the change
-// fails with ErrNotFound. It ends the credentials, as EndCredentials does.
+// SetPassword replaces the password hash of an active account and ends its credentials,
+// as EndCredentials does. The change fails with ErrNotFound if there is no such account.
 func SetPassword(c *store.Change, user store.UserNum, passwordHash string) {
 	c.ExecOne(updatePassword, store.ErrNotFound, user, passwordHash)
 }
 
-// ReplacePasswordHash replaces one hash of a password by another of the same
-// password, unless the password was changed meanwhile.
+// ReplacePasswordHash replaces a hash by another one of the same password, unless the
+// password was changed in the meantime.
 func ReplacePasswordHash(c *store.Change, user store.UserNum, old, hash string) {
 	c.Exec(replaceHash, user, old, hash)
 }
 
-// SetAdmin makes an active account an admin or an ordinary one.
+// SetAdmin makes an active account an administrator or an ordinary one.
 func SetAdmin(c *store.Change, user store.UserNum, admin bool) {
 	c.ExecOne(updateAdmin, store.ErrNotFound, user, admin)
 	c.UserSlot(user, store.KindAccount)
@@ -125,18 +125,18 @@ func SetLocked(c *store.Change, user store.UserNum, locked bool) {
 	c.UserSlot(user, store.KindAccount)
 }
 
-// SetSuspended suspends an active account, or ends that.
+// SetSuspended suspends an active account, or ends its suspension.
 func SetSuspended(c *store.Change, user store.UserNum, suspended bool) {
 	c.ExecOne(updateSuspended, store.ErrNotFound, user, suspended)
 	c.UserSlot(user, store.KindAccount)
 }
 
-// EndCredentials ends what the user was allowed until now without a session: login
-// tokens, and completed stages of interactive authentication.
+// EndCredentials invalidates the user's permissions without a session: login tokens, and
+// completed stages of interactive authentication.
 func EndCredentials(c *store.Change, user store.UserNum) { c.Exec(endCredentials, user) }
 
-// Deactivate ends an account for good: no password, no admin. What hangs on it is
-// deleted beside it, see [DeleteBelongings]. Done again it changes nothing more.
+// Deactivate deactivates an account for good: without a password, and without
+// administrator rights. [DeleteBelongings] deletes its data. It is idempotent.
 func Deactivate(c *store.Change, user store.UserNum) {
 	c.ExecOne(endAccount, store.ErrNotFound, user)
 	c.UserSlot(user, store.KindAccount)

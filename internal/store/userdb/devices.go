@@ -8,13 +8,13 @@ import (
 	"stoa/internal/store/keydb"
 )
 
-// Device is a client of a local user.
+// Device is a device of a local user.
 type Device struct {
 	ID          string
 	DisplayName *string // nil = none
 	CreatedTS   int64   // ms since 1970
-	SeenTS      int64   // about when it was last used; 0 = not yet
-	SeenIP      string  // from where; empty = unknown
+	SeenTS      int64   // about when it was last used; 0 = never
+	SeenIP      string  // its address then; empty = unknown
 }
 
 var (
@@ -51,9 +51,8 @@ func CountDevices(r *store.Read, user store.UserNum) (int64, error) {
 	return store.QueryOne(r, countDevices, (*store.Row).Int, user)
 }
 
-// PutDevice makes a device, or takes an existing one over: its tokens are
-// deleted, its name and keys stay. The caller names the user's head in the same
-// change.
+// PutDevice creates a device, or reuses an existing one: its tokens are deleted, its name
+// and keys stay. The caller adds the user's head to the same change.
 func PutDevice(c *store.Change, user store.UserNum, d Device) {
 	c.Exec(deleteAccessTokensOfDevice, user, d.ID)
 	c.Exec(deleteRefreshTokensOfDevice, user, d.ID)
@@ -61,19 +60,19 @@ func PutDevice(c *store.Change, user store.UserNum, d Device) {
 	c.Exec(upsertDevice, user, d.ID, d.DisplayName, d.CreatedTS, d.SeenIP)
 }
 
-// SetDeviceName renames a device, else the change fails with ErrNotFound.
-// Others see the name with the device's keys: see NoteDeviceList.
+// SetDeviceName renames a device; the change fails with ErrNotFound if there is none.
+// Other users see the name with the device's keys: see NoteDeviceList.
 func SetDeviceName(c *store.Change, user store.UserNum, deviceID string, name *string) {
 	c.ExecOne(updateDeviceName, store.ErrNotFound, user, deviceID, name)
 }
 
-// SawDevice notes when and from where a device was used.
+// SawDevice records the time and address of a device's last use.
 func SawDevice(c *store.Change, user store.UserNum, deviceID string, ts int64, ip string) {
 	c.Exec(updateDeviceSeen, user, deviceID, ts, ip)
 }
 
-// deviceBelongings are deleted with a device, beside its keys: one line for each
-// table whose rows hang on one. $1 = user number, $2 = device ID.
+// deviceBelongings delete the data of a device, beside its keys: one line for each table.
+// $1 = user number, $2 = device ID.
 var deviceBelongings = []*store.Stmt{
 	deleteAccessTokensOfDevice,
 	deleteRefreshTokensOfDevice,
@@ -81,7 +80,8 @@ var deviceBelongings = []*store.Stmt{
 
 var deleteDevice = store.Prepare(`DELETE FROM devices WHERE user_num = $1 AND device_id = $2`)
 
-// userBelongings are deleted, beside the keys, when an account is deactivated. $1 = user number.
+// userBelongings delete the data of a deactivated account, beside the keys. $1 = user
+// number.
 var userBelongings = []*store.Stmt{
 	store.Prepare(`DELETE FROM access_tokens WHERE user_num = $1`),
 	store.Prepare(`DELETE FROM refresh_tokens WHERE user_num = $1`),
@@ -92,9 +92,9 @@ var userBelongings = []*store.Stmt{
 	store.Prepare(`DELETE FROM devices WHERE user_num = $1`),
 }
 
-// DeleteDevice deletes a device with all that hangs on it. The caller names the
-// user's head in the same change, so that nothing is hung on it meanwhile, and
-// adds NoteDeviceList if others have seen its keys.
+// DeleteDevice deletes a device with its data. The caller adds the user's head to the
+// same change, so that no data is added in the meantime, and NoteDeviceList if other
+// users have seen its keys.
 func DeleteDevice(c *store.Change, user store.UserNum, deviceID string) {
 	for _, s := range deviceBelongings {
 		c.Exec(s, user, deviceID)
@@ -104,8 +104,8 @@ func DeleteDevice(c *store.Change, user store.UserNum, deviceID string) {
 	noteSessions(c, user)
 }
 
-// DeleteBelongings deletes what hangs on an account that is deactivated: tokens,
-// devices, keys, push rules and other account data.
+// DeleteBelongings deletes the data of a deactivated account: tokens, devices, keys, push
+// rules and other account data.
 func DeleteBelongings(c *store.Change, user store.UserNum) {
 	for _, s := range userBelongings {
 		c.Exec(s, user)
@@ -114,6 +114,6 @@ func DeleteBelongings(c *store.Change, user store.UserNum) {
 	NoteDeviceList(c, user)
 }
 
-// NoteDeviceList tells those who follow the user's devices that they changed:
-// one that has keys was renamed or deleted, or keys were.
+// NoteDeviceList wakes the users who track the user's devices, because a device with keys
+// was renamed or deleted, or keys have changed.
 func NoteDeviceList(c *store.Change, user store.UserNum) { c.UserSlot(user, store.KindDeviceList) }

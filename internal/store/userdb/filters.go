@@ -8,7 +8,7 @@ import (
 	"stoa/internal/store"
 )
 
-// ErrFilterTaken says that a filter of this number came meanwhile.
+// ErrFilterTaken says that a filter with this number was added in the meantime.
 var ErrFilterTaken = errors.New("store: filter number is taken")
 
 var (
@@ -19,8 +19,7 @@ var (
 	deleteOldFilters = store.Prepare(`DELETE FROM filters WHERE user_num = $1 AND num <= $2`)
 )
 
-// AddFilter writes a filter; the change fails with ErrFilterTaken if the number
-// is.
+// AddFilter writes a filter; the change fails with ErrFilterTaken if the number exists.
 func AddFilter(c *store.Change, user store.UserNum, number int64, filter string) {
 	c.ExecOne(insertFilter, ErrFilterTaken, user, number, filter)
 }
@@ -30,12 +29,12 @@ func DeleteFiltersUpTo(c *store.Change, user store.UserNum, number int64) {
 	c.Exec(deleteOldFilters, user, number)
 }
 
-// Filter returns a filter; ErrNotFound.
+// Filter returns a filter, or ErrNotFound.
 func Filter(r *store.Read, user store.UserNum, number int64) (string, error) {
 	return store.QueryOne(r, selectFilter, (*store.Row).Text, user, number)
 }
 
-// FindFilter returns the number of a filter that is there already; ErrNotFound.
+// FindFilter returns the number of an equal filter, or ErrNotFound.
 func FindFilter(r *store.Read, user store.UserNum, filter string) (int64, error) {
 	return store.QueryOne(r, findFilter, (*store.Row).Int, user, filter)
 }

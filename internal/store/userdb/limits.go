@@ -13,7 +13,8 @@ import (
 
 var (
 	selectLimit = store.Prepare(`SELECT full_ts FROM limits WHERE name = $1`)
-	// A bucket that is to be full later than one just emptied was written by a wrong clock: it counts as full.
+	// A time later than that of an empty bucket comes from a wrong clock: the bucket
+	// counts as full.
 	takeLimit = store.Prepare(`INSERT INTO limits (name, full_ts) VALUES ($1, $2)
 		ON CONFLICT (name) DO UPDATE SET full_ts = CASE WHEN limits.full_ts > $3 AND limits.full_ts <= $5 THEN limits.full_ts ELSE $3 END + $4
 		WHERE CASE WHEN limits.full_ts > $3 AND limits.full_ts <= $5 THEN limits.full_ts ELSE $3 END + $4 <= $5`)
@@ -24,16 +25,16 @@ var (
 // Limit is a bucket of tokens that is exact over all instances.
 type Limit struct {
 	Name    string
-	EveryMS int64 // in which one token comes back
+	EveryMS int64 // the time for one token to return
 	Burst   int64 // size of the bucket
 }
 
-// TakeLimits takes one token of each bucket, or of none: then waitMS is the time
-// until all have one.
+// TakeLimits takes one token of each bucket if all have one. Otherwise it takes none, and
+// waitMS is the time until all have one.
 func TakeLimits(ctx context.Context, s *store.Store, now int64, limits ...Limit) (waitMS int64, err error) {
 	limits = slices.SortedFunc(slices.Values(limits), func(a, b Limit) int { return strings.Compare(a.Name, b.Name) })
 	err = s.Read(ctx, func(r *store.Read) error {
-		// Most refusals are of someone who tries again and again: they cost a read.
+		// Most refusals are of clients that retry: they cost only a read.
 		waitMS, err = limitWait(r, now, limits)
 		return err
 	})
@@ -42,7 +43,7 @@ func TakeLimits(ctx context.Context, s *store.Store, now int64, limits ...Limit)
 	}
 	err = s.Write(ctx, func(tx *store.Tx) error {
 		for _, l := range limits {
-			// Decided by the statement: another instance may be just before us.
+			// The statement decides: another instance may have been faster.
 			err := tx.ExecOne(takeLimit, errLimited, l.Name, now+l.EveryMS, now, l.EveryMS, now+l.EveryMS*l.Burst)
 			if err != nil {
 				waitMS = l.EveryMS
@@ -63,13 +64,13 @@ func TakeLimits(ctx context.Context, s *store.Store, now int64, limits ...Limit)
 	return 0, err
 }
 
-// errLimited takes back what was taken of other buckets.
+// errLimited rolls back the tokens from other buckets.
 var errLimited = errors.New("store: limit reached")
 
-// limitSweep is the part of the calls, by their ms, that delete full buckets.
+// limitSweep: one call in so many, by its ms, deletes full buckets.
 const limitSweep = 64
 
-// limitWait says how long to wait until each bucket has a token.
+// limitWait returns the time until each bucket has a token.
 func limitWait(r *store.Read, now int64, limits []Limit) (waitMS int64, err error) {
 	for _, l := range limits {
 		full, err := store.QueryOne(r, selectLimit, (*store.Row).Int, l.Name)

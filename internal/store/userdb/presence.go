@@ -4,8 +4,8 @@ package userdb
 
 import "stoa/internal/store"
 
-// Presence is what a user shows of being there. A change that writes it carries it
-// as its Payload ([]Presence).
+// Presence is the presence of a user. A change that writes some has them as its Payload
+// ([]Presence).
 type Presence struct {
 	User      store.UserNum
 	UserID    string
@@ -16,12 +16,14 @@ type Presence struct {
 
 const presenceColumns = `p.user_num, u.user_id, p.presence, p.status_msg, p.active_ts FROM presence p JOIN users u ON u.num = p.user_num`
 
-// PresenceRoom is how many members a room may have for its members to be told of one another's presence, in the text of
-// statements too. In a room of n members that costs n² once everybody has come, so that one room of a whole university
-// would cost more than all else together; and nobody looks through a list of more than some.
+// PresenceRoom is the greatest number of members of a room that shows its members each
+// other's presence; the statements contain it too. The cost grows with the square of the
+// members: one room of a whole university would cost more than everything else, and
+// nobody reads such a list.
 const PresenceRoom = 100
 
-// sharesRoom says of a user of presence that they share a small room with user $1, or are that user.
+// sharesRoom is a condition: the user of presence shares a small room with user $1, or is
+// that user.
 const sharesRoom = `(p.user_num = $1 OR EXISTS (SELECT 1 FROM memberships o JOIN memberships m ON m.room = o.room JOIN rooms r ON r.num = o.room
 	WHERE m.user_num = $1 AND m.membership = 1 AND o.user_num = p.user_num AND o.membership = 1 AND r.joined <= 100))`
 
@@ -51,38 +53,38 @@ func scanPresence(row *store.Row) (p Presence) {
 	return p
 }
 
-// SetPresence writes a user's presence, unless the account is deactivated; who shares
-// a room with the user is told.
+// SetPresence writes a user's presence and wakes the users who share a room with them,
+// unless the account is deactivated.
 func SetPresence(c *store.Change, p Presence) {
 	c.Exec(upsertPresence, p.User, p.Presence, p.StatusMsg, p.ActiveTS)
 	c.UserSlot(p.User, store.KindPresence)
 }
 
-// PresenceByNum returns a user's presence; ErrNotFound if the user was never there.
+// PresenceByNum returns a user's presence; ErrNotFound if it was never set.
 func PresenceByNum(r *store.Read, user store.UserNum) (Presence, error) {
 	return store.QueryOne(r, selectPresence, scanPresence, user)
 }
 
-// PresenceChanged returns those whose presence changed after one position up to
-// another; the newest changes come first, and count.
+// PresenceChanged returns the users whose presence changed after one position up to
+// another. The newest changes come first and count for the limit.
 func PresenceChanged(r *store.Read, after, upTo store.Position, limit int) ([]store.UserNum, error) {
 	return store.Query(r, selectPresenceSince, store.Num[store.UserNum], after, upTo, limit)
 }
 
-// PresenceFor returns the presence of those users who share a room of at most
-// PresenceRoom members with the viewer, and of the viewer.
+// PresenceFor returns the presence of the viewer, and of those users who share a room of
+// at most PresenceRoom members with the viewer.
 func PresenceFor(r *store.Read, viewer store.UserNum, users []store.UserNum) ([]Presence, error) {
 	return store.Query(r, selectPresenceFor, scanPresence, viewer, users)
 }
 
-// PresenceNow returns those who are not offline and share a room of at most
-// PresenceRoom members with the viewer; those who were active last.
+// PresenceNow returns the users who are not offline and share a room of at most
+// PresenceRoom members with the viewer, most recently active first.
 func PresenceNow(r *store.Read, viewer store.UserNum, limit int) ([]Presence, error) {
 	return store.Query(r, selectPresenceNow, scanPresence, viewer, limit)
 }
 
-// PresenceIn returns those who are not offline among the local members of rooms
-// of at most PresenceRoom members.
+// PresenceIn returns the local members of rooms of at most PresenceRoom members who are
+// not offline.
 func PresenceIn(r *store.Read, rooms []store.RoomNum, limit int) ([]Presence, error) {
 	return store.Query(r, selectPresenceIn, scanPresence, rooms, limit)
 }

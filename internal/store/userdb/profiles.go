@@ -1,5 +1,4 @@
-// Table profiles, and people as the user directory reads them. Written by package
-// account.
+// Table profiles, and the accounts for the user directory. Written by package account.
 
 package userdb
 
@@ -48,7 +47,7 @@ func DeleteProfileField(c *store.Change, user store.UserNum, field string) {
 	c.UserSlot(user, store.KindProfile)
 }
 
-// Person is an account as the user directory shows it.
+// Person is an account in the user directory.
 type Person struct {
 	User   store.UserNum
 	UserID string
@@ -61,7 +60,7 @@ var selectPeople = store.Prepare(`SELECT u.num, u.user_id, COALESCE(n.value, '')
 		LEFT JOIN profiles AS a ON a.user_num = u.num AND a.field = 'avatar_url'
 		WHERE u.account = 1 AND u.deactivated = 0 AND u.num > $1 ORDER BY u.num LIMIT $2`)
 
-// People returns accounts that are in use, by number.
+// People returns active accounts, by number.
 func People(r *store.Read, after store.UserNum, limit int) ([]Person, error) {
 	return store.Query(r, selectPeople, func(row *store.Row) (p Person) {
 		row.Scan(&p.User, &p.UserID, &p.DisplayName, &p.AvatarURL)

@@ -4,10 +4,10 @@ package userdb
 
 import "stoa/internal/store"
 
-// RegistrationToken lets some people register.
+// RegistrationToken allows a number of registrations.
 type RegistrationToken struct {
 	Hash        string // SHA-256 in hexadecimal
-	Name        string // how admins speak of it
+	Name        string // for administrators
 	UsesAllowed int64  // 0 = any number
 	Used        int64
 	CreatedTS   int64 // ms since 1970
@@ -28,7 +28,7 @@ func scanRegistrationToken(row *store.Row) (t RegistrationToken) {
 	return t
 }
 
-// RegistrationTokenByHash returns a token by its hash, used up and expired ones too.
+// RegistrationTokenByHash returns a token by its hash, even if used up or expired.
 func RegistrationTokenByHash(r *store.Read, hash string) (RegistrationToken, error) {
 	return store.QueryOne(r, selectRegistrationToken, scanRegistrationToken, hash)
 }
@@ -44,13 +44,13 @@ func AddRegistrationToken(tx *store.Tx, t RegistrationToken) error {
 	return err
 }
 
-// RevokeRegistrationToken deletes a token by name, or gives ErrNotFound.
+// RevokeRegistrationToken deletes a token by name, or returns ErrNotFound.
 func RevokeRegistrationToken(tx *store.Tx, name string) error {
 	return tx.ExecOne(deleteRegistrationToken, store.ErrNotFound, name)
 }
 
-// UseRegistrationToken counts one use of a token. The change fails with
-// ErrTokenUsed if none is left at the time now (ms since 1970).
+// UseRegistrationToken counts one use of a token. The change fails with ErrTokenUsed if
+// it has no use left at the time now (ms since 1970).
 func UseRegistrationToken(c *store.Change, hash string, now int64) {
 	c.ExecOne(useRegistrationToken, ErrTokenUsed, hash, now)
 }

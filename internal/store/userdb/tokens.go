@@ -1,17 +1,17 @@
-// Tables access_tokens, refresh_tokens, login_tokens. Written by package auth. A
-// token is kept as its SHA-256 only.
+// Tables access_tokens, refresh_tokens, login_tokens. Written by package auth. Only the
+// SHA-256 of a token is stored.
 
 package userdb
 
 import "stoa/internal/store"
 
-// Session is what an access token stands for.
+// Session is the session of an access token.
 type Session struct {
 	User       store.UserNum
 	UserID     string
 	DeviceID   string
 	ExpiresTS  int64 // ms since 1970; 0 = never
-	SeenTS     int64 // when the device was last noted as seen
+	SeenTS     int64 // when the last use of the device was recorded
 	Generation int64 // of the token
 	Confirmed  int64 // generation of the device: tokens of earlier ones are revoked
 	Admin      bool
@@ -57,14 +57,15 @@ func scanSession(row *store.Row) (s Session) {
 	return s
 }
 
-// AccessToken returns what an access token stands for, or ErrNotFound; the device is
-// there and the account not deactivated. Expired and revoked ones (Generation < Confirmed) are returned too.
+// AccessToken returns the session of an access token of an existing device and an active
+// account, or ErrNotFound. Expired and revoked tokens (Generation < Confirmed) are
+// returned too.
 func AccessToken(r *store.Read, hash []byte) (Session, error) {
 	return store.QueryOne(r, selectAccessToken, scanSession, hash)
 }
 
-// RefreshToken is AccessToken for refresh tokens; they don't expire. The last
-// revoked one is kept, so that its use can be told from that of a foreign one.
+// RefreshToken is AccessToken for refresh tokens, which don't expire. The last revoked
+// one is kept, to distinguish its use from that of an unknown token.
 func RefreshToken(r *store.Read, hash []byte) (Session, error) {
 	return store.QueryOne(r, selectRefreshToken, scanSession, hash)
 }
@@ -79,17 +80,17 @@ func AddRefreshToken(c *store.Change, hash []byte, user store.UserNum, deviceID 
 	c.Exec(insertRefreshToken, hash, user, deviceID, generation)
 }
 
-// BeginGeneration makes room for tokens that follow a generation: those that an
-// earlier refresh of the same generation issued, and nobody used, are deleted.
-// The change fails with ErrTokenUsed if the device has moved on meanwhile.
+// BeginGeneration prepares for the tokens that follow a generation: it deletes unused
+// ones that an earlier refresh of the same generation issued. The change fails with
+// ErrTokenUsed if the device has a newer generation by now.
 func BeginGeneration(c *store.Change, user store.UserNum, deviceID string, from, seenTS int64) {
 	c.ExecOne(requireGeneration, ErrTokenUsed, user, deviceID, from, seenTS)
 	c.Exec(deleteLaterAccessTokens, user, deviceID, from)
 	c.Exec(deleteLaterRefreshTokens, user, deviceID, from)
 }
 
-// ConfirmGeneration revokes the tokens of earlier generations, since one of
-// this generation was used.
+// ConfirmGeneration revokes the tokens of earlier generations, because one of this
+// generation was used.
 func ConfirmGeneration(c *store.Change, user store.UserNum, deviceID string, generation int64) {
 	c.Exec(confirmGeneration, user, deviceID, generation)
 	noteSessions(c, user)
@@ -97,24 +98,24 @@ func ConfirmGeneration(c *store.Change, user store.UserNum, deviceID string, gen
 	c.Exec(deleteEarlierRefreshTokens, user, deviceID, generation-1)
 }
 
-// noteSessions tells all instances to forget what they know of a user's tokens.
+// noteSessions makes all instances drop the user's tokens from their caches.
 func noteSessions(c *store.Change, user store.UserNum) { c.UserSlot(user, store.KindAccount) }
 
-// LoginToken returns whom a login token logs in, or ErrNotFound. It is good under
-// the credentials that it was made under.
+// LoginToken returns the user of a login token, or ErrNotFound. It is valid as long as
+// the account's Credentials are those at its creation.
 func LoginToken(r *store.Read, hash []byte, now int64) (store.UserNum, error) {
 	return store.QueryOne(r, selectLoginToken, store.Num[store.UserNum], hash, now)
 }
 
-// AddLoginToken adds a login token made under the account's credentials, and deletes
-// expired ones. The caller names the user's head in the same change.
+// AddLoginToken adds a login token for the account's current Credentials, and deletes
+// expired ones. The caller adds the user's head to the same change.
 func AddLoginToken(c *store.Change, hash []byte, account Account, now, expiresTS int64) {
 	c.Exec(expireLoginTokens, now)
 	c.Exec(insertLoginToken, hash, account.User, account.Credentials, expiresTS)
 }
 
-// UseLoginToken deletes a login token. The change fails with ErrTokenUsed if it
-// is gone.
+// UseLoginToken deletes a login token. The change fails with ErrTokenUsed if it does not
+// exist.
 func UseLoginToken(c *store.Change, hash []byte, now int64) {
 	c.ExecOne(useLoginToken, ErrTokenUsed, hash, now)
 }

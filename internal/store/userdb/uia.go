@@ -21,16 +21,16 @@ type UIASession struct {
 	Operation string
 	User      store.UserNum // 0 = no access token was given
 	Completed []UIAStage
-	// Result is the sealed answer of the request that it was completed for; empty
-	// before. A session serves one request.
+	// Result is the sealed answer of the request that the session was completed for;
+	// empty before. A session is for one request.
 	Result []byte
 }
 
-// UIAStage is a completed stage, and what it proved.
+// UIAStage is a completed stage and its proof.
 type UIAStage struct {
 	Name, Result string
-	// Credentials are those of the account that the stage proved to be; 0 for stages
-	// that prove no account. Under others the stage is worth nothing.
+	// Credentials are those of the account that the stage has authenticated; 0 for stages
+	// without an account. The stage is invalid once the account has others.
 	Credentials int64
 }
 
@@ -55,8 +55,7 @@ func UIASessionByHash(r *store.Read, hash []byte, now int64) (UIASession, error)
 	return s, err
 }
 
-// AddUIASession adds a session with the stages completed already, and deletes
-// expired ones.
+// AddUIASession adds a session with its completed stages, and deletes expired ones.
 func AddUIASession(tx *store.Tx, hash []byte, s UIASession, now, expiresTS int64) error {
 	for _, expire := range []*store.Stmt{expireUIASessions, expireUIAStages} {
 		if _, err := tx.Exec(expire, now); err != nil {
@@ -69,7 +68,7 @@ func AddUIASession(tx *store.Tx, hash []byte, s UIASession, now, expiresTS int64
 	return AddUIAStages(tx, hash, s.Completed, expiresTS)
 }
 
-// AddUIAStages notes stages of a session as completed.
+// AddUIAStages records completed stages of a session.
 func AddUIAStages(tx *store.Tx, hash []byte, stages []UIAStage, expiresTS int64) error {
 	for _, stage := range stages {
 		if _, err := tx.Exec(insertUIAStage, hash, stage.Name, stage.Result, stage.Credentials, expiresTS); err != nil {
@@ -79,8 +78,8 @@ func AddUIAStages(tx *store.Tx, hash []byte, stages []UIAStage, expiresTS int64)
 	return nil
 }
 
-// FinishUIASession ends a session in the same commit as what it was for, and keeps
-// the answer, sealed. The change fails with ErrTokenUsed if it has ended already.
+// FinishUIASession ends a session in the commit of the request that it was for, and
+// stores the sealed answer. The change fails with ErrTokenUsed if it has ended already.
 func FinishUIASession(c *store.Change, hash, result []byte, now int64) {
 	c.ExecOne(finishUIASession, ErrTokenUsed, hash, result, now)
 	c.Exec(deleteUIAStages, hash)
