@@ -19,11 +19,11 @@ import (
 func (x *Renderer) KeyChanges(ctx context.Context, v who.Device, from token.Stream) (changed, left []string, err error) {
 	err = x.store.Read(ctx, func(r *store.Read) error {
 		q := &Query{Device: v, Filter: eventfilter.Everything(), Since: store.Position(from.Position), Upto: r.Head()}
-		horizon, err := r.OldestPosition()
+		oldest, err := r.OldestPosition()
 		if err != nil {
 			return err
 		}
-		q.Forgotten = q.Since < horizon
+		q.Forgotten = q.Since < oldest
 		if err := q.collectMoves(r); err != nil {
 			return err
 		}

@@ -85,11 +85,11 @@ func (k snapshotReader) checkStreamStart() error {
 	if k.c.Since > k.upto {
 		k.forgotten = true // a token of another database, or of one that was restored
 	} else {
-		horizon, err := k.read.OldestPosition()
+		oldest, err := k.read.OldestPosition()
 		if err != nil {
-			return fmt.Errorf("read the horizon of the stream: %w", err)
+			return fmt.Errorf("read the oldest position of the stream: %w", err)
 		}
-		k.forgotten = k.c.Since < horizon
+		k.forgotten = k.c.Since < oldest
 	}
 	if k.forgotten {
 		k.c.Since = 0

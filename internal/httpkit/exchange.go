@@ -112,14 +112,14 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.fail(err)
 		return
 	}
-	flight := &m.inFlight[class]
+	load := &m.inFlight[class]
 	if class != LimitProbe {
-		if flight.now.Add(1) > flight.max.Load() {
-			flight.now.Add(-1)
+		if load.now.Add(1) > load.max.Load() {
+			load.now.Add(-1)
 			x.fail(m.admission.refuse(refusedSlots))
 			return
 		}
-		defer flight.now.Add(-1)
+		defer load.now.Add(-1)
 	}
 	if m.forwarded(x, r) || m.behind(x, r) {
 		return

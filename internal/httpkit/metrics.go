@@ -57,7 +57,7 @@ type metrics struct {
 	// queryTokens counts requests with an access token in the query.
 	queryTokens atomic.Uint64
 
-	requests, seconds, flight, panicked, inQuery, bodies, refused *prometheus.Desc
+	requests, seconds, inFlight, panicked, inQuery, bodies, refused *prometheus.Desc
 }
 
 func newMetrics(m *Mux) *metrics {
@@ -68,7 +68,7 @@ func newMetrics(m *Mux) *metrics {
 			[]string{"method", "route", "status"}, nil),
 		seconds: prometheus.NewDesc("stoa_httpkit_request_seconds",
 			"Time from a request's header to the end of its handler.", []string{"method", "route"}, nil),
-		flight: prometheus.NewDesc("stoa_httpkit_in_flight_requests",
+		inFlight: prometheus.NewDesc("stoa_httpkit_in_flight_requests",
 			"Requests in progress, by limit class.", []string{"class"}, nil),
 		panicked: prometheus.NewDesc("stoa_httpkit_panics_total",
 			"Handlers that panicked; the client got 500.", nil, nil),
@@ -91,7 +91,7 @@ func (c *metrics) route(method, pattern string) *routeCounts {
 func (c *metrics) Describe(out chan<- *prometheus.Desc) {
 	out <- c.requests
 	out <- c.seconds
-	out <- c.flight
+	out <- c.inFlight
 	out <- c.panicked
 	out <- c.inQuery
 	out <- c.bodies
@@ -126,7 +126,7 @@ func (c *metrics) Collect(out chan<- prometheus.Metric) {
 		}
 	}
 	for class := range c.mux.inFlight {
-		out <- prometheus.MustNewConstMetric(c.flight, prometheus.GaugeValue,
+		out <- prometheus.MustNewConstMetric(c.inFlight, prometheus.GaugeValue,
 			float64(c.mux.inFlight[class].now.Load()), Limit(class).String())
 	}
 	out <- prometheus.MustNewConstMetric(c.panicked, prometheus.CounterValue, float64(c.panics.Load()))

@@ -373,7 +373,7 @@ func lagOf(w *fixture, in *instance, name string) float64 {
 }
 
 // A reader whose next rows are gone begins where the stream begins, and says so.
-func TestReader_below_the_horizon_begins_there(t *testing.T) {
+func TestReader_behind_the_stream_begins_at_its_oldest_row(t *testing.T) {
 	each(t, func(w *fixture, open func(...storetest.Option) *store.Store) {
 		rec := newRecord()
 		in := w.run(one(rec, fromStart))
@@ -389,8 +389,8 @@ func TestReader_below_the_horizon_begins_there(t *testing.T) {
 		if next.has(lost[0]) || next.has(lost[1]) {
 			w.Error("rows came that are not in the stream")
 		}
-		if n := in.Counts("test").Horizon; n != 1 {
-			w.Errorf("the horizon was passed %d times", n)
+		if n := in.Counts("test").Trimmed; n != 1 {
+			w.Errorf("rows were missed %d times", n)
 		}
 		if !strings.Contains(in.log.String(), "no longer in the stream") {
 			w.Error("the log does not say so")

@@ -10,21 +10,21 @@ import (
 // Tick changes how often a runner looks by itself.
 func (o *Options) Tick(d time.Duration) { o.tick = d }
 
-// Counts are what tests look at.
-type Counts struct{ Rows, Failures, Aside, Horizon, Fenced, Reads uint64 }
+// Counts are the counters that tests read.
+type Counts struct{ Rows, Failures, Aside, Trimmed, Fenced, Reads uint64 }
 
 // Counts gives the counts of a reader.
 func (r *Runner) Counts(name string) Counts {
 	for _, f := range r.followers {
 		if f.def.Name == name {
 			m := &f.metrics
-			return Counts{m.rows.Load(), m.failures.Load(), m.aside.Load(), m.horizon.Load(), m.fenced.Load(), m.reads.Load()}
+			return Counts{m.rows.Load(), m.failures.Load(), m.aside.Load(), m.trimmed.Load(), m.fenced.Load(), m.reads.Load()}
 		}
 	}
 	return Counts{}
 }
 
-// JobCounts are what tests look at.
+// JobCounts are the counters that tests read.
 type JobCounts struct{ Done, Failed, Aside, Lost uint64 }
 
 // JobCounts gives the counts of a kind of jobs.
@@ -36,8 +36,8 @@ func (r *Runner) JobCounts(kind string) JobCounts {
 // ShardOfJob deals a job to a shard.
 func ShardOfJob(kind, key string) int { return readerdb.JobShard(kind, key) }
 
-// Looks counts how often the runner has looked for jobs that are due.
-func (r *Runner) Looks() int64 { return r.jobs.polls.Load() }
+// Polls counts the reads of due jobs.
+func (r *Runner) Polls() int64 { return r.jobs.polls.Load() }
 
 // Attempt runs a job as if it had been seen to be due.
 func (r *Runner) Attempt(ctx context.Context, kind, key string) error {

@@ -66,7 +66,7 @@ type result struct {
 
 // followerMetrics are counters and gauges, each changed by one atomic operation.
 type followerMetrics struct {
-	rows, failures, aside, horizon, fenced, reads atomic.Uint64
+	rows, failures, aside, trimmed, fenced, reads atomic.Uint64
 	owned                                         atomic.Int64
 	late                                          atomic.Pointer[time.Time] // the earliest of its shards; nil = none
 }
@@ -251,13 +251,13 @@ func (f *follower) window(ctx context.Context, from store.Position) (end store.P
 	f.metrics.reads.Add(1)
 	err := f.runner.store.Read(ctx, func(read *store.Read) error {
 		head := read.Head()
-		horizon, err := read.OldestPosition()
+		oldest, err := read.OldestPosition()
 		if err != nil {
 			return err
 		}
-		f.skipTrimmed(horizon)
+		f.skipTrimmed(oldest)
 		if from > 0 {
-			from = max(from, horizon-1)
+			from = max(from, oldest-1)
 		}
 		rows, err := read.Stream(from, head, BatchRows)
 		if err != nil {
@@ -297,15 +297,15 @@ var errGoneBack = errors.New("the stream ends before a position that was announc
 
 // skipTrimmed moves shards whose next rows were deleted from the stream to its beginning.
 // They lose the rows in between, and the log says so.
-func (f *follower) skipTrimmed(horizon store.Position) {
+func (f *follower) skipTrimmed(oldest store.Position) {
 	for n, s := range f.shards {
-		if s.busy || s.at == 0 || s.at >= horizon-1 {
+		if s.busy || s.at == 0 || s.at >= oldest-1 {
 			continue
 		}
-		f.metrics.horizon.Add(1)
+		f.metrics.trimmed.Add(1)
 		f.runner.log.Error("a reader was too far behind: what it has not read is no longer in the stream",
-			"reader", f.def.Name, "shard", n, "pos", int64(s.at), "horizon", int64(horizon))
-		s.at = horizon - 1
+			"reader", f.def.Name, "shard", n, "pos", int64(s.at), "oldest", int64(oldest))
+		s.at = oldest - 1
 		s.failed, s.single = 0, 0
 	}
 }

@@ -452,7 +452,7 @@ func TestJob_of_a_paused_owner_is_taken_over(t *testing.T) {
 	w.enqueue(reader.Job{Kind: "test", Key: "a", Unique: true})
 	<-paused
 	a.owns.Store(false)
-	// A look that has begun as the owner may still find jobs: it is over when another has begun.
+	// A poll that began as the owner may still find jobs: it has ended when another one begins.
 	w.until("the first has looked as one that owns nothing", func() bool { return a.refused.Load() > 2*reader.Shards })
 	w.run(kind(steps(&second, func(context.Context, int) error { return nil })))
 	w.enqueue(reader.Job{Kind: "test", Key: "b", Unique: true})
@@ -632,7 +632,7 @@ func TestStatus_counts_jobs(t *testing.T) {
 }
 
 // With no job in the table, a runner looks when it is woken or once a tick, no more.
-func TestJobs_are_not_looked_for_without_pause(t *testing.T) {
+func TestJobs_are_not_polled_without_pause(t *testing.T) {
 	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		in := w.run(func(o *reader.Options) { o.Tick(time.Hour) })
 		w.until("it has made its own job", func() bool { return w.job("reader.trim", "").Kind != "" })
@@ -641,20 +641,20 @@ func TestJobs_are_not_looked_for_without_pause(t *testing.T) {
 		_, err := w.store.Commit(w.Context(), c)
 		w.check(err)
 		for range 3 {
-			before := in.Looks()
+			before := in.Polls()
 			in.WakeJobs()
-			w.until("it looks", func() bool { return in.Looks() > before })
+			w.until("it polls", func() bool { return in.Polls() > before })
 		}
-		before := in.Looks()
-		w.changes(50) // far longer than a look takes
-		if n := in.Looks() - before; n > 1 {
-			w.Errorf("looked %d times while nothing happened", n)
+		before := in.Polls()
+		w.changes(50) // far longer than a poll takes
+		if n := in.Polls() - before; n > 1 {
+			w.Errorf("polled %d times while nothing happened", n)
 		}
 	})
 }
 
-// A job that was seen to be due may have run, failed and been put off before its turn
-// comes: it is not run again then.
+// A job that was found due may have run, failed and been delayed before it is
+// started: then it is not run again.
 func TestJob_that_is_not_due_any_more_is_left_alone(t *testing.T) {
 	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		lease, _ := w.newLease()

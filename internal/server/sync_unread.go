@@ -22,25 +22,25 @@ func (s syncUnread) Counters(r *store.Read, user who.User, places []clientsync.P
 	for i, p := range places {
 		ask[i] = unread.Place(p)
 	}
-	tallies, err := s.counter.Tallies(r, user, ask)
+	counters, err := s.counter.RoomCounters(r, user, ask)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]streamcache.UnreadCounter, len(tallies))
-	for i, t := range tallies {
-		out[i] = syncTally{t}
+	out := make([]streamcache.UnreadCounter, len(counters))
+	for i, t := range counters {
+		out[i] = syncCounter{t}
 	}
 	return out, nil
 }
 
-type syncTally struct{ *unread.Tally }
+type syncCounter struct{ *unread.RoomCounter }
 
-func (t syncTally) Read(slot store.Slot, thread string, totals *room.Totals) bool {
-	return t.Tally.Read(unread.Receipt{Slot: slot, Thread: thread, Totals: totals})
+func (t syncCounter) Read(slot store.Slot, thread string, totals *room.Totals) bool {
+	return t.RoomCounter.Read(unread.Receipt{Slot: slot, Thread: thread, Totals: totals})
 }
 
-func (t syncTally) Counts(threads bool) streamcache.Counts {
-	main, list := t.Tally.Counts(threads)
+func (t syncCounter) Counts(threads bool) streamcache.Counts {
+	main, list := t.RoomCounter.Counts(threads)
 	counts := streamcache.Counts{Notifications: main.Notifications, Highlights: main.Highlights}
 	for _, x := range list {
 		counts.Threads = append(counts.Threads, streamcache.ThreadCounts{

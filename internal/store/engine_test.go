@@ -14,7 +14,7 @@ import (
 	"stoa/internal/store/storetest"
 )
 
-func epoch() time.Time { return time.Unix(0, 0) }
+func unixZero() time.Time { return time.Unix(0, 0) }
 
 // TestUnsafe: law 1. PostgreSQL that forgets is refused.
 func TestUnsafe(t *testing.T) {

@@ -452,7 +452,7 @@ func TestPosition(t *testing.T) {
 			t.Fatal(err)
 		}
 		closeStore(t, s)
-		s = open(func(o *store.Options) { o.Clock = epoch })
+		s = open(func(o *store.Options) { o.Clock = unixZero })
 		if s.Head() != first {
 			t.Errorf("head after a restart is %d, was %d", s.Head(), first)
 		}

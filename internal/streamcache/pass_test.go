@@ -61,7 +61,7 @@ func TestBarrier_passes(t *testing.T) {
 	alice := there.Client("alice")
 	roomID := alice.Create()
 	synctest.Must(t, here.Cache.CatchUp(t.Context()))
-	for range 50 { // a look may come in between, and is waited for by nobody
+	for range 50 { // a poll may find the group first
 		alice.Say(roomID, "one")
 		synctest.Must(t, here.Cache.Barrier(t.Context()))
 		if here.Cache.Head() == there.Store.Head() {

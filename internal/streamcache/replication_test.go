@@ -131,8 +131,8 @@ func TestHanded_members(t *testing.T) {
 	bob.Sync("")
 	replicator.Forget(writer)
 
-	// known says whether the stream has told who carol is: at the writer, and at the other unless a look found the message
-	// before it was replicated, which is waited for by nobody.
+	// known says whether the stream has told who carol is: at the writer, and at the other unless a poll found the message
+	// before it was replicated.
 	known := func(want bool) {
 		t.Helper()
 		for name, h := range map[string]*synctest.Server{"at the writer": writer, "where it is replicated": here} {

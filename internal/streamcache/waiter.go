@@ -51,7 +51,7 @@ func (sc *Cache) attach(u *user, w *Waiter, deadline time.Time) {
 	sc.timers.add(w, deadline)
 	sc.metrics.waiting.Inc()
 	if sc.timers.count == 1 && store.Position(sc.announced.Load()) > sc.ring.head {
-		sc.requestPoll() // the look that nobody waited for is late for this one
+		sc.requestPoll() // nothing waited when the announcement came, so the poll was left out
 	}
 }
 

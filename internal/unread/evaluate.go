@@ -15,7 +15,7 @@ import (
 
 // takeAway walks through the newest unread events one by one, if the member's rules can make less of some of them than
 // their classes do.
-func (l *load) takeAway(t *Tally, p *Place) error {
+func (l *load) takeAway(t *RoomCounter, p *Place) error {
 	if t.seen >= t.slot || !t.main.any() && !t.anyThread() {
 		return nil
 	}
@@ -36,7 +36,7 @@ func (p *part) any() bool {
 	return !p.now.Minus(p.base).IsZero() || p.special != nil && len(p.special.raised) > 0
 }
 
-func (t *Tally) anyThread() bool {
+func (t *RoomCounter) anyThread() bool {
 	for _, p := range t.threads {
 		if p.any() {
 			return true
@@ -56,7 +56,7 @@ func (l *load) wasMember(num store.RoomNum, userID string) (bool, error) {
 }
 
 // evaluate replaces what the classes say of the newest events by what the rules say of each.
-func (l *load) evaluate(t *Tally, p *Place) error {
+func (l *load) evaluate(t *RoomCounter, p *Place) error {
 	events, err := roomdb.TimelineBack(l.r, p.Room, roomdb.End, roomdb.Place{Slot: t.seen + 1}, evaluated+1)
 	if err != nil {
 		return fmt.Errorf("read unread events: %w", err)
@@ -93,8 +93,8 @@ func (l *load) evaluate(t *Tally, p *Place) error {
 	return nil
 }
 
-// dropNewest leaves in a tally what is at or before a slot.
-func (l *load) dropNewest(t *Tally, num store.RoomNum, slot store.Slot) error {
+// dropNewest leaves in a counter what is at or before a slot.
+func (l *load) dropNewest(t *RoomCounter, num store.RoomNum, slot store.Slot) error {
 	found, err := roomdb.TotalsOf(l.r, []roomdb.RoomSlot{{Room: num, Slot: slot}})
 	if err != nil {
 		return fmt.Errorf("read totals: %w", err)
@@ -133,7 +133,7 @@ func (l *load) roots(num store.RoomNum, after store.Slot) (map[store.Slot]string
 }
 
 // judge counts one event.
-func (l *load) judge(t *Tally, p *Place, past *past, e *roomdb.Event, root string) error {
+func (l *load) judge(t *RoomCounter, p *Place, past *past, e *roomdb.Event, root string) error {
 	part, read := &t.main, t.read
 	if root != "" {
 		if read = l.marks[p.Room].of(root); read < e.Place.Slot {

@@ -10,7 +10,7 @@ import (
 	"stoa/matrix/pushrule"
 )
 
-// load is one read of tallies.
+// load is one read of counters.
 type load struct {
 	c      *Counter
 	r      *store.Read
@@ -83,17 +83,17 @@ func (m *marks) thread(root string, slot store.Slot) {
 // of is how far a thread is read.
 func (m *marks) of(root string) store.Slot { return max(m.all, m.threads[root]) }
 
-// begin makes a tally that has not read any totals yet.
-func (l *load) begin(p *Place, rules *pushrule.Rules) *Tally {
+// begin makes a counter that has not read any totals yet.
+func (l *load) begin(p *Place, rules *pushrule.Rules) *RoomCounter {
 	m := l.marks[p.Room]
-	return &Tally{member: l.member, counter: rules.In(p.RoomID), slot: p.Slot, seen: m.all, read: m.main}
+	return &RoomCounter{member: l.member, counter: rules.In(p.RoomID), slot: p.Slot, seen: m.all, read: m.main}
 }
 
 // readTotals fills in the totals of what is read and of what there is.
-func (l *load) readTotals(tallies []*Tally) error {
-	now := make([]room.Totals, len(tallies))
+func (l *load) readTotals(counters []*RoomCounter) error {
+	now := make([]room.Totals, len(counters))
 	var ask []roomdb.RoomSlot
-	for i, t := range tallies {
+	for i, t := range counters {
 		var err error
 		if now[i], err = room.ParseTotals(l.places[i].Totals); err != nil {
 			return fmt.Errorf("totals of room number %d: %w", l.places[i].Room, err)
@@ -117,7 +117,7 @@ func (l *load) readTotals(tallies []*Tally) error {
 		}
 		byRoom[f.Room] = totals.Main()
 	}
-	for i, t := range tallies {
+	for i, t := range counters {
 		if t.read < t.slot {
 			t.main.base = byRoom[l.places[i].Room]
 		}
@@ -131,7 +131,7 @@ func (l *load) readTotals(tallies []*Tally) error {
 }
 
 // readThreads fills in the threads that have unread events.
-func (l *load) readThreads(t *Tally, num store.RoomNum) error {
+func (l *load) readThreads(t *RoomCounter, num store.RoomNum) error {
 	active, err := roomdb.ActiveThreads(l.r, num, t.seen, threadLimit)
 	if err != nil {
 		return fmt.Errorf("read threads: %w", err)
@@ -168,10 +168,10 @@ func (l *load) threadTotals(num store.RoomNum, root string, slot store.Slot) (pu
 }
 
 // readHighlights adds the unread events that count for more than their class.
-func (l *load) readHighlights(tallies []*Tally) error {
-	byRoom := make(map[store.RoomNum]*Tally, len(tallies))
+func (l *load) readHighlights(counters []*RoomCounter) error {
+	byRoom := make(map[store.RoomNum]*RoomCounter, len(counters))
 	var ask []roomdb.RoomSlot
-	for i, t := range tallies {
+	for i, t := range counters {
 		if t.seen < t.slot && t.counter.Raises() {
 			byRoom[l.places[i].Room] = t
 			ask = append(ask, roomdb.RoomSlot{Room: l.places[i].Room, Slot: t.seen})

@@ -65,9 +65,9 @@ type Place struct {
 	Members int64
 }
 
-// Tally is the unread events of one member in one room. It is kept up by Apply as the room goes on, for as long as the
+// RoomCounter is the unread events of one member in one room. It is kept up by Apply as the room goes on, for as long as the
 // member reads and sends nothing and keeps the same rules.
-type Tally struct {
+type RoomCounter struct {
 	member  *member
 	counter *pushrule.Counter
 	// slot is the last slot that has been counted.
@@ -76,11 +76,11 @@ type Tally struct {
 	seen, read store.Slot
 	main       part
 	threads    map[string]*part
-	// fixed says that events were evaluated one by one, so that the tally can't be kept up.
+	// fixed says that events were evaluated one by one, so that the counter can't be kept up.
 	fixed bool
 }
 
-// member is who the tallies of one read are of.
+// member is who the counters of one read are of.
 type member struct {
 	num store.UserNum
 	id  id.UserID
@@ -91,7 +91,7 @@ type part struct {
 	base, now pushrule.Totals
 	// from is how far a thread is read; last is a slot at or after the newest event.
 	from, last store.Slot
-	special    *special // nil for none: there are many tallies in memory
+	special    *special // nil for none: there are many counters in memory
 }
 
 // special is what counts for something else than its class.
@@ -153,7 +153,7 @@ type Thread struct {
 // thread that has some, by root.
 //
 // Spec: client-server-api#threaded-read-receipts
-func (t *Tally) Counts(threads bool) (pushrule.Unread, []Thread) {
+func (t *RoomCounter) Counts(threads bool) (pushrule.Unread, []Thread) {
 	main := t.main.count(t.counter)
 	var list []Thread
 	for root, p := range t.threads {
@@ -172,11 +172,11 @@ func (t *Tally) Counts(threads bool) (pushrule.Unread, []Thread) {
 }
 
 // Slot is the last slot that has been counted.
-func (t *Tally) Slot() store.Slot { return t.slot }
+func (t *RoomCounter) Slot() store.Slot { return t.slot }
 
 // Apply counts the events of a stretch of the room from one slot to another that follows what has been counted; false if
-// the tally can't be kept up and must be read anew.
-func (t *Tally) Apply(first, last store.Slot, events []room.Counted) bool {
+// the counter can't be kept up and must be read anew.
+func (t *RoomCounter) Apply(first, last store.Slot, events []room.Counted) bool {
 	if last <= t.slot {
 		return true
 	}
@@ -201,7 +201,7 @@ func (t *Tally) Apply(first, last store.Slot, events []room.Counted) bool {
 	return true
 }
 
-func (t *Tally) apply(e *room.Counted) {
+func (t *RoomCounter) apply(e *room.Counted) {
 	p := &t.main
 	if e.Thread.IsZero() {
 		p.now = e.Totals.Main()
@@ -244,11 +244,11 @@ type Receipt struct {
 	Totals *room.Totals
 }
 
-// Read takes away what a receipt of the member covers; false if the tally can't be kept up and must be read anew. The
-// tally has counted the event that the receipt is for.
+// Read takes away what a receipt of the member covers; false if the counter can't be kept up and must be read anew. The
+// counter has counted the event that the receipt is for.
 //
 // Spec: client-server-api#marking-notifications-as-read
-func (t *Tally) Read(x Receipt) bool {
+func (t *RoomCounter) Read(x Receipt) bool {
 	if t.fixed || x.Slot > t.slot && x.Totals == nil {
 		return false
 	}
@@ -286,8 +286,8 @@ func (t *Tally) Read(x Receipt) bool {
 	return true
 }
 
-// Tallies counts the unread events of a member in some rooms, in their order.
-func (c *Counter) Tallies(r *store.Read, user who.User, places []Place) ([]*Tally, error) {
+// RoomCounters counts the unread events of a member in some rooms, in their order.
+func (c *Counter) RoomCounters(r *store.Read, user who.User, places []Place) ([]*RoomCounter, error) {
 	rules := pushrule.UsualRules()
 	if c.rules != nil {
 		var err error
@@ -299,20 +299,20 @@ func (c *Counter) Tallies(r *store.Read, user who.User, places []Place) ([]*Tall
 	if err := l.readMarks(); err != nil {
 		return nil, err
 	}
-	tallies := make([]*Tally, len(places))
+	counters := make([]*RoomCounter, len(places))
 	for i := range places {
-		tallies[i] = l.begin(&places[i], rules)
+		counters[i] = l.begin(&places[i], rules)
 	}
-	if err := l.readTotals(tallies); err != nil {
+	if err := l.readTotals(counters); err != nil {
 		return nil, err
 	}
-	if err := l.readHighlights(tallies); err != nil {
+	if err := l.readHighlights(counters); err != nil {
 		return nil, err
 	}
-	for i, t := range tallies {
+	for i, t := range counters {
 		if err := l.takeAway(t, &places[i]); err != nil {
 			return nil, err
 		}
 	}
-	return tallies, nil
+	return counters, nil
 }

@@ -26,16 +26,16 @@ import (
 // fixture is one room with people whose push rules are random, and what a naive counter needs to know of all that happened.
 type fixture struct {
 	*room.Rooms
-	t       *testing.T
-	store   *store.Store
-	random  *pushruletest.Random
-	room    id.RoomID
-	num     store.RoomNum
-	people  []*person
-	events  []happened
-	tail    *store.Subscription
-	tallies map[*person]*unread.Tally // kept up by Apply
-	counter *unread.Counter
+	t        *testing.T
+	store    *store.Store
+	random   *pushruletest.Random
+	room     id.RoomID
+	num      store.RoomNum
+	people   []*person
+	events   []happened
+	tail     *store.Subscription
+	counters map[*person]*unread.RoomCounter // kept up by Apply
+	counter  *unread.Counter
 }
 
 type person struct {
@@ -98,7 +98,7 @@ func (p profiles) Profile(_ context.Context, user id.UserID) (room.Profile, erro
 }
 
 func newFixture(t *testing.T, s *store.Store, seed uint64) *fixture {
-	w := &fixture{t: t, store: s, tallies: map[*person]*unread.Tally{}}
+	w := &fixture{t: t, store: s, counters: map[*person]*unread.RoomCounter{}}
 	var names []string
 	for i := range 6 {
 		userID, err := id.ParseUserID(fmt.Sprintf("@user%d:%s", i, storetest.ServerName))
@@ -180,7 +180,7 @@ func (w *fixture) note() {
 	}
 }
 
-// take notes the events of a commit, with the facts as they were then, and keeps the tallies up.
+// take notes the events of a commit, with the facts as they were then, and keeps the counters up.
 func (w *fixture) take(c *room.Committed) {
 	for i := range c.Events {
 		e := &c.Events[i]
@@ -214,9 +214,9 @@ func (w *fixture) take(c *room.Committed) {
 			}
 		}
 	}
-	for p, t := range w.tallies {
+	for p, t := range w.counters {
 		if !t.Apply(c.First, c.Last, c.Counted()) {
-			delete(w.tallies, p)
+			delete(w.counters, p)
 		}
 	}
 }
@@ -274,22 +274,22 @@ func (w *fixture) check(what string) {
 			place := unread.Place{
 				Room: w.num, RoomID: w.room, Joined: p.joined, Slot: row.Slot, Totals: row.Totals, Members: row.Joined,
 			}
-			tallies, err := w.counter.Tallies(r, who.User{UserID: p.id, UserNum: p.num}, []unread.Place{place})
+			counters, err := w.counter.RoomCounters(r, who.User{UserID: p.id, UserNum: p.num}, []unread.Place{place})
 			if err != nil {
 				return err
 			}
-			w.compare(what+", counted anew", p, tallies[0])
-			if kept := w.tallies[p]; kept != nil {
+			w.compare(what+", counted anew", p, counters[0])
+			if kept := w.counters[p]; kept != nil {
 				w.compare(what+", kept up", p, kept)
 			} else if w.random.IntN(2) == 0 {
-				w.tallies[p] = tallies[0]
+				w.counters[p] = counters[0]
 			}
 			return nil
 		})
 	}
 }
 
-func (w *fixture) compare(what string, p *person, t *unread.Tally) {
+func (w *fixture) compare(what string, p *person, t *unread.RoomCounter) {
 	w.t.Helper()
 	main, threads := w.naive(p)
 	gotMain, list := t.Counts(true)
@@ -323,7 +323,7 @@ func (w *fixture) happen() {
 	case n == 0 && p != w.people[0]:
 		w.must(w.Leave(ctx, room.MembershipRequest{RoomID: w.room, Sender: p.id}))
 		w.note()
-		delete(w.tallies, p)
+		delete(w.counters, p)
 		return
 	case n == 1:
 		owner := w.people[0]
@@ -388,7 +388,7 @@ func (w *fixture) receipt(p *person) {
 	_, err := w.store.Commit(w.t.Context(), c)
 	w.must(err)
 	p.marks[x.Thread] = max(p.marks[x.Thread], e.slot)
-	kept := w.tallies[p]
+	kept := w.counters[p]
 	if kept == nil {
 		return
 	}
@@ -397,7 +397,7 @@ func (w *fixture) receipt(p *person) {
 		moved.Totals = &e.totals
 	}
 	if !kept.Read(moved) {
-		delete(w.tallies, p)
+		delete(w.counters, p)
 	}
 }
 

@@ -227,7 +227,7 @@ func (w *scenario) checkKill(ctx context.Context) error {
 	return w.whileUsed(ctx, "killed", victim, true, func() error {
 		victim.Kill()
 		return nil
-	}, func(b *balancer, t *tally) error {
+	}, func(b *balancer, t *usage) error {
 		if b.name == haproxyTCP {
 			return nil // what was on its way there fails, and was repeated
 		}
@@ -295,7 +295,7 @@ func (w *scenario) checkDrain(ctx context.Context) error {
 			fmt.Printf("balancers: instance %s stopped within %v\n", victim.Name, took.Round(time.Millisecond))
 		}
 		return err
-	}, func(b *balancer, t *tally) error {
+	}, func(b *balancer, t *usage) error {
 		if len(t.failures) > 0 {
 			return fmt.Errorf("%d requests failed, the first: %w", len(t.failures), t.failures[0].err)
 		}
@@ -388,14 +388,14 @@ const (
 
 // whileUsed does something to an instance while people use it through all balancers,
 // starts it again, and judges what the people saw.
-func (w *scenario) whileUsed(ctx context.Context, what string, victim *kit.Server, repeat bool, do func() error, judge func(*balancer, *tally) error) error {
-	tallies := map[*balancer]*tally{}
+func (w *scenario) whileUsed(ctx context.Context, what string, victim *kit.Server, repeat bool, do func() error, judge func(*balancer, *usage) error) error {
+	usages := map[*balancer]*usage{}
 	for _, b := range w.balancers {
 		t, err := startUse(ctx, b, what, repeat)
 		if err != nil {
 			return fmt.Errorf("%s: %w", b.name, err)
 		}
-		tallies[b] = t
+		usages[b] = t
 	}
 	time.Sleep(useBefore) // the load is what is waited for
 	err := do()
@@ -410,7 +410,7 @@ func (w *scenario) whileUsed(ctx context.Context, what string, victim *kit.Serve
 		err = w.each(func(b *balancer) error { return spread(ctx, b) })
 	}
 	return joined(err, w.each(func(b *balancer) error {
-		t := tallies[b]
+		t := usages[b]
 		if err := t.end(ctx); err != nil {
 			return fmt.Errorf("an instance was %s: %w", what, err)
 		}
@@ -441,8 +441,8 @@ type failure struct {
 	err          error
 }
 
-// tally is what people who use the server through a balancer see.
-type tally struct {
+// usage is what people who use the server through a balancer see.
+type usage struct {
 	room   string
 	reader *person
 	repeat bool // what is idempotent, until it works
@@ -462,12 +462,12 @@ const repeatWithin = 15 * time.Second
 
 // startUse lets people use the server until end: half of them keep their
 // connections, half don't.
-func startUse(ctx context.Context, b *balancer, what string, repeat bool) (*tally, error) {
+func startUse(ctx context.Context, b *balancer, what string, repeat bool) (*usage, error) {
 	owner, err := register(ctx, b, b.name+"-"+what, nil)
 	if err != nil {
 		return nil, err
 	}
-	t := &tally{repeat: repeat, reader: owner, requests: map[string]int{}}
+	t := &usage{repeat: repeat, reader: owner, requests: map[string]int{}}
 	if t.room, err = owner.createRoom(ctx); err != nil {
 		return nil, err
 	}
@@ -485,7 +485,7 @@ func startUse(ctx context.Context, b *balancer, what string, repeat bool) (*tall
 const pace = 10 * time.Millisecond
 
 // write sends messages one after another, and asks for keys with a POST between.
-func (t *tally) write(ctx context.Context, p *person, name string) {
+func (t *usage) write(ctx context.Context, p *person, name string) {
 	for n := 0; ctx.Err() == nil; n++ {
 		body := fmt.Sprintf("%s %d", name, n)
 		if t.request(p, "PUT", kit.SendPath(t.room, body), kit.Message(body), nil) {
@@ -498,7 +498,7 @@ func (t *tally) write(ctx context.Context, p *person, name string) {
 	}
 }
 
-func (t *tally) read(ctx context.Context, p *person) {
+func (t *usage) read(ctx context.Context, p *person) {
 	for ctx.Err() == nil {
 		t.request(p, "GET", "/_matrix/client/v3/joined_rooms", nil, nil)
 		rest(ctx)
@@ -506,7 +506,7 @@ func (t *tally) read(ctx context.Context, p *person) {
 }
 
 // follow waits for news as clients do.
-func (t *tally) follow(ctx context.Context, p *person) {
+func (t *usage) follow(ctx context.Context, p *person) {
 	since := ""
 	for ctx.Err() == nil {
 		var n news
@@ -530,7 +530,7 @@ func rest(ctx context.Context) {
 
 // request asks once, or until it works if that is what the people do and the method
 // is idempotent. Each refusal is counted.
-func (t *tally) request(p *person, method, path string, in, out any) bool {
+func (t *usage) request(p *person, method, path string, in, out any) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), repeatWithin) // a request under way is not part of what is stopped
 	defer cancel()
 	for {
@@ -559,7 +559,7 @@ func (t *tally) request(p *person, method, path string, in, out any) bool {
 }
 
 // end ends the use and checks that every message that was acknowledged is there once.
-func (t *tally) end(ctx context.Context) error {
+func (t *usage) end(ctx context.Context) error {
 	t.stop()
 	t.users.Wait()
 	if len(t.fatal) > 0 {
@@ -585,7 +585,7 @@ func (t *tally) end(ctx context.Context) error {
 }
 
 // String says how many of the requests failed, by method.
-func (t *tally) String() string {
+func (t *usage) String() string {
 	failed := map[string]int{}
 	for _, f := range t.failures {
 		failed[f.method]++

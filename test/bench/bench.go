@@ -216,11 +216,11 @@ func runLoadProcess(kind string, spec, result any) (time.Duration, error) {
 // awaitFile waits for the mark that a client makes when it is ready.
 func awaitFile(path string, l *load, within time.Duration) error {
 	end := time.After(within)
-	look := time.NewTicker(5 * time.Millisecond)
-	defer look.Stop()
+	poll := time.NewTicker(5 * time.Millisecond)
+	defer poll.Stop()
 	for {
 		select {
-		case <-look.C:
+		case <-poll.C:
 			if _, err := os.Stat(path); err == nil {
 				return nil
 			}

@@ -18,9 +18,9 @@ import (
 // is fixed about a group costs three times as much.
 const sendersFew, sendersMany = 64, 3 * sendersFew
 
-// clusterSends compares three instances with one, on the same cores. Their turns
+// clusterSends compares three instances with one, on the same cores. Their rounds
 // are one, three, three, one, and the same again, so that a machine that changes, as
-// virtual ones do within minutes, does so for both. Each turn is half as long as
+// virtual ones do within minutes, does so for both. Each round is half as long as
 // other measurements.
 func (b *bench) clusterSends(ctx context.Context) error {
 	w, err := b.watchDatabase(ctx)

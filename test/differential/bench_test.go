@@ -16,8 +16,8 @@ import (
 // members is the size of the room in which resolutions are measured. Two branches differ in 100 keys.
 const members = 10_000
 
-// contest is one fork, ready to be resolved by both libraries.
-type contest struct {
+// fork is a fork of a room, ready to be resolved by both libraries.
+type fork struct {
 	in         stateres.Input
 	sets       [][]gomatrixserverlib.PDU
 	conflicted []gomatrixserverlib.PDU
@@ -26,26 +26,26 @@ type contest struct {
 	algorithm  gomatrixserverlib.StateResAlgorithm
 }
 
-func newContest(tb testing.TB, version string, twice bool) *contest {
+func newFork(tb testing.TB, version string, twice bool) *fork {
 	tb.Helper()
 	rules, _ := roomversion.Of(version)
-	fork := staterestest.Big(tb, rules, members, twice)
-	g := newGMSLEvents(fork.Room)
-	c := &contest{
-		in: fork.Input(fork.States...), sets: g.states(fork.States), agreed: g.agreed(fork.States), all: g.all(),
+	big := staterestest.Big(tb, rules, members, twice)
+	g := newGMSLEvents(big.Room)
+	c := &fork{
+		in: big.Input(big.States...), sets: g.states(big.States), agreed: g.agreed(big.States), all: g.all(),
 		algorithm: gmslVersion(tb, version).StateResAlgorithm(),
 	}
 	for _, conflict := range c.in.Conflicts {
 		for _, ref := range conflict.Refs {
 			if ref != 0 {
-				c.conflicted = append(c.conflicted, g.pdu(fork.PDU(ref)))
+				c.conflicted = append(c.conflicted, g.pdu(big.PDU(ref)))
 			}
 		}
 	}
 	return c
 }
 
-func (c *contest) ours(tb testing.TB) {
+func (c *fork) ours(tb testing.TB) {
 	if _, err := stateres.Resolve(c.in); err != nil {
 		tb.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func (c *contest) ours(tb testing.TB) {
 func accepted(string) bool { return false }
 
 // theirsNew is the function that knows v2.1. It prints what it finds, so standard output is turned off meanwhile.
-func (c *contest) theirsNew() {
+func (c *fork) theirsNew() {
 	stdout := os.Stdout
 	defer func() { os.Stdout = stdout }()
 	if null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0); err == nil {
@@ -65,7 +65,7 @@ func (c *contest) theirsNew() {
 }
 
 // theirsOld is the deprecated function for v2 alone.
-func (c *contest) theirsOld() {
+func (c *fork) theirsOld() {
 	gomatrixserverlib.ResolveStateConflictsV2(c.conflicted, c.agreed, c.all, gmslUser, accepted)
 }
 
@@ -74,7 +74,7 @@ func (c *contest) theirsOld() {
 func BenchmarkResolve(b *testing.B) {
 	for _, version := range []string{"11", "12"} {
 		for name, twice := range map[string]bool{"one step": false, "two steps": true} {
-			c := newContest(b, version, twice)
+			c := newFork(b, version, twice)
 			run := func(library string, f func()) {
 				b.Run(fmt.Sprintf("v%s/%s/%s", version, name, library), func(b *testing.B) {
 					b.ReportAllocs()
@@ -106,7 +106,7 @@ func TestSpeed(t *testing.T) {
 		return least
 	}
 	for _, twice := range []bool{false, true} {
-		v21 := newContest(t, "12", twice)
+		v21 := newFork(t, "12", twice)
 		ours, theirs := best(20, func() { v21.ours(t) }), best(2, v21.theirsNew)
 		t.Logf("v2.1: %v, gomatrixserverlib new %v (%.0f ×)", ours, theirs, float64(theirs)/float64(ours))
 		least := time.Duration(50)
@@ -116,7 +116,7 @@ func TestSpeed(t *testing.T) {
 		if theirs < least*ours {
 			t.Errorf("v2.1 takes %v, gomatrixserverlib %v", ours, theirs)
 		}
-		v2 := newContest(t, "11", twice)
+		v2 := newFork(t, "11", twice)
 		ours, theirs = best(20, func() { v2.ours(t) }), best(3, v2.theirsOld)
 		t.Logf("v2: %v, gomatrixserverlib old %v (%.0f ×)", ours, theirs, float64(theirs)/float64(ours))
 		if theirs < ours {

@@ -72,8 +72,8 @@ func run(args []string) error {
 	return errors.Join(errs...)
 }
 
-// tally is what all seeds of an engine add up to.
-type tally struct {
+// results is what all seeds of an engine add up to.
+type results struct {
 	known    map[string][]uint64 // name of a fault to the seeds that show it
 	failed   []uint64
 	differ   []uint64
@@ -84,7 +84,7 @@ type tally struct {
 }
 
 func (o *options) runEngine(first, seeds uint64) error {
-	sum := tally{known: map[string][]uint64{}, answers: fnv.New64a()}
+	sum := results{known: map[string][]uint64{}, answers: fnv.New64a()}
 	began := time.Now()
 	for from := first; from < first+seeds; from += perServer {
 		if err := o.runBatch(from, min(perServer, first+seeds-from), &sum); err != nil {
@@ -110,7 +110,7 @@ func (o *options) runEngine(first, seeds uint64) error {
 }
 
 // runBatch runs some seeds on one server, or on one of each binary.
-func (o *options) runBatch(first, seeds uint64, sum *tally) error {
+func (o *options) runBatch(first, seeds uint64, sum *results) error {
 	binaries := []string{o.binary}
 	if o.other != "" {
 		binaries = append(binaries, o.other)
@@ -151,7 +151,7 @@ func (o *options) runBatch(first, seeds uint64, sum *tally) error {
 }
 
 // judge prints what was found in a seed, and adds it up.
-func (t *tally) judge(o *options, seed uint64, played []*model) {
+func (t *results) judge(o *options, seed uint64, played []*model) {
 	w := played[0]
 	fmt.Fprintf(t.answers, "%016x", w.transcript.hash())
 	for _, f := range w.faults {

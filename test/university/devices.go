@@ -43,7 +43,7 @@ type devicesSpec struct {
 	Addresses []string // of the devices in turn
 	Device    int
 	People    int
-	Epoch     int64 // ns since 1970, from which records count
+	Start     int64 // ns since 1970, from which records count
 	Rooms     []devicesRoom
 	Filter    string // of syncs
 	Parses    bool   // answers are decoded whole, which takes a client's time
@@ -78,7 +78,7 @@ const (
 
 // record is a delivery: one message in one device's answer.
 type record struct {
-	DueMS     uint32 // after the epoch
+	DueMS     uint32 // after the start
 	LatencyUS uint32
 	Room      uint32
 }
@@ -419,7 +419,7 @@ func (c *devicePool) see(d *device, body []byte) {
 		}
 	}
 	eachStamp(body, func(due int64, room int, rest []byte) {
-		if room >= len(c.spec.Rooms) || due < c.spec.Epoch {
+		if room >= len(c.spec.Rooms) || due < c.spec.Start {
 			return
 		}
 		c.skipped(d, now, due, room, rest)
@@ -439,7 +439,7 @@ func (c *devicePool) see(d *device, body []byte) {
 // note records a delivery.
 func (c *devicePool) note(now, due int64, room int) {
 	c.records = append(c.records, record{
-		DueMS: uint32((due - c.spec.Epoch) / 1e6), LatencyUS: uint32(max(now-due, 0) / 1000), Room: uint32(room),
+		DueMS: uint32((due - c.spec.Start) / 1e6), LatencyUS: uint32(max(now-due, 0) / 1000), Room: uint32(room),
 	})
 }
 
@@ -453,7 +453,7 @@ func (c *devicePool) skipped(d *device, now, due int64, room int, rest []byte) {
 	}
 	s := &d.senders[from]
 	if s.due == 0 {
-		s.due = c.spec.Epoch
+		s.due = c.spec.Start
 	}
 	if n := number - s.next; n > 0 && s.limited {
 		c.result.Skipped += n

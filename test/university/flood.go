@@ -24,7 +24,7 @@ func runFlood(file string) error {
 		return errors.New("there are too few people in the room")
 	}
 	room := &spec.Rooms[0]
-	begin := time.Unix(0, spec.Epoch)
+	begin := time.Unix(0, spec.Start)
 	end := begin.Add(time.Duration(spec.Seconds * float64(time.Second)))
 	time.Sleep(time.Until(begin))
 	var (
@@ -36,7 +36,7 @@ func runFlood(file string) error {
 	for n := range spec.Senders {
 		s := &speaker{address: spec.Addresses[n%len(spec.Addresses)]}
 		token := accessToken(room.People[n], 0)
-		target := "/_matrix/client/v3/rooms/" + url.PathEscape(room.ID) + "/send/m.room.message/" + strconv.FormatInt(spec.Epoch, 36) + "." + strconv.Itoa(n) + "."
+		target := "/_matrix/client/v3/rooms/" + url.PathEscape(room.ID) + "/send/m.room.message/" + strconv.FormatInt(spec.Start, 36) + "." + strconv.Itoa(n) + "."
 		g.Go(func() {
 			defer s.close()
 			for i := 0; time.Now().Before(end); i++ {

@@ -102,12 +102,12 @@ func measureRun(ctx context.Context, o options, p *plan, t *template, dir, run s
 	}
 	defer w.stop()
 	s := w.sample()
-	epoch := time.Now()
-	clients, err := r.connect(ctx, w, p, t, dir, epoch)
+	start := time.Now()
+	clients, err := r.connect(ctx, w, p, t, dir, start)
 	if err != nil {
 		return nil, err
 	}
-	r.connected = time.Since(epoch)
+	r.connected = time.Since(start)
 	progress("%s: %d devices wait after %.0f s", name, devices, r.connected.Seconds())
 	time.Sleep(settle)
 	idle, err := w.consumption()
@@ -143,7 +143,7 @@ func measureRun(ctx context.Context, o options, p *plan, t *template, dir, run s
 	if r.most, err = s.end(); err != nil {
 		return nil, err
 	}
-	return r, r.collect(w, p, clients, dir, epoch, begin)
+	return r, r.collect(w, p, clients, dir, start, begin)
 }
 
 // client is a process of this program that plays clients.
@@ -218,7 +218,7 @@ func (c *client) finish(result any) error {
 }
 
 // connect starts the device pools and waits until everybody waits for news.
-func (r *result) connect(ctx context.Context, w *cluster, p *plan, t *template, dir string, epoch time.Time) ([]*client, error) {
+func (r *result) connect(ctx context.Context, w *cluster, p *plan, t *template, dir string, start time.Time) ([]*client, error) {
 	rooms := make([]devicesRoom, len(p.rooms))
 	for i := range rooms {
 		rooms[i] = devicesRoom{t.rooms[i], len(p.rooms[i].members)}
@@ -231,7 +231,7 @@ func (r *result) connect(ctx context.Context, w *cluster, p *plan, t *template, 
 		}
 		c, err := startClient("devices", fmt.Sprintf("devices-%d", device), dir, devicesSpec{
 			Addresses: addresses, Device: device, People: (r.devices - device + p.devices - 1) / p.devices,
-			Epoch: epoch.UnixNano(), Rooms: rooms, Filter: r.options.load.filter, Parses: r.options.load.parses, Records: records(dir, device),
+			Start: start.UnixNano(), Rooms: rooms, Filter: r.options.load.filter, Parses: r.options.load.parses, Records: records(dir, device),
 			ReceiptEvery: r.options.load.receiptEvery, ReceiptPeriod: r.options.load.receiptPeriod,
 			Senders: r.options.load.senders,
 		})
@@ -286,7 +286,7 @@ func (r *result) speak(w *cluster, p *plan, t *template, dir string) (*client, t
 	}
 	begin := time.Now().Add(2*time.Second + r.options.warm)
 	c, err := startClient(r.options.load.speakers, "speakers", dir, speakSpec{
-		Addresses: w.addresses, Epoch: begin.UnixNano(), Warm: r.options.warm.Seconds(), Seconds: r.seconds, Rate: r.options.rate, Peak: r.options.peak,
+		Addresses: w.addresses, Start: begin.UnixNano(), Warm: r.options.warm.Seconds(), Seconds: r.seconds, Rate: r.options.rate, Peak: r.options.peak,
 		Burst: r.options.burst.Seconds(), Rooms: rooms, Devices: p.devices, TypingEvery: r.options.load.typingEvery, Senders: r.options.load.senders,
 	})
 	return c, begin, err
@@ -365,7 +365,7 @@ func (r *result) awaitAll(ctx context.Context, clients []*client, p *plan, end <
 }
 
 // collect ends the clients and puts together what they saw.
-func (r *result) collect(w *cluster, p *plan, clients []*client, dir string, epoch, begin time.Time) error {
+func (r *result) collect(w *cluster, p *plan, clients []*client, dir string, start, begin time.Time) error {
 	speakers := clients[len(clients)-1]
 	if err := speakers.finish(&r.speech); err != nil {
 		return err
@@ -400,7 +400,7 @@ func (r *result) collect(w *cluster, p *plan, clients []*client, dir string, epo
 		r.expected[p.rooms[room].kind] += n * count
 	}
 	r.receipts = quantilesOf(receipts)
-	r.digest(p, seen, begin.Sub(epoch))
+	r.digest(p, seen, begin.Sub(start))
 	for _, in := range w.instances {
 		if line := lastLine(in.LogFile); line != "" {
 			progress("%s: %s: %s", r.name, in.Name, line)
@@ -409,7 +409,7 @@ func (r *result) collect(w *cluster, p *plan, clients []*client, dir string, epo
 	return nil
 }
 
-// digest computes the latencies. offset is when the run began after the epoch of
+// digest computes the latencies. offset is when the run began after the start of
 // the records.
 func (r *result) digest(p *plan, seen []record, offset time.Duration) {
 	var ofKind [kinds][]time.Duration

@@ -16,8 +16,8 @@ import (
 // speakSpec: one process sends all messages and says who types.
 type speakSpec struct {
 	Addresses  []string
-	Epoch      int64   // ns since 1970
-	Warm       float64 // s before the epoch that count for nothing
+	Start      int64   // ns since 1970
+	Warm       float64 // s before the start that count for nothing
 	Seconds    float64
 	Rate, Peak float64
 	Burst      float64 // s
@@ -65,7 +65,7 @@ func inBurst(at, length float64) bool {
 
 // utterance is one request of the schedule.
 type utterance struct {
-	due    time.Duration // after the epoch
+	due    time.Duration // after the start
 	room   int
 	person int
 	typing bool
@@ -153,7 +153,7 @@ func runSpeakers(kind, file string) error {
 	}
 	v := &voices{spec: &spec, chorus: newChorus(spec.Addresses, speakConnections, 2*len(list)+1), result: speakResult{Acked: map[int]int{}}}
 	for _, u := range list {
-		time.Sleep(time.Until(time.Unix(0, spec.Epoch).Add(u.due)))
+		time.Sleep(time.Until(time.Unix(0, spec.Start).Add(u.due)))
 		v.say(u)
 	}
 	v.chorus.end()
@@ -171,9 +171,9 @@ func (v *voices) say(u utterance) {
 		v.chorus.jobs <- job{"PUT", typing, token, []byte(`{"typing":true,"timeout":30000}`), func(err error) { v.typed(u, err) }}
 		return
 	}
-	due := v.spec.Epoch + int64(u.due)
+	due := v.spec.Start + int64(u.due)
 	// The number of the run's beginning makes the transaction ID new for each run.
-	target := room + "/send/m.room.message/" + strconv.FormatInt(v.spec.Epoch, 36) + "." + strconv.Itoa(u.number)
+	target := room + "/send/m.room.message/" + strconv.FormatInt(v.spec.Start, 36) + "." + strconv.Itoa(u.number)
 	v.chorus.jobs <- job{"PUT", target, token, message(due, u.room), func(err error) { v.sent(u, r.Kind, due, err) }}
 	if (u.number+1)%v.spec.TypingEvery == 0 {
 		v.chorus.jobs <- job{"PUT", typing, token, []byte(`{"typing":false}`), func(err error) { v.typed(u, err) }}

@@ -77,7 +77,7 @@ func ThreeServers(t *testing.T) (writer, here, cold *Server, c *Replicator) {
 	return NewServer(t, storetest.OpenURL(t, url), c.From), NewServer(t, storetest.OpenURL(t, url)), NewServer(t, storetest.OpenURL(t, url)), c
 }
 
-// AppliesReceived checks that a server applies what it is handed. A look may find a group first, and is waited for by nobody.
+// AppliesReceived checks that a server applies the groups that it receives. The test does not wait for polls, but one may find a group first.
 func (h *Server) AppliesReceived(c *Replicator, writer *Client, roomID id.RoomID) {
 	h.T.Helper()
 	for range 50 {
