@@ -1,13 +1,13 @@
-# Shared by the scripts beside it; sourced, not run.
+# Common code of the scripts in this directory; they source it.
 # shellcheck shell=bash
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export CGO_ENABLED=0
-# The flags of make build, so that what it compiled (SQLite takes a minute) is compiled once for all targets.
+# The same flags as in make build, so that all targets share its compiled packages (SQLite takes a minute).
 export GOFLAGS="-trimpath -buildvcs=false${GOFLAGS:+ $GOFLAGS}"
 
-# need COMMAND PACKAGE...: make sure that a command is there, from the Debian
-# packages if need be. Ends the script with the packages' names if it can't.
+# need COMMAND PACKAGE...: make sure that a command is installed; if not, install the
+# Debian packages. If that fails, print their names and end the script.
 need() {
 	local command=$1
 	shift
