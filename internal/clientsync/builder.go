@@ -180,9 +180,6 @@ func (k *responseBuilder) collectDelta() {
 	k.initialQuery()
 	for i := range k.delta.Rooms {
 		p := &k.delta.Rooms[i]
-		if !k.req.Filter.Room.AllowsRoom(p.ID) {
-			continue
-		}
 		e := &entry{joinedRoom: true, membership: roomdb.Join, receipts: p.Receipts, receiptsUnread: p.ReceiptsUnread, typing: p.Typing}
 		e.timelineRange = timelineRange{num: p.Num, id: p.ID, joined: p.Joined}
 		if n := len(p.Segments); n > 0 {
@@ -193,6 +190,9 @@ func (k *responseBuilder) collectDelta() {
 		for _, s := range p.Segments {
 			e.membersMoved = e.membersMoved || s.MovesMembers
 			k.noteMemberMoves(e, s.Changes)
+		}
+		if !k.req.Filter.Room.AllowsRoom(p.ID) {
+			continue
 		}
 		k.selectTimeline(e)
 		e.state = e.stateDelta(&e.timeline, k.req.StateAfter)

@@ -91,9 +91,13 @@ func (DeviceLists) Changes(r *store.Read, q *Query) (changed, left []string, err
 
 // gone are the users who shared a room with the viewer and no longer do.
 func gone(r *store.Read, q *Query) ([]string, error) {
-	left, err := roomdb.MemberIDs(r, q.Left, deviceListLimit)
-	if err != nil {
-		return nil, err
+	var left []string
+	for _, room := range q.Left {
+		members, err := roomdb.MembersLeftBehind(r, room.Room, room.Since, room.Slot, deviceListLimit)
+		if err != nil {
+			return nil, err
+		}
+		left = append(left, members...)
 	}
 	for _, p := range q.LeftMembers {
 		left = append(left, p.UserID.String())

@@ -8,7 +8,6 @@ import (
 	"stoa/internal/token"
 	"stoa/internal/who"
 	"stoa/matrix/eventfilter"
-	"stoa/matrix/id"
 )
 
 // KeyChanges answers /keys/changes: the users whose device lists changed since a token of /sync, and those who no longer share a
@@ -24,7 +23,8 @@ func (x *Renderer) KeyChanges(ctx context.Context, v who.Device, from token.Stre
 			return err
 		}
 		q.Forgotten = q.Since < oldest
-		if err := q.collectMoves(r); err != nil {
+		moves := &moveReader{q: q, read: r, store: x.store, l: x.cache.Loader(r)}
+		if err := moves.collect(r); err != nil {
 			return err
 		}
 		changed, left, err = DeviceLists{}.Changes(r, q)
@@ -33,9 +33,9 @@ func (x *Renderer) KeyChanges(ctx context.Context, v who.Device, from token.Stre
 	return changed, left, err
 }
 
-// collectMoves finds the rooms that the viewer joined and left, and the members who joined and left the viewer's rooms.
-func (q *Query) collectMoves(r *store.Read) error {
-	own, err := r.OwnChanges(q.UserNum, q.Since)
+// collect finds the rooms that the viewer joined and left, and the members who joined and left the viewer's rooms.
+func (m *moveReader) collect(r *store.Read) error {
+	own, err := r.OwnChanges(m.q.UserNum, m.q.Since)
 	if err != nil {
 		return err
 	}
@@ -45,50 +45,35 @@ func (q *Query) collectMoves(r *store.Read) error {
 			firstMove = o.First
 		}
 	}
-	rooms, err := roomdb.SyncRooms(r, q.UserNum, false)
+	rooms, err := roomdb.SyncRooms(r, m.q.UserNum, false)
 	if err == nil && firstMove != 0 {
 		var gone []roomdb.SyncRoom
-		gone, err = roomdb.SyncLeft(r, q.UserNum, firstMove-1)
+		gone, err = roomdb.SyncLeft(r, m.q.UserNum, firstMove-1)
 		rooms = append(rooms, gone...)
 	}
 	if err != nil {
 		return err
 	}
-	for _, row := range rooms {
-		moved := firstMove != 0 && row.UserSlot >= firstMove
-		switch {
-		case row.Membership == roomdb.Join && moved:
-			q.Entered = append(q.Entered, row.Room)
-			q.Rooms = append(q.Rooms, row.Room)
-		case row.Membership == roomdb.Join:
-			q.Rooms = append(q.Rooms, row.Room)
-		case moved:
-			q.Left = append(q.Left, row.Room)
+	nums := make([]store.RoomNum, len(rooms))
+	for i, row := range rooms {
+		nums[i] = row.Room
+		if row.Membership == roomdb.Join {
+			m.q.Rooms = append(m.q.Rooms, row.Room)
 		}
 	}
-	starts, err := r.RoomStarts(q.Rooms, q.Since)
+	starts, err := r.RoomStarts(nums, m.q.Since)
 	if err != nil {
 		return err
 	}
-	for _, start := range starts {
-		if start.Timeline == 0 {
-			continue
-		}
-		moves, err := roomdb.MovedMembers(r, start.Room, start.Timeline-1, deviceListLimit)
-		if err != nil {
+	byRoom := make(map[store.RoomNum]store.RoomStart, len(starts))
+	for _, s := range starts {
+		byRoom[s.Room] = s
+	}
+	for i := range rooms {
+		row := &rooms[i]
+		if err := m.add(row, byRoom[row.Room], firstMove != 0 && row.UserSlot >= firstMove); err != nil {
 			return err
 		}
-		for _, m := range moves {
-			user, err := id.ParseUserID(m.UserID)
-			if err != nil {
-				continue // a member event of an old room whose state key is no user
-			}
-			if m.Membership == roomdb.Join {
-				q.JoinedMembers = append(q.JoinedMembers, MemberMove{start.Room, user})
-			} else {
-				q.LeftMembers = append(q.LeftMembers, MemberMove{start.Room, user})
-			}
-		}
 	}
-	return nil
+	return m.finish()
 }

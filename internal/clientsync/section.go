@@ -22,13 +22,22 @@ type Query struct {
 	// Forgotten is set if the stream no longer reaches back to the token. The request is answered like an initial sync; since the
 	// client has an older state, every device list counts as changed.
 	Forgotten bool
-	// Rooms are the rooms that the viewer is in, Entered and Left those that the viewer joined and left after Since.
-	Rooms, Entered, Left []store.RoomNum
+	// Rooms are the rooms that the viewer is in, Entered those that the viewer joined after Since, Left those that the viewer was in at
+	// Since and is in no longer. Room filters leave none of them out.
+	Rooms, Entered []store.RoomNum
+	Left           []LeftRoom
 	// JoinedMembers and LeftMembers are the members who joined or left Rooms after Since.
 	JoinedMembers, LeftMembers []MemberMove
 
 	read  func(context.Context) (*store.Read, error)
 	cache *streamcache.Cache
+}
+
+// LeftRoom is a room that the viewer has left.
+type LeftRoom struct {
+	Room store.RoomNum
+	// Since is the room's last slot at the token, Slot the one at which the viewer left.
+	Since, Slot store.Slot
 }
 
 // MemberMove is a member who joined or left a room.

@@ -100,7 +100,7 @@ func (k snapshotReader) checkStreamStart() error {
 // sortRooms makes the entries of the user's rooms. first is the first slot of the user's own changes after the token.
 func (k snapshotReader) sortRooms(rows []roomdb.SyncRoom, first store.Slot) (*storedRooms, error) {
 	out := &storedRooms{}
-	var active []roomdb.SyncRoom
+	var active, hidden []roomdb.SyncRoom
 	k.delta.Joined = k.delta.Joined[:0] // by number, as the rows are
 	for _, row := range rows {
 		if row.Membership == roomdb.Join {
@@ -111,6 +111,7 @@ func (k snapshotReader) sortRooms(rows []roomdb.SyncRoom, first store.Slot) (*st
 			return nil, fmt.Errorf("stored room %q: %w", row.RoomID, err)
 		}
 		if !k.req.Filter.Room.AllowsRoom(roomID) {
+			hidden = append(hidden, row)
 			continue
 		}
 		changed := k.initial || k.req.FullState || first != 0 && row.UserSlot >= first
@@ -136,7 +137,7 @@ func (k snapshotReader) sortRooms(rows []roomdb.SyncRoom, first store.Slot) (*st
 	}
 	k.initialQuery()
 	k.storedTyping()
-	return out, k.collectActive(active, first)
+	return out, k.collectActive(active, hidden, first)
 }
 
 // dropUnwanted leaves out the invites of a viewer who takes none.
@@ -166,13 +167,17 @@ func (k snapshotReader) storedTyping() {
 	k.delta.TypingChanged = k.delta.TypingHash != k.c.Typing
 }
 
-// collectActive makes the entries of joined and left rooms.
-func (k snapshotReader) collectActive(rows []roomdb.SyncRoom, first store.Slot) error {
-	nums := make([]store.RoomNum, len(rows))
-	for i, row := range rows {
-		nums[i] = row.Room
+// collectActive makes the entries of joined and left rooms. Of those that the filter hides, it only notes who came and went.
+func (k snapshotReader) collectActive(rows, hidden []roomdb.SyncRoom, first store.Slot) error {
+	nums := make([]store.RoomNum, 0, len(rows)+len(hidden))
+	for _, row := range rows {
+		nums = append(nums, row.Room)
 		k.l.Version(row.Room, row.Version)
 	}
+	for _, row := range hidden {
+		nums = append(nums, row.Room)
+	}
+	moves := &moveReader{q: &k.query, read: k.read, store: k.r.store, l: k.l}
 	starts := map[store.RoomNum]store.RoomStart{}
 	if !k.initial {
 		list, err := k.read.RoomStarts(nums, k.c.Since)
@@ -182,15 +187,24 @@ func (k snapshotReader) collectActive(rows []roomdb.SyncRoom, first store.Slot) 
 		for _, s := range list {
 			starts[s.Room] = s
 		}
+		for i := range hidden {
+			row := &hidden[i]
+			if err := moves.add(row, starts[row.Room], first != 0 && row.UserSlot >= first); err != nil {
+				return err
+			}
+		}
 	}
 	for i := range rows {
-		e, err := k.storedEntry(&rows[i], starts[rows[i].Room], first)
+		e, err := k.storedEntry(&rows[i], starts[rows[i].Room], first, moves)
 		if err != nil {
 			return err
 		}
 		if e != nil {
 			k.entries = append(k.entries, e)
 		}
+	}
+	if err := moves.finish(); err != nil {
+		return err
 	}
 	if err := k.readTimelines(); err != nil {
 		return err
@@ -199,7 +213,7 @@ func (k snapshotReader) collectActive(rows []roomdb.SyncRoom, first store.Slot) 
 }
 
 // storedEntry makes the entry of a room; nil if nothing happened there.
-func (k snapshotReader) storedEntry(row *roomdb.SyncRoom, start store.RoomStart, first store.Slot) (*entry, error) {
+func (k snapshotReader) storedEntry(row *roomdb.SyncRoom, start store.RoomStart, first store.Slot, moves *moveReader) (*entry, error) {
 	roomID, err := id.ParseRoomID(row.RoomID)
 	if err != nil {
 		return nil, err
@@ -231,11 +245,12 @@ func (k snapshotReader) storedEntry(row *roomdb.SyncRoom, start store.RoomStart,
 	}
 	switch {
 	case e.joinedRoom && changed:
-		k.query.Entered = append(k.query.Entered, row.Room)
+		if err := moves.addEntered(row.Room, e.since); err != nil {
+			return nil, err
+		}
 		e.since, e.entered, e.wholeState = 0, true, true
 	case !e.joinedRoom:
-		k.query.Left = append(k.query.Left, row.Room)
-		return e, k.leftSince(e)
+		return e, k.leftSince(e, row, moves)
 	case start.Timeline == 0 && start.Receipts == 0 && !k.req.FullState && e.typing == nil:
 		if !k.delta.Own[store.KindAccountData] {
 			return nil, nil
@@ -250,22 +265,15 @@ func (k snapshotReader) storedEntry(row *roomdb.SyncRoom, start store.RoomStart,
 }
 
 // leftSince determines what the client knows of a room that the viewer has left: nothing, if the viewer was not in it.
-func (k snapshotReader) leftSince(e *entry) error {
-	e.since = min(e.since, e.upto)
-	keys, err := k.r.store.KeyNums(k.read, []store.Pair{{Type: "m.room.member", StateKey: k.req.UserID.String()}})
-	if err != nil {
-		return fmt.Errorf("look up the member %s: %w", k.req.UserID, err)
-	}
-	num, err := roomdb.StateKeyAt(k.read, e.num, e.since, keys[0])
-	if err != nil {
-		return fmt.Errorf("read a membership: %w", err)
-	}
-	k.l.Want(num)
-	if err := k.l.Load(); err != nil {
+func (k snapshotReader) leftSince(e *entry, row *roomdb.SyncRoom, moves *moveReader) error {
+	was, err := moves.wasJoined(e.num, min(e.since, e.upto))
+	switch {
+	case err != nil:
 		return err
-	}
-	was := k.l.Event(num)
-	if was == nil || was.Membership != "join" {
+	case was:
+		moves.addLeft(row, e.since)
+		e.since = min(e.since, e.upto)
+	default:
 		e.since, e.wholeState = 0, true
 	}
 	return nil

@@ -164,13 +164,12 @@ func (d *device) compareLists(a *answer) {
 			continue
 		}
 		x.answers++
-		x.filtered = x.filtered || a.s.roomsGiven || a.s.notRooms != nil
 		switch {
 		case slices.Contains(shown[x.isMember], u.id):
 			delete(d.lists, u.id)
 		case x.answers == 2:
 			delete(d.lists, u.id)
-			d.w.report(d.explainList(u, x), d.name, "two answers, and device_lists has not told of %s, who shares a room: %v", u.id, x.isMember)
+			d.w.report("", d.name, "two answers, and device_lists has not told of %s, who shares a room: %v", u.id, x.isMember)
 		default:
 			d.lists[u.id] = x
 		}

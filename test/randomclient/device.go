@@ -24,9 +24,7 @@ type device struct {
 // expected is what device_lists has to tell of a user: changed for somebody who shares a room now, left for somebody who does not.
 type expected struct {
 	isMember bool
-	since    int  // the step of the token before
-	answers  int  // since then
-	filtered bool // one of them left rooms out
+	answers  int // since then
 }
 
 // view is what a client knows.

@@ -17,11 +17,6 @@ const (
 	namelessHeroes = "nameless-without-heroes"
 	// receiptsBeforeJoin: somebody joins, and a receipt came after the token: receipts from before the token are not told.
 	receiptsBeforeJoin = "receipts-before-join"
-	// filteredLists: device_lists leaves out who came or went in a room that a room filter leaves out.
-	filteredLists = "filtered-device-lists"
-	// ownLeaveLists: since the token the user has left a room, and forgotten it or others have left it too: device_lists.left leaves
-	// out those with whom they shared it.
-	ownLeaveLists = "own-leave-device-lists"
 	// prevContentLeftOut: /sync leaves out prev_content, or that and replaces_state, of a state event though /messages shows it to the same user.
 	prevContentLeftOut = "prev-content-left-out"
 	// unbanTellsAnew: an unban tells the whole room again to somebody who knew that they were banned, with an own membership that
@@ -112,19 +107,6 @@ func explainUnsigned(got, want map[string]any) string {
 	filled["unsigned"] = unsigned
 	if sameUnsigned(filled, want) {
 		return prevContentLeftOut
-	}
-	return ""
-}
-
-// explainList explains a user of whom device_lists has not told.
-func (d *device) explainList(u *user, x expected) string {
-	switch {
-	case x.filtered:
-		return filteredLists
-	case !x.isMember && slices.ContainsFunc(d.w.rooms, func(r *room) bool {
-		return r.leftAt[d.user] > x.since && (r.forgotten[d.user] || r.leftAt[u] > x.since)
-	}):
-		return ownLeaveLists
 	}
 	return ""
 }

@@ -245,7 +245,7 @@ func (w *model) expectLists(before map[pair]bool) {
 				if x, is := d.lists[other.id]; is && x.answers == 0 {
 					delete(d.lists, other.id) // it is again as the device knows it
 				} else {
-					d.lists[other.id] = expected{isMember: now[p], since: d.view.at}
+					d.lists[other.id] = expected{isMember: now[p]}
 				}
 			}
 		}

@@ -20,9 +20,14 @@ var (
 		JOIN current_state c ON c.key = k.num AND c.membership = 1
 		JOIN memberships m ON m.room = c.room AND m.user_num = $1 AND m.membership = 1
 		WHERE ` + memberType + ` AND {{intext k.state_key $2}}`)
-	selectMoved = store.Prepare(`SELECT DISTINCT k.state_key, c.membership FROM state_log l JOIN state_keys k ON k.num = l.key
-		JOIN current_state c ON c.room = l.room AND c.key = l.key
-		WHERE l.room = $1 AND l.slot > $2 AND ` + memberType + ` ORDER BY k.state_key LIMIT $3`)
+	selectMoved = store.Prepare(`SELECT DISTINCT l.room, k.state_key, c.membership FROM {{each $1}} AS v
+		JOIN state_log AS l ON l.room = (v.v >> 32) AND l.slot > (v.v & 4294967295) JOIN state_keys AS k ON k.num = l.key
+		JOIN current_state AS c ON c.room = l.room AND c.key = l.key WHERE ` + memberType + ` LIMIT $2`)
+	selectLeftBehind = store.Prepare(`SELECT k.state_key FROM
+		(SELECT key, slot FROM current_state WHERE room = $1 AND membership = 1
+		UNION ALL SELECT key, slot FROM current_state WHERE room = $1 AND membership IN (2, 3, 4, 5) AND slot > $2) AS c
+		JOIN state_keys AS k ON k.num = c.key WHERE c.slot <= $3 OR EXISTS
+		(SELECT 1 FROM state_log AS l WHERE l.room = $1 AND l.key = c.key AND l.slot <= $3) LIMIT $4`)
 	selectTracked = store.Prepare(`SELECT r.num FROM rooms r WHERE {{in r.num $1}} AND (r.joined <= $2 OR EXISTS
 		(SELECT 1 FROM current_state c JOIN state_keys k ON k.num = c.key
 		WHERE c.room = r.num AND k.type = 'm.room.encryption' AND k.state_key = ''))`)
@@ -61,14 +66,25 @@ func TrackedRooms(r *store.Read, rooms []store.RoomNum, small int) ([]store.Room
 
 // MovedMember is a user whose membership in a room changed, with the new membership.
 type MovedMember struct {
+	Room       store.RoomNum
 	UserID     string
 	Membership Membership
 }
 
-// MovedMembers returns the users whose member events in a room changed after a
-// slot.
-func MovedMembers(r *store.Read, room store.RoomNum, after store.Slot, limit int) ([]MovedMember, error) {
+// MovedMembers returns the users whose member events in some rooms changed after
+// a slot of the room, in no order.
+func MovedMembers(r *store.Read, after []RoomSlot, limit int) ([]MovedMember, error) {
+	if len(after) == 0 {
+		return nil, nil
+	}
 	return store.Query(r, selectMoved, func(row *store.Row) MovedMember {
-		return MovedMember{UserID: row.Text(), Membership: Membership(row.Int())}
-	}, room, after, limit)
+		return MovedMember{Room: store.Num[store.RoomNum](row), UserID: row.Text(), Membership: Membership(row.Int())}
+	}, packSlots(after), limit)
+}
+
+// MembersLeftBehind returns the users who may have been members of a room between
+// two of its slots, at the second of which somebody has left it: nobody of whom the
+// room learnt later.
+func MembersLeftBehind(r *store.Read, room store.RoomNum, after, left store.Slot, limit int) ([]string, error) {
+	return store.Query(r, selectLeftBehind, (*store.Row).Text, room, after, left, limit)
 }
