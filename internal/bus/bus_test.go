@@ -22,16 +22,17 @@ import (
 	"stoa/internal/store/userdb"
 )
 
-// testTimeout is how long a test waits for what has to come.
+// testTimeout bounds the wait for an expected event.
 const testTimeout = 20 * time.Second
 
-// network is one kind of bus: join makes a member, which does not run yet; broken cuts all off, or lets them connect again.
+// network is one kind of bus. join makes a member, which is not running yet; broken
+// disconnects all members, or lets them connect again.
 type network struct {
 	join   func(t *testing.T) *bus.Bus
 	broken func(t *testing.T, yes bool)
 }
 
-// onEach runs a test over each kind of bus.
+// onEach runs a test with each kind of bus.
 func onEach(t *testing.T, f func(t *testing.T, n network)) {
 	t.Helper()
 	kinds := map[string]func(*testing.T) network{"process": processNetwork, "postgres": postgresNetwork, "redis": redisNetwork}
@@ -105,14 +106,14 @@ func check(t *testing.T, err error) {
 	}
 }
 
-// member is a bus that runs, with what it hears.
+// member is a running bus and the messages that it receives.
 type member struct {
 	*bus.Bus
 	heard   chan string
 	connect chan struct{}
 }
 
-// start lets a member run until the test ends, and waits until it hears the others.
+// start runs a member until the test ends, and waits until it is connected.
 func (n network) start(t *testing.T, topics ...string) *member {
 	t.Helper()
 	m := &member{Bus: n.join(t), heard: make(chan string, 10_000), connect: make(chan struct{}, 100)}
@@ -144,8 +145,8 @@ func await[T any](t *testing.T, c <-chan T, what string) T {
 	}
 }
 
-// until publishes a message again and again, with a number, until it is heard: a bus that has just been mended may not
-// send yet.
+// until publishes a numbered message again and again until it is received: a bus that has
+// just been repaired may not send yet.
 func until(t *testing.T, from, to *member, topic string) {
 	t.Helper()
 	late := time.After(testTimeout)
@@ -241,7 +242,7 @@ func TestBreak_is_noticed_and_recovered_from(t *testing.T) {
 	})
 }
 
-// unhealthy waits until a member knows that it is cut off.
+// unhealthy waits until a member knows that it is disconnected.
 func unhealthy(t *testing.T, m *member) {
 	t.Helper()
 	late := time.After(testTimeout)
@@ -256,8 +257,8 @@ func unhealthy(t *testing.T, m *member) {
 	}
 }
 
-// TestPostgres_tells_what_others_commit: the store announces its groups on the channel of heads, and an instance does not
-// hear of its own.
+// TestPostgres_tells_what_others_commit: the store announces its groups on the channel of
+// heads, and an instance ignores its own announcements.
 func TestPostgres_tells_what_others_commit(t *testing.T) {
 	t.Parallel()
 	if os.Getenv("ENGINE") == "sqlite" {
@@ -296,7 +297,7 @@ func TestPostgres_tells_what_others_commit(t *testing.T) {
 	}
 }
 
-// lines hands on each line of a log.
+// lines passes on each line of a log.
 type lines chan string
 
 func (l lines) Write(p []byte) (int, error) {
@@ -304,7 +305,7 @@ func (l lines) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// A Redis that can't be reached is told once, from the start on, and so is that it can be.
+// An unreachable Redis is logged once, also from the start on, and so is its return.
 func TestRedis_that_is_not_there_is_logged(t *testing.T) {
 	t.Parallel()
 	socket := filepath.Join(t.TempDir(), "s")

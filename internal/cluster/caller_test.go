@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// anyone lets everybody in.
+// anyone accepts every fingerprint.
 func anyone(t testing.TB) *tls.Config {
 	t.Helper()
 	id, err := newIdentity(time.Now())
@@ -26,7 +26,7 @@ func anyone(t testing.TB) *tls.Config {
 	return id.config(func(string) bool { return true })
 }
 
-// wires gives both ends of a connection.
+// wires returns both ends of a connection.
 func wires(t testing.TB) (near, far *tls.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -60,7 +60,7 @@ func shake(t testing.TB, a, b net.Conn) (near, far *tls.Conn) {
 	return near, far
 }
 
-// calls makes a caller of an end.
+// calls makes a caller on one end.
 func calls(t testing.TB, near *tls.Conn) *caller {
 	t.Helper()
 	p := &peer{conns: map[*tracked]struct{}{}}
@@ -75,7 +75,7 @@ func calls(t testing.TB, near *tls.Conn) *caller {
 	return l
 }
 
-// answers serves a handler on an end. ended is closed when the connection has.
+// answers serves a handler on one end. ended is closed when the connection has ended.
 func answers(t testing.TB, far *tls.Conn, handler http.HandlerFunc) (c *Cluster, ended chan struct{}) {
 	t.Helper()
 	c, ended = &Cluster{log: slog.New(slog.NewTextHandler(testLog{t}, nil))}, make(chan struct{})
@@ -262,11 +262,11 @@ func TestCaller_hangs_up_on_nonsense(t *testing.T) {
 	}
 }
 
-// TestCaller_knows_what_was_not_sent when the connection is lost, and that nobody
-// knows what became of the rest.
+// TestCaller_knows_what_was_not_sent when the connection breaks: requests that did not
+// leave are unsent, the outcome of others is unknown.
 func TestCaller_knows_what_was_not_sent(t *testing.T) {
 	t.Parallel()
-	a, b := net.Pipe() // on which what is written waits until it is read
+	a, b := net.Pipe() // a pipe without a buffer: writes wait for reads
 	near, _ := shake(t, a, b)
 	l := calls(t, near)
 	sent, unsent := make(chan error, 1), make(chan error, 1)
@@ -317,7 +317,7 @@ func TestCaller_loses_what_the_peer_has(t *testing.T) {
 	<-ended
 }
 
-// gatheredWhenFull waits until an outbox takes no more frames, and gives the bytes in it.
+// gatheredWhenFull waits until an outbox is full, and returns its bytes.
 func gatheredWhenFull(t *testing.T, o *outbox) int {
 	t.Helper()
 	gathered := func() int {
@@ -329,8 +329,8 @@ func gatheredWhenFull(t *testing.T, o *outbox) int {
 	return gathered()
 }
 
-// TestCaller_is_bounded_when_the_peer_never_reads: who would ask waits, until it
-// is not wanted any more.
+// TestCaller_is_bounded_when_the_peer_never_reads: further requests wait until their
+// context ends.
 func TestCaller_is_bounded_when_the_peer_never_reads(t *testing.T) {
 	t.Parallel()
 	a, b := net.Pipe()
@@ -353,8 +353,7 @@ func TestCaller_is_bounded_when_the_peer_never_reads(t *testing.T) {
 	all.Wait()
 }
 
-// TestCallee_is_bounded_when_the_peer_never_reads: it does not read on for ever
-// either.
+// TestCallee_is_bounded_when_the_peer_never_reads: it stops reading.
 func TestCallee_is_bounded_when_the_peer_never_reads(t *testing.T) {
 	t.Parallel()
 	a, b := net.Pipe()
@@ -369,7 +368,7 @@ func TestCallee_is_bounded_when_the_peer_never_reads(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := near.Write(data); err != nil {
-			break // it reads no more
+			break // it has stopped reading
 		}
 	}
 	var e *callee
@@ -385,8 +384,8 @@ func TestCallee_is_bounded_when_the_peer_never_reads(t *testing.T) {
 	}
 }
 
-// TestCallee_refuses_what_is_too_much, and takes more when some is done. Who is
-// refused serves itself.
+// TestCallee_refuses_what_is_too_much, and accepts more once some requests are done. A
+// refused request is served by its sender.
 func TestCallee_refuses_what_is_too_much(t *testing.T) {
 	t.Parallel()
 	near, far := wires(t)
@@ -451,14 +450,14 @@ func TestCaller_has_a_bound_on_what_is_under_way(t *testing.T) {
 	all.Wait()
 }
 
-// TestCallee_drains: what is under way is finished, what comes after was not begun,
-// and then the connection ends.
+// TestCallee_drains: requests in progress finish, later ones do not begin, and then the
+// connection ends.
 func TestCallee_drains(t *testing.T) {
 	t.Parallel()
 	near, far := wires(t)
 	begun, thaw := make(chan struct{}), make(chan struct{})
 	c, ended := answers(t, far, func(w http.ResponseWriter, r *http.Request) {
-		close(begun) // a second time would be a panic
+		close(begun) // panics if called twice
 		<-thaw
 	})
 	l := calls(t, near)
@@ -482,7 +481,7 @@ func TestCallee_drains(t *testing.T) {
 	<-ended
 }
 
-// TestCallee_drains_though_the_peer_is_frozen: it does not wait for it to hang up.
+// TestCallee_drains_though_the_peer_is_frozen: it does not wait for the peer to close.
 func TestCallee_drains_though_the_peer_is_frozen(t *testing.T) {
 	t.Parallel()
 	_, far := wires(t)
@@ -495,7 +494,7 @@ func TestCallee_drains_though_the_peer_is_frozen(t *testing.T) {
 	}
 }
 
-// BenchmarkCaller tells what a request and its answer cost on a connection that many use at a time.
+// BenchmarkCaller measures a request and its answer on a connection with many in flight.
 func BenchmarkCaller(b *testing.B) {
 	for _, askers := range []int{4, 16, 64, 256} {
 		b.Run(fmt.Sprint(askers), func(b *testing.B) {

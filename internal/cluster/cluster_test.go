@@ -113,8 +113,8 @@ func TestForward_hands_on_refusals(t *testing.T) {
 	}
 }
 
-// TestForward_counts_limits_once: the limits of an address are counted where the
-// client asked, and only there.
+// TestForward_counts_limits_once: only the instance that received a request counts it
+// against the limits of the client's address.
 func TestForward_counts_limits_once(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
@@ -136,8 +136,8 @@ func TestForward_counts_limits_once(t *testing.T) {
 	}
 }
 
-// TestForward_only_once: an instance that is not home, but was asked by another,
-// serves.
+// TestForward_only_once: an instance serves a forwarded request even if it is not the
+// home.
 func TestForward_only_once(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
@@ -201,14 +201,14 @@ func TestStrangers_are_not_let_in(t *testing.T) {
 	} {
 		conn, err := tls.Dial("tcp", address, config)
 		if err == nil {
-			_, err = conn.Read(make([]byte, 1)) // TLS 1.3 tells a client of its refusal after the handshake
+			_, err = conn.Read(make([]byte, 1)) // in TLS 1.3 the refusal follows the handshake
 			_ = conn.Close()
 		}
 		if err == nil || errors.Is(err, io.EOF) {
 			t.Errorf("%s: not refused: %v", name, err)
 		}
 	}
-	// And this side refuses a server that is not the one of the row.
+	// This side refuses a server whose certificate is not the one in the table.
 	imposter := httptest.NewUnstartedServer(http.NotFoundHandler())
 	imposter.TLS = stranger.config(all)
 	imposter.StartTLS()

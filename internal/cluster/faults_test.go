@@ -13,8 +13,8 @@ import (
 	"stoa/internal/httpkit"
 )
 
-// TestUnreachable_home: what can't be sent is served here, with its whole body,
-// also without a transaction ID.
+// TestUnreachable_home: a request that can't be sent is served here, with its whole body,
+// even without a transaction ID.
 func TestUnreachable_home(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
@@ -35,8 +35,8 @@ func TestUnreachable_home(t *testing.T) {
 	until(t, 5*time.Second, "the home is used again", func() bool { return a.send(roomID) == "b" })
 }
 
-// TestHome_without_database: what the home has not begun, because it does not reach
-// the database, is served here, with its whole body, also without a transaction ID.
+// TestHome_without_database: a request that the home did not begin, because it can't
+// reach the database, is served here, with its whole body, even without a transaction ID.
 func TestHome_without_database(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
@@ -58,8 +58,8 @@ func TestHome_without_database(t *testing.T) {
 	}
 }
 
-// silence makes the handlers of an instance hang, as when it is frozen, and tells
-// when the first does.
+// silence makes the handlers of an instance hang, as if it were frozen, and reports when
+// the first one does.
 func silence(f *fleet, name string) (begun, thaw chan struct{}) {
 	begun, thaw = make(chan struct{}, 100), make(chan struct{})
 	f.serve = func(in *instance, r *http.Request) error {
@@ -72,9 +72,9 @@ func silence(f *fleet, name string) (begun, thaw chan struct{}) {
 	return begun, thaw
 }
 
-// TestLost_home: when an instance falls silent with a request in its hands, what
-// has a transaction ID is served here, and all else refused; and then it is used
-// again.
+// TestLost_home: if an instance falls silent with a request in progress, this instance
+// serves the request if it has a transaction ID, and refuses it otherwise. Once the
+// instance answers again, it is used again.
 func TestLost_home(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
@@ -132,8 +132,8 @@ func TestSlow_home(t *testing.T) {
 	}
 }
 
-// TestDrain_gives_rooms_away: at once on the instance that drains, and on the
-// others with their next renewal. It goes on serving.
+// TestDrain_gives_rooms_away, at once on the draining instance, and on the others with
+// their next renewal. It continues to serve.
 func TestDrain_gives_rooms_away(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
@@ -165,8 +165,8 @@ func TestDrain_gives_rooms_away(t *testing.T) {
 	}
 }
 
-// TestFrozen_instance: who does not renew its lease stops acting before the others
-// take its rooms; when it comes back it has another lease, and its rooms.
+// TestFrozen_instance: an instance that does not renew its lease stops acting before the
+// others take its rooms. When it resumes, it gets a new lease and its rooms.
 func TestFrozen_instance(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
@@ -197,8 +197,8 @@ func TestFrozen_instance(t *testing.T) {
 	}
 }
 
-// TestInstance_without_database: one that can't renew its lease says so to the
-// others, who leave it out before the lease has run out.
+// TestInstance_without_database: an instance that can't renew its lease tells the others,
+// which route around it before the lease has expired.
 func TestInstance_without_database(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
@@ -214,8 +214,8 @@ func TestInstance_without_database(t *testing.T) {
 	until(t, 2*quick.Term, "b is used again", func() bool { return a.send(roomID) == "b" })
 }
 
-// TestRestarted_instance: one that comes back under its name takes its rooms at
-// once, though the lease of its former life still runs.
+// TestRestarted_instance: an instance that restarts with the same name takes its rooms at
+// once, although its earlier lease is still valid.
 func TestRestarted_instance(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
@@ -223,7 +223,7 @@ func TestRestarted_instance(t *testing.T) {
 	see(t, a, b)
 	roomID := a.roomOf(b)
 	b.halt()
-	if err := b.listener.Close(); err != nil { // as a process that was killed
+	if err := b.listener.Close(); err != nil { // like a killed process
 		t.Fatal(err)
 	}
 	b.callees.close()
@@ -237,7 +237,7 @@ func TestRestarted_instance(t *testing.T) {
 	}
 }
 
-// TestLeave_is_seen_at_once by those who forward, and keeps nobody waiting.
+// TestLeave_is_seen_at_once by the forwarding instances, and no request waits.
 func TestLeave_is_seen_at_once(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
@@ -255,8 +255,8 @@ func TestLeave_is_seen_at_once(t *testing.T) {
 	until(t, 5*time.Second, "the row is gone", func() bool { return len(a.view.Load().peers) == 0 })
 }
 
-// BenchmarkForward tells what forwarding adds to a request: at most 1 ms at the
-// median is promised.
+// BenchmarkForward measures the cost of forwarding a request. The goal is at most 1 ms at
+// the median.
 func BenchmarkForward(bm *testing.B) {
 	f := newFleet(bm)
 	a, b := f.start("a"), f.start("b")

@@ -20,20 +20,20 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// quick are times with which a test does not wait for long.
+// quick are short intervals, so that tests don't wait long.
 var quick = Times{
 	Term: 3 * time.Second, Renew: 200 * time.Millisecond,
 	Ping: 100 * time.Millisecond, Silence: 500 * time.Millisecond, Again: 50 * time.Millisecond, Dial: 500 * time.Millisecond,
 }
 
-// fleet is several instances in one process on one database.
+// fleet is several instances on one database, in one process.
 type fleet struct {
 	t    testing.TB
 	url  string
 	wire wire
-	// serve is what their handlers do besides telling what they got.
+	// serve is called by the handlers, if it is set.
 	serve func(in *instance, r *http.Request) error
-	// barrier is what their barriers say, nil that all is there.
+	// barrier is the result of the barriers; nil for no error.
 	barrier func(in *instance) error
 }
 
@@ -43,7 +43,8 @@ func newFleet(t testing.TB) *fleet {
 	return f
 }
 
-// instance is one of a fleet: a store, a Cluster, and routes that tell who serves.
+// instance is one of a fleet: a store, a Cluster, and routes that name the serving
+// instance.
 type instance struct {
 	*Cluster
 	t     testing.TB
@@ -108,7 +109,7 @@ func (f *fleet) start(name string, change ...func(*Options)) *instance {
 	return in
 }
 
-// halt ends the renewals, as if the process were frozen, and run goes on.
+// halt ends the renewals, as if the process were frozen. Run continues.
 func (in *instance) halt() {
 	in.stop()
 	in.runs.Wait()
@@ -124,7 +125,7 @@ func (in *instance) run() {
 	})
 }
 
-// echo is what a handler says of the request that it got.
+// echo is a handler's description of its request.
 type echo struct {
 	Instance, Address, Path, Query, Body, Type, Secret, Forwarded string
 	Peer                                                          bool
@@ -168,7 +169,7 @@ func (in *instance) ask(method, target, body string, change ...func(*http.Reques
 	return w
 }
 
-// send asks an instance to write a room, and gives the name of the one that did.
+// send asks an instance to write a room, and returns the name of the instance that did.
 func (in *instance) send(roomID string) string {
 	in.t.Helper()
 	w := in.ask("PUT", "/rooms/"+roomID+"/send/1", `{}`)
@@ -181,7 +182,7 @@ func (in *instance) send(roomID string) string {
 	return w.Header().Get("X-Stoa-Home")
 }
 
-// roomOf finds a room whose home is an instance, as another sees it.
+// roomOf finds a room whose home is an instance, from another instance's point of view.
 func (in *instance) roomOf(home *instance) string {
 	in.t.Helper()
 	for i := range 1000 {
@@ -194,7 +195,7 @@ func (in *instance) roomOf(home *instance) string {
 	return ""
 }
 
-// until waits for something that other goroutines bring about.
+// until waits for a condition that other goroutines fulfil.
 func until(t testing.TB, limit time.Duration, what string, f func() bool) {
 	t.Helper()
 	end := time.Now().Add(limit)
@@ -206,7 +207,7 @@ func until(t testing.TB, limit time.Duration, what string, f func() bool) {
 	}
 }
 
-// see waits until each of some instances can use the others, and nobody else.
+// see waits until each of some instances can use the others, and no further ones.
 func see(t testing.TB, all ...*instance) {
 	t.Helper()
 	until(t, 10*time.Second, "all see each other", func() bool {
@@ -225,10 +226,10 @@ func see(t testing.TB, all ...*instance) {
 	})
 }
 
-// wire is the network between instances: an instance that is partitioned gets nothing
-// any more, in silence.
+// wire is the network between instances. A partitioned instance silently receives
+// nothing.
 type wire struct {
-	mu          sync.Mutex // guards what follows
+	mu          sync.Mutex // guards the fields below
 	partitioned map[string]bool
 	healed      chan struct{}
 	refused     bool
@@ -258,7 +259,7 @@ func (w *wire) dial(ctx context.Context, from, address string) (net.Conn, error)
 	return &wireConn{c, w, from, address}, nil
 }
 
-// pass returns when what comes from one and goes to another is carried.
+// pass waits until traffic between two instances may pass.
 func (w *wire) pass(done <-chan struct{}, from, to string) error {
 	for {
 		w.mu.Lock()
@@ -275,7 +276,7 @@ func (w *wire) pass(done <-chan struct{}, from, to string) error {
 	}
 }
 
-// partition cuts an instance off from the others.
+// partition disconnects an instance from the others.
 func (w *wire) partition(in *instance) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

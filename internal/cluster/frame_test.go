@@ -107,8 +107,8 @@ func TestFrame_refuses_what_is_malformed(t *testing.T) {
 	}
 }
 
-// FuzzFrame: nothing that arrives does harm, and what can be read is understood the
-// same when it is sent on.
+// FuzzFrame: no input does harm, and every parsed frame can be encoded and parsed again
+// with the same result.
 func FuzzFrame(f *testing.F) {
 	for _, data := range malformed {
 		f.Add([]byte(data))
@@ -143,7 +143,7 @@ func FuzzFrame(f *testing.F) {
 				if a, err := parseAnswer(got); err == nil {
 					again, err := appendAnswer(nil, got.stream, a)
 					if err != nil {
-						continue // numbers may come longer than they need be
+						continue // a uvarint may be longer than necessary
 					}
 					back, err := read(again)
 					if err != nil {

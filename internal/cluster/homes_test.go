@@ -16,8 +16,8 @@ func viewOf(names ...string) *view {
 	return v
 }
 
-// TestHome_is_the_same_in_every_release: instances of two releases must agree on
-// the homes of rooms. If this fails, mend the code and not the test.
+// TestHome_is_the_same_in_every_release: instances of two releases must agree on the
+// homes of rooms. If this fails, fix the code and not the test.
 func TestHome_is_the_same_in_every_release(t *testing.T) {
 	t.Parallel()
 	v := viewOf("a", "b", "c")
@@ -57,7 +57,7 @@ func TestHomes_are_spread_evenly(t *testing.T) {
 	}
 }
 
-// TestHomes_move_only_with_their_instance: who stays keeps its rooms.
+// TestHomes_move_only_with_their_instance: the other instances keep their rooms.
 func TestHomes_move_only_with_their_instance(t *testing.T) {
 	t.Parallel()
 	before, after := viewOf("a", "b", "c", "d"), viewOf("a", "b", "d")
@@ -70,8 +70,8 @@ func TestHomes_move_only_with_their_instance(t *testing.T) {
 	}
 }
 
-// TestOwners_differ_by_kind: two kinds of work with the same keys are not all on
-// the same instance.
+// TestOwners_differ_by_kind: two kinds of work with the same keys are not all on the same
+// instance.
 func TestOwners_differ_by_kind(t *testing.T) {
 	t.Parallel()
 	v, same := viewOf("a", "b"), 0

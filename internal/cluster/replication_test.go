@@ -13,7 +13,7 @@ import (
 type receiver struct {
 	mu   sync.Mutex // guards text
 	text strings.Builder
-	// enough is from how many bytes on it needs no more, 0 = never.
+	// enough is the number of bytes from which it needs no more, 0 = never.
 	enough int
 }
 
@@ -30,7 +30,7 @@ func (h *receiver) String() string {
 	return h.text.String()
 }
 
-// words are what it received, sorted: batches overtake each other.
+// words are the received words, sorted, since batches may overtake each other.
 func (h *receiver) words() []string {
 	words := strings.Fields(h.String())
 	slices.Sort(words)
@@ -87,7 +87,7 @@ func TestReplicate_backlog(t *testing.T) {
 		return true, nil
 	})
 	batch := make([]byte, 100<<10)
-	for range replicationsAtOnce { // one does not wait for the one before
+	for range replicationsAtOnce { // they don't wait for each other
 		a.Replicate(func(dst []byte) []byte { return append(dst, batch...) })
 		<-begun
 	}

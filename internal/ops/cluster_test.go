@@ -48,8 +48,8 @@ func TestClusterStatus_says_that_SQLite_has_one_instance(t *testing.T) {
 	}
 }
 
-// TestInstances_serve_for_each_other: whichever instance is asked, the room's home
-// writes.
+// TestInstances_serve_for_each_other: the room's home writes, whichever instance gets the
+// request.
 func TestInstances_serve_for_each_other(t *testing.T) {
 	t.Parallel()
 	settings := []string{"STOA_DATABASE=" + storetest.URL(t, "postgres"), "STOA_REGISTRATION=open", "STOA_RATE_LIMITS=off"}
@@ -81,7 +81,7 @@ func TestInstances_serve_for_each_other(t *testing.T) {
 	}
 }
 
-// printed is what a command beside a server prints.
+// printed is the output of a command beside a server.
 func printed(t *testing.T, srv *running, args ...string) string {
 	t.Helper()
 	status, out, stderr := run(srv.environ, "", args...)
@@ -91,7 +91,7 @@ func printed(t *testing.T, srv *running, args ...string) string {
 	return out
 }
 
-// ask sends a request that must succeed, and gives the headers of its answer.
+// ask sends a request that must succeed, and returns the headers of its answer.
 func ask(t *testing.T, method, url, token, body string, answer any) http.Header {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))

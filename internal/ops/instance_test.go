@@ -11,8 +11,7 @@ import (
 	"testing"
 )
 
-// Every answer names the instance that gave it, whatever it is and on whichever
-// listener.
+// Every answer, on every listener, names the instance that it comes from.
 func TestEveryAnswerNamesTheInstance(t *testing.T) {
 	t.Parallel()
 	cert, key := certificate(t)

@@ -12,7 +12,8 @@ import (
 	"stoa/internal/store/storetest"
 )
 
-// What was set aside is listed by any instance, and retried or discarded by name.
+// Any instance lists rows and jobs that were set aside, and retries or discards them by
+// name.
 func TestJobs_shows_what_was_set_aside(t *testing.T) {
 	t.Parallel()
 	url := storetest.URL(t, "postgres")

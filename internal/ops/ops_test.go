@@ -59,7 +59,7 @@ func (l *logLines) all() string {
 	return l.text.String()
 }
 
-// waitFor gives the first line that has the words.
+// waitFor waits for a line with the words and returns it.
 func (l *logLines) waitFor(t *testing.T, words string) string {
 	t.Helper()
 	for {
@@ -76,7 +76,7 @@ func (l *logLines) waitFor(t *testing.T, words string) string {
 
 var addrPattern = regexp.MustCompile(`addr=(\S+)`)
 
-// start runs a server with the settings beside those for free ports.
+// start runs a server with the settings, and on free ports.
 func start(t *testing.T, settings ...string) *running {
 	t.Helper()
 	environ := append([]string{"STOA_DATA_DIR=" + t.TempDir(), "STOA_CLIENT_LISTEN=127.0.0.1:0", "STOA_SERVER_NAME=stoa.test"}, settings...)
@@ -175,7 +175,7 @@ func TestServeRefusesAnotherServerName(t *testing.T) {
 	}
 }
 
-// A command in the wrong folder must not make a new, empty server there.
+// A command in the wrong directory must not create a new, empty server there.
 func TestCommandsMakeNoDatabase(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "data")
@@ -188,7 +188,7 @@ func TestCommandsMakeNoDatabase(t *testing.T) {
 	}
 }
 
-// Every command does the same whether a server runs or not.
+// Every command has the same effect whether a server runs or not.
 func TestUserCommands(t *testing.T) {
 	t.Parallel()
 	srv := start(t)
@@ -301,7 +301,7 @@ func certificate(t *testing.T) (certFile, keyFile string) {
 	return certFile, keyFile
 }
 
-// Each command's help must show how it is typed.
+// Each command's help must show its usage.
 func TestEveryCommandHasAnExample(t *testing.T) {
 	t.Parallel()
 	var visit func(*cobra.Command)

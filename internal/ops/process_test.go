@@ -30,14 +30,14 @@ import (
 	"stoa/internal/store/storetest"
 )
 
-// beTheProgram makes the test's own binary the program, for tests that need a process.
+// beTheProgram turns the test binary into the program, for tests that need a process.
 const beTheProgram = "OPS_TEST_BE_THE_PROGRAM"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(beTheProgram) != "" {
 		os.Exit(Main(os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
 	}
-	// These tests wait for processes, leases and time-outs more than they compute.
+	// These tests mostly wait for processes, leases and timeouts.
 	flag.Parse()
 	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
 		if err := parallel.Value.Set("6"); err != nil {
@@ -76,7 +76,7 @@ func startProcess(t *testing.T, settings ...string) *process {
 	return p
 }
 
-// launch starts a process that ends with the test at the latest.
+// launch starts a process, which ends with the test at the latest.
 func launch(t *testing.T, cmd *exec.Cmd) *process {
 	t.Helper()
 	p := &process{cmd: cmd, log: &logLines{lines: make(chan string, 10_000)}, done: make(chan error, 1)}
@@ -90,13 +90,13 @@ func launch(t *testing.T, cmd *exec.Cmd) *process {
 		close(ended)
 	}()
 	t.Cleanup(func() {
-		_ = cmd.Process.Kill() // has ended if all went well
+		_ = cmd.Process.Kill() // it may have ended already
 		<-ended
 	})
 	return p
 }
 
-// end has the process stop, and wants status 0 within the 10 s of the contract.
+// end stops the process, and requires status 0 within the promised 10 s.
 func (p *process) end(t *testing.T) (took time.Duration) {
 	t.Helper()
 	began := time.Now()
@@ -114,11 +114,11 @@ func (p *process) end(t *testing.T) (took time.Duration) {
 	return time.Since(began)
 }
 
-// answer is what a test wants to know of one.
+// answer has the parts of an answer that tests check.
 type answer struct {
 	status   int
-	last     bool   // on its connection
-	instance string // that gave it
+	last     bool   // whether it closes its connection
+	instance string // that sent it
 }
 
 func fetch(c *http.Client, url, token string) (answer, error) {
@@ -137,9 +137,9 @@ func fetch(c *http.Client, url, token string) (answer, error) {
 	return answer{res.StatusCode, res.Close, res.Header.Get("X-Stoa-Instance")}, errors.Join(err, res.Body.Close())
 }
 
-// Who obeys /ready, as a balancer does that asks ten times a second, sees no
-// refused connection and no failed request; long polls are answered; all answers
-// of the time in between are the last on their connections.
+// A balancer that obeys /ready, with ten checks a second, sees no refused connection and
+// no failed request. Long polls are answered, and all answers during the drain close
+// their connections.
 func TestDrainProcess(t *testing.T) {
 	t.Parallel()
 	p := startProcess(t, "STOA_REGISTRATION=open", "STOA_RATE_LIMITS=off")
@@ -188,7 +188,7 @@ func TestDrainProcess(t *testing.T) {
 			}
 		})
 	}
-	g.Go(func() { // a long poll, begun before
+	g.Go(func() { // a long poll that began before
 		c := &http.Client{Transport: &http.Transport{}}
 		_, first, err := syncOnce(c, p.url, token, "")
 		if err != nil {
@@ -215,7 +215,7 @@ func TestDrainProcess(t *testing.T) {
 	t.Logf("%d requests; ended after %v", sends.Load(), time.Since(began))
 }
 
-// waitFor looks again and again for what nothing announces.
+// waitFor polls a condition that has no announcement.
 func waitFor(t *testing.T, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -230,7 +230,7 @@ func waitFor(t *testing.T, ok func() bool) {
 	}
 }
 
-// register makes an account and returns its access token.
+// register creates an account and returns its access token.
 func register(t *testing.T, url string) string {
 	t.Helper()
 	body := `{"username":"alice","password":"a good password","auth":{"type":"m.login.dummy"}}`
@@ -269,8 +269,8 @@ func syncOnce(c *http.Client, url, token, since string) (status int, next string
 	return res.StatusCode, next, errors.Join(err, res.Body.Close())
 }
 
-// A restart on one machine: the socket belongs to a parent, and no connection to it is
-// refused or cut while the server behind it is replaced under load.
+// A restart on one machine: the parent process owns the socket, and no connection to it
+// is refused or broken while the server behind it is replaced under load.
 func TestSocketActivation(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -304,8 +304,8 @@ func TestSocketActivation(t *testing.T) {
 	var answered atomic.Int64
 	for i := range 8 {
 		g.Go(func() {
-			// net/http asks again by itself where HTTP allows it: if a connection that
-			// was kept ends before the answer begins.
+			// net/http retries where HTTP allows it: if a kept-alive connection ends
+			// before the answer begins.
 			c := &http.Client{Transport: &http.Transport{DisableKeepAlives: i%2 == 0}}
 			for ctx.Err() == nil {
 				got, err := fetch(c, url+"/_matrix/client/versions", "")
@@ -331,7 +331,7 @@ func TestSocketActivation(t *testing.T) {
 	p.end(t)
 }
 
-// manager is the side of a service manager that is told how a process is.
+// manager plays a service manager that receives the state of a process.
 type manager struct {
 	path  string
 	tells chan string
@@ -339,7 +339,7 @@ type manager struct {
 
 func notifications(t *testing.T) *manager {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "stoa-notify-") // that of the test may be too long for a socket
+	dir, err := os.MkdirTemp("", "stoa-notify-") // the test's own directory may be too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -348,7 +348,7 @@ func notifications(t *testing.T) *manager {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = errors.Join(c.Close(), os.RemoveAll(dir)) }) // nothing of it is used any more
+	t.Cleanup(func() { _ = errors.Join(c.Close(), os.RemoveAll(dir)) }) // nothing of it is needed any more
 	go func() {
 		var b [1024]byte
 		for {
@@ -378,7 +378,7 @@ func TestAssignSockets(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		named []string
-		want  string // the names assigned, or what the error says
+		want  string // the assigned names, or the error
 	}{
 		"one_of_any_name_is_for_clients": {[]string{"stoa.socket"}, "client"},
 		"each_has_its_name":              {[]string{"client", "federation", "admin"}, "admin client federation"},
@@ -417,9 +417,9 @@ func TestAssignSockets(t *testing.T) {
 	}
 }
 
-// Three processes that start at the same moment on an empty database are one server:
-// one schema, one signing key, one secret; each has folders of its own, in which
-// nothing lies that another needs.
+// Three processes that start at the same moment on an empty database are one server, with
+// one schema, one signing key and one secret. Each has its own directory, with nothing
+// that another one needs.
 func TestStartTogether(t *testing.T) {
 	t.Parallel()
 	url := storetest.EmptyURL(t, "postgres")
@@ -476,7 +476,7 @@ func TestStartTogether(t *testing.T) {
 	}
 }
 
-// A program that is too old for the database says what to do, and does not start.
+// A program that is too old for the database explains what to do, and does not start.
 func TestServeRefusesANewerSchema(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -510,7 +510,8 @@ func decode(t *testing.T, res *http.Response, into any) {
 	}
 }
 
-// A server collects garbage less often than the runtime would by itself, unless the operator says how often.
+// A server collects garbage less often than the runtime does by default, unless the
+// operator sets it.
 func TestGOGCDecides(t *testing.T) {
 	t.Parallel()
 	for gogc, wanted := range map[string]func(percent float64) bool{

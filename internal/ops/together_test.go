@@ -26,7 +26,7 @@ func together(t *testing.T, settings ...string) (a, b *running) {
 	return start(t, append(settings, "STOA_INSTANCE=a")...), start(t, append(settings, "STOA_INSTANCE=b")...)
 }
 
-// overEachBus runs a test with each way by which instances hear each other.
+// overEachBus runs a test with each kind of bus.
 func overEachBus(t *testing.T, f func(t *testing.T, setting string)) {
 	t.Helper()
 	t.Run("postgres", func(t *testing.T) {
@@ -39,7 +39,7 @@ func overEachBus(t *testing.T, f func(t *testing.T, setting string)) {
 	})
 }
 
-// login is somebody's access to the server.
+// login is a user's access to the server.
 type login struct {
 	UserID      string `json:"user_id"`
 	DeviceID    string `json:"device_id"`
@@ -61,7 +61,7 @@ func logIn(t *testing.T, srv *running, name string) (l login) {
 	return l
 }
 
-// try sends a request and gives status and body of whatever answer comes.
+// try sends a request and returns the status and body of any answer.
 func try(method, address, token, body string) (status int, answer string, header http.Header, err error) {
 	req, err := http.NewRequest(method, address, strings.NewReader(body))
 	if err != nil {
@@ -111,7 +111,7 @@ func (r *poller) next(query string) (answer string, err error) {
 	return answer, nil
 }
 
-// seen is when something was, or why not.
+// seen is the time of an observation, or its error.
 type seen struct {
 	at  time.Time
 	err error
@@ -141,8 +141,8 @@ func (r *poller) watch(words ...string) <-chan seen {
 	return came
 }
 
-// sees waits until an answer has all the words, while act happens, and gives how
-// long after its end that was.
+// sees waits until an answer has all the words while act runs, and returns how long after
+// its end that was.
 func (r *poller) sees(act func(), words ...string) time.Duration {
 	r.t.Helper()
 	came := r.watch(words...)
@@ -155,7 +155,7 @@ func (r *poller) sees(act func(), words ...string) time.Duration {
 	return got.at.Sub(acted)
 }
 
-// meet makes a room of two, created on one instance and joined on the other.
+// meet creates a room for two: created on one instance and joined on the other.
 func meet(t *testing.T, a *running, alice login, b *running, bob login) (path string) {
 	t.Helper()
 	var room struct {
@@ -166,7 +166,7 @@ func meet(t *testing.T, a *running, alice login, b *running, bob login) (path st
 	return "/_matrix/client/v3/rooms/" + room.RoomID
 }
 
-// What somebody does on one instance is seen by who waits on the other, at once.
+// A user's action on one instance reaches users who wait on the other, at once.
 func TestInstances_tell_each_other(t *testing.T) {
 	t.Parallel()
 	overEachBus(t, func(t *testing.T, setting string) {
@@ -204,7 +204,7 @@ func TestInstances_tell_each_other(t *testing.T) {
 	})
 }
 
-// A token that one instance has taken back is refused by all, in the next request.
+// When one instance revokes a token, all instances refuse it from the next request on.
 func TestInstances_refuse_a_token_that_was_revoked_elsewhere(t *testing.T) {
 	t.Parallel()
 	overEachBus(t, func(t *testing.T, setting string) {
@@ -213,7 +213,7 @@ func TestInstances_refuse_a_token_that_was_revoked_elsewhere(t *testing.T) {
 		for range 5 {
 			l := logIn(t, b, "alice")
 			ask(t, "GET", a.url+"/_matrix/client/v3/account/whoami", l.AccessToken, "", nil)
-			ask(t, "GET", b.url+"/_matrix/client/v3/account/whoami", l.AccessToken, "", nil) // known there now
+			ask(t, "GET", b.url+"/_matrix/client/v3/account/whoami", l.AccessToken, "", nil) // now it is cached there
 			waits := read(t, b, l.AccessToken)
 			ended := make(chan int, 1)
 			go func() {
@@ -234,7 +234,7 @@ func TestInstances_refuse_a_token_that_was_revoked_elsewhere(t *testing.T) {
 	})
 }
 
-// Attempts are counted over all instances, exactly.
+// Attempts are counted exactly over all instances.
 func TestInstances_count_login_attempts_together(t *testing.T) {
 	t.Parallel()
 	a, b := together(t)
@@ -258,13 +258,13 @@ func TestInstances_count_login_attempts_together(t *testing.T) {
 		})
 	}
 	g.Wait()
-	back := int64(time.Since(began) / (20 * time.Second)) // each 20 s one more is allowed
+	back := int64(time.Since(began) / (20 * time.Second)) // each 20 s allow one more
 	if n := refused.Load(); n < allowed || n > allowed+back {
 		t.Errorf("%d attempts were let through, %d were not", n, limited.Load())
 	}
 }
 
-// What is begun on one instance is completed on the other.
+// An operation that begins on one instance can be completed on the other.
 func TestInstances_share_interactive_authentication(t *testing.T) {
 	t.Parallel()
 	a, b := together(t, "STOA_RATE_LIMITS=off")
@@ -295,8 +295,8 @@ func TestInstances_share_interactive_authentication(t *testing.T) {
 	}
 }
 
-// slowPoll is how late what another instance wrote may be seen while no instance
-// hears another.
+// slowPoll bounds the delay of another instance's writes while the instances are
+// disconnected.
 const slowPoll = 2 * time.Second
 
 func TestInstances_see_what_others_write_while_the_bus_is_dead(t *testing.T) {
@@ -317,7 +317,7 @@ func TestInstances_see_what_others_write_while_the_bus_is_dead(t *testing.T) {
 	}
 	worst := time.Duration(0)
 	for n := range 6 {
-		// Who waits where the event is not written has to find it by looking.
+		// A sync on the instance that did not write the event must find it by polling.
 		text := fmt.Sprint("number ", n)
 		came := map[string]<-chan seen{}
 		for name, r := range readers {
@@ -344,7 +344,7 @@ func TestInstances_see_what_others_write_while_the_bus_is_dead(t *testing.T) {
 	t.Logf("seen after %v at most", worst)
 }
 
-// An instance that can't reach the database says so, and goes on when it can.
+// An instance that can't reach the database reports that, and resumes when it can.
 func TestInstances_without_the_database_say_try_again(t *testing.T) {
 	t.Parallel()
 	address := storetest.URL(t, "postgres")
@@ -376,7 +376,7 @@ func TestInstances_without_the_database_say_try_again(t *testing.T) {
 		began := time.Now()
 		status, answer, header, err := try(x.method, a.url+x.path, alice.AccessToken, x.body)
 		if header.Get("X-Stoa-Home") == "b" && status == http.StatusOK {
-			continue // whose home reaches the database is served there
+			continue // if the home reaches the database, it serves the request
 		}
 		if err != nil || status != http.StatusServiceUnavailable || !strings.Contains(answer, `"errcode":"M_UNKNOWN"`) || header.Get("Retry-After") == "" {
 			t.Errorf("%s %s: %d %s, %v", x.method, x.path, status, answer, err)

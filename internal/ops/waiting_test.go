@@ -20,8 +20,8 @@ import (
 	"stoa/matrix/id"
 )
 
-// registerMembers registers many people, without passwords, and has them join one room. Their
-// access tokens are their user IDs.
+// registerMembers registers many users without passwords, and joins them to one room.
+// Their access tokens are their user IDs.
 func registerMembers(t *testing.T, address string, many int) (roomID id.RoomID, people []id.UserID) {
 	t.Helper()
 	ctx := t.Context()
@@ -79,13 +79,13 @@ func registerMembers(t *testing.T, address string, many int) (roomID id.RoomID, 
 	return roomID, people
 }
 
-// Many who wait at one instance hold none of the few connections to its database:
-// all come at once, all hear of what happens, and others are served meanwhile.
+// Many waiting syncs at one instance use none of the few connections to its database: all
+// can begin at once, all receive new events, and other requests are still served.
 func TestManyWait_on_ten_connections_without_a_stall(t *testing.T) {
 	t.Parallel()
 	const many = 1000
-	// stall is far above what anything of this takes, also on a machine that is ten
-	// times overloaded; coming is work, of which such a machine needs 10 s.
+	// stall is far longer than any step takes, even on a machine that is overloaded ten
+	// times. Beginning the syncs is work that takes such a machine 10 s.
 	const stall, coming = 8 * time.Second, time.Minute
 	address := storetest.URL(t, "postgres")
 	roomID, people := registerMembers(t, address, many)
@@ -93,7 +93,7 @@ func TestManyWait_on_ten_connections_without_a_stall(t *testing.T) {
 	path := "/_matrix/client/v3/rooms/" + roomID.String()
 	c := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: many}}
 	defer c.CloseIdleConnections()
-	// filter keeps presence away: a thousand who come are news for each other.
+	// filter excludes presence: a thousand users who come online are news for each other.
 	const filter = `&filter={"presence":{"types":[]},"room":{"state":{"lazy_load_members":true}}}`
 	sync1 := func(user id.UserID, query string) (string, error) {
 		req, err := http.NewRequestWithContext(t.Context(), "GET", srv.url+"/_matrix/client/v3/sync?"+strings.ReplaceAll(query+filter, `"`, "%22"), nil)

@@ -16,7 +16,7 @@ import (
 	"stoa/internal/store/storetest"
 )
 
-// one is a Runner's only reader, which records what it gets.
+// one is a Runner's only reader, which records its rows.
 func one(rec *record, change ...func(*reader.Reader)) func(*reader.Options) {
 	return func(o *reader.Options) {
 		def := reader.Reader{Name: "test", Handle: rec.handle, Tries: 3, Backoff: fast}
@@ -128,7 +128,8 @@ func TestReader_deals_rows_to_shards_that_share_a_read(t *testing.T) {
 	})
 }
 
-// What a handler adds to the change is there exactly once, although rows come twice.
+// A handler's additions to the change are committed exactly once, although rows are
+// delivered twice.
 func TestReader_goes_on_after_a_crash(t *testing.T) {
 	t.Parallel()
 	for _, engine := range engines(t) {
@@ -159,14 +160,15 @@ func TestReader_goes_on_after_a_crash(t *testing.T) {
 			}
 			in := w.make(-1, one(rec, enqueueing))
 			commits := 0
-			faults.Arm(store.FaultBeforeCommit, func() error { // the third commit and all after it: the machine is gone
+			faults.Arm(store.FaultBeforeCommit, func() error { // from the third commit on: the machine is down
 				if commits++; commits > 2 {
 					return store.ErrUnreachable
 				}
 				return nil
 			})
 			in.start()
-			// Which batch that is depends on when the periodic jobs are made: that is a commit too.
+			// The batch differs, because the creation of the periodic jobs is also a
+			// commit.
 			w.until("a batch came twice", func() bool {
 				return slices.ContainsFunc(all, func(pos store.Position) bool { return rec.times(pos) > 1 })
 			})
@@ -234,7 +236,7 @@ func TestReader_is_taken_over(t *testing.T) {
 				return metricOf(w, from, "stoa_reader_shards", "test") == 0 && metricOf(w, to, "stoa_reader_shards", "test") == reader.Shards
 			})
 		}
-		// What was handled and whose cursor has not moved yet would come again.
+		// Rows whose cursor has not moved yet would come again.
 		durable := func(rows []store.Position) {
 			w.until("the cursors have moved", func() bool {
 				passed := 0
@@ -267,8 +269,8 @@ func TestReader_is_taken_over(t *testing.T) {
 	})
 }
 
-// An owner that is paused while another takes over does not move the cursor when it
-// comes back, and goes on as one that owns nothing.
+// An owner that is paused while another one takes over does not move the cursor when it
+// resumes, and continues as an instance that owns nothing.
 func TestReader_that_was_paused_does_not_move_the_cursor(t *testing.T) {
 	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		paused, resume := make(chan struct{}), make(chan struct{})
@@ -297,7 +299,7 @@ func TestReader_that_was_paused_does_not_move_the_cursor(t *testing.T) {
 	})
 }
 
-// An instance whose lease has run out takes no cursor, whatever it believes.
+// An instance whose lease has expired takes no cursor, whatever it believes.
 func TestReader_without_a_lease_takes_nothing(t *testing.T) {
 	t.Parallel()
 	if e := testEngine(); e != "" && e != "postgres" {
@@ -320,7 +322,7 @@ func TestReader_without_a_lease_takes_nothing(t *testing.T) {
 	}
 }
 
-// A shard whose handler takes long holds up no other shard, and shows in the lag.
+// A shard with a slow handler delays no other shard, and shows in the lag.
 func TestReader_that_is_slow_in_one_shard_goes_on_in_the_others(t *testing.T) {
 	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		slow := w.users[0]
@@ -372,7 +374,7 @@ func lagOf(w *fixture, in *instance, name string) float64 {
 	return metricOf(w, in, "stoa_reader_lag_seconds", name)
 }
 
-// A reader whose next rows are gone begins where the stream begins, and says so.
+// A reader whose next rows were deleted begins at the oldest row, and reports that.
 func TestReader_behind_the_stream_begins_at_its_oldest_row(t *testing.T) {
 	each(t, func(w *fixture, open func(...storetest.Option) *store.Store) {
 		rec := newRecord()
@@ -398,14 +400,14 @@ func TestReader_behind_the_stream_begins_at_its_oldest_row(t *testing.T) {
 	})
 }
 
-// trim deletes all of the stream but its newest row.
+// trim deletes all rows of the stream but the newest.
 func (w *fixture) trim() {
 	w.Helper()
 	w.check(w.store.TrimStream(w.Context(), -time.Hour))
 }
 
-// A row with which the handler fails each time is set aside, and the reader goes on.
-// An operator can have it tried again.
+// A row that always fails is set aside, and the reader continues. An operator can retry
+// it.
 func TestReader_sets_a_poison_row_aside(t *testing.T) {
 	for name, fail := range map[string]func() error{
 		"that_fails":  func() error { return errors.New("can't digest \x00\xff this") },
@@ -437,7 +439,7 @@ func TestReader_sets_a_poison_row_aside(t *testing.T) {
 				}
 				w.until("it is counted", func() bool { return in.Counts("test").Aside == 1 })
 				c := in.Counts("test")
-				if c.Aside != 1 || tries.Load() != 4 { // once with others, three times by itself
+				if c.Aside != 1 || tries.Load() != 4 { // once in a batch, three times alone
 					w.Errorf("%+v, %d tries", c, tries.Load())
 				}
 				list, err := reader.ListAside(w.Context(), w.store)
@@ -475,7 +477,7 @@ func TestReader_sets_a_poison_row_aside(t *testing.T) {
 	}
 }
 
-// What is no fault of a row is not held against it.
+// An error that the row did not cause does not count.
 func TestReader_does_not_count_failures_of_the_database(t *testing.T) {
 	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		all := w.changes(1)
@@ -495,7 +497,7 @@ func TestReader_does_not_count_failures_of_the_database(t *testing.T) {
 	})
 }
 
-// The clock of an instance may be a month off: nothing of a reader looks at it.
+// The clock of an instance may be wrong by a month: readers don't use it.
 func TestReader_does_not_ask_the_clock_of_its_instance(t *testing.T) {
 	t.Parallel()
 	if e := testEngine(); e != "" && e != "postgres" {
@@ -524,7 +526,8 @@ func clockOff(off time.Duration) storetest.Option {
 	return func(o *store.Options) { o.Clock = func() time.Time { return time.Now().Add(off) } }
 }
 
-// What another instance has written comes when it is announced, and without that.
+// Another instance's rows arrive when they are announced, and also without an
+// announcement.
 func TestReader_wakes_by_announcements_and_without(t *testing.T) {
 	t.Parallel()
 	if e := testEngine(); e != "" && e != "postgres" {
@@ -545,7 +548,7 @@ func TestReader_wakes_by_announcements_and_without(t *testing.T) {
 	w.until("what was not announced came", func() bool { return rec.has(rows...) })
 }
 
-// The numbers of shards are in the database.
+// The database contains the numbers of shards.
 func TestShards_are_fixed(t *testing.T) {
 	t.Parallel()
 	for want, got := range map[string]int{
@@ -580,7 +583,7 @@ func metricOf(w *fixture, in *instance, metric, label string) float64 {
 	return 0
 }
 
-// A runner that belongs to no cluster owns all.
+// A runner without a cluster owns everything.
 func TestRunner_that_is_alone(t *testing.T) {
 	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		rec := newRecord()

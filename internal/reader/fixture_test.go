@@ -21,13 +21,13 @@ import (
 	"stoa/internal/store/storetest"
 )
 
-// testTimeout is how long a test waits for what must come.
+// testTimeout bounds the wait for an expected event.
 const testTimeout = 30 * time.Second
 
-// fast are pauses with which a test does not wait for long.
+// fast are short pauses, so that tests don't wait long.
 var fast = reader.Backoff{First: time.Millisecond, Most: 4 * time.Millisecond}
 
-// fixture is a store with some users, whose account data is what changes.
+// fixture is a store with some users, whose account data changes.
 type fixture struct {
 	*testing.T
 	store *store.Store
@@ -90,7 +90,7 @@ func (w *fixture) read(f func(*store.Read) error) {
 	w.check(w.store.Read(w.Context(), f))
 }
 
-// cursor is where the only shard of a reader is.
+// cursor is the cursor of a reader's only shard.
 func (w *fixture) cursor(name string) (found readerdb.Cursor) {
 	w.Helper()
 	w.read(func(r *store.Read) error {
@@ -126,7 +126,7 @@ func (w *fixture) enqueue(j reader.Job) {
 	w.check(err)
 }
 
-// until waits for something that other goroutines bring about.
+// until waits for a condition that other goroutines fulfil.
 func (w *fixture) until(what string, f func() bool) {
 	w.Helper()
 	end := time.Now().Add(testTimeout)
@@ -138,7 +138,7 @@ func (w *fixture) until(what string, f func() bool) {
 	}
 }
 
-// instance is a Runner that runs, and its place in the cluster.
+// instance is a running Runner with its place in the cluster.
 type instance struct {
 	*reader.Runner
 	w    *fixture
@@ -147,7 +147,7 @@ type instance struct {
 
 	lease atomic.Int64
 	owns  atomic.Bool
-	// refused counts the shards that it was told it does not own.
+	// refused counts the shards that it asked for and does not own.
 	refused atomic.Int64
 }
 
@@ -160,9 +160,9 @@ func (in *instance) Owner(string, string) bool {
 }
 func (in *instance) Lease() int64 { return in.lease.Load() }
 
-// newLease is the lease of another instance: on PostgreSQL a row of the table
-// instances, on SQLite, where only a test has two, a number like that of one that
-// is alone.
+// newLease is the lease of another instance: on PostgreSQL a row of the table instances;
+// on SQLite, where two instances exist only in tests, a number like that of a single
+// instance.
 func (w *fixture) newLease() (lease int64, end func()) {
 	w.Helper()
 	leases, err := w.store.Leases()
@@ -178,7 +178,7 @@ func (w *fixture) newLease() (lease int64, end func()) {
 
 var madeUp atomic.Int64
 
-// run starts a Runner that owns all, and stops it when the test ends.
+// run starts a Runner that owns everything, and stops it when the test ends.
 func (w *fixture) run(change func(*reader.Options)) *instance {
 	w.Helper()
 	lease, _ := w.newLease()
@@ -187,7 +187,7 @@ func (w *fixture) run(change func(*reader.Options)) *instance {
 	return in
 }
 
-// make makes a Runner that does not run yet.
+// make makes a Runner without starting it.
 func (w *fixture) make(lease int64, change func(*reader.Options)) *instance {
 	w.Helper()
 	in := &instance{w: w, log: &logBuffer{}}
@@ -233,12 +233,12 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
-// record is a handler that notes what it gets.
+// record is a handler that records its rows.
 type record struct {
-	mu   sync.Mutex // guards what follows
+	mu   sync.Mutex // guards the fields below
 	seen []store.StreamRow
-	at   map[store.Position]int // how often a row came
-	// fail is asked about each row.
+	at   map[store.Position]int // how often each row came
+	// fail is called for each row.
 	fail func(store.StreamRow) error
 }
 
@@ -270,7 +270,7 @@ func (r *record) positions() (list []store.Position) {
 	return list
 }
 
-// has says whether all of the positions have come.
+// has reports whether all of the positions have come.
 func (r *record) has(all ...store.Position) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -288,7 +288,7 @@ func (r *record) times(pos store.Position) int {
 	return r.at[pos]
 }
 
-// testEngine is the engine that a run is narrowed to, "" = both.
+// testEngine is the only engine of the run, "" = both.
 func testEngine() string { return os.Getenv("ENGINE") }
 
 func gather(in *instance) ([]*dto.MetricFamily, error) {

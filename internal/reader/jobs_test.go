@@ -29,7 +29,7 @@ func kind(handle func(context.Context, *reader.Work) error, change ...func(*read
 	}
 }
 
-// done notes payloads of jobs.
+// done records payloads of jobs.
 type done struct {
 	mu   sync.Mutex // guards list
 	list []string
@@ -99,11 +99,11 @@ func TestJob_that_is_too_large_is_refused(t *testing.T) {
 	}
 }
 
-// All that was enqueued is done, each once, also of one key, and what its handler
-// adds to the change is there once.
+// All enqueued jobs are done, each once, also those with the same key, and their
+// handlers' additions to the change are committed once.
 func TestJobs_are_all_done(t *testing.T) {
 	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
-		const many = 120 // more than are looked at at a time
+		const many = 120 // more than one read returns
 		var d done
 		var running, most atomic.Int64
 		w.run(kind(func(ctx context.Context, work *reader.Work) error {
@@ -130,14 +130,15 @@ func TestJobs_are_all_done(t *testing.T) {
 	})
 }
 
-// A job is due by the database's clock, whatever that of an instance says.
+// The database's clock decides when a job is due, not an instance's.
 func TestJob_is_due_by_the_clock_of_the_database(t *testing.T) {
 	t.Parallel()
 	for _, engine := range engines(t) {
 		for _, off := range []time.Duration{-time.Hour, 31 * 24 * time.Hour} {
 			t.Run(engine+off.String(), func(t *testing.T) {
 				t.Parallel()
-				// On SQLite the clock of the store is the database's, on PostgreSQL nobody's.
+				// On SQLite the store's clock is the database's; on PostgreSQL nothing
+				// uses it.
 				var clock atomic.Int64
 				clock.Store(time.Now().Add(off).UnixMilli())
 				w := newFixture(t, storetest.Open(t, engine, func(o *store.Options) {
@@ -155,7 +156,7 @@ func TestJob_is_due_by_the_clock_of_the_database(t *testing.T) {
 				}
 				w.enqueue(reader.Job{Kind: "test", Key: "a", Unique: true, After: pause})
 				j := w.job("test", "a")
-				// The two are told apart by what passes between two looks at the clock.
+				// Which one it is shows in the time between two reads of the clock.
 				if off := j.EnqueuedTS + pause.Milliseconds() - j.Due; off < 0 || off > 1000 {
 					w.Errorf("enqueued at %d, due at %d", j.EnqueuedTS, j.Due)
 				}
@@ -164,7 +165,7 @@ func TestJob_is_due_by_the_clock_of_the_database(t *testing.T) {
 					clock.Add(pause.Milliseconds() - 1)
 					in.WakeJobs()
 					w.enqueue(reader.Job{Kind: "test", Key: "now", Unique: true})
-					w.gone("test", "now") // so it was looked
+					w.gone("test", "now") // so a poll has taken place
 					if w.job("test", "a").Kind == "" {
 						w.Error("done before it was due")
 					}
@@ -191,7 +192,8 @@ func (w *fixture) databaseTime() (now int64) {
 	return now
 }
 
-// Of unique jobs that wait the newest payload is done, once, at the earliest time.
+// Of several waiting unique jobs the newest payload is done, once, at the earliest due
+// time.
 func TestJob_takes_the_place_of_one_that_waits(t *testing.T) {
 	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		for i, after := range []time.Duration{time.Hour, 0, time.Hour} {
@@ -206,7 +208,7 @@ func TestJob_takes_the_place_of_one_that_waits(t *testing.T) {
 	})
 }
 
-// A job that is replaced while it runs ends at its next step, and is done anew.
+// A job that is replaced while it runs ends at its next step, and is done again.
 func TestJob_takes_the_place_of_one_that_runs(t *testing.T) {
 	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		var d done
@@ -251,8 +253,8 @@ func TestJob_that_was_cancelled_is_not_done(t *testing.T) {
 	})
 }
 
-// A job that fails is tried again, and set aside in the end; an operator can have
-// it tried again or discard it, and a new one of its key takes its place.
+// A failing job is retried, and finally set aside. An operator can retry or discard it,
+// and a new job of its key replaces it.
 func TestJob_that_fails_is_set_aside(t *testing.T) {
 	for name, fail := range map[string]func() error{
 		"with_an_error": func() error { return errors.New("can't do \x00\xff this") },
@@ -305,7 +307,7 @@ func TestJob_that_fails_is_set_aside(t *testing.T) {
 	}
 }
 
-// steps does a job of ten steps, of which it notes each before it saves the next.
+// steps does a job of ten steps, and records each before it saves the next.
 func steps(d *done, stop func(ctx context.Context, step int) error) func(context.Context, *reader.Work) error {
 	return func(ctx context.Context, work *reader.Work) error {
 		from := 0
@@ -328,8 +330,7 @@ func steps(d *done, stop func(ctx context.Context, step int) error) func(context
 	}
 }
 
-// Failures with progress in between are not held against a job, and it goes on
-// where it was.
+// Failures with progress in between do not add up, and the job continues where it was.
 func TestJob_goes_on_where_it_failed(t *testing.T) {
 	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		var d done
@@ -349,7 +350,7 @@ func TestJob_goes_on_where_it_failed(t *testing.T) {
 	})
 }
 
-// After a crash at any commit a job goes on at the step that it had saved.
+// After a crash at any commit a job continues at the saved step.
 func TestJob_goes_on_after_a_crash(t *testing.T) {
 	t.Parallel()
 	for _, engine := range engines(t) {
@@ -369,8 +370,8 @@ func TestJob_goes_on_after_a_crash(t *testing.T) {
 					crash := make(chan struct{})
 					crashed := sync.OnceFunc(func() { close(crash) })
 					n := 0
-					faults.Arm(point, func() error { // nothing is committed from here on
-						if n++; n > at+1 { // the first makes the periodic job
+					faults.Arm(point, func() error { // later commits fail
+						if n++; n > at+1 { // the first creates the periodic job
 							crashed()
 							faults.Arm(store.FaultBeforeCommit, func() error { return store.ErrUnreachable })
 							return store.ErrUnreachable
@@ -390,7 +391,7 @@ func TestJob_goes_on_after_a_crash(t *testing.T) {
 					in.start()
 					w.gone("test", "a")
 					got := strings.Join(d.all(), "")
-					// The step that was under way is done twice at most, the others once.
+					// The step in progress is done at most twice, the others once.
 					clean := "0123456789"
 					twice := clean[:saved] + clean[max(0, saved-1):]
 					if got != clean && got != twice {
@@ -402,7 +403,7 @@ func TestJob_goes_on_after_a_crash(t *testing.T) {
 	}
 }
 
-// A stop is no failure: the job is given back and goes on with the next instance.
+// A stop is not a failure: the job is given back and continues on the next instance.
 func TestJob_goes_on_after_a_restart(t *testing.T) {
 	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		var d done
@@ -429,9 +430,9 @@ func TestJob_goes_on_after_a_restart(t *testing.T) {
 	})
 }
 
-// An instance that owns a shard leaves a job alone that another, which is alive, has
-// begun; once that one's lease has ended it goes on with it, and the other, when it
-// comes back, changes nothing.
+// An instance that owns a shard ignores a job that another live instance has begun. Once
+// that instance's lease has ended, it continues the job, and the other instance changes
+// nothing when it resumes.
 func TestJob_of_a_paused_owner_is_taken_over(t *testing.T) {
 	t.Parallel()
 	if e := testEngine(); e != "" && e != "postgres" {
@@ -456,7 +457,7 @@ func TestJob_of_a_paused_owner_is_taken_over(t *testing.T) {
 	w.until("the first has looked as one that owns nothing", func() bool { return a.refused.Load() > 2*reader.Shards })
 	w.run(kind(steps(&second, func(context.Context, int) error { return nil })))
 	w.enqueue(reader.Job{Kind: "test", Key: "b", Unique: true})
-	w.gone("test", "b") // so the second has looked
+	w.gone("test", "b") // so the second instance has polled
 	if j := w.job("test", "a"); j.Lease != lease || string(j.Progress) != "4" {
 		t.Errorf("%+v", j)
 	}
@@ -468,7 +469,7 @@ func TestJob_of_a_paused_owner_is_taken_over(t *testing.T) {
 	if got := strings.Join(first.all(), ""); got != "01234" {
 		t.Errorf("steps of the first: %s", got)
 	}
-	// The second has done the other job, and this one from the step that was saved.
+	// The second instance has done the other job, and this one from the saved step.
 	if got := strings.Join(second.all(), ""); got != "0123456789456789" {
 		t.Errorf("steps of the second: %s", got)
 	}
@@ -477,7 +478,7 @@ func TestJob_of_a_paused_owner_is_taken_over(t *testing.T) {
 	}
 }
 
-// An instance whose lease has run out begins no job.
+// An instance whose lease has expired begins no job.
 func TestJob_is_not_begun_without_a_lease(t *testing.T) {
 	t.Parallel()
 	if e := testEngine(); e != "" && e != "postgres" {
@@ -498,7 +499,7 @@ func TestJob_is_not_begun_without_a_lease(t *testing.T) {
 	}
 }
 
-// Jobs of a kind that an instance does not know wait for one that does.
+// Jobs of a kind that one instance does not know wait for another instance.
 func TestJob_of_an_unknown_kind_is_left_alone(t *testing.T) {
 	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		var d done
@@ -527,8 +528,8 @@ func TestJob_of_an_unknown_kind_is_left_alone(t *testing.T) {
 	})
 }
 
-// A periodic job is there once, however many instances there are, is done again and
-// again, and is never set aside.
+// A periodic job exists once, whatever the number of instances. It is repeated for ever,
+// and never set aside.
 func TestJob_that_is_periodic(t *testing.T) {
 	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		var runs atomic.Int64
@@ -559,7 +560,7 @@ func TestJob_that_is_periodic(t *testing.T) {
 	})
 }
 
-// A handler can have its job done again later, with what it was enqueued with.
+// A handler can have its job repeated later, with the same payload.
 func TestJob_that_asks_to_be_done_again(t *testing.T) {
 	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		var d done
@@ -577,7 +578,7 @@ func TestJob_that_asks_to_be_done_again(t *testing.T) {
 	})
 }
 
-// Whoever enqueues a job of another instance's tells it.
+// An instance that enqueues a job for another instance tells it.
 func TestJob_of_another_instance_is_announced(t *testing.T) {
 	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		var d done
@@ -631,7 +632,7 @@ func TestStatus_counts_jobs(t *testing.T) {
 	})
 }
 
-// With no job in the table, a runner looks when it is woken or once a tick, no more.
+// Without jobs in the table, a runner polls only when it is woken or once a tick.
 func TestJobs_are_not_polled_without_pause(t *testing.T) {
 	each(t, func(w *fixture, _ func(...storetest.Option) *store.Store) {
 		in := w.run(func(o *reader.Options) { o.Tick(time.Hour) })

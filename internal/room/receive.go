@@ -50,9 +50,9 @@ var (
 //  7. Is validated by the policy server, if the room uses one, otherwise it is
 //     soft-failed.
 //
-// Before 4, auth events that are missing are fetched, as outliers; before 5, prev
-// events that are missing, or the state where that leads too far. What the network
-// must answer is asked outside the room's turn.
+// Before check 4 it fetches missing auth events, as outliers. Before check 5 it fetches
+// missing prev events, or the state before the event if there are too many. It makes
+// requests to other servers outside the room's turn.
 //
 // Errors: ErrDropped, ErrMissing, M_NOT_FOUND (this server does not know the room).
 // Rejected and soft-failed events are no errors.
