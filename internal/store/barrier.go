@@ -48,7 +48,7 @@ func (s *Store) Barrier(ctx context.Context, rows StreamRows) (Position, error) 
 type barriers struct {
 	store *Store
 
-	mu      sync.Mutex    // guards what follows; nothing is locked under it
+	mu      sync.Mutex    // guards the fields below; nothing is locked under it
 	next    *barrierRound // has not begun; nil if there are no callers
 	running bool
 	closed  bool
@@ -82,7 +82,7 @@ func newBarrierRound(rows StreamRows, limit time.Duration) *barrierRound {
 	return r
 }
 
-// timedOut says whether its callers have given up.
+// timedOut reports whether its callers have given up.
 func (r *barrierRound) timedOut() bool {
 	select {
 	case <-r.done:
@@ -142,7 +142,7 @@ func (b *barriers) nextRound() *barrierRound {
 		time.Sleep(rest)
 		b.mu.Lock()
 	}
-	r := b.next // only this goroutine takes it, so it is still there
+	r := b.next // only this goroutine takes rounds, so it still exists
 	b.next, b.began, b.busy = nil, time.Now(), r.callers > 1
 	return r
 }

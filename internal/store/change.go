@@ -21,14 +21,14 @@ package store
 // until the commit), nil, the number types of this package, and lists of them for
 // the markers of [Stmt].
 
-// Change is a write, as a value: rows, and the heads it was built on. It is
-// filled by one goroutine and handed to [Store.Commit] once.
+// Change is a write, as a value: rows, and the heads it was built on. One goroutine fills
+// it and passes it to [Store.Commit] once.
 type Change struct {
-	// Payload is delivered to subscribers ([Store.Subscribe]) as it is.
+	// Payload is delivered to subscribers ([Store.Subscribe]) unchanged.
 	Payload any
-	// LowPriority says that the change may be committed a little later. A busy store
-	// lets such changes wait for others, at most [LowPriorityGap], since a group costs
-	// about the same however many changes it has.
+	// LowPriority says that the commit may be delayed. A busy store lets such changes
+	// wait for others, at most [LowPriorityGap], since a group costs about the same
+	// however many changes it has.
 	LowPriority bool
 
 	rooms        []*RoomPart
@@ -40,11 +40,11 @@ type Change struct {
 
 type op struct {
 	stmt     *Stmt
-	from, to int   // its arguments: args.vals[from:to]
+	from, to int   // its arguments are args.vals[from:to]
 	conflict error // not nil: must touch exactly one row
 }
 
-// RoomPart is a change's share in one room.
+// RoomPart is the part of a change that concerns one room.
 type RoomPart struct {
 	Room RoomNum
 	// NewHead is the head after this change, from [Store.NextHead], so that the
@@ -60,7 +60,7 @@ type RoomPart struct {
 	row     *Room // what SetRoom writes
 }
 
-// UserPart is a change's share in one user.
+// UserPart is the part of a change that concerns one user.
 type UserPart struct {
 	User UserNum
 	// NewHead is the head after this change. 0 = the commit queue takes one.
@@ -70,8 +70,8 @@ type UserPart struct {
 	active bool // the account must not be deactivated
 }
 
-// SlotArg stands for a slot that is given at the commit. It is an argument of
-// statements; [Change.Slot] returns the slot after the commit.
+// SlotArg stands for a slot that the commit assigns. It is an argument of statements;
+// [Change.Slot] returns the slot after the commit.
 type SlotArg int
 
 // slotRequest asks the commit queue for a slot.
@@ -85,9 +85,9 @@ type slotRequest struct {
 // NewChange returns an empty change.
 func NewChange() *Change { return &Change{} }
 
-// Room says that the change was built on this head of the room (0 = the room is
-// made by this change; NoFence = it only appends). Asked again for the same
-// room it returns the same part.
+// Room returns the part of a room, and sets the head that the change was built on (0 =
+// the change creates the room; NoFence = it only appends). Further calls for the room
+// return the same part.
 func (c *Change) Room(room RoomNum, expect Head) *RoomPart {
 	for _, p := range c.rooms {
 		if p.Room == room {
@@ -102,8 +102,8 @@ func (c *Change) Room(room RoomNum, expect Head) *RoomPart {
 	return p
 }
 
-// User says that the change was built on this head of the user (NoFence = it
-// only appends). The user's row must be there (see [Store.InternUsers]).
+// User returns the part of a user, and sets the head that the change was built on
+// (NoFence = it only appends). The user's row must exist (see [Store.InternUsers]).
 func (c *Change) User(user UserNum, expect Head) *UserPart {
 	for _, p := range c.users {
 		if p.User == user {
@@ -118,18 +118,17 @@ func (c *Change) User(user UserNum, expect Head) *UserPart {
 	return p
 }
 
-// ActiveUser says that the change is only good while the user's account is not
-// deactivated; else it fails with ErrDeactivated.
+// ActiveUser makes the commit fail with ErrDeactivated if the user's account is
+// deactivated by then.
 func (c *Change) ActiveUser(user UserNum) { c.User(user, NoFence).active = true }
 
-// UserSlot takes the user's next slot for something of this kind, and makes
-// the stream row for it.
+// UserSlot takes the user's next slot for a change of this kind, and adds its stream row.
 func (c *Change) UserSlot(user UserNum, kind Kind) SlotArg {
 	c.User(user, NoFence)
 	return c.requestSlot(slotRequest{ownerKind: OwnerUser, owner: int64(user), kind: kind})
 }
 
-// ReceiptSlot takes the room's next receipt slot, and makes the stream row for it.
+// ReceiptSlot takes the room's next receipt slot, and adds its stream row.
 func (c *Change) ReceiptSlot(room RoomNum) SlotArg {
 	c.Room(room, NoFence)
 	return c.requestSlot(slotRequest{ownerKind: OwnerRoom, owner: int64(room), kind: KindReceipts})
@@ -140,7 +139,7 @@ func (c *Change) requestSlot(w slotRequest) SlotArg {
 	return SlotArg(len(c.args.slots) - 1)
 }
 
-// Slot is the slot that was given at the commit. Before the commit it is 0.
+// Slot returns a slot that the commit has assigned. Before the commit it is 0.
 func (c *Change) Slot(a SlotArg) Slot { return c.args.slots[a].slot }
 
 // AddPayload delivers another payload to subscribers, after Payload.
@@ -149,8 +148,7 @@ func (c *Change) AddPayload(payload any) { c.morePayloads = append(c.morePayload
 // Empty reports whether the change writes nothing.
 func (c *Change) Empty() bool { return len(c.ops) == 0 && len(c.rooms) == 0 && len(c.users) == 0 }
 
-// NoteRoomUpdate writes a stream row that says that old events of a room were
-// redacted or purged.
+// NoteRoomUpdate adds a stream row for a redaction or purge of old events of a room.
 func (c *Change) NoteRoomUpdate(room RoomNum) { c.Room(room, NoFence).updates = true }
 
 // Exec adds a write. It runs in the order of the calls.

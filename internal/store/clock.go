@@ -8,21 +8,23 @@ import (
 	"time"
 )
 
-// ErrClocks says that the clocks of this machine and of the database disagree, so that nothing may be deleted by its age.
+// ErrClocks says that the clocks of this machine and of the database disagree, so that
+// nothing may be deleted because of its age.
 var ErrClocks = errors.New("store: the clocks of this machine and of the database disagree")
 
 const (
-	// clockTolerance is how much the clocks may disagree.
+	// clockTolerance is the greatest allowed difference between the clocks.
 	clockTolerance = time.Minute
-	// clockEvery is how often the database is asked for the time, clockStep how far off an instance has to be to follow, and
-	// clockTrip how long an answer may take to be of use.
+	// clockEvery is the interval at which an instance reads the database's time. It
+	// adjusts its clock if that differs by clockStep, and ignores answers that took
+	// longer than clockTrip.
 	clockEvery = time.Minute
 	clockStep  = 250 * time.Millisecond
 	clockTrip  = time.Second
 )
 
-// databaseClock is the clock of the database as this instance knows it: the time at which it was asked and what has passed
-// since. Its zero value is the local clock, which is SQLite's.
+// databaseClock estimates the database's clock: the time at the last read plus the time
+// since then. Its zero value is the local clock, which is SQLite's.
 type databaseClock struct {
 	local   func() time.Time
 	log     *slog.Logger
@@ -38,10 +40,10 @@ func (c *databaseClock) now() time.Time {
 	if a == nil {
 		return c.local()
 	}
-	return a.database.Add(c.local().Sub(a.local)) // steps of the local clock are not in it
+	return a.database.Add(c.local().Sub(a.local)) // steps of the local clock have no effect
 }
 
-// skew is how far the local clock is ahead.
+// skew is the time by which the local clock is ahead.
 func (c *databaseClock) skew() time.Duration {
 	if c.anchor.Load() == nil {
 		return 0
@@ -51,7 +53,7 @@ func (c *databaseClock) skew() time.Duration {
 
 var selectNow = Prepare(`SELECT {{now}}`)
 
-// ask asks the database for its time, if that is due.
+// ask reads the database's time if that is due.
 func (c *databaseClock) ask(read *Read) error {
 	before := c.local()
 	old := c.anchor.Load()
@@ -68,7 +70,7 @@ func (c *databaseClock) ask(read *Read) error {
 	}
 	a := &clockAnchor{local: before.Add(took / 2), database: time.UnixMilli(ms)}
 	if old != nil && a.database.Sub(old.database.Add(a.local.Sub(old.local))).Abs() < clockStep {
-		a.database = old.database.Add(a.local.Sub(old.local)) // as it was: only asked anew
+		a.database = old.database.Add(a.local.Sub(old.local)) // keep the estimate, and only record the read
 	}
 	c.anchor.Store(a)
 	skew := c.skew()
@@ -81,12 +83,13 @@ func (c *databaseClock) ask(read *Read) error {
 	return nil
 }
 
-// Now is the time by the database's clock, so that all instances agree about what is shared and has a time. On SQLite it is
+// Now is the time of the database's clock, on which all instances agree. On SQLite it is
 // Options.Clock.
 func (s *Store) Now() time.Time { return s.clock.now() }
 
-// CheckClocks gives ErrClocks if the clock of this machine and that of the database disagree: which one is wrong can't be
-// known, and what is deleted by a wrong age is lost.
+// CheckClocks returns ErrClocks if the clocks of this machine and of the database
+// disagree. Nothing tells which one is wrong, and rows deleted because of a wrong age are
+// lost.
 func CheckClocks(s *Store) error { return s.clock.check() }
 
 func (c *databaseClock) check() error {

@@ -15,7 +15,7 @@ import (
 const (
 	groupChanges = 512
 	groupBytes   = 4 << 20
-	// LowPriorityGap is the shortest time between a group and the next one that has only
+	// LowPriorityGap is the shortest time between a group and a following one with only
 	// low-priority changes: at most 20 of those begin in a second.
 	LowPriorityGap = 50 * time.Millisecond
 )
@@ -49,9 +49,9 @@ const (
 	pendingWithdrawn
 )
 
-// Wait returns when the change is durable, with the position at which readers
-// find it: the last of its group. A change that no group has taken yet is
-// withdrawn when ctx ends; one that is being committed is waited for.
+// Wait waits until the change is durable, and returns the position at which readers find
+// it: the last of its group. If ctx ends before a group has taken the change, the change
+// is withdrawn. After that Wait ignores ctx.
 func (p *Pending) Wait(ctx context.Context) (Position, error) {
 	select {
 	case <-p.done:
@@ -68,14 +68,14 @@ func (p *Pending) Wait(ctx context.Context) (Position, error) {
 // Done is closed when Wait would return at once.
 func (p *Pending) Done() <-chan struct{} { return p.done }
 
-// Commit writes a change together with others that wait, and returns when it is
-// durable. The position is the last of its group: a snapshot at or after it
-// holds the change.
+// Commit writes a change together with other waiting ones, and returns when it is
+// durable. The position is the last of its group: a snapshot at or after it has the
+// change.
 //
-// Errors: ErrConflict (a head moved), the change's own conflict error,
-// ErrDuplicate, ErrNotFound (an owner is not there), ErrBusy (queue full),
-// ErrOutcomeUnknown, ErrClosed, or a fault of the database. On every error but
-// ErrOutcomeUnknown nothing was written.
+// Errors: ErrConflict (a head moved), the change's own conflict error, ErrDuplicate,
+// ErrNotFound (an owner does not exist), ErrBusy (queue full), ErrOutcomeUnknown,
+// ErrClosed, or a fault of the database. On every error but ErrOutcomeUnknown nothing was
+// written.
 func (s *Store) Commit(ctx context.Context, c *Change) (Position, error) {
 	return s.CommitAsync(c).Wait(ctx)
 }
@@ -176,7 +176,7 @@ func (c *commitQueue) run() {
 			c.delayLowPriority()
 			c.begun = time.Now()
 			if batch = c.take(batch[:0]); len(batch) == 0 {
-				break // all have been withdrawn
+				break // all were withdrawn
 			}
 			c.commit(batch)
 			clear(batch)
@@ -190,7 +190,7 @@ func (c *commitQueue) run() {
 	}
 }
 
-// take moves what waits, within the bounds of a group, out of the queue.
+// take moves waiting changes out of the queue, within the bounds of a group.
 func (c *commitQueue) take(batch []*Pending) []*Pending {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -209,12 +209,12 @@ func (c *commitQueue) take(batch []*Pending) []*Pending {
 	return batch
 }
 
-// groupTries bounds the attempts to write a group without those of its changes
-// that turned out to fail, before its changes are written one by one.
+// groupTries bounds the attempts to write a group without its failing changes, before its
+// changes are written one by one.
 const groupTries = 3
 
-// commit writes a batch in as few transactions as it can: all at once; without
-// the changes that turn out to fail; at last one by one.
+// commit writes a batch in as few transactions as possible: first all changes, then
+// without those that fail, finally one by one.
 func (c *commitQueue) commit(batch []*Pending) {
 	m := &c.store.metrics
 	for try := 1; len(batch) > 0; try++ {
@@ -229,7 +229,7 @@ func (c *commitQueue) commit(batch []*Pending) {
 		case err == nil:
 			return
 		case errors.As(err, &unavailable) && try == 1:
-			// once more: the connection had died since the last group
+			// a retry: the connection had ended since the last group
 		case failed != nil && try <= groupTries:
 			failed.finish(0, err)
 			batch = slices.DeleteFunc(batch, func(p *Pending) bool { return p == failed })
@@ -261,7 +261,7 @@ func (c *commitQueue) oneByOne(batch []*Pending) {
 	}
 }
 
-// unavailableError says that a group could not even begin.
+// unavailableError says that a group could not begin.
 type unavailableError struct{ err error }
 
 func (e *unavailableError) Error() string { return e.err.Error() }
@@ -279,9 +279,9 @@ func release(batch []*Pending, err error) {
 	}
 }
 
-// attempt runs one transaction. On success all of the batch are released: the
-// losers of the heads with ErrConflict, the others with their position. On an
-// error none is; failed is the change that caused it, if a change did.
+// attempt runs one transaction. On success it releases the whole batch: the losers of the
+// heads with ErrConflict, the others with their position. On an error it releases none,
+// and failed is the change that caused the error, if one did.
 func (c *commitQueue) attempt(batch []*Pending) (failed *Pending, err error) {
 	g := &c.g
 	if err := g.prepare(c.store, batch); err != nil {
@@ -336,9 +336,9 @@ type owner struct {
 	head    Head
 	slot    Slot  // rooms: timeline, users: everything
 	receipt Slot  // rooms: receipts
-	touched bool  // its row is to be updated
+	touched bool  // its row must be updated
 	ended   bool  // users: the account is deactivated
-	row     *Room // rooms: what else is written into the row
+	row     *Room // rooms: further columns of the row
 	rows    []StreamRow
 }
 
@@ -415,8 +415,8 @@ func (g *group) prepare(s *Store, batch []*Pending) error {
 	return nil
 }
 
-// decide splits a batch into winners and losers by the heads that were read,
-// taking account of the earlier changes of the same group, and gives slots.
+// decide splits a batch into winners and losers by the heads that were read and by the
+// earlier changes of the group, and assigns slots.
 func (g *group) decide(s *Store, batch []*Pending) {
 	for _, p := range batch {
 		if err := g.check(p.change); err != nil {
@@ -466,7 +466,7 @@ func (g *group) check(c *Change) error {
 	return nil
 }
 
-// apply moves the owners as the change says.
+// apply updates the owners of a change.
 func (g *group) apply(c *Change) {
 	for _, part := range c.users {
 		o := g.userOf[int64(part.User)]
@@ -507,7 +507,7 @@ func (g *group) apply(c *Change) {
 	}
 }
 
-// refer makes or widens the owner's stream row of a kind.
+// refer adds or extends the owner's stream row of a kind.
 func (o *owner) refer(ownerKind OwnerKind, kind Kind, first, last Slot) {
 	for i := range o.rows {
 		if o.rows[i].Kind == kind {
@@ -534,7 +534,7 @@ func (c *commitQueue) releaseLosers(g *group) {
 	}
 }
 
-// writeOwners updates the rows of all owners that the group moved.
+// writeOwners updates the rows of all changed owners.
 func (g *group) writeOwners(write func(s *Stmt, list ...any) error) error {
 	for _, o := range g.users {
 		if o.touched {

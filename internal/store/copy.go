@@ -10,14 +10,14 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 )
 
-// Copy writes a copy of a SQLite database, as it is at one moment, into a new
-// file, while the server goes on. On PostgreSQL it gives errors.ErrUnsupported:
-// use pg_dump.
+// Copy writes a copy of a SQLite database, as of one moment, into a new file, while the
+// server runs. On PostgreSQL it returns errors.ErrUnsupported: use pg_dump.
 func (s *Store) Copy(ctx context.Context, path string) error {
 	if _, ok := s.engine.(*sqliteEngine); !ok {
 		return errors.ErrUnsupported
 	}
-	// VACUUM writes into an empty file that is there; one that it made would be everybody's to read.
+	// VACUUM accepts an existing empty file. A file that it creates would be readable by
+	// everybody.
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("copy database: %w", err)
@@ -32,7 +32,7 @@ func (s *Store) Copy(ctx context.Context, path string) error {
 	c.SetInterrupt(ctx.Done())
 	err = sqlitex.ExecuteTransient(c, "VACUUM INTO ?1", &sqlitex.ExecOptions{Args: []any{path}})
 	if err = errors.Join(err, c.Close()); err != nil {
-		err = errors.Join(err, os.Remove(path)) // half a copy is none
+		err = errors.Join(err, os.Remove(path)) // half a copy is useless
 		return fmt.Errorf("copy database: %w", err)
 	}
 	return nil

@@ -14,7 +14,7 @@ const (
 	dialectPostgres
 )
 
-// shared says that several instances may write to the database at a time.
+// shared reports whether several instances may write to the database.
 func (d dialect) shared() bool { return d == dialectPostgres }
 
 func isPostgres(url string) bool {
@@ -52,9 +52,9 @@ func Prepare(sql string) *Stmt {
 	return s
 }
 
-// one is the PostgreSQL text of a write that must touch exactly one row; it
-// fails with division_by_zero if it touched none, so that a whole group can be
-// sent at once without looking at the row counts in between.
+// one is the PostgreSQL text of a write that must touch exactly one row. It fails with
+// division_by_zero if it touched none, so that a whole group can be sent without checking
+// row counts in between.
 func (s *Stmt) one() string {
 	return "WITH touched AS (" + s.pg + " RETURNING 1) SELECT 1 / (CASE WHEN count(*) = 1 THEN 1 ELSE 0 END) FROM touched"
 }
@@ -90,9 +90,9 @@ func (d dialect) render(sql string) string {
 	return sql
 }
 
-// schemaMarkers are for migrations: {{blob}}, {{clustered}} after a table whose
-// rows lie in the order of their primary key, {{intkey}} for a table with one
-// integer key. {{now}} is for statements.
+// schemaMarkers are for migrations: {{blob}}, {{clustered}} after a table whose rows are
+// stored in the order of their primary key, {{intkey}} for a table with one integer key.
+// {{now}} is for statements.
 var schemaMarkers = [...]*strings.Replacer{
 	dialectSQLite: strings.NewReplacer("{{blob}}", "BLOB", "{{clustered}}", "WITHOUT ROWID",
 		"{{intkey}}", "INTEGER PRIMARY KEY", "{{now}}", nowFunction+"()"),

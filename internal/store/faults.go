@@ -9,9 +9,9 @@ import (
 
 // Named fault points of the commit queue.
 const (
-	FaultBuilt          = "built"                      // a change is handed over, by whoever built it: what a point does here comes between look and commit
+	FaultBuilt          = "built"                      // a change is submitted; the point's function runs between its reads and its commit
 	FaultBeforeCommit   = "before-commit"              // nothing was written
-	FaultAfterCommit    = "after-commit-before-answer" // durable, nobody was told
+	FaultAfterCommit    = "after-commit-before-answer" // durable, but not acknowledged
 	FaultOutcomeUnknown = "outcome-unknown"            // the connection is lost around the commit
 	FaultHeadMoved      = "head-moved"                 // a change loses as if its head had moved
 )
@@ -22,8 +22,8 @@ type Faults struct {
 	armed map[string]func() error
 }
 
-// Arm makes a point call f at each hit; an error makes the point fail with it,
-// nil lets it pass. A nil f disarms the point.
+// Arm makes a point call f at each hit. If f returns an error, the point fails with it. A
+// nil f disarms the point.
 func (f *Faults) Arm(name string, point func() error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -37,7 +37,7 @@ func (f *Faults) Arm(name string, point func() error) {
 	f.armed[name] = point
 }
 
-// Hit is called by the commit queue at a fault point.
+// Hit runs a fault point. The commit queue calls it.
 func (f *Faults) Hit(name string) error {
 	if f == nil {
 		return nil
@@ -55,9 +55,8 @@ func (f *Faults) Hit(name string) error {
 }
 
 // FaultsFromEnv arms the points of a variable such as
-// "before-commit:100,after-commit-before-answer:7": the process exits, as if
-// killed, at the n-th hit of the point. It is for builds that are tested; the
-// server calls it only when its test build says so.
+// "before-commit:100,after-commit-before-answer:7": at the n-th hit the process exits, as
+// if killed. Only test builds of the server call it.
 func FaultsFromEnv(value string) (*Faults, error) {
 	if value == "" {
 		return nil, nil

@@ -1,7 +1,7 @@
 package store
 
-// Instances of the server and their leases. Written by package cluster. All times
-// are the database's, so that the clocks of the machines don't matter.
+// Instances of the server and their leases. Written by package cluster. All times are the
+// database's, so the clocks of the machines don't matter.
 
 import (
 	"context"
@@ -17,15 +17,15 @@ import (
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 )
 
-// ErrLeaseLost says that a lease has run out: it can't be renewed.
+// ErrLeaseLost says that a lease has expired and can't be renewed.
 var ErrLeaseLost = errors.New("store: the lease has run out")
 
-// Instance is what an instance tells the others of itself.
+// Instance is the published row of an instance.
 type Instance struct {
 	// Lease is a number that no other lease has ever had; later ones are greater.
 	Lease int64
 	Name  string
-	// Address is where other instances reach it: host:port.
+	// Address is the address for other instances: host:port.
 	Address string
 	// Fingerprint is the SHA-256 of its certificate, in hex.
 	Fingerprint string
@@ -35,13 +35,13 @@ type Instance struct {
 	StartedTS int64 // ms of the database's clock
 	ExpiresTS int64 // ms of the database's clock
 	Draining  bool
-	// Position is up to where it has read the stream.
+	// Position is the position up to which it has read the stream.
 	Position Position
-	// Head was the newest position of the stream when it said so.
+	// Head was the head of the stream at the time.
 	Head Position
-	// Rooms counts the rooms that it holds in memory.
+	// Rooms counts its rooms in memory.
 	Rooms int64
-	// Bus says that the wake-ups of other instances reach it.
+	// Bus says that it receives the wake-ups of other instances.
 	Bus bool
 }
 
@@ -54,7 +54,7 @@ var (
 	insertInstance = Prepare(`INSERT INTO instances (lease, name, address, fingerprint, version, schema, started_ts, expires_ts)
 		SELECT $1, $2, $3, $4, $5, $6, now.ms, now.ms + $7 FROM (SELECT ` + databaseNow + ` AS ms) now`)
 	deleteInstances = Prepare(`DELETE FROM instances WHERE expires_ts < ` + databaseNow + ` - $1`)
-	// The main query does not see what the first part writes, hence the union.
+	// The main query does not see the rows that the first part writes, hence the union.
 	renewInstance = Prepare(`WITH now AS MATERIALIZED (SELECT ` + databaseNow + ` AS ms),
 		mine AS (UPDATE instances i SET expires_ts = now.ms + $2, draining = $3, position = $4,
 				head = GREATEST($4, (SELECT COALESCE(MAX(pos), 0) FROM stream)), rooms = $5, bus = $6
@@ -80,8 +80,8 @@ func scanInstance(row *Row) (i Instance) {
 	return i
 }
 
-// LiveInstances returns the instances whose leases have not run out, and the
-// database's time in ms. On SQLite it gives errors.ErrUnsupported: there is one.
+// LiveInstances returns the instances with unexpired leases, and the database's time in
+// ms. On SQLite it returns errors.ErrUnsupported, since there is one instance.
 func (s *Store) LiveInstances(ctx context.Context) (live []Instance, now int64, err error) {
 	if !s.Shared() {
 		return nil, 0, errors.ErrUnsupported
@@ -96,8 +96,8 @@ func (s *Store) LiveInstances(ctx context.Context) (live []Instance, now int64, 
 	return live, now, err
 }
 
-// Leases is the table of instances over a connection of its own, so that a lease
-// can be renewed however busy the others are.
+// Leases is the table of instances on a connection of its own, so that a lease can be
+// renewed however busy the other connections are.
 type Leases struct {
 	engine *postgresEngine
 	store  *Store
@@ -106,8 +106,8 @@ type Leases struct {
 	c  *pgConn
 }
 
-// Leases opens the table of instances. It connects when it is first used. Close it.
-// On SQLite it gives errors.ErrUnsupported.
+// Leases opens the table of instances. It connects at the first use. The caller must
+// close it. On SQLite it returns errors.ErrUnsupported.
 func (s *Store) Leases() (*Leases, error) {
 	e, ok := s.engine.(*postgresEngine)
 	if !ok {
@@ -136,15 +136,14 @@ func (l *Leases) Take(ctx context.Context, i Instance, term time.Duration) (leas
 	return lease, nil
 }
 
-// Renew renews the lease of an instance, notes what else it says of itself, and
-// returns all that are alive, in one statement. A lease that has run out gives
-// ErrLeaseLost, and the others all the same.
+// Renew renews the lease of an instance, updates its row, and returns all live instances,
+// in one statement. An expired lease gives ErrLeaseLost, together with the instances.
 func (l *Leases) Renew(ctx context.Context, i Instance, term time.Duration) (live []Instance, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.c == nil || l.c.pc.IsClosed() {
 		config := l.engine.config.Config.Copy()
-		// Whoever waits for a lease has no time to have a query cancelled.
+		// A renewal has no time to wait for the cancellation of a query.
 		config.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
 			return &pgconn.DeadlineContextWatcherHandler{Conn: c.Conn()}
 		}
@@ -185,7 +184,7 @@ func (l *Leases) End(ctx context.Context, lease int64) error {
 	return nil
 }
 
-// Close closes the connection. No lease is ended by it.
+// Close closes the connection. The leases stay.
 func (l *Leases) Close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -204,14 +203,14 @@ func (l *Leases) drop() {
 	l.c = nil
 }
 
-// Outward is the address of this machine from which the database is reached:
-// loopback when it is on this machine.
+// LocalAddress is the address of this machine that reaches the database: loopback if the
+// database is on this machine.
 func (l *Leases) LocalAddress() (string, error) {
 	host := l.engine.config.Host
 	if host == "" || strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@") {
 		return "127.0.0.1", nil
 	}
-	// Nothing is sent: the kernel only chooses a route.
+	// This sends nothing: the kernel only chooses a route.
 	c, err := net.Dial("udp", net.JoinHostPort(host, strconv.Itoa(int(l.engine.config.Port))))
 	if err != nil {
 		return "", fmt.Errorf("find the address that reaches the database: %w", err)

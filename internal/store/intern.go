@@ -9,7 +9,7 @@ import (
 	"github.com/hashicorp/golang-lru/v2"
 )
 
-// Pair is the key of an entry of room state.
+// Pair is the type and state key of an entry of room state.
 type Pair struct {
 	Type     string
 	StateKey string
@@ -27,7 +27,7 @@ type interned struct {
 const internCache = 1 << 16
 
 func (n *interned) init() {
-	n.keys, _ = lru.New[Pair, KeyNum](internCache) // the only error is a size below 1
+	n.keys, _ = lru.New[Pair, KeyNum](internCache) // fails only for a size below 1
 	n.pairs, _ = lru.New[KeyNum, Pair](internCache)
 	n.users, _ = lru.New[string, UserNum](internCache)
 	n.userIDs, _ = lru.New[UserNum, string](internCache)
@@ -43,8 +43,8 @@ var (
 	selectUserID  = Prepare(`SELECT user_id FROM users WHERE num = $1`)
 )
 
-// Intern returns the numbers of (type, state key) pairs, in order. New pairs are
-// written in a transaction of their own, before the event that uses them.
+// Intern returns the numbers of (type, state key) pairs, in order. It writes new pairs in
+// a transaction of their own, before the event that uses them.
 func (s *Store) Intern(ctx context.Context, pairs []Pair) ([]KeyNum, error) {
 	return internAll(ctx, s, pairs, s.interned.keys, internSQL[Pair]{
 		name: "key",
@@ -61,8 +61,8 @@ func (s *Store) Intern(ctx context.Context, pairs []Pair) ([]KeyNum, error) {
 	}, KeyNum(0))
 }
 
-// InternUsers returns the numbers of users, in order. Users without a row get
-// one, with nothing but their ID; local says which of them belong to this server.
+// InternUsers returns the numbers of users, in order, and adds rows for new ones, with
+// only their ID. local reports which users belong to this server.
 func (s *Store) InternUsers(ctx context.Context, local func(userID string) bool, userIDs ...string) ([]UserNum, error) {
 	now := s.Now().UnixMilli()
 	return internAll(ctx, s, userIDs, s.interned.users, internSQL[string]{
@@ -80,7 +80,8 @@ func (s *Store) InternUsers(ctx context.Context, local func(userID string) bool,
 
 type internSQL[K comparable] struct {
 	name string
-	// order is that in which rows are inserted: who inserts the same ones at the same time waits, and nobody for each other.
+	// order is the order of inserts. It is the same for all, so that two transactions
+	// that insert the same rows can't deadlock.
 	order  func(K, K) int
 	find   func(*Read, K) (int64, error)
 	insert func(*Tx, int64, K) error
@@ -154,8 +155,8 @@ func internAll[K comparable, N ~int64](ctx context.Context, s *Store, keys []K, 
 	return out, nil
 }
 
-// KeyNums returns the numbers of those pairs that are interned, 0 for others.
-// A pair without a number is in no room's state.
+// KeyNums returns the numbers of pairs, 0 for those that are not interned, which are in
+// no room's state.
 func (s *Store) KeyNums(r *Read, pairs []Pair) ([]KeyNum, error) {
 	out := make([]KeyNum, len(pairs))
 	for i, p := range pairs {
@@ -209,7 +210,7 @@ func (s *Store) UserNum(r *Read, userID string) (UserNum, error) {
 	return n, err
 }
 
-// NoteUser keeps the number of a user who was read with something else.
+// NoteUser caches the number of a user that another query has read.
 func (s *Store) NoteUser(userID string, n UserNum) { s.interned.users.Add(userID, n) }
 
 // UserIDs returns the IDs of users by their numbers, in order.
@@ -230,8 +231,8 @@ func (s *Store) UserIDs(r *Read, nums []UserNum) ([]string, error) {
 	return out, nil
 }
 
-// Forget drops what this instance believes of a database that has gone back to an
-// earlier state, whose head is given: interned numbers, reserved numbers, the head.
+// Forget drops all knowledge of a database that was restored to an earlier state, whose
+// head is given: interned numbers, reserved numbers, the head.
 func (s *Store) Forget(head Position) {
 	s.interned.keys.Purge()
 	s.interned.pairs.Purge()

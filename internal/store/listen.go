@@ -11,17 +11,18 @@ import (
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 )
 
-// Listen calls f with each PostgreSQL notification on some channels, on a
-// connection of its own, until ctx ends or the connection is lost. ready is
-// called once the server listens: what is notified after it is not missed. On
-// SQLite it gives errors.ErrUnsupported: there is nobody else.
+// Listen calls f with each PostgreSQL notification on some channels, on a connection of
+// its own, until ctx ends or the connection is lost. It calls ready once the server
+// listens: later notifications are not missed. On SQLite it returns
+// errors.ErrUnsupported, since there are no other instances.
 func (s *Store) Listen(ctx context.Context, channels []string, ready func(), f func(channel, payload string)) error {
 	e, ok := s.engine.(*postgresEngine)
 	if !ok {
 		return errors.ErrUnsupported
 	}
 	config := e.config.Config.Copy()
-	// An idle connection has no query to cancel, which others wait for before they give up.
+	// An idle connection has no query to cancel; the default handler would wait for the
+	// cancellation.
 	config.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.DeadlineContextWatcherHandler{Conn: c.Conn()}
 	}
@@ -55,8 +56,8 @@ var notifyAll = Prepare(`SELECT pg_notify($1, p.v) FROM unnest($2::text[]) AS p(
 // Notifier sends notifications over a connection of its own.
 type Notifier struct{ conn reservedConn }
 
-// Notifier makes one; it connects when it is first used. Close it. On SQLite it
-// gives errors.ErrUnsupported.
+// Notifier returns a Notifier, which connects at the first use. The caller must close it.
+// On SQLite it returns errors.ErrUnsupported.
 func (s *Store) Notifier() (*Notifier, error) {
 	e, ok := s.engine.(*postgresEngine)
 	if !ok {
@@ -66,8 +67,8 @@ func (s *Store) Notifier() (*Notifier, error) {
 	return &Notifier{conn: reservedConn{engine: e, setup: "SET synchronous_commit = off"}}, nil
 }
 
-// Notify sends payloads of at most 7999 bytes each, without NUL, to whoever
-// listens on a channel. Equal ones may arrive once.
+// Notify sends payloads of at most 7999 bytes each, without NUL, to the listeners of a
+// channel. Equal ones may arrive only once.
 func (n *Notifier) Notify(ctx context.Context, channel string, payloads []string) error {
 	err := n.conn.use(ctx, func(c *pgConn) error {
 		a := c.scratch()

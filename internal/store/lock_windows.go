@@ -10,7 +10,8 @@ import (
 // process opens it. It ends with the process.
 type fileLock struct{ h syscall.Handle }
 
-// errSharingViolation is what Windows says of a file that is open without sharing.
+// errSharingViolation is Windows's error for a file that another process has open
+// exclusively.
 const errSharingViolation syscall.Errno = 32
 
 func lockFile(path string) (*fileLock, error) {

@@ -9,9 +9,9 @@ import (
 // trimPage bounds the rows of the stream that are deleted in one transaction.
 const trimPage = 1000
 
-// TrimStream deletes positions that are older than keep (0 = 30 days), in bounded
-// pieces between groups. The newest row always stays: it is the head. Every instance
-// may call it, now and then. ErrClocks if ages can't be told.
+// TrimStream deletes positions older than keep (0 = 30 days), in bounded steps between
+// groups. The newest row always stays, since it is the head. Any instance may call it
+// from time to time. It returns ErrClocks if ages are unreliable.
 func (s *Store) TrimStream(ctx context.Context, keep time.Duration) error {
 	if keep == 0 {
 		keep = 30 * 24 * time.Hour

@@ -10,7 +10,7 @@ import (
 // groupBounds are the upper bounds of the histogram of groups, in seconds.
 var groupBounds = [...]float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5}
 
-// storeMetrics are moved by one atomic add each.
+// storeMetrics are counters, each changed by one atomic addition.
 type storeMetrics struct {
 	changes, conflicts, retried, unknown, lostBatches, barriers atomic.Uint64
 

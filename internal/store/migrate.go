@@ -12,23 +12,23 @@ import (
 	"strings"
 )
 
-// The contract of migrations (docs/decisions/schema.md): a migration only adds,
-// so that instances of the release before work on beside it, and says in its
-// header how old a program may be that still works with the schema after it:
+// The contract of migrations (docs/decisions/schema.md): a migration only adds, so that
+// instances of the previous release continue to work. Its header names the oldest
+// program that works with the new schema:
 //
 //	-- compatible: 0013
 //
-// 0013 being the newest migration which that program knows. The database keeps
-// both numbers in meta; whoever opens it compares.
+// 0013 is the newest migration that this program knows. The table meta has both
+// numbers, and each program compares them with its own when it opens the database.
 
 //go:embed migrations/*.sql
 var migrationFiles embed.FS
 
 var (
-	// ErrTooOld says that the schema of the database asks for a newer program.
+	// ErrTooOld says that the schema of the database requires a newer program.
 	ErrTooOld = errors.New("store: this program is too old for the database")
-	// ErrOldInstances says that a migration has to wait, since instances run that
-	// would not work with what it changes.
+	// ErrOldInstances says that a migration must wait, because instances are running that
+	// its changes would break.
 	ErrOldInstances = errors.New("store: instances are running that the new schema would break")
 )
 
@@ -48,16 +48,16 @@ var (
 
 // Names in meta.
 const (
-	metaSchema     = "schema"            // number of the newest migration applied
-	metaCompatible = "schema_compatible" // number of the newest migration that a program has to know
+	metaSchema     = "schema"            // number of the newest applied migration
+	metaCompatible = "schema_compatible" // number of the newest migration that a program must know
 )
 
-// migration is one file, NNNN_subject.sql. Where the engines differ too much for
-// the markers, NNNN_subject.postgres.sql takes its place on PostgreSQL.
+// migration is one file, NNNN_subject.sql. If the engines differ too much for the
+// markers, NNNN_subject.postgres.sql replaces it on PostgreSQL.
 type migration struct {
 	name       string // NNNN_subject
 	number     int64
-	compatible int64 // the newest migration that a program has to know to work after this one
+	compatible int64 // the newest migration that a program must know to work after this one
 	text       string
 }
 
@@ -125,10 +125,10 @@ func NewestMigration() (int64, error) {
 	return list[len(list)-1].number, nil
 }
 
-// schema is what a database says of itself.
+// schema is the schema of a database.
 type schema struct {
-	number     int64 // of the newest migration applied; 0 = empty
-	compatible int64 // the newest migration that a program has to know
+	number     int64 // of the newest applied migration; 0 = empty
+	compatible int64 // the newest migration that a program must know
 	applied    map[string]bool
 }
 
@@ -160,7 +160,7 @@ func readSchema(m migrator, r *Read) (schema, error) {
 	return s, nil
 }
 
-// allows says whether a program that knows migrations up to newest may work.
+// allows reports whether a program that knows migrations up to newest may work.
 func (s schema) allows(newest int64) error {
 	if newest >= s.compatible {
 		return nil
@@ -169,9 +169,9 @@ func (s schema) allows(newest int64) error {
 		ErrTooOld, newest, s.number, s.compatible)
 }
 
-// migrate applies the migrations that the database does not have, in order, in
-// one transaction. Those that this program does not know are left alone, as long
-// as they allow it to work.
+// migrate applies the missing migrations, in order, in one transaction. It ignores
+// migrations in the database that this program does not know, as long as the program may
+// work with them.
 func migrate(ctx context.Context, s *Store) error {
 	known, err := migrations(s.opt.Migrations, s.engine.dialect())
 	if err != nil {
@@ -213,10 +213,10 @@ func migrate(ctx context.Context, s *Store) error {
 	})
 }
 
-// firstShared is the migration since which instances announce themselves.
+// firstShared is the first migration with which instances announce themselves.
 const firstShared = 13
 
-// noOlderInstance refuses a migration that a running instance would not survive.
+// noOlderInstance refuses a migration that would break a running instance.
 func (s schema) noOlderInstance(tx *Tx, shared bool, next migration) error {
 	if !shared || s.number < firstShared {
 		return nil
@@ -231,9 +231,9 @@ func (s schema) noOlderInstance(tx *Tx, shared bool, next migration) error {
 
 var selectOlderInstances = Prepare(`SELECT name FROM instances WHERE expires_ts > ` + databaseNow + ` AND schema < $1 ORDER BY lease LIMIT 100`)
 
-// CheckSchema gives ErrTooOld if the database has come to ask for a newer program
-// since it was opened. An instance calls it once it has announced itself: from
-// then on no other applies a migration that would break it.
+// CheckSchema returns ErrTooOld if the database has come to require a newer program since
+// it was opened. An instance calls it after it has announced itself: from then on no
+// other instance applies a migration that would break it.
 func (s *Store) CheckSchema(ctx context.Context) error {
 	known, err := migrations(s.opt.Migrations, s.engine.dialect())
 	if err != nil {

@@ -6,16 +6,16 @@ import (
 	"sync"
 )
 
-// numbers gives out numbers from blocks that this instance has reserved. A
-// block is reserved before the first of its numbers is given out, so that none is
-// given twice, whatever happens; what is left of a block at the end is lost.
+// numbers assigns numbers from blocks that this instance has reserved. It reserves a
+// block before it assigns any of its numbers, so that none is ever assigned twice. The
+// unused rest of a block is lost at the end.
 type numbers struct {
 	mu     sync.Mutex // guards the map only
 	blocks map[string]*block
 }
 
 type block struct {
-	mu         sync.Mutex // held over the reservation
+	mu         sync.Mutex // held during the reservation
 	next, last int64      // next > last: used up
 }
 
@@ -30,8 +30,8 @@ var selectBlock = Prepare(`SELECT next FROM numbers WHERE name = $1`)
 
 var insertBlock = Prepare(`INSERT INTO numbers (name, next) VALUES ($1, 1) ON CONFLICT (name) DO NOTHING`)
 
-// Next returns the next number of a name: each is given once in the life of the
-// database, over all instances. The name is made when first used.
+// Next returns the next number of a name. Each number is returned once in the life of the
+// database, over all instances. The first use creates the name.
 func (s *Store) Next(ctx context.Context, name string) (int64, error) {
 	s.numbers.mu.Lock()
 	b := s.numbers.blocks[name]
@@ -73,13 +73,13 @@ func reserve(ctx context.Context, s *Store, name string, size int64) (after int6
 	return after, nil
 }
 
-// NextNumber is the first number of a name that no instance has reserved yet;
-// ErrNotFound if the name was never used.
+// NextNumber is the first unreserved number of a name; ErrNotFound if the name was never
+// used.
 func (r *Read) NextNumber(name string) (int64, error) {
 	return QueryOne(r, selectBlock, (*Row).Int, name)
 }
 
-// reserve takes size numbers; after is the first one that is not taken.
+// reserve takes size numbers; after is the first number after them.
 func (tx *Tx) reserve(name string, size int64) (after int64, err error) {
 	if _, err := tx.Exec(insertBlock, name); err != nil {
 		return 0, err

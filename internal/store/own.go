@@ -5,13 +5,13 @@ import (
 	"sync"
 )
 
-// ownGroups is how many of this instance's newest groups are remembered.
+// ownGroups bounds the groups that are remembered.
 const ownGroups = 1024
 
 // ownXIDs are the IDs of the transactions of this instance's newest groups, including
-// those that are being committed. By them a reader of the stream tells its own rows
-// from those of other instances: a row may be read before its writer knows that the
-// commit came through.
+// those that are being committed. A reader of the stream uses them to tell this
+// instance's rows from others: it may read a row before the writer knows that its commit
+// succeeded.
 type ownXIDs struct {
 	mu   sync.Mutex // guards the fields below; nothing is locked under it
 	has  map[uint32]struct{}
@@ -19,7 +19,7 @@ type ownXIDs struct {
 	next int
 }
 
-// lowXID is the part of a transaction ID that rows carry; 0 is no transaction's.
+// lowXID is the part of a transaction ID that rows contain; 0 is not a transaction.
 func lowXID(text string) uint32 {
 	xid, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
@@ -40,8 +40,8 @@ func (o *ownXIDs) add(xid uint32) {
 	o.next = (o.next + 1) % ownGroups
 }
 
-// forget treats the rows of a transaction as those of another instance, since this
-// one does not know whether it was committed.
+// forget treats the rows of a transaction as those of another instance, since this one
+// does not know whether it was committed.
 func (o *ownXIDs) forget(xid uint32) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -62,7 +62,7 @@ var (
 		WHERE pos >= $1 ORDER BY pos LIMIT $2`)
 )
 
-// StreamWithOrigin is [Read.Stream] with StreamRow.Own set: it says which rows this
+// StreamWithOrigin is [Read.Stream] with StreamRow.Own set for the rows that this
 // instance wrote.
 func (s *Store) StreamWithOrigin(r *Read, after, upTo Position, limit int) ([]StreamRow, error) {
 	e, ok := s.engine.(*postgresEngine)

@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// beginSnapshot opens a snapshot, whose first query is the head of the stream.
+// beginSnapshot opens a snapshot; its first query is the head of the stream.
 func (c *pgConn) beginSnapshot() (head Position, err error) {
 	if err := c.prepare(beginRead, selectHead, rollback); err != nil {
 		return 0, err
@@ -23,7 +23,7 @@ func (c *pgConn) beginSnapshot() (head Position, err error) {
 	return head, err
 }
 
-// Types of PostgreSQL that statements of the store have as parameters or columns.
+// PostgreSQL types of the parameters and columns of the store's statements.
 const (
 	oidBool    = 16
 	oidBytea   = 17
@@ -36,11 +36,11 @@ const (
 	oidTexts   = 1009
 )
 
-// pgConn is one connection to PostgreSQL with its prepared statements. Integers,
-// text and bytes travel in binary form.
+// pgConn is one connection to PostgreSQL with its prepared statements. Integers, text and
+// bytes are sent in binary form.
 type pgConn struct {
 	pc       *pgconn.PgConn
-	ctx      context.Context // of the transaction under way
+	ctx      context.Context // of the current transaction
 	prepared []*pgStmt       // by Stmt.id, then again for the "one" form
 	a        args
 	enc      []byte
@@ -53,7 +53,7 @@ type pgConn struct {
 type pgStmt struct {
 	text string
 	sd   *pgconn.StatementDescription
-	// formats of the columns: binary for those we read so, else text
+	// formats of the columns: binary for known types, else text
 	formats []int16
 }
 
@@ -66,7 +66,7 @@ func (c *pgConn) scratch() *args {
 	return &c.a
 }
 
-// ensure prepares a statement on this connection when it is first used.
+// ensure prepares a statement on this connection at its first use.
 func (c *pgConn) ensure(s *Stmt, one bool) (*pgStmt, error) {
 	i, name, text := s.id, "s"+strconv.Itoa(s.id), s.pg
 	if one {
@@ -102,8 +102,8 @@ func (c *pgConn) prepare(list ...*Stmt) error {
 	return nil
 }
 
-// encode puts the arguments of a statement into c.params and c.formats, valid
-// until the next call.
+// encode encodes the arguments of a statement into c.params and c.formats, which are
+// valid until the next call.
 func (c *pgConn) encode(p *pgStmt, w window) error {
 	vals := w.vals[w.from:w.to]
 	if len(vals) != len(p.sd.ParamOIDs) {
@@ -145,7 +145,7 @@ func (c *pgConn) encodeOne(oid uint32, v *value, a *args) (format int16, err err
 		c.enc = append(c.enc, escapeNUL(v.s)...)
 		return 1, nil
 	case kindBytes:
-		if oid != oidBytea { // a TEXT takes a string: SQLite would keep it as a blob, equal to no text
+		if oid != oidBytea { // a TEXT takes only strings: SQLite would store bytes as a blob, which equals no text
 			return 0, errArgument
 		}
 		c.enc = append(c.enc, v.s...)
@@ -201,8 +201,8 @@ func appendArray(dst []byte, oid uint32, n int) []byte {
 	return binary.BigEndian.AppendUint32(dst, 1) // lower bound
 }
 
-// PostgreSQL has no NUL in texts, but a state key or a transaction ID may hold
-// one. It is written as a noncharacter and '0', the noncharacter itself with '1'.
+// PostgreSQL texts can't have a NUL, but a state key or a transaction ID may. It is
+// stored as a noncharacter and '0', the noncharacter itself with '1'.
 const nulEscape = "\uFDD0"
 
 func escapeNUL(s string) string {
@@ -279,15 +279,15 @@ func (c *pgConn) fault(s *Stmt, err error) error {
 		}
 	}
 	if isUnreachable(err) {
-		return unreachable(err) // the statement has no part in it
+		return unreachable(err) // the statement is not the cause
 	}
 	return fmt.Errorf("%q: %w", s.text, err)
 }
 
-// errNotOne says that a write which must touch exactly one row did not.
+// errNotOne says that a write did not touch exactly one row.
 var errNotOne = errors.New("store: not exactly one row")
 
-// pgRow reads columns of an answer of PostgreSQL.
+// pgRow reads the columns of an answer of PostgreSQL.
 type pgRow struct {
 	p      *pgStmt
 	values [][]byte
@@ -330,8 +330,8 @@ func (r *pgRow) bytes(col int) ([]byte, error) {
 	return append(make([]byte, 0, len(b)), b...), nil
 }
 
-// pipe sends statements without waiting for answers in between. Every statement
-// must have been prepared.
+// pipe sends statements without waiting for answers in between. Every statement must be
+// prepared.
 type pipe struct {
 	c     *pgConn
 	p     *pgconn.Pipeline
@@ -366,17 +366,17 @@ func (p *pipe) send(s *Stmt, one bool, w window, row func(*Row) error) {
 	p.items = append(p.items, pipeItem{s, ps, row})
 }
 
-// call sends a statement with arguments given here.
+// call sends a statement with the given arguments.
 func (p *pipe) call(s *Stmt, row func(*Row) error, list ...any) {
 	a := p.c.scratch()
 	a.add(s, list)
 	p.send(s, false, a.all(), row)
 }
 
-// run sends everything and reads the answers. On an error it tells which
-// statement failed, or −1 if the connection did; the transaction is then broken.
+// run sends all statements and reads the answers. On an error it returns the index of the
+// failed statement, or −1 if the connection failed; the transaction is then aborted.
 func (p *pipe) run() (failed int, err error) {
-	if p.err != nil { // nothing was flushed yet: close drops what is buffered with the connection
+	if p.err != nil { // nothing was flushed yet: close discards the buffer with the connection
 		return len(p.items) - 1, errors.Join(p.err, p.p.Close())
 	}
 	if err := p.p.Sync(); err != nil {

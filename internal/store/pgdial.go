@@ -9,20 +9,20 @@ import (
 	"time"
 )
 
-// A PostgreSQL that the network no longer reaches is given up after these times, so
-// that clients go to an instance that reaches it. A server that is only slow is waited
-// for: its machine still acknowledges what it was sent.
+// A PostgreSQL server that the network no longer reaches counts as lost after these
+// times, so that clients go to an instance that reaches it. A server that is only slow
+// does not: its machine still acknowledges data.
 const (
-	pgUnreachable = 3 * time.Second // without an acknowledgement by the machine
+	pgUnreachable = 3 * time.Second // without an acknowledgement from the machine
 	pgQuiet       = 2 * time.Second // until an idle connection sends a keep-alive
 	pgAsk         = time.Second     // between keep-alives
 	pgConnect     = 2 * time.Second // for a new connection
-	pgAgain       = time.Second     // after a failed attempt, until the next
+	pgAgain       = time.Second     // between a failed attempt and the next
 )
 
-// pgDialer connects to PostgreSQL. For pgAgain after an attempt that timed out it
-// returns the same error at once. The pool frees the place of a broken connection only
-// after it has sent a cancel request over a new one, so all that need the place would
+// pgDialer connects to PostgreSQL. For pgAgain after an attempt that timed out it returns
+// the same error at once. The pool frees the place of a broken connection only after it
+// has sent a cancel request over a new one, so all requests that need the place would
 // wait for each attempt.
 type pgDialer struct {
 	dial func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -67,8 +67,8 @@ func (d *pgDialer) DialContext(ctx context.Context, network, addr string) (net.C
 	return conn, err
 }
 
-// isNetworkError says whether the network does not reach the database. A connection
-// that is refused is no such error: the machine answered.
+// isNetworkError reports whether the network does not reach the database. A refused
+// connection does not count: the machine answered.
 func isNetworkError(err error) bool {
 	if errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH) {
 		return true

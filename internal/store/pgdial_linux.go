@@ -9,9 +9,9 @@ import (
 // tcpUserTimeout is TCP_USER_TIMEOUT of tcp(7), which package syscall lacks.
 const tcpUserTimeout = 0x12
 
-// boundUnacknowledged bounds how long what was sent may stay unacknowledged: an
-// idle connection is probed, but one with bytes under way is not, and would be
-// given up after a quarter of an hour.
+// boundUnacknowledged bounds how long sent data may stay unacknowledged. Keep-alives
+// probe only idle connections; one with unacknowledged data would otherwise last a
+// quarter of an hour.
 func boundUnacknowledged(network, _ string, c syscall.RawConn) error {
 	if !strings.HasPrefix(network, "tcp") {
 		return nil

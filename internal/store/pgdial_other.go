@@ -4,6 +4,6 @@ package store
 
 import "syscall"
 
-// boundUnacknowledged does nothing: only Linux has a bound for it. Elsewhere the
-// deadlines of requests and groups end what is under way.
+// boundUnacknowledged does nothing: only Linux has such a bound. Elsewhere the timeouts
+// of requests and groups apply.
 func boundUnacknowledged(_, _ string, _ syscall.RawConn) error { return nil }

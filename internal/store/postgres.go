@@ -17,25 +17,25 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// scanRowWithOrigin reads a row and whether this instance wrote it.
+// scanRowWithOrigin reads a row, and whether this instance wrote it.
 func (e *postgresEngine) scanRowWithOrigin(row *Row) StreamRow {
 	r := ScanStreamRow(row)
 	r.Own = e.own.own(lowXID(row.Text()))
 	return r
 }
 
-// Advisory locks, in a space of our own (the first key of two).
+// Advisory locks, in a space of their own (the first key of two).
 const (
 	lockSpace   = 0x570a
-	lockStream  = 1 // held from the giving of positions to the commit
+	lockStream  = 1 // held from the assignment of positions to the commit
 	lockMigrate = 2
-	// 3 is taken: instances of earlier releases wait for one another with it.
+	// 3 is used: instances of earlier releases wait for each other with it.
 )
 
-// groupTimeout ends a group whose database does not answer.
+// groupTimeout bounds a group whose database does not answer.
 const groupTimeout = 30 * time.Second
 
-// groupIdle ends, in the database, a group whose instance does not go on.
+// groupIdle is the database's timeout for a group whose instance is frozen.
 const groupIdle = "3s"
 
 // postgresEngine is a pool of connections, and one for the commit queue.
@@ -66,15 +66,16 @@ func openPostgres(ctx context.Context, opt *Options) (engine, error) {
 	case opt.Readers > 0:
 		config.MaxConns = int32(opt.Readers)
 	case !hasPoolSize(opt.URL):
-		config.MaxConns = int32(min(max(4*runtime.GOMAXPROCS(0), 8), 32)) // most of a query's time is waiting
+		config.MaxConns = int32(min(max(4*runtime.GOMAXPROCS(0), 8), 32)) // queries mostly wait
 	}
 	params := config.ConnConfig.RuntimeParams
 	for name, value := range map[string]string{
 		"application_name": "stoa",
 		"jit":              "off",
 		"timezone":         "UTC",
-		// What runs often has its index (TestPlans, whose SQLite has the same ones), whatever statistics say: a table may have
-		// been empty when they were made. So one plan does for all values, and is not made again for each.
+		// Frequent statements use an index (TestPlans checks that with SQLite, which has
+		// the same ones), whatever the statistics, which may date from an empty table. So
+		// one plan serves all values, and is made only once.
 		"enable_seqscan":  "off",
 		"plan_cache_mode": "force_generic_plan",
 		// a transaction that its instance has lost must not hold its locks
@@ -102,13 +103,14 @@ func openPostgres(ctx context.Context, opt *Options) (engine, error) {
 	return e, nil
 }
 
-// hasPoolSize says whether an address sets the number of connections.
+// hasPoolSize reports whether an address sets the number of connections.
 func hasPoolSize(address string) bool {
 	u, err := url.Parse(address)
 	return err == nil && u.Query().Has("pool_max_conns")
 }
 
-// checkSafe refuses a server that forgets what it acknowledged (design law 1).
+// checkSafe returns an error for a server that may lose acknowledged changes (design law
+// 1).
 func (e *postgresEngine) checkSafe(ctx context.Context) error {
 	for _, name := range []string{"fsync", "synchronous_commit"} {
 		var value string
@@ -141,7 +143,7 @@ var (
 	rollback  = Prepare(`ROLLBACK`)
 )
 
-// acquire borrows a connection. give gives it back; broken ones are closed.
+// acquire takes a connection from the pool. give returns it; broken ones are closed.
 func (e *postgresEngine) acquire(ctx context.Context) (c *pgConn, give func(), err error) {
 	p, err := e.pool.Acquire(ctx)
 	if err != nil {
@@ -168,7 +170,7 @@ func (e *postgresEngine) reader(ctx context.Context) (conn, Position, func(), er
 				e.opt.Log.Debug("end of snapshot", "err", err)
 			}
 		}
-		give() // the pool closes a connection that is still in a transaction
+		give() // the pool closes a connection with an open transaction
 	}
 	head, err := c.beginSnapshot()
 	if e.outage.see(err) != nil {
@@ -178,11 +180,11 @@ func (e *postgresEngine) reader(ctx context.Context) (conn, Position, func(), er
 	return c, head, release, nil
 }
 
-// writeTries bounds the repetitions of a Write that lost a deadlock.
+// writeTries bounds the attempts of a Write that loses deadlocks.
 const writeTries = 3
 
-// write is never lazy: the database may crash and forget while this instance goes
-// on with what it remembers.
+// write ignores lazy: the database may crash and lose rows while this instance still
+// remembers them.
 func (e *postgresEngine) write(ctx context.Context, _ bool, f func(conn) error) error {
 	for try := 1; ; try++ {
 		err := e.outage.see(e.writeOnce(ctx, f))
@@ -226,7 +228,7 @@ func (m pgMigrator) script(sql string) error {
 	return m.pc.Exec(m.ctx, sql).Close()
 }
 
-// migrateTries bounds how often a migration that meets busy tables is begun.
+// migrateTries bounds the attempts of a migration that meets locked tables.
 const migrateTries = 30
 
 func (e *postgresEngine) migrate(ctx context.Context, f func(migrator) error) error {
@@ -242,9 +244,9 @@ func (e *postgresEngine) migrate(ctx context.Context, f func(migrator) error) er
 func (e *postgresEngine) migrateOnce(ctx context.Context, f func(migrator) error) error {
 	return e.writeOnce(ctx, func(c conn) error {
 		m := pgMigrator{c.(*pgConn)}
-		// Another instance may migrate for long, so the advisory lock is waited for. But
-		// a statement that waits for the lock of a table blocks every later query of it,
-		// so that wait is short and is repeated.
+		// Another instance may take long to migrate, so the wait for the advisory lock is
+		// unbounded. But a statement that waits for the lock of a table blocks every
+		// later query of it, so that wait is short, and is repeated.
 		if err := m.script(fmt.Sprintf("SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock(%d, %d); SET LOCAL lock_timeout = '2s'",
 			lockSpace, lockMigrate)); err != nil {
 			return err
@@ -253,15 +255,15 @@ func (e *postgresEngine) migrateOnce(ctx context.Context, f func(migrator) error
 	})
 }
 
-// connect makes the commit queue's connection, if there is none.
+// connect opens the commit queue's connection unless it is open.
 func (e *postgresEngine) connect() error {
 	if e.c != nil && !e.c.pc.IsClosed() {
 		return nil
 	}
 	config := e.config.Config.Copy()
-	// An instance that is frozen within a group holds locks of rows for which the groups
-	// of other instances wait. The database ends its session, and the instance finds out
-	// when it resumes.
+	// An instance that freezes during a group holds locks of rows for which the groups of
+	// other instances wait. The database ends its session, and the instance notices when
+	// it resumes.
 	config.RuntimeParams["idle_in_transaction_session_timeout"] = groupIdle
 	c, err := pgconn.ConnectConfig(e.ctx, config)
 	if err != nil {
@@ -271,7 +273,7 @@ func (e *postgresEngine) connect() error {
 	return nil
 }
 
-// drop closes the commit queue's connection; the server rolls back what is open.
+// drop closes the commit queue's connection; the server rolls back the open transaction.
 func (e *postgresEngine) drop() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -287,8 +289,8 @@ var (
 	lockRooms = Prepare(`SELECT num, head, slot, receipt_slot FROM rooms WHERE num = ANY($1::bigint[]) ORDER BY num FOR UPDATE`)
 )
 
-// begin is the first round trip of a group: the owners' rows, locked in a fixed
-// order, users before rooms, each by number.
+// begin is the first round trip of a group. It reads and locks the owners' rows in a
+// fixed order: users before rooms, each by number.
 func (e *postgresEngine) begin(users, rooms []*owner) error {
 	if err := e.ready(); err != nil {
 		return e.outage.see(err)
@@ -300,7 +302,7 @@ func (e *postgresEngine) begin(users, rooms []*owner) error {
 	return err
 }
 
-// ready gets the commit queue's connection ready for a group.
+// ready prepares the commit queue's connection for a group.
 func (e *postgresEngine) ready() error {
 	e.ctx, e.cancel = context.WithTimeout(context.Background(), groupTimeout)
 	if err := e.connect(); err != nil {
@@ -354,7 +356,7 @@ func loadOwner(list []*owner, scan func(*owner, *Row)) func(*Row) error {
 	}
 }
 
-// abort ends the open transaction. A connection that does not take it is dropped.
+// abort rolls back the open transaction. If that fails it drops the connection.
 func (e *postgresEngine) abort() {
 	defer e.cancel()
 	if e.c == nil || e.c.pc.IsClosed() {
@@ -380,8 +382,8 @@ var (
 	notifyHead = Prepare(`SELECT pg_notify($1, MAX(pos)::text || ' ' || $2) FROM stream`)
 )
 
-// finish is the second round trip: everything that the group writes, the
-// positions under the lock that is taken last, and the commit.
+// finish is the second round trip: all writes of the group, the positions under the lock
+// that is taken last, and the commit.
 func (e *postgresEngine) finish(g *group) error {
 	sources, failed, err := e.send(g)
 	if err == nil {
@@ -390,8 +392,8 @@ func (e *postgresEngine) finish(g *group) error {
 		return nil
 	}
 	if failed < 0 || e.c.pc.IsClosed() || e.c.pc.TxStatus() == 'I' {
-		// the connection is gone (the database may have ended it, see groupIdle), and
-		// may have taken the commit with it
+		// the connection is lost (the database may have ended it, see groupIdle), and
+		// perhaps the commit with it
 		e.drop()
 		e.cancel()
 		if err = e.resolve(g, err); err != nil {
@@ -410,7 +412,7 @@ func (e *postgresEngine) finish(g *group) error {
 	return err
 }
 
-// opSource is the change that a statement of the pipeline belongs to.
+// opSource is the change of a statement in the pipeline.
 type opSource struct {
 	change   int
 	conflict error
@@ -435,7 +437,7 @@ func (e *postgresEngine) send(g *group) (sources []opSource, failed int, err err
 			sources = append(sources, opSource{i, o.conflict})
 		}
 	}
-	// errors of sending come out of run
+	// run returns errors of sending
 	_ = g.writeOwners(func(s *Stmt, list ...any) error { p.call(s, nil, list...); return nil })
 	if len(g.stream) > 0 {
 		e.sendStream(p, g)
@@ -450,7 +452,7 @@ func (e *postgresEngine) send(g *group) (sources []opSource, failed int, err err
 	return sources, failed, err
 }
 
-// sendStream is the last thing before the commit.
+// sendStream sends the last statements before the commit.
 func (e *postgresEngine) sendStream(p *pipe, g *group) {
 	var cols [5][]int64
 	for _, r := range g.stream {
@@ -475,13 +477,12 @@ var (
 )
 
 const (
-	resolveTimeout = 10 * time.Second       // to find out the outcome of a group
-	resolveWait    = 100 * time.Millisecond // between two questions
+	resolveTimeout = 10 * time.Second       // for the outcome of a group
+	resolveWait    = 100 * time.Millisecond // between two attempts
 )
 
-// resolve finds out over a new connection whether the commit of a group came
-// through before the old one broke. If it did, its rows are found by the
-// transaction that wrote them.
+// resolve finds out over a new connection whether the commit of a group succeeded before
+// the old one broke. If so, it finds the rows by their transaction.
 func (e *postgresEngine) resolve(g *group, cause error) error {
 	unknown := fmt.Errorf("%w: %w", ErrOutcomeUnknown, cause)
 	if errors.Is(cause, ErrOutcomeUnknown) || e.xid == "" {
@@ -498,9 +499,9 @@ func (e *postgresEngine) resolve(g *group, cause error) error {
 			}
 			return nil
 		case err == nil && status == "aborted":
-			return &unavailableError{cause} // as if it had not begun: it may be tried once more
+			return &unavailableError{cause} // as if it had not begun: it may be retried
 		case err == nil && status != "in progress", err != nil && isNetworkError(err):
-			return unknown // in the latter case others must not wait for what may take long
+			return unknown // other groups must not wait for it any longer
 		}
 		select {
 		case <-e.ctx.Done():
@@ -518,7 +519,7 @@ func (e *postgresEngine) xidStatus() (string, error) {
 	return QueryOne(&Read{ctx: e.ctx, conn: e.c}, selectXIDStatus, (*Row).Text, e.xid)
 }
 
-// found reads the positions of a group that was committed by e.xid.
+// found reads the positions of the group that transaction e.xid committed.
 func (e *postgresEngine) found(g *group) error {
 	if len(g.stream) == 0 {
 		return nil
@@ -528,7 +529,7 @@ func (e *postgresEngine) found(g *group) error {
 		return err
 	}
 	r := &Read{ctx: e.ctx, conn: e.c}
-	// rows carry the lower 32 bits
+	// rows have the lower 32 bits
 	g.last, err = QueryOne(r, selectLastOfXID, Num[Position], strconv.FormatUint(xid&0xffffffff, 10))
 	if err != nil {
 		return err

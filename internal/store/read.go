@@ -27,8 +27,8 @@ import (
 	"time"
 )
 
-// Read is one snapshot of the database on one connection. It is used by one
-// goroutine, opens no second one, and dies after Options.SnapshotLimit.
+// Read is one snapshot of the database on one connection. One goroutine uses it. It never
+// opens a second one, and ends after Options.SnapshotLimit.
 type Read struct {
 	ctx     context.Context
 	conn    conn
@@ -36,14 +36,13 @@ type Read struct {
 	release func()
 }
 
-// Snapshot opens a snapshot. Close it. A request never holds two.
+// Snapshot opens a snapshot, which the caller must close. A request never holds two.
 func (s *Store) Snapshot(ctx context.Context) (*Read, error) {
 	return s.LongSnapshot(ctx, s.opt.SnapshotLimit)
 }
 
-// LongSnapshot is Snapshot with a life of its own instead of
-// Options.SnapshotLimit. Long ones keep the database from cleaning up: they are
-// for commands, not for requests.
+// LongSnapshot is Snapshot with another limit than Options.SnapshotLimit. Long snapshots
+// keep the database from cleaning up: they are for commands, not for requests.
 func (s *Store) LongSnapshot(ctx context.Context, limit time.Duration) (*Read, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, ErrSnapshotTooOld)
 	c, head, release, err := s.engine.reader(ctx)
@@ -66,7 +65,7 @@ func (s *Store) LongSnapshot(ctx context.Context, limit time.Duration) (*Read, e
 // ErrSnapshotTooOld says that a snapshot has outlived Options.SnapshotLimit.
 var ErrSnapshotTooOld = errors.New("store: snapshot is too old")
 
-// Read calls f with a snapshot. f may not call the store again.
+// Read calls f with a snapshot. f must not call the store again.
 func (s *Store) Read(ctx context.Context, f func(*Read) error) error {
 	r, err := s.Snapshot(ctx)
 	if err != nil {
@@ -76,8 +75,9 @@ func (s *Store) Read(ctx context.Context, f func(*Read) error) error {
 	return f(r)
 }
 
-// ReadCommitted is Read without a snapshot: each query of f sees what is committed when it runs. It saves the round trips of a
-// snapshot, so it is for single queries. The Read has no Head.
+// ReadCommitted is Read without a snapshot: each query of f sees everything that is
+// committed when it runs. It saves the round trips of a snapshot, so it is for single
+// queries. The Read has no Head.
 func (s *Store) ReadCommitted(ctx context.Context, f func(*Read) error) error {
 	e, ok := s.engine.(*postgresEngine)
 	if !ok {
@@ -96,8 +96,8 @@ func (s *Store) ReadCommitted(ctx context.Context, f func(*Read) error) error {
 	return f(&Read{ctx: ctx, conn: c})
 }
 
-// Head is the head of the stream in this snapshot: everything at or below it is
-// there, nothing above.
+// Head is the head of the stream in this snapshot, which has everything at or below it,
+// and nothing above.
 func (r *Read) Head() Position { return r.head }
 
 // Close ends the snapshot.
@@ -108,7 +108,7 @@ func (r *Read) Close() {
 	}
 }
 
-// QueryEach runs a query and calls f for each row, as it comes. f runs no other
+// QueryEach runs a query and calls f for each row as it arrives. f must not run another
 // query: the connection is busy.
 func QueryEach(r *Read, s *Stmt, f func(*Row) error, list ...any) error {
 	if r.ctx.Err() != nil {
@@ -118,7 +118,7 @@ func QueryEach(r *Read, s *Stmt, f func(*Row) error, list ...any) error {
 	a.add(s, list)
 	err := r.conn.query(s, a, f)
 	if err != nil && r.ctx.Err() != nil {
-		err = fmt.Errorf("%w: %w", context.Cause(r.ctx), err) // it was interrupted
+		err = fmt.Errorf("%w: %w", context.Cause(r.ctx), err) // the context interrupted it
 	}
 	return err
 }
@@ -149,13 +149,13 @@ func QueryOne[T any](r *Read, s *Stmt, scan func(*Row) T, list ...any) (T, error
 	return out, err
 }
 
-// pipedKeys bounds the queries that QueryKeys sends at once: their texts fit the
-// buffers of a socket, so that neither side waits for the other to read.
+// pipedKeys bounds the queries that QueryKeys sends at once: their texts fit the buffers
+// of a socket, so that neither side waits for the other to read.
 const pipedKeys = 256
 
-// QueryKeys runs a query once for each key, and calls f for each row with the place
-// of its key in the list. PostgreSQL, which may be on another machine, is asked
-// without waiting for answers in between.
+// QueryKeys runs a query once for each key, and calls f for each row with the index of
+// its key. With PostgreSQL, which may be on another machine, it does not wait for answers
+// in between.
 func QueryKeys[K any](r *Read, s *Stmt, keys []K, f func(i int, row *Row) error) error {
 	c, piped := r.conn.(*pgConn)
 	if !piped || len(keys) < 2 {
@@ -179,7 +179,7 @@ func QueryKeys[K any](r *Read, s *Stmt, keys []K, f func(i int, row *Row) error)
 		}
 		if _, err := p.run(); err != nil {
 			if r.ctx.Err() != nil {
-				err = fmt.Errorf("%w: %w", context.Cause(r.ctx), err) // it was interrupted
+				err = fmt.Errorf("%w: %w", context.Cause(r.ctx), err) // the context interrupted it
 			}
 			return err
 		}

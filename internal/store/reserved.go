@@ -9,9 +9,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// reservedConn is a connection to PostgreSQL for one purpose, outside the pool, so
-// that it is free even when requests hold all connections of the pool. It connects
-// when it is first used, and again after an error.
+// reservedConn is a connection to PostgreSQL for one purpose, outside the pool, so that
+// it is available even when requests use all connections of the pool. It connects at the
+// first use, and again after an error.
 type reservedConn struct {
 	engine *postgresEngine
 	// setup is SQL that runs on each new connection; "" = none.
@@ -69,9 +69,9 @@ func (a *reservedConn) drop() {
 	a.conn = nil
 }
 
-// ReadReserved is Read for the goroutine that follows the stream. On PostgreSQL it
-// uses a reserved connection, since requests that wait for that goroutine may hold
-// all connections of the pool. Calls run one after another.
+// ReadReserved is Read for the goroutine that follows the stream. On PostgreSQL it uses a
+// reserved connection, since requests that wait for that goroutine may hold all
+// connections of the pool. Calls run one after another.
 func (s *Store) ReadReserved(ctx context.Context, f func(*Read) error) error {
 	e, ok := s.engine.(*postgresEngine)
 	if !ok {
@@ -79,7 +79,7 @@ func (s *Store) ReadReserved(ctx context.Context, f func(*Read) error) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, s.opt.SnapshotLimit, ErrSnapshotTooOld)
 	defer cancel()
-	var failed error // of f, which says nothing about the connection
+	var failed error // an error of f, which is not one of the connection
 	err := e.followerConn.use(ctx, func(c *pgConn) error {
 		head, err := c.beginSnapshot()
 		if err != nil {

@@ -10,10 +10,10 @@ type Room struct {
 	Head        Head
 	Slot        Slot // last slot of the timeline
 	ReceiptSlot Slot
-	Resident    bool // this server is in it
-	Partial     bool // the state of a join is not complete yet
+	Resident    bool // this server has a member in it
+	Partial     bool // the state of a join is incomplete
 	Extremities []EventNum
-	Depth       int64 // greatest of the extremities
+	Depth       int64 // greatest depth of the extremities
 	Joined      int64
 	Invited     int64
 	LocalJoined int64
@@ -33,8 +33,8 @@ var (
 		depth = $8, joined = $9, invited = $10, local_joined = $11, totals = $12 WHERE num = $1`)
 )
 
-// NewRoom makes a room's row and its part in the change, which expects no head.
-// Of r it takes Num, RoomID, Version, Resident, Partial, Published, CreatedTS.
+// NewRoom adds a room's row and its part to the change, which expects no head. It uses
+// RoomID, Version, Num, Resident, Partial, Published and CreatedTS of r.
 func (c *Change) NewRoom(r Room) *RoomPart {
 	c.Exec(insertRoom, r.Num, r.RoomID, r.Version, r.Resident, r.Partial, r.Published, r.CreatedTS)
 	p := c.Room(r.Num, 0)
@@ -42,10 +42,9 @@ func (c *Change) NewRoom(r Room) *RoomPart {
 	return p
 }
 
-// SetRoom writes what a room's writer keeps in the row: Resident, Partial,
-// Extremities, Depth, Joined, Invited, LocalJoined, Totals. The change must be
-// fenced by the room's head. It is one write with the room's new head and slots,
-// for all changes of a group together.
+// SetRoom writes the columns that the room's writer owns: Resident, Partial, Extremities,
+// Depth, Joined, Invited, LocalJoined, Totals. The change must be fenced by the room's
+// head. All changes of a group share one write with the room's new head and slots.
 func (c *Change) SetRoom(r Room) {
 	r.extremities = string(appendInts(nil, asInts(r.Extremities)))
 	c.args.size += len(r.extremities) + len(r.Totals)

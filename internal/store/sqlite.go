@@ -20,11 +20,11 @@ import (
 type sqliteEngine struct {
 	opt     *Options
 	lock    *fileLock
-	mu      sync.Mutex // the writing connection: a group or a Write
+	mu      sync.Mutex // guards the writing connection: a group or a Write
 	writer  *liteConn
 	readers chan *liteConn
 	all     []*liteConn
-	last    Position // last position given; owned by the commit queue
+	last    Position // last assigned position; owned by the commit queue
 
 	checkpointer *liteConn
 	written      chan struct{} // capacity 1: a group was committed
@@ -32,15 +32,15 @@ type sqliteEngine struct {
 	stopped      chan struct{}
 }
 
-// pageSize is larger than SQLite's own 4096, so that an event of 2 kB lies on
-// its page in a clustered table rather than spill to one of its own.
+// pageSize is larger than SQLite's default of 4096, so that an event of 2 kB is stored on
+// its page in a clustered table rather than spilled to one of its own.
 const pageSize = 8192
 
-// checkpointPages is the size of the log at which the commit queue has to copy it
-// into the database itself; a checkpoint when idle keeps it below that.
+// checkpointPages is the size of the log at which the commit queue must copy it into the
+// database; checkpoints in idle time keep it below that.
 const checkpointPages = 16_000
 
-// idleCheckpoint is how long nothing is written before the log is copied.
+// idleCheckpoint is the idle time after which the log is copied.
 const idleCheckpoint = time.Second
 
 func openSQLite(ctx context.Context, opt *Options) (e *sqliteEngine, err error) {
@@ -81,8 +81,9 @@ func openSQLite(ctx context.Context, opt *Options) (e *sqliteEngine, err error) 
 	return e, nil
 }
 
-// ownFiles leaves the files of a database to the user that the server runs as alone, whatever the umask: a new one, which
-// SQLite makes the others like, and those that are there.
+// ownFiles restricts the files of a database to the user that the server runs as,
+// whatever the umask: a new database file, whose mode SQLite gives to the other files,
+// and existing files.
 func ownFiles(path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -106,8 +107,8 @@ func ownFiles(path string) error {
 	return nil
 }
 
-// checkpoints copies the log into the database, on a connection of its own,
-// when nothing was written for a while.
+// checkpoints copies the log into the database, on a connection of its own, when nothing
+// was written for a while.
 func (e *sqliteEngine) checkpoints() {
 	defer close(e.stopped)
 	idle := time.NewTimer(idleCheckpoint)
@@ -133,14 +134,14 @@ type liteConn struct {
 	prepared []*sqlite.Stmt // by Stmt.id
 	a        args
 	json     []byte
-	kill     chan struct{} // closed: interrupts what runs
+	kill     chan struct{} // closed: interrupts the current statement
 	begin    *sqlite.Stmt
 	commit   *sqlite.Stmt
 	rollback *sqlite.Stmt
 }
 
-// nowFunction gives the time of Options.Clock, which is the database's as long as
-// this process has it open.
+// nowFunction returns Options.Clock, which is the database's clock as long as this
+// process has the database open.
 const nowFunction = "stoa_now"
 
 func openLiteConn(opt *Options, writer bool) (*liteConn, error) {
@@ -350,7 +351,7 @@ func (e *sqliteEngine) reader(ctx context.Context) (conn, Position, func(), erro
 	return l, head, release, nil
 }
 
-// watch interrupts the connection when ctx ends, until stop is called.
+// watch interrupts the connection when ctx ends, unless stop is called before.
 func (l *liteConn) watch(ctx context.Context) (stop func()) {
 	kill := l.kill
 	off := context.AfterFunc(ctx, func() { close(kill) })
@@ -395,7 +396,7 @@ func (e *sqliteEngine) write(ctx context.Context, lazy bool, f func(conn) error)
 	return nil
 }
 
-// synchronous says whether a commit waits for the log to be on the disk (FULL).
+// synchronous sets whether a commit waits until the log is on the disk (FULL).
 func (l *liteConn) synchronous(level string) error {
 	return sqlitex.ExecuteTransient(l.c, "PRAGMA synchronous = "+level, nil)
 }
@@ -410,7 +411,7 @@ func (e *sqliteEngine) migrate(ctx context.Context, f func(migrator) error) erro
 	return e.write(ctx, false, func(conn) error { return f(liteMigrator{e.writer}) })
 }
 
-// begin takes the writing connection; finish and abort give it back.
+// begin takes the writing connection; finish and abort release it.
 func (e *sqliteEngine) begin(users, rooms []*owner) error {
 	e.mu.Lock()
 	l := e.writer
@@ -469,7 +470,7 @@ func (e *sqliteEngine) finish(g *group) error {
 	if err := e.writer.run(e.writer.commit); err != nil {
 		e.abort()
 		if sqlite.ErrCode(err).ToPrimary() == sqlite.ResultIOErr {
-			// it may be in the log all the same, and come back after a crash
+			// it may still be in the log, and reappear after a crash
 			return fmt.Errorf("%w: commit: %w", ErrOutcomeUnknown, err)
 		}
 		return fmt.Errorf("commit: %w", err)
@@ -522,7 +523,7 @@ func (e *sqliteEngine) close() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.lock == nil {
-		return nil // closed before
+		return nil // already closed
 	}
 	close(e.stop)
 	if e.stopped != nil {
@@ -530,7 +531,7 @@ func (e *sqliteEngine) close() error {
 	}
 	var errs []error
 	for range max(0, len(e.all)-2) {
-		<-e.readers // given back by who still reads
+		<-e.readers // released by the remaining readers
 	}
 	for _, c := range e.all {
 		errs = append(errs, c.c.Close())

@@ -12,42 +12,43 @@ import (
 	"time"
 )
 
-// Numbers of the store. They are given out in blocks, never reused, have no
-// meaning in their order and never leave the server.
+// Numbers of the store. They are assigned in blocks and never reused. Their order has no
+// meaning, and they never leave the server.
 type (
 	RoomNum    int64 // a room; 0 = none
 	UserNum    int64 // a user, local or remote; 0 = none
 	EventNum   int64 // an event; 0 = none
 	KeyNum     int64 // an interned (type, state key) pair; 0 = not a state event
 	VersionNum int64 // an immutable state version of a room; 0 = none
-	Head       int64 // the last change of a room or user; 0 = its row is not there yet
+	Head       int64 // the last change of a room or user; 0 = it has no row yet
 )
 
 // Slot counts the changes of one room (or of one user), from 1.
 type Slot int64
 
-// Position is a place in the one stream of the whole deployment. It is at
-// least the microseconds since 1970 at which it was given.
+// Position is a place in the one stream of the whole deployment. It is at least the time
+// of its assignment, in microseconds since 1970.
 type Position int64
 
-// NoFence as expected head means: this part of a change only appends, it
-// neither depends on the owner's head nor moves it.
+// NoFence as expected head means that this part of a change only appends: it neither
+// depends on the owner's head nor changes it.
 const NoFence Head = -1
 
 var (
-	// ErrNotFound says that the asked-for row is not there.
+	// ErrNotFound says that the requested row does not exist.
 	ErrNotFound = errors.New("store: not found")
-	// ErrDeactivated says that the account of a user for whom a change was made has
-	// been deactivated (see [Change.ActiveUser]).
+	// ErrDeactivated says that a user's account was deactivated before the commit (see
+	// [Change.ActiveUser]).
 	ErrDeactivated = errors.New("store: account is deactivated")
-	// ErrConflict says that a head moved: reload, rebuild the change, try again.
+	// ErrConflict says that a head has moved. The caller should reload, rebuild the
+	// change, and retry.
 	ErrConflict = errors.New("store: conflict")
-	// ErrDuplicate says that a row with the same unique key is there already.
+	// ErrDuplicate says that a row with the same unique key exists.
 	ErrDuplicate = errors.New("store: duplicate")
-	// ErrBusy says that too much is waiting to be committed.
+	// ErrBusy says that the commit queue is full.
 	ErrBusy = errors.New("store: busy")
-	// ErrOutcomeUnknown says that the connection was lost around a commit: the
-	// change may be durable or not.
+	// ErrOutcomeUnknown says that the connection was lost during a commit: the change may
+	// be durable or not.
 	ErrOutcomeUnknown = errors.New("store: outcome unknown")
 	// ErrClosed says that the store is closed or being closed.
 	ErrClosed = errors.New("store: closed")
@@ -59,39 +60,39 @@ var (
 	ErrUnsafe = errors.New("store: database does not keep what it acknowledges")
 )
 
-// Options say which database to open and how.
+// Options configure a store.
 type Options struct {
 	// URL is a path of a SQLite file or a postgres:// URL.
 	URL string
-	// ServerName is written into a new database and compared in an old one.
+	// ServerName is written to a new database and compared with that of an existing one.
 	ServerName string
-	// Clock is the clock of this machine, and so that of SQLite; that of
-	// PostgreSQL is the database's. nil = time.Now.
+	// Clock is the clock of this machine, and with SQLite of the database; nil =
+	// time.Now. PostgreSQL has its own.
 	Clock func() time.Time
-	// Log is where the store warns; nil = nowhere.
+	// Log is for warnings; nil = none.
 	Log *slog.Logger
 	// Faults are the armed fault points of crash and chaos tests; nil = none.
 	Faults *Faults
 	// UnsafeDatabase accepts a PostgreSQL without fsync or synchronous_commit.
 	UnsafeDatabase bool
-	// Readers is the number of reading connections; 0 = as many as cores, at
-	// least 4 and at most 8 (SQLite), or four a core, 8 to 32 (PostgreSQL, where
-	// they also serve Write), if the URL has no pool_max_conns.
+	// Readers is the number of reading connections if the URL has no pool_max_conns; 0 =
+	// the number of cores, from 4 to 8 (SQLite), or four a core, from 8 to 32
+	// (PostgreSQL, where they also serve Write).
 	Readers int
 	// QueueLimit bounds the changes that wait for their commit; 0 = 8192.
 	QueueLimit int
 	// SnapshotLimit is the longest life of a snapshot; 0 = 10 s.
 	SnapshotLimit time.Duration
-	// NotifyChannel, if set, gets one PostgreSQL notification for each group,
-	// its payload the group's last position in decimal, a space, and NotifyName,
-	// by which an instance knows its own. SQLite ignores both.
+	// NotifyChannel, if set, gets one PostgreSQL notification for each group. Its payload
+	// is the group's last position in decimal, a space, and NotifyName, by which an
+	// instance recognises its own. SQLite ignores both.
 	NotifyChannel, NotifyName string
-	// Migrations are files migrations/NNNN_subject.sql; nil = those of this
-	// program. Tests play other releases with it.
+	// Migrations are files migrations/NNNN_subject.sql; nil = those of this program.
+	// Tests simulate other releases with it.
 	Migrations fs.FS
 }
 
-// Store is an open database. All its methods may be called at the same time.
+// Store is an open database. Its methods may be called concurrently.
 type Store struct {
 	opt           Options
 	engine        engine
@@ -106,24 +107,24 @@ type Store struct {
 	metrics       storeMetrics
 }
 
-// engine is what the two databases do differently.
+// engine is the part that differs between the two databases.
 type engine interface {
-	// reader borrows a connection with a snapshot open; its first query was
-	// the head of the stream. release ends the snapshot and gives it back.
+	// reader takes a connection with an open snapshot, whose first query was the head of
+	// the stream. release ends the snapshot and returns the connection.
 	reader(ctx context.Context) (c conn, head Position, release func(), err error)
-	// write runs f in a transaction of its own, which commits if f returns nil. If
-	// lazy, it may become durable only with the next group.
+	// write runs f in a transaction of its own, which commits if f returns nil. If lazy,
+	// it may become durable only with the next group.
 	write(ctx context.Context, lazy bool, f func(conn) error) error
-	// begin starts a group: it opens a transaction and loads the owners, rows
-	// locked, in the order given (ascending by number).
+	// begin starts a group: it opens a transaction, and reads and locks the owners' rows,
+	// in the given order (ascending by number).
 	begin(users, rooms []*owner) error
-	// finish runs what the group wrote and commits. A failing operation gives
-	// an *opError; a lost connection around the commit ErrOutcomeUnknown.
-	// On any error nothing of the transaction remains (except outcome unknown).
+	// finish makes the group's writes and commits. A failing operation gives an *opError,
+	// a lost connection during the commit ErrOutcomeUnknown. On any other error nothing
+	// of the transaction remains.
 	finish(g *group) error
 	// abort ends a begun group without writing.
 	abort()
-	// migrate runs f with a connection on which no other process migrates.
+	// migrate runs f with a connection while no other process migrates.
 	migrate(ctx context.Context, f func(migrator) error) error
 	close() error
 	dialect() dialect
@@ -136,8 +137,8 @@ type conn interface {
 	scratch() *args
 }
 
-// Open opens the database, brings its schema up to date and checks that it
-// belongs to the server name.
+// Open opens the database, applies migrations, and checks that it belongs to the server
+// name.
 func Open(ctx context.Context, opt Options) (*Store, error) {
 	if opt.Clock == nil {
 		opt.Clock = time.Now
@@ -196,8 +197,8 @@ func start(ctx context.Context, s *Store) error {
 	return nil
 }
 
-// Close commits what is waiting, then closes the database. Later calls of
-// other methods give ErrClosed.
+// Close commits all waiting changes, then closes the database. Later calls of other
+// methods return ErrClosed.
 func (s *Store) Close() error {
 	s.barriers.close()
 	s.commits.stop()
@@ -209,11 +210,11 @@ func (s *Store) Close() error {
 // With one instance that is the head of the stream.
 func (s *Store) Head() Position { return Position(s.head.Load()) }
 
-// Committed returns the newest position that this instance has written, 0 for
-// none. Subscribers get those changes without a query.
+// Committed returns the newest position that this instance has written, 0 for none.
+// Subscribers get these changes without a query.
 func (s *Store) Committed() Position { return Position(s.committed.Load()) }
 
-// sawHead moves the known head forward.
+// sawHead raises the known head.
 func (s *Store) sawHead(p Position) {
 	for {
 		old := s.head.Load()
@@ -223,12 +224,12 @@ func (s *Store) sawHead(p Position) {
 	}
 }
 
-// Shared reports whether other instances may write to the database too: it is a
-// PostgreSQL server.
+// Shared reports whether other instances may write to the database too, which is so with
+// PostgreSQL.
 func (s *Store) Shared() bool { return s.engine.dialect().shared() }
 
-// Lock takes the lock of a name until the transaction ends, on all instances. Reads
-// after it see what earlier holders wrote.
+// Lock takes the lock of a name until the transaction ends, over all instances. Later
+// reads see the writes of earlier holders.
 func (tx *Tx) Lock(name string) error {
 	_, err := tx.Exec(lockMeta, "alone:"+name)
 	return err

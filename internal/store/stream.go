@@ -1,6 +1,6 @@
 package store
 
-// OwnerKind says whose counter the slots of a stream row are of.
+// OwnerKind is the kind of owner of a stream row.
 type OwnerKind int8
 
 const (
@@ -8,7 +8,7 @@ const (
 	OwnerUser OwnerKind = 2
 )
 
-// Kind says what a stream row refers to. The numbers are in the database.
+// Kind is the kind of change in a stream row. The numbers are in the database.
 type Kind int8
 
 const (
@@ -25,8 +25,8 @@ const (
 	KindRoomUpdate  Kind = 11 // room: standing of old events changed (redacted, purged); slots are the room's
 )
 
-// StreamRow is one row of the stream: a reference to what one group wrote for
-// one owner and kind, never a copy. What it refers to may be gone by now.
+// StreamRow is one row of the stream: a reference to the changes of one group for one
+// owner and kind, never a copy. They may have been deleted since.
 type StreamRow struct {
 	Pos       Position
 	OwnerKind OwnerKind
@@ -81,8 +81,8 @@ func (r *Read) Stream(after, upTo Position, limit int) ([]StreamRow, error) {
 	return Query(r, selectStream, ScanStreamRow, after, upTo, limit)
 }
 
-// OldestPosition is the oldest position still in the stream, 0 if it is empty; older
-// ones were trimmed. A sync token below it is answered like an initial sync.
+// OldestPosition is the oldest position in the stream, 0 if it is empty; older ones were
+// trimmed. A sync token below it is answered like an initial sync.
 func (r *Read) OldestPosition() (Position, error) {
 	return QueryOne(r, selectOldestPosition, Num[Position])
 }
@@ -98,7 +98,7 @@ func (r *Read) UserStream(user UserNum, after, upTo Position, limit int) ([]Stre
 }
 
 // LastRoomRow returns the newest row of a room and kind at or before a position.
-// Missing is ErrNotFound: the room had no such change, or it was trimmed.
+// ErrNotFound means that the room had no such change, or that it was trimmed.
 func (r *Read) LastRoomRow(room RoomNum, kind Kind, at Position) (StreamRow, error) {
 	return QueryOne(r, selectOwnerLast, ScanStreamRow, OwnerRoom, room, at, kind)
 }
@@ -116,14 +116,14 @@ func (r *Read) DeviceListRows(after, upTo Position, limit int) ([]StreamRow, err
 var selectOwnLast = Prepare(`SELECT kind, MAX(pos), MIN(first_slot) FROM stream
 		WHERE owner_kind = 2 AND owner = $1 AND pos > $2 GROUP BY kind`)
 
-// OwnChange sums up a user's changes of one kind after a position.
+// OwnChange summarises a user's changes of one kind after a position.
 type OwnChange struct {
 	Kind  Kind
 	Last  Position
 	First Slot // the first slot of them
 }
 
-// OwnChanges sums up a user's changes after a position, one entry per kind.
+// OwnChanges summarises a user's changes after a position, one entry for each kind.
 func (r *Read) OwnChanges(user UserNum, after Position) ([]OwnChange, error) {
 	return Query(r, selectOwnLast, func(row *Row) (o OwnChange) {
 		row.Scan(&o.Kind, &o.Last, &o.First)
@@ -131,11 +131,11 @@ func (r *Read) OwnChanges(user UserNum, after Position) ([]OwnChange, error) {
 	}, user, after)
 }
 
-// RoomStart says where a room stood at a position, by what came after it.
+// RoomStart has the first changes of a room after a position.
 type RoomStart struct {
 	Room     RoomNum
-	Timeline Slot // first slot of the timeline after the position; 0 = nothing came
-	Receipts Slot // first receipt slot after it; 0 = nothing came
+	Timeline Slot // first slot of the timeline after the position; 0 = no change
+	Receipts Slot // first receipt slot after it; 0 = no change
 }
 
 var selectStarts = Prepare(`SELECT v.v,
@@ -143,7 +143,7 @@ var selectStarts = Prepare(`SELECT v.v,
 		COALESCE((SELECT first_slot FROM stream WHERE owner_kind = 1 AND owner = v.v AND pos > $2 AND kind = 2 ORDER BY pos LIMIT 1), 0)
 	FROM {{each $1}} AS v`)
 
-// RoomStarts returns, for each of some rooms, what came first after a position.
+// RoomStarts returns the first changes of some rooms after a position.
 func (r *Read) RoomStarts(rooms []RoomNum, after Position) ([]RoomStart, error) {
 	return Query(r, selectStarts, func(row *Row) (s RoomStart) {
 		row.Scan(&s.Room, &s.Timeline, &s.Receipts)

@@ -10,12 +10,11 @@ import (
 // subscriptionLimit bounds the batches that wait for a slow reader.
 const subscriptionLimit = 1024
 
-// Batch is a committed group as subscribers get it.
+// Batch is a committed group for subscribers.
 type Batch struct {
-	// Prev is the head of the stream before the group, Last after it. If Prev is
-	// above the last position that the reader has applied, other instances wrote
-	// in between, or the reader was too slow. It then reads the missing rows from the
-	// store.
+	// Prev is the head of the stream before the group, Last after it. If Prev is above
+	// the last position that the reader has applied, other instances wrote in between, or
+	// the reader was too slow. It must then read the missing rows from the store.
 	Prev, Last Position
 	Rows       []StreamRow
 	// Payloads are the payloads of the group's changes, in order: [Change.Payload] if
@@ -49,9 +48,9 @@ func (s *Store) Subscribe() *Subscription {
 	return t
 }
 
-// Next waits for the next batch. If the reader was too slow, batches are missing,
-// which the next one's Prev shows. It returns ErrClosed once the subscription or the
-// store is closed.
+// Next waits for the next batch. If the reader was too slow, batches are missing, as the
+// next one's Prev shows. It returns ErrClosed once the subscription or the store is
+// closed.
 func (t *Subscription) Next(ctx context.Context) (*Batch, error) {
 	for {
 		t.mu.Lock()
@@ -105,8 +104,8 @@ func (ts *subscriptions) close() {
 	}
 }
 
-// publish delivers a group to all subscribers. It never waits: a full queue loses
-// its oldest batch.
+// publish delivers a group to all subscribers. It never blocks: a full queue drops its
+// oldest batch.
 func (ts *subscriptions) publish(g *group, lost *atomic.Uint64) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()

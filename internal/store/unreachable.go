@@ -15,14 +15,12 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// ErrUnreachable says that the database could not be asked: it does not run, is
-// cut off, or takes no connections now. The same is worth another try later, or by
-// another instance. Nothing was read; of a Write the outcome is unknown, of a
-// Commit nothing was written.
+// ErrUnreachable says that the database can't be reached: it is down, disconnected, or
+// accepts no connections now. A retry, or another instance, may succeed. Nothing was
+// read; a Commit has written nothing; the outcome of a Write is unknown.
 var ErrUnreachable = errors.New("store: the database can't be reached")
 
-// unreachable adds ErrUnreachable to errors that mean it. Whoever gave up waiting
-// knows only that.
+// unreachable adds ErrUnreachable to errors that mean it. A timeout alone does not.
 func unreachable(err error) error {
 	if err == nil || errors.Is(err, ErrUnreachable) || !isUnreachable(err) {
 		return err
@@ -41,7 +39,7 @@ func isUnreachable(err error) bool {
 		return true
 	case errors.As(err, &answer):
 		// connection exceptions, and a server that stops or starts, has too many
-		// connections, ended this one, or only reads since another took its place
+		// connections, ended this one, or is read-only after a failover
 		return strings.HasPrefix(answer.Code, "08") || strings.HasPrefix(answer.Code, "57P0") ||
 			answer.Code == "53300" || answer.Code == "25P03" || answer.Code == "25006"
 	case errors.Is(err, context.DeadlineExceeded):
@@ -51,15 +49,16 @@ func isUnreachable(err error) bool {
 		pgconn.SafeToRetry(err) // the connection was lost before anything was sent
 }
 
-// outage logs when the database can't be reached, and when it is back: once each, however many requests notice.
+// outage logs once when the database can't be reached, and once when it is back, however
+// many requests notice.
 type outage struct {
 	log   *slog.Logger
 	lasts atomic.Bool
-	mu    sync.Mutex // guards since; nothing is taken under it
+	mu    sync.Mutex // guards since; nothing is locked under it
 	since time.Time
 }
 
-// see takes the outcome of something that the database was asked.
+// see processes the outcome of a request to the database.
 func (o *outage) see(err error) error {
 	switch {
 	case err == nil:

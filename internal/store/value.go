@@ -6,7 +6,7 @@ import (
 	"unsafe"
 )
 
-// value is one argument of a statement, without an interface around it.
+// value is one argument of a statement, without an interface.
 type value struct {
 	kind valueKind
 	i    int64  // kindInt; index for kindSlot, kindInts, kindTexts
@@ -51,10 +51,9 @@ func (a *args) reset() {
 	a.vals, a.ints, a.texts, a.slots, a.size = a.vals[:0], a.ints[:0], a.texts[:0], a.slots[:0], 0
 }
 
-// add appends arguments. The slice and the interfaces in it don't escape, so
-// that a call with a dozen integers allocates nothing; bytes are not copied and
-// may not change until the statement has run. Lists are for {{in}} and
-// {{intext}}.
+// add appends arguments. The slice and the interfaces in it don't escape, so a call with
+// a dozen integers allocates nothing. Bytes are not copied and must not change until the
+// statement has run. Lists are for {{in}} and {{intext}}.
 func (a *args) add(s *Stmt, list []any) {
 	for i, x := range list {
 		var v value
@@ -142,7 +141,7 @@ type Row struct {
 	err  error
 }
 
-// rowSource reads columns of the present row.
+// rowSource reads columns of the current row.
 type rowSource interface {
 	int64(col int) (int64, error)
 	text(col int) (string, error)
@@ -177,7 +176,7 @@ func (r *Row) Bytes() []byte {
 	return v
 }
 
-// Null reports whether the next column is NULL, without moving on.
+// Null reports whether the next column is NULL, without reading it.
 func (r *Row) Null() bool { return r.cols.null(r.next) }
 
 // Fail makes the query return err.

@@ -1,10 +1,9 @@
-// Package doctor checks the invariants of a store: that what one table says of
-// another is so.
+// Package doctor checks the invariants of a store: that its tables are consistent with
+// each other.
 //
-// It owns no table and writes nothing. It reads all tables of rooms and users, each
-// room in one snapshot, so that a running server may go on. It never repairs: it
-// reports findings, and what to do about one is for a person to decide.
+// It owns no table and writes nothing. It reads all tables of rooms and users, each room
+// in one snapshot, while a server may be running. It never repairs: it reports findings,
+// and people decide what to do.
 //
-// The invariant that matters: a sound store has no finding, also while it is
-// written.
+// The invariant: a sound store has no findings, even while it is being written.
 package doctor

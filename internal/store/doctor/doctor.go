@@ -14,7 +14,7 @@ import (
 	"stoa/internal/store/roomdb"
 )
 
-// Finding is an invariant that a store breaks.
+// Finding is a violated invariant.
 type Finding struct {
 	Check  string // name of the invariant, such as "state-replay"
 	Room   string // room ID, if it is about a room
@@ -33,46 +33,44 @@ func (f Finding) String() string {
 	return s + ": " + f.Detail
 }
 
-// Options say how to check a store. The zero value checks what the store
-// itself knows.
+// Options configure a check. The zero value makes all checks that need no other package.
 type Options struct {
 	// Found is called for each finding; an error ends the check.
 	Found func(Finding) error
 	// Progress is called after each room, user page and stream page.
 	Progress func(Progress)
-	// Totals compares the totals of two events of a room, the former before the
-	// latter. Package room knows their form; nil = not compared.
+	// Totals compares the totals of two events of a room, the earlier one first. Package
+	// room knows their form; nil = no comparison.
 	Totals func(before, after []byte) error
-	// Room, if set, is the only room to check, and nothing else is.
+	// Room is the only room to check; empty = check everything.
 	Room string
 }
 
-// Progress says how far a check is.
+// Progress is the progress of a check.
 type Progress struct {
 	Part  string // "rooms", "stream", "users", "transactions", "jobs"
 	Done  int64
 	Total int64
 }
 
-// checkPage bounds the rows that a check holds at once.
+// checkPage bounds the rows in memory.
 const checkPage = 2000
 
-// checkSnapshotLimit is the life of the snapshot in which one room is checked.
+// checkSnapshotLimit bounds the life of the snapshot for one room.
 const checkSnapshotLimit = 10 * time.Minute
 
 // findingsPerCheck bounds the findings of one check about one room.
 const findingsPerCheck = 20
 
-// checker holds what a check knows across rooms.
+// checker has the data that a check needs across rooms.
 type checker struct {
 	s       *store.Store
 	opt     Options
-	numbers map[string]int64 // first number not reserved
+	numbers map[string]int64 // first unreserved number
 }
 
-// Check reads the whole store and reports every invariant that it breaks. Rooms
-// are each read in one snapshot, so that a running server may go on. Memory does
-// not grow with the store.
+// Check reads the whole store and reports every violated invariant. It reads each room in
+// one snapshot, while a server may be running. Its memory does not grow with the store.
 func Check(ctx context.Context, s *store.Store, opt Options) error {
 	c := &checker{s: s, opt: opt, numbers: map[string]int64{}}
 	if opt.Room != "" {
@@ -123,7 +121,7 @@ var (
 	selectRoomNums = store.Prepare(`SELECT num FROM rooms WHERE num > $1 ORDER BY num LIMIT $2`)
 )
 
-// loadNumbers reads the blocks. Numbers of what is written later are above.
+// loadNumbers reads the reserved blocks. Rows that are written later have higher numbers.
 func (c *checker) loadNumbers(ctx context.Context) error {
 	return c.snapshot(ctx, func(r *store.Read) error {
 		return store.QueryEach(r, selectNumbers, func(row *store.Row) error {
@@ -133,8 +131,8 @@ func (c *checker) loadNumbers(ctx context.Context) error {
 	})
 }
 
-// outOfBlock says that a number was never reserved. Numbers that were reserved
-// after the check began are not known to it.
+// outOfBlock reports whether a number was never reserved. It doesn't know numbers that
+// were reserved after the check began.
 func (c *checker) outOfBlock(r *store.Read, name string, n int64) (bool, error) {
 	if n < c.numbers[name] {
 		return false, nil
@@ -184,7 +182,7 @@ var (
 	countStream = store.Prepare(`SELECT COUNT(*) FROM stream`)
 )
 
-// streamOwner is a stream row with what it refers to.
+// streamOwner is a stream row with its owner's counters.
 type streamOwner struct {
 	store.StreamRow
 	found          int64
@@ -198,9 +196,9 @@ func scanStreamOwner(row *store.Row) (s streamOwner) {
 	return s
 }
 
-// stream checks that every row refers to slots that its owner has given, and
-// that a room's rows follow on one another. (That what has a slot is there is
-// checked with the room.)
+// stream checks that every row refers to slots that its owner has assigned, and that a
+// room's rows are consecutive. (The check of the room tests whether each slot has its
+// events or state.)
 func (c *checker) stream(ctx context.Context) error {
 	var after store.Position
 	var done, total int64
@@ -236,7 +234,7 @@ func (c *checker) stream(ctx context.Context) error {
 	}
 }
 
-// streamRow tells what is wrong with a row of the stream, "" = nothing.
+// streamRow describes an error in a row of the stream, "" = none.
 func (c *checker) streamRow(r *store.Read, s streamOwner) (string, error) {
 	last := s.slot
 	if s.Kind == store.KindReceipts {
@@ -319,8 +317,8 @@ var selectTxnEvents = store.Prepare(`SELECT t.user_num, t.device, t.path, t.txn_
 	FROM transactions AS t LEFT JOIN events AS e ON e.event_id = t.event_id LEFT JOIN rooms AS r ON r.num = t.room
 	WHERE (t.user_num, t.device, t.path, t.txn_id) > ($1, $2, $3, $4) ORDER BY t.user_num, t.device, t.path, t.txn_id LIMIT $5`)
 
-// transactions checks that every transaction ID leads to an event, or to a room
-// of which something was purged.
+// transactions checks that every transaction ID refers to an event, or to a room with
+// purged events.
 func (c *checker) transactions(ctx context.Context) error {
 	type txn struct {
 		roomdb.Txn
@@ -355,7 +353,7 @@ func (c *checker) transactions(ctx context.Context) error {
 	}
 }
 
-// Findings checks the store and returns what it found, at most limit.
+// Findings checks the store and returns its findings, at most limit.
 func Findings(ctx context.Context, s *store.Store, opt Options, limit int) ([]Finding, error) {
 	var list []Finding
 	opt.Found = func(f Finding) error {
@@ -375,7 +373,7 @@ func Findings(ctx context.Context, s *store.Store, opt Options, limit int) ([]Fi
 
 var errEnough = errors.New("enough findings")
 
-// oneRoom checks one room. A room that is gone by now is no finding.
+// oneRoom checks one room. A room that was deleted in the meantime is not a finding.
 func (c *checker) oneRoom(ctx context.Context, room store.RoomNum) error {
 	return c.snapshot(ctx, func(r *store.Read) error {
 		row, err := roomdb.RoomByNum(r, room)
@@ -386,7 +384,7 @@ func (c *checker) oneRoom(ctx context.Context, room store.RoomNum) error {
 			return err
 		}
 		if row.Purged >= row.Slot && row.Slot > 0 && !row.Resident {
-			return nil // deleted, perhaps not to the end
+			return nil // deleted, perhaps only in part
 		}
 		rc := &roomCheck{checker: c, r: r, row: row, found: map[string]int{}}
 		for _, check := range []func() error{rc.ownRow, rc.events, rc.replay, rc.currentState, rc.members,

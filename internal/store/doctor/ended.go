@@ -1,4 +1,4 @@
-// What must not be left of devices and accounts that have ended.
+// Checks that nothing is left of deleted devices and deactivated accounts.
 
 package doctor
 
@@ -9,16 +9,17 @@ import (
 )
 
 var (
-	// orphans are the tables whose rows hang on a device: those whose device is not there.
+	// orphans are rows of a device that does not exist.
 	orphans = eachTable(`SELECT DISTINCT u.user_id, t.device_id FROM users u JOIN TABLE t ON t.user_num = u.num
 		WHERE u.num > $1 AND u.num <= $2
 		AND NOT EXISTS (SELECT 1 FROM devices d WHERE d.user_num = t.user_num AND d.device_id = t.device_id) LIMIT $3`,
 		"access_tokens", "refresh_tokens", "device_keys", "one_time_keys", "fallback_keys", "to_device")
-	// leftovers are the tables in which a deactivated account has no rows: accounts that have some.
+	// leftovers are deactivated accounts with rows in a table that should have none.
 	leftovers = eachTable(`SELECT u.user_id, '' FROM users u WHERE u.num > $1 AND u.num <= $2 AND u.deactivated = 1
 		AND EXISTS (SELECT 1 FROM TABLE t WHERE t.user_num = u.num) LIMIT $3`,
 		"devices", "cross_signing_keys", "key_signatures", "key_backup_sessions", "login_tokens", "account_data", "filters", "presence")
-	// members are deactivated accounts that are in a room, or knock, with no job that leaves it.
+	// members are deactivated accounts that are in a room, or knock, without a job that
+	// leaves it.
 	members = eachTable(`SELECT u.user_id, '' FROM users u WHERE u.num > $1 AND u.num <= $2 AND u.deactivated = 1
 		AND EXISTS (SELECT 1 FROM TABLE m WHERE m.user_num = u.num AND m.membership IN (1, 5))
 		AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.kind = 'room.leave_all' AND j.key = u.user_id) LIMIT $3`, "memberships")
@@ -33,8 +34,8 @@ func eachTable(query string, tables ...string) map[string]*store.Stmt {
 	return all
 }
 
-// ended looks for rows of devices that are not there, and for what deactivated accounts have no more, among the users
-// after one number up to another.
+// ended looks for rows of deleted devices and deactivated accounts, among the users after
+// one number up to another.
 func (c *checker) ended(r *store.Read, after, upTo store.UserNum) error {
 	for _, tables := range []map[string]*store.Stmt{orphans, leftovers, members} {
 		for table, stmt := range tables {

@@ -1,4 +1,4 @@
-// What the store knows of one event, and why it was accepted or refused.
+// The report on one event: its verdict, and the reason.
 
 package doctor
 
@@ -22,7 +22,8 @@ const (
 	SoftFailed = "soft-failed"
 )
 
-// EventReport says what became of an event, and by which rule of its room version.
+// EventReport describes the verdict on an event, with the deciding rule of its room
+// version.
 type EventReport struct {
 	RoomID      string
 	RoomVersion string
@@ -34,12 +35,12 @@ type EventReport struct {
 
 	Verdict string // Accepted, Rejected or SoftFailed
 	// Rule is the number of the deciding rule in the list of the room version. It is
-	// empty if something else decided, or if nobody recorded it.
+	// empty if something else decided, or if it was not recorded.
 	Rule string
-	// Reason says why the event was refused. Of an accepted event it is empty, unless
-	// the rules refuse the event when they are applied again, which is a fault.
+	// Reason is why the event was refused. For an accepted event it is empty, unless the
+	// rules reject the event when they are applied again, which is a fault.
 	Reason string
-	// Outlier says that the event has no place in the timeline and was judged by its
+	// Outlier says that the event has no place in the timeline and was checked by its
 	// auth events alone.
 	Outlier bool
 
@@ -47,9 +48,9 @@ type EventReport struct {
 	Replaced   bool   // the bytes are the redacted form
 }
 
-// Event reports on an event of a room. The verdict on an event that was refused is
-// the recorded one. The rule that allows an accepted event is found by applying the
-// rules again to the state before it.
+// Event reports on an event of a room. For a refused event the verdict is the recorded
+// one. For an accepted event it applies the rules again to the state before the event, to
+// find the one that allows it.
 //
 // Errors: store.ErrNotFound if the room has no such event.
 func Event(ctx context.Context, s *store.Store, roomID, eventID string) (EventReport, error) {
@@ -139,13 +140,13 @@ func (report *EventReport) applyRules(s *store.Store, r *store.Read, row store.R
 		return err
 	case verdict.Allowed:
 		report.Rule = verdict.Rule
-	case !report.Replaced: // the redacted form may lack what the rules look at
+	case !report.Replaced: // the redacted form may lack keys that the rules need
 		report.Reason = "applied again, rule " + verdict.Rule + " refuses it: " + verdict.Reason
 	}
 	return nil
 }
 
-// state is a state in the store as the authorisation rules read it.
+// state gives the authorisation rules access to a stored state.
 type state struct {
 	s     *store.Store
 	r     *store.Read

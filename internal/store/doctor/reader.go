@@ -20,8 +20,9 @@ var (
 		WHERE (kind, key, seq) > ($1, $2, $3) ORDER BY kind, key, seq LIMIT $4`)
 )
 
-// readers checks that cursors stand within the stream, that what was set aside lies behind its cursor, and that jobs are
-// in the shard by which their owner finds them. Rows of each kind that differ are reported up to a bound.
+// readers checks that cursors are within the stream, that rows set aside are behind their
+// cursor, and that jobs are in the shard in which their owner finds them. It reports a
+// bounded number of findings of each kind.
 func (c *checker) readers(ctx context.Context) error {
 	err := c.snapshot(ctx, func(r *store.Read) error {
 		head, err := readerdb.Head(r)

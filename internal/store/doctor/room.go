@@ -57,7 +57,7 @@ var (
 	hasEvent      = store.Prepare(`SELECT COUNT(*) FROM events WHERE num = $1`)
 )
 
-// checkedEvent is what the check of an event reads.
+// checkedEvent has the columns for the check of an event.
 type checkedEvent struct {
 	place      roomdb.Place
 	num        store.EventNum
@@ -79,8 +79,8 @@ func scanCheckedEvent(row *store.Row) (e checkedEvent) {
 	return e
 }
 
-// events walks all events of the room: those without a place, then the timeline,
-// in which every slot is taken by a live event or a state delta.
+// events checks all events of the room: first those without a place, then the timeline,
+// in which every slot has a live event or a state delta.
 func (c *roomCheck) events() error {
 	at := roomdb.Place{Slot: -1}
 	var live store.Slot // slot of the last live event
@@ -121,8 +121,8 @@ func (c *roomCheck) events() error {
 	return c.gap(live, c.row.Slot+1)
 }
 
-// gap checks that the slots between two live events are state deltas, where
-// nothing was purged.
+// gap checks that the slots between two live events have state deltas, unless they were
+// purged.
 func (c *roomCheck) gap(before, next store.Slot) error {
 	before = max(before, c.row.Purged)
 	if next <= before+1 {
@@ -175,8 +175,8 @@ func (c *roomCheck) event(e checkedEvent) error {
 	return c.eventBytes(e)
 }
 
-// eventBytes checks that the columns say what the bytes say. Hashes and
-// signatures are not the store's matter.
+// eventBytes checks that the columns agree with the bytes. It does not check hashes and
+// signatures.
 func (c *roomCheck) eventBytes(e checkedEvent) error {
 	var pdu struct {
 		Type     string  `json:"type"`
@@ -192,7 +192,7 @@ func (c *roomCheck) eventBytes(e checkedEvent) error {
 	return nil
 }
 
-// mustHave asks a counting query for what is referred to.
+// mustHave reports rows whose reference has no target, by a counting query.
 func (c *roomCheck) mustHave(s *store.Stmt, check, refers string, list ...any) error {
 	n, err := store.QueryOne(c.r, s, (*store.Row).Int, list...)
 	if err == nil && n == 0 {
@@ -214,8 +214,8 @@ type logRow struct {
 	event, prev store.EventNum
 }
 
-// replay walks the state log and the current state beside each other, by key:
-// each delta begins where the one before ended, and the last one is current.
+// replay reads the state log and the current state in parallel, by key: each delta must
+// begin where the one before ended, and the last one must be current.
 func (c *roomCheck) replay() error {
 	current := c.currentRows()
 	var last logRow
@@ -260,8 +260,7 @@ func (c *roomCheck) replay() error {
 	return c.notLogged(current, 1<<62)
 }
 
-// isCurrent compares the last delta of a key with the current state, which is
-// read along.
+// isCurrent compares the last delta of a key with the current state.
 func (c *roomCheck) isCurrent(last logRow, current func(upTo store.KeyNum) (logRow, bool, error)) error {
 	if err := c.notLogged(current, last.key-1); err != nil {
 		return err
@@ -280,7 +279,7 @@ func (c *roomCheck) isCurrent(last logRow, current func(upTo store.KeyNum) (logR
 	return nil
 }
 
-// notLogged reports entries of the current state up to a key as not in the log.
+// notLogged reports entries of the current state up to a key that the log lacks.
 func (c *roomCheck) notLogged(current func(store.KeyNum) (logRow, bool, error), upTo store.KeyNum) error {
 	for {
 		now, ok, err := current(upTo)
@@ -293,8 +292,8 @@ func (c *roomCheck) notLogged(current func(store.KeyNum) (logRow, bool, error), 
 	}
 }
 
-// currentRows iterates over the current state by key. The function returns the
-// next row, if its key is not above one.
+// currentRows iterates over the current state by key. The function returns the next row
+// unless its key is above upTo.
 func (c *roomCheck) currentRows() func(upTo store.KeyNum) (logRow, bool, error) {
 	var page []logRow
 	var after store.KeyNum
@@ -327,7 +326,7 @@ var selectBadCurrent = store.Prepare(`SELECT c.key, c.event, COALESCE(e.room, 0)
 	WHERE c.room = $1 AND (e.num IS NULL OR e.room <> c.room OR e.state_key_num <> c.key OR (e.flags / 2) % 2 = 1)
 	ORDER BY c.key LIMIT $2`)
 
-// currentState checks that its events are there, of the room, with the key, and
+// currentState checks that its events exist, belong to the room, have the key, and were
 // not rejected.
 func (c *roomCheck) currentState() error {
 	type bad struct {
@@ -353,11 +352,11 @@ var selectMemberPage = store.Prepare(`SELECT c.key, c.membership, k.type, k.stat
 	FROM current_state AS c JOIN state_keys AS k ON k.num = c.key LEFT JOIN events AS e ON e.num = c.event
 	WHERE c.room = $1 AND c.key > $2 AND (c.membership <> 0 OR k.type = 'm.room.member') ORDER BY c.key LIMIT $3`)
 
-// storedMemberships are the memberships of the spec as they are stored.
+// storedMemberships are the stored forms of the memberships.
 var storedMemberships = map[string]roomdb.Membership{"join": roomdb.Join, "invite": roomdb.Invite, "leave": roomdb.Leave, "ban": roomdb.Ban, "knock": roomdb.Knock}
 
-// members compares the column membership with the events, and the counts of the
-// room's row and of its servers with the members.
+// members compares the column membership with the events, and the counts of the room and
+// its servers with the members.
 func (c *roomCheck) members() error {
 	var counts [6]int64
 	servers := map[string]int64{}
@@ -451,8 +450,8 @@ var (
 	countLocalJoined = store.Prepare(`SELECT COUNT(*) FROM memberships WHERE room = $1 AND membership = 1`)
 )
 
-// memberships compares local users' rows with the current state. In a room that
-// is not resident, or whose state is not complete, they may know better.
+// memberships compares local users' rows with the current state. They may differ in a
+// room that is not resident, or whose state is incomplete.
 func (c *roomCheck) memberships() error {
 	if !c.row.Resident || c.row.Partial {
 		return nil
@@ -505,7 +504,7 @@ var selectVersionPage = store.Prepare(`SELECT v.num, v.base_slot, v.base_version
 	FROM state_versions AS v LEFT JOIN state_versions AS w ON w.room = v.room AND w.num = v.base_version
 	WHERE v.room = $1 AND v.num > $2 ORDER BY v.num LIMIT $3`)
 
-// versions checks that chains of deltas lead to a slot of the room.
+// versions checks that chains of deltas end at a slot of the room.
 func (c *roomCheck) versions() error {
 	type version struct {
 		num, base          store.VersionNum
@@ -549,8 +548,8 @@ var selectBadReceipts = store.Prepare(`SELECT x.event_id, x.slot, x.off, x.seq, 
 	LEFT JOIN events AS e ON e.room = x.room AND e.slot = x.slot AND e.off = x.off AND e.event_id = x.event_id
 	WHERE x.room = $1 AND (x.seq > $2 OR x.slot > $3 AND e.num IS NULL) LIMIT $4`)
 
-// receipts checks that receipts are at events (unless purged) and have slots
-// that the room has given.
+// receipts checks that receipts refer to events (unless purged) and have slots that the
+// room has assigned.
 func (c *roomCheck) receipts() error {
 	type bad struct {
 		event string
@@ -581,7 +580,7 @@ var (
 		WHERE x.room = $1 AND e.num IS NULL LIMIT $2`)
 )
 
-// relations checks that relations and highlights are of events at their places.
+// relations checks that relations and highlights agree with the places of their events.
 func (c *roomCheck) relations() error {
 	type bad struct {
 		event store.EventNum
@@ -608,7 +607,7 @@ var selectBadVerdicts = store.Prepare(`SELECT v.event, COALESCE(e.flags, 0) FROM
 	LEFT JOIN events AS e ON e.num = v.event AND e.room = v.room
 	WHERE v.room = $1 AND (e.num IS NULL OR (e.flags / 2) % 4 = 0) LIMIT $2`)
 
-// verdicts checks that reasons of a refusal are of rejected or soft-failed events.
+// verdicts checks that only rejected or soft-failed events have a reason.
 func (c *roomCheck) verdicts() error {
 	type bad struct {
 		event    store.EventNum
