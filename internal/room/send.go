@@ -138,10 +138,11 @@ func (t *turn) requireActive(pdu *event.PDU) error {
 }
 
 // unchanged returns the current state event that a draft would only repeat, if its sender
-// may send state; zero if there is none.
+// may send state; zero if there is none. A redacted event has lost its content, which the
+// draft then sets again.
 func (t *turn) unchanged(d Draft) (id.EventID, error) {
-	current, err := t.Event(d.Type, *d.StateKey)
-	if err != nil || current == nil || current.Sender() != d.Sender {
+	current, err := t.entry(eventauth.Key{Type: d.Type, StateKey: *d.StateKey})
+	if err != nil || current.pdu == nil || current.shown == 0 || current.pdu.Sender() != d.Sender {
 		return id.EventID{}, err
 	}
 	membership, err := t.membership(d.Sender)
@@ -149,10 +150,10 @@ func (t *turn) unchanged(d Draft) (id.EventID, error) {
 		return id.EventID{}, err
 	}
 	content, err := canonicaljson.AppendLoose(nil, d.Content)
-	if err != nil || !bytes.Equal(content, current.Content()) {
+	if err != nil || !bytes.Equal(content, current.pdu.Content()) {
 		return id.EventID{}, nil // building the event reports the error
 	}
-	return current.EventID(), nil
+	return current.pdu.EventID(), nil
 }
 
 // once calls send unless the transaction ID already has an event, which it then returns.
