@@ -69,10 +69,11 @@ type entry struct {
 	typing         *streamcache.TypingRoom
 	data           []Datum
 	counts         streamcache.Counts
-	membersMoved   bool
-	summary        summary
-	bundles        map[id.EventID]*timeline.Bundle
-	open           bool
+	// membersMoved is set if a membership changed since the token, nameMoved if the name or the canonical alias did.
+	membersMoved, nameMoved bool
+	summary                 summary
+	bundles                 map[id.EventID]*timeline.Bundle
+	open                    bool
 }
 
 // buildAnswer makes an answer of a delta. It returns nil if there turns out to be nothing new and the request may still wait; the
@@ -189,7 +190,7 @@ func (k *responseBuilder) collectDelta() {
 		e.events, e.changes = join(p.Segments)
 		for _, s := range p.Segments {
 			e.membersMoved = e.membersMoved || s.MovesMembers
-			k.noteMemberMoves(e, s.Changes)
+			k.noteChanges(e, s.Changes)
 		}
 		if !k.req.Filter.Room.AllowsRoom(p.ID) {
 			continue
@@ -220,11 +221,15 @@ func (k *responseBuilder) selectTimeline(e *entry) {
 	e.timeline = e.selectEvents(f, f.Limit(), k.reader.Ignored)
 }
 
-// noteMemberMoves notes who joined and left, for the sections about other users.
-func (k *responseBuilder) noteMemberMoves(e *entry, changes []streamcache.Change) {
+// noteChanges notes whether the name of a room changed, and who joined and left, for the sections about other users.
+func (k *responseBuilder) noteChanges(e *entry, changes []streamcache.Change) {
 	for i := range changes {
 		ch := &changes[i]
-		if ch.Type != "m.room.member" || ch.StateKey == k.req.UserID.String() || ch.Slot <= e.since {
+		if ch.Slot <= e.since {
+			continue
+		}
+		e.nameMoved = e.nameMoved || ch.Type == "m.room.name" || ch.Type == "m.room.canonical_alias"
+		if ch.Type != "m.room.member" || ch.StateKey == k.req.UserID.String() {
 			continue
 		}
 		userID, err := id.ParseUserID(ch.StateKey)

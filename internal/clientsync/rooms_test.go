@@ -2,6 +2,7 @@ package clientsync_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"stoa/internal/history"
 	"stoa/internal/room"
 	"stoa/internal/token"
+	"stoa/matrix/id"
 )
 
 func TestTimeline(t *testing.T) {
@@ -298,6 +300,55 @@ func TestMemberships(t *testing.T) {
 			alice.Set(r, "m.room.name", "", `{"name":"Party"}`)
 			if got := alice.Sync("", synctest.FromStart).Join(r).Summary; len(got.Heroes) > 0 {
 				h.T.Errorf("a named room has heroes %v", got.Heroes)
+			}
+		},
+		"heroes are told when a room loses its name": func(h *synctest.Server) {
+			alice, bob := h.Client("alice"), h.Client("bob")
+			r := alice.Create()
+			bob.Join(r)
+			redact := func(eventID id.EventID) {
+				_, err := h.Redact(h.T.Context(), room.RedactRequest{RoomID: r, Sender: alice.UserID, EventID: eventID})
+				alice.Must(err)
+			}
+			losses := map[string]func(evType string, named id.EventID){
+				"empty":    func(evType string, _ id.EventID) { alice.Set(r, evType, "", `{"name":"","alias":""}`) },
+				"gone":     func(evType string, _ id.EventID) { alice.Set(r, evType, "", `{}`) },
+				"redacted": func(_ string, named id.EventID) { redact(named) },
+				"redacted, and then much was said": func(_ string, named id.EventID) {
+					redact(named)
+					for range 15 {
+						alice.Say(r, "x")
+					}
+				},
+			}
+			for evType, content := range map[string]string{"m.room.name": `{"name":"Party"}`, "m.room.canonical_alias": `{"alias":"#party:stoa.test"}`} {
+				for loss, lose := range losses {
+					named := alice.Set(r, evType, "", content)
+					alice.Say(r, "x")
+					filters := []string{`{"room":{"timeline":{"limit":1},"state":{"lazy_load_members":true}}}`, ``, `{"room":{"timeline":{"limit":0}}}`}
+					tokens := make([]*token.Stream, len(filters))
+					for i, filter := range filters {
+						if got := alice.Sync(filter, synctest.FromStart).Join(r).Summary; len(got.Heroes) > 0 {
+							h.T.Errorf("%s: a named room has heroes %v", evType, got.Heroes)
+						}
+						tokens[i] = alice.Since
+					}
+					lose(evType, named)
+					for i, filter := range filters {
+						what := fmt.Sprintf("%s %s, filter %q", evType, loss, filter)
+						alice.Since = tokens[i]
+						got := alice.Sync(filter).Join(r)
+						synctest.Equal(h.T, what, got.Summary.Heroes, []string{bob.UserID.String()})
+						if i == 0 && got.State.Find("m.room.member", bob.UserID.String()) == nil {
+							h.T.Errorf("%s: the hero's member event is missing: %v", what, got.State.Names())
+						}
+						alice.Say(r, "x")
+						if got := alice.Sync(filter).Join(r).Summary; got.Joined != nil {
+							h.T.Errorf("%s: told twice: %+v", what, got)
+						}
+						synctest.Equal(h.T, what+", from the start", alice.Sync(filter, synctest.FromStart).Join(r).Summary.Heroes, []string{bob.UserID.String()})
+					}
+				}
 			}
 		},
 		"rooms that the filter excludes are not told": func(h *synctest.Server) {

@@ -105,7 +105,7 @@ func (k snapshotReader) readLog(e *entry) error {
 		for i := range e.changes {
 			e.membersMoved = e.membersMoved || e.changes[i].Type == "m.room.member"
 		}
-		k.noteMemberMoves(e, e.changes)
+		k.noteChanges(e, e.changes)
 	}
 	return nil
 }

@@ -8,7 +8,9 @@ import (
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
 	"stoa/internal/streamcache"
+	"stoa/internal/timeline"
 	"stoa/matrix/canonicaljson"
+	"stoa/matrix/event"
 )
 
 // heroCount is how many members name a room without a name.
@@ -24,22 +26,73 @@ type summary struct {
 	heroes  []string
 }
 
-// takeSummaries finds the heroes of rooms without a name in which members have joined or left.
+// takeSummaries finds the heroes of rooms without a name in which members have joined or left, or which have lost their name.
 func (k *responseBuilder) takeSummaries() error {
+	if err := k.findRedactedNames(); err != nil {
+		return err
+	}
 	for _, e := range k.entries {
 		if !e.joinedRoom {
 			continue
 		}
 		e.summary.changed = k.initial || e.entered || e.membersMoved
-		if !e.summary.changed {
+		if !e.summary.changed && !e.nameMoved {
 			continue
 		}
 		var err error
 		if e.summary.heroes, err = k.heroes(e); err != nil {
 			return err
 		}
+		e.summary.changed = e.summary.changed || len(e.summary.heroes) > 0
 	}
 	return nil
+}
+
+// findRedactedNames finds the rooms whose name or canonical alias was redacted in the range of the answer. It reads the store only for
+// rooms with a redaction in the range, or with events there that were not read.
+func (k *responseBuilder) findRedactedNames() error {
+	byRoom := map[store.RoomNum]*entry{}
+	for _, e := range k.entries {
+		if e.joinedRoom && !k.initial && !e.entered && !e.nameMoved && (e.older || slices.ContainsFunc(e.events, isRedaction)) {
+			byRoom[e.num] = e
+		}
+	}
+	if len(byRoom) == 0 {
+		return nil
+	}
+	if _, err := k.open(k.ctx); err != nil {
+		return err
+	}
+	keys, err := k.nameKeys()
+	if err != nil {
+		return err
+	}
+	var ask []roomdb.RoomKey
+	for num := range byRoom {
+		for _, key := range keys {
+			ask = append(ask, roomdb.RoomKey{Room: num, Key: key})
+		}
+	}
+	redactions, err := roomdb.RedactionsOfState(k.read, ask)
+	if err != nil {
+		return fmt.Errorf("read redactions of names: %w", err)
+	}
+	for _, r := range redactions {
+		e := byRoom[r.Room]
+		e.nameMoved = e.nameMoved || r.Slot > e.since
+	}
+	return nil
+}
+
+func isRedaction(e *timeline.Event) bool { return e.Type == event.TypeRedaction && !e.IsState }
+
+// nameKeys returns the state keys that name a room, as far as there are any.
+func (k *responseBuilder) nameKeys() ([]store.KeyNum, error) {
+	keys, err := k.r.store.KeyNums(k.read, []store.Pair{{Type: event.TypeName}, {Type: event.TypeCanonicalAlias}})
+	if err != nil {
+		return nil, fmt.Errorf("look up state keys: %w", err)
+	}
+	return slices.DeleteFunc(keys, func(key store.KeyNum) bool { return key == 0 }), nil
 }
 
 // heroes returns the first members of a room without the viewer; none if the room has a name.
@@ -127,16 +180,13 @@ func (k *responseBuilder) firstMembers(list []roomdb.StateSlot) ([]string, error
 
 // isNamed says whether a room has a name or a canonical alias that is not empty.
 func (k *responseBuilder) isNamed(num store.RoomNum) (bool, error) {
-	pairs := []store.Pair{{Type: "m.room.name"}, {Type: "m.room.canonical_alias"}}
-	keys, err := k.r.store.KeyNums(k.read, pairs)
+	keys, err := k.nameKeys()
 	if err != nil {
-		return false, fmt.Errorf("look up state keys: %w", err)
+		return false, err
 	}
 	var ask []roomdb.RoomKey
 	for _, key := range keys {
-		if key != 0 {
-			ask = append(ask, roomdb.RoomKey{Room: num, Key: key})
-		}
+		ask = append(ask, roomdb.RoomKey{Room: num, Key: key})
 	}
 	slots, err := roomdb.SyncEntries(k.read, ask)
 	if err != nil {

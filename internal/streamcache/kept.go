@@ -217,7 +217,7 @@ func (k *Kept) HeroCandidates(num store.RoomNum) (HeroCandidates, bool) {
 func (k *Kept) KeepHeroCandidates(num store.RoomNum, candidates HeroCandidates, snapshot store.Position) {
 	k.cache.mu.Lock()
 	defer k.cache.mu.Unlock()
-	if r := k.cache.rooms[num]; r != nil && r.timeline.last <= snapshot {
+	if r := k.cache.rooms[num]; r != nil && max(r.timeline.last, r.updated) <= snapshot {
 		r.heroes = &candidates
 	}
 }

@@ -97,7 +97,7 @@ func (m *memory) applyRoomRow(a *applied, row store.StreamRow) {
 		m.noteReceipts(r, row.Pos, list)
 		m.mergeReceipts(r, list)
 	case store.KindRoomUpdate:
-		r.updated = row.Pos
+		r.updated, r.heroes = row.Pos, nil // a name may have been redacted
 		m.recent.drop(r.num)
 	}
 }

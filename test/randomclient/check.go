@@ -137,7 +137,7 @@ func (d *device) compare(a *answer) error {
 		d.compareState(a, id, r, t)
 		if r.membership == "join" {
 			d.compareSenders(a, id, r, t)
-			d.compareSummary(a, id, r, t)
+			d.compareSummary(id, r, t)
 		}
 	}
 	return nil
@@ -393,7 +393,7 @@ func (d *device) compareSenders(a *answer, id string, r *roomView, t *shown) {
 }
 
 // compareSummary compares what a client names a room by.
-func (d *device) compareSummary(a *answer, id string, r *roomView, t *shown) {
+func (d *device) compareSummary(id string, r *roomView, t *shown) {
 	if !r.summarised {
 		return
 	}
@@ -412,6 +412,6 @@ func (d *device) compareSummary(a *answer, id string, r *roomView, t *shown) {
 		r.nameless = false
 	} else if rest := count["join"] + count["invite"] + count["leave"] + count["ban"] - 1; rest > 0 && !r.nameless {
 		r.nameless = true
-		d.w.report(d.explainNameless(a, id, name), d.name, "%s: the room has no name, and the device knows no heroes", id)
+		d.w.report("", d.name, "%s: the room has no name, and the device knows no heroes", id)
 	}
 }

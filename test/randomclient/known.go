@@ -13,8 +13,6 @@ const (
 	// lazyHidden: a whole state with lazy members, and a timeline that does not show a membership event, since a filter (types,
 	// senders) or the visibility hides it: the event is nowhere, though its user is a sender, a hero or was told as of before.
 	lazyHidden = "lazy-hidden-member"
-	// namelessHeroes: a room that loses its name, and no heroes are told.
-	namelessHeroes = "nameless-without-heroes"
 	// receiptsBeforeJoin: somebody joins, and a receipt came after the token: receipts from before the token are not told.
 	receiptsBeforeJoin = "receipts-before-join"
 	// prevContentLeftOut: /sync leaves out prev_content, or that and replaces_state, of a state event though /messages shows it to the same user.
@@ -70,15 +68,6 @@ func hides(a *answer, t *shown, e map[string]any) bool {
 func (d *device) explainSender(a *answer, id string, member map[string]any, t *shown) string {
 	if a.s.lazy && (a.s.initial || a.s.fullState || d.entered(a, id)) && hides(a, t, member) {
 		return lazyHidden
-	}
-	return ""
-}
-
-// explainNameless explains heroes that were not told.
-func (d *device) explainNameless(a *answer, id string, name map[string]any) string {
-	old := a.older.rooms[id]
-	if object(name, "unsigned")["redacted_because"] != nil || old != nil && old.membership == "join" && a.entry("join", id)["summary"] == nil {
-		return namelessHeroes
 	}
 	return ""
 }

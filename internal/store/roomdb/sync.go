@@ -151,6 +151,9 @@ var (
 		JOIN current_state AS c ON c.room = v.v ORDER BY c.room, c.key`)
 	selectStatePairs = store.Prepare(`SELECT c.room, c.key, c.event, c.slot FROM {{each $1}} AS v
 		JOIN current_state AS c ON c.room = (v.v >> 32) AND c.key = (v.v & 4294967295)`)
+	selectStateRedactions = store.Prepare(`SELECT c.room, r.slot FROM {{each $1}} AS v
+		JOIN current_state AS c ON c.room = (v.v >> 32) AND c.key = (v.v & 4294967295)
+		JOIN events AS e ON e.num = c.event JOIN events AS r ON r.num = e.redacted_by WHERE e.redacted_by <> 0`)
 	selectCurrentEntries = store.Prepare(`SELECT (SELECT COALESCE(MAX(pos), 0) FROM stream), c.key, c.slot, ` + syncEventColumns + `
 		FROM {{each $1}} AS v JOIN current_state AS c ON c.room = (v.v >> 32) AND c.key = (v.v & 4294967295)
 		JOIN events AS e ON e.num = c.event`)
@@ -191,6 +194,15 @@ type RoomKey struct {
 // without missing ones.
 func SyncEntries(r *store.Read, entries []RoomKey) ([]StateSlot, error) {
 	return store.Query(r, selectStatePairs, scanStateSlot, packKeys(entries))
+}
+
+// RedactionsOfState returns the slots of the redactions of single entries of the
+// current state of some rooms, in no order; of what is not redacted there is none.
+func RedactionsOfState(r *store.Read, entries []RoomKey) ([]RoomSlot, error) {
+	return store.Query(r, selectStateRedactions, func(row *store.Row) (s RoomSlot) {
+		row.Scan(&s.Room, &s.Slot)
+		return s
+	}, packKeys(entries))
 }
 
 // CurrentEntry is an entry of current state with its event.
