@@ -1,12 +1,11 @@
-// Package ephemeral keeps what passes: who types, who is there, how far
-// everybody has read.
+// Package ephemeral handles typing, presence and receipts.
 //
-// It owns typing (in memory, never stored), presence and receipts (rows of the
-// store). It never touches the timeline of a room; unread counts are made from
-// receipts by whoever answers a sync.
+// It owns typing (in memory, never stored), and presence and receipts (rows of the
+// store). It never touches the timeline of a room. Unread counts are computed from
+// receipts elsewhere (package unread).
 //
-// The invariant that matters: a receipt only moves forward, whatever order
-// requests come in, and a private one is never shown to anybody but its owner.
+// The invariant: a receipt only moves forward, whatever the order of requests, and only
+// its owner ever sees a private one.
 //
 // Spec: client-server-api#receipts, client-server-api#typing-notifications,
 // client-server-api#presence

@@ -15,20 +15,18 @@ import (
 )
 
 const (
-	// absentAfter is how long after the last request of their devices a user is
-	// taken to be offline: three polls of the usual 30 s.
+	// absentAfter is the time after the last request of a user's devices at which the
+	// user counts as offline: three polls of the usual 30 s.
 	absentAfter = 90 * time.Second
-	// sweepEvery is how often absences are looked for.
+	// sweepEvery is the interval of checks for absent users.
 	sweepEvery = 15 * time.Second
-	// transition and burst bound how often a user's presence changes by itself:
-	// once in 10 s over time, but a few at once, so that what a person does is
-	// seen at once.
+	// transition and burst limit automatic changes of a user's presence: one in 10 s over
+	// time, but a few at once, so that others see a user's actions immediately.
 	transition = 10 * time.Second
 	burst      = 5
 	// maxStatus bounds a status message, in bytes.
 	maxStatus = 1_000
-	// sweepPage is how many users who were left online by an earlier run are
-	// looked at in one sweep.
+	// sweepPage bounds the users in one sweep that an earlier process left online.
 	sweepPage = 500
 )
 
@@ -39,7 +37,7 @@ const (
 	offline     = "offline"
 )
 
-// Presence knows who is there.
+// Presence tracks the presence of users.
 //
 // Spec: client-server-api#presence
 type Presence struct {
@@ -49,20 +47,19 @@ type Presence struct {
 	began time.Time
 	bus   Bus // nil if there is no other instance
 
-	mu    sync.Mutex // guards what follows; nothing is taken after it
+	mu    sync.Mutex // guards the fields below; nothing is locked after it
 	users map[store.UserNum]*presentUser
-	// checked is up to which user those left over by an earlier run were
-	// looked at.
+	// checked is the last checked user of those that an earlier process left online.
 	checked store.UserNum
-	// elsewhere is when users were seen last by other instances.
+	// elsewhere is when other instances last saw each user.
 	elsewhere map[store.UserNum]time.Time
-	// deaf is when the other instances were not heard the last time.
+	// deaf is when the other instances were last unreachable.
 	deaf time.Time
-	// fresh are users to be told of to the other instances.
+	// fresh are users that the other instances have yet to be told of.
 	fresh map[store.UserNum]struct{}
 }
 
-// presentUser is somebody whose devices made requests of late.
+// presentUser is a user whose devices have made requests recently.
 type presentUser struct {
 	id       id.UserID
 	state    string
@@ -70,17 +67,18 @@ type presentUser struct {
 	seen     time.Time // of the last request
 	sharedAt time.Time // when this was last sent to the other instances
 	active   time.Time // of the last action
-	// budget and filled are the token bucket of transitions.
+	// budget and filled are the token bucket for transitions.
 	budget float64
 	filled time.Time
-	stored bool // state, status and about active are in the store
-	// stale says that state and status may have been changed by another instance,
-	// changes how often that was said.
+	stored bool // the store has state, status and about the last action
+	// stale says that another instance may have changed state and status. changes counts
+	// how often it was set.
 	stale   bool
 	changes uint64
 }
 
-// NewPresence makes it. bus is nil if there is no other instance. Run must run.
+// NewPresence returns a Presence. bus is nil if there is no other instance. The caller
+// must call Run.
 func NewPresence(s *store.Store, clock func() time.Time, log *slog.Logger, bus Bus) *Presence {
 	return &Presence{
 		store: s, clock: clock, log: log, began: clock(), bus: bus, users: map[store.UserNum]*presentUser{},
@@ -88,8 +86,7 @@ func NewPresence(s *store.Store, clock func() time.Time, log *slog.Logger, bus B
 	}
 }
 
-// Set changes a user's presence as they ask for. status nil takes the message
-// away.
+// Set changes a user's presence. A nil status removes the message.
 //
 // Spec: client-server-api#put_matrixclientv3presenceuseridstatus
 func (p *Presence) Set(ctx context.Context, user who.User, state string, status *string) error {
@@ -130,8 +127,8 @@ func (p *Presence) write(ctx context.Context, rows ...userdb.Presence) error {
 	return err
 }
 
-// Seen says that a device of the user syncs, and with which presence it wants to
-// be shown; "" or offline leave presence as it is.
+// Seen records that a device of the user syncs, and the presence that it asks for; "" or
+// offline leave presence unchanged.
 //
 // Spec: client-server-api#get_matrixclientv3sync
 func (p *Presence) Seen(ctx context.Context, user who.User, wish string) {
@@ -162,7 +159,7 @@ func (p *Presence) note(ctx context.Context, user who.User, wish string, now tim
 	u.seen = now
 	p.share(user.UserNum, u)
 	if u.stale && !p.refresh(ctx, user, u) {
-		return userdb.Presence{}, false // the next request says it again
+		return userdb.Presence{}, false // the next request sets it again
 	}
 	if u.state == wish && u.stored {
 		return userdb.Presence{}, false
@@ -175,9 +172,9 @@ func (p *Presence) note(ctx context.Context, user who.User, wish string, now tim
 	return u.row(user.UserNum), u.stored
 }
 
-// refresh reads a user's presence of the last time: offline for a user without any.
-// It says whether that went well and nobody has changed it meanwhile. Called with
-// the lock held, which it gives up for the time of reading.
+// refresh reads a user's stored presence: offline for a user without any. It reports
+// whether that succeeded and nothing has changed it in the meantime. The caller holds the
+// lock, which refresh releases while it reads.
 func (p *Presence) refresh(ctx context.Context, user who.User, u *presentUser) bool {
 	changes := u.changes
 	p.mu.Unlock()
@@ -208,8 +205,8 @@ func (p *Presence) refresh(ctx context.Context, user who.User, u *presentUser) b
 	return true
 }
 
-// spend reports whether a transition may be written now; what may not is
-// written by a later request or sweep.
+// spend reports whether a transition may be written now. If not, a later request or sweep
+// writes it.
 func (u *presentUser) spend(now time.Time) bool {
 	u.budget = min(burst, u.budget+now.Sub(u.filled).Seconds()/transition.Seconds())
 	u.filled = now
@@ -220,8 +217,8 @@ func (u *presentUser) spend(now time.Time) bool {
 	return true
 }
 
-// Of gives a user's presence to somebody who may see it: who shares a room.
-// M_FORBIDDEN for others, and for users who are not there.
+// Of returns a user's presence to a viewer who shares a room with them. Other viewers,
+// and unknown users, give M_FORBIDDEN.
 //
 // Spec: client-server-api#get_matrixclientv3presenceuseridstatus
 func (p *Presence) Of(ctx context.Context, viewer who.User, of id.UserID) (userdb.Presence, error) {
@@ -261,7 +258,7 @@ func (p *Presence) Of(ctx context.Context, viewer who.User, of id.UserID) (userd
 	return row, nil
 }
 
-// Run looks for who has gone, until the context ends.
+// Run sweeps until the context ends.
 func (p *Presence) Run(ctx context.Context) error {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
@@ -286,8 +283,8 @@ func (p *Presence) Run(ctx context.Context) error {
 	}
 }
 
-// Sweep makes those offline whose devices have been silent for too long, writes
-// what had to wait, and looks at a page of those whom an earlier run left online.
+// Sweep sets users offline whose devices have been silent for too long, writes delayed
+// transitions, and checks a page of the users that an earlier process left online.
 func (p *Presence) Sweep(ctx context.Context) error {
 	now := p.clock()
 	if p.bus != nil && !p.bus.Healthy() {
@@ -307,8 +304,8 @@ func (p *Presence) Sweep(ctx context.Context) error {
 	return p.write(ctx, rows...)
 }
 
-// due are the users who have gone, and those with something unwritten; unsure are
-// at most sweepPage users who have gone, of whom the store knows more.
+// due returns the presence to write: of absent users, and delayed transitions. unsure are
+// at most sweepPage absent users whose stored presence may be newer.
 func (p *Presence) due(now time.Time) (rows []userdb.Presence, unsure []store.UserNum) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -343,14 +340,14 @@ func (p *Presence) due(now time.Time) (rows []userdb.Presence, unsure []store.Us
 	return rows, unsure
 }
 
-// isDeaf says whether users may have been seen by other instances and this one not
-// told of it. Called with the lock held.
+// isDeaf reports whether other instances may have seen users without this instance
+// knowing. The caller holds the lock.
 func (p *Presence) isDeaf(now time.Time) bool {
 	return !p.deaf.IsZero() && now.Sub(p.deaf) <= absentAfter
 }
 
-// leftOver are users who are online in the store and not here: those of a list, and
-// a page of all. Each is looked at again only after all others were.
+// leftOver returns users who are online in the store and unknown here: those of a list,
+// and a page of all. It checks each user again only after all others.
 func (p *Presence) leftOver(ctx context.Context, unsure []store.UserNum, now time.Time) (rows []userdb.Presence, err error) {
 	p.mu.Lock()
 	after := p.checked

@@ -21,20 +21,20 @@ const (
 	TypeFullyRead   = "m.fully_read"
 )
 
-// mainThread is the thread of events that belong to none.
+// mainThread is the thread of events without a thread.
 const mainThread = "main"
 
-// History finds the events that receipts are about.
+// History finds the events of receipts.
 type History interface {
 	Event(ctx context.Context, viewer id.UserID, roomID id.RoomID, eventID id.EventID) (history.View, error)
 }
 
-// Marks keeps the m.fully_read marks, which are account data.
+// Marks stores the m.fully_read markers, which are account data.
 type Marks interface {
 	SetFullyRead(ctx context.Context, user who.User, roomID id.RoomID, eventID id.EventID) error
 }
 
-// Receipts moves how far users have read.
+// Receipts moves users' read markers.
 type Receipts struct {
 	store   *store.Store
 	history History
@@ -42,12 +42,12 @@ type Receipts struct {
 	clock   func() time.Time
 }
 
-// NewReceipts makes it. It starts nothing.
+// NewReceipts returns a Receipts. It starts nothing.
 func NewReceipts(s *store.Store, history History, data Marks, clock func() time.Time) *Receipts {
 	return &Receipts{store: s, history: history, data: data, clock: clock}
 }
 
-// Receipt is a wish to move one mark forward.
+// Receipt is a request to move one marker forward.
 type Receipt struct {
 	Type    string // m.read, m.read.private or m.fully_read
 	EventID id.EventID
@@ -55,9 +55,9 @@ type Receipt struct {
 	Thread string
 }
 
-// Send moves marks of a user forward in a room. Marks that are ahead already
-// stay. Errors: M_FORBIDDEN if the user is not in the room, M_NOT_FOUND if the
-// event is not there for the user, M_INVALID_PARAM for a wrong type or thread.
+// Send moves markers of a user forward in a room. Markers that are ahead already stay.
+// Errors: M_FORBIDDEN if the user is not in the room, M_NOT_FOUND if the user can't see
+// the event, M_INVALID_PARAM for a wrong type or thread.
 //
 // Spec: client-server-api#post_matrixclientv3roomsroomidreceiptreceipttypeeventid
 func (x *Receipts) Send(ctx context.Context, user who.User, roomID id.RoomID, receipts ...Receipt) error {
@@ -67,7 +67,7 @@ func (x *Receipts) Send(ctx context.Context, user who.User, roomID id.RoomID, re
 	}
 	var rows []roomdb.Receipt
 	var fullyRead []id.EventID
-	for i, receipt := range receipts { // all are checked before the first is written
+	for i, receipt := range receipts { // check all before writing the first
 		row, err := x.row(ctx, user, roomID, readings[i], receipt)
 		if err != nil {
 			return err
@@ -87,7 +87,7 @@ func (x *Receipts) Send(ctx context.Context, user who.User, roomID id.RoomID, re
 		return nil
 	}
 	c := store.NewChange()
-	c.LowPriority = true // who sees the receipts is in no hurry either
+	c.LowPriority = true // its readers are not in a hurry either
 	for _, row := range rows {
 		roomdb.PutReceipt(c, row)
 	}
@@ -96,10 +96,12 @@ func (x *Receipts) Send(ctx context.Context, user who.User, roomID id.RoomID, re
 	return err
 }
 
-// readPlaces reads where the events of receipts are, and how far the user has read.
+// readPlaces reads the places of the receipts' events, and the user's receipts in the
+// room.
 func (x *Receipts) readPlaces(ctx context.Context, user who.User, roomID id.RoomID, receipts []Receipt) ([]roomdb.Reading, error) {
 	readings := make([]roomdb.Reading, len(receipts))
-	// What is read twice may differ: a receipt that is not ahead any more when it is written changes nothing.
+	// Two reads may differ: a receipt that is no longer ahead when it is written changes
+	// nothing.
 	err := x.store.ReadCommitted(ctx, func(r *store.Read) (err error) {
 		for i := range receipts {
 			readings[i], err = roomdb.ReadingOf(r, user.UserNum, roomID.String(), receipts[i].EventID.String())
@@ -148,9 +150,9 @@ func (x *Receipts) row(ctx context.Context, user who.User, roomID id.RoomID, at 
 	return row, nil
 }
 
-// belongs reports whether an event is in a thread. A root is in its thread and
-// in the main timeline, and so is what relates to an event without saying where:
-// its thread would have to be looked up, and clients know it.
+// belongs reports whether an event is in a thread. A root is in its thread and in the
+// main timeline. So is an event that relates to another without a thread of its own: this
+// would need a lookup, and clients know the thread.
 //
 // Spec: client-server-api#threaded-read-receipts
 func belongs(view history.View, thread string) bool {
@@ -166,8 +168,7 @@ func belongs(view history.View, thread string) bool {
 	return thread == mainThread || thread == view.PDU.EventID().String()
 }
 
-// ahead reports whether a receipt is in front of the stored one of its kind and
-// thread.
+// ahead reports whether a receipt is ahead of the stored one of its kind and thread.
 func ahead(row roomdb.Receipt, read []roomdb.ReadTo) bool {
 	for _, to := range read {
 		if to.Kind == row.Kind && to.Thread == row.Thread {

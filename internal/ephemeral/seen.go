@@ -7,19 +7,19 @@ import (
 	"stoa/internal/store"
 )
 
-// topicSeen is the topic by which instances tell whose devices made requests, so
-// that none takes somebody for absent who talks to another.
+// topicSeen is the topic of users whose devices have made requests, so that no instance
+// takes a user for absent who uses another one.
 const topicSeen = "seen"
 
 const (
-	// tellSeen is how often the other instances are told of one user.
+	// tellSeen is the interval of messages about one user.
 	tellSeen = 20 * time.Second
-	// seenUsers bounds the users of one message, elsewhereLimit those remembered.
+	// seenUsers bounds the users in one message, elsewhereLimit the remembered users.
 	seenUsers      = 200
 	elsewhereLimit = 200_000
 )
 
-// share notes that a user is to be told of. Called with the lock held.
+// share marks a user for the next message. The caller holds the lock.
 func (p *Presence) share(num store.UserNum, u *presentUser) {
 	if p.bus != nil && u.seen.Sub(u.sharedAt) >= tellSeen {
 		u.sharedAt = u.seen
@@ -27,7 +27,7 @@ func (p *Presence) share(num store.UserNum, u *presentUser) {
 	}
 }
 
-// tell tells the other instances who was seen of late.
+// tell sends the recently seen users to the other instances.
 func (p *Presence) tell() {
 	p.mu.Lock()
 	list := make([]store.UserNum, 0, len(p.fresh))
@@ -45,7 +45,7 @@ func (p *Presence) tell() {
 	}
 }
 
-// hear takes over who was seen by another instance.
+// hear processes the users that another instance has seen.
 func (p *Presence) hear(payload []byte) {
 	var list []store.UserNum
 	if json.Unmarshal(payload, &list) != nil {
@@ -61,8 +61,8 @@ func (p *Presence) hear(payload []byte) {
 	}
 }
 
-// Follow has the presence of users read anew, when they are seen here again, whom
-// another instance has changed. It may be told of what this instance wrote, too.
+// Follow makes the presence of users stale whom another instance has changed, so that it
+// is read again when they are seen here. This instance's own changes do no harm.
 func (p *Presence) Follow(rows []store.StreamRow) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -73,7 +73,7 @@ func (p *Presence) Follow(rows []store.StreamRow) {
 	}
 }
 
-// Forget has the presence of all users read anew: rows of the stream were missed.
+// Forget makes the presence of all users stale, because rows of the stream were missed.
 func (p *Presence) Forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -82,8 +82,7 @@ func (p *Presence) Forget() {
 	}
 }
 
-// doubt has a user's presence read anew. What is not written yet stays, and so does
-// what bounds how often it changes.
+// doubt makes a user's presence stale. Unwritten changes and the token bucket stay.
 func (u *presentUser) doubt() {
 	u.changes++
 	u.stale = u.stored

@@ -26,8 +26,8 @@ type connection struct {
 
 	mu         sync.Mutex // guards all below; nothing is taken after it
 	state      connectionState
-	unread     bool    // the client did something since what it sent was read
-	peerClosed bool    // the last thing that it did was to close its side
+	unread     bool    // the client did something after the last read
+	peerClosed bool    // the last event was that it closed its side
 	waiter     *Parked // in state waiting
 	idleSince  time.Time
 }
@@ -100,13 +100,13 @@ func (c *connection) onActivity(peerClosed bool) {
 	}
 }
 
-// read reads what the client has sent, without waiting. open is false if the client has gone.
+// read reads data without waiting. open is false if the client has disconnected.
 func (c *connection) read(into []byte) (n int, open bool) {
 	c.mu.Lock()
-	c.unread = c.peerClosed // before what is read now; the end is not told again
+	c.unread = c.peerClosed // before this read; the end is not reported again
 	c.mu.Unlock()
 	n, open = readNow(c.raw, into)
-	if n == len(into) { // there may be more, which is not told again either
+	if n == len(into) { // there may be more, which is not reported again either
 		c.mu.Lock()
 		c.unread = true
 		c.mu.Unlock()

@@ -45,7 +45,7 @@ type Listener struct {
 	closed   chan struct{} // closed when no new connection is accepted any more
 	ended    chan struct{} // closed when all connections that were accepted have been handed on
 	finished chan struct{} // closed when no connection returns any more
-	dropped  chan struct{} // closed when nobody calls Accept any more
+	dropped  chan struct{} // closed when Accept is not called any more
 
 	start  func()       // begins to accept, once
 	end    func()       // closes closed, once
@@ -101,7 +101,7 @@ func (p *Listener) accept() {
 		case p.accepted <- accepted{c, err}:
 		case <-p.dropped:
 			if c != nil {
-				_ = c.Close() // nobody serves it any more
+				_ = c.Close() // nothing serves it any more
 			}
 		}
 	}
@@ -202,7 +202,7 @@ func (p *Listener) closeOverdue() {
 
 type originKey struct{}
 
-// origin tells a request about its connection.
+// origin is the connection of a request.
 type origin struct {
 	listener *Listener
 	raw      syscall.RawConn // nil for a connection that can't be parked

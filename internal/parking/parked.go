@@ -22,7 +22,7 @@ type Parkable interface {
 	Park() Responder
 }
 
-// Responder gives the form of a route's answers.
+// Responder has the form of a route's answers.
 type Responder interface {
 	// Head returns the header lines of each answer, after the status line.
 	Head() string
@@ -37,7 +37,7 @@ type Parked struct {
 	conn      *connection
 	form      Responder
 	since     time.Time
-	readAhead []byte // what the client has sent of its next request
+	readAhead []byte // data of the client's next request
 	ended     bool   // answered or closed
 
 	onWorker bool // a worker works on it
@@ -95,7 +95,7 @@ func take(w http.ResponseWriter, r *http.Request) (*Parked, bool) {
 		conn = again.Conn
 	}
 	form := x.Park()
-	path := form.String() // mostly; what is kept of a request keeps its first line
+	path := form.String() // usually; a copy of the request's own path would keep its first line in memory
 	if r.URL.Path != path {
 		path = strings.Clone(r.URL.Path)
 	}
@@ -165,7 +165,7 @@ func (p *Parked) end(wake bool) (resume func(here bool)) {
 	return resume
 }
 
-// onActivity ends the wait because the client did something, so that there is something to read.
+// onActivity ends the wait because there may be something to read.
 func (p *Parked) onActivity() {
 	resume := p.end(false)
 	if resume == nil {
@@ -176,7 +176,7 @@ func (p *Parked) onActivity() {
 		var b [256]byte
 		n, open := p.conn.read(b[:])
 		if n == 0 && open {
-			p.Wait(resume) // it was about what was read before
+			p.Wait(resume) // it was for data that was already read
 			return
 		}
 		p.readAhead = bytes.Clone(b[:n])

@@ -19,7 +19,7 @@ type response struct {
 	begun  bool   // the head is written
 	parked bool   // the answer comes from a Parked
 	isLast bool   // the connection ends with it
-	left   int    // what is to come of the body, after the head
+	left   int    // bytes of the body after the head that are still to come
 	failed error
 }
 
@@ -87,7 +87,7 @@ func (w *response) begin(body []byte) {
 	w.failed = w.conn.write(w.conn.context, head.Bytes(), body)
 }
 
-// finish writes what is left of the answer.
+// finish writes the rest of the answer.
 func (w *response) finish() error {
 	w.WriteHeader(http.StatusOK)
 	if !w.begun {

@@ -12,13 +12,13 @@ import (
 type WorkerPool struct {
 	limit int
 
-	mu      sync.Mutex // guards what follows; nothing is taken after it
+	mu      sync.Mutex // guards the fields below; nothing is locked after it
 	ready   sync.Cond  // there is work, or the pool has ended
 	queue   []func()   // from begin on
 	begin   int
 	started int // workers
-	idle    int // those of them that wait for work and were not told of any
-	waiting int // those of them that wait within Blocking, and are not counted against the limit
+	idle    int // of those, the ones that wait for work and were not woken for any
+	waiting int // of those, the ones within Blocking, which don't count against the limit
 	ended   bool
 }
 

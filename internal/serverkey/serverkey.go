@@ -1,12 +1,10 @@
-// Package serverkey loads the key with which this server signs, and makes one
-// when there is none yet.
+// Package serverkey loads the server's signing key, and creates one if there is none.
 //
-// It owns the table of signing keys and the form in which a key lies there:
-// sealed under STOA_SECRET_KEY where that is set. It never publishes keys and
-// never signs itself.
+// It owns the table of signing keys and the stored form of a key, which is sealed with
+// STOA_SECRET_KEY if that is set. It never publishes keys and never signs.
 //
-// The invariant that matters: a server never gets a second identity by
-// accident. If a key is there but can't be opened, Load fails.
+// The invariant: a server never gets a second identity by accident. If a key exists but
+// can't be opened, Load fails.
 //
 // Spec: server-server-api#publishing-keys
 package serverkey
@@ -29,8 +27,7 @@ import (
 	"stoa/matrix/signing"
 )
 
-// ErrSealed says that a key is sealed and the secret that opens it is missing
-// or another one.
+// ErrSealed says that a key is sealed, and that its secret is missing or different.
 var ErrSealed = errors.New("the signing key in the database is encrypted")
 
 var (
@@ -38,13 +35,13 @@ var (
 	errOtherSecret = fmt.Errorf("%w with another secret_key; set STOA_SECRET_KEY to the one that it was encrypted with", ErrSealed)
 )
 
-// Load gives the signer of the server: the oldest key in use, or a new one if
-// there is none. secret seals keys in the store; empty keeps them in the clear.
-// A key that lies there in the clear is sealed once a secret is given.
+// Load returns the server's signer: the oldest key in use, or a new one if there is none.
+// secret seals keys in the store; if it is empty they are stored unencrypted. Load seals
+// an unencrypted key once there is a secret.
 func Load(ctx context.Context, s *store.Store, server id.ServerName, secret string, now time.Time) (*signing.Signer, error) {
 	var signer *signing.Signer
 	err := s.Write(ctx, func(tx *store.Tx) error {
-		// Instances that start together on an empty database make one key.
+		// Instances that start at the same time on an empty database create one key.
 		if err := tx.Lock("signing_keys"); err != nil {
 			return err
 		}
@@ -105,7 +102,7 @@ const (
 
 const saltBytes = 16
 
-// generate makes a key with an ID of 6 random letters and digits.
+// generate creates a key with an ID of 6 random letters and digits.
 func generate(secret string, now time.Time) (keydb.SigningKey, error) {
 	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_" // 63: a byte modulo 63 is even enough for a name
 	var b [6]byte
@@ -155,8 +152,8 @@ func open(row keydb.SigningKey, secret string) ([]byte, error) {
 	return nil, errors.New("the key is in a form that this version can't read")
 }
 
-// cipherOf derives the cipher of one key. Its nonce is random and part of what
-// it seals.
+// cipherOf derives the cipher of one key. The nonce is random and part of the sealed
+// form.
 func cipherOf(secret string, salt []byte) (cipher.AEAD, error) {
 	key, err := hkdf.Key(sha256.New, []byte(secret), salt, "stoa signing key", 32)
 	if err != nil {

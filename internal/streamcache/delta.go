@@ -245,7 +245,7 @@ func (m *memory) fillRoom(j *userRoom, c *Cursor, p *Delta, typing *TypingRoom) 
 	p.Rooms = append(p.Rooms, room)
 }
 
-// TypingHashes knows who types where, now.
+// TypingHashes has the hashes of typing users.
 type TypingHashes interface {
 	// AppendHashes appends a hash for each of some rooms, of the list of those who type there; 0 if nobody did in the last
 	// minutes. The cache may call it with its lock held.

@@ -67,7 +67,7 @@ func (l *waitlist) wakeRoom(r *roomState) {
 		for i := len(u.waiters) - 1; i >= 0; i-- {
 			w := u.waiters[i]
 			if w.scheduled && w.tick <= r.fanOut.tick {
-				continue // it is woken soon, for what was said here before or for something else
+				continue // it will be woken soon anyway
 			}
 			if at := r.fanOut.take(now, l.limits.batch); at <= now {
 				l.end(w, News)

@@ -94,7 +94,7 @@ func (f *following) reset(head store.Position) {
 	f.cache.advance(head)
 }
 
-// forgetAll makes the followers drop what they know, up to a position.
+// forgetAll makes the followers drop everything, up to a position.
 func (f *following) forgetAll(head store.Position) {
 	f.notifying.Lock()
 	defer f.notifying.Unlock()
@@ -186,7 +186,7 @@ func (m *memory) irrelevant(rows []store.StreamRow) map[store.Position]bool {
 	if m.loadingUsers > 0 {
 		return nil
 	}
-	changed := map[store.RoomNum]bool{} // rooms of whose old events something is told
+	changed := map[store.RoomNum]bool{} // rooms in which old events were changed
 	for _, row := range rows {
 		if row.Kind == store.KindMembership && m.users[row.User()] != nil {
 			return nil
@@ -258,7 +258,8 @@ func (f *following) readSharers(r *store.Read, a *applied, users []store.UserNum
 	return nil
 }
 
-// Changes makes the changes of state that rows of the log tell of. The loader holds their events.
+// Changes turns rows of the state log into changes. The loader must have loaded their
+// events.
 func (l *Loader) Changes(log []roomdb.StateChange) ([]Change, error) {
 	nums := make([]store.KeyNum, len(log))
 	for i, c := range log {
@@ -284,7 +285,7 @@ func (l *Loader) Changes(log []roomdb.StateChange) ([]Change, error) {
 	return out, nil
 }
 
-// localUser is the number of a user whom the cache may have in memory, 0 for somebody who has none.
+// localUser returns the number of a user who may be in memory, 0 for other users.
 func (sc *Cache) localUser(r *store.Read, userID string) (store.UserNum, error) {
 	num, err := sc.store.UserNum(r, userID)
 	if err != nil {

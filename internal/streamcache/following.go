@@ -142,13 +142,13 @@ func (f *following) pollStream(ctx context.Context) {
 	}
 }
 
-// poll is what the poller knows of its last poll.
+// poll is the poller's record of its last poll.
 type poll struct {
 	begun  time.Time     // when it began
 	took   time.Duration // it
 	failed bool
 	behind time.Time // since when something was announced that is not in the ring; zero: nothing is
-	gap    bool      // what comes next is not replicated
+	gap    bool      // the next group is not replicated
 }
 
 // followReceived applies received groups. It reports whether the next part of the stream has to be read from the store.

@@ -23,9 +23,9 @@ type Loader struct {
 	// unknownVersions are the rooms of rows whose version is not known.
 	unknownVersions map[store.RoomNum]struct{}
 	rows            map[store.EventNum]roomdb.SyncEvent // read, not made into events yet
-	made            map[store.EventNum]*timeline.Event  // made ahead, without what they replaced
+	made            map[store.EventNum]*timeline.Event  // built early, without Replaced
 	events          map[store.EventNum]*timeline.Event
-	prev            map[store.EventNum]store.EventNum // what a state event replaced
+	prev            map[store.EventNum]store.EventNum // by the number of a state event, the one that it replaced
 	wanted          map[store.EventNum]struct{}
 }
 
@@ -42,7 +42,7 @@ func (sc *Cache) Loader(r *store.Read) *Loader {
 	}
 }
 
-// Version tells the version of a room whose events are wanted.
+// Version sets the version of a room whose events are wanted.
 func (l *Loader) Version(num store.RoomNum, version string) {
 	rules, _ := roomversion.Of(version)
 	l.rules[num] = rules // nil for a version that this release does not know: its events are left out
@@ -61,7 +61,7 @@ func (l *Loader) Known(num, redactedBy store.EventNum) bool {
 	return true
 }
 
-// WantEvents takes over rows that were read with Known.
+// WantEvents adds rows that were read with Known.
 func (l *Loader) WantEvents(rows []roomdb.SyncEvent) {
 	for _, row := range rows {
 		if row.Bytes == nil {
@@ -77,7 +77,7 @@ func (l *Loader) WantEvents(rows []roomdb.SyncEvent) {
 	}
 }
 
-// Want names an event.
+// Want adds an event.
 func (l *Loader) Want(num store.EventNum) {
 	if num != 0 && l.events[num] == nil {
 		if _, read := l.rows[num]; !read && l.made[num] == nil {
@@ -86,7 +86,7 @@ func (l *Loader) Want(num store.EventNum) {
 	}
 }
 
-// WantLog names what the events of a log replaced, for their prev_content.
+// WantLog adds the events that the rows of a log replaced, for their prev_content.
 func (l *Loader) WantLog(log []roomdb.StateChange) {
 	for _, c := range log {
 		if c.Event == 0 || c.Prev == 0 {
@@ -99,14 +99,14 @@ func (l *Loader) WantLog(log []roomdb.StateChange) {
 	}
 }
 
-// WantChanged names the events that a log put into the state.
+// WantChanged adds the events that the rows of a log put into the state.
 func (l *Loader) WantChanged(log []roomdb.StateChange) {
 	for _, c := range log {
 		l.Want(c.Event)
 	}
 }
 
-// Load reads what is wanted and not in memory.
+// Load reads the wanted events that are not in memory.
 func (l *Loader) Load() error {
 	for len(l.wanted) > 0 { // once, and once more for redactions
 		nums := make([]store.EventNum, 0, len(l.wanted))
@@ -137,7 +137,8 @@ func (l *Loader) Load() error {
 	return nil
 }
 
-// many is the number of rows from which on events are made on several cores, before they are asked for.
+// many is the number of rows from which events are built on several cores, before they
+// are requested.
 const many = 128
 
 // makeInParallel makes the events that were read, on several cores if they are many. Redacted ones are left for later.
@@ -172,7 +173,7 @@ func (l *Loader) makeInParallel() {
 	}
 }
 
-// Event returns an event that was named before; nil if the store does not have it, or it can't be read.
+// Event returns a wanted event; nil if the store does not have it, or it can't be parsed.
 func (l *Loader) Event(num store.EventNum) *timeline.Event {
 	e := l.events[num]
 	if e != nil && (e.Replaced != nil || l.prev[num] == 0) {
@@ -197,7 +198,7 @@ func (l *Loader) Event(num store.EventNum) *timeline.Event {
 	return e
 }
 
-// make makes an event of the row that was read.
+// make builds an event from its row.
 func (l *Loader) make(num store.EventNum) *timeline.Event {
 	if e := l.made[num]; e != nil {
 		return e
@@ -227,7 +228,8 @@ func source(row roomdb.SyncEvent, pdu *event.PDU) timeline.Source {
 	return s
 }
 
-// redaction returns the redaction of an event, which may be redacted itself; nil if it is not here.
+// redaction returns the redaction of an event, which may be redacted itself; nil if it is
+// unknown.
 func (l *Loader) redaction(num store.EventNum) *timeline.Event {
 	if e := l.events[num]; e != nil {
 		return e

@@ -22,8 +22,8 @@ type memory struct {
 	maxUsers  int
 	members   *memberCache
 	recent    *recentTimelines
-	// skipped is the newest row that was not read because it concerned nobody in memory, loadingUsers counts the users being
-	// loaded, of whom it is not known what concerns them.
+	// skipped is the newest row that was not read because it concerned no user in memory.
+	// loadingUsers counts the users being loaded, for whom that is unknown.
 	skipped      store.Position
 	loadingUsers int
 	// barriers are the requests that wait for the ring to reach a position, polls counts the polls of the stream.
@@ -90,7 +90,7 @@ func (m *memory) applyRoomRow(a *applied, row store.StreamRow) {
 		list := a.receipts[r.num]
 		if read, ok := a.readReceipts[row.Pos]; ok {
 			if list = read; len(list) == 0 {
-				return // all of them have moved on: a later row tells
+				return // all of them have moved: a later row follows
 			}
 		}
 		m.ring.add(&r.receipts, record{pos: row.Pos, size: 200 + 250*len(list), receipts: list})

@@ -25,13 +25,13 @@ import (
 	"stoa/matrix/id"
 )
 
-// Options are what a Cache is made of. Store is the only one that must be set.
+// Options configure a Cache. Only Store is required.
 type Options struct {
 	Store *store.Store
-	// Clock is time.Now if nil.
+	// Clock is the clock; nil = time.Now.
 	Clock func() time.Time
 	Log   *slog.Logger
-	// Registerer gets the metrics; none if nil.
+	// Registerer registers the metrics; nil = none.
 	Registerer prometheus.Registerer
 
 	// RingRecords and RingBytes bound the ring; 0 = 65,536 and 64 MiB. A token that is older than what the ring holds is
@@ -44,21 +44,23 @@ type Options struct {
 	// Members bounds the membership events that are kept for clients which load members lazily; 0 = 16,384.
 	Members int
 
-	// TypingHashes gives the typing users of rooms as hashes; nil: nobody types.
+	// TypingHashes has the typing users of rooms as hashes; nil = no typing.
 	TypingHashes TypingHashes
 
-	// Replicate appends groups of this instance to what is sent to the other instances, whose ReceiveGroups gets it; nil if there
-	// are none. It does nothing if there is nobody to send to.
+	// Replicate appends groups of this instance to the data for other instances, which
+	// pass it to ReceiveGroups; nil if there are none. It does nothing if no instance
+	// needs the data.
 	Replicate func(append func([]byte) []byte)
 
 	// Blocking calls wait, which waits for something other than the CPU, on behalf of work done in ctx; nil calls it directly.
 	Blocking func(ctx context.Context, wait func())
 
-	// Followers receive the rows of other instances, in this order, before anybody finds them applied; see Follower.
+	// Followers receive the rows of other instances, in this order, before requests can
+	// see them applied; see Follower.
 	Followers []Follower
 }
 
-// New makes a Cache. Run makes it follow the stream.
+// New returns a Cache. Run makes it follow the stream.
 func New(opt Options) *Cache {
 	setDefault(&opt.RingRecords, 1<<16)
 	setDefault(&opt.RingBytes, 64<<20)

@@ -114,7 +114,7 @@ func roomHeads(r *store.Read, rows []store.StreamRow) (map[store.RoomNum]roomdb.
 	return heads, err
 }
 
-// bySlot sorts what was read to its slots.
+// bySlot groups rows by their slots.
 func bySlot(found []roomdb.SlotEvent, log []roomdb.StateChange) (map[roomdb.RoomSlot]roomdb.SlotEvent, map[roomdb.RoomSlot][]roomdb.StateChange) {
 	events := make(map[roomdb.RoomSlot]roomdb.SlotEvent, len(found))
 	for _, e := range found {
@@ -168,8 +168,9 @@ func (l *Loader) readSegment(a *applied, row store.StreamRow, head roomdb.RoomHe
 	return l.readRedactions(a, row, s)
 }
 
-// appendCounted adds what an event is for the counts of unread ones. It returns nil if that can't be told from what was
-// read: the class of an event that counts more for somebody, or begins a thread, is not stored.
+// appendCounted adds an event's effect on unread counts. It returns nil if the rows don't
+// determine it: the class of an event that has a higher verdict for some member, or
+// begins a thread, is not stored.
 func appendCounted(list []room.Counted, found roomdb.SlotEvent, e *timeline.Event) []room.Counted {
 	totals, err := room.ParseTotals(found.Totals)
 	if err != nil || found.Raised || !totals.Thread.IsZero() {
@@ -219,7 +220,8 @@ func (l *Loader) readRedactions(a *applied, row store.StreamRow, s *Segment) err
 	return nil
 }
 
-// putRedactions replaces events in memory by their redacted forms. Called with the lock held.
+// putRedactions replaces events in memory by their redacted forms. Called with the lock
+// held.
 func (m *memory) putRedactions(a *applied) {
 	known := map[store.RoomNum]bool{}
 	for i := range a.redacted {
@@ -234,7 +236,8 @@ func (m *memory) putRedactions(a *applied) {
 	}
 	for _, row := range a.rows {
 		if a.unknownUpdates[row.Pos] && !known[row.Room()] {
-			// Something old has changed, and what is not said. Rare: nothing in memory is believed.
+			// An old event has changed, and it is unknown which. This is rare: drop
+			// everything before.
 			m.ring.floor = max(m.ring.floor, row.Pos)
 			m.events.clear(row.Pos)
 			m.members.events.Purge()

@@ -27,8 +27,8 @@ type Cache struct {
 	log   *slog.Logger
 	rules *lru2.Cache[store.RoomNum, *roomversion.Rules]
 
-	follow sync.Mutex // held by whoever moves the ring on; mu is taken under it
-	mu     sync.Mutex // guards memory; under it nothing is locked but what a Line locks to be woken
+	follow sync.Mutex // held while the ring moves; mu is locked under it
+	mu     sync.Mutex // guards memory; only Conn.Wake is called under it
 
 	memory
 	following
@@ -128,7 +128,8 @@ func (sc *Cache) Head() store.Position {
 	return sc.ring.head
 }
 
-// awaitTimeout is how long a request waits for what was announced before it reads the store.
+// awaitTimeout is how long a request waits for an announced position before it reads the
+// store.
 const awaitTimeout = 100 * time.Millisecond
 
 // Await waits until the cache has applied the stream up to a position that is in the store.
@@ -218,7 +219,7 @@ type applied struct {
 	redacted     []readRedaction
 	// unknownUpdates are the rows of rooms in which something old has changed that is not known.
 	unknownUpdates map[store.Position]bool
-	// skipped are the rows that concern nobody in memory; their contents are not read.
+	// skipped are the rows that concern no user in memory; their contents are not read.
 	skipped map[store.Position]bool
 	// sharers are the rooms of users who are not in memory and changed something that others see.
 	sharers map[store.UserNum][]store.RoomNum
@@ -226,7 +227,7 @@ type applied struct {
 	presence map[store.UserNum]userdb.Presence
 }
 
-// appliedRoom is what a group did to one room.
+// appliedRoom is the effect of a group on one room.
 type appliedRoom struct {
 	id       id.RoomID
 	segments []committedSegment
@@ -303,7 +304,8 @@ func (a *applied) takePresence(rows []userdb.Presence) {
 	}
 }
 
-// finish reads what came without a payload, then puts all into memory and wakes the clients that can see it.
+// finish reads the contents of rows without a payload, then adds everything to memory and
+// wakes the clients that can see it.
 func (f *following) finish(ctx context.Context, a *applied) error {
 	if err := f.complete(ctx, a); err != nil {
 		return err

@@ -54,7 +54,7 @@ func (m *memory) counts(u *user, num store.RoomNum, threads bool) (Counts, bool)
 	return j.counter.Counts(threads), true
 }
 
-// updateCounter applies what has happened since a counter was made.
+// updateCounter applies everything that has happened since a counter was made.
 func (m *memory) updateCounter(j *userRoom) bool {
 	var missed []*Segment
 	complete := j.room.newest == nil || j.room.newest.Last <= j.counter.Slot()
@@ -110,12 +110,13 @@ func (m *memory) totalsAt(r *roomState, x roomdb.Receipt) (totals *room.Totals) 
 
 // UnreadCounter counts the unread events of one member in one room, and is updated as the room goes on. The cache's lock guards it.
 type UnreadCounter interface {
-	// Slot is the last slot that has been counted.
+	// Slot is the last counted slot.
 	Slot() store.Slot
-	// Apply counts a segment of the room; false if the counter has to be read anew.
+	// Apply counts a segment of the room; false if the counter must be read anew.
 	Apply(first, last store.Slot, events []room.Counted) bool
-	// Read subtracts what a receipt of the member covers; false if the counter has to be read anew. thread is "" for all threads,
-	// and totals are those at the slot, nil if they are not known or belong to an event outside of the thread.
+	// Read subtracts the events that a receipt of the member covers; false if the counter
+	// must be read anew. thread is "" for all threads. totals are those at the slot; nil
+	// if they are unknown, or if the event is outside the thread.
 	Read(slot store.Slot, thread string, totals *room.Totals) bool
 	// Counts returns the numbers of unread events: of the whole room, or of the main timeline and each thread.
 	Counts(threads bool) Counts
@@ -124,7 +125,8 @@ type UnreadCounter interface {
 // Counts are a room's numbers of unread events.
 type Counts struct {
 	Notifications, Highlights int64
-	// Threads are those of the threads with unread events, if they were asked for; those above are of the main timeline then.
+	// Threads are those with unread events, if requested; the counts above are then those
+	// of the main timeline.
 	Threads []ThreadCounts
 }
 

@@ -23,12 +23,14 @@ func (sc *Cache) user(ctx context.Context, v who.Device) (*user, error) {
 	return sc.load(ctx, v)
 }
 
-// load reads a user's rooms. Two requests may do so at the same time; the later one takes what the first has made.
+// load reads a user's rooms. If two requests do so at the same time, the later one uses
+// the result of the first.
 func (sc *Cache) load(ctx context.Context, v who.Device) (*user, error) {
 	u := &user{num: v.UserNum, id: v.UserID, loading: true}
 	sc.mu.Lock()
 	if old := sc.users[v.UserNum]; old != nil {
-		// Another request reads them just now. This one reads for itself, and whoever is done first wins.
+		// Another request is reading them. This one reads too, and the first result is
+		// used.
 		u = old
 	} else {
 		sc.users[v.UserNum] = u
@@ -69,7 +71,8 @@ func (sc *Cache) load(ctx context.Context, v who.Device) (*user, error) {
 	return u, nil
 }
 
-// finishLoading fills in what was read in a snapshot, and what the stream brought since. Called with the lock held.
+// finishLoading adds the rooms from a snapshot, and the changes that the stream brought
+// since. Called with the lock held.
 func (m *memory) finishLoading(u *user, at store.Position, rooms []roomdb.JoinedRoom, own []store.OwnChange) {
 	u.loading, u.from = false, at
 	u.rooms = make([]userRoom, 0, len(rooms))

@@ -52,8 +52,9 @@ type user struct {
 	// lastActive is the tick of the last request or wake-up of the user's devices, sampledBy the backlog whose sample the user is in.
 	lastActive int64
 	sampledBy  *backlog
-	gone       bool // dropped: what is known of it is no longer kept up to date
-	// pending holds what the stream told while the rooms were being read; nil once they have been.
+	gone       bool // dropped: no longer updated
+	// loading is set while the rooms are being read. pending has the changes that the stream brings
+	// in that time.
 	loading bool
 	pending []membershipChange
 
@@ -79,7 +80,7 @@ type roomCounter struct {
 	newReceipts []roomdb.Receipt
 }
 
-// membershipChange is what a change of a room says about one local user.
+// membershipChange is the effect of a change of a room on one local user.
 type membershipChange struct {
 	pos    store.Position
 	room   store.RoomNum
@@ -88,14 +89,15 @@ type membershipChange struct {
 	joined bool
 }
 
-// roomState is what the cache knows of a room with recent changes or with users who sync.
+// roomState is the cache's state of a room with recent changes or with users who sync.
 type roomState struct {
 	num store.RoomNum
 	id  id.RoomID
 	// timeline and receipts are the room's chains in the ring, updated the newest KindRoomUpdate.
 	timeline, receipts chain
 	updated            store.Position
-	// skipped is the newest row that the chains lack, because nobody in memory was in the room.
+	// skipped is the newest row that the chains lack, because no user in memory was in
+	// the room.
 	skipped store.Position
 	// shared are the newest changes of things that members show one another; see SharedIndex.
 	shared [sharedKinds]store.Position
@@ -112,12 +114,12 @@ type roomState struct {
 	open Openness
 }
 
-// small says whether the room may be one in which presence is told.
+// small reports whether the room may be one in which presence is sent.
 func (r *roomState) small() bool {
 	return r.joined <= userdb.PresenceRoom && len(r.members) <= userdb.PresenceRoom
 }
 
-// find is the user's place in a room, nil if the user has not joined it.
+// find returns the user's entry of a room, nil if the user has not joined it.
 func (u *user) find(num store.RoomNum) *userRoom {
 	i, ok := u.search(num)
 	if !ok {
@@ -130,7 +132,8 @@ func (u *user) search(num store.RoomNum) (int, bool) {
 	return slices.BinarySearchFunc(u.rooms, num, func(j userRoom, n store.RoomNum) int { return cmp.Compare(j.room.num, n) })
 }
 
-// enter adds a joined room; one that is there already stays as it is, since a new name or avatar is no new membership.
+// enter adds a joined room. An existing entry stays unchanged, since a new name or avatar
+// is not a new membership.
 func (u *user) enter(r *roomState, joined store.Slot) {
 	i, ok := u.search(r.num)
 	if ok {
@@ -140,7 +143,7 @@ func (u *user) enter(r *roomState, joined store.Slot) {
 	r.members = append(r.members, u)
 }
 
-// leave takes a room away, if the user is in it.
+// leave removes a room, if the user is in it.
 func (u *user) leave(num store.RoomNum) {
 	i, ok := u.search(num)
 	if !ok {
@@ -150,7 +153,7 @@ func (u *user) leave(num store.RoomNum) {
 	u.rooms = slices.Delete(u.rooms, i, i+1)
 }
 
-// unlink takes the user out of the members of their i-th room.
+// unlink removes the user from the members of their i-th room.
 func (u *user) unlink(i int) {
 	r, at := u.rooms[i].room, u.rooms[i].index
 	last := len(r.members) - 1

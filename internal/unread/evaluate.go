@@ -13,8 +13,8 @@ import (
 	"stoa/matrix/roomversion"
 )
 
-// takeAway walks through the newest unread events one by one, if the member's rules can make less of some of them than
-// their classes do.
+// takeAway evaluates the newest unread events one by one, if the member's rules can
+// reduce the effect of some of them below that of their class.
 func (l *load) takeAway(t *RoomCounter, p *Place) error {
 	if t.seen >= t.slot || !t.main.any() && !t.anyThread() {
 		return nil
@@ -45,7 +45,8 @@ func (t *RoomCounter) anyThread() bool {
 	return false
 }
 
-// wasMember says whether somebody is or was a member of a room, so that an event of theirs may be unread.
+// wasMember reports whether a user is or was a member of a room, so that their events may
+// be unread.
 func (l *load) wasMember(num store.RoomNum, userID string) (bool, error) {
 	keys, err := l.c.store.KeyNums(l.r, []store.Pair{{Type: event.TypeMember, StateKey: userID}})
 	if err != nil || keys[0] == 0 {
@@ -55,7 +56,8 @@ func (l *load) wasMember(num store.RoomNum, userID string) (bool, error) {
 	return current != 0, err
 }
 
-// evaluate replaces what the classes say of the newest events by what the rules say of each.
+// evaluate replaces the effect of the newest events' classes by that of the rules on each
+// event.
 func (l *load) evaluate(t *RoomCounter, p *Place) error {
 	events, err := roomdb.TimelineBack(l.r, p.Room, roomdb.End, roomdb.Place{Slot: t.seen + 1}, evaluated+1)
 	if err != nil {
@@ -67,7 +69,7 @@ func (l *load) evaluate(t *RoomCounter, p *Place) error {
 	}
 	rules, ok := roomversion.Of(row.Version)
 	if !ok {
-		return nil // a version of another release: its events can't be read, and the classes have to do
+		return nil // of another release: its events can't be parsed, so only the classes count
 	}
 	oldest := t.seen
 	if len(events) > evaluated {
@@ -93,7 +95,7 @@ func (l *load) evaluate(t *RoomCounter, p *Place) error {
 	return nil
 }
 
-// dropNewest leaves in a counter what is at or before a slot.
+// dropNewest removes from a counter everything after a slot.
 func (l *load) dropNewest(t *RoomCounter, num store.RoomNum, slot store.Slot) error {
 	found, err := roomdb.TotalsOf(l.r, []roomdb.RoomSlot{{Room: num, Slot: slot}})
 	if err != nil {
@@ -119,7 +121,7 @@ func (l *load) dropNewest(t *RoomCounter, num store.RoomNum, slot store.Slot) er
 	return nil
 }
 
-// roots are the threads of the events after a slot.
+// roots returns the threads of the events after a slot.
 func (l *load) roots(num store.RoomNum, after store.Slot) (map[store.Slot]string, error) {
 	list, err := roomdb.ThreadSlots(l.r, num, after, evaluated)
 	if err != nil {

@@ -19,15 +19,15 @@ type load struct {
 	marks  map[store.RoomNum]*marks
 }
 
-// marks are how far a member has read in a room, as slots: in all threads at once, in the main timeline, and in single
-// threads.
+// marks are a member's read markers in a room, as slots: for all threads at once, for the
+// main timeline, and for single threads.
 type marks struct {
 	all, main store.Slot
 	threads   map[string]store.Slot
 }
 
-// readMarks reads receipts and own events. Between public and private receipts, and the member's own newest event, the one
-// that is ahead counts.
+// readMarks reads receipts and own events. Of public and private receipts and the
+// member's own newest event, the latest counts.
 //
 // Spec: client-server-api#marking-notifications-as-read
 func (l *load) readMarks() error {
@@ -43,7 +43,7 @@ func (l *load) readMarks() error {
 	for _, x := range receipts {
 		slot := x.Slot
 		if x.Off < 0 {
-			slot-- // an event that was put before the live one of its slot
+			slot-- // an event that was backfilled before the live one of its slot
 		}
 		m := l.marks[x.Room]
 		switch x.Thread {
@@ -80,16 +80,16 @@ func (m *marks) thread(root string, slot store.Slot) {
 	m.threads[root] = max(m.threads[root], slot)
 }
 
-// of is how far a thread is read.
+// of is the read marker of a thread.
 func (m *marks) of(root string) store.Slot { return max(m.all, m.threads[root]) }
 
-// begin makes a counter that has not read any totals yet.
+// begin returns a counter whose totals have yet to be read.
 func (l *load) begin(p *Place, rules *pushrule.Rules) *RoomCounter {
 	m := l.marks[p.Room]
 	return &RoomCounter{member: l.member, counter: rules.In(p.RoomID), slot: p.Slot, seen: m.all, read: m.main}
 }
 
-// readTotals fills in the totals of what is read and of what there is.
+// readTotals reads the totals at the read markers and at the end.
 func (l *load) readTotals(counters []*RoomCounter) error {
 	now := make([]room.Totals, len(counters))
 	var ask []roomdb.RoomSlot
@@ -130,7 +130,7 @@ func (l *load) readTotals(counters []*RoomCounter) error {
 	return nil
 }
 
-// readThreads fills in the threads that have unread events.
+// readThreads reads the threads with unread events.
 func (l *load) readThreads(t *RoomCounter, num store.RoomNum) error {
 	active, err := roomdb.ActiveThreads(l.r, num, t.seen, threadLimit)
 	if err != nil {
@@ -167,7 +167,7 @@ func (l *load) threadTotals(num store.RoomNum, root string, slot store.Slot) (pu
 	return pushrule.ParseTotals(stored)
 }
 
-// readHighlights adds the unread events that count for more than their class.
+// readHighlights adds the unread events with a higher verdict than their class.
 func (l *load) readHighlights(counters []*RoomCounter) error {
 	byRoom := make(map[store.RoomNum]*RoomCounter, len(counters))
 	var ask []roomdb.RoomSlot
@@ -192,7 +192,7 @@ func (l *load) readHighlights(counters []*RoomCounter) error {
 			continue
 		case h.Thread != "":
 			if p = t.threads[h.Thread]; p == nil {
-				continue // of a thread beyond the limit
+				continue // its thread is beyond the limit
 			}
 		}
 		class, err := l.classAt(h.Room, h.Slot)
@@ -211,7 +211,8 @@ func verdictOf(kind roomdb.HighlightKind) pushrule.Verdict {
 	return pushrule.Notifies
 }
 
-// classAt is the class of the live event of a slot: the difference of the totals after it and before it.
+// classAt returns the class of the live event at a slot: the difference of the totals
+// after and before it.
 func (l *load) classAt(num store.RoomNum, slot store.Slot) (pushrule.Class, error) {
 	stored, err := roomdb.TotalsAt(l.r, num, slot, 2)
 	if err != nil {

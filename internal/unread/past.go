@@ -12,12 +12,13 @@ import (
 	"stoa/matrix/roomversion"
 )
 
-// past is what push rules could see of a room when its newest events came: the number of members, and the member's name.
+// past is the state that push rules depend on, at the time of each of a room's newest
+// events: the number of members, and the member's name.
 type past struct {
 	l     *load
 	room  store.RoomNum
 	rules *roomversion.Rules
-	// counts and names hold from a slot on, newest first.
+	// counts and names are valid from a slot on, newest first.
 	counts []countFrom
 	names  []nameFrom
 	pdus   map[store.EventNum]*event.PDU
@@ -33,7 +34,7 @@ type nameFrom struct {
 	name string
 }
 
-// past goes back from now to a slot.
+// past reconstructs the values from now back to a slot.
 func (l *load) past(p *Place, rules *roomversion.Rules, oldest store.Slot) (*past, error) {
 	x := &past{l: l, room: p.Room, rules: rules, pdus: map[store.EventNum]*event.PDU{}}
 	log, err := roomdb.SyncLog(l.r, p.Room, oldest, p.Slot)
@@ -104,7 +105,7 @@ func (x *past) name(slot store.Slot) string {
 	return x.names[i].name
 }
 
-// Event is the state event of a type and key after a slot, nil for none.
+// Event returns the state event of a type and key after a slot, nil for none.
 func (x *past) Event(evType, stateKey string, slot store.Slot) (*event.PDU, error) {
 	keys, err := x.l.c.store.KeyNums(x.l.r, []store.Pair{{Type: evType, StateKey: stateKey}})
 	if err != nil || keys[0] == 0 {
@@ -117,7 +118,7 @@ func (x *past) Event(evType, stateKey string, slot store.Slot) (*event.PDU, erro
 	return x.pdu(num)
 }
 
-// pdu is an event by its number, nil for none.
+// pdu returns an event by its number, nil for none.
 func (x *past) pdu(num store.EventNum) (*event.PDU, error) {
 	if num == 0 || x.pdus[num] != nil {
 		return x.pdus[num], nil
@@ -139,7 +140,7 @@ func (x *past) parse(e *roomdb.Event) (*event.PDU, error) {
 	return event.Load(x.rules, eventID, e.Bytes)
 }
 
-// stateAt is the state after a slot, as the rules of power levels look at it.
+// stateAt gives the power level rules access to the state after a slot.
 type stateAt struct {
 	*past
 	slot store.Slot

@@ -1,12 +1,14 @@
-// Package unread counts the unread events of members, by room and thread, without a row per member: from the running totals
-// that live events carry, the member's receipts, and the few events that count for more than their class says.
+// Package unread counts the unread events of members, by room and thread, without a row
+// per member: from the running totals in live events, the member's receipts, and the few
+// events with a higher verdict than their class.
 //
-// It owns no table and writes nothing. Package room writes totals and highlights, package ephemeral receipts; package
-// pushrule defines what they mean.
+// It owns no table and writes nothing. Package room writes totals and highlights, package
+// ephemeral receipts; package pushrule defines their meaning.
 //
-// The invariant that matters: the counts are those of a naive walk through all of the member's push rules over all events
-// since the member's last receipt. Only for members with rules that take away (muted or ignored senders, own overrides) is
-// that walk really made, and then over the newest events only.
+// The invariant: the counts are those of a naive evaluation of all the member's push
+// rules for all events since the member's last receipt. The package makes that evaluation
+// only for members with rules that reduce counts (muted or ignored senders, own
+// overrides), and only for the newest events.
 //
 // Spec: client-server-api#receiving-notifications
 package unread
@@ -24,22 +26,22 @@ import (
 )
 
 const (
-	// evaluated is how many of the newest events are walked through for a member whose rules take away. Older ones are
-	// counted by their class.
+	// evaluated bounds the newest events that are evaluated one by one for a member with
+	// rules that reduce counts. Older ones count by their class.
 	evaluated = 500
-	// threadLimit bounds the threads of a room that are counted, the most recent first.
+	// threadLimit bounds the counted threads of a room, most recent first.
 	threadLimit = 1000
-	// highlightLimit bounds the highlights that are looked at in one read, over all rooms.
+	// highlightLimit bounds the highlights of one read, over all rooms.
 	highlightLimit = 10_000
-	// mainThread is the thread of receipts for what is in no thread.
+	// mainThread is the thread of receipts for events without a thread.
 	//
 	// Spec: client-server-api#threaded-read-receipts
 	mainThread = "main"
 )
 
-// Rules knows the push rules of users.
+// Rules has the push rules of users.
 type Rules interface {
-	// Compiled returns a local user's compiled rules, ignored users included.
+	// Compiled returns a local user's compiled rules, including ignored users.
 	Compiled(r *store.Read, user who.User) (*pushrule.Rules, error)
 }
 
@@ -49,10 +51,10 @@ type Counter struct {
 	rules Rules
 }
 
-// New makes a Counter. rules nil means that all users have the usual ones.
+// New returns a Counter. nil rules mean that all users have the default rules.
 func New(s *store.Store, rules Rules) *Counter { return &Counter{store: s, rules: rules} }
 
-// Place is a room as a member is in it.
+// Place is a member's room.
 type Place struct {
 	Room   store.RoomNum
 	RoomID id.RoomID
@@ -65,39 +67,41 @@ type Place struct {
 	Members int64
 }
 
-// RoomCounter is the unread events of one member in one room. It is kept up by Apply as the room goes on, for as long as the
-// member reads and sends nothing and keeps the same rules.
+// RoomCounter is the unread events of one member in one room. Apply keeps it up to date,
+// as long as the member reads and sends nothing and keeps the same rules.
 type RoomCounter struct {
 	member  *member
 	counter *pushrule.Counter
-	// slot is the last slot that has been counted.
+	// slot is the last counted slot.
 	slot store.Slot
-	// seen is what is read in any thread, main what is read of the main timeline, both as slots.
+	// seen is the read marker of all threads, read that of the main timeline, both as
+	// slots.
 	seen, read store.Slot
 	main       part
 	threads    map[string]*part
-	// fixed says that events were evaluated one by one, so that the counter can't be kept up.
+	// fixed says that events were evaluated one by one, so that Apply can't update the
+	// counter.
 	fixed bool
 }
 
-// member is who the counters of one read are of.
+// member is the member whose counters are read.
 type member struct {
 	num store.UserNum
 	id  id.UserID
 }
 
-// part is the unread events of the main timeline, or of a thread.
+// part has the unread events of the main timeline, or of a thread.
 type part struct {
 	base, now pushrule.Totals
-	// from is how far a thread is read; last is a slot at or after the newest event.
+	// from is the read marker of a thread; last is a slot at or after the newest event.
 	from, last store.Slot
-	special    *special // nil for none: there are many counters in memory
+	special    *special // nil for none, since there are many counters in memory
 }
 
-// special is what counts for something else than its class.
+// special has the events with another effect than their class.
 type special struct {
 	raised []raised
-	plus   pushrule.Unread // what was counted event by event
+	plus   pushrule.Unread // the effect of events that were evaluated one by one
 }
 
 func (p *part) specially() *special {
@@ -112,14 +116,14 @@ func (p *part) raise(r raised) {
 	x.raised = append(x.raised, r)
 }
 
-// raised is an event that counts for more than its class.
+// raised is an event with a higher verdict than its class.
 type raised struct {
 	slot    store.Slot
 	class   pushrule.Class
 	verdict pushrule.Verdict
 }
 
-// read takes away what is at or before a slot, at which the totals were base.
+// read subtracts everything at or before a slot; base are the totals at the slot.
 func (p *part) read(slot store.Slot, base pushrule.Totals) {
 	p.base = base
 	if x := p.special; x != nil {
@@ -149,8 +153,8 @@ type Thread struct {
 	pushrule.Unread
 }
 
-// Counts returns the numbers of unread events: of the whole room, or if threads are wanted, of the main timeline and of each
-// thread that has some, by root.
+// Counts returns the numbers of unread events: of the whole room, or if threads are
+// wanted, of the main timeline and of each thread with unread events, by root.
 //
 // Spec: client-server-api#threaded-read-receipts
 func (t *RoomCounter) Counts(threads bool) (pushrule.Unread, []Thread) {
@@ -171,11 +175,11 @@ func (t *RoomCounter) Counts(threads bool) (pushrule.Unread, []Thread) {
 	return main, list
 }
 
-// Slot is the last slot that has been counted.
+// Slot is the last counted slot.
 func (t *RoomCounter) Slot() store.Slot { return t.slot }
 
-// Apply counts the events of a stretch of the room from one slot to another that follows what has been counted; false if
-// the counter can't be kept up and must be read anew.
+// Apply counts the events of a segment of the room, which must follow the last counted
+// slot. It returns false if the counter must be read anew.
 func (t *RoomCounter) Apply(first, last store.Slot, events []room.Counted) bool {
 	if last <= t.slot {
 		return true
@@ -209,7 +213,7 @@ func (t *RoomCounter) apply(e *room.Counted) {
 		root := e.Thread.String()
 		p = t.threads[root]
 		if p == nil {
-			// Nothing in the thread was unread before this event.
+			// nothing in the thread was unread before this event
 			var one pushrule.Totals
 			one.Add(e.Class)
 			p = &part{base: e.Totals.Thread.Minus(one), from: e.Slot - 1}
@@ -235,17 +239,18 @@ func threadOf(e *room.Counted) string {
 	return e.Thread.String()
 }
 
-// Receipt says that the member has read up to an event.
+// Receipt is a receipt of the member.
 type Receipt struct {
 	Slot store.Slot
 	// Thread is "" for all threads, "main", or the root of a thread.
 	Thread string
-	// Totals are those at the event, nil if they are not known, or if the event is not in the thread of the receipt.
+	// Totals are those at the event; nil if they are unknown, or if the event is not in
+	// the thread of the receipt.
 	Totals *room.Totals
 }
 
-// Read takes away what a receipt of the member covers; false if the counter can't be kept up and must be read anew. The
-// counter has counted the event that the receipt is for.
+// Read subtracts the events that a receipt of the member covers. It returns false if the
+// counter must be read anew. The counter must have counted the event of the receipt.
 //
 // Spec: client-server-api#marking-notifications-as-read
 func (t *RoomCounter) Read(x Receipt) bool {
