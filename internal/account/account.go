@@ -1,14 +1,12 @@
-// Package account keeps local users: who is registered, their passwords,
-// profiles, devices and registration tokens, and their end.
+// Package account manages local users: their registration, passwords, profiles,
+// devices and registration tokens, and their deactivation.
 //
-// It owns the rules for user names and passwords, and the order in which an
-// account ends: first nobody can act as it any more, then it leaves its rooms.
-// It never decides who may call it, gives out no tokens (see package auth), and
-// writes no events: what an account's change causes in rooms is a job of package
-// room, enqueued in the same commit.
+// It owns the rules for user names and passwords, and the steps of a deactivation:
+// first the account can no longer be used, then it leaves its rooms. It never decides
+// who may call it, issues no tokens (package auth does), and writes no events: a change
+// of an account enqueues a job of package room in the same commit.
 //
-// The invariant that matters: a user ID that was registered once is never
-// given to anyone else, whatever became of the account.
+// The invariant: a user ID is registered only once, whatever happens to the account.
 package account
 
 import (

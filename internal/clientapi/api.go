@@ -1,4 +1,4 @@
-// Package clientapi is the client-server API over HTTP.
+// Package clientapi serves the client-server API over HTTP.
 //
 // It owns the list of its routes, the form of requests and answers, and
 // nothing else: a handler parses, calls one function of a domain package, and
@@ -6,8 +6,8 @@
 // its own, and never logs; package httpkit writes answers and turns errors
 // into errcodes.
 //
-// The invariant that matters: an endpoint is in the list of Routes only if it
-// does what the specification says of it. All others answer 404 M_UNRECOGNIZED.
+// The invariant: an endpoint is in the list of Routes only if it follows the
+// specification. All others answer 404 M_UNRECOGNIZED.
 //
 // Spec: client-server-api
 package clientapi

@@ -1,12 +1,12 @@
-// Package directory is how rooms are found: by alias, in the list of published
-// rooms, by summary and in spaces.
+// Package directory finds rooms: by alias, in the list of published rooms, by summary
+// and in spaces.
 //
-// It owns the aliases of this server and the rules about who may set and delete
-// them, and what is shown of a room to people who are not in it. It never writes
+// It owns the aliases of this server, the rules for setting and deleting them, and the
+// information about a room for users outside it. It never writes
 // an event itself: changes of m.room.canonical_alias go through package room.
 //
-// The invariant that matters: an alias points to one room at a time. A unique key
-// decides that, not the check before.
+// The invariant: an alias points to one room at a time. A unique key ensures that, not
+// the check before.
 package directory
 
 import (

@@ -1,15 +1,13 @@
-// Package e2ee keeps what clients need to encrypt end to end: device keys,
-// one-time and fallback keys, cross-signing keys and signatures, key backups,
-// and messages from device to device.
+// Package e2ee stores the data for end-to-end encryption: device keys, one-time and
+// fallback keys, cross-signing keys and signatures, key backups, and to-device messages.
 //
-// It owns those tables of the store. It never sees a secret: all that it keeps
-// is public or encrypted by clients, and it decides only by shapes, signatures
-// and owners. It doesn't know rooms; who hears of a changed device list is
-// clientsync's.
+// It owns those tables of the store. It never sees a secret: its data are public or
+// encrypted by clients, and it checks only their form, signatures and owners. It knows
+// no rooms; package clientsync decides which users learn of a changed device list.
 //
-// The invariant that matters: a one-time key is given out once, whatever is
-// tried again and whoever asks at the same time. A claimed key keeps its row
-// for a while, and the write that claims it decides, not the look before.
+// The invariant: a one-time key is given out once, even with retries and concurrent
+// claims. A claimed key keeps its row for a while, and the write that claims it decides,
+// not the read before.
 //
 // Spec: client-server-api#end-to-end-encryption
 package e2ee

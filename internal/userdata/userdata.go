@@ -1,14 +1,13 @@
-// Package userdata keeps what a user stores on the server for their own
-// clients: account data, tags, push rules, filters.
+// Package userdata stores data of users for their own clients: account data, tags, push
+// rules, filters.
 //
 // It owns the tables account_data and filters. It never interprets account
-// data but for push rules and the list of ignored users, which it compiles for
-// the packages that count and hide. It doesn't check membership: a client may
-// keep data about a room that it has left.
+// data, except for push rules and the list of ignored users, which it compiles for
+// other packages. It doesn't check membership: a client may store data about a room
+// that the user has left.
 //
-// The invariant that matters: two clients of a user that change tags or push
-// rules at the same time lose nothing: both are read and written on the user's
-// head.
+// The invariant: concurrent changes of tags or push rules by two clients of a user are
+// never lost, since each change is built on the user's head.
 //
 // Spec: client-server-api#client-config
 package userdata

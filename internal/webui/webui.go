@@ -1,9 +1,9 @@
-// Package webui serves the pages that this server has for people with a browser.
+// Package webui serves the web pages of this server.
 //
 // It owns its files, which are inside the binary, and the addresses of the pages. It
-// never touches the store: a page learns what it shows from the settings, from package
-// auth, or from the client-server API as any client does. Pages load nothing from
-// elsewhere, and run no script but those of this package.
+// never touches the store: a page gets its data from the settings, from package
+// auth, or from the client-server API like any client. Pages load nothing from other
+// servers, and run only the scripts of this package.
 package webui
 
 import (
