@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A page of large events ends early, with a token by which all of them are found.
@@ -147,5 +148,59 @@ func TestUserLimits_end_floods(t *testing.T) {
 	victim = other.signUp("victim")
 	if passed := flood(other, other.signUp("eve"), 50); passed != 50 {
 		t.Errorf("in report mode %d of 50 passed", passed)
+	}
+}
+
+// Push rules are bounded in bytes, and a user with too many can delete them.
+func TestBounds_of_push_rules(t *testing.T) {
+	t.Parallel()
+	s := onSQLite(t)
+	alice := s.signUp("alice")
+	rule := func(i int) string {
+		return fmt.Sprintf("/_matrix/client/v3/pushrules/global/override/r%d", i)
+	}
+	conditions := []object{}
+	for i := range 30 {
+		conditions = append(conditions, object{"kind": "event_match", "key": fmt.Sprintf("content.k%d.%s", i, strings.Repeat("k", 3_000)), "pattern": "x"})
+	}
+	put := func(i int) answer {
+		return s.do("PUT", rule(i), alice.Token, object{"conditions": conditions, "actions": []string{"notify"}})
+	}
+	n := 0
+	for ; put(n).Status == 200; n++ {
+		if n == 20 {
+			t.Fatal("20 rules of 90 KB were taken")
+		}
+	}
+	put(n).want(413, "M_TOO_LARGE")
+	s.do("DELETE", rule(0), alice.Token, nil).want(200, "")
+	put(n).want(200, "")
+}
+
+// Of the sessions of interactive authentication that a user begins, the newest stay.
+func TestBounds_of_interactive_authentication(t *testing.T) {
+	t.Parallel()
+	s := onSQLite(t)
+	alice := s.signUp("alice")
+	var sessions []string
+	remove := func(auth object) answer {
+		body := object{"devices": []string{"OTHER"}}
+		if auth != nil {
+			body["auth"] = auth
+		}
+		return s.do("POST", "/_matrix/client/v3/delete_devices", alice.Token, body)
+	}
+	for range 70 {
+		s.clock.Advance(time.Millisecond)
+		sessions = append(sessions, remove(nil).want(401, "").str("session"))
+	}
+	resumed := func(session string) bool { // a session that has ended is replaced
+		return remove(object{"session": session}).str("session") == session
+	}
+	if !resumed(sessions[69]) || !resumed(sessions[30]) {
+		t.Error("a new session has ended")
+	}
+	if resumed(sessions[0]) {
+		t.Error("the oldest of 70 sessions goes on")
 	}
 }

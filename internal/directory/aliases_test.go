@@ -123,6 +123,27 @@ func TestARoomHasABoundedNumberOfAliases(t *testing.T) {
 	}
 }
 
+func TestAUserCreatesABoundedNumberOfAliases(t *testing.T) {
+	onBothEngines(t, func(h *fixture) {
+		ctx := h.t.Context()
+		alice, bob := h.person("alice"), h.person("bob")
+		hall, yard := h.create(alice), h.create(bob)
+		c := store.NewChange()
+		for i := range 999 {
+			roomdb.AddAlias(c, roomdb.Alias{Alias: h.alias(fmt.Sprintf("a%d", i)).String(), Room: h.roomNum(yard), Creator: alice.String()})
+		}
+		h.commit(c)
+		h.must(h.SetAlias(ctx, alice, h.alias("last"), hall))
+		h.refused(h.SetAlias(ctx, alice, h.alias("one-more"), hall), mxerr.CodeUserLimitExceeded)
+		_, err := h.CreateRoom(ctx, room.CreateRequest{Creator: alice, Alias: h.alias("one-more")})
+		h.refused(err, mxerr.CodeUserLimitExceeded)
+		h.join(hall, bob)
+		h.must(h.SetAlias(ctx, bob, h.alias("bobs"), hall))
+		h.must(h.DeleteAlias(ctx, alice, false, h.alias("last")))
+		h.must(h.SetAlias(ctx, alice, h.alias("one-more"), hall))
+	})
+}
+
 func TestDeleteAlias(t *testing.T) {
 	onBothEngines(t, func(h *fixture) {
 		ctx := h.t.Context()

@@ -27,8 +27,13 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// maxAliases bounds the aliases of one room.
-const maxAliases = 500
+const (
+	// maxAliases bounds the aliases of one room.
+	maxAliases = 500
+	// maxAliasesBy bounds the aliases that a user has created. Requests at the same
+	// time can exceed it by their number, which httpkit bounds.
+	maxAliasesBy = 1_000
+)
 
 // Options are what a Directory needs.
 type Options struct {
@@ -105,11 +110,15 @@ func (d *Directory) Resolve(ctx context.Context, alias id.RoomAlias) (roomID id.
 // CreateRoom is room.Create with the row of the alias, which the room has from its
 // first moment.
 //
-// Errors: those of room.Create, M_ROOM_IN_USE.
+// Errors: those of room.Create, M_ROOM_IN_USE, M_USER_LIMIT_EXCEEDED.
 //
 // Spec: client-server-api#creation
 func (d *Directory) CreateRoom(ctx context.Context, req room.CreateRequest) (id.RoomID, error) {
 	if !req.Alias.IsZero() {
+		err := d.store.Read(ctx, func(r *store.Read) error { return checkAliasesBy(r, req.Creator) })
+		if err != nil {
+			return id.RoomID{}, err
+		}
 		now := d.clock().UnixMilli()
 		req.With = func(change *store.Change, num store.RoomNum, _ id.RoomID) {
 			roomdb.AddAlias(change, roomdb.Alias{Alias: req.Alias.String(), Room: num, Creator: req.Creator.String(), CreatedTS: now})
@@ -134,7 +143,7 @@ func (d *Directory) UpgradeRoom(ctx context.Context, req room.UpgradeRequest) (i
 // SetAlias lets an alias of this server point to a room in which the user is.
 //
 // Errors: M_INVALID_PARAM (alias of another server), M_NOT_FOUND (no such room),
-// M_FORBIDDEN, M_UNKNOWN with 409 (the alias is taken).
+// M_FORBIDDEN, M_UNKNOWN with 409 (the alias is taken), M_USER_LIMIT_EXCEEDED.
 //
 // Spec: client-server-api#room-aliases
 func (d *Directory) SetAlias(ctx context.Context, user id.UserID, alias id.RoomAlias, roomID id.RoomID) error {
@@ -151,7 +160,10 @@ func (d *Directory) SetAlias(ctx context.Context, user id.UserID, alias id.RoomA
 		if err == nil && len(aliases) == maxAliases {
 			err = mxerr.Forbidden("The room has %d aliases already", maxAliases)
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return checkAliasesBy(r, user)
 	})
 	if err != nil {
 		return err
@@ -161,6 +173,16 @@ func (d *Directory) SetAlias(ctx context.Context, user id.UserID, alias id.RoomA
 	_, err = d.store.Commit(ctx, change)
 	if errors.Is(err, roomdb.ErrAliasTaken) {
 		return mxerr.Unknown("The alias %s is taken", alias).WithStatus(409).Because(err)
+	}
+	return err
+}
+
+// checkAliasesBy refuses another alias of a user who has created as many as they may.
+func checkAliasesBy(r *store.Read, user id.UserID) error {
+	n, err := roomdb.CountAliasesBy(r, user.String())
+	if err == nil && n >= maxAliasesBy {
+		return mxerr.UserLimitExceeded("You have created %d room aliases: delete one of them first", n).
+			With("info_uri", "https://spec.matrix.org/latest/client-server-api/#room-aliases")
 	}
 	return err
 }

@@ -18,6 +18,16 @@ const (
 	maxBackedUpKeys = 10_000
 	// maxBackupAuth bounds the auth data of a version: a public key and signatures.
 	maxBackupAuth = 65_536
+	// maxSessionData bounds the encrypted data of one session; clients send 1 KiB.
+	maxSessionData = 8 << 10
+	// maxBackupSessions bounds the sessions of all versions of a user.
+	maxBackupSessions = 500_000
+	// maxBackups bounds the versions of a user that are not deleted. A client makes one
+	// when encryption is set up anew.
+	maxBackups = 100
+	// keptTombstones is how many versions back the server remembers that a version has
+	// been deleted.
+	keptTombstones = 100
 )
 
 // BackupVersion is a version of a key backup as it is answered.
@@ -61,7 +71,16 @@ func (k *Keys) CreateBackup(ctx context.Context, d who.Device, algorithm string,
 		if err != nil {
 			return err
 		}
+		sum, err := keydb.BackupSumOf(r, d.UserNum)
+		if err != nil {
+			return err
+		}
+		if sum.Versions >= maxBackups {
+			return mxerr.UserLimitExceeded("You have %d versions of the key backup: delete one of them first", sum.Versions).
+				With("info_uri", "https://spec.matrix.org/latest/client-server-api/#server-side-key-backups")
+		}
 		version = last + 1
+		keydb.PurgeBackups(c, d.UserNum, version-keptTombstones)
 		keydb.AddBackup(c, d.UserNum, keydb.KeyBackup{Version: version, Algorithm: algorithm, AuthData: string(authData)})
 		return nil
 	})
@@ -195,6 +214,9 @@ func (k *Keys) PutBackup(ctx context.Context, d who.Device, version string, room
 		if err != nil {
 			return err
 		}
+		if err := checkSessions(r, d, len(keys)-len(have)); err != nil {
+			return err
+		}
 		changed := false
 		for _, key := range keys {
 			old, there := have[[2]string{key.RoomID, key.SessionID}]
@@ -215,6 +237,18 @@ func (k *Keys) PutBackup(ctx context.Context, d who.Device, version string, room
 		return nil
 	})
 	return state, err
+}
+
+// checkSessions refuses new sessions beyond those that a user may have.
+func checkSessions(r *store.Read, d who.Device, more int) error {
+	if more <= 0 {
+		return nil
+	}
+	sum, err := keydb.BackupSumOf(r, d.UserNum)
+	if err == nil && sum.Sessions+int64(more) > maxBackupSessions {
+		return mxerr.TooLarge("Your key backups have %d keys, of at most %d: delete an old version first", sum.Sessions, maxBackupSessions)
+	}
+	return err
 }
 
 // newest wants the version to be the newest one.
@@ -259,8 +293,11 @@ func flatten(rooms map[string]RoomKeyBackup) ([]keydb.BackedUpKey, error) {
 			if data.FirstMessageIndex == nil || data.ForwardedCount == nil || data.IsVerified == nil || !canonicaljson.IsObject(data.SessionData) {
 				return nil, mxerr.BadJSON("The session %s needs first_message_index, forwarded_count, is_verified and session_data", sessionID)
 			}
-			if len(roomID) > 255 || len(sessionID) > 255 || len(data.SessionData) > maxBackupAuth {
-				return nil, mxerr.InvalidParam("A session's room, name or data is too long")
+			if len(roomID) > 255 || len(sessionID) > 255 {
+				return nil, mxerr.InvalidParam("A session's room or name is too long")
+			}
+			if len(data.SessionData) > maxSessionData {
+				return nil, mxerr.TooLarge("The data of a session has more than %d bytes", maxSessionData)
 			}
 			keys = append(keys, keydb.BackedUpKey{RoomID: roomID, SessionID: sessionID, FirstMessageIndex: *data.FirstMessageIndex,
 				ForwardedCount: *data.ForwardedCount, IsVerified: *data.IsVerified, SessionData: string(data.SessionData)})

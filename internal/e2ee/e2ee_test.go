@@ -14,6 +14,7 @@ import (
 
 	"stoa/internal/e2ee"
 	"stoa/internal/store"
+	"stoa/internal/store/keydb"
 	"stoa/internal/store/storetest"
 	"stoa/internal/store/userdb"
 	"stoa/internal/who"
@@ -591,6 +592,58 @@ func TestBackupOfAnyAlgorithm(t *testing.T) {
 		}
 		if b, err := h.keys.Backup(ctx, bob, version); err != nil || b.Algorithm != "org.example.backup.v9" || string(b.AuthData) != string(auth) {
 			h.t.Errorf("got %+v, %v", b, err)
+		}
+	})
+}
+
+func TestBackupBounds(t *testing.T) {
+	t.Parallel()
+	onBothEngines(t, func(h *fixture) {
+		ctx := h.t.Context()
+		alice := h.device("@alice:stoa.test", "ALICE")
+		create := func() (string, error) {
+			return h.keys.CreateBackup(ctx, alice, "m.alg", json.RawMessage(`{"public_key":"x"}`))
+		}
+		var last string
+		for i := range 100 {
+			var err error
+			if last, err = create(); err != nil {
+				h.t.Fatal(i, err)
+			}
+		}
+		_, err := create()
+		wantCode(h.t, err, mxerr.CodeUserLimitExceeded)
+		for range 120 { // deleted versions are not kept for ever
+			if err := h.keys.DeleteBackup(ctx, alice, last); err != nil {
+				h.t.Fatal(err)
+			}
+			if last, err = create(); err != nil {
+				h.t.Fatal(err)
+			}
+		}
+		wantCode(h.t, h.keys.DeleteBackup(ctx, alice, "100"), mxerr.CodeNotFound)
+		if err := h.keys.DeleteBackup(ctx, alice, "219"); err != nil {
+			h.t.Errorf("a version that was deleted a moment ago: %v", err)
+		}
+
+		put := func(session string, size int) error {
+			zero, verified := int64(0), true
+			data := json.RawMessage(`{"x":"` + strings.Repeat("x", size) + `"}`)
+			_, err := h.keys.PutBackup(ctx, alice, last, map[string]e2ee.RoomKeyBackup{"!r": {Sessions: map[string]e2ee.KeyBackupData{
+				session: {FirstMessageIndex: &zero, ForwardedCount: &zero, IsVerified: &verified, SessionData: data},
+			}}})
+			return err
+		}
+		wantCode(h.t, put("large", 9_000), mxerr.CodeTooLarge)
+		if err := put("one", 1_000); err != nil {
+			h.t.Fatal(err)
+		}
+		c := store.NewChange()
+		keydb.SetBackupCounts(c, alice.UserNum, 1, 1, 499_999)
+		h.commit(c)
+		wantCode(h.t, put("two", 1_000), mxerr.CodeTooLarge)
+		if err := put("one", 1_000); err != nil {
+			h.t.Errorf("a session that is there already: %v", err)
 		}
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"stoa/internal/store/userdb"
 	"stoa/internal/who"
 	"stoa/matrix/id"
+	"stoa/matrix/mxerr"
 	"stoa/matrix/pushrule"
 )
 
@@ -35,13 +36,30 @@ func (d *Data) ChangePushRules(ctx context.Context, user who.User, edit func(*pu
 		if rules, err = edit(rules); err != nil {
 			return err
 		}
-		userdb.PutAccountData(c, user.UserNum, "", TypePushRules, string(rules.Stored()))
+		stored := rules.Stored()
+		if err := checkRules(r, user, len(stored)); err != nil {
+			return err
+		}
+		userdb.PutAccountData(c, user.UserNum, "", TypePushRules, string(stored))
 		return nil
 	})
 	if err == nil {
 		d.tellRulesChanged(user, at)
 	}
 	return err
+}
+
+// checkRules refuses push rules that grow beyond maxRules or the user's account data.
+// Rules that are larger from before can shrink.
+func checkRules(r *store.Read, user who.User, size int) error {
+	old, err := userdb.AccountDataOf(r, user.UserNum, "", TypePushRules)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	if size > maxRules && size > len(old.Content) {
+		return mxerr.TooLarge("Your push rules have more than %d bytes: delete some first", maxRules)
+	}
+	return checkRoom(r, user, "", TypePushRules, size)
 }
 
 func (d *Data) tellRulesChanged(user who.User, at store.Position) {

@@ -36,6 +36,9 @@ const (
 	// maxBytes bounds the contents of all entries of a user, which the first answer to /sync has. Somebody in two thousand
 	// rooms has less than 1 MiB.
 	maxBytes = 4 << 20
+	// maxRules bounds the push rules of a user, in bytes as stored. A rule for each of
+	// eight thousand muted rooms and senders has less than 1 MiB together.
+	maxRules = 1 << 20
 	// maxType bounds a type, in bytes, as events do.
 	maxType = 255
 	// maxTries bounds how often a change is rebuilt after it lost a race against

@@ -30,6 +30,8 @@ var (
 	latestBackup = store.Prepare(`SELECT version, algorithm, auth_data, etag, sessions, deleted FROM key_backups
 		WHERE user_num = $1 AND deleted = 0 ORDER BY version DESC LIMIT 1`)
 	lastBackupVersion  = store.Prepare(`SELECT COALESCE(MAX(version), 0) FROM key_backups WHERE user_num = $1`)
+	selectBackupSum    = store.Prepare(`SELECT COUNT(*), COALESCE(SUM(sessions), 0) FROM key_backups WHERE user_num = $1 AND deleted = 0`)
+	purgeBackups       = store.Prepare(`DELETE FROM key_backups WHERE user_num = $1 AND deleted = 1 AND version <= $2`)
 	updateBackupAuth   = store.Prepare(`UPDATE key_backups SET auth_data = $3 WHERE user_num = $1 AND version = $2`)
 	updateBackupCounts = store.Prepare(`UPDATE key_backups SET etag = $3, sessions = $4 WHERE user_num = $1 AND version = $2`)
 	markBackupDeleted  = store.Prepare(`UPDATE key_backups SET deleted = 1, auth_data = '{}', sessions = 0 WHERE user_num = $1 AND version = $2`)
@@ -66,6 +68,9 @@ func scanBackedUpKey(row *store.Row) (k BackedUpKey) {
 func AddBackup(c *store.Change, user store.UserNum, b KeyBackup) {
 	c.Exec(insertBackup, user, b.Version, b.Algorithm, b.AuthData)
 }
+
+// PurgeBackups removes what is left of deleted versions up to a version.
+func PurgeBackups(c *store.Change, user store.UserNum, upTo int64) { c.Exec(purgeBackups, user, upTo) }
 
 // SetBackupAuth replaces the auth data of a version.
 func SetBackupAuth(c *store.Change, user store.UserNum, version int64, authData string) {
@@ -124,4 +129,15 @@ func BackedUpSessions(r *store.Read, user store.UserNum, version int64, roomIDs,
 // CountBackedUpKeys counts sessions, chosen as by BackedUpKeys.
 func CountBackedUpKeys(r *store.Read, user store.UserNum, version int64, roomID, sessionID string) (int64, error) {
 	return store.QueryOne(r, countBackedUpKeys, (*store.Row).Int, user, version, roomID, sessionID)
+}
+
+// BackupSum is the sum over a user's versions that are not deleted.
+type BackupSum struct{ Versions, Sessions int64 }
+
+// BackupSumOf returns the number of versions and sessions of a user.
+func BackupSumOf(r *store.Read, user store.UserNum) (BackupSum, error) {
+	return store.QueryOne(r, selectBackupSum, func(row *store.Row) (s BackupSum) {
+		row.Scan(&s.Versions, &s.Sessions)
+		return s
+	}, user)
 }

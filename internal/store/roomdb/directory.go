@@ -25,6 +25,7 @@ var (
 	moveAliases   = store.Prepare(`UPDATE aliases SET room = $2 WHERE room = $1`)
 	selectAlias   = store.Prepare(`SELECT alias, room, creator, created_ts FROM aliases WHERE alias = $1`)
 	selectAliases = store.Prepare(`SELECT alias, room, creator, created_ts FROM aliases WHERE room = $1 ORDER BY alias LIMIT $2`)
+	countAliases  = store.Prepare(`SELECT COUNT(*) FROM aliases WHERE creator = $1`)
 
 	selectPublishedDown = store.Prepare(`SELECT ` + roomColumns + ` FROM rooms
 		WHERE published = 1 AND joined > 0 AND (joined, num) < ($1, $2) ORDER BY joined DESC, num DESC LIMIT $3`)
@@ -60,6 +61,11 @@ func AliasByName(r *store.Read, alias string) (Alias, error) {
 // AliasesOf returns the aliases of a room, in order.
 func AliasesOf(r *store.Read, room store.RoomNum, limit int) ([]Alias, error) {
 	return store.Query(r, selectAliases, scanAlias, room, limit)
+}
+
+// CountAliasesBy counts the aliases that a user has created.
+func CountAliasesBy(r *store.Read, creator string) (int64, error) {
+	return store.QueryOne(r, countAliases, (*store.Row).Int, creator)
 }
 
 // Published returns rooms of the public directory, most members first, that come after a

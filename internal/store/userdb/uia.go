@@ -6,12 +6,16 @@ package userdb
 import "stoa/internal/store"
 
 var (
-	selectUIASession  = store.Prepare(`SELECT operation, user_num, result FROM uia_sessions WHERE hash = $1 AND expires_ts > $2`)
-	selectUIAStages   = store.Prepare(`SELECT stage, result, credentials FROM uia_stages WHERE hash = $1 ORDER BY stage`)
-	insertUIASession  = store.Prepare(`INSERT INTO uia_sessions (hash, operation, user_num, expires_ts) VALUES ($1, $2, $3, $4)`)
-	insertUIAStage    = store.Prepare(`INSERT INTO uia_stages (hash, stage, result, credentials, expires_ts) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (hash, stage) DO NOTHING`)
-	finishUIASession  = store.Prepare(`UPDATE uia_sessions SET result = $2 WHERE hash = $1 AND result IS NULL AND expires_ts > $3`)
-	deleteUIAStages   = store.Prepare(`DELETE FROM uia_stages WHERE hash = $1`)
+	selectUIASession = store.Prepare(`SELECT operation, user_num, result FROM uia_sessions WHERE hash = $1 AND expires_ts > $2`)
+	selectUIAStages  = store.Prepare(`SELECT stage, result, credentials FROM uia_stages WHERE hash = $1 ORDER BY stage`)
+	insertUIASession = store.Prepare(`INSERT INTO uia_sessions (hash, operation, user_num, expires_ts) VALUES ($1, $2, $3, $4)`)
+	insertUIAStage   = store.Prepare(`INSERT INTO uia_stages (hash, stage, result, credentials, expires_ts) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (hash, stage) DO NOTHING`)
+	finishUIASession = store.Prepare(`UPDATE uia_sessions SET result = $2 WHERE hash = $1 AND result IS NULL AND expires_ts > $3`)
+	deleteUIAStages  = store.Prepare(`DELETE FROM uia_stages WHERE hash = $1`)
+	trimUIAStages    = store.Prepare(`DELETE FROM uia_stages WHERE hash IN (SELECT hash FROM uia_sessions WHERE user_num = $1 AND expires_ts <
+		(SELECT expires_ts FROM uia_sessions WHERE user_num = $1 ORDER BY expires_ts DESC LIMIT 1 OFFSET $2))`)
+	trimUIASessions = store.Prepare(`DELETE FROM uia_sessions WHERE user_num = $1 AND expires_ts <
+		(SELECT expires_ts FROM uia_sessions WHERE user_num = $1 ORDER BY expires_ts DESC LIMIT 1 OFFSET $2)`)
 	expireUIASessions = store.Prepare(`DELETE FROM uia_sessions WHERE expires_ts <= $1`)
 	expireUIAStages   = store.Prepare(`DELETE FROM uia_stages WHERE expires_ts <= $1`)
 )
@@ -55,7 +59,13 @@ func UIASessionByHash(r *store.Read, hash []byte, now int64) (UIASession, error)
 	return s, err
 }
 
-// AddUIASession adds a session with its completed stages, and deletes expired ones.
+// maxUIASessions bounds the sessions of a user; the oldest end. Sessions of requests
+// without an access token have no user, and are bounded only by their lifetime and the
+// limits of addresses.
+const maxUIASessions = 50
+
+// AddUIASession adds a session with its completed stages, and deletes expired ones and
+// the oldest beyond maxUIASessions.
 func AddUIASession(tx *store.Tx, hash []byte, s UIASession, now, expiresTS int64) error {
 	for _, expire := range []*store.Stmt{expireUIASessions, expireUIAStages} {
 		if _, err := tx.Exec(expire, now); err != nil {
@@ -64,6 +74,13 @@ func AddUIASession(tx *store.Tx, hash []byte, s UIASession, now, expiresTS int64
 	}
 	if _, err := tx.Exec(insertUIASession, hash, s.Operation, s.User, expiresTS); err != nil {
 		return err
+	}
+	if s.User != 0 {
+		for _, trim := range []*store.Stmt{trimUIAStages, trimUIASessions} {
+			if _, err := tx.Exec(trim, s.User, maxUIASessions-1); err != nil {
+				return err
+			}
+		}
 	}
 	return AddUIAStages(tx, hash, s.Completed, expiresTS)
 }
