@@ -198,6 +198,9 @@ func (t counting) highlight(out *TimelineEvent, view *pushrule.Event) error {
 		return err
 	}
 	raised := watch.set.Raised(view)
+	if watch.set.Exceeded(view) {
+		t.rs.metrics.rulesLimited.Add(1)
+	}
 	if watch.fault != nil {
 		return watch.fault
 	}

@@ -10,20 +10,21 @@ import (
 
 // metrics are the counters of this package, one atomic addition each.
 type metrics struct {
-	placed, rebuilt, rejected, softFailed atomic.Uint64
+	placed, rebuilt, rejected, softFailed, rulesLimited atomic.Uint64
 }
 
 var (
-	descResident = prometheus.NewDesc("stoa_room_resident_rooms", "Rooms in memory.", nil, nil)
-	descBytes    = prometheus.NewDesc("stoa_room_resident_bytes", "Memory of the state of the rooms in memory.", nil, nil)
-	descPlaced   = prometheus.NewDesc("stoa_room_events_total", "Events added to timelines.", nil, nil)
-	descRebuilt  = prometheus.NewDesc("stoa_room_rebuilt_changes_total", "Changes that lost against another writer and were rebuilt.", nil, nil)
-	descReceived = prometheus.NewDesc("stoa_room_refused_events_total", "Events of other servers that were rejected or soft-failed.", []string{"standing"}, nil)
+	descResident     = prometheus.NewDesc("stoa_room_resident_rooms", "Rooms in memory.", nil, nil)
+	descBytes        = prometheus.NewDesc("stoa_room_resident_bytes", "Memory of the state of the rooms in memory.", nil, nil)
+	descPlaced       = prometheus.NewDesc("stoa_room_events_total", "Events added to timelines.", nil, nil)
+	descRebuilt      = prometheus.NewDesc("stoa_room_rebuilt_changes_total", "Changes that lost against another writer and were rebuilt.", nil, nil)
+	descRulesLimited = prometheus.NewDesc("stoa_room_push_rules_limited_total", "Events for which the members' push rules would have taken too much work, so that some were not evaluated.", nil, nil)
+	descReceived     = prometheus.NewDesc("stoa_room_refused_events_total", "Events of other servers that were rejected or soft-failed.", []string{"standing"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (rs *Rooms) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descResident, descBytes, descPlaced, descRebuilt, descReceived} {
+	for _, d := range []*prometheus.Desc{descResident, descBytes, descPlaced, descRebuilt, descRulesLimited, descReceived} {
 		ch <- d
 	}
 	rs.events.pdus.Describe(ch)
@@ -42,6 +43,7 @@ func (rs *Rooms) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(descBytes, prometheus.GaugeValue, float64(rs.resident.bytes.Load()))
 	count(descPlaced, &rs.metrics.placed)
 	count(descRebuilt, &rs.metrics.rebuilt)
+	count(descRulesLimited, &rs.metrics.rulesLimited)
 	count(descReceived, &rs.metrics.rejected, "rejected")
 	count(descReceived, &rs.metrics.softFailed, "soft_failed")
 	rs.events.pdus.Collect(ch)

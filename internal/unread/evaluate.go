@@ -159,6 +159,8 @@ func (l *load) judge(t *RoomCounter, p *Place, past *past, e *roomdb.Event, root
 		return powers.User(pdu.Sender()) >= powers.Notification(key)
 	}}
 	member := pushrule.Member{UserID: t.member.id.String(), DisplayName: past.name(e.Place.Slot)}
-	part.specially().plus.Add(t.counter.Judge(member, pushrule.NewEvent(pushrule.FieldsOf(pdu), facts)), 1)
+	view := pushrule.NewEvent(pushrule.FieldsOf(pdu), facts)
+	view.LimitWork(past.work)
+	part.specially().plus.Add(t.counter.Judge(member, view), 1)
 	return fault
 }

@@ -9,6 +9,7 @@ import (
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/event"
 	"stoa/matrix/id"
+	"stoa/matrix/pushrule"
 	"stoa/matrix/roomversion"
 )
 
@@ -22,6 +23,8 @@ type past struct {
 	counts []countFrom
 	names  []nameFrom
 	pdus   map[store.EventNum]*event.PDU
+	// work is what the member's rules may still do.
+	work *pushrule.Work
 }
 
 type countFrom struct {
@@ -36,7 +39,7 @@ type nameFrom struct {
 
 // past reconstructs the values from now back to a slot.
 func (l *load) past(p *Place, rules *roomversion.Rules, oldest store.Slot) (*past, error) {
-	x := &past{l: l, room: p.Room, rules: rules, pdus: map[store.EventNum]*event.PDU{}}
+	x := &past{l: l, room: p.Room, rules: rules, pdus: map[store.EventNum]*event.PDU{}, work: pushrule.NewWork(rulesWork)}
 	log, err := roomdb.SyncLog(l.r, p.Room, oldest, p.Slot)
 	if err != nil {
 		return nil, fmt.Errorf("read changes of state: %w", err)

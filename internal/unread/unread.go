@@ -29,6 +29,8 @@ const (
 	// evaluated bounds the newest events that are evaluated one by one for a member with
 	// rules that reduce counts. Older ones count by their class.
 	evaluated = 500
+	// rulesWork bounds the steps of the member's rules for these events (pushrule.Work).
+	rulesWork = 4 * pushrule.EventWork
 	// threadLimit bounds the counted threads of a room, most recent first.
 	threadLimit = 1000
 	// highlightLimit bounds the highlights of one read, over all rooms.

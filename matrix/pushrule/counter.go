@@ -23,6 +23,8 @@ type Counter struct {
 
 	raises bool
 	mode   Mode
+	// size is the number of rules and of their conditions.
+	size int
 	// takesAway says that some rule can give less than the class does whoever the sender is; takers are the senders for
 	// whom one can.
 	takesAway bool
@@ -118,6 +120,7 @@ func (c *Counter) match(m *Member, e *Event) *compiled {
 		return nil
 	}
 	class := e.Class()
+	e.memberWork.left = MemberWork
 	for i := range c.rules {
 		if rule := &c.rules[i]; rule.matches(m, e, class) {
 			return rule
@@ -159,6 +162,9 @@ func (c *Counter) analyse() {
 	for i, class := range allClasses {
 		classes[i] = open{class, c.Verdict(class)}
 		most = max(most, classes[i].verdict)
+	}
+	for i := range c.rules {
+		c.size += 1 + len(c.rules[i].tests)
 	}
 	for i := range c.rules {
 		rule := &c.rules[i]

@@ -76,15 +76,25 @@ func (c Condition) compile() test {
 	return test{op: opNever}
 }
 
-// holds says whether the condition holds.
+// holds says whether the condition holds. One for which no work is left doesn't.
 func (t *test) holds(m *Member, e *Event) bool {
+	if !e.spend(ruleSteps) {
+		return false
+	}
+	switch t.op {
+	case opMatch, opIs, opContains:
+		if _, ok := e.lookUp(t.key, t.path); !ok {
+			return false
+		}
+	}
 	switch t.op {
 	case opMatch:
 		text, ok := e.text(t.key, t.path)
-		return ok && t.pattern.matches(fold(text))
+		text = truncate(text)
+		return ok && e.spend(len(text)+t.pattern.cost(len(text))) && t.pattern.matches(fold(text))
 	case opMatchBody:
 		body, ok := e.foldedBody()
-		return ok && t.pattern.matchesWords(body)
+		return ok && e.spend(t.pattern.cost(len(body))) && t.pattern.matchesWords(body)
 	case opIs:
 		return e.scalar(t.key, t.path) == t.value
 	case opContains:
@@ -94,11 +104,14 @@ func (t *test) holds(m *Member, e *Event) bool {
 			return false
 		}
 		body, ok := e.foldedBody()
-		return ok && compileLiteral(m.DisplayName).matchesWords(body)
+		if !ok || !e.spend(len(m.DisplayName)+len(body)/literalBytes) {
+			return false
+		}
+		return compileLiteral(m.DisplayName).matchesWords(body)
 	case opMemberCount:
 		return t.count.holds(int64(e.facts.MemberCount))
 	case opPermission:
-		return e.mayNotify(t.key)
+		return e.permission(t.key)
 	}
 	return false
 }

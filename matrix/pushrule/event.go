@@ -48,12 +48,26 @@ type Event struct {
 	hasBody    bool // there is a body that is a string
 
 	values map[string][]byte // JSON texts of other properties, by key; nil if absent
+
+	permitted map[string]bool     // answers of MayNotify
+	mentioned map[string]struct{} // the users in m.mentions; nil until somebody asks
+
+	// work is what all members' rules may still do, memberWork what those of the member may who is looked at.
+	work       *Work
+	memberWork Work
 }
 
 // NewEvent makes the view of an event.
 func NewEvent(fields Fields, facts Facts) *Event {
-	return &Event{fields: fields, facts: facts}
+	return &Event{fields: fields, facts: facts, work: NewWork(EventWork)}
 }
+
+// LimitWork makes the rules of the members use up a budget that other events use too, instead of EventWork. Conditions that would
+// exceed it don't hold.
+func (e *Event) LimitWork(work *Work) { e.work = work }
+
+// spend takes steps from both budgets; false if one of them has too few left.
+func (e *Event) spend(steps int) bool { return e.memberWork.spend(steps) && e.work.spend(steps) }
 
 // Classify returns the class of an event that has a place in the timeline of a room.
 func Classify(facts Facts, fields Fields) Class { return NewEvent(fields, facts).Class() }
@@ -108,6 +122,19 @@ func (e *Event) classify() Class {
 
 func (e *Event) mayNotify(key string) bool { return e.facts.MayNotify != nil && e.facts.MayNotify(key) }
 
+// permission is mayNotify for the rules of members, who may ask often. It is false if no work is left.
+func (e *Event) permission(key string) bool {
+	permitted, known := e.permitted[key]
+	if known || !e.spend(permissionSteps) {
+		return permitted
+	}
+	if e.permitted == nil {
+		e.permitted = map[string]bool{}
+	}
+	e.permitted[key] = e.mayNotify(key)
+	return e.permitted[key]
+}
+
 // scan finds the values of content that many rules ask for.
 func (e *Event) scan() {
 	if e.scanned {
@@ -130,14 +157,14 @@ func (e *Event) scan() {
 	})
 }
 
-// foldedBody returns content.body, folded; false if there is none that is a string.
+// foldedBody returns the first MaxMatchedText bytes of content.body, folded; false if there is none that is a string.
 func (e *Event) foldedBody() (string, bool) {
 	if !e.isFolded {
 		e.scan()
 		e.isFolded = true
 		var body string
 		if body, e.hasBody = canonicaljson.String(e.body); e.hasBody {
-			e.folded = fold(body)
+			e.folded = fold(truncateWords(body))
 		}
 	}
 	return e.folded, e.hasBody
@@ -166,8 +193,11 @@ func (e *Event) eachMention(fn func(userID string)) {
 }
 
 func (e *Event) mentionsUser(userID string) bool {
-	found := false
-	e.eachMention(func(mentioned string) { found = found || mentioned == userID })
+	if e.mentioned == nil {
+		e.mentioned = map[string]struct{}{}
+		e.eachMention(func(name string) { e.mentioned[name] = struct{}{} })
+	}
+	_, found := e.mentioned[userID]
 	return found
 }
 
@@ -188,6 +218,18 @@ func (e *Event) invitee() string {
 func (e *Event) text(key string, path []string) (string, bool) {
 	value := e.scalar(key, path)
 	return value.text, value.kind == 's'
+}
+
+// lookUp returns the JSON text of a property of content, like property; false if there is no work left to find and read it.
+func (e *Event) lookUp(key string, path []string) (value []byte, ok bool) {
+	if len(path) < 2 {
+		return nil, true
+	}
+	if _, known := e.values[key]; !known && !e.spend(len(e.fields.Content)) {
+		return nil, false
+	}
+	value = e.property(key, path)
+	return value, e.spend(len(value))
 }
 
 // scalar returns the property of a path; its kind is 0 if it is absent, an array, an object, or a number that canonical JSON

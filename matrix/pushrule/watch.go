@@ -1,6 +1,7 @@
 package pushrule
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -24,10 +25,14 @@ type Watch struct {
 	// words has what members look for in bodies, by a word or character that a body must have to match; "" for any body.
 	words map[string]*bucket
 
-	// While an event is looked at.
+	// While an event is looked at. named is how many of the candidates come first because the event names them. patterns are to be
+	// looked for in its body.
 	generation uint64
 	candidates []*watched
+	named      int
 	mentioned  map[string]struct{}
+	patterns   []*watchedPattern
+	scan       Work
 }
 
 // Raised is a member for whom an event is more than its class says.
@@ -54,8 +59,9 @@ type watchKey struct {
 	in watchIndex
 	// key is the sender, the folded type, or the word.
 	key string
-	// pattern is what is looked for in bodies that have the word.
+	// pattern is what is looked for in bodies that have the word, and rank how many the member has before it.
 	pattern *glob
+	rank    int
 }
 
 type watchIndex uint8
@@ -84,6 +90,8 @@ type watchedPattern struct {
 	// exact says that a body with the word matches.
 	exact   bool
 	members watchedSet
+	// rank is the lowest one that a member gave it.
+	rank int
 }
 
 // NewWatch makes the watch of a room in which all local members have the usual rules. joined says whether a local user is
@@ -117,6 +125,7 @@ func (w *Watch) Set(userID id.UserID, displayName string, rules *Rules) {
 	for i := range m.counter.rules {
 		if rule := &m.counter.rules[i]; rule.raises {
 			if key, ok := rule.watchKey(displayName); ok {
+				key.rank = len(m.keys)
 				m.keys = append(m.keys, key)
 			}
 		}
@@ -261,10 +270,11 @@ func (w *Watch) insert(k watchKey, m *watched) {
 		name := patternKey{k.pattern.text, k.pattern.verbatim}
 		p := b.patterns[name]
 		if p == nil {
-			p = &watchedPattern{pattern: k.pattern, exact: k.key != "" && k.pattern.text == k.key, members: watchedSet{}}
+			p = &watchedPattern{pattern: k.pattern, exact: k.key != "" && k.pattern.text == k.key, members: watchedSet{}, rank: k.rank}
 			b.patterns[name] = p
 		}
 		p.members[m] = struct{}{}
+		p.rank = min(p.rank, k.rank)
 	}
 }
 
@@ -306,13 +316,18 @@ func deleteFrom(sets map[string]watchedSet, key string, m *watched) {
 
 // Raised returns the joined local members whose verdict on an event is greater than that of its class, in order of user ID.
 // Its cost grows with the words and mentions of the event, the members found by them, and those whose own rules can't be
-// found by a word, sender or type.
+// found by a word, sender or type. What looks at texts and rules ends after EventWork, so that no rules can stall a room: mentioned
+// members are first, then the others, those with few rules and patterns before those with many.
 func (w *Watch) Raised(e *Event) []Raised {
 	w.generation++
-	w.candidates = w.candidates[:0]
+	w.candidates, w.patterns, w.scan.left = w.candidates[:0], w.patterns[:0], EventWork
 	w.collect(e)
+	w.sortCandidates(e)
 	var raised []Raised
-	for _, m := range w.candidates {
+	for i, m := range w.candidates {
+		if i >= w.named && !e.work.spend(m.counter.size*ruleSteps) {
+			break
+		}
 		if verdict := m.counter.Judge(m.member, e); verdict > m.counter.Verdict(e.Class()) {
 			raised = append(raised, Raised{m.userID.Clone(), e.Class(), verdict})
 		}
@@ -332,16 +347,20 @@ func (w *Watch) Raised(e *Event) []Raised {
 	return raised
 }
 
+// Exceeded says whether the last event that was looked at took all of its budget, so that some rules were not evaluated.
+func (w *Watch) Exceeded(e *Event) bool { return w.scan.left == 0 || e.work.left == 0 }
+
 // collect finds the candidates: members with unusual rules, and the IDs of other users who are mentioned or invited.
 func (w *Watch) collect(e *Event) {
+	e.eachMention(w.addUser)
+	if invitee := e.invitee(); invitee != "" {
+		w.addUser(invitee)
+	}
+	w.named = len(w.candidates)
 	w.addAll(w.always)
 	w.addAll(w.bySender[e.fields.Sender])
 	if len(w.byType) > 0 {
 		w.addAll(w.byType[e.typeFolded()])
-	}
-	e.eachMention(w.addUser)
-	if invitee := e.invitee(); invitee != "" {
-		w.addUser(invitee)
 	}
 	if len(w.words) == 0 {
 		return
@@ -350,21 +369,65 @@ func (w *Watch) collect(e *Event) {
 	if !ok {
 		return
 	}
-	w.addBucket("", body)
-	eachWord(body, func(token string, _, _ int) { w.addBucket(token, body) })
+	w.addBucket("")
+	eachWord(body, func(token string, _, _ int) { w.addBucket(token) })
+	w.matchPatterns(body)
 }
 
-func (w *Watch) addBucket(word, body string) {
+// addBucket adds the members who look for a word of the body, and what others look for in a body that has it.
+func (w *Watch) addBucket(word string) {
 	b := w.words[word]
 	if b == nil || b.seen == w.generation {
 		return
 	}
 	b.seen = w.generation
 	for _, p := range b.patterns {
-		if p.exact || p.pattern.matchesWords(body) {
+		if p.exact {
+			w.addAll(p.members)
+		} else {
+			w.patterns = append(w.patterns, p)
+		}
+	}
+}
+
+// matchPatterns adds the members whose patterns match the body. If that is too much work, each member's first patterns are looked for
+// before anybody's second ones.
+func (w *Watch) matchPatterns(body string) {
+	total := 0
+	for _, p := range w.patterns {
+		total += p.pattern.cost(len(body))
+	}
+	if total > EventWork {
+		slices.SortFunc(w.patterns, func(a, b *watchedPattern) int {
+			return cmp.Or(cmp.Compare(a.rank, b.rank), strings.Compare(a.pattern.text, b.pattern.text))
+		})
+	}
+	for _, p := range w.patterns {
+		if !w.scan.spend(p.pattern.cost(len(body))) {
+			break
+		}
+		if p.pattern.matchesWords(body) {
 			w.addAll(p.members)
 		}
 	}
+}
+
+// sortCandidates moves the candidates with few rules to the front if all of them may be too much work.
+func (w *Watch) sortCandidates(e *Event) {
+	size := len(e.fields.Content)
+	each := 2*size + (characterSteps+MaxPatternLength/64)*min(size, MaxMatchedText)
+	total := 0
+	for _, m := range w.candidates {
+		total += min(MemberWork, m.counter.size*each)
+	}
+	if total <= e.work.left {
+		return
+	}
+	bySize := func(a, b *watched) int {
+		return cmp.Or(cmp.Compare(a.counter.size, b.counter.size), strings.Compare(a.member.UserID, b.member.UserID))
+	}
+	slices.SortFunc(w.candidates[:w.named], bySize)
+	slices.SortFunc(w.candidates[w.named:], bySize)
 }
 
 func (w *Watch) addAll(members watchedSet) {
