@@ -24,32 +24,31 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// Sessions forgets what is remembered about a user's tokens.
+// Sessions drops a user's tokens from its cache.
 type Sessions interface{ Drop(user store.UserNum) }
 
-// Options are what Accounts needs.
+// Options configure Accounts.
 type Options struct {
 	Store      *store.Store
 	ServerName id.ServerName
-	// Hasher is NewHasher(DefaultCost, 0) if nil.
+	// Hasher hashes passwords; nil = NewHasher(DefaultCost, 0).
 	Hasher *Hasher
-	// Sessions is told when sessions end or change; nil when no server runs.
+	// Sessions is called when sessions end or change; nil when no server runs.
 	Sessions Sessions
-	// RoomsWait is how long a change of a profile, or a deactivation, waits for what
-	// it causes in rooms: a job that is enqueued with it and done whoever waits. 0 =
-	// not at all, as where no server runs.
+	// RoomsWait bounds how long a change of a profile, or a deactivation, waits for its
+	// job in rooms, which is done in any case. 0 = no wait, for commands.
 	RoomsWait time.Duration
-	// MinPassword is how many characters a new password has at least; 0 = any.
+	// MinPassword is the shortest length of a new password in characters; 0 = any.
 	MinPassword int
 	// NameNew gives new accounts their localpart as display name.
 	NameNew bool
-	// Clock is time.Now if nil.
+	// Clock is the clock; nil = time.Now.
 	Clock func() time.Time
-	// Log is where nothing secret goes; nil = nowhere.
+	// Log is the log, which gets no secrets; nil = none.
 	Log *slog.Logger
 }
 
-// Accounts keeps the local users. All its methods may be called at the same time.
+// Accounts manages the local users. Its methods may be called concurrently.
 type Accounts struct {
 	store    *store.Store
 	server   id.ServerName
@@ -63,7 +62,7 @@ type Accounts struct {
 	log         *slog.Logger
 }
 
-// New makes an Accounts.
+// New returns an Accounts.
 func New(opt Options) *Accounts {
 	a := &Accounts{
 		store: opt.Store, server: opt.ServerName, hasher: opt.Hasher, sessions: opt.Sessions,
@@ -92,8 +91,8 @@ type Account struct {
 	Erased      bool
 	Locked      bool
 	Suspended   bool
-	// Credentials are those under which a proof of being this user is good: see
-	// [userdb.EndCredentials].
+	// Credentials identifies the credentials under which a proof of being this user is
+	// valid: see [userdb.EndCredentials].
 	Credentials int64
 
 	passwordHash string
@@ -111,11 +110,10 @@ func fromRow(row userdb.Account) (Account, error) {
 	}, nil
 }
 
-// IsLocal says whether a user ID is of this server.
+// IsLocal reports whether a user ID belongs to this server.
 func (a *Accounts) IsLocal(user id.UserID) bool { return user.ServerName() == a.server }
 
-// Account returns the account of a local user, deactivated ones too, or
-// store.ErrNotFound.
+// Account returns the account of a local user, even if deactivated, or store.ErrNotFound.
 func (a *Accounts) Account(ctx context.Context, user id.UserID) (Account, error) {
 	var row userdb.Account
 	err := a.store.Read(ctx, func(r *store.Read) (err error) {
@@ -149,8 +147,8 @@ func (a *Accounts) AccountByNum(ctx context.Context, user store.UserNum) (accoun
 	return account, nil
 }
 
-// Named returns the account that a person means by a user ID or a localpart,
-// in whatever case they write it; store.ErrNotFound if there is none.
+// Named finds an account by a user ID or a localpart, as a person may type it, in upper
+// or lower case; store.ErrNotFound if there is none.
 //
 // Spec: client-server-api#matrix-user-id
 func (a *Accounts) Named(ctx context.Context, name string) (Account, error) {
@@ -175,8 +173,8 @@ func (a *Accounts) Named(ctx context.Context, name string) (Account, error) {
 // accountsPage bounds a page of List.
 const accountsPage = 1000
 
-// List returns a page of accounts, from the one after a number (0 = the first),
-// in the order in which users became known.
+// List returns a page of accounts after a number (0 = the first), in the order of their
+// numbers.
 func (a *Accounts) List(ctx context.Context, after store.UserNum, limit int) ([]Account, error) {
 	var out []Account
 	err := a.store.Read(ctx, func(r *store.Read) error {
@@ -196,7 +194,7 @@ func (a *Accounts) List(ctx context.Context, after store.UserNum, limit int) ([]
 	return out, err
 }
 
-// Any says whether anyone was ever registered.
+// Any reports whether any user was ever registered.
 func (a *Accounts) Any(ctx context.Context) (any bool, err error) {
 	err = a.store.Read(ctx, func(r *store.Read) error {
 		any, err = userdb.HasAccounts(r)
@@ -205,21 +203,21 @@ func (a *Accounts) Any(ctx context.Context) (any bool, err error) {
 	return any, err
 }
 
-// SetAdmin makes an account an admin or an ordinary one.
+// SetAdmin makes an account an administrator or an ordinary one.
 func (a *Accounts) SetAdmin(ctx context.Context, user store.UserNum, admin bool) error {
 	return a.mark(ctx, user, func(c *store.Change) { userdb.SetAdmin(c, user, admin) })
 }
 
-// SetLocked locks or unlocks an account: a locked one keeps its tokens and can
-// only log out.
+// SetLocked locks or unlocks an account. A locked one keeps its tokens, but can only log
+// out.
 //
 // Spec: client-server-api#account-locking
 func (a *Accounts) SetLocked(ctx context.Context, user store.UserNum, locked bool) error {
 	return a.mark(ctx, user, func(c *store.Change) { userdb.SetLocked(c, user, locked) })
 }
 
-// SetSuspended suspends an account or ends that: a suspended one can read, but
-// not act on others.
+// SetSuspended suspends an account or ends its suspension. A suspended one can read, but
+// not act on other users.
 //
 // Spec: client-server-api#account-suspension
 func (a *Accounts) SetSuspended(ctx context.Context, user store.UserNum, suspended bool) error {
@@ -244,13 +242,13 @@ func (a *Accounts) drop(user store.UserNum) {
 	}
 }
 
-// changeTries is how often a change is rebuilt after its user's head moved. Each
-// time somebody else got on, so the bound is generous.
+// changeTries bounds how often a change is rebuilt after its user's head has moved. Each
+// time another change has succeeded, so the bound is generous.
 const changeTries = 100
 
-// Change commits what build fills in, fenced by the user's head: what build sees of
-// the user's account and devices is still so when the change is committed. build runs
-// again if the head moved; it may leave the change empty.
+// Change commits the change that build fills, fenced by the user's head: the user's
+// account and devices are unchanged between build's reads and the commit. build runs
+// again if the head has moved. It may leave the change empty.
 func (a *Accounts) Change(ctx context.Context, user store.UserNum, build func(*store.Read, *store.Change) error) error {
 	for try := 1; ; try++ {
 		c := store.NewChange()
@@ -271,13 +269,13 @@ func (a *Accounts) Change(ctx context.Context, user store.UserNum, build func(*s
 	}
 }
 
-// ErrStale says that the credentials of an account are others than those under which
-// something was allowed.
+// ErrStale says that the credentials of an account have changed since something was
+// allowed.
 var ErrStale = errors.New("account: credentials have changed")
 
-// CheckStanding checks, in the snapshot of a change on the user's head, that an
-// account may still be acted as, and that proof of being its user that was given for
-// the account as it was then is still good.
+// CheckStanding checks, in the snapshot of a change on the user's head, that the account
+// is active, and that a proof of being its user that was given for the account then is
+// still valid.
 //
 // Errors: ErrStale, M_USER_DEACTIVATED, M_USER_LOCKED.
 func CheckStanding(r *store.Read, then Account) error {
@@ -295,9 +293,9 @@ func CheckStanding(r *store.Read, then Account) error {
 	return nil
 }
 
-// Allow puts into a change what allows it, and fails if that has ended; nil for an
-// operator, who needs none. It is called in the snapshot of a change on the user's
-// head.
+// Allow adds the use of a permission to a change, and fails if the permission has ended.
+// nil is for an operator, who needs none. It is called in the snapshot of a change on the
+// user's head.
 type Allow func(*store.Read, *store.Change) error
 
 // apply calls Allow if there is one.
@@ -308,8 +306,8 @@ func (allow Allow) apply(r *store.Read, c *store.Change) error {
 	return allow(r, c)
 }
 
-// awaitRooms waits, for a bounded time, until a job that was enqueued is done. It
-// goes on without whoever waits.
+// awaitRooms waits for a bounded time until a job is done. The job does not depend on the
+// wait.
 func (a *Accounts) awaitRooms(ctx context.Context, j reader.Job) {
 	if a.wait == 0 {
 		return
@@ -321,5 +319,5 @@ func (a *Accounts) awaitRooms(ctx context.Context, j reader.Job) {
 	}
 }
 
-// errNoAccount is what who can't log in is told; it does not say why.
+// errNoAccount is the error for a failed login; it does not give the reason.
 func errNoAccount() *mxerr.Error { return mxerr.Forbidden("Invalid username or password") }

@@ -33,7 +33,7 @@ func (a *Accounts) Devices(ctx context.Context, user store.UserNum) ([]userdb.De
 	return out, err
 }
 
-// Device returns one device; M_NOT_FOUND if the user has none of this ID.
+// Device returns one device; M_NOT_FOUND if the user has none with this ID.
 func (a *Accounts) Device(ctx context.Context, user store.UserNum, device id.DeviceID) (userdb.Device, error) {
 	var out userdb.Device
 	err := a.store.Read(ctx, func(r *store.Read) (err error) {
@@ -48,7 +48,7 @@ func (a *Accounts) Device(ctx context.Context, user store.UserNum, device id.Dev
 
 func errNoDevice() error { return mxerr.NotFound("You have no device with this ID") }
 
-// CheckDeviceName refuses a display name that is too long, or can't be stored.
+// CheckDeviceName refuses a display name that is too long, or that can't be stored.
 func CheckDeviceName(name string) error {
 	if strings.Contains(name, "\x00") {
 		return mxerr.InvalidParam("A device's display name must not have a NUL")
@@ -59,7 +59,7 @@ func CheckDeviceName(name string) error {
 	return nil
 }
 
-// RenameDevice gives a device a display name; empty takes it away.
+// RenameDevice sets the display name of a device; empty removes it.
 func (a *Accounts) RenameDevice(ctx context.Context, user store.UserNum, device id.DeviceID, name string) error {
 	if err := CheckDeviceName(name); err != nil {
 		return err
@@ -78,8 +78,8 @@ func (a *Accounts) RenameDevice(ctx context.Context, user store.UserNum, device 
 	return err
 }
 
-// noteIfSeen makes a change known to those who follow the user's devices, if
-// one of the devices has keys that they may have seen.
+// noteIfSeen announces a change to the users who track the user's devices, if one of the
+// devices has keys that they may have seen.
 func noteIfSeen(r *store.Read, c *store.Change, user store.UserNum, devices ...string) error {
 	known, err := keydb.DeviceKeysOf(r, []store.UserNum{user})
 	if err != nil {
@@ -94,7 +94,7 @@ func noteIfSeen(r *store.Read, c *store.Change, user store.UserNum, devices ...s
 	return nil
 }
 
-// deleteDevices puts the deletion of some of a user's devices into a change.
+// deleteDevices adds the deletion of some of a user's devices to a change.
 func deleteDevices(r *store.Read, c *store.Change, user store.UserNum, which func(deviceID string) bool) error {
 	devices, err := userdb.Devices(r, user, MaxDevices)
 	if err != nil {
@@ -110,8 +110,8 @@ func deleteDevices(r *store.Read, c *store.Change, user store.UserNum, which fun
 	return noteIfSeen(r, c, user, gone...)
 }
 
-// DeleteDevices deletes devices with their tokens and keys. Those that are not
-// there are passed over.
+// DeleteDevices deletes devices with their tokens and keys. It ignores devices that don't
+// exist.
 func (a *Accounts) DeleteDevices(ctx context.Context, user store.UserNum, allow Allow, devices ...id.DeviceID) error {
 	wanted := make(map[string]bool, len(devices))
 	for _, d := range devices {
@@ -125,8 +125,8 @@ func (a *Accounts) DeleteDevices(ctx context.Context, user store.UserNum, allow 
 	})
 }
 
-// DeleteAllDevices deletes every device of a user, and ends what they were allowed
-// without one: login tokens, completed interactive authentication.
+// DeleteAllDevices deletes every device of a user, and invalidates login tokens and
+// completed interactive authentication.
 func (a *Accounts) DeleteAllDevices(ctx context.Context, user store.UserNum) error {
 	return a.deleteWhich(ctx, user, func(r *store.Read, c *store.Change) error {
 		userdb.EndCredentials(c, user)

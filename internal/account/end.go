@@ -14,8 +14,8 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// CheckNewPassword refuses a password that can't be stored, or is too short. It does
-// not judge further how strong a password is.
+// CheckNewPassword refuses a password that can't be stored, or that is too short. It
+// makes no other checks of its strength.
 //
 // Errors: M_INVALID_PARAM, M_WEAK_PASSWORD.
 func (a *Accounts) CheckNewPassword(password string) error {
@@ -39,11 +39,11 @@ func checkPassword(password string) error {
 	return nil
 }
 
-// CheckPassword returns the account if the password is its own. A wrong one, an
-// unknown user, and an account without a password are all the same M_FORBIDDEN,
-// after the same time. So is a deactivated account, whose password is gone.
+// CheckPassword returns the account if its password is right. A wrong password, an
+// unknown user, a deactivated account, and an account without a password all give the
+// same M_FORBIDDEN after the same time.
 //
-// It answers M_LIMIT_EXCEEDED when too many passwords are being checked.
+// It returns M_LIMIT_EXCEEDED when too many passwords are being checked.
 func (a *Accounts) CheckPassword(ctx context.Context, name, password string) (Account, error) {
 	found, err := a.Named(ctx, name)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
@@ -62,8 +62,8 @@ func (a *Accounts) CheckPassword(ctx context.Context, name, password string) (Ac
 	return found, nil
 }
 
-// rehash replaces a hash of an older form, now that the password is known. It
-// is an improvement, not a condition: if it fails the next login tries again.
+// rehash replaces a hash of an older form, now that the password is known. If it fails,
+// the next login tries again.
 func (a *Accounts) rehash(ctx context.Context, found Account, password string) {
 	hash, err := a.hasher.Hash(ctx, password)
 	if err == nil {
@@ -76,19 +76,19 @@ func (a *Accounts) rehash(ctx context.Context, found Account, password string) {
 	}
 }
 
-// PasswordChange says whose password is changed and what ends with the old one.
+// PasswordChange describes a change of a password.
 type PasswordChange struct {
 	User     store.UserNum
 	Password string
-	// Logout deletes all devices but the one to be kept (empty = none).
+	// Logout deletes all devices except the one to keep (empty = none).
 	Logout bool
 	Keep   id.DeviceID
-	// Allow is what allows the change; nil for an operator.
+	// Allow is the permission for the change; nil for an operator.
 	Allow Allow
 }
 
-// SetPassword gives an account a new password. What the old one allowed ends with it:
-// login tokens, completed interactive authentication, and, if that is wished, devices.
+// SetPassword sets an account's password. It invalidates login tokens and completed
+// interactive authentication, and deletes devices if requested.
 //
 // Spec: client-server-api#password-management
 func (a *Accounts) SetPassword(ctx context.Context, p PasswordChange) error {
@@ -116,12 +116,12 @@ func (a *Accounts) SetPassword(ctx context.Context, p PasswordChange) error {
 	return nil
 }
 
-// Deactivate ends an account for good: password, tokens, devices, keys, push
-// rules and other account data are deleted, and its rooms are left by a job of the
-// same commit. With erase its profile goes too, and its events are hidden from
-// those who did not have them.
+// Deactivate deactivates an account for good. It deletes password, tokens, devices, keys,
+// push rules and other account data, and enqueues a job that leaves its rooms in the same
+// commit. With erase it also deletes the profile, and hides the events from users who did
+// not receive them.
 //
-// Done again it deletes again, and does what is left to do: leaving rooms, erasing.
+// It is idempotent, and completes an earlier call: leaving rooms, erasing.
 //
 // Spec: client-server-api#account-deactivation
 func (a *Accounts) Deactivate(ctx context.Context, user id.UserID, erase bool, allow Allow) error {

@@ -25,8 +25,8 @@ const MaxRegistrationToken = 64
 // registrationTokensListed bounds the list of registration tokens.
 const registrationTokensListed = 1000
 
-// RegistrationToken lets some people register. The token itself is shown once,
-// when it is made: what is kept is its hash.
+// RegistrationToken allows a number of registrations. The token itself is shown only
+// once, when it is created; the store has only its hash.
 type RegistrationToken struct {
 	Name        string
 	UsesAllowed int64 // 0 = any number
@@ -35,18 +35,17 @@ type RegistrationToken struct {
 	Expires     time.Time // zero = never
 }
 
-// TokenHash is the SHA-256 of a registration token in hexadecimal, empty for
-// none: all that is kept of it.
+// TokenHash is the SHA-256 of a registration token in hexadecimal, empty for none.
 type TokenHash string
 
-// HashRegistrationToken gives the hash under which a token is kept.
+// HashRegistrationToken returns the hash of a token.
 func HashRegistrationToken(token string) TokenHash {
 	sum := sha256.Sum256([]byte(token))
 	return TokenHash(hex.EncodeToString(sum[:]))
 }
 
-// CreateRegistrationToken makes a token under a name by which it can be listed
-// and revoked. Given as "" it is made up. It returns the token.
+// CreateRegistrationToken creates a token with a name for listing and revoking it, and
+// returns it. If token is "" it generates one.
 func (a *Accounts) CreateRegistrationToken(ctx context.Context, t RegistrationToken, token string) (string, error) {
 	if token == "" {
 		var b [12]byte
@@ -100,7 +99,7 @@ func (a *Accounts) RevokeRegistrationToken(ctx context.Context, name string) err
 	return nil
 }
 
-// RegistrationTokenValid says whether a token could be used now.
+// RegistrationTokenValid reports whether a token could be used now.
 //
 // Spec: client-server-api#token-authenticated-registration
 func (a *Accounts) RegistrationTokenValid(ctx context.Context, token string) (bool, error) {

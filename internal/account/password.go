@@ -18,8 +18,8 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// Cost is what one argon2id hash takes. It is written into the hash string, so
-// that a later cost is told from an earlier one and re-hashed at login.
+// Cost is the cost of one argon2id hash. The hash string contains it, so that a login can
+// recognise an earlier cost and re-hash.
 type Cost struct {
 	MemoryKiB uint32
 	Passes    uint32
@@ -33,11 +33,11 @@ const (
 	saltBytes = 16
 	keyBytes  = 32
 
-	// MaxPasswordBytes bounds what is hashed; longer passwords are refused.
+	// MaxPasswordBytes bounds a password; longer ones are refused.
 	MaxPasswordBytes = 512
 
-	// hashesWaiting is how many callers may wait for one hashing slot. At 26 ms
-	// a hash the last of them waits about 400 ms.
+	// hashesWaiting bounds the callers that wait for a hashing slot. At 26 ms a hash the
+	// last of them waits about 400 ms.
 	hashesWaiting = 16
 	hashRetry     = time.Second
 )
@@ -47,22 +47,21 @@ var errNoHash = errors.New("unknown form of password hash")
 
 // Hasher hashes and checks passwords, a bounded number at once.
 //
-// A hash is 26 ms of one core and 19 MiB of garbage, so this bound is also the
-// budget of whoever floods the login endpoint: one core is left to everyone
-// else (with one core only, the scheduler shares it), a short queue waits, and
-// the rest is told to come back.
+// A hash takes 26 ms of one core and 19 MiB of garbage, so this bound also limits a flood
+// of logins: one core remains for other work (with one core only, the scheduler shares
+// it), a short queue waits, and further requests are refused.
 type Hasher struct {
 	cost  Cost
 	slots chan struct{}
 	queue int64
-	dummy string // a hash that no password has, to spend the same time on unknown users
+	dummy string // a hash without a password, to spend the same time on unknown users
 
-	waiting       atomic.Int64 // those being computed too
+	waiting       atomic.Int64 // including those being computed
 	done, refused atomic.Uint64
 }
 
-// NewHasher makes a hasher of the given cost that computes at most the given
-// number of hashes at once; 0 means one less than the cores, but at least one.
+// NewHasher returns a hasher with a cost that computes at most atOnce hashes at a time; 0
+// means one less than the cores, but at least one.
 func NewHasher(cost Cost, atOnce int) *Hasher {
 	if atOnce <= 0 {
 		atOnce = max(1, runtime.GOMAXPROCS(0)-1)
@@ -72,10 +71,10 @@ func NewHasher(cost Cost, atOnce int) *Hasher {
 	return h
 }
 
-// Hash gives the PHC string of a password:
-// $argon2id$v=19$m=19456,t=2,p=1$<salt>$<key>, unpadded base64.
+// Hash returns the PHC string of a password: $argon2id$v=19$m=19456,t=2,p=1$<salt>$<key>,
+// unpadded base64.
 //
-// It answers M_LIMIT_EXCEEDED when too many hashes wait already.
+// It returns M_LIMIT_EXCEEDED when too many hashes are waiting.
 func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	salt := make([]byte, saltBytes)
 	rand.Read(salt)
@@ -86,12 +85,12 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	return encodePHC(h.cost, salt, key), nil
 }
 
-// Check compares a password with a stored hash. Outdated is true when the
-// password is right but its hash should be made anew: of another cost, or the
-// bcrypt hash of an imported account.
+// Check compares a password with a stored hash. outdated is true if the password is right
+// but should be hashed again: the hash has another cost, or is the bcrypt hash of an
+// imported account.
 //
-// An empty hash (no password, or no such user) costs the same time as a real
-// one and is never right. It answers M_LIMIT_EXCEEDED when too many hashes wait.
+// An empty hash (no password, or no such user) takes the same time as a real one and is
+// never right. Check returns M_LIMIT_EXCEEDED when too many hashes are waiting.
 func (h *Hasher) Check(ctx context.Context, stored, password string) (ok, outdated bool, err error) {
 	if len(password) > MaxPasswordBytes {
 		return false, false, nil
@@ -140,7 +139,7 @@ func (h *Hasher) derive(ctx context.Context, password string, salt []byte, c Cos
 	return argon2.IDKey([]byte(password), salt, c.Passes, c.MemoryKiB, c.Threads, length), nil
 }
 
-// acquire waits for a hashing slot, behind a bounded number of others.
+// acquire waits for a hashing slot, unless too many callers are waiting.
 func (h *Hasher) acquire(ctx context.Context) (release func(), err error) {
 	if h.waiting.Add(1) > h.queue+int64(cap(h.slots)) {
 		h.waiting.Add(-1)

@@ -15,7 +15,7 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// Fields of a profile that the specification names.
+// The profile fields of the specification.
 //
 // Spec: client-server-api#profiles
 const (
@@ -25,8 +25,7 @@ const (
 )
 
 const (
-	// MaxProfileBytes bounds a whole profile, as the JSON object that is
-	// answered.
+	// MaxProfileBytes bounds a whole profile, as a JSON object.
 	MaxProfileBytes = 64 << 10
 	// MaxProfileKey bounds the name of a field.
 	MaxProfileKey = 255
@@ -35,12 +34,12 @@ const (
 // Profile is a user's profile: JSON values by field name.
 type Profile map[string]json.RawMessage
 
-// Directory reads the profiles of local users. It is apart from Accounts so that
-// rooms, which Accounts needs, can be made with it.
+// Directory reads the profiles of local users. It is separate from Accounts because
+// Accounts needs the rooms, which need profiles.
 type Directory struct{ Store *store.Store }
 
-// Profile returns what a user's member events show. Users without an account
-// have an empty profile.
+// Profile returns the part of a profile that member events contain. Users without an
+// account have an empty profile.
 func (d Directory) Profile(ctx context.Context, user id.UserID) (room.Profile, error) {
 	p, err := d.fields(ctx, user)
 	if errors.Is(err, store.ErrNotFound) {
@@ -98,7 +97,7 @@ func (a *Accounts) ProfileField(ctx context.Context, user id.UserID, field strin
 	return json.RawMessage(value), err
 }
 
-// text gives a field that is a string, else "".
+// text returns a field that is a string, else "".
 func (p Profile) text(field string) string {
 	var s string
 	if raw, ok := p[field]; !ok || json.Unmarshal(raw, &s) != nil {
@@ -120,9 +119,8 @@ func checkField(field string) error {
 	return mxerr.InvalidParam("Invalid profile key")
 }
 
-// checkValue checks a value that the specification gives a type. An avatar is
-// not required to be an MXC URI: clients set others, and what is not one shows
-// nothing.
+// checkValue checks a field whose type the specification defines. An avatar need not be
+// an MXC URI, since clients set others; those are just not shown.
 func checkValue(field string, value json.RawMessage) error {
 	switch field {
 	case FieldDisplayName, FieldAvatarURL, FieldTimeZone:
@@ -137,12 +135,12 @@ func checkValue(field string, value json.RawMessage) error {
 	return nil
 }
 
-// maxMemberField bounds the fields that stand in every member event.
+// maxMemberField bounds the fields that every member event contains.
 const maxMemberField = 1000
 
-// SetProfileField sets one field to a JSON value, and tells the rooms if their
-// members see it. Setting the display name or the avatar to "" deletes it: that
-// is how clients did it before fields could be deleted.
+// SetProfileField sets one field to a JSON value, and enqueues an update of the rooms if
+// member events contain it. Setting the display name or the avatar to "" deletes it:
+// clients did that before fields could be deleted.
 //
 // Errors: M_INVALID_PARAM, M_KEY_TOO_LARGE, M_BAD_JSON, M_PROFILE_TOO_LARGE.
 //
@@ -176,7 +174,7 @@ func (p Profile) size() int {
 	return n
 }
 
-// DeleteProfileField deletes one field; one that is not there is no error.
+// DeleteProfileField deletes one field, if it exists.
 //
 // Spec: client-server-api#profiles
 func (a *Accounts) DeleteProfileField(ctx context.Context, user id.UserID, num store.UserNum, field string) error {
@@ -192,9 +190,9 @@ func (a *Accounts) DeleteProfileField(ctx context.Context, user id.UserID, num s
 	})
 }
 
-// changeProfile commits what fill says about the profile as it is. The user's
-// head fences it, so that two fields set at once can't grow past the limit. What
-// rooms show of it follows by a job of the same commit.
+// changeProfile commits the change that fill makes of the current profile. The user's
+// head fences it, so that two concurrent changes can't exceed the limit. A job of the
+// same commit updates the rooms.
 func (a *Accounts) changeProfile(ctx context.Context, user id.UserID, num store.UserNum, field string, fill func(Profile, *store.Change) error) error {
 	shown := field == FieldDisplayName || field == FieldAvatarURL
 	show := room.ProfileJob(user)
@@ -210,7 +208,7 @@ func (a *Accounts) changeProfile(ctx context.Context, user id.UserID, num store.
 		if err := fill(now, c); err != nil || c.Empty() {
 			return err
 		}
-		c.ActiveUser(num) // a profile that was erased does not come back
+		c.ActiveUser(num) // an erased profile must not return
 		if !shown {
 			return nil
 		}

@@ -14,28 +14,28 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// Registration is an account to be made.
+// Registration describes a new account.
 type Registration struct {
-	// Username is the wished localpart; capitals are made small. Empty: the
-	// server picks one.
+	// Username is the requested localpart; capitals become lower case. If it is empty,
+	// the server picks one.
 	Username string
-	// Password may be empty: then nobody can log in with one.
+	// Password may be empty; then the account has none.
 	Password string
 	Admin    bool
-	// Token is a registration token of which one use is counted; empty = none.
+	// Token is a registration token, of which this counts one use; empty = none.
 	Token TokenHash
 }
 
-// Begun is an account that comes into being with the commit of its change, in
-// which the caller may put more: a device, tokens.
+// Begun is an account that the commit of its change creates. The caller may add to the
+// change: a device, tokens.
 type Begun struct {
 	UserID id.UserID
 	Num    store.UserNum
 	Change *store.Change
 }
 
-// UserID checks a wished username and gives the user ID that it stands for:
-// M_INVALID_USERNAME if there is none.
+// UserID returns the user ID for a requested username; M_INVALID_USERNAME if it is
+// invalid.
 //
 // Spec: appendices#user-identifiers
 func (a *Accounts) UserID(username string) (id.UserID, error) {
@@ -46,8 +46,7 @@ func (a *Accounts) UserID(username string) (id.UserID, error) {
 	return user, nil
 }
 
-// asciiLower makes A-Z small and leaves all else, so that no other character
-// turns into a permitted one.
+// asciiLower converts only A-Z, so that no other character becomes a permitted one.
 func asciiLower(s string) string {
 	return strings.Map(func(c rune) rune {
 		if c >= 'A' && c <= 'Z' {
@@ -76,8 +75,7 @@ func (a *Accounts) Available(ctx context.Context, username string) error {
 
 func errInUse() error { return mxerr.UserInUse("Desired user ID is already taken") }
 
-// Begin prepares an account. Nothing is written before the change is committed
-// by Complete.
+// Begin prepares an account. Complete commits it.
 //
 // Errors: M_INVALID_USERNAME, M_USER_IN_USE, M_INVALID_PARAM and M_WEAK_PASSWORD.
 func (a *Accounts) Begin(ctx context.Context, reg Registration) (*Begun, error) {
@@ -122,8 +120,8 @@ func (a *Accounts) Begin(ctx context.Context, reg Registration) (*Begun, error) 
 
 // Complete commits a registration.
 //
-// Errors: M_USER_IN_USE, M_FORBIDDEN (the registration token was used up
-// meanwhile).
+// Errors: M_USER_IN_USE, M_FORBIDDEN (the registration token was used up in the
+// meantime).
 func (a *Accounts) Complete(ctx context.Context, b *Begun) error {
 	_, err := a.store.Commit(ctx, b.Change)
 	switch {
@@ -138,7 +136,7 @@ func (a *Accounts) Complete(ctx context.Context, b *Begun) error {
 	return nil
 }
 
-// Register makes an account without a device: for commands and imports.
+// Register creates an account without a device, for commands and imports.
 func (a *Accounts) Register(ctx context.Context, reg Registration) (id.UserID, error) {
 	b, err := a.Begin(ctx, reg)
 	if err != nil {

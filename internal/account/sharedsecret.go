@@ -12,23 +12,23 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// nonceLifetime is how long a nonce is good.
+// nonceLifetime is how long a nonce is valid.
 const nonceLifetime = time.Minute
 
-// SharedSecret lets whoever knows a secret make accounts, as the endpoint
-// /_synapse/admin/v1/register is documented for: a nonce is asked for, then the
-// account with an HMAC-SHA1 over it.
+// SharedSecret lets scripts with a secret create accounts, as documented for the endpoint
+// /_synapse/admin/v1/register: they request a nonce, then the account with an HMAC-SHA1
+// over it.
 //
-// A nonce is its time and a random part with our own HMAC, so that any instance
-// takes it and none is kept. Sent twice, it makes the same account twice, which
-// fails.
+// A nonce is its time and a random part with our own HMAC, so that any instance accepts
+// it and none stores it. If it is sent twice, the second registration fails because the
+// account exists.
 type SharedSecret struct {
 	secret   []byte
 	nonceKey []byte
 	clock    func() time.Time
 }
 
-// NewSharedSecret makes a SharedSecret; clock is time.Now if nil.
+// NewSharedSecret returns a SharedSecret; clock is time.Now if nil.
 func NewSharedSecret(secret string, clock func() time.Time) *SharedSecret {
 	if clock == nil {
 		clock = time.Now
@@ -67,7 +67,7 @@ func (s *SharedSecret) knows(nonce string) bool {
 	return age >= 0 && age <= nonceLifetime
 }
 
-// SecretRegistration is an account asked for with the shared secret.
+// SecretRegistration is a request for an account with the shared secret.
 type SecretRegistration struct {
 	Nonce    *string `json:"nonce"`
 	Username *string `json:"username"`
@@ -77,9 +77,9 @@ type SecretRegistration struct {
 	MAC      *string `json:"mac"` // hexadecimal
 }
 
-// Check checks the nonce and the MAC: HMAC-SHA1 with the secret over nonce,
-// username, password and "admin" or "notadmin" (and the user type, if there is
-// one), a NUL byte between them.
+// Check checks the nonce and the MAC: HMAC-SHA1 with the secret over nonce, username,
+// password and "admin" or "notadmin" (and the user type, if there is one), separated by
+// NUL bytes.
 func (s *SharedSecret) Check(reg SecretRegistration) error {
 	if reg.Nonce == nil || reg.Username == nil || reg.Password == nil || reg.MAC == nil || *reg.Username == "" {
 		return mxerr.MissingParam("nonce, username, password and mac are needed")

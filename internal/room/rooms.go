@@ -55,8 +55,8 @@ type Options struct {
 	//
 	// Spec: client-server-api#mforget_forced_upon_leave-capability
 	ForgetUponLeave bool
-	// KeepRedacted is how long the original bytes of a redacted event are kept, for
-	// moderators; 0 = 7 days.
+	// KeepRedacted is how long the original bytes of a redacted event are kept, so that
+	// the redaction can be reviewed; 0 = 7 days.
 	KeepRedacted time.Duration
 	// ResidentLimit bounds the rooms in memory; 0 = 4096.
 	ResidentLimit int

@@ -14,14 +14,14 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// maxFilters bounds the filters of a user; then the oldest half goes. Clients
-// make one when they start and again when it is gone.
+// maxFilters bounds the filters of a user; beyond it the oldest half is deleted. Clients
+// create one when they start, and again when it is gone.
 const maxFilters = 1_000
 
 // maxFilter bounds one filter, in bytes: the IDs of 300 rooms and users.
 const maxFilter = 16 << 10
 
-// AddFilter stores a filter and gives its ID; the same filter has the same ID.
+// AddFilter stores a filter and returns its ID; an equal filter has the same ID.
 //
 // Spec: client-server-api#post_matrixclientv3useruseridfilter
 func (d *Data) AddFilter(ctx context.Context, user who.User, filter json.RawMessage) (string, error) {
@@ -57,7 +57,7 @@ func (d *Data) AddFilter(ctx context.Context, user who.User, filter json.RawMess
 	return strconv.FormatInt(number, 10), err
 }
 
-// Filter gives a stored filter, or M_NOT_FOUND.
+// Filter returns a stored filter, or M_NOT_FOUND.
 //
 // Spec: client-server-api#get_matrixclientv3useruseridfilterfilterid
 func (d *Data) Filter(ctx context.Context, user who.User, filterID string) (json.RawMessage, error) {

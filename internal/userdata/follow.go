@@ -14,9 +14,9 @@ import (
 	"stoa/matrix/pushrule"
 )
 
-// FollowUpgrade gives a user who has come into the replacement of a room what they
-// had set for the old one: push rules, tags, and that it is a direct chat. What they have for the new room
-// already stays.
+// FollowUpgrade copies a user's settings of a room to its replacement, which the user has
+// joined: push rules, tags, and whether it is a direct chat. Existing settings of the new
+// room stay.
 //
 // Spec: client-server-api#room-upgrades
 func (d *Data) FollowUpgrade(ctx context.Context, user who.User, from, to id.RoomID) error {
@@ -72,14 +72,13 @@ func (d *Data) FollowUpgrade(ctx context.Context, user who.User, from, to id.Roo
 	return nil
 }
 
-// typeDirect says which rooms are direct chats, by user.
+// typeDirect lists the direct chats by user.
 //
 // Spec: client-server-api#mdirect
 const typeDirect = "m.direct"
 
-// withDirect is the user's m.direct with a room added wherever another stands; nil
-// if there is nothing to add. Content that clients have written in another form
-// stays as it is.
+// withDirect returns the user's m.direct with a room added beside another one; nil if
+// there is nothing to add. It leaves content of another form unchanged.
 func withDirect(r *store.Read, user who.User, from, to id.RoomID) (json.RawMessage, error) {
 	row, err := userdb.AccountDataOf(r, user.UserNum, "", typeDirect)
 	if errors.Is(err, store.ErrNotFound) {

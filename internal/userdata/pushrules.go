@@ -14,7 +14,7 @@ import (
 	"stoa/matrix/pushrule"
 )
 
-// PushRules gives the push rules of a user.
+// PushRules returns the push rules of a user.
 //
 // Spec: client-server-api#push-rules-api
 func (d *Data) PushRules(ctx context.Context, user who.User) (*pushrule.RuleSet, error) {
@@ -82,8 +82,8 @@ func pushRulesContent(rules *pushrule.RuleSet) (json.RawMessage, error) {
 	return json.Marshal(map[string]*pushrule.RuleSet{"global": rules})
 }
 
-// Follow drops what rows of the stream have changed: those of other instances
-// come to it with the stream. r is a snapshot that holds them.
+// Follow drops the rules that rows of the stream have changed, for the changes of other
+// instances. r is a snapshot that has them.
 func (d *Data) Follow(r *store.Read, rows []store.StreamRow) error {
 	var since []userdb.UserSlot
 	at := store.Position(0)
@@ -113,10 +113,10 @@ func (d *Data) Follow(r *store.Read, rows []store.StreamRow) error {
 	return nil
 }
 
-// Forget drops everything: rows of the stream were missed, up to a position.
+// Forget drops everything, because rows of the stream up to a position were missed.
 func (d *Data) Forget(at store.Position) { d.rules.kept.Clear(at) }
 
-// Ignored gives the users whose events the user does not want to see.
+// Ignored returns the users whose events the user does not want to see.
 //
 // Spec: client-server-api#ignoring-users
 func (d *Data) Ignored(r *store.Read, user who.User) ([]id.UserID, error) {
@@ -134,8 +134,8 @@ func readIgnored(r *store.Read, user store.UserNum) ([]id.UserID, error) {
 	return ParseIgnored([]byte(row.Content)), nil
 }
 
-// ParseIgnored reads the content of m.ignored_user_list. What is no user ID, or
-// no such list at all, ignores nobody.
+// ParseIgnored parses the content of m.ignored_user_list. It skips invalid user IDs;
+// malformed content is an empty list.
 func ParseIgnored(content []byte) []id.UserID {
 	var list struct {
 		IgnoredUsers map[string]json.RawMessage `json:"ignored_users"`

@@ -14,25 +14,24 @@ import (
 	"stoa/matrix/pushrule"
 )
 
-// Rules knows the compiled push rules of local users, with the senders that they
-// ignore, and keeps them in memory. What was read in a snapshot from before a drop
-// is not kept, so nothing stale comes in behind a drop. It is made before the
-// packages that ask it, and before the Data that drops what a user changes.
+// Rules caches the compiled push rules of local users, with the senders that they ignore.
+// Rules from a snapshot before a drop are not cached, so none become stale. It is built
+// before the packages that use it, and before the Data that drops changed rules.
 type Rules struct {
 	store *store.Store
 	kept  *cache.Cache[store.UserNum, keptRules]
 }
 
-// keptRules are rules and about how many bytes they hold.
+// keptRules are rules and their approximate size in bytes.
 type keptRules struct {
 	rules *pushrule.Rules
 	bytes int
 }
 
-// rulesBytes bounds the rules in memory; most users share the usual ones.
+// rulesBytes bounds the cache; most users share the default rules.
 const rulesBytes = 32 << 20
 
-// NewRules makes a Rules.
+// NewRules returns a Rules.
 func NewRules(s *store.Store) *Rules {
 	return &Rules{store: s, kept: cache.New(cache.Options[store.UserNum, keptRules]{
 		Name: "push_rules", MaxBytes: rulesBytes, Size: func(_ store.UserNum, k keptRules) int { return k.bytes },
@@ -45,8 +44,8 @@ func (k *Rules) Describe(ch chan<- *prometheus.Desc) { k.kept.Describe(ch) }
 // Collect implements prometheus.Collector.
 func (k *Rules) Collect(ch chan<- prometheus.Metric) { k.kept.Collect(ch) }
 
-// Rules gives a local user's compiled push rules; those of a user who has never
-// been seen are the usual ones.
+// Rules returns a local user's compiled push rules, which are the default for an unknown
+// user.
 func (k *Rules) Rules(ctx context.Context, user id.UserID) (*pushrule.Rules, error) {
 	rules := pushrule.UsualRules()
 	err := k.store.Read(ctx, func(r *store.Read) error {
@@ -62,8 +61,8 @@ func (k *Rules) Rules(ctx context.Context, user id.UserID) (*pushrule.Rules, err
 	return rules, err
 }
 
-// Unusual gives the joined local members of a room who may have other than the
-// usual rules.
+// Unusual returns the joined local members of a room whose rules may differ from the
+// default.
 func (k *Rules) Unusual(ctx context.Context, room store.RoomNum) ([]id.UserID, error) {
 	var users []id.UserID
 	err := k.store.ReadCommitted(ctx, func(r *store.Read) error {
@@ -80,8 +79,8 @@ func (k *Rules) Unusual(ctx context.Context, room store.RoomNum) ([]id.UserID, e
 	return users, err
 }
 
-// Compiled gives the compiled push rules of a user, with the senders that the user
-// ignores. They are kept in memory until the user changes them.
+// Compiled returns the compiled push rules of a user, with the senders that the user
+// ignores. They are cached until the user changes them.
 func (k *Rules) Compiled(r *store.Read, user who.User) (*pushrule.Rules, error) {
 	if kept, ok := k.kept.Get(user.UserNum); ok {
 		return kept.rules, nil
@@ -95,7 +94,7 @@ func (k *Rules) Compiled(r *store.Read, user who.User) (*pushrule.Rules, error) 
 		return nil, err
 	}
 	compiled := rules.Compile(ignored)
-	bytes := 0 // all share the usual ones
+	bytes := 0 // all users share the default rules
 	if !compiled.IsUsual() {
 		bytes = 2048 + 2*len(rules.Stored()) + 128*len(ignored)
 	}

@@ -26,7 +26,7 @@ type tagContent struct {
 	Tags map[string]json.RawMessage `json:"tags"`
 }
 
-// Tags gives the tags of a room by name.
+// Tags returns the tags of a room by name.
 //
 // Spec: client-server-api#get_matrixclientv3useruseridroomsroomidtags
 func (d *Data) Tags(ctx context.Context, user who.User, roomID id.RoomID) (map[string]json.RawMessage, error) {
@@ -48,8 +48,7 @@ func loadTags(r *store.Read, user who.User, roomID id.RoomID) (tagContent, error
 		return none, err
 	}
 	var content tagContent
-	// The client may have written anything by the way of account data: what is
-	// no set of tags counts as none.
+	// The client may have written anything as account data. Invalid tags count as none.
 	if json.Unmarshal([]byte(row.Content), &content) != nil || content.Tags == nil {
 		return none, nil
 	}

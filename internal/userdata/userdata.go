@@ -28,24 +28,24 @@ import (
 )
 
 const (
-	// maxEntry bounds the content of an entry, in bytes. m.direct of somebody
-	// with two thousand conversations has about 200 KiB.
+	// maxEntry bounds the content of an entry, in bytes. The m.direct of a user with two
+	// thousand conversations has about 200 KiB.
 	maxEntry = 256 << 10
 	// maxEntries bounds the entries of a user.
 	maxEntries = 5_000
-	// maxBytes bounds the contents of all entries of a user, which the first answer to /sync has. Somebody in two thousand
-	// rooms has less than 1 MiB.
+	// maxBytes bounds the contents of all entries of a user, which the first answer to
+	// /sync contains. A user in two thousand rooms has less than 1 MiB.
 	maxBytes = 4 << 20
 	// maxRules bounds the push rules of a user, in bytes as stored. A rule for each of
 	// eight thousand muted rooms and senders has less than 1 MiB together.
 	maxRules = 1 << 20
-	// maxType bounds a type, in bytes, as events do.
+	// maxType bounds a type, in bytes, as for events.
 	maxType = 255
-	// maxTries bounds how often a change is rebuilt after it lost a race against
-	// another instance or package that writes about the user. Each loss means that
-	// somebody else got on, so the bound is generous.
+	// maxTries bounds how often a change is rebuilt after it lost a race against another
+	// writer of the user. Each time another change has succeeded, so the bound is
+	// generous.
 	maxTries = 100
-	// writers is how many users can be written at once.
+	// writers bounds the users that are written at once.
 	writers = 256
 )
 
@@ -57,20 +57,20 @@ const (
 	TypeIgnoredUserList = "m.ignored_user_list"
 )
 
-// Options are what the package is made of.
+// Options configure the package.
 type Options struct {
 	Store *store.Store
-	// Rules are told what a user changes; nil = nobody asks them.
+	// Rules are notified of a user's changes; nil = none.
 	Rules *Rules
-	// Rooms are told whose rules have changed; nil = nobody wants to know.
+	// Rooms are notified of users with changed rules; nil = none.
 	Rooms Rooms
 }
 
-// Rooms count for users by their push rules, and hide whom they ignore.
+// Rooms count events by users' push rules, and hide the events of users that they ignore.
 type Rooms interface {
-	// PushRulesChanged says that a user has changed push rules or ignored users.
+	// PushRulesChanged reports that a user has changed push rules or ignored users.
 	PushRulesChanged(user id.UserID)
-	// FollowRules says that another instance has done so. It may not wait.
+	// FollowRules reports that another instance has done so. It must not wait.
 	FollowRules(user id.UserID)
 }
 
@@ -79,12 +79,12 @@ type Data struct {
 	store *store.Store
 	rules *Rules
 	rooms Rooms // nil = none
-	// writers holds a token for each writer: those of one user wait for each other, as all but
-	// one of them would lose. What is taken is given back before anything else is.
+	// writers has a token for each writer. Writers of one user wait for each other, as
+	// all but one would lose. A token is returned before another is taken.
 	writers [writers]chan struct{}
 }
 
-// New makes the package's one object. It starts nothing.
+// New returns a Data. It starts nothing.
 func New(opt Options) *Data {
 	if opt.Rules == nil {
 		opt.Rules = NewRules(opt.Store)
@@ -96,8 +96,8 @@ func New(opt Options) *Data {
 	return d
 }
 
-// change builds and commits a change on the user's head until it loses no race,
-// and returns its position. It is refused once the user's account is deactivated.
+// change builds and commits a change on the user's head until it loses no race, and
+// returns its position. It refuses users whose account is deactivated.
 func (d *Data) change(ctx context.Context, what string, user who.User, build func(*store.Read, *store.Change) error) (at store.Position, err error) {
 	writing := d.writers[uint64(user.UserNum)%writers]
 	select {
@@ -130,8 +130,8 @@ func (d *Data) change(ctx context.Context, what string, user who.User, build fun
 	return at, nil
 }
 
-// SetAccountData replaces an entry; roomID zero = global. m.push_rules and
-// m.fully_read have endpoints of their own and are refused with status 405.
+// SetAccountData replaces an entry; roomID zero = global. m.push_rules and m.fully_read
+// have their own endpoints and give status 405.
 //
 // Spec: client-server-api#put_matrixclientv3useruseridaccount_datatype
 func (d *Data) SetAccountData(ctx context.Context, user who.User, roomID id.RoomID, dataType string, content json.RawMessage) error {
@@ -173,7 +173,7 @@ func (d *Data) put(ctx context.Context, user who.User, roomID id.RoomID, dataTyp
 	return err
 }
 
-// checkRoom refuses one entry too many, and bytes too many.
+// checkRoom returns an error if the user would have too many entries, or too many bytes.
 func checkRoom(r *store.Read, user who.User, roomID, dataType string, size int) error {
 	old, err := userdb.AccountDataOf(r, user.UserNum, roomID, dataType)
 	isNew := errors.Is(err, store.ErrNotFound)
