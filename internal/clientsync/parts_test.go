@@ -75,6 +75,38 @@ func TestParts(t *testing.T) {
 				h.T.Errorf("got %s", a.Raw)
 			}
 		},
+		"typing ends with the server": func(h *synctest.Server) {
+			alice, bob := h.Client("alice"), h.Client("bob")
+			quiet, r := alice.Create(), alice.Create()
+			bob.Join(r)
+			alice.Sync("")
+			num, err := h.RoomNum(r)
+			alice.Must(err)
+			h.Typing.Set(num, bob.UserID)
+			alice.Sync("")
+			records := func(o *synctest.Options) {
+				if !h.Memory {
+					o.RingRecords = 1
+				}
+			}
+			anew := alice.In(synctest.NewServer(h.T, h.Store, synctest.WithAll, records))
+			a := anew.Sync("")
+			if !strings.Contains(a.Raw, `{"content":{"user_ids":[]},"type":"m.typing"}`) || len(a.Join(r).Ephemeral.Events) != 1 {
+				h.T.Errorf("the end is not told: %s", a.Raw)
+			}
+			if a := anew.Sync(""); len(a.Rooms.Join) > 0 {
+				h.T.Errorf("told twice: %s", a.Raw)
+			}
+			before := alice.Sync("") // nobody has stopped there
+			if len(before.Rooms.Join) > 0 {
+				h.T.Errorf("told for nothing: %s", before.Raw)
+			}
+			h.Typing.Set(num)
+			alice.Sync("")
+			if a := alice.In(synctest.NewServer(h.T, h.Store, synctest.WithAll, records)).Sync(""); len(a.Rooms.Join) > 0 {
+				h.T.Errorf("nobody typed when the server ended, and %s is told: %s", quiet, a.Raw)
+			}
+		},
 		"account data is told as it changes": func(h *synctest.Server) {
 			alice := h.Client("alice")
 			r := alice.Create()

@@ -164,7 +164,7 @@ func (k snapshotReader) dropUnwanted(out *storedRooms) error {
 // storedTyping finds out who types in the viewer's rooms.
 func (k snapshotReader) storedTyping() {
 	k.cache.FillTyping(k.delta)
-	k.delta.TypingChanged = k.delta.TypingHash != k.c.Typing
+	k.cache.CompareTyping(k.delta, &k.c)
 }
 
 // collectActive makes the entries of joined and left rooms. Of those that the filter hides, it only notes who came and went.
@@ -231,7 +231,7 @@ func (k snapshotReader) storedEntry(row *roomdb.SyncRoom, start store.RoomStart,
 	default:
 		e.joined = row.Slot
 	}
-	if k.delta.TypingChanged && e.joinedRoom {
+	if e.joinedRoom {
 		e.typing = k.delta.FindTyping(row.Room)
 	}
 	if k.initial {

@@ -356,8 +356,9 @@ func (x *typingRoom) seal() (changed bool) {
 		h.Write([]byte{0})
 	}
 	before := x.visible
-	x.digest, x.visible = max(h.Sum32(), 1), 0
+	x.digest, x.visible = max(h.Sum32()&^1, 2), 0
 	if len(typing) > 0 {
+		x.digest |= 1
 		x.visible = x.digest
 	}
 	return x.visible != before
@@ -375,7 +376,7 @@ func (x *typingRoom) typing() []id.UserID {
 }
 
 // AppendHashes appends a digest for each of some rooms, of the list of those who type
-// there; 0 if nobody did in the last minutes.
+// there: an odd one if somebody does, 0 if nobody did in the last minutes.
 func (t *Typing) AppendHashes(dst []uint32, rooms []store.RoomNum) []uint32 {
 	t.mu.Lock()
 	defer t.mu.Unlock()

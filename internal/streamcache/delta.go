@@ -51,11 +51,13 @@ type Delta struct {
 	Shared    [sharedKinds]bool // by SharedIndex
 	Members   bool
 	ToDevice  bool
-	// typing are the user's rooms in which somebody types or has just stopped, TypingHash is a hash over them.
+	// typing are the user's rooms in which somebody types or has just stopped, TypingHash is a hash over them, odd if somebody types.
 	typing        []TypingRoom
 	hashes        []uint32 // of the joined rooms
 	TypingHash    uint32
 	TypingChanged bool
+	// typingUnknown is set if it is not known in which rooms somebody typed at the cursor.
+	typingUnknown bool
 }
 
 // DeltaRoom is a joined room in which something happened.
@@ -184,16 +186,13 @@ func (m *memory) fillDelta(u *user, c *Cursor, p *Delta) bool {
 		p.Joined = append(p.Joined, u.rooms[i].room.num)
 	}
 	m.FillTyping(p)
-	p.TypingChanged = p.TypingHash != c.Typing
+	m.CompareTyping(p, c)
 	for i := range u.rooms {
 		j := &u.rooms[i]
 		for kind, at := range j.room.shared {
 			p.Shared[kind] = p.Shared[kind] || at > c.Since
 		}
-		var typing *TypingRoom
-		if p.TypingChanged {
-			typing = p.FindTyping(j.room.num)
-		}
+		typing := p.FindTyping(j.room.num)
 		if j.room.timeline.last > c.Since || j.room.receipts.last > c.Since || typing != nil {
 			m.fillRoom(j, c, p, typing)
 		}
@@ -209,15 +208,32 @@ func (m *memory) FillTyping(p *Delta) {
 		return
 	}
 	p.hashes = m.typing.AppendHashes(p.hashes[:0], p.Joined)
+	typing := uint32(0) // 1 if somebody types in one of them
 	for i, num := range p.Joined {
 		if hash := p.hashes[i]; hash != 0 {
 			p.typing = append(p.typing, TypingRoom{num, hash})
 			p.TypingHash += hash*2654435761 + uint32(num)*40503
+			typing |= hash & 1
 		}
 	}
+	p.TypingHash = p.TypingHash&^1 | typing
 }
 
+// CompareTyping finds out whether the lists of those who type have changed since a cursor. FillTyping comes before it. The lists of a
+// cursor from before this process are not known: if somebody typed then, anywhere, the lists of all rooms count as changed.
+func (m *memory) CompareTyping(p *Delta, c *Cursor) {
+	p.TypingChanged = p.TypingHash != c.Typing
+	p.typingUnknown = p.TypingChanged && c.Typing&1 == 1 && c.Since <= m.began
+}
+
+// FindTyping returns a joined room if the list of those who type there may have changed.
 func (p *Delta) FindTyping(num store.RoomNum) *TypingRoom {
+	if !p.TypingChanged {
+		return nil
+	}
+	if p.typingUnknown {
+		return &TypingRoom{Num: num}
+	}
 	for i := range p.typing {
 		if p.typing[i].Num == num {
 			return &p.typing[i]
@@ -247,7 +263,7 @@ func (m *memory) fillRoom(j *userRoom, c *Cursor, p *Delta, typing *TypingRoom) 
 
 // TypingHashes has the hashes of typing users.
 type TypingHashes interface {
-	// AppendHashes appends a hash for each of some rooms, of the list of those who type there; 0 if nobody did in the last
-	// minutes. The cache may call it with its lock held.
+	// AppendHashes appends a hash for each of some rooms, of the list of those who type there: an odd one if somebody does, 0 if
+	// nobody did in the last minutes. The cache may call it with its lock held.
 	AppendHashes(dst []uint32, rooms []store.RoomNum) []uint32
 }

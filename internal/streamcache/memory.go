@@ -10,6 +10,9 @@ type memory struct {
 	waitlist
 	events *eventCache // has a lock of its own
 	typing TypingHashes
+	// began is the head of the stream when this process began: typing in tokens up to it was that of an earlier process, unless
+	// another instance has shared it.
+	began store.Position
 
 	ring *ring
 	// present holds the newest changes of presence, in the one chain presences. It is apart from the ring, so that everybody coming

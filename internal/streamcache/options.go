@@ -83,7 +83,7 @@ func New(opt Options) *Cache {
 			limits:   fanOutLimits{batch: fanOutBatch, promptRoom: promptRoom, mergeRoom: mergeRoom},
 			backlogs: map[id.RoomID]*backlog{},
 		},
-		events: newEventCache(opt.EventBytes), typing: opt.TypingHashes,
+		events: newEventCache(opt.EventBytes), typing: opt.TypingHashes, began: opt.Store.Head(),
 		ring:    newRing(opt.RingRecords, opt.RingBytes, opt.Store.Head()),
 		present: newRing(presentRecords, presentBytes, opt.Store.Head()),
 		rooms:   map[store.RoomNum]*roomState{}, users: map[store.UserNum]*user{}, maxUsers: opt.Users,

@@ -100,7 +100,7 @@ func (d *device) differs(fresh *device) bool {
 			continue
 		}
 		known := d.w.roomByID(id)
-		if !slices.Equal(r.typing, f.typing) && !(known.typed && d.w.restarted) || !contains(r.read, f.read) && d.explainReceipts(known, r, f) == "" {
+		if !slices.Equal(r.typing, f.typing) || !contains(r.read, f.read) && d.explainReceipts(known, r, f) == "" {
 			return true
 		}
 	}
@@ -141,11 +141,7 @@ func (d *device) reportDifferences(fresh *device) {
 			d.w.report("", d.name, "%s: heroes: %v, and a fresh sync says %v", known.id, r.summary.heroes, g.summary.heroes)
 		}
 		if !slices.Equal(r.typing, g.typing) {
-			cause := ""
-			if known.typed && d.w.restarted {
-				cause = typingAfterRestart
-			}
-			d.w.report(cause, d.name, "%s: %v type, and a fresh sync says %v", known.id, r.typing, g.typing)
+			d.w.report("", d.name, "%s: %v type, and a fresh sync says %v", known.id, r.typing, g.typing)
 		}
 	}
 }

@@ -20,8 +20,6 @@ const (
 	// unbanTellsAnew: an unban tells the whole room again to somebody who knew that they were banned, with an own membership that
 	// /state, as of the ban, does not have.
 	unbanTellsAnew = "unban-tells-anew"
-	// typingAfterRestart: somebody typed when the server ended, and it is never told that they stopped.
-	typingAfterRestart = "typing-after-restart"
 )
 
 // explainState explains an entry of the state that the device has wrong.

@@ -51,7 +51,6 @@ type room struct {
 	leftAt     map[*user]int      // the steps at which users ceased to be in it
 	forgotten  map[*user]bool     // since the last act that makes the room known again
 	events     []string           // that may be redacted, read, related to
-	typed      bool               // somebody typed in it before the last restart
 	readAt     map[receiptKey]int // the steps of the newest receipts
 }
 
@@ -571,7 +570,6 @@ func (w *model) setTyping(d *device) error {
 		body["timeout"] = 120_000 // longer than a seed takes
 	}
 	_, err := d.ask("PUT", path("/v3/rooms/%s/typing/%s", r.id, d.user.id), nil, body)
-	r.typed = true
 	return err
 }
 

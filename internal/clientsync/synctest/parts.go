@@ -80,7 +80,10 @@ func (k *TypingUsers) AppendHashes(dst []uint32, rooms []store.RoomNum) []uint32
 	for _, num := range rooms {
 		hash := uint32(0)
 		if users, typed := k.users[num]; typed {
-			hash = uint32(len(users)) + 1
+			hash = 2 * (uint32(len(users)) + 1)
+			if len(users) > 0 {
+				hash++
+			}
 		}
 		dst = append(dst, hash)
 	}
