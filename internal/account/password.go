@@ -37,8 +37,8 @@ const (
 	MaxPasswordBytes = 512
 
 	// hashesWaiting bounds the callers that wait for a hashing slot. At 26 ms a hash the
-	// last of them waits about 400 ms.
-	hashesWaiting = 16
+	// last of them waits 1.7 s. A lecture hall may log in at once.
+	hashesWaiting = 64
 	hashRetry     = time.Second
 )
 

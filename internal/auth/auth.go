@@ -29,6 +29,8 @@ type Options struct {
 	Log *slog.Logger
 	// RateLimits turns the limits on guessing on.
 	RateLimits bool
+	// OnlyReport counts the requests above the limits, and refuses none.
+	OnlyReport bool
 	// TokenLifetime is that of access tokens of clients that can refresh them;
 	// 0 = one hour. Tokens of other clients don't expire.
 	TokenLifetime time.Duration
@@ -42,6 +44,7 @@ type Auth struct {
 	clock    func() time.Time
 	log      *slog.Logger
 	limits   bool
+	report   bool
 	lifetime time.Duration
 
 	lookups, limited atomic.Uint64 // see Collect
@@ -53,7 +56,7 @@ const defaultLifetime = time.Hour
 func New(opt Options) *Auth {
 	a := &Auth{
 		store: opt.Store, accounts: opt.Accounts, sessions: opt.Sessions, clock: opt.Clock, log: opt.Log,
-		limits: opt.RateLimits, lifetime: opt.TokenLifetime,
+		limits: opt.RateLimits, report: opt.OnlyReport, lifetime: opt.TokenLifetime,
 	}
 	if a.clock == nil {
 		a.clock = time.Now

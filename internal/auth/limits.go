@@ -12,46 +12,66 @@ import (
 	"stoa/matrix/mxerr"
 )
 
-// The limits on guessing and on making accounts, exact over all instances. A
-// whole institution may sit behind one address, so what counts an address alone
-// is wide; what counts a user from one address is narrow, and what counts a
-// user from everywhere is between, so that a stranger can't easily lock
-// someone out.
-const (
-	loginEvery, loginBurst               = time.Second, 60            // attempts from one address
-	loginUserEvery, loginUserBurst       = 20 * time.Second, 10       // on one user, from one address
-	loginAnyEvery, loginAnyBurst         = 5 * time.Second, 50        // on one user, from anywhere
-	registerEvery, registerBurst         = 30 * time.Second, 10       // accounts made from one address
-	guessEvery, guessBurst               = 10 * time.Second, 10       // registration tokens tried from one address
-	loginTokenEvery, loginTokenBurst     = time.Minute, 3             // login tokens made by one user
-	sharedSecretEvery, sharedSecretBurst = 50 * time.Millisecond, 200 // from one address: scripts make many
-)
-
-func limit(name string, every time.Duration, burst int64) userdb.Limit {
-	return userdb.Limit{Name: name, EveryMS: every.Milliseconds(), Burst: burst}
+// rateLimit is a row of the table of limits on guessing and on creating accounts, which
+// are exact over all instances. A test compares the table with docs/operations.md.
+type rateLimit struct {
+	name   string // in the database
+	what   string
+	per    string // what it is counted for
+	every  time.Duration
+	burst  int64
+	reason string
 }
 
-// fromAddress is a limit that counts where requests come from; none where that
-// is not known (a proxy on a unix socket that does not tell).
-func fromAddress(r *http.Request, what string, every time.Duration, burst int64) []userdb.Limit {
+// A whole institution may sit behind one address, so the limits of an address are wide.
+// Those of a user from one address are narrow, and those of a user from everywhere are
+// between, so that a stranger can't easily lock anyone out.
+var (
+	limitLogin = rateLimit{"login", "password attempts", "address", time.Second, 200,
+		"a lecture hall that logs in at once"}
+	limitLoginUser = rateLimit{"login", "password attempts on one user", "user and address", 20 * time.Second, 10,
+		"somebody who tries their old passwords"}
+	limitLoginAny = rateLimit{"login", "password attempts on one user", "user", 5 * time.Second, 50,
+		"strangers at many addresses don't lock the user out at once"}
+	limitRegister = rateLimit{"register", "accounts created", "address", 30 * time.Second, 60,
+		"a lecture hall of 30, twice"}
+	limitRegisterNet = rateLimit{"register", "accounts created", "network (IPv4 /24, IPv6 /48)", 10 * time.Second, 200,
+		"several halls of a campus; one who owns many addresses gets no more"}
+	limitToken = rateLimit{"registration token", "registration tokens tried", "address", 10 * time.Second, 100,
+		"two for each registration of a lecture hall"}
+	limitSecret = rateLimit{"shared secret", "accounts created with the shared secret", "address", 50 * time.Millisecond, 200,
+		"scripts create many accounts"}
+	limitLoginToken = rateLimit{"login token", "login tokens created", "user", time.Minute, 3,
+		"one for each new device"}
+
+	rateLimits = []rateLimit{limitLogin, limitLoginUser, limitLoginAny, limitRegister, limitRegisterNet, limitToken, limitSecret, limitLoginToken}
+)
+
+// of is the bucket of a key.
+func (l rateLimit) of(key string) userdb.Limit {
+	return userdb.Limit{Name: l.name + " " + key, EveryMS: l.every.Milliseconds(), Burst: l.burst}
+}
+
+// from is the bucket of the client's address, with a prefix; none if the address is not
+// known (a proxy on a Unix socket that does not forward it).
+func (l rateLimit) from(r *http.Request, prefix string) []userdb.Limit {
 	a := httpkit.ClientAddress(r)
 	if !a.IsValid() {
 		return nil
 	}
-	return []userdb.Limit{limit(what+" "+httpkit.AddressKey(a), every, burst)}
+	return []userdb.Limit{l.of(prefix + httpkit.AddressKey(a))}
 }
 
 // takePassword counts an attempt to prove to be a user by a password.
 func (a *Auth) takePassword(r *http.Request, user string) error {
-	list := fromAddress(r, "login", loginEvery, loginBurst)
+	list := limitLogin.from(r, "")
 	return a.take(r.Context(), append(list, userLimits(r, user)...))
 }
 
 // userLimits are those of the attempts on one user, or on a name that no user
 // has: to tell them apart would tell who is there.
 func userLimits(r *http.Request, user string) []userdb.Limit {
-	list := fromAddress(r, "login "+user, loginUserEvery, loginUserBurst)
-	return append(list, limit("login "+user, loginAnyEvery, loginAnyBurst))
+	return append(limitLoginUser.from(r, user+" "), limitLoginAny.of(user))
 }
 
 // forgive fills the buckets of a user who proved to be who they are. Nobody
@@ -80,22 +100,30 @@ func (a *Auth) take(ctx context.Context, limits []userdb.Limit) error {
 	}
 	if wait > 0 {
 		a.limited.Add(1)
+		if a.report {
+			return nil
+		}
 		return mxerr.LimitExceeded(time.Duration(wait) * time.Millisecond)
 	}
 	return nil
 }
 
-// TakeRegistration counts an account that is about to be made from an address.
+// TakeRegistration counts an account that is about to be created from an address and
+// its network.
 func (a *Auth) TakeRegistration(r *http.Request) error {
-	return a.take(r.Context(), fromAddress(r, "register", registerEvery, registerBurst))
+	list := limitRegister.from(r, "")
+	if from := httpkit.ClientAddress(r); from.IsValid() {
+		list = append(list, limitRegisterNet.of(httpkit.NetworkKey(from)))
+	}
+	return a.take(r.Context(), list)
 }
 
 // TakeTokenGuess counts a registration token that is tried from an address.
 func (a *Auth) TakeTokenGuess(r *http.Request) error {
-	return a.take(r.Context(), fromAddress(r, "registration token", guessEvery, guessBurst))
+	return a.take(r.Context(), limitToken.from(r, ""))
 }
 
 // TakeSharedSecret counts an attempt to register by the shared secret.
 func (a *Auth) TakeSharedSecret(r *http.Request) error {
-	return a.take(r.Context(), fromAddress(r, "shared secret", sharedSecretEvery, sharedSecretBurst))
+	return a.take(r.Context(), limitSecret.from(r, ""))
 }

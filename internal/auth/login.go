@@ -314,7 +314,7 @@ type LoginTokenMade struct {
 //
 // Spec: client-server-api#legacy-login
 func (a *Auth) MakeLoginToken(ctx context.Context, caller who.Caller, proof *Proof) (LoginTokenMade, error) {
-	if err := a.take(ctx, []userdb.Limit{limit("login token "+caller.UserID.String(), loginTokenEvery, loginTokenBurst)}); err != nil {
+	if err := a.take(ctx, []userdb.Limit{limitLoginToken.of(caller.UserID.String())}); err != nil {
 		return LoginTokenMade{}, err
 	}
 	made := LoginTokenMade{Token: newToken(loginPrefix), LifetimeMS: loginTokenLifetime.Milliseconds()}

@@ -5,7 +5,7 @@ import "github.com/prometheus/client_golang/prometheus"
 var (
 	descKept    = prometheus.NewDesc("stoa_auth_sessions", "Access tokens in the cache.", nil, nil)
 	descLookups = prometheus.NewDesc("stoa_auth_session_lookups_total", "Access tokens looked up in the database.", nil, nil)
-	descLimited = prometheus.NewDesc("stoa_auth_limited_total", "Attempts refused by the rate limits that are counted in the database.", nil, nil)
+	descLimited = prometheus.NewDesc("stoa_auth_limited_total", "Attempts above the rate limits that are counted in the database; refused, or only counted if rate_limits is report.", nil, nil)
 )
 
 // Describe implements [prometheus.Collector].

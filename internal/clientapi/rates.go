@@ -11,6 +11,8 @@ import (
 func rateOf(r httpkit.Route) httpkit.Rate {
 	path, isClient := strings.CutPrefix(r.Pattern, client+"/v3")
 	switch {
+	case r.Limit == httpkit.LimitLookup:
+		return httpkit.RateLookup
 	case !isClient || !r.Token:
 		return httpkit.RateNone
 	case path == "/user_directory/search" || path == "/publicRooms":

@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha1"
 	"encoding/hex"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -273,8 +274,12 @@ func TestRegistrationBySharedSecret(t *testing.T) {
 func TestRegistrationsAreLimited(t *testing.T) {
 	t.Parallel()
 	s := onSQLite(t, "STOA_RATE_LIMITS=on")
-	for i := range 10 {
-		s.signUp("user" + string(rune('a'+i)))
+	for i := range 60 {
+		s.signUp(fmt.Sprintf("user%d", i))
+		s.do("POST", registerPath, "", object{}).want(401, "") // a login page that asks for the stages
+		for range 3 {
+			s.do("GET", registerPath+"/available?username=user0", "", nil).want(400, "M_USER_IN_USE")
+		}
 	}
 	body := object{"username": "toomany", "password": "p", "auth": object{"type": "m.login.dummy"}}
 	a := s.do("POST", registerPath, "", body).want(429, "M_LIMIT_EXCEEDED")
@@ -283,6 +288,60 @@ func TestRegistrationsAreLimited(t *testing.T) {
 	}
 	s.address = "198.51.100.1:1"
 	s.do("POST", registerPath, "", body).want(200, "")
+}
+
+// A network with many addresses creates no more accounts than its limit.
+func TestRegistrationsOfANetworkAreLimited(t *testing.T) {
+	t.Parallel()
+	s := onSQLite(t, "STOA_RATE_LIMITS=on")
+	made := 0
+	for i := range 220 {
+		s.address = fmt.Sprintf("[2001:db8:7:%x::1]:1", i)
+		body := object{"username": fmt.Sprintf("eve%d", i), "password": passwordOf("eve"), "auth": object{"type": "m.login.dummy"}}
+		if a := s.do("POST", registerPath, "", body); a.Status == 200 {
+			made++
+		}
+	}
+	if made != 200 {
+		t.Errorf("one network made %d accounts", made)
+	}
+	s.address = "[2001:db8:8::1]:1"
+	s.signUp("ann")
+}
+
+// In report mode, attempts above the limits are let through.
+func TestReportModeRefusesNothing(t *testing.T) {
+	t.Parallel()
+	s := onSQLite(t, "STOA_RATE_LIMITS=report")
+	for i := range 70 {
+		s.signUp(fmt.Sprintf("user%d", i))
+	}
+	for range 15 {
+		s.do("POST", v3+"/login", "", object{"type": "m.login.password", "identifier": object{"type": "m.id.user", "user": "user0"}, "password": "wrong"}).want(403, "M_FORBIDDEN")
+	}
+}
+
+// A lecture hall behind one address gets in, all at the same time.
+func TestALectureHallLogsIn(t *testing.T) {
+	t.Parallel()
+	s := onSQLite(t, "STOA_RATE_LIMITS=on")
+	for i := range 30 {
+		s.signUp(fmt.Sprintf("student%d", i))
+	}
+	var hall sync.WaitGroup
+	answers := make([]answer, 30)
+	for i := range answers {
+		hall.Go(func() {
+			s.do("GET", v3+"/login", "", nil)
+			answers[i] = s.logIn(fmt.Sprintf("student%d", i), nil)
+		})
+	}
+	hall.Wait()
+	for i, a := range answers {
+		if a.Status != 200 {
+			t.Errorf("student %d: %d %s", i, a.Status, a.raw)
+		}
+	}
 }
 
 func TestPasswordsHaveALength(t *testing.T) {

@@ -28,8 +28,8 @@ func (a *API) Routes() []httpkit.Route {
 
 		// Account registration. Spec: client-server-api#legacy-account-registration
 		open(httpkit.LimitRegister, "POST", client+"/v3/register", a.register),
-		open(httpkit.LimitRegister, "GET", client+"/v3/register/available", a.registerAvailable),
-		open(httpkit.LimitRegister, "GET", client+"/v1/register/m.login.registration_token/validity", a.registrationTokenValidity),
+		open(httpkit.LimitLookup, "GET", client+"/v3/register/available", a.registerAvailable),
+		open(httpkit.LimitLookup, "GET", client+"/v1/register/m.login.registration_token/validity", a.registrationTokenValidity),
 		open(httpkit.LimitPlain, "GET", "/_synapse/admin/v1/register", a.sharedSecretNonce),
 		open(httpkit.LimitPlain, "POST", "/_synapse/admin/v1/register", a.sharedSecretRegister),
 

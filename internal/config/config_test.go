@@ -31,7 +31,7 @@ func TestLoad(t *testing.T) {
 			t.Fatal(err, warnings)
 		}
 		if c.ServerName.String() != "localhost" || c.PublicURL != "http://127.0.0.1:8008" || c.Database != "data/stoa.db" ||
-			c.Registration != RegistrationClosed || !bool(c.RateLimits) || c.LogMaxSize != 100<<20 || c.Instance == "" {
+			c.Registration != RegistrationClosed || c.RateLimits != LimitsOn || c.LogMaxSize != 100<<20 || c.Instance == "" {
 			t.Errorf("%+v", c)
 		}
 	})
@@ -110,7 +110,8 @@ func TestLoadRefuses(t *testing.T) {
 		"a_public_url_without_a_scheme":         {"public_url: matrix.example.org\n", "", []string{"public_url"}},
 		"an_instance_that_is_no_header_value":   {"instance: 'a b'\n", "", []string{"instance"}},
 		"several_at_once_and_names_them_all":    {"log_level: loud\nnothing: 1\n", "STOA_RATE_LIMITS=maybe", []string{"log_level", "nothing", "STOA_RATE_LIMITS"}},
-		"a_switch_that_is_neither_on_nor_off":   {"", "STOA_RATE_LIMITS=5", []string{"on or off"}},
+		"a_switch_that_is_neither_on_nor_off":   {"", "STOA_QUERY_ACCESS_TOKENS=5", []string{"on or off"}},
+		"limits_that_have_no_such_mode":         {"", "STOA_RATE_LIMITS=5", []string{"one of on, report, off"}},
 		"a_size_that_does_not_fit_in_64_bits":   {"log_max_size: 99999999999GiB\n", "", []string{"100MiB"}},
 		"a_database_of_another_kind":            {"", "STOA_DATABASE=mysql://a", []string{"database", "postgres://"}},
 		"a_postgres_address_with_one_slash":     {"", "STOA_DATABASE=postgres:/stoa@h/db", []string{"database", "postgres://", "sqlite:PATH"}},

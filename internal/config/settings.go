@@ -151,15 +151,18 @@ type Config struct {
 	// lets outsiders probe your network.
 	FederationAllowPrivate bool `yaml:"federation_allow_private" env:"STOA_FEDERATION_ALLOW_PRIVATE" default:"false"`
 
-	// Rate limits: on or off. Turn them off only for tests and for servers that
-	// outsiders can't reach. docs/operations.md lists the limits.
-	RateLimits Switch `yaml:"rate_limits" env:"STOA_RATE_LIMITS" default:"on"`
+	// Rate limits: on, report (count what would be refused in the metrics
+	// stoa_httpkit_limited_addresses_total and stoa_auth_limited_total, and refuse
+	// nothing) or off. Without them passwords can be guessed at full speed: refuse
+	// nothing only for tests and on servers that outsiders can't reach.
+	// docs/operations.md lists the limits.
+	RateLimits Limiting `yaml:"rate_limits" env:"STOA_RATE_LIMITS" default:"on"`
 
 	// Limits on how much a user who is logged in sends, creates, invites, joins
 	// and searches: on, report (count what would be refused in the metric
 	// stoa_httpkit_limited_users_total, and refuse nothing) or off. They are off
 	// too if rate_limits is off. docs/operations.md lists the limits.
-	UserLimits UserLimits `yaml:"user_limits" env:"STOA_USER_LIMITS" default:"on"`
+	UserLimits Limiting `yaml:"user_limits" env:"STOA_USER_LIMITS" default:"on"`
 
 	// The lowest level that is logged: debug, info, warn or error.
 	LogLevel LogLevel `yaml:"log_level" env:"STOA_LOG_LEVEL" default:"info"`

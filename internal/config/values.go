@@ -44,19 +44,27 @@ func (r *Registration) UnmarshalText(text []byte) error {
 	return oneOf((*string)(r), text, "closed", "token", "open")
 }
 
-// UserLimits says whether requests above the limits on users are refused.
-type UserLimits string
+// Limiting says what happens to requests above rate limits.
+type Limiting string
 
-// The values of UserLimits.
+// The values of Limiting.
 const (
-	UserLimitsOn     UserLimits = "on"
-	UserLimitsReport UserLimits = "report"
-	UserLimitsOff    UserLimits = "off"
+	LimitsOn     Limiting = "on"
+	LimitsReport Limiting = "report" // they are counted, and served
+	LimitsOff    Limiting = "off"
 )
 
-// UnmarshalText is for Load.
-func (u *UserLimits) UnmarshalText(text []byte) error {
-	return oneOf((*string)(u), text, "on", "report", "off")
+// UnmarshalText is for Load. YAML's true and false are understood too.
+func (l *Limiting) UnmarshalText(text []byte) error {
+	switch string(text) {
+	case "true":
+		*l = LimitsOn
+	case "false":
+		*l = LimitsOff
+	default:
+		return oneOf((*string)(l), text, "on", "report", "off")
+	}
+	return nil
 }
 
 // LogFormat is the format of the log.

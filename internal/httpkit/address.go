@@ -31,6 +31,20 @@ func AddressKey(a netip.Addr) string {
 	return a.Unmap().String()
 }
 
+// NetworkKey is the key of the network of an address: an IPv4 /24 or an IPv6 /48, which
+// providers give to one customer.
+func NetworkKey(a netip.Addr) string {
+	bits := 48
+	if a = a.Unmap(); a.Is4() {
+		bits = 24
+	}
+	p, err := a.Prefix(bits)
+	if err != nil { // the zero Addr
+		return a.String()
+	}
+	return "net " + p.String()
+}
+
 // believeProxy replaces the address of a trusted proxy by the forwarded one: the last in
 // X-Forwarded-For that is not a trusted proxy itself.
 func (m *Mux) believeProxy(r *http.Request) {

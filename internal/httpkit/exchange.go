@@ -102,11 +102,9 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	class := x.route.Limit
-	if l := m.limiters[class]; l != nil && !IsFromPeer(r) {
-		if err := l.Take(AddressKey(ClientAddress(r))); err != nil {
-			x.fail(err)
-			return
-		}
+	if err := x.limitAddress(); err != nil {
+		x.fail(err)
+		return
 	}
 	if err := x.admit(); err != nil {
 		x.fail(err)
@@ -127,6 +125,32 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.route.handler.ServeHTTP(x, r)
 }
 
+// limitAddress counts the request against the limit of its address. If the route has a
+// Rate, users with a valid token count against that instead, since many of them may share
+// an address. A bad token counts as none.
+func (x *exchange) limitAddress() error {
+	m, r := x.mux, x.r
+	if IsFromPeer(r) {
+		return nil
+	}
+	if !x.route.Token && x.route.Rate != RateNone && m.identify != nil && BearerToken(r) != "" {
+		if user, err := m.identify(r); err == nil {
+			x.key = user
+			return m.userLimits.Take(x.route.Rate, user, 1)
+		}
+	}
+	class := x.route.Limit
+	err := m.limiters[class].Take(AddressKey(ClientAddress(r)))
+	if err == nil {
+		return nil
+	}
+	m.limited[class].Add(1)
+	if m.onlyReport {
+		return nil
+	}
+	return err
+}
+
 // admit identifies the caller if the route requires it, reads the body, and takes a slot
 // for the caller. For a request that another instance has forwarded, that one has already
 // done so.
@@ -141,6 +165,8 @@ func (x *exchange) admit() error {
 		if x.key, err = m.identify(r); err != nil {
 			return err
 		}
+		own = userBodies
+	} else if x.key != "" { // see limitAddress
 		own = userBodies
 	} else if a := ClientAddress(r); a.IsValid() {
 		x.key = AddressKey(a)

@@ -57,7 +57,7 @@ type metrics struct {
 	// queryTokens counts requests with an access token in the query.
 	queryTokens atomic.Uint64
 
-	requests, seconds, inFlight, panicked, inQuery, bodies, refused *prometheus.Desc
+	requests, seconds, inFlight, panicked, inQuery, bodies, refused, limited *prometheus.Desc
 }
 
 func newMetrics(m *Mux) *metrics {
@@ -76,6 +76,8 @@ func newMetrics(m *Mux) *metrics {
 			"Requests with an access token in the query, which old clients send there.", nil, nil),
 		bodies: prometheus.NewDesc("stoa_httpkit_body_bytes",
 			"Memory of the request bodies in progress.", nil, nil),
+		limited: prometheus.NewDesc("stoa_httpkit_limited_addresses_total",
+			"Requests above a limit of their address, by class; refused, or only counted if rate_limits is report.", []string{"class"}, nil),
 		refused: prometheus.NewDesc("stoa_httpkit_refused_requests_total",
 			"Requests refused because too much was in progress, by reason: bodies or slots, of all clients or of one user or address.", []string{"reason"}, nil),
 	}
@@ -96,6 +98,7 @@ func (c *metrics) Describe(out chan<- *prometheus.Desc) {
 	out <- c.inQuery
 	out <- c.bodies
 	out <- c.refused
+	out <- c.limited
 }
 
 // Collect is for the registry.
@@ -128,6 +131,11 @@ func (c *metrics) Collect(out chan<- prometheus.Metric) {
 	for class := range c.mux.inFlight {
 		out <- prometheus.MustNewConstMetric(c.inFlight, prometheus.GaugeValue,
 			float64(c.mux.inFlight[class].now.Load()), Limit(class).String())
+	}
+	for class := range c.mux.limiters {
+		if c.mux.limiters[class] != nil {
+			out <- prometheus.MustNewConstMetric(c.limited, prometheus.CounterValue, float64(c.mux.limited[class].Load()), Limit(class).String())
+		}
 	}
 	out <- prometheus.MustNewConstMetric(c.panicked, prometheus.CounterValue, float64(c.panics.Load()))
 	out <- prometheus.MustNewConstMetric(c.inQuery, prometheus.CounterValue, float64(c.queryTokens.Load()))

@@ -73,7 +73,9 @@ type Route struct {
 	// Token says that the caller must have an access token, which is checked before the
 	// body is read; see Options.Identify.
 	Token bool
-	// Rate is the user limit for the request; see Options.UserLimits.
+	// Rate is the user limit for the request; see Options.UserLimits. On a route without
+	// Token it applies instead of the limit of the address to callers who have a valid
+	// access token.
 	Rate Rate
 	// MaxBody is the limit of the body in bytes. 0 is MaxBody, or 64 KiB if
 	// Options.Identify is set and the route has no Token.
@@ -105,6 +107,8 @@ type Options struct {
 	// AddressLimits are the rate limits for each client address by class; a class without
 	// an entry has none. See DefaultAddressLimits.
 	AddressLimits map[Limit]*Limiter
+	// ReportLimits counts the requests above AddressLimits, and refuses none.
+	ReportLimits bool
 	// QueryTokens accepts access tokens in the query. They are always removed from it.
 	QueryTokens bool
 	// Times are the timeouts for bodies and answers; zero = DefaultTimes.
@@ -157,6 +161,8 @@ type Mux struct {
 	admission   admission
 	userLimits  *UserLimits
 	limiters    [limitClasses]*Limiter
+	limited     [limitClasses]atomic.Uint64 // by limiters
+	onlyReport  bool                        // limiters refuse nothing
 	inFlight    [limitClasses]struct{ now, max atomic.Int64 }
 	requestID   requestIDs
 	parked      string // the start of answers to parked requests; see parkedHead
@@ -189,7 +195,8 @@ func NewMux(opts Options, routes ...[]Route) (*Mux, error) {
 	m := &Mux{
 		log: opts.Log, trusted: opts.TrustedProxies, clock: opts.Clock, translate: opts.Translate,
 		forward: opts.Forward, barrier: opts.Barrier, identify: opts.Identify, userLimits: opts.UserLimits, queryTokens: opts.QueryTokens,
-		admission: admission{budget: opts.Bodies, shared: opts.Share, holders: map[string]*holder{}},
+		onlyReport: opts.ReportLimits,
+		admission:  admission{budget: opts.Bodies, shared: opts.Share, holders: map[string]*holder{}},
 	}
 	if m.admission.budget == 0 {
 		m.admission.budget = bodyBudget

@@ -38,14 +38,34 @@ func NewLimiter(perSecond float64, burst int, clock func() time.Time) *Limiter {
 	}
 }
 
+// addressLimit is a row of the table of limits of addresses.
+type addressLimit struct {
+	class     Limit
+	what      string
+	burst     int
+	perSecond float64
+	reason    string
+}
+
+// addressLimits is the table. A test compares it with the one in docs/operations.md.
+// Logins and registrations have narrower limits in the database; these bound how often
+// those are looked up.
+var addressLimits = []addressLimit{
+	{LimitLogin, "requests that may guess a password: login, change of password, deactivation, authentication pages", 400, 10,
+		"two requests of each person in a lecture hall"},
+	{LimitRegister, "requests to register, including those that only ask for the stages", 200, 4, "four requests of each new account"},
+	{LimitLookup, "requests without an account: profiles, room aliases, published rooms (GET), room summaries, checks of a user name or registration token",
+		200, 20, "the first page of several people behind one address"},
+}
+
 // DefaultAddressLimits are the limits for each client address, for the classes of routes
 // that need no account.
 func DefaultAddressLimits(clock func() time.Time) map[Limit]*Limiter {
-	return map[Limit]*Limiter{
-		LimitLogin:    NewLimiter(1, 20, clock),
-		LimitRegister: NewLimiter(0.5, 20, clock),
-		LimitLookup:   NewLimiter(20, 100, clock),
+	limits := map[Limit]*Limiter{}
+	for _, l := range addressLimits {
+		limits[l.class] = NewLimiter(l.perSecond, l.burst, clock)
 	}
+	return limits
 }
 
 // Take takes one token of key, or returns M_LIMIT_EXCEEDED with the time until one is

@@ -28,8 +28,9 @@ const (
 	RateSearch
 	RateNotice
 	RateWrite
+	RateLookup
 
-	rates = int(RateWrite) + 1
+	rates = int(RateLookup) + 1
 )
 
 // userLimit is a row of the table of limits.
@@ -53,6 +54,7 @@ var userLimits = [rates]userLimit{
 	RateToDeviceBytes: {"to_device_bytes", "bytes of to-device messages sent", 32 << 20, 512 << 10, "the same; a key takes 1 KiB for each device"},
 	RateSearch:        {"search", "searches of users and rooms", 60, 3, "one for each letter typed"},
 	RateNotice:        {"notice", "typing, receipts, presence", 600, 20, "scrolling through many rooms"},
+	RateLookup:        {"lookup", "profiles, room aliases, published rooms and summaries read", 1000, 50, "the profiles of everybody in a large room"},
 	RateWrite:         {"write", "other writes: account data, keys, backups, profile, devices, aliases", 1000, 20, "a first login with a backup of all keys"},
 }
 

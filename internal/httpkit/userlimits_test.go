@@ -3,6 +3,8 @@ package httpkit
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -113,6 +115,12 @@ func TestUserLimits_are_in_the_docs(t *testing.T) {
 			t.Errorf("%s does not have the row\n%s", file, row)
 		}
 	}
+	for _, l := range addressLimits {
+		row := fmt.Sprintf("| %s | %d | %s | %s |", l.what, l.burst, amount(l.perSecond), l.reason)
+		if !strings.Contains(string(page), row) {
+			t.Errorf("%s does not have the row\n%s", file, row)
+		}
+	}
 }
 
 func amount(n float64) string {
@@ -123,4 +131,76 @@ func amount(n float64) string {
 		return fmt.Sprintf("%g KiB", n/(1<<10))
 	}
 	return strconv.FormatFloat(n, 'g', -1, 64)
+}
+
+// People with an account who share an address don't count as strangers there.
+func TestLookups_count_per_user(t *testing.T) {
+	t.Parallel()
+	r := get("GET", "/", func(*http.Request) (any, error) { return Empty{}, nil })
+	r.Limit, r.Rate = LimitLookup, RateLookup
+	clock := func() time.Time { return time.Unix(1000, 0) }
+	m, _ := testMux(t, Options{
+		AddressLimits: map[Limit]*Limiter{LimitLookup: NewLimiter(1, 5, clock)},
+		UserLimits:    NewUserLimits(false, clock),
+		Identify: func(r *http.Request) (string, error) {
+			if token := BearerToken(r); token != "bad" {
+				return token, nil
+			}
+			return "", mxerr.UnknownToken(false)
+		},
+	}, r)
+	passed := func(token string, n int) (passed int) {
+		for range n {
+			w := httptest.NewRecorder()
+			r := httptest.NewRequest("GET", "/", nil)
+			if token != "" {
+				r.Header.Set("Authorization", "Bearer "+token)
+			}
+			if m.ServeHTTP(w, r); w.Code == 200 {
+				passed++
+			}
+		}
+		return passed
+	}
+	if n := passed("", 20); n != 5 {
+		t.Errorf("%d of a stranger passed", n)
+	}
+	if n := passed("bad", 20); n != 0 {
+		t.Errorf("%d with a bad token passed", n)
+	}
+	if n := passed("ann", 500); n != 500 {
+		t.Errorf("%d of 500 of a user passed", n)
+	}
+	if n, most := passed("eve", 2_000), userLimits[RateLookup].burst; n != most {
+		t.Errorf("%d of a user passed, not %d", n, most)
+	}
+}
+
+func TestReportLimits(t *testing.T) {
+	t.Parallel()
+	r := get("GET", "/", func(*http.Request) (any, error) { return Empty{}, nil })
+	r.Limit = LimitLogin
+	m, _ := testMux(t, Options{AddressLimits: map[Limit]*Limiter{LimitLogin: NewLimiter(0.001, 5, nil)}, ReportLimits: true}, r)
+	for range 8 {
+		if w := ask(m, "GET", "/", ""); w.Code != 200 {
+			t.Fatal(w.Code)
+		}
+	}
+	if n := m.limited[LimitLogin].Load(); n != 3 {
+		t.Errorf("%d were counted", n)
+	}
+}
+
+func TestNetworkKey(t *testing.T) {
+	t.Parallel()
+	for _, c := range [][3]string{
+		{"192.0.2.1", "192.0.2.250", "192.0.3.1"},
+		{"::ffff:192.0.2.1", "192.0.2.250", "192.0.3.1"},
+		{"2001:db8:1:1::1", "2001:db8:1:ffff::1", "2001:db8:2::1"},
+	} {
+		one, same, other := NetworkKey(netip.MustParseAddr(c[0])), NetworkKey(netip.MustParseAddr(c[1])), NetworkKey(netip.MustParseAddr(c[2]))
+		if one != same || one == other {
+			t.Errorf("%v: %s, %s, %s", c, one, same, other)
+		}
+	}
 }

@@ -96,8 +96,8 @@ func warn(cfg *config.Config, log *slog.Logger) {
 	if cfg.SecretKey == "" {
 		log.Warn("secret_key is not set: the signing key is stored unencrypted; to encrypt it, set STOA_SECRET_KEY to the output of 'openssl rand -base64 32', keep a copy, and restart")
 	}
-	if !cfg.RateLimits {
-		log.Warn("rate_limits is off: passwords can be guessed at full speed")
+	if cfg.RateLimits != config.LimitsOn {
+		log.Warn("rate_limits is not on: passwords can be guessed at full speed")
 	}
 	if cfg.FederationAllowPrivate {
 		log.Warn("federation_allow_private is on: outsiders can make this server connect to private addresses")

@@ -149,14 +149,14 @@ func (srv *Server) build() error {
 	}
 	p := parts{
 		callers: auth.New(auth.Options{
-			Store: s.Store, Accounts: s.Accounts, Sessions: s.Sessions, Clock: opt.Clock, Log: opt.Log, RateLimits: bool(opt.Config.RateLimits),
+			Store: s.Store, Accounts: s.Accounts, Sessions: s.Sessions, Clock: opt.Clock, Log: opt.Log, RateLimits: opt.Config.RateLimits != config.LimitsOff, OnlyReport: opt.Config.RateLimits == config.LimitsReport,
 		}),
 		keys:     e2ee.New(e2ee.Options{Store: s.Store, ServerName: opt.Config.ServerName, Clock: opt.Clock, Log: opt.Log}),
 		typing:   ephemeral.NewTyping(s.Store, opt.Clock, srv.peerBus()),
 		presence: ephemeral.NewPresence(s.Store, opt.Clock, opt.Log, srv.peerBus()),
 	}
-	if cfg := opt.Config; bool(cfg.RateLimits) && cfg.UserLimits != config.UserLimitsOff {
-		p.limits = httpkit.NewUserLimits(cfg.UserLimits == config.UserLimitsReport, opt.Clock)
+	if cfg := opt.Config; cfg.RateLimits != config.LimitsOff && cfg.UserLimits != config.LimitsOff {
+		p.limits = httpkit.NewUserLimits(cfg.UserLimits == config.LimitsReport || cfg.RateLimits == config.LimitsReport, opt.Clock)
 		if err := srv.registry.Register(p.limits); err != nil {
 			return fmt.Errorf("register metrics: %w", err)
 		}
@@ -238,13 +238,14 @@ func (srv *Server) clientMux(opt httpkit.Options, p parts) (http.Handler, error)
 	opt.Forward = srv.services.Cluster
 	opt.QueryTokens = bool(cfg.QueryAccessTokens)
 	opt.Identify = p.callers.Name
-	opt.Share = bool(cfg.RateLimits)
+	opt.Share = cfg.RateLimits == config.LimitsOn
 	opt.Bodies = bodyBudget()
 	if srv.services.Store.Shared() {
 		opt.Barrier = srv.stream.Barrier
 	}
-	if cfg.RateLimits {
+	if cfg.RateLimits != config.LimitsOff {
 		opt.AddressLimits = httpkit.DefaultAddressLimits(srv.opt.Clock)
+		opt.ReportLimits = cfg.RateLimits == config.LimitsReport
 	}
 	opt.UserLimits = p.limits
 	api := clientapi.WithRates(srv.newAPI(p).Routes())
