@@ -65,3 +65,9 @@ need_postgres() {
 		exit 1
 	fi
 }
+
+# need_nio: matrix-nio for Debian's own Python, which is what test/peers drives.
+need_nio() {
+	if [ -d /usr/lib/python3/dist-packages/nio ]; then return; fi
+	install_packages "the client matrix-nio" python3-matrix-nio
+}

@@ -1,9 +1,10 @@
 // Package peers proves the server with real, unmodified Matrix clients:
-// matrix-js-sdk with its Rust crypto, driven through js/driver.mjs, and
-// mautrix-go with its pure-Go crypto (build tag goolm).
+// matrix-js-sdk with its Rust crypto, driven through js/driver.mjs, mautrix-go
+// with its pure-Go crypto (build tag goolm), and matrix-nio of Debian with
+// libolm, driven through nio/driver.py.
 //
 // It owns the processes that it starts: one server on a loopback port and one
-// Node process a JavaScript client. It never reaches into the server: what the
+// Node or Python process a client. It never reaches into the server: what the
 // clients see is all that counts. The one invariant: no message that a client
 // was told is sent is missing or unreadable on the other side.
 package peers
