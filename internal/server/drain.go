@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"stoa/internal/httpkit"
+	"stoa/internal/store"
 )
 
 const (
@@ -28,11 +29,11 @@ func (srv *Server) readiness() []httpkit.Route {
 	return []httpkit.Route{{Method: http.MethodGet, Pattern: "/ready", NoBarrier: true, Limit: httpkit.LimitProbe, Handler: httpkit.Adapt(srv.ready)}}
 }
 
-// ready answers 200, or 503 while the server drains or can't reach its database, which
-// other instances may still reach.
+// ready answers 200, or 503 while the server drains, can't reach its database, which
+// other instances may still reach, or can't write to it.
 func (srv *Server) ready(r *http.Request) (httpkit.Answer, error) {
 	srv.asked.note(time.Now(), httpkit.ClientAddress(r))
-	if srv.draining.Load() || srv.services.Cluster.Healthy() != nil {
+	if srv.draining.Load() || srv.services.Cluster.Healthy() != nil || store.Healthy(r.Context(), srv.services.Store) != nil {
 		return httpkit.Answer{Status: http.StatusServiceUnavailable}, nil
 	}
 	return httpkit.Answer{Status: http.StatusOK}, nil

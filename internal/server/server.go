@@ -295,6 +295,7 @@ func (srv *Server) watchHealth() {
 	srv.health.Add("store", func(ctx context.Context) error {
 		return srv.services.Store.Read(ctx, func(*store.Read) error { return nil })
 	})
+	srv.health.Add("disk", func(ctx context.Context) error { return store.Healthy(ctx, srv.services.Store) })
 	srv.health.Add("cluster", func(context.Context) error { return srv.services.Cluster.Healthy() })
 	srv.health.Add("draining", func(context.Context) error {
 		if srv.draining.Load() {
@@ -312,6 +313,10 @@ func translate(err error) *mxerr.Error {
 		return busy
 	case errors.Is(err, store.ErrUnreachable), errors.Is(err, store.ErrSnapshotTooOld):
 		return mxerr.TryAgain("The server can't reach its database; try again")
+	case errors.Is(err, store.ErrFull):
+		return mxerr.New(http.StatusInsufficientStorage, mxerr.CodeUnknown, "The disk of the server is full. Nothing can be saved until its administrator makes room.")
+	case errors.Is(err, store.ErrDamaged):
+		return mxerr.New(http.StatusServiceUnavailable, mxerr.CodeUnknown, "The database of the server is damaged. Its administrator must repair it.")
 	case errors.Is(err, store.ErrClosed), errors.Is(err, store.ErrOutcomeUnknown):
 		return mxerr.TryAgain("The server could not finish this request; try again")
 	case errors.Is(err, store.ErrDeactivated):

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"zombiezen.com/go/sqlite/sqlitex"
 )
 
 // Script runs SQL past everything that guards the store, to break it.
@@ -120,4 +122,20 @@ func Texts() []string {
 		texts = append(texts, s.text)
 	}
 	return texts
+}
+
+// LimitPages makes a SQLite database full, or gives it room; it writes nothing.
+func (s *Store) LimitPages(pages int) error {
+	e := s.engine.(*sqliteEngine)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return sqlitex.ExecuteTransient(e.writer.c, fmt.Sprintf("PRAGMA max_page_count = %d", pages), nil)
+}
+
+// ProbeNow makes the next Healthy look for room on the disk.
+func (s *Store) ProbeNow() {
+	f := s.engine.(*sqliteEngine).files
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.probed = time.Time{}
 }

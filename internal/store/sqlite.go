@@ -20,6 +20,7 @@ import (
 type sqliteEngine struct {
 	opt     *Options
 	lock    *fileLock
+	files   *sqliteFiles
 	mu      sync.Mutex // guards the writing connection: a group or a Write
 	writer  *liteConn
 	readers chan *liteConn
@@ -49,7 +50,7 @@ func openSQLite(ctx context.Context, opt *Options) (e *sqliteEngine, err error) 
 			return nil, err
 		}
 	}
-	e = &sqliteEngine{opt: opt, written: make(chan struct{}, 1), stop: make(chan struct{})}
+	e = &sqliteEngine{opt: opt, files: newSQLiteFiles(opt), written: make(chan struct{}, 1), stop: make(chan struct{})}
 	if e.lock, err = lockFile(opt.URL + ".lock"); err != nil {
 		return nil, err
 	}
@@ -66,6 +67,7 @@ func openSQLite(ctx context.Context, opt *Options) (e *sqliteEngine, err error) 
 		if err != nil {
 			return nil, errors.Join(err, e.close())
 		}
+		c.files = e.files
 		e.all = append(e.all, c)
 		switch i {
 		case 0:
@@ -131,6 +133,7 @@ func (e *sqliteEngine) checkpoints() {
 // liteConn is one SQLite connection with its statements.
 type liteConn struct {
 	c        *sqlite.Conn
+	files    *sqliteFiles
 	prepared []*sqlite.Stmt // by Stmt.id
 	a        args
 	json     []byte
@@ -190,7 +193,7 @@ func openLiteConn(opt *Options, writer bool) (*liteConn, error) {
 
 func (l *liteConn) run(s *sqlite.Stmt) error {
 	_, err := s.Step()
-	return errors.Join(err, s.Reset())
+	return l.files.see(errors.Join(err, s.Reset()))
 }
 
 // statement returns the prepared statement with its arguments bound.
@@ -289,7 +292,7 @@ func (l *liteConn) fault(s *Stmt, err error) error {
 	case sqlite.ResultConstraintUnique, sqlite.ResultConstraintPrimaryKey, sqlite.ResultConstraintRowID:
 		return fmt.Errorf("%w: %q: %w", ErrDuplicate, s.text, err)
 	}
-	return fmt.Errorf("%q: %w", s.text, err)
+	return fmt.Errorf("%q: %w", s.text, l.files.see(err))
 }
 
 func (l *liteConn) scratch() *args {
@@ -371,6 +374,9 @@ func (e *sqliteEngine) write(ctx context.Context, lazy bool, f func(conn) error)
 		return ErrClosed
 	}
 	l := e.writer
+	if err := e.files.check(); err != nil {
+		return err
+	}
 	if lazy {
 		if err := l.synchronous("NORMAL"); err != nil {
 			return err
@@ -393,6 +399,7 @@ func (e *sqliteEngine) write(ctx context.Context, lazy bool, f func(conn) error)
 		return fmt.Errorf("commit: %w", err)
 	}
 	committed = true
+	e.files.wrote()
 	return nil
 }
 
@@ -404,7 +411,7 @@ func (l *liteConn) synchronous(level string) error {
 type liteMigrator struct{ *liteConn }
 
 func (m liteMigrator) script(sql string) error {
-	return sqlitex.ExecuteScript(m.c, sql, nil)
+	return m.files.see(sqlitex.ExecuteScript(m.c, sql, nil))
 }
 
 func (e *sqliteEngine) migrate(ctx context.Context, f func(migrator) error) error {
@@ -415,6 +422,10 @@ func (e *sqliteEngine) migrate(ctx context.Context, f func(migrator) error) erro
 func (e *sqliteEngine) begin(users, rooms []*owner) error {
 	e.mu.Lock()
 	l := e.writer
+	if err := e.files.check(); err != nil {
+		e.mu.Unlock()
+		return err
+	}
 	if err := l.run(l.begin); err != nil {
 		e.mu.Unlock()
 		return err
@@ -479,6 +490,7 @@ func (e *sqliteEngine) finish(g *group) error {
 		e.last = g.last
 	}
 	e.mu.Unlock()
+	e.files.wrote()
 	select {
 	case e.written <- struct{}{}:
 	default:
