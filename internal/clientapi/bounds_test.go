@@ -141,8 +141,11 @@ func TestUserLimits_end_floods(t *testing.T) {
 	for i := range 4 {
 		total += flood(s, s.signUp(fmt.Sprintf("eve%d", i)), 30)
 	}
-	if total != 100 {
+	if total != 115 { // 100, and 3 of each inviter
 		t.Errorf("one user got %d invitations in a moment", total)
+	}
+	if passed := flood(s, s.signUp("friend"), 1); passed != 1 {
+		t.Error("the floods of others keep a friend from inviting")
 	}
 	other := onSQLite(t, "STOA_RATE_LIMITS=on", "STOA_USER_LIMITS=report")
 	victim = other.signUp("victim")
@@ -202,5 +205,62 @@ func TestBounds_of_interactive_authentication(t *testing.T) {
 	}
 	if resumed(sessions[0]) {
 		t.Error("the oldest of 70 sessions goes on")
+	}
+}
+
+// An invitation that is sent as a state event counts as one.
+func TestUserLimits_count_invitations_by_state(t *testing.T) {
+	t.Parallel()
+	s := onSQLite(t, "STOA_RATE_LIMITS=on")
+	victim := s.signUp("victim")
+	passed := 0
+	for i := range 5 {
+		eve := s.signUp(fmt.Sprintf("eve%d", i))
+		for range 28 {
+			room := s.do("POST", "/_matrix/client/v3/createRoom", eve.Token, object{}).want(200, "").str("room_id")
+			path := "/_matrix/client/v3/rooms/" + url.PathEscape(room) + "/state/m.room.member/" + url.PathEscape(victim.UserID)
+			switch a := s.do("PUT", path, eve.Token, object{"membership": "invite"}); a.Status {
+			case 200:
+				passed++
+			case 429:
+			default:
+				t.Fatal(a.raw)
+			}
+		}
+	}
+	if passed != 115 {
+		t.Errorf("one user got %d invitations by state events", passed)
+	}
+}
+
+// Joins of one room are limited, and refused attempts don't count.
+func TestUserLimits_of_joins_of_a_room(t *testing.T) {
+	t.Parallel()
+	s := onSQLite(t, "STOA_RATE_LIMITS=on")
+	alice := s.signUp("alice")
+	open := s.do("POST", "/_matrix/client/v3/createRoom", alice.Token, object{"preset": "public_chat"}).want(200, "").str("room_id")
+	closed := s.do("POST", "/_matrix/client/v3/createRoom", alice.Token, object{}).want(200, "").str("room_id")
+	join := func(room, token string) int {
+		return s.do("POST", "/_matrix/client/v3/rooms/"+url.PathEscape(room)+"/join", token, object{}).Status
+	}
+	joined, refused := 0, 0
+	for i := range 5 {
+		one := s.signUp(fmt.Sprintf("one%d", i))
+		for range 40 {
+			if join(closed, one.Token) != 403 {
+				t.Fatal("a private room lets people in")
+			}
+		}
+		for range 220 {
+			switch join(open, one.Token) {
+			case 200:
+				joined++
+			case 429:
+				refused++
+			}
+		}
+	}
+	if joined != 1000 || refused != 100 {
+		t.Errorf("%d joined and %d were refused", joined, refused)
 	}
 }

@@ -55,7 +55,7 @@ func (a *API) createRoom(r *http.Request) (roomAnswer, error) {
 		return roomAnswer{}, err
 	}
 	for _, user := range req.Invite {
-		if err := a.opt.Limits.Take(httpkit.RateInvited, user.String(), 1); err != nil {
+		if err := a.opt.Limits.TakeInvitation(caller.UserID.String(), user.String()); err != nil {
 			return roomAnswer{}, err
 		}
 	}

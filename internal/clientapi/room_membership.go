@@ -37,7 +37,7 @@ func (a *API) joinedRooms(r *http.Request) (any, error) {
 // Spec: client-server-api#post_matrixclientv3roomsroomidinvite
 func (a *API) invite(r *http.Request) (httpkit.Empty, error) {
 	return a.changeMembership(r, true, func(ctx context.Context, req room.MembershipRequest) error {
-		if err := a.opt.Limits.Take(httpkit.RateInvited, req.Target.String(), 1); err != nil {
+		if err := a.opt.Limits.TakeInvitation(req.Sender.String(), req.Target.String()); err != nil {
 			return err
 		}
 		return a.rooms.Invite(ctx, req)
@@ -126,9 +126,13 @@ func (a *API) joinRoom(r *http.Request, caller who.Caller, roomID id.RoomID) (ro
 		return roomAnswer{}, err
 	}
 	req.RoomID, req.Sender = roomID, caller.UserID
+	if err := a.opt.Limits.Check(httpkit.RateRoomJoins, roomID.String()); err != nil {
+		return roomAnswer{}, err
+	}
 	if err := a.rooms.Join(r.Context(), req); err != nil {
 		return roomAnswer{}, err
 	}
+	a.opt.Limits.Count(httpkit.RateRoomJoins, roomID.String())
 	return roomAnswer{RoomID: roomID}, a.followUpgrade(r, caller, roomID)
 }
 

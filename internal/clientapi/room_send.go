@@ -3,11 +3,11 @@ package clientapi
 import (
 	"net/http"
 
-	"stoa/matrix/event"
-
 	"stoa/internal/httpkit"
 	"stoa/internal/room"
 	"stoa/internal/who"
+	"stoa/matrix/canonicaljson"
+	"stoa/matrix/event"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -84,9 +84,32 @@ func (a *API) sendState(r *http.Request) (sent, error) {
 	if draft.Type == event.TypeCanonicalAlias && stateKey == "" {
 		send = a.directory.SetCanonicalAlias
 	}
+	if draft.Type == event.TypeMember {
+		if err := a.limitMember(caller, roomID, stateKey, content); err != nil {
+			return sent{}, err
+		}
+	}
 	a.awaitDeliveries(r, roomID)
 	eventID, err := send(r.Context(), draft)
 	return sent{EventID: eventID}, a.history.HideFrom(r.Context(), caller.UserID, roomID, err)
+}
+
+// limitMember counts an m.room.member event that is sent as state against the limits of
+// the membership endpoints.
+func (a *API) limitMember(caller who.Caller, roomID id.RoomID, target string, content []byte) error {
+	switch membership, _ := canonicaljson.String(canonicaljson.Get(content, "membership")); membership {
+	case event.MembershipInvite:
+		if err := a.opt.Limits.Take(httpkit.RateInvite, caller.UserID.String(), 1); err != nil {
+			return err
+		}
+		return a.opt.Limits.TakeInvitation(caller.UserID.String(), target)
+	case event.MembershipJoin: // or a new name in one room
+		if err := a.opt.Limits.Take(httpkit.RateJoin, caller.UserID.String(), 1); err != nil {
+			return err
+		}
+		return a.opt.Limits.Take(httpkit.RateRoomJoins, roomID.String(), 1)
+	}
+	return nil
 }
 
 // redact serves PUT /_matrix/client/v3/rooms/{roomId}/redact/{eventId}/{txnId}.

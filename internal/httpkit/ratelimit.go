@@ -91,6 +91,18 @@ func (l *Limiter) TakeN(key string, n int) error {
 	return nil
 }
 
+// check returns the error of Take, and takes nothing.
+func (l *Limiter) check(key string) error {
+	now := l.clock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	full, _ := l.fullAt(key, now)
+	if wait := full.Add(l.every).Sub(now) - l.burst; wait > 0 {
+		return mxerr.LimitExceeded(wait)
+	}
+	return nil
+}
+
 // add takes n tokens that were spent on another instance, or all that are left if there
 // are fewer.
 func (l *Limiter) add(key string, n int) {

@@ -29,8 +29,10 @@ const (
 	RateNotice
 	RateWrite
 	RateLookup
+	RateInvitedBy
+	RateRoomJoins
 
-	rates = int(RateLookup) + 1
+	rates = int(RateRoomJoins) + 1
 )
 
 // userLimit is a row of the table of limits.
@@ -49,6 +51,8 @@ var userLimits = [rates]userLimit{
 	RateCreate:        {"create", "rooms created and upgraded", 30, 0.2, "the rooms of a course, created by a script"},
 	RateInvite:        {"invite", "invitations sent, including those of createRoom", 600, 1, "a room for a lecture of 500"},
 	RateInvited:       {"invited", "invitations received", 100, 0.1, "a new student's rooms, all in one morning"},
+	RateInvitedBy:     {"invited_by", "invitations of one user to one other that don't count as `invited`", 3, 0.002, "nobody can use up the `invited` of a person to keep others from inviting them"},
+	RateRoomJoins:     {"room_joins", "joins of one room, counted for the room", 1000, 20, "a lecture of 1,000 that begins"},
 	RateJoin:          {"join", "rooms joined, left, knocked at and forgotten", 300, 2, "a move to a new account with all rooms"},
 	RateToDevice:      {"to_device", "requests that send to-device messages", 1000, 20, "a new key for a room of 26,000 members, in batches of 100 devices"},
 	RateToDeviceBytes: {"to_device_bytes", "bytes of to-device messages sent", 32 << 20, 512 << 10, "the same; a key takes 1 KiB for each device"},
@@ -101,12 +105,53 @@ func (u *UserLimits) Take(rate Rate, user string, n int) error {
 			return err
 		}
 	}
+	u.note(rate, user, n)
+	return nil
+}
+
+// TakeInvitation counts an invitation that a user receives. The first few from one user
+// to another count for the pair, and only further ones against RateInvited: otherwise one
+// account could use that up, and nobody else could invite the user any more. Instances
+// don't share the counts of pairs.
+func (u *UserLimits) TakeInvitation(from, to string) error {
+	if u == nil || u.limiters[RateInvitedBy].Take(from+" "+to) == nil {
+		return nil
+	}
+	return u.Take(RateInvited, to, 1)
+}
+
+// Check returns the error with which Take would refuse one action, and counts none. It is
+// for limits that only actions that succeed count against.
+func (u *UserLimits) Check(rate Rate, key string) error {
+	if u == nil {
+		return nil
+	}
+	err := u.limiters[rate].check(key)
+	if err == nil {
+		return nil
+	}
+	u.limited[rate].Add(1)
+	if u.report {
+		return nil
+	}
+	return err
+}
+
+// Count counts an action that Check has allowed.
+func (u *UserLimits) Count(rate Rate, key string) {
+	if u != nil {
+		u.limiters[rate].add(key, 1)
+		u.note(rate, key, 1)
+	}
+}
+
+// note records usage for the other instances.
+func (u *UserLimits) note(rate Rate, key string, n int) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if len(u.spent) < maxKeys { // otherwise the other instances learn of it too late
-		u.spent[spending{rate, user}] += n
+		u.spent[spending{rate, key}] += n
 	}
-	return nil
 }
 
 // byteRate is the rate for the bytes of requests of a rate.
