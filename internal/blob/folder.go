@@ -1,0 +1,146 @@
+package blob
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Folder keeps blobs as files, 256 folders side by side.
+type Folder struct {
+	root string
+}
+
+// NewFolder makes the folder if it is not there, readable by nobody else.
+func NewFolder(root string) (*Folder, error) {
+	if err := os.MkdirAll(root, 0o700); err != nil {
+		return nil, fmt.Errorf("blob: make the media folder: %w", err)
+	}
+	return &Folder{root: root}, nil
+}
+
+func (f *Folder) path(name string) (string, error) {
+	if !isName(name) {
+		return "", fmt.Errorf("blob: %q is no name of a blob", name)
+	}
+	return filepath.Join(f.root, name[:2], name), nil
+}
+
+// Put implements [Place]: the file is on disk when it returns.
+func (f *Folder) Put(_ context.Context, name string, s *Spool) error {
+	path, err := f.path(name)
+	if err != nil {
+		return err
+	}
+	if err := s.file.Sync(); err != nil {
+		return fmt.Errorf("blob: write: %w", err)
+	}
+	dir := filepath.Dir(path)
+	made := os.Mkdir(dir, 0o700)
+	if made != nil && !errors.Is(made, fs.ErrExist) {
+		return fmt.Errorf("blob: write: %w", made)
+	}
+	if err := f.rename(s, path); err != nil {
+		return err
+	}
+	if made == nil {
+		if err := syncDir(f.root); err != nil {
+			return err
+		}
+	}
+	return syncDir(dir)
+}
+
+// rename moves a spool file, by copying it if the spool is on another file system.
+func (f *Folder) rename(s *Spool, path string) error {
+	err := os.Rename(s.file.Name(), path)
+	if err == nil {
+		closing := s.file.Close()
+		s.file = nil
+		return closing
+	}
+	if !errors.Is(err, errCrossDevice) {
+		return fmt.Errorf("blob: write: %w", err)
+	}
+	if _, err := s.file.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("blob: write: %w", err)
+	}
+	near, err := NewSpool(f.root, s.file, s.Size)
+	if err != nil {
+		return fmt.Errorf("blob: write: %w", err)
+	}
+	if err := near.file.Sync(); err != nil {
+		return errors.Join(fmt.Errorf("blob: write: %w", err), near.Close())
+	}
+	if err := os.Rename(near.file.Name(), path); err != nil {
+		return errors.Join(fmt.Errorf("blob: write: %w", err), near.Close())
+	}
+	return errors.Join(near.file.Close(), s.Close())
+}
+
+// syncDir makes new names in a folder durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("blob: write: %w", err)
+	}
+	return errors.Join(ignoreUnsupported(d.Sync()), d.Close())
+}
+
+// Open implements [Place].
+func (f *Folder) Open(_ context.Context, name string) (Content, error) {
+	path, err := f.path(name)
+	if err != nil {
+		return nil, err
+	}
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("blob: read: %w", err)
+	}
+	return file, nil
+}
+
+// Delete implements [Place].
+func (f *Folder) Delete(_ context.Context, name string) error {
+	path, err := f.path(name)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("blob: delete: %w", err)
+	}
+	return nil
+}
+
+// List implements [Place].
+func (f *Folder) List(ctx context.Context, each func(Entry) error) error {
+	return filepath.WalkDir(f.root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil // deleted meanwhile
+			}
+			return fmt.Errorf("blob: list: %w", err)
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if d.IsDir() || !isName(d.Name()) {
+			return nil
+		}
+		info, err := d.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("blob: list: %w", err)
+		}
+		return each(Entry{Name: d.Name(), Size: info.Size(), Written: info.ModTime()})
+	})
+}
