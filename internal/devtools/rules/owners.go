@@ -77,6 +77,10 @@ var owners = []owner{
 	{"signing_keys", "store/keydb", []string{"serverkey"}},
 	{"to_device", "store/keydb", []string{"e2ee"}},
 
+	{"blobs", "store/mediadb", []string{"media"}},
+	{"media", "store/mediadb", []string{"media"}},
+	{"thumbnails", "store/mediadb", []string{"media"}},
+
 	{"jobs", "store/readerdb", []string{"reader"}},
 	{"reader_aside", "store/readerdb", []string{"reader"}},
 	{"reader_cursors", "store/readerdb", []string{"reader"}},

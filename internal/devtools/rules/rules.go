@@ -34,7 +34,7 @@ var layers = []layer{
 		name: "ground",
 		packages: []string{
 			"stoa/internal/store", "stoa/internal/bus", "stoa/internal/blob", "stoa/internal/fedclient", "stoa/internal/httpkit",
-			"stoa/internal/telemetry", "stoa/internal/config", "stoa/internal/token", "stoa/internal/timeline", "stoa/internal/packed", "stoa/internal/stablehash",
+			"stoa/internal/telemetry", "stoa/internal/config", "stoa/internal/token", "stoa/internal/timeline", "stoa/internal/packed", "stoa/internal/stablehash", "stoa/internal/blob", "stoa/internal/thumbnail",
 			"stoa/internal/who", "stoa/internal/cache", "stoa/internal/parking",
 		},
 		below:    []string{"protocol"},
@@ -50,7 +50,7 @@ var layers = []layer{
 	},
 	{
 		name:     "edges",
-		packages: []string{"stoa/internal/clientapi", "stoa/internal/fedapi", "stoa/internal/adminapi", "stoa/internal/webui"},
+		packages: []string{"stoa/internal/clientapi", "stoa/internal/fedapi", "stoa/internal/adminapi", "stoa/internal/mediaapi", "stoa/internal/webui"},
 		below:    []string{"domain", "ground", "protocol"},
 		why:      "an HTTP edge parses, calls one function and answers; edges share nothing but what lies below them",
 	},

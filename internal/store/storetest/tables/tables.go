@@ -7,8 +7,9 @@
 package tables
 
 import (
-	_ "stoa/internal/store/doctor"   // reads all tables
-	_ "stoa/internal/store/keydb"    // keys
+	_ "stoa/internal/store/doctor" // reads all tables
+	_ "stoa/internal/store/keydb"
+	_ "stoa/internal/store/mediadb"  // keys
 	_ "stoa/internal/store/readerdb" // cursors and jobs
 	_ "stoa/internal/store/roomdb"   // rooms
 	_ "stoa/internal/store/userdb"   // users

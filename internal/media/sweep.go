@@ -1,0 +1,146 @@
+package media
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"stoa/internal/blob"
+	"stoa/internal/store"
+	"stoa/internal/store/mediadb"
+	"stoa/matrix/mxerr"
+)
+
+// usualGrace is how long a blob stays that nothing names any more, and how old a file must be that no row knows: an upload
+// under way has none yet.
+const usualGrace = 24 * time.Hour
+
+// sweepPage bounds what one step of Sweep holds in memory.
+const sweepPage = 500
+
+// Delete deletes what an address names; it is gone for everybody. Its bytes follow within a day, unless something else has
+// the same content. M_NOT_FOUND if it is not there.
+func (m *Media) Delete(ctx context.Context, uri URI) error {
+	var row mediadb.Media
+	err := m.store.Read(ctx, func(r *store.Read) (err error) { row, err = mediadb.MediaByID(r, uri.Origin, uri.ID); return err })
+	if errors.Is(err, store.ErrNotFound) || err == nil && row.Hash == nil {
+		return mxerr.NotFound("There is no %s", uri)
+	}
+	if err != nil {
+		return err
+	}
+	c := store.NewChange()
+	mediadb.DropMedia(c, row)
+	if _, err = m.store.Commit(ctx, c); errors.Is(err, store.ErrNotFound) {
+		return mxerr.NotFound("There is no %s", uri)
+	}
+	return err
+}
+
+// Sweep deletes what has outlived its time: media IDs that were never used, and blobs that nothing names.
+func (m *Media) Sweep(ctx context.Context) error {
+	c := store.NewChange()
+	c.LowPriority = true
+	mediadb.DropExpired(c, m.grace.Milliseconds())
+	if _, err := m.store.Commit(ctx, c); err != nil {
+		return fmt.Errorf("sweep media: %w", err)
+	}
+	for {
+		var unused []mediadb.Blob
+		err := m.store.Read(ctx, func(r *store.Read) (err error) {
+			unused, err = mediadb.Unused(r, m.grace.Milliseconds(), sweepPage)
+			return err
+		})
+		if err != nil || len(unused) == 0 {
+			return err
+		}
+		for _, b := range unused {
+			if err := m.dropUnused(ctx, b); err != nil {
+				return fmt.Errorf("sweep media: %w", err)
+			}
+		}
+	}
+}
+
+// dropUnused deletes a blob with its thumbnails: first the rows, then the bytes. What stays when it is killed in between is
+// for SweepOrphans.
+func (m *Media) dropUnused(ctx context.Context, b mediadb.Blob) error {
+	var list []mediadb.Thumbnail
+	err := m.store.Read(ctx, func(r *store.Read) (err error) { list, err = mediadb.ThumbnailsOf(r, b.Hash); return err })
+	if err != nil {
+		return err
+	}
+	c := store.NewChange()
+	c.LowPriority = true
+	mediadb.DropUnused(c, b.Hash)
+	for _, t := range list {
+		mediadb.DropThumbnail(c, t)
+	}
+	_, err = m.store.Commit(ctx, c)
+	if errors.Is(err, mediadb.ErrBlobTaken) || errors.Is(err, store.ErrNotFound) {
+		return nil // named again, or swept by another
+	}
+	if err != nil {
+		return err
+	}
+	place := m.places[b.Place]
+	if place == nil {
+		m.log.Warn("a blob in the bucket stays: no bucket is set (media_bucket)", "name", b.Name)
+		return nil
+	}
+	return place.Delete(ctx, b.Name)
+}
+
+// SweepOrphans deletes bytes that no row knows, as they stay after a crash between writing bytes and their row. It reads
+// the listing of every place.
+func (m *Media) SweepOrphans(ctx context.Context) error {
+	var now int64
+	err := m.store.Read(ctx, func(r *store.Read) (err error) { now, err = mediadb.Now(r); return err })
+	if err != nil {
+		return fmt.Errorf("sweep orphans: %w", err)
+	}
+	old := time.UnixMilli(now).Add(-m.grace)
+	if err := blob.CleanSpools(m.spoolDir, time.UnixMilli(now)); err != nil {
+		return fmt.Errorf("sweep orphans: %w", err)
+	}
+	for _, place := range m.places {
+		var page []string
+		flush := func() error {
+			if len(page) == 0 {
+				return nil
+			}
+			known := map[string]bool{}
+			err := m.store.Read(ctx, func(r *store.Read) error {
+				names, err := mediadb.KnownNames(r, page)
+				for _, name := range names {
+					known[name] = true
+				}
+				return err
+			})
+			for _, name := range page {
+				if err == nil && !known[name] {
+					err = place.Delete(ctx, name)
+				}
+			}
+			page = page[:0]
+			return err
+		}
+		err := place.List(ctx, func(e blob.Entry) error {
+			if e.Written.After(old) {
+				return nil
+			}
+			if page = append(page, e.Name); len(page) < sweepPage {
+				return nil
+			}
+			return flush()
+		})
+		if err == nil {
+			err = flush()
+		}
+		if err != nil {
+			return fmt.Errorf("sweep orphans: %w", err)
+		}
+	}
+	return nil
+}
