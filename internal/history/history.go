@@ -111,7 +111,9 @@ func (rd *Reader) Messages(ctx context.Context, viewer id.UserID, roomID id.Room
 		if page.Events, err = w.take(min(max(q.Limit, 1), pageLimit)); err != nil {
 			return err
 		}
-		page.End, page.HasEnd = w.token(), !w.done
+		// Clients take a page of a search without an end for one that was refused, so a search ends with an empty page.
+		searches := q.Filter != nil && !q.Filter.AllowsAll() && q.Dir == Backwards
+		page.End, page.HasEnd = w.token(), !w.done || searches && len(page.Events) > 0
 		if len(page.Events) > 0 && q.Filter != nil && q.Filter.LazyLoadMembers {
 			if page.State, err = v.sendersAt(page.Events, page.Events[0].Slot); err != nil {
 				return err
