@@ -253,6 +253,15 @@ func (c *Config) complete() (wrong []error) {
 	if rules, ok := roomversion.Of(c.RoomVersion); !ok || !rules.Stable {
 		bad("room_version: %q is not a room version that this server knows", c.RoomVersion)
 	}
+	if c.MediaFolder == "" {
+		c.MediaFolder = filepath.Join(c.DataDir, "media")
+	}
+	if c.MediaMaxUpload < 1 {
+		bad("media_max_upload: must be at least 1 byte")
+	}
+	if c.MediaBucket != "" && (c.MediaBucketAccessKey == "" || c.MediaBucketSecretKey == "") {
+		bad("media_bucket: needs media_bucket_access_key and media_bucket_secret_key")
+	}
 	if c.LogMaxSize < 1<<20 {
 		bad("log_max_size: must be at least 1MiB")
 	}

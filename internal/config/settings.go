@@ -151,6 +151,36 @@ type Config struct {
 	// lets outsiders probe your network.
 	FederationAllowPrivate bool `yaml:"federation_allow_private" env:"STOA_FEDERATION_ALLOW_PRIVATE" default:"false"`
 
+	// The largest file that a user can upload: a number of bytes, or a number with
+	// KiB, MiB or GiB. A proxy in front of Stoa must allow as much.
+	MediaMaxUpload Bytes `yaml:"media_max_upload" env:"STOA_MEDIA_MAX_UPLOAD" default:"100MiB"`
+
+	// How much a user can upload in 24 hours. 0: no limit.
+	MediaDailyUploads Bytes `yaml:"media_daily_uploads" env:"STOA_MEDIA_DAILY_UPLOADS" default:"2GiB"`
+
+	// From when on uploads are served with an access token only: a date, such as
+	// 2026-12-31. Uploads from before stay available to old clients under
+	// /_matrix/media/v3/download. Empty: never.
+	MediaFreeze Date `yaml:"media_freeze" env:"STOA_MEDIA_FREEZE" default:""`
+
+	// The folder for uploads. Several instances need the same folder, on a disk
+	// that all of them mount, or a bucket. Empty: the folder media in data_dir.
+	MediaFolder string `yaml:"media_folder" env:"STOA_MEDIA_FOLDER" default:""`
+
+	// An S3-compatible bucket for new uploads, as https://HOST/BUCKET or
+	// https://HOST/BUCKET/PREFIX. Earlier uploads stay in the folder. Empty: uploads
+	// go to the folder.
+	MediaBucket string `yaml:"media_bucket" env:"STOA_MEDIA_BUCKET" default:""`
+
+	// The region of the bucket; most servers other than Amazon's need none.
+	MediaBucketRegion string `yaml:"media_bucket_region" env:"STOA_MEDIA_BUCKET_REGION" default:""`
+
+	// The access key of the bucket.
+	MediaBucketAccessKey string `yaml:"media_bucket_access_key" env:"STOA_MEDIA_BUCKET_ACCESS_KEY" default:""`
+
+	// The secret key of the bucket.
+	MediaBucketSecretKey Secret `yaml:"media_bucket_secret_key" env:"STOA_MEDIA_BUCKET_SECRET_KEY" default:""`
+
 	// Rate limits: on, report (count what would be refused in the metrics
 	// stoa_httpkit_limited_addresses_total and stoa_auth_limited_total, and refuse
 	// nothing) or off. Without them passwords can be guessed at full speed: refuse

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Secret is a setting that must not be shown.
@@ -153,6 +154,21 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 		return fmt.Errorf("must be a number of bytes such as 500000, 64KiB or 100MiB, not %q", text)
 	}
 	*b = Bytes(n * unit)
+	return nil
+}
+
+// Date is a day, from its beginning in UTC on; zero = none.
+type Date struct{ time.Time }
+
+// UnmarshalText reads 2026-12-31.
+func (d *Date) UnmarshalText(text []byte) (err error) {
+	if len(text) == 0 {
+		d.Time = time.Time{}
+		return nil
+	}
+	if d.Time, err = time.Parse(time.DateOnly, string(text)); err != nil {
+		return fmt.Errorf("must be a date such as 2026-12-31, not %q", text)
+	}
 	return nil
 }
 

@@ -172,7 +172,7 @@ func (x *exchange) admit() error {
 		x.key = AddressKey(a)
 	}
 	x.holder = m.admission.enter(x.key)
-	if r.ContentLength != 0 {
+	if r.ContentLength != 0 && !x.route.Stream {
 		if err := x.arrive(limit, own); err != nil {
 			return err
 		}

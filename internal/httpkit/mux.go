@@ -80,6 +80,10 @@ type Route struct {
 	// MaxBody is the limit of the body in bytes. 0 is MaxBody, or 64 KiB if
 	// Options.Identify is set and the route has no Token.
 	MaxBody int64
+	// Stream says that the handler reads the body in pieces, as it arrives, and limits
+	// its size. The body takes nothing of the budget for bodies, and the request has its
+	// slot while the body arrives.
+	Stream bool
 	// Home is the name of the path value that identifies the changed object, if the
 	// object's home should serve the request; see Options.Forward.
 	Home string

@@ -20,13 +20,18 @@ const housekeepingLimit = time.Hour
 // the clocks disagree, the reader logs and repeats it.
 func (srv *Server) housekeeping(p parts) []reader.Kind {
 	s := srv.services.Store
-	kind := func(name string, do func(context.Context) error) reader.Kind {
-		return reader.Kind{Name: "housekeeping." + name, Every: housekeepingEvery, AtOnce: 1, Limit: housekeepingLimit,
+	kindEvery := func(name string, every time.Duration, do func(context.Context) error) reader.Kind {
+		return reader.Kind{Name: "housekeeping." + name, Every: every, AtOnce: 1, Limit: housekeepingLimit,
 			Handle: func(ctx context.Context, _ *reader.Work) error { return do(ctx) }}
+	}
+	kind := func(name string, do func(context.Context) error) reader.Kind {
+		return kindEvery(name, housekeepingEvery, do)
 	}
 	return []reader.Kind{
 		kind("stream", func(ctx context.Context) error { return s.TrimStream(ctx, 0) }),
 		kind("transactions", func(ctx context.Context) error { return roomdb.ExpireTxns(ctx, s, 0) }),
 		kind("claimed_keys", p.keys.Expire),
+		kind("media", p.media.Sweep),
+		kindEvery("media_orphans", 24*time.Hour, p.media.SweepOrphans),
 	}
 }

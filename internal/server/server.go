@@ -33,6 +33,7 @@ import (
 	"stoa/internal/e2ee"
 	"stoa/internal/ephemeral"
 	"stoa/internal/httpkit"
+	"stoa/internal/media"
 	"stoa/internal/parking"
 	"stoa/internal/reader"
 	"stoa/internal/store"
@@ -140,6 +141,7 @@ type parts struct {
 	keys     *e2ee.Keys
 	typing   *ephemeral.Typing
 	presence *ephemeral.Presence
+	media    *media.Media
 }
 
 func (srv *Server) build() error {
@@ -164,6 +166,9 @@ func (srv *Server) build() error {
 	srv.auth, srv.stream = p.callers, srv.newStream(p)
 	srv.renderer = srv.newRenderer(p)
 	var err error
+	if p.media, err = srv.newMedia(); err != nil {
+		return err
+	}
 	srv.reader, err = reader.New(reader.Options{
 		Store: s.Store, Cluster: s.Cluster, Kinds: slices.Concat(s.Rooms.Jobs(), srv.housekeeping(p)), Announce: srv.announceJob, Log: opt.Log,
 	})
@@ -249,7 +254,7 @@ func (srv *Server) clientMux(opt httpkit.Options, p parts) (http.Handler, error)
 	}
 	opt.UserLimits = p.limits
 	api := clientapi.WithRates(srv.newAPI(p).Routes())
-	return httpkit.NewMux(opt, api, clientapi.LegacyRoutes(slices.Concat(api, pages)), pages, srv.readiness())
+	return httpkit.NewMux(opt, api, srv.mediaRoutes(p), clientapi.LegacyRoutes(slices.Concat(api, pages)), pages, srv.readiness())
 }
 
 const (

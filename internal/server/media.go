@@ -1,0 +1,43 @@
+package server
+
+import (
+	"runtime/debug"
+
+	"stoa/internal/blob"
+	"stoa/internal/config"
+	"stoa/internal/httpkit"
+	"stoa/internal/media"
+	"stoa/internal/mediaapi"
+)
+
+const (
+	// mostPixels bounds the memory of images that are being decoded for thumbnails: two with 16 megapixels.
+	mostPixels = 256 << 20
+	// pixelsPart is the part of the process's memory that they may use if that is less.
+	pixelsPart = 4
+)
+
+func (srv *Server) newMedia() (*media.Media, error) {
+	cfg := srv.opt.Config
+	opt := media.Options{
+		Store: srv.services.Store, ServerName: cfg.ServerName, Folder: cfg.MediaFolder, MaxUpload: int64(cfg.MediaMaxUpload),
+		DailyUploads: int64(cfg.MediaDailyUploads), ThumbnailMemory: min(mostPixels, debug.SetMemoryLimit(-1)/pixelsPart), Log: srv.opt.Log,
+	}
+	if cfg.RateLimits != config.LimitsOn {
+		opt.DailyUploads = 0
+	}
+	if cfg.MediaBucket != "" {
+		bucket, err := blob.NewBucket(blob.BucketOptions{
+			URL: cfg.MediaBucket, Region: cfg.MediaBucketRegion, AccessKey: cfg.MediaBucketAccessKey, Secret: cfg.MediaBucketSecretKey.Reveal(),
+		})
+		if err != nil {
+			return nil, err
+		}
+		opt.Bucket = bucket
+	}
+	return media.New(opt)
+}
+
+func (srv *Server) mediaRoutes(p parts) []httpkit.Route {
+	return mediaapi.New(mediaapi.Options{Auth: p.callers, Media: p.media, Freeze: srv.opt.Config.MediaFreeze.Time}).Routes()
+}
