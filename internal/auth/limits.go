@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"stoa/internal/httpkit"
@@ -31,8 +32,10 @@ var (
 		"a lecture hall that logs in at once"}
 	limitLoginUser = rateLimit{"login", "password attempts on one user", "user and address", 20 * time.Second, 10,
 		"somebody who tries their old passwords"}
-	limitLoginAny = rateLimit{"login", "password attempts on one user", "user", 5 * time.Second, 50,
-		"strangers at many addresses don't lock the user out at once"}
+	limitLoginNet = rateLimit{"login", "password attempts on one user", "user and network (IPv4 /24, IPv6 /48)", 10 * time.Second, 20,
+		"somebody with several machines; one who owns many addresses gets no more"}
+	limitLoginAny = rateLimit{"login", "password attempts on one user", "user, except where their devices are", 5 * time.Second, 50,
+		"strangers can't lock the user out at an address where a device of theirs was last seen"}
 	limitRegister = rateLimit{"register", "accounts created", "address", 30 * time.Second, 60,
 		"a lecture hall of 30, twice"}
 	limitRegisterNet = rateLimit{"register", "accounts created", "network (IPv4 /24, IPv6 /48)", 10 * time.Second, 200,
@@ -44,7 +47,7 @@ var (
 	limitLoginToken = rateLimit{"login token", "login tokens created", "user", time.Minute, 3,
 		"one for each new device"}
 
-	rateLimits = []rateLimit{limitLogin, limitLoginUser, limitLoginAny, limitRegister, limitRegisterNet, limitToken, limitSecret, limitLoginToken}
+	rateLimits = []rateLimit{limitLogin, limitLoginUser, limitLoginNet, limitLoginAny, limitRegister, limitRegisterNet, limitToken, limitSecret, limitLoginToken}
 )
 
 // of is the bucket of a key.
@@ -62,16 +65,49 @@ func (l rateLimit) from(r *http.Request, prefix string) []userdb.Limit {
 	return []userdb.Limit{l.of(prefix + httpkit.AddressKey(a))}
 }
 
-// takePassword counts an attempt to prove to be a user by a password.
-func (a *Auth) takePassword(r *http.Request, user string) error {
-	list := limitLogin.from(r, "")
-	return a.take(r.Context(), append(list, userLimits(r, user)...))
+// takePassword counts an attempt to prove to be a user by a password. familiar says that
+// the request comes from where a device of the user was last seen: guesses from elsewhere
+// don't lock the user out there.
+func (a *Auth) takePassword(r *http.Request, user string, familiar bool) error {
+	list := append(limitLogin.from(r, ""), limitLoginUser.from(r, user+" ")...)
+	if !familiar {
+		list = append(list, strangerLimits(r, user)...)
+	}
+	return a.take(r.Context(), list)
 }
 
-// userLimits are those of the attempts on one user, or on a name that no user
-// has: to tell them apart would tell who is there.
-func userLimits(r *http.Request, user string) []userdb.Limit {
-	return append(limitLoginUser.from(r, user+" "), limitLoginAny.of(user))
+// strangerLimits are those of the attempts on one user from unfamiliar addresses, or on a
+// name that no user has: to tell them apart would tell who is there.
+func strangerLimits(r *http.Request, user string) []userdb.Limit {
+	list := []userdb.Limit{limitLoginAny.of(user)}
+	if from := httpkit.ClientAddress(r); from.IsValid() {
+		list = append(list, limitLoginNet.of(user+" from "+httpkit.NetworkKey(from)))
+	}
+	return list
+}
+
+// devicesAsked is as many devices as a user may have.
+const devicesAsked = 1000
+
+// isFamiliar reports whether a request comes from the address at which a device of the
+// user was last seen.
+func (a *Auth) isFamiliar(r *http.Request, user store.UserNum) (familiar bool, err error) {
+	from := httpkit.ClientAddress(r)
+	if !a.limits || !from.IsValid() {
+		return false, nil
+	}
+	err = a.store.Read(r.Context(), func(read *store.Read) error {
+		devices, err := userdb.Devices(read, user, devicesAsked)
+		for _, d := range devices {
+			seen, err := netip.ParseAddr(d.SeenIP)
+			familiar = familiar || err == nil && httpkit.AddressKey(seen) == httpkit.AddressKey(from)
+		}
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("read the addresses of devices: %w", err)
+	}
+	return familiar, nil
 }
 
 // forgive fills the buckets of a user who proved to be who they are. Nobody
@@ -81,7 +117,7 @@ func (a *Auth) forgive(r *http.Request, user string) {
 		return
 	}
 	c := store.NewChange()
-	for _, l := range userLimits(r, user) {
+	for _, l := range append(strangerLimits(r, user), limitLoginUser.from(r, user+" ")...) {
 		userdb.ResetLimit(c, l.Name)
 	}
 	a.store.CommitAsync(c)

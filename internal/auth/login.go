@@ -124,12 +124,16 @@ func (a *Auth) checkPassword(r *http.Request, claim Claim) (account.Account, err
 		return account.Account{}, mxerr.MissingParam("The password is missing")
 	}
 	counted := digest(strings.ToLower(name)) // nobody's: as if it were somebody's, but in a bounded form
+	familiar := false
 	if known, err := a.accounts.Named(r.Context(), name); err == nil {
 		counted = known.UserID.String() // however it is written
+		if familiar, err = a.isFamiliar(r, known.Num); err != nil {
+			return account.Account{}, err
+		}
 	} else if !errors.Is(err, store.ErrNotFound) {
 		return account.Account{}, err
 	}
-	if err := a.takePassword(r, counted); err != nil {
+	if err := a.takePassword(r, counted, familiar); err != nil {
 		return account.Account{}, err
 	}
 	user, err := a.accounts.CheckPassword(r.Context(), name, *claim.Password)

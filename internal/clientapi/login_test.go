@@ -1,6 +1,7 @@
 package clientapi_test
 
 import (
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -392,5 +393,36 @@ func TestLoginsAreLimited(t *testing.T) {
 		for range 10 {
 			s.logIn("alice", nil).want(200, "")
 		}
+	}, "STOA_RATE_LIMITS=on")
+}
+
+// TestStrangersDoNotLockOut has strangers guess from eight IPv6 networks of one customer, and then from many networks.
+func TestStrangersDoNotLockOut(t *testing.T) {
+	onEach(t, func(t *testing.T, s *server) {
+		s.address = "[2001:db8:1::7]:1"
+		s.signUp("alice")
+		home, elsewhere := s.address, "[2001:db8:2::7]:1"
+		guess := func(address string) int {
+			s.address = address
+			return s.logIn("alice", object{"password": "wrong"}).Status
+		}
+		taken := 0
+		for i := range 80 {
+			if guess(fmt.Sprintf("[2001:db8:f00:%x::1]:1", i%8)) == 403 {
+				taken++
+			}
+		}
+		if taken != 20 {
+			t.Errorf("%d guesses from one customer's networks", taken)
+		}
+		s.address = elsewhere
+		s.logIn("alice", nil).want(200, "")
+		for i := range 80 {
+			guess(fmt.Sprintf("[2001:db8:%x::1]:1", 0x100+i))
+		}
+		s.address = "[2001:db8:3::7]:1"
+		s.logIn("alice", nil).want(429, "M_LIMIT_EXCEEDED") // from where nobody knows alice
+		s.address = home
+		s.logIn("alice", nil).want(200, "")
 	}, "STOA_RATE_LIMITS=on")
 }

@@ -18,9 +18,11 @@ type Query struct{ raw string }
 // M_INVALID_PARAM.
 func ParseQuery(r *http.Request) (Query, error) {
 	q := Query{raw: r.URL.RawQuery}
+	at := 0
 	for rest := q.raw; rest != ""; {
 		var pair string
 		pair, rest, _ = strings.Cut(rest, "&")
+		at++
 		if strings.IndexByte(pair, '%') < 0 && isText(pair) {
 			continue
 		}
@@ -28,7 +30,8 @@ func ParseQuery(r *http.Request) (Query, error) {
 		for _, part := range [2]string{name, value} {
 			text, err := url.QueryUnescape(part)
 			if err != nil || !isText(text) {
-				return Query{}, mxerr.InvalidParam("The query is not valid: %q is not escaped UTF-8 text", pair)
+				// The text itself may be an access token, and this reaches the log.
+				return Query{}, mxerr.InvalidParam("The query is not valid: parameter %d is not escaped UTF-8 text", at)
 			}
 		}
 	}
