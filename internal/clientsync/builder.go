@@ -51,8 +51,11 @@ type entry struct {
 	timelineRange
 	joinedRoom bool // else left
 	membership roomdb.Membership
-	timeline   selection
-	state      []*timeline.Event
+	// leftAt is the slot at which the viewer left the room, 0 if they were never in it. The state of a left room is that of this slot,
+	// except for the viewer's own membership.
+	leftAt   store.Slot
+	timeline selection
+	state    []*timeline.Event
 	// base is the room's current state, log its newest changes, oldest first; a whole state is made of them.
 	base []roomdb.StateSlot
 	log  []roomdb.StateChange

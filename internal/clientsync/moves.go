@@ -32,9 +32,13 @@ func (m *moveReader) add(row *roomdb.SyncRoom, start store.RoomStart, moved bool
 	case row.Membership == roomdb.Join && start.Timeline != 0:
 		m.changed = append(m.changed, roomdb.RoomSlot{Room: row.Room, Slot: since})
 	case row.Membership != roomdb.Join && moved:
-		was, err := m.wasJoined(row.Room, since)
-		if err == nil && was {
-			m.addLeft(row, since)
+		key, err := m.ownKey()
+		if err != nil {
+			return err
+		}
+		values, err := readValues(m.read, m.l, row.Room, key)
+		if _, was := at(values, since); was == "join" {
+			m.addLeft(row.Room, since, leaveSlot(values))
 		}
 		return err
 	}
@@ -51,22 +55,27 @@ func (m *moveReader) addEntered(num store.RoomNum, since store.Slot) error {
 	return err
 }
 
-// addLeft adds a room that the viewer was in at the token and has left.
-func (m *moveReader) addLeft(row *roomdb.SyncRoom, since store.Slot) {
-	at := row.Slot
-	if at == 0 {
-		at = row.RoomSlot
+// addLeft adds a room that the viewer was in at the token and has left at a slot.
+func (m *moveReader) addLeft(num store.RoomNum, since, left store.Slot) {
+	m.q.Left = append(m.q.Left, LeftRoom{Room: num, Since: since, Slot: left})
+}
+
+// ownKey returns the state key of the viewer's memberships.
+func (m *moveReader) ownKey() (store.KeyNum, error) {
+	keys, err := m.store.KeyNums(m.read, []store.Pair{{Type: "m.room.member", StateKey: m.q.UserID.String()}})
+	if err != nil {
+		return 0, fmt.Errorf("look up the member %s: %w", m.q.UserID, err)
 	}
-	m.q.Left = append(m.q.Left, LeftRoom{Room: row.Room, Since: since, Slot: at})
+	return keys[0], nil
 }
 
 // wasJoined reports whether the viewer was in a room at a slot.
 func (m *moveReader) wasJoined(num store.RoomNum, at store.Slot) (bool, error) {
-	keys, err := m.store.KeyNums(m.read, []store.Pair{{Type: "m.room.member", StateKey: m.q.UserID.String()}})
+	key, err := m.ownKey()
 	if err != nil {
-		return false, fmt.Errorf("look up the member %s: %w", m.q.UserID, err)
+		return false, err
 	}
-	ev, err := roomdb.StateKeyAt(m.read, num, at, keys[0])
+	ev, err := roomdb.StateKeyAt(m.read, num, at, key)
 	if err != nil {
 		return false, fmt.Errorf("read a membership: %w", err)
 	}

@@ -1,12 +1,14 @@
 package clientsync_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
+	"stoa/internal/clientsync"
 	"stoa/internal/clientsync/synctest"
 	"stoa/internal/history"
 	"stoa/internal/room"
@@ -259,6 +261,60 @@ func TestMemberships(t *testing.T) {
 			synctest.Equal(h.T, "archived timeline", archived.Timeline.Names(), []string{"m.room.member/" + bob.UserID.String()})
 			if archived.State.Find("m.room.create", "") == nil {
 				h.T.Errorf("archived state is %v", archived.State.Names())
+			}
+		},
+		"a ban, or its end, tells nothing but itself to those who were not in the room": func(h *synctest.Server) {
+			alice := h.Client("alice")
+			own := func(p *synctest.Client) string { return "m.room.member/" + p.UserID.String() }
+			change := func(f func(context.Context, room.MembershipRequest) error, r id.RoomID, target *synctest.Client) {
+				alice.Must(f(h.T.Context(), room.MembershipRequest{RoomID: r, Sender: alice.UserID, Target: target.UserID}))
+			}
+			for i, filter := range []string{"", `{"room":{"timeline":{"limit":0}}}`, `{"room":{"timeline":{"types":["m.room.message"]}}}`,
+				`{"room":{"timeline":{"limit":1},"state":{"lazy_load_members":true}}}`} {
+				for n, options := range [][]func(*clientsync.Request){nil, {synctest.StateAfter}, {synctest.FullState}, {synctest.FullState, synctest.StateAfter}} {
+					member, stranger := h.Client(fmt.Sprint("member", i, n)), h.Client(fmt.Sprint("stranger", i, n))
+					r := alice.Create(func(c *room.CreateRequest) { c.Name = "seen" })
+					member.Join(r).Sync(filter)
+					stranger.Sync(filter)
+					change(h.Kick, r, member)
+					member.Sync(filter)
+					alice.Set(r, "m.room.name", "", `{"name":"secret"}`)
+					for step, f := range []func(context.Context, room.MembershipRequest) error{h.Ban, h.Unban} {
+						for _, p := range []*synctest.Client{member, stranger} {
+							change(f, r, p)
+							alice.Set(r, "m.room.topic", "", fmt.Sprintf(`{"topic":"secret %d"}`, step))
+							a := p.Sync(filter, options...)
+							got, listed := a.Rooms.Leave[r.String()]
+							names := append(got.Timeline.Names(), got.State.Names()...)
+							if got.StateAfter != nil {
+								names = append(names, got.StateAfter.Names()...)
+							}
+							if !listed || !slices.Contains(names, own(p)) || strings.Contains(a.Raw, "secret") {
+								h.T.Errorf("filter %q, options %d, step %d, %s: %s", filter, n, step, p.UserID, a.Raw)
+							}
+							if isWhole := p == member && n >= 2; !isWhole && slices.ContainsFunc(names, func(name string) bool { return name != own(p) && name != own(alice) }) {
+								h.T.Errorf("filter %q, options %d, step %d, %s: told of %v", filter, n, step, p.UserID, names)
+							}
+						}
+					}
+				}
+			}
+		},
+		"who declines an invitation does not get the state of the room": func(h *synctest.Server) {
+			alice, bob := h.Client("alice"), h.Client("bob")
+			r := alice.Create(func(c *room.CreateRequest) { c.Preset, c.Topic = room.PresetPrivateChat, "secret" })
+			bob.Sync("")
+			alice.Invite(r, bob)
+			bob.Sync("")
+			bob.Leave(r)
+			since := *bob.Since
+			const archive = `{"room":{"include_leave":true}}`
+			for _, options := range [][]func(*clientsync.Request){nil, {synctest.StateAfter}, {synctest.FullState}, {synctest.FromStart}, {synctest.FromStart, synctest.StateAfter}} {
+				bob.Since = &since
+				a := bob.Sync(archive, options...)
+				if _, listed := a.Rooms.Leave[r.String()]; !listed || strings.Contains(a.Raw, "secret") {
+					h.T.Errorf("got %s", a.Raw)
+				}
 			}
 		},
 		"left and joined again is joined": func(h *synctest.Server) {

@@ -58,10 +58,14 @@ func (k snapshotReader) readStates() error {
 
 // statePoint is the slot of an entry's whole state.
 func (k *responseBuilder) statePoint(e *entry) store.Slot {
+	point := e.timeline.start - 1
 	if k.req.StateAfter {
-		return e.upto
+		point = e.upto
 	}
-	return e.timeline.start - 1
+	if !e.joinedRoom {
+		point = min(point, e.leftAt)
+	}
+	return point
 }
 
 // readLog reads the changes of state that an entry needs: those of the range, and those after the slot of a whole state.
@@ -80,9 +84,16 @@ func (k snapshotReader) readLog(e *entry) error {
 		}
 		e.log = append(older, e.log...)
 	}
+	own := store.KeyNum(0)
+	if !e.joinedRoom {
+		var err error
+		if own, err = k.ownMemberKey(); err != nil {
+			return err
+		}
+	}
 	var log []roomdb.StateChange
 	for _, c := range e.log {
-		if c.Slot > from && c.Slot <= e.upto {
+		if c.Slot > from && c.Slot <= e.upto && (e.joinedRoom || c.Slot <= e.leftAt || c.Key == own) {
 			log = append(log, c)
 		}
 	}
@@ -129,11 +140,26 @@ func (k snapshotReader) withoutMembers(log []roomdb.StateChange) ([]roomdb.State
 	return kept, nil
 }
 
-// readOldState reads the state of a left room as the viewer last saw it.
+// ownMemberKey returns the state key of the viewer's memberships, 0 for a viewer without any.
+func (k snapshotReader) ownMemberKey() (store.KeyNum, error) {
+	keys, err := k.r.store.KeyNums(k.read, []store.Pair{{Type: "m.room.member", StateKey: k.req.UserID.String()}})
+	if err != nil {
+		return 0, fmt.Errorf("look up the member %s: %w", k.req.UserID, err)
+	}
+	return keys[0], nil
+}
+
+// readOldState reads the state of a left room as the viewer last saw it. At the end of the answer's range it has the viewer's newest
+// membership.
 func (k snapshotReader) readOldState(e *entry) error {
 	at := k.statePoint(e)
+	newest := e.member != 0 && (k.req.StateAfter || e.timeline.start > e.upto)
 	if at < 1 {
-		return nil
+		own, err := k.ownMemberKey()
+		if err == nil && newest && e.leftAt == 0 {
+			e.base = []roomdb.StateSlot{{Room: e.num, Key: own, Event: e.member, Slot: e.upto}}
+		}
+		return err
 	}
 	state, err := roomdb.StateAt(k.read, e.num, at)
 	if err != nil {
@@ -150,6 +176,9 @@ func (k snapshotReader) readOldState(e *entry) error {
 	}
 	for i, s := range state {
 		if !lazily || pairs[i].Type != "m.room.member" || pairs[i].StateKey == k.req.UserID.String() {
+			if newest && pairs[i].Type == "m.room.member" && pairs[i].StateKey == k.req.UserID.String() {
+				s.Event = e.member
+			}
 			e.base = append(e.base, roomdb.StateSlot{Room: e.num, Key: s.Key, Event: s.Event, Slot: at})
 		}
 	}

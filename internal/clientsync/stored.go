@@ -236,6 +236,9 @@ func (k snapshotReader) storedEntry(row *roomdb.SyncRoom, start store.RoomStart,
 	}
 	if k.initial {
 		e.wholeState = true
+		if !e.joinedRoom {
+			return e, k.takeLeft(e, moves)
+		}
 		return e, nil
 	}
 	// The room's last slot at the token: before the first slot that came after it.
@@ -250,7 +253,7 @@ func (k snapshotReader) storedEntry(row *roomdb.SyncRoom, start store.RoomStart,
 		}
 		e.since, e.entered, e.wholeState = 0, true, true
 	case !e.joinedRoom:
-		return e, k.leftSince(e, row, moves)
+		return e, k.takeLeft(e, moves)
 	case start.Timeline == 0 && start.Receipts == 0 && !k.req.FullState && e.typing == nil:
 		if !k.delta.Own[store.KindAccountData] {
 			return nil, nil
@@ -264,16 +267,21 @@ func (k snapshotReader) storedEntry(row *roomdb.SyncRoom, start store.RoomStart,
 	return e, nil
 }
 
-// leftSince determines what the client knows of a room that the viewer has left: nothing, if the viewer was not in it.
-func (k snapshotReader) leftSince(e *entry, row *roomdb.SyncRoom, moves *moveReader) error {
-	was, err := moves.wasJoined(e.num, min(e.since, e.upto))
-	switch {
-	case err != nil:
+// takeLeft determines when the viewer left a room, and what the client knows of it: nothing, if the viewer joined and left after the
+// token. What a client knows as left has nothing new but the viewer's own membership, a ban for example.
+func (k snapshotReader) takeLeft(e *entry, moves *moveReader) (err error) {
+	if e.visibility, err = k.readVisibilityHistory(e.num); err != nil {
 		return err
-	case was:
-		moves.addLeft(row, e.since)
-		e.since = min(e.since, e.upto)
-	default:
+	}
+	e.leftAt = leaveSlot(e.visibility.membership)
+	if k.initial {
+		return nil
+	}
+	e.since = min(e.since, e.upto)
+	switch _, was := at(e.visibility.membership, e.since); {
+	case was == "join":
+		moves.addLeft(e.num, e.since, e.leftAt)
+	case k.req.FullState || e.leftAt > e.since:
 		e.since, e.wholeState = 0, true
 	}
 	return nil
@@ -374,6 +382,9 @@ func (k snapshotReader) readOlder(e *entry, depth int) error {
 // limitVisibility reads what the viewer may see, unless that is everything: for a member without a break since before the oldest
 // event.
 func (k snapshotReader) limitVisibility(e *entry) error {
+	if e.visibility != nil {
+		return nil
+	}
 	if e.joined != 0 && e.joined <= e.since+1 {
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"stoa/internal/history"
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
+	"stoa/internal/streamcache"
 	"stoa/internal/timeline"
 	"stoa/matrix/canonicaljson"
 )
@@ -56,25 +57,47 @@ func (k *responseBuilder) readVisibilityHistory(num store.RoomNum) (*visibilityH
 		if keys[i] == 0 {
 			continue
 		}
-		log, err := roomdb.KeyLog(k.read, num, keys[i], visibilityHistoryLimit)
-		if err != nil {
-			return nil, fmt.Errorf("read the history of a state key: %w", err)
-		}
-		for _, c := range log {
-			k.l.Want(c.Event)
-		}
-		if err := k.l.Load(); err != nil {
+		if *values, err = readValues(k.read, k.l, num, keys[i]); err != nil {
 			return nil, err
-		}
-		for _, c := range slices.Backward(log) {
-			t := valueSince{slot: c.Slot}
-			if e := k.l.Event(c.Event); e != nil {
-				t.value = decisive(e)
-			}
-			*values = append(*values, t)
 		}
 	}
 	return s, nil
+}
+
+// readValues reads the values of a state key of a room over time, oldest first.
+func readValues(read *store.Read, l *streamcache.Loader, num store.RoomNum, key store.KeyNum) ([]valueSince, error) {
+	log, err := roomdb.KeyLog(read, num, key, visibilityHistoryLimit)
+	if err != nil {
+		return nil, fmt.Errorf("read the history of a state key: %w", err)
+	}
+	for _, c := range log {
+		l.Want(c.Event)
+	}
+	if err := l.Load(); err != nil {
+		return nil, err
+	}
+	values := make([]valueSince, 0, len(log))
+	for _, c := range slices.Backward(log) {
+		t := valueSince{slot: c.Slot}
+		if e := l.Event(c.Event); e != nil {
+			t.value = decisive(e)
+		}
+		values = append(values, t)
+	}
+	return values, nil
+}
+
+// leaveSlot returns the slot at which the viewer, by the values of their membership, has left the room: the first change after the last
+// join. It is 0 for a viewer who was never in it, or is in it.
+func leaveSlot(membership []valueSince) store.Slot {
+	left := store.Slot(0)
+	for _, t := range slices.Backward(membership) {
+		if t.value == "join" {
+			return left
+		}
+		left = t.slot
+	}
+	return 0
 }
 
 // decisive returns the value of a state event that visibility depends on.

@@ -17,16 +17,10 @@ const (
 	receiptsBeforeJoin = "receipts-before-join"
 	// prevContentLeftOut: /sync leaves out prev_content, or that and replaces_state, of a state event though /messages shows it to the same user.
 	prevContentLeftOut = "prev-content-left-out"
-	// unbanTellsAnew: an unban tells the whole room again to somebody who knew that they were banned, with an own membership that
-	// /state, as of the ban, does not have.
-	unbanTellsAnew = "unban-tells-anew"
 )
 
 // explainState explains an entry of the state that the device has wrong.
 func (d *device) explainState(a *answer, id string, k stateKey, want map[string]any, t *shown) string {
-	if k == (stateKey{"m.room.member", d.user.id}) && d.explainTimeline(a, id) != "" {
-		return unbanTellsAnew
-	}
 	entry := a.entry(d.view.rooms[id].membership, id)
 	if entry == nil {
 		return ""
@@ -45,14 +39,6 @@ func (d *device) explainState(a *answer, id string, k stateKey, want map[string]
 		return lazyHidden
 	case a.s.lazy && whole && k.evType == "m.room.member" && !has(timeline, got) && !has(state, got) && !has(state, wanted):
 		return lazyWholeState
-	}
-	return ""
-}
-
-// explainTimeline explains a timeline that is another than /messages has.
-func (d *device) explainTimeline(a *answer, id string) string {
-	if a.entry("leave", id) != nil && d.w.roomByID(id).unbanned[d.user] {
-		return unbanTellsAnew
 	}
 	return ""
 }

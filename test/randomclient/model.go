@@ -46,8 +46,7 @@ type user struct {
 type room struct {
 	id         string
 	membership map[*user]string
-	joinedAt   map[*user]int // the step of the newest join, 0 for somebody who has never been in it
-	unbanned   map[*user]bool
+	joinedAt   map[*user]int      // the step of the newest join, 0 for somebody who has never been in it
 	leftAt     map[*user]int      // the steps at which users ceased to be in it
 	forgotten  map[*user]bool     // since the last act that makes the room known again
 	events     []string           // that may be redacted, read, related to
@@ -308,7 +307,7 @@ func (w *model) createRoom(d *device) error {
 	if !res.ok() {
 		return fmt.Errorf("createRoom: %v", res)
 	}
-	r := &room{id: text(res.body, "room_id"), membership: map[*user]string{d.user: "join"}, joinedAt: map[*user]int{d.user: w.version}, forgotten: map[*user]bool{}, unbanned: map[*user]bool{}, leftAt: map[*user]int{}, readAt: map[receiptKey]int{}}
+	r := &room{id: text(res.body, "room_id"), membership: map[*user]string{d.user: "join"}, joinedAt: map[*user]int{d.user: w.version}, forgotten: map[*user]bool{}, leftAt: map[*user]int{}, readAt: map[receiptKey]int{}}
 	for _, u := range invited {
 		r.membership[u] = "invite"
 	}
@@ -338,7 +337,6 @@ func (w *model) join(d *device) error {
 		}
 		r.membership[d.user] = "join"
 		delete(r.forgotten, d.user)
-		delete(r.unbanned, d.user)
 	}
 	return err
 }
@@ -399,7 +397,6 @@ func (w *model) kickOrBan(d *device) error {
 	res, err := d.ask("POST", path("/v3/rooms/%s/"+what, r.id), nil, map[string]any{"user_id": other.id})
 	if err == nil && res.ok() {
 		r.membership[other] = map[string]string{"kick": "leave", "ban": "ban", "unban": "leave"}[what]
-		r.unbanned[other] = what == "unban"
 	}
 	return err
 }
