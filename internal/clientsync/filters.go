@@ -1,21 +1,22 @@
 package clientsync
 
 import (
+	"crypto/sha256"
+	"strings"
+
+	"stoa/internal/cache"
 	"stoa/internal/store"
 	"stoa/internal/who"
 	"stoa/matrix/eventfilter"
-	"strings"
-	"sync"
-
-	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
 // filterCache holds parsed filters, stored ones and those inside requests: many clients use the same text, and each waiting request
 // would hold a copy. A stored filter never changes.
+//
+// A stored filter is kept as the hash of its text, so that only one of the two caches holds parsed filters.
 type filterCache struct {
-	mu     sync.Mutex // guards all below
-	stored *simplelru.LRU[filterKey, *eventfilter.Filter]
-	texts  *simplelru.LRU[string, *eventfilter.Filter]
+	stored *cache.Cache[filterKey, textHash]
+	texts  *cache.Cache[textHash, parsedFilter]
 }
 
 // filterKey names a stored filter.
@@ -24,51 +25,57 @@ type filterKey struct {
 	id   string
 }
 
+// textHash is the SHA-256 hash of the text of a filter.
+type textHash [sha256.Size]byte
+
+// parsedFilter is a filter with the length of its text.
+type parsedFilter struct {
+	filter    *eventfilter.Filter
+	textBytes int
+}
+
 const (
-	// storedFilters bounds the stored filters in memory: every user has one, and most of them the same.
-	storedFilters = 1 << 15
-	// filterTexts bounds the different texts in memory.
-	filterTexts = 1024
+	// storedFilterBytes bounds the names of stored filters in memory: for 40,000 users with one each.
+	storedFilterBytes = 8 << 20
+	// parsedFilterBytes bounds the parsed filters in memory: 3,000 different ones of the usual size.
+	parsedFilterBytes = 16 << 20
 	// filterText is how long the text of a filter that is kept may be, in bytes. Those of the usual clients have some 300.
 	filterText = 2048
+	// filterPart bounds the memory of a parsed filter for each byte of its text, and filterBase what it has besides.
+	filterPart, filterBase = 16, 1024
 )
 
 func newFilterCache() *filterCache {
 	return &filterCache{
-		stored: newLRU[filterKey](storedFilters),
-		texts:  newLRU[string](filterTexts),
+		stored: cache.New(cache.Options[filterKey, textHash]{
+			Name: "stored_filters", MaxBytes: storedFilterBytes,
+			Size: func(k filterKey, _ textHash) int { return 56 + len(k.id) },
+		}),
+		texts: cache.New(cache.Options[textHash, parsedFilter]{
+			Name: "filters", MaxBytes: parsedFilterBytes,
+			Size: func(_ textHash, p parsedFilter) int { return filterBase + filterPart*p.textBytes },
+		}),
 	}
-}
-
-func newLRU[K comparable](size int) *simplelru.LRU[K, *eventfilter.Filter] {
-	l, err := simplelru.NewLRU[K, *eventfilter.Filter](size, nil)
-	if err != nil {
-		panic(err) // only a size below 1 fails
-	}
-	return l
 }
 
 // get returns a stored filter; read reads its text.
 func (c *filterCache) get(v who.Device, filterID string, read func() ([]byte, error)) (*eventfilter.Filter, error) {
 	key := filterKey{v.UserNum, filterID}
-	c.mu.Lock()
-	f, ok := c.stored.Get(key)
-	c.mu.Unlock()
-	if ok {
-		return f, nil
+	if hash, ok := c.stored.Get(key); ok {
+		if p, ok := c.texts.Get(hash); ok {
+			return p.filter, nil
+		}
 	}
 	text, err := read()
 	if err != nil {
 		return nil, err
 	}
-	f, err = c.inline(string(text))
+	f, err := c.inline(string(text))
 	if err != nil || len(text) > filterText {
 		return f, err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	key.id = strings.Clone(filterID) // it may be a piece of a request
-	c.stored.Add(key, f)
+	c.stored.Add(key, sha256.Sum256(text))
 	return f, nil
 }
 
@@ -77,18 +84,14 @@ func (c *filterCache) inline(text string) (*eventfilter.Filter, error) {
 	if len(text) > filterText {
 		return eventfilter.Parse([]byte(text))
 	}
-	c.mu.Lock()
-	f, ok := c.texts.Get(text)
-	c.mu.Unlock()
-	if ok {
-		return f, nil
+	hash := textHash(sha256.Sum256([]byte(text)))
+	if p, ok := c.texts.Get(hash); ok {
+		return p.filter, nil
 	}
 	f, err := eventfilter.Parse([]byte(text))
 	if err != nil {
 		return nil, err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.texts.Add(strings.Clone(text), f) // it may be a piece of a request
+	c.texts.Add(hash, parsedFilter{f, len(text)})
 	return f, nil
 }
