@@ -60,7 +60,7 @@ func (a *API) Routes() []httpkit.Route {
 		route("PUT", client+"/v1/admin/suspend/{userId}", a.setSuspended),
 
 		// Syncing. Spec: client-server-api#syncing
-		limited(httpkit.LimitLongPoll, "GET", client+"/v3/sync", a.sync),
+		syncs("GET", client+"/v3/sync", a.sync),
 
 		// Filtering. Spec: client-server-api#filtering
 		route("POST", client+"/v3/user/{userId}/filter", a.addFilter),
@@ -98,18 +98,18 @@ func (a *API) Routes() []httpkit.Route {
 		open(httpkit.LimitLookup, "GET", client+"/v3/publicRooms", a.publicRooms),
 		route("POST", client+"/v3/publicRooms", a.searchPublicRooms),
 		open(httpkit.LimitLookup, "GET", client+"/v1/room_summary/{roomIdOrAlias}", a.roomSummary),
-		route("GET", client+"/v1/rooms/{roomId}/hierarchy", a.hierarchy),
+		large("GET", client+"/v1/rooms/{roomId}/hierarchy", a.hierarchy),
 
 		// Events: getting and sending them. Spec: client-server-api#events
 		route("GET", client+"/v3/rooms/{roomId}/event/{eventId}", a.event),
-		route("GET", client+"/v3/rooms/{roomId}/joined_members", a.joinedMembers),
-		route("GET", client+"/v3/rooms/{roomId}/members", a.members),
-		route("GET", client+"/v3/rooms/{roomId}/state", a.state),
+		large("GET", client+"/v3/rooms/{roomId}/joined_members", a.joinedMembers),
+		large("GET", client+"/v3/rooms/{roomId}/members", a.members),
+		large("GET", client+"/v3/rooms/{roomId}/state", a.state),
 		route("GET", client+"/v3/rooms/{roomId}/state/{eventType}", a.stateEvent),
 		route("GET", client+"/v3/rooms/{roomId}/state/{eventType}/", a.stateEvent),
 		route("GET", client+"/v3/rooms/{roomId}/state/{eventType}/{stateKey}", a.stateEvent),
-		route("GET", client+"/v3/rooms/{roomId}/messages", a.messages),
-		route("GET", client+"/v3/rooms/{roomId}/context/{eventId}", a.eventContext),
+		large("GET", client+"/v3/rooms/{roomId}/messages", a.messages),
+		large("GET", client+"/v3/rooms/{roomId}/context/{eventId}", a.eventContext),
 		route("GET", client+"/v1/rooms/{roomId}/timestamp_to_event", a.timestampToEvent),
 		homed("roomId", "PUT", client+"/v3/rooms/{roomId}/state/{eventType}", a.sendState),
 		homed("roomId", "PUT", client+"/v3/rooms/{roomId}/state/{eventType}/", a.sendState),
@@ -118,10 +118,10 @@ func (a *API) Routes() []httpkit.Route {
 		homed("roomId", "PUT", client+"/v3/rooms/{roomId}/redact/{eventId}/{txnId}", a.redact),
 
 		// Event relationships, threads. Spec: client-server-api#relationships-api
-		route("GET", client+"/v1/rooms/{roomId}/relations/{eventId}", a.relations),
-		route("GET", client+"/v1/rooms/{roomId}/relations/{eventId}/{relType}", a.relations),
-		route("GET", client+"/v1/rooms/{roomId}/relations/{eventId}/{relType}/{eventType}", a.relations),
-		route("GET", client+"/v1/rooms/{roomId}/threads", a.threads),
+		large("GET", client+"/v1/rooms/{roomId}/relations/{eventId}", a.relations),
+		large("GET", client+"/v1/rooms/{roomId}/relations/{eventId}/{relType}", a.relations),
+		large("GET", client+"/v1/rooms/{roomId}/relations/{eventId}/{relType}/{eventType}", a.relations),
+		large("GET", client+"/v1/rooms/{roomId}/threads", a.threads),
 
 		// User directory. Spec: client-server-api#user-directory
 		route("POST", client+"/v3/user_directory/search", a.searchUsers),
@@ -150,7 +150,7 @@ func (a *API) Routes() []httpkit.Route {
 
 		// End-to-end encryption. Spec: client-server-api#key-management-api
 		route("POST", client+"/v3/keys/upload", a.uploadKeys),
-		route("POST", client+"/v3/keys/query", a.queryKeys),
+		large("POST", client+"/v3/keys/query", a.queryKeys),
 		route("POST", client+"/v3/keys/claim", a.claimKeys),
 		route("GET", client+"/v3/keys/changes", a.keyChanges),
 		route("POST", client+"/v3/keys/device_signing/upload", a.uploadCrossSigning),
@@ -161,10 +161,10 @@ func (a *API) Routes() []httpkit.Route {
 		route("PUT", client+"/v3/room_keys/version/{version}", a.updateBackup),
 		route("DELETE", client+"/v3/room_keys/version/{version}", a.deleteBackup),
 		keys("PUT", client+"/v3/room_keys/keys", a.putRoomKeys),
-		route("GET", client+"/v3/room_keys/keys", a.roomKeys),
+		large("GET", client+"/v3/room_keys/keys", a.roomKeys),
 		route("DELETE", client+"/v3/room_keys/keys", a.deleteRoomKeys),
 		keys("PUT", client+"/v3/room_keys/keys/{roomId}", a.putRoomKeysOfRoom),
-		route("GET", client+"/v3/room_keys/keys/{roomId}", a.roomKeysOfRoom),
+		large("GET", client+"/v3/room_keys/keys/{roomId}", a.roomKeysOfRoom),
 		route("DELETE", client+"/v3/room_keys/keys/{roomId}", a.deleteRoomKeys),
 		route("PUT", client+"/v3/room_keys/keys/{roomId}/{sessionId}", a.putRoomKey),
 		route("GET", client+"/v3/room_keys/keys/{roomId}/{sessionId}", a.roomKey),
@@ -183,6 +183,24 @@ func route[T any](method, pattern string, f func(*http.Request) (T, error)) http
 func limited[T any](limit httpkit.Limit, method, pattern string, f func(*http.Request) (T, error)) httpkit.Route {
 	r := open(limit, method, pattern, f)
 	r.Token = true
+	return r
+}
+
+// large is a line of the list for requests whose answers may be large.
+func large[T any](method, pattern string, f func(*http.Request) (T, error)) httpkit.Route {
+	r := route(method, pattern, f)
+	r.Large = func(*http.Request) bool { return true }
+	return r
+}
+
+// syncs is a line of the list for syncs. Those without a token, and those with the full state, have large answers and
+// don't wait.
+func syncs[T any](method, pattern string, f func(*http.Request) (T, error)) httpkit.Route {
+	r := limited(httpkit.LimitLongPoll, method, pattern, f)
+	r.Large = func(r *http.Request) bool {
+		query, err := httpkit.ParseQuery(r)
+		return err == nil && (query.Get("since") == "" || query.Get("full_state") == "true")
+	}
 	return r
 }
 

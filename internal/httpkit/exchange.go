@@ -58,6 +58,9 @@ type exchange struct {
 	holder *holder
 	bytes  int64 // of its body
 	slot   bool  // of its holder
+
+	answerBytes int64 // memory of a large answer, see answerBudget
+	counted     bool  // answerBytes is the size of the answer
 }
 
 var exchanges = sync.Pool{New: func() any { return new(exchange) }}
@@ -120,6 +123,10 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer load.now.Add(-1)
 	}
 	if m.forwarded(x, r) || m.behind(x, r) {
+		return
+	}
+	if err := x.reserve(); err != nil {
+		x.fail(err)
 		return
 	}
 	x.route.handler.ServeHTTP(x, r)
@@ -202,6 +209,7 @@ func (x *exchange) charge(n, own int64) error {
 
 // end answers a panic, counts the request and releases the exchange.
 func (x *exchange) end() {
+	x.sized(0)
 	if x.holder != nil || x.bytes > 0 {
 		x.mux.admission.leave(x.key, x.holder, x.bytes, x.route.Limit, x.slot)
 	}
@@ -256,12 +264,17 @@ func (x *exchange) Write(p []byte) (written int, err error) {
 	if x.status == 0 {
 		x.answering(http.StatusOK)
 	}
+	if !x.counted { // large answers are written in one call
+		x.counted = true
+		x.sized(len(p))
+	}
 	for first := true; first || len(p) > 0; first = false {
 		piece := p[:min(len(p), parking.MaxWrite)]
 		x.extendAnswer()
 		n, err := x.w.Write(piece)
 		written += n
 		if err != nil {
+			x.countSlow(err)
 			return written, err
 		}
 		p = p[n:]
@@ -291,6 +304,7 @@ func (x *exchange) ReadFrom(src io.Reader) (total int64, err error) {
 			return total, nil
 		}
 		if err != nil {
+			x.countSlow(err)
 			return total, err
 		}
 	}

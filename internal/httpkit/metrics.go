@@ -57,7 +57,7 @@ type metrics struct {
 	// queryTokens counts requests with an access token in the query.
 	queryTokens atomic.Uint64
 
-	requests, seconds, inFlight, panicked, inQuery, bodies, refused, limited *prometheus.Desc
+	requests, seconds, inFlight, panicked, inQuery, bodies, refused, limited, answers, waited, slow *prometheus.Desc
 }
 
 func newMetrics(m *Mux) *metrics {
@@ -80,6 +80,12 @@ func newMetrics(m *Mux) *metrics {
 			"Requests above a limit of their address, by class; refused, or only counted if rate_limits is report.", []string{"class"}, nil),
 		refused: prometheus.NewDesc("stoa_httpkit_refused_requests_total",
 			"Requests refused because too much was in progress, by reason: bodies or slots, of all clients or of one user or address.", []string{"reason"}, nil),
+		answers: prometheus.NewDesc("stoa_httpkit_answer_bytes",
+			"Memory of the large answers in progress.", nil, nil),
+		waited: prometheus.NewDesc("stoa_httpkit_refused_answers_total",
+			"Requests refused because they waited too long for memory for a large answer.", nil, nil),
+		slow: prometheus.NewDesc("stoa_httpkit_slow_readers_total",
+			"Connections cut off because the client did not take its answer.", nil, nil),
 	}
 }
 
@@ -99,6 +105,9 @@ func (c *metrics) Describe(out chan<- *prometheus.Desc) {
 	out <- c.bodies
 	out <- c.refused
 	out <- c.limited
+	out <- c.answers
+	out <- c.waited
+	out <- c.slow
 }
 
 // Collect is for the registry.
@@ -141,6 +150,10 @@ func (c *metrics) Collect(out chan<- prometheus.Metric) {
 	out <- prometheus.MustNewConstMetric(c.inQuery, prometheus.CounterValue, float64(c.queryTokens.Load()))
 	admission := &c.mux.admission
 	out <- prometheus.MustNewConstMetric(c.bodies, prometheus.GaugeValue, float64(admission.inUse()))
+	answers := &c.mux.answers
+	out <- prometheus.MustNewConstMetric(c.answers, prometheus.GaugeValue, float64(answers.inUse()))
+	out <- prometheus.MustNewConstMetric(c.waited, prometheus.CounterValue, float64(answers.refused.Load()))
+	out <- prometheus.MustNewConstMetric(c.slow, prometheus.CounterValue, float64(answers.slow.Load()))
 	for why := range admission.refused {
 		out <- prometheus.MustNewConstMetric(c.refused, prometheus.CounterValue, float64(admission.refused[why].Load()), refusal(why).String())
 	}

@@ -77,6 +77,9 @@ type Route struct {
 	// Token it applies instead of the limit of the address to callers who have a valid
 	// access token.
 	Rate Rate
+	// Large reports whether the answer to a request may be large, so that it must wait for
+	// memory; nil = never. See Options.Answers.
+	Large func(*http.Request) bool
 	// MaxBody is the limit of the body in bytes. 0 is MaxBody, or 64 KiB if
 	// Options.Identify is set and the route has no Token.
 	MaxBody int64
@@ -127,6 +130,8 @@ type Options struct {
 	UserLimits *UserLimits
 	// Bodies bounds the memory of the bodies in progress, in bytes; 0 = 64 MiB.
 	Bodies int64
+	// Answers bounds the memory of large answers in progress, in bytes; 0 = 128 MiB.
+	Answers int64
 	// Identify returns the name of the caller of a route with Token, or the error for the
 	// answer. It is called before the body is read. Handlers look up further details
 	// themselves. nil = no check.
@@ -163,6 +168,7 @@ type Mux struct {
 	barrier     func(ctx context.Context) error
 	identify    func(*http.Request) (string, error)
 	admission   admission
+	answers     answerBudget
 	userLimits  *UserLimits
 	limiters    [limitClasses]*Limiter
 	limited     [limitClasses]atomic.Uint64 // by limiters
@@ -205,6 +211,7 @@ func NewMux(opts Options, routes ...[]Route) (*Mux, error) {
 	if m.admission.budget == 0 {
 		m.admission.budget = bodyBudget
 	}
+	m.answers.init(opts.Answers)
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}

@@ -244,7 +244,7 @@ func (srv *Server) clientMux(opt httpkit.Options, p parts) (http.Handler, error)
 	opt.QueryTokens = bool(cfg.QueryAccessTokens)
 	opt.Identify = p.callers.Name
 	opt.Share = cfg.RateLimits == config.LimitsOn
-	opt.Bodies = bodyBudget()
+	opt.Bodies, opt.Answers = bodyBudget(), answerBudget()
 	if srv.services.Store.Shared() {
 		opt.Barrier = srv.stream.Barrier
 	}
@@ -267,6 +267,17 @@ const (
 
 // bodyBudget is the memory for request bodies.
 func bodyBudget() int64 { return min(mostBodies, debug.SetMemoryLimit(-1)/bodiesPart) }
+
+const (
+	// mostAnswers bounds the memory of large answers in progress: 32 pages of events that
+	// are being read.
+	mostAnswers = 128 << 20
+	// answersPart is the part of the process's memory that they may use if that is less.
+	answersPart = 8
+)
+
+// answerBudget is the memory for large answers.
+func answerBudget() int64 { return min(mostAnswers, debug.SetMemoryLimit(-1)/answersPart) }
 
 func (srv *Server) newAPI(p parts) *clientapi.API {
 	s, cfg, clock := srv.services, srv.opt.Config, srv.opt.Clock
