@@ -103,7 +103,9 @@ func besiege(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	server, err := kit.NewServer("stoa", o.binary, dir, "STOA_RATE_LIMITS=on", "STOA_LOG_LEVEL=warn", "STOA_ADMIN_LISTEN="+admin)
+	// The cgroup is made once the server runs, which then can't read its limit there any more.
+	limit := fmt.Sprint("GOMEMLIMIT=", o.memory/100*90)
+	server, err := kit.NewServer("stoa", o.binary, dir, "STOA_RATE_LIMITS=on", "STOA_LOG_LEVEL=warn", "STOA_ADMIN_LISTEN="+admin, limit)
 	if err != nil {
 		return err
 	}
