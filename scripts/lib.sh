@@ -66,8 +66,8 @@ need_postgres() {
 	fi
 }
 
-# need_nio: matrix-nio for Debian's own Python, which is what test/peers drives.
-need_nio() {
-	if [ -d /usr/lib/python3/dist-packages/nio ]; then return; fi
-	install_packages "the client matrix-nio" python3-matrix-nio
+# need_debian_clients: matrix-nio for Debian's own Python, and WeeChat with weechat-matrix, which test/peers drives.
+need_debian_clients() {
+	if [ -d /usr/lib/python3/dist-packages/nio ] && [ -e /usr/share/weechat/python/matrix.py ] && command -v weechat-headless >/dev/null 2>&1; then return; fi
+	install_packages "the clients matrix-nio and WeeChat" python3-matrix-nio weechat-headless weechat-plugins weechat-python weechat-matrix
 }

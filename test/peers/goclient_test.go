@@ -166,6 +166,11 @@ func (c *goClient) join(roomID id.RoomID) {
 	if _, err := c.cli.JoinRoomByID(c.t.Context(), roomID); err != nil {
 		c.t.Fatalf("join %s: %v", roomID, err)
 	}
+	c.untilEncrypted(roomID)
+}
+
+func (c *goClient) untilEncrypted(roomID id.RoomID) {
+	c.t.Helper()
 	c.until("encryption of "+roomID.String(), func() bool {
 		on, err := c.cli.StateStore.IsEncrypted(context.Background(), roomID)
 		return err == nil && on
