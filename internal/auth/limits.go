@@ -29,17 +29,17 @@ type rateLimit struct {
 // between, so that a stranger can't easily lock anyone out.
 var (
 	limitLogin = rateLimit{"login", "password attempts", "address", time.Second, 200,
-		"a lecture hall that logs in at once"}
+		"a lecture hall logs in at once"}
 	limitLoginUser = rateLimit{"login", "password attempts on one user", "user and address", 20 * time.Second, 10,
 		"somebody who tries their old passwords"}
 	limitLoginNet = rateLimit{"login", "password attempts on one user", "user and network (IPv4 /24, IPv6 /48)", 10 * time.Second, 20,
-		"somebody with several machines; one who owns many addresses gets no more"}
-	limitLoginAny = rateLimit{"login", "password attempts on one user", "user, except where their devices are", 5 * time.Second, 50,
-		"strangers can't lock the user out at an address where a device of theirs was last seen"}
+		"somebody with several machines; more addresses in the same network don't help an attacker"}
+	limitLoginAny = rateLimit{"login", "password attempts on one user", "user, except at addresses of their devices", 5 * time.Second, 50,
+		"attackers elsewhere can't lock the user out at an address where one of their devices was last seen"}
 	limitRegister = rateLimit{"register", "accounts created", "address", 30 * time.Second, 60,
 		"a lecture hall of 30, twice"}
 	limitRegisterNet = rateLimit{"register", "accounts created", "network (IPv4 /24, IPv6 /48)", 10 * time.Second, 200,
-		"several halls of a campus; one who owns many addresses gets no more"}
+		"several halls of a campus; more addresses in the same network don't help an attacker"}
 	limitToken = rateLimit{"registration token", "registration tokens tried", "address", 10 * time.Second, 100,
 		"two for each registration of a lecture hall"}
 	limitSecret = rateLimit{"shared secret", "accounts created with the shared secret", "address", 50 * time.Millisecond, 200,

@@ -58,7 +58,7 @@ type Config struct {
 	AdminListen string `yaml:"admin_listen" env:"STOA_ADMIN_LISTEN" default:""`
 
 	// The name of this instance; the instances on one database need different
-	// names. Letters, digits, '.', '_' and '-'. Every answer carries it in the
+	// names. Letters, digits, '.', '_' and '-'. Every response has it in the
 	// header X-Stoa-Instance. Empty: the host name and a random suffix.
 	Instance string `yaml:"instance" env:"STOA_INSTANCE" default:""`
 
@@ -152,15 +152,15 @@ type Config struct {
 	FederationAllowPrivate bool `yaml:"federation_allow_private" env:"STOA_FEDERATION_ALLOW_PRIVATE" default:"false"`
 
 	// The largest file that a user can upload: a number of bytes, or a number with
-	// KiB, MiB or GiB. A proxy in front of Stoa must allow as much.
+	// KiB, MiB or GiB. A proxy in front of Stoa must allow bodies of that size.
 	MediaMaxUpload Bytes `yaml:"media_max_upload" env:"STOA_MEDIA_MAX_UPLOAD" default:"100MiB"`
 
 	// How much a user can upload in 24 hours. 0: no limit.
 	MediaDailyUploads Bytes `yaml:"media_daily_uploads" env:"STOA_MEDIA_DAILY_UPLOADS" default:"2GiB"`
 
-	// From when on uploads are served with an access token only: a date, such as
-	// 2026-12-31. Uploads from before stay available to old clients under
-	// /_matrix/media/v3/download. Empty: never.
+	// A date, such as 2026-12-31. Files that are uploaded from then on are only
+	// served with an access token. Earlier uploads stay available to old clients
+	// without one, under /_matrix/media/v3/download. Empty: never.
 	MediaFreeze Date `yaml:"media_freeze" env:"STOA_MEDIA_FREEZE" default:""`
 
 	// The folder for uploads. Several instances need the same folder, on a disk

@@ -53,7 +53,7 @@ type addressLimit struct {
 var addressLimits = []addressLimit{
 	{LimitLogin, "requests that may guess a password: login, change of password, deactivation, authentication pages", 400, 10,
 		"two requests of each person in a lecture hall"},
-	{LimitRegister, "requests to register, including those that only ask for the stages", 200, 4, "four requests of each new account"},
+	{LimitRegister, "requests to register, including those that only ask for the list of stages", 200, 4, "four requests of each new account"},
 	{LimitLookup, "requests without an account: profiles, room aliases, published rooms (GET), room summaries, checks of a user name or registration token",
 		200, 20, "the first page of several people behind one address"},
 }

@@ -47,12 +47,12 @@ type userLimit struct {
 // userLimits is the table. A test compares it with the one in docs/operations.md.
 var userLimits = [rates]userLimit{
 	RateSend:          {"send", "events sent: messages, state, redactions, changes of other people's membership", 600, 20, "a bot that answers a full room; a person sends one a second"},
-	RateSendBytes:     {"send_bytes", "bytes of events sent", 16 << 20, 256 << 10, "4 events of the largest size each second, without end"},
+	RateSendBytes:     {"send_bytes", "bytes of events sent", 16 << 20, 256 << 10, "4 events of the maximum size a second, indefinitely"},
 	RateCreate:        {"create", "rooms created and upgraded", 30, 0.2, "the rooms of a course, created by a script"},
 	RateInvite:        {"invite", "invitations sent, including those of createRoom", 600, 1, "a room for a lecture of 500"},
 	RateInvited:       {"invited", "invitations received", 100, 0.1, "a new student's rooms, all in one morning"},
-	RateInvitedBy:     {"invited_by", "invitations of one user to one other that don't count as `invited`", 3, 0.002, "nobody can use up the `invited` of a person to keep others from inviting them"},
-	RateRoomJoins:     {"room_joins", "joins of one room, counted for the room", 1000, 20, "a lecture of 1,000 that begins"},
+	RateInvitedBy:     {"invited_by", "invitations from one user to another before they count against `invited`", 3, 0.002, "nobody can block a person's invitations by using up their `invited` limit"},
+	RateRoomJoins:     {"room_joins", "joins of one room; counted for each room, not for each user", 1000, 20, "a lecture of 1,000 begins"},
 	RateJoin:          {"join", "rooms joined, left, knocked at and forgotten", 300, 2, "a move to a new account with all rooms"},
 	RateToDevice:      {"to_device", "requests that send to-device messages", 1000, 20, "a new key for a room of 26,000 members, in batches of 100 devices"},
 	RateToDeviceBytes: {"to_device_bytes", "bytes of to-device messages sent", 32 << 20, 512 << 10, "the same; a key takes 1 KiB for each device"},
