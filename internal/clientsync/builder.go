@@ -199,6 +199,14 @@ func (k *responseBuilder) collectDelta() {
 			continue
 		}
 		k.selectTimeline(e)
+		if !k.req.StateAfter {
+			e.skipReplaced(&e.timeline, len(e.changes), func(i int) (store.KeyNum, store.EventNum) {
+				if ev := e.changes[i].Event; ev != nil {
+					return e.changes[i].Key, ev.Num
+				}
+				return e.changes[i].Key, 0
+			})
+		}
 		e.state = e.stateDelta(&e.timeline, k.req.StateAfter)
 		k.entries = append(k.entries, e)
 	}

@@ -71,6 +71,35 @@ func TestTimeline(t *testing.T) {
 				h.T.Error("limited")
 			}
 		},
+		"a state event that a hidden one has replaced is not shown after the newer state": func(h *synctest.Server) {
+			alice, bob := h.Client("alice"), h.Client("bob")
+			r := alice.Create(func(c *room.CreateRequest) { c.Preset = "public_chat" })
+			alice.Set(r, "m.room.topic", "", `{"topic":"old"}`)
+			alice.Set(r, "m.room.history_visibility", "", `{"history_visibility":"joined"}`)
+			alice.Set(r, "m.room.topic", "", `{"topic":"new"}`)
+			bob.Join(r)
+			for _, start := range []func(*clientsync.Request){func(*clientsync.Request) {}, synctest.FromStart} {
+				got := bob.Sync("", start).Join(r)
+				if got.Timeline.Find("m.room.topic", "") != nil || !got.Timeline.Limited || got.State.Find("m.room.topic", "").Content["topic"] != "new" {
+					h.T.Errorf("timeline %v, limited %v, state %v", got.Timeline.Names(), got.Timeline.Limited, got.State.Names())
+				}
+			}
+		},
+		"a state event that the filter's senders have replaced is not shown after the newer state": func(h *synctest.Server) {
+			alice, bob := h.Client("alice"), h.Client("bob")
+			r := alice.Create()
+			bob.Join(r)
+			alice.Set(r, "m.room.power_levels", "", fmt.Sprintf(`{"state_default":0,"users_default":0,"users":{"%s":50}}`, bob.UserID))
+			alice.Sync("")
+			alice.Set(r, "m.room.topic", "", `{"topic":"old"}`)
+			bob.Set(r, "m.room.topic", "", `{"topic":"new"}`)
+			alice.Say(r, "x")
+			got := alice.Sync(fmt.Sprintf(`{"room":{"timeline":{"not_senders":["%s"]}}}`, bob.UserID)).Join(r)
+			synctest.Equal(h.T, "timeline", got.Timeline.Names(), []string{"m.room.message"})
+			if !got.Timeline.Limited || got.State.Find("m.room.topic", "").Content["topic"] != "new" {
+				h.T.Errorf("limited %v, state %v", got.Timeline.Limited, got.State.Names())
+			}
+		},
 		"a limit of 0 gives the state and no timeline": func(h *synctest.Server) {
 			alice := h.Client("alice")
 			r := alice.Create()

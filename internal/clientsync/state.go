@@ -97,6 +97,13 @@ func (k snapshotReader) readLog(e *entry) error {
 			log = append(log, c)
 		}
 	}
+	if !k.req.StateAfter {
+		inRange := log
+		for len(inRange) > 0 && inRange[0].Slot <= e.since {
+			inRange = inRange[1:]
+		}
+		e.skipReplaced(&e.timeline, len(inRange), func(i int) (store.KeyNum, store.EventNum) { return inRange[i].Key, inRange[i].Event })
+	}
 	if e.wholeState && e.since == 0 && k.req.Filter.Room.State.LazyLoadMembers {
 		var err error
 		if log, err = k.withoutMembers(log); err != nil {

@@ -90,6 +90,50 @@ func (s *timelineRange) selectEvents(f *eventfilter.RoomEventFilter, limit int, 
 	return c
 }
 
+// skipReplaced moves the start of the timeline past every state event that has been replaced by one that the timeline does not show,
+// because of the visibility or the filter. `state` holds the newer event then, and clients apply `state` before the timeline, so
+// they would end with the older one. Going back from the timeline's prev_batch finds what was skipped.
+//
+// Changes are the changes of the range, oldest first; event returns the key of a change and its event, 0 if the entry is gone.
+func (s *timelineRange) skipReplaced(c *selection, changes int, event func(i int) (store.KeyNum, store.EventNum)) {
+	if changes == 0 || len(c.events) == 0 {
+		return
+	}
+	place := make(map[store.EventNum]int, len(c.events))
+	for i, e := range c.events {
+		place[e.Num] = i
+	}
+	shown := map[store.KeyNum]int{} // the place of the newest event of a key that the timeline shows
+	replaced := map[store.KeyNum]bool{}
+	for i := range changes {
+		key, num := event(i)
+		if num == 0 {
+			continue
+		}
+		at, is := place[num]
+		if is {
+			shown[key] = at
+		}
+		replaced[key] = !is
+	}
+	first := 0
+	for key, at := range shown {
+		if replaced[key] {
+			first = max(first, at+1)
+		}
+	}
+	if first == 0 {
+		return
+	}
+	c.events = c.events[first:]
+	c.limited = true
+	c.start, c.prev = s.upto+1, token.Timeline{Slot: int64(s.upto)}
+	if len(c.events) > 0 {
+		c.start = c.events[0].Slot
+		c.prev = token.Timeline{Slot: int64(c.start), Offset: c.events[0].Off - 1}
+	}
+}
+
 // oldest is the slot of the oldest event that was read.
 func (s *timelineRange) oldest() store.Slot {
 	if len(s.events) == 0 {

@@ -4,9 +4,6 @@ import "slices"
 
 // The faults that are known. Each recogniser says as narrowly as it can of one mismatch, in one room, whether this is it.
 const (
-	// hiddenByVisibility: a state event that the viewer may see stands in the timeline, and the one that replaced it, which the
-	// viewer may not see, in `state`: whoever applies `state` first ends with the older.
-	hiddenByVisibility = "hidden-by-visibility"
 	// lazyWholeState: a whole state with lazy members (full_state, or after a rejoin) leaves out members who changed while the
 	// device was told nothing.
 	lazyWholeState = "lazy-whole-state"
@@ -33,8 +30,6 @@ func (d *device) explainState(a *answer, id string, k stateKey, want map[string]
 	wanted := text(want, "event_id")
 	whole := a.s.initial || a.s.fullState || d.entered(a, id)
 	switch {
-	case !a.s.stateAfter && has(timeline, got) && has(state, wanted):
-		return hiddenByVisibility
 	case a.s.lazy && whole && k.evType == "m.room.member" && !has(state, wanted) && hides(a, t, want):
 		return lazyHidden
 	case a.s.lazy && whole && k.evType == "m.room.member" && !has(timeline, got) && !has(state, got) && !has(state, wanted):
