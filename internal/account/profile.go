@@ -209,6 +209,9 @@ func (a *Accounts) changeProfile(ctx context.Context, user id.UserID, num store.
 			return err
 		}
 		c.ActiveUser(num) // an erased profile must not return
+		if field == FieldDisplayName {
+			userdb.SetWords(c, num, searchWords(user, now.text(FieldDisplayName)))
+		}
 		if !shown {
 			return nil
 		}

@@ -105,13 +105,16 @@ func (a *Accounts) Begin(ctx context.Context, reg Registration) (*Begun, error) 
 	b := &Begun{UserID: user, Num: nums[0], Change: store.NewChange()}
 	now := a.clock().UnixMilli()
 	userdb.AddAccount(b.Change, b.Num, hash, reg.Admin, now)
+	displayName := ""
 	if a.nameNew {
-		name, err := json.Marshal(user.Localpart())
+		displayName = user.Localpart()
+		name, err := json.Marshal(displayName)
 		if err != nil {
 			return nil, err
 		}
 		userdb.SetProfileField(b.Change, b.Num, FieldDisplayName, string(name))
 	}
+	userdb.SetWords(b.Change, b.Num, searchWords(user, displayName))
 	if reg.Token != "" {
 		userdb.UseRegistrationToken(b.Change, string(reg.Token), now)
 	}

@@ -50,6 +50,8 @@ type Directory struct {
 	rooms   *room.Rooms
 	history *history.Reader
 	clock   func() time.Time
+
+	searches chan struct{} // one for each search for people that runs
 }
 
 // New makes a Directory.
@@ -57,7 +59,7 @@ func New(opt Options) *Directory {
 	if opt.Clock == nil {
 		opt.Clock = time.Now
 	}
-	return &Directory{store: opt.Store, rooms: opt.Rooms, history: opt.History, clock: opt.Clock}
+	return &Directory{store: opt.Store, rooms: opt.Rooms, history: opt.History, clock: opt.Clock, searches: make(chan struct{}, searches)}
 }
 
 // Resolve gives the room of an alias, and the servers that can help to join it.

@@ -15,6 +15,7 @@ import (
 	"stoa/internal/store/roomdb"
 	"stoa/internal/store/storetest"
 	"stoa/internal/store/userdb"
+	"stoa/internal/textsearch"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 	"stoa/matrix/signing"
@@ -86,6 +87,7 @@ func (h *fixture) person(localpart string) id.UserID {
 	h.must(err)
 	c := store.NewChange()
 	userdb.AddAccount(c, nums[0], "", false, h.clock.Add(1))
+	userdb.SetWords(c, nums[0], textsearch.Suffixes(localpart))
 	h.commit(c)
 	return user
 }
@@ -97,6 +99,7 @@ func (h *fixture) call(user id.UserID, name string) {
 	h.must(err)
 	c := store.NewChange()
 	userdb.SetProfileField(c, h.num(user), "displayname", string(text))
+	userdb.SetWords(c, h.num(user), textsearch.Suffixes(user.Localpart(), name))
 	h.commit(c)
 }
 

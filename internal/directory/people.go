@@ -11,6 +11,7 @@ import (
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
 	"stoa/internal/store/userdb"
+	"stoa/internal/textsearch"
 	"stoa/matrix/event"
 	"stoa/matrix/id"
 )
@@ -27,31 +28,52 @@ type Person struct {
 
 // Bounds of a search for people.
 const (
-	peopleBatch = 2000
+	// peopleRows bounds the rows of the index that a search reads.
+	peopleRows = 1000
+	// peopleChecked bounds the people of whom a search finds out whether the searcher may find them.
+	peopleChecked = 300
 	// peopleRooms bounds the rooms of one person that are looked at.
 	peopleRooms = 50
+	// maxTerm bounds a search term, in bytes.
+	maxTerm = 200
+	// searches is how many searches of an instance run at a time; more wait. A search reads from the store a few hundred times.
+	searches = 2
 )
 
-// SearchPeople finds local users by what their user ID or display name contains,
-// in any case: those that share a room with the searcher and those in a room that
-// anybody may join or read. The searcher is found by the whole of one of their names only, since they look for
-// others. Limited says that there are more than limit.
+// SearchPeople finds active local users. Each word of the term must be contained in the user ID or display name, whatever
+// its case and diacritics (package textsearch). The result includes users who share a room with the searcher, and members
+// of rooms that anyone may join or read. The searcher is found only by a whole name, since people look for others. limited
+// reports whether there are more results than limit, or may be.
 //
 // Spec: client-server-api#post_matrixclientv3user_directorysearch
 func (d *Directory) SearchPeople(ctx context.Context, searcher id.UserID, term string, limit int) (found []Person, limited bool, err error) {
-	term = strings.ToLower(strings.TrimSpace(term))
 	found = []Person{}
+	if len(term) > maxTerm {
+		return found, false, nil // no name is as long
+	}
+	term = textsearch.Fold(strings.TrimSpace(term))
+	select {
+	case d.searches <- struct{}{}:
+		defer func() { <-d.searches }()
+	case <-ctx.Done():
+		return nil, false, ctx.Err()
+	}
 	err = d.store.Read(ctx, func(r *store.Read) error {
 		self, err := d.store.UserNum(r, searcher.String())
 		if err != nil {
 			return err
 		}
-		matches, err := matching(r, term)
+		matches, more, err := matching(r, term)
 		if err != nil {
 			return err
 		}
+		limited = more
 		open := map[store.RoomNum]bool{}
-		for _, p := range matches {
+		for i, p := range matches {
+			if i == peopleChecked {
+				limited = true
+				return nil
+			}
 			if p.num == self && p.rank > wholeName {
 				continue
 			}
@@ -76,26 +98,32 @@ func (d *Directory) SearchPeople(ctx context.Context, searcher id.UserID, term s
 	return found, limited, nil
 }
 
-// matching gives the users whose ID or name contains a term, the best first.
-func matching(r *store.Read, term string) (matches []Person, err error) {
-	for after := store.UserNum(0); ; {
-		rows, err := userdb.People(r, after, peopleBatch)
-		if err != nil {
-			return nil, err
-		}
-		for _, row := range rows {
-			after = row.User
-			p := Person{UserID: row.UserID, DisplayName: text(row.DisplayName), AvatarURL: text(row.AvatarURL), num: row.User}
-			if p.rank = rank(&p, term); p.rank < noMatch {
-				matches = append(matches, p)
-			}
-		}
-		if len(rows) < peopleBatch {
-			break
+// matching returns the users whose ID or name contains all words of a folded term, the best first. more says that the
+// index had more rows than were read.
+func matching(r *store.Read, term string) (matches []Person, more bool, err error) {
+	key := textsearch.Key(term)
+	if at := strings.IndexByte(term, ':'); at > 0 && term[0] == '@' {
+		key = textsearch.Key(term[:at]) // the words of a server name are not in the index
+	}
+	if key == "" {
+		return nil, false, nil
+	}
+	users, rows, err := userdb.UsersByWord(r, key, peopleRows)
+	if err != nil || len(users) == 0 {
+		return nil, false, err
+	}
+	people, err := userdb.PeopleByNum(r, users)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, row := range people {
+		p := Person{UserID: row.UserID, DisplayName: text(row.DisplayName), AvatarURL: text(row.AvatarURL), num: row.User}
+		if p.rank = rank(&p, term); p.rank < noMatch {
+			matches = append(matches, p)
 		}
 	}
 	slices.SortFunc(matches, func(a, b Person) int { return cmp.Or(cmp.Compare(a.rank, b.rank), strings.Compare(a.UserID, b.UserID)) })
-	return matches, nil
+	return matches, rows == peopleRows, nil
 }
 
 const (
@@ -103,13 +131,13 @@ const (
 	noMatch   = 100 // no name contains the term
 )
 
-// rank says how well a user fits a term: the whole name, its beginning, any part
-// of it; those with a name before those without.
+// rank says how well a user fits a folded term: the whole name, its beginning, any part of it, all of its words somewhere.
+// Users with a display name come before users without one.
 func rank(p *Person, term string) int {
 	localpart, _, _ := strings.Cut(strings.TrimPrefix(p.UserID, "@"), ":")
 	best := noMatch
-	for _, name := range []string{localpart, p.UserID, p.DisplayName} {
-		name = strings.ToLower(name)
+	names := [...]string{textsearch.Fold(localpart), textsearch.Fold(p.UserID), textsearch.Fold(p.DisplayName)}
+	for _, name := range names {
 		switch {
 		case name == "":
 		case name == term:
@@ -119,6 +147,11 @@ func rank(p *Person, term string) int {
 		case strings.Contains(name, term):
 			best = min(best, 4)
 		}
+	}
+	if best == noMatch && !slices.ContainsFunc(strings.Fields(term), func(word string) bool {
+		return !strings.Contains(names[1], word) && !strings.Contains(names[2], word)
+	}) {
+		best = 6
 	}
 	if p.DisplayName == "" && best < noMatch {
 		best++

@@ -1,6 +1,8 @@
 package directory_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"stoa/internal/directory"
@@ -42,6 +44,13 @@ func TestSearchPeople(t *testing.T) {
 			{"the searcher by a whole name", "alice", []id.UserID{alice}},
 			{"the searcher by no part of a name", "lic", nil},
 			{"nobody", "zzz", nil},
+			{"without diacritics", "etoile", []id.UserID{bob}},
+			{"words in another order", "étoile ann", []id.UserID{bob}},
+			{"the end of a word", "toile", []id.UserID{bob}},
+			{"a word and one that nobody has", "ann zzz", nil},
+			{"no word at all", "!?", nil},
+			{"nothing", "", nil},
+			{"a term that no name can hold", strings.Repeat("ann", 100), nil},
 			{"no wildcards", "a%n", nil},
 			{"no wildcards of one letter", "a_n", nil},
 		} {
@@ -68,6 +77,28 @@ func TestSearchPeople(t *testing.T) {
 		h.set(alice, hall, "m.room.history_visibility", "", `{"history_visibility":"world_readable"}`)
 		got, _ = search(hidden, "bob", 10)
 		same(h.t, "bob in a room that anybody may read", got, []id.UserID{bob})
+	})
+}
+
+// TestSearchPeople_is_bounded: with more people than a search looks at, it says that there may be more.
+func TestSearchPeople_is_bounded(t *testing.T) {
+	onBothEngines(t, func(h *fixture) {
+		alice := h.person("alice")
+		nums := map[string]store.UserNum{}
+		for i := range 1100 {
+			name := fmt.Sprintf("many%04d", i)
+			nums[name] = h.num(h.person(name))
+		}
+		found, limited, err := h.SearchPeople(h.t.Context(), alice, "many", 10)
+		h.must(err)
+		if len(found) != 0 || !limited {
+			h.t.Errorf("of 1,100 people whom the searcher may not find, %d are found, limited: %v", len(found), limited)
+		}
+		found, limited, err = h.SearchPeople(h.t.Context(), alice, "many0007", 10)
+		h.must(err)
+		if len(found) != 0 || limited {
+			h.t.Errorf("one of them, by the whole name: %v, limited: %v", found, limited)
+		}
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"stoa/internal/account"
 	"stoa/internal/reader"
 	"stoa/internal/store/roomdb"
 )
@@ -31,6 +32,7 @@ func (srv *Server) housekeeping(p parts) []reader.Kind {
 		kind("stream", func(ctx context.Context) error { return s.TrimStream(ctx, 0) }),
 		kind("transactions", func(ctx context.Context) error { return roomdb.ExpireTxns(ctx, s, 0) }),
 		kind("claimed_keys", p.keys.Expire),
+		kindEvery("people_index", 24*time.Hour, func(ctx context.Context) error { return account.IndexPeople(ctx, srv.services.Accounts) }),
 		kind("media", p.media.Sweep),
 		kindEvery("media_orphans", 24*time.Hour, p.media.SweepOrphans),
 	}

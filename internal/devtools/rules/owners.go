@@ -59,6 +59,7 @@ var owners = []owner{
 	{"filters", "store/userdb", []string{"userdata"}},
 	{"limits", "store/userdb", []string{"auth"}},
 	{"login_tokens", "store/userdb", []string{"auth"}},
+	{"people_words", "store/userdb", []string{"account"}},
 	{"presence", "store/userdb", []string{"ephemeral"}},
 	{"profiles", "store/userdb", []string{"account"}},
 	{"refresh_tokens", "store/userdb", []string{"auth"}},

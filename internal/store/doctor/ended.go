@@ -17,7 +17,7 @@ var (
 	// leftovers are deactivated accounts with rows in a table that should have none.
 	leftovers = eachTable(`SELECT u.user_id, '' FROM users u WHERE u.num > $1 AND u.num <= $2 AND u.deactivated = 1
 		AND EXISTS (SELECT 1 FROM TABLE t WHERE t.user_num = u.num) LIMIT $3`,
-		"devices", "cross_signing_keys", "key_signatures", "key_backup_sessions", "login_tokens", "account_data", "filters", "presence")
+		"devices", "cross_signing_keys", "key_signatures", "key_backup_sessions", "login_tokens", "account_data", "filters", "presence", "people_words")
 	// members are deactivated accounts that are in a room, or knock, without a job that
 	// leaves it.
 	members = eachTable(`SELECT u.user_id, '' FROM users u WHERE u.num > $1 AND u.num <= $2 AND u.deactivated = 1

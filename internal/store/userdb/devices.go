@@ -89,6 +89,7 @@ var userBelongings = []*store.Stmt{
 	store.Prepare(`DELETE FROM account_data WHERE user_num = $1`),
 	store.Prepare(`DELETE FROM filters WHERE user_num = $1`),
 	store.Prepare(`DELETE FROM presence WHERE user_num = $1`),
+	store.Prepare(`DELETE FROM people_words WHERE user_num = $1`),
 	store.Prepare(`DELETE FROM devices WHERE user_num = $1`),
 }
 

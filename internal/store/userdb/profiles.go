@@ -1,4 +1,4 @@
-// Table profiles, and the accounts for the user directory. Written by package account.
+// Table profiles. Written by package account.
 
 package userdb
 
@@ -45,25 +45,4 @@ func SetProfileField(c *store.Change, user store.UserNum, field, value string) {
 func DeleteProfileField(c *store.Change, user store.UserNum, field string) {
 	c.Exec(deleteProfileField, user, field)
 	c.UserSlot(user, store.KindProfile)
-}
-
-// Person is an account in the user directory.
-type Person struct {
-	User   store.UserNum
-	UserID string
-	// DisplayName and AvatarURL are JSON; "" for none.
-	DisplayName, AvatarURL string
-}
-
-var selectPeople = store.Prepare(`SELECT u.num, u.user_id, COALESCE(n.value, ''), COALESCE(a.value, '') FROM users AS u
-		LEFT JOIN profiles AS n ON n.user_num = u.num AND n.field = 'displayname'
-		LEFT JOIN profiles AS a ON a.user_num = u.num AND a.field = 'avatar_url'
-		WHERE u.account = 1 AND u.deactivated = 0 AND u.num > $1 ORDER BY u.num LIMIT $2`)
-
-// People returns active accounts, by number.
-func People(r *store.Read, after store.UserNum, limit int) ([]Person, error) {
-	return store.Query(r, selectPeople, func(row *store.Row) (p Person) {
-		row.Scan(&p.User, &p.UserID, &p.DisplayName, &p.AvatarURL)
-		return p
-	}, after, limit)
 }
