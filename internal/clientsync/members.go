@@ -13,15 +13,14 @@ import (
 type wantedMember struct {
 	e      *entry
 	userID string
-	// always is set if it is sent even if the client has it.
-	always bool
+	at     store.Slot // the slot as of which it is wanted
 }
 
 // memberReader finds the membership events that lazily loading clients are sent.
 type memberReader struct{ *responseBuilder }
 
 // takeMembers adds the membership events that belong to lazily loading clients: of the senders in the timeline, of heroes,
-// and the viewer's own with a whole state. Those which the device has been sent already are left out.
+// and the viewer's own with a whole state. Those which the device has been sent already are left out, except from a whole state.
 //
 // Spec: client-server-api#lazy-loading-room-members
 func (k memberReader) takeMembers() error {
@@ -44,7 +43,7 @@ func (k memberReader) takeMembers() error {
 			continue
 		}
 		key := sentKey{k.req.UserNum, k.req.DeviceID, w.e.num, ev.Num}
-		known := !w.always && !f.IncludeRedundantMembers && !k.initial && k.r.sent.has(key, k.sentSince, k.c.Since)
+		known := !w.e.wholeState && !f.IncludeRedundantMembers && !k.initial && k.r.sent.has(key, k.sentSince, k.c.Since)
 		if !known {
 			w.e.state = append(w.e.state, ev)
 			k.r.sent.add(key, k.sentSince, k.upto)
@@ -53,7 +52,8 @@ func (k memberReader) takeMembers() error {
 	return nil
 }
 
-// wantedMembers returns the members whom an entry mentions and does not contain otherwise.
+// wantedMembers returns the members whom an entry mentions and does not contain otherwise. They are wanted as of the start of the
+// timeline if the timeline shows their newest membership, otherwise as of its end: a filter or the visibility may hide the newest one.
 func (k memberReader) wantedMembers(e *entry) []wantedMember {
 	listed := map[string]bool{}
 	for _, ev := range e.state {
@@ -62,29 +62,39 @@ func (k memberReader) wantedMembers(e *entry) []wantedMember {
 		}
 	}
 	var out []wantedMember
-	want := func(userID string, always bool) {
+	shown := map[string]bool{}
+	for _, ev := range e.timeline.events {
+		if ev.IsState && ev.Type == "m.room.member" {
+			shown[ev.StateKey] = true
+		}
+	}
+	want := func(userID string) {
 		if !listed[userID] {
 			listed[userID] = true
-			out = append(out, wantedMember{e, userID, always})
+			at := k.lastSlot(e)
+			if shown[userID] {
+				at = k.statePoint(e)
+			}
+			out = append(out, wantedMember{e, userID, at})
 		}
 	}
 	if e.wholeState {
-		want(k.req.UserID.String(), true)
+		want(k.req.UserID.String())
 	}
 	for _, ev := range e.timeline.events {
-		want(ev.Sender.String(), false)
+		want(ev.Sender.String())
 	}
 	for _, hero := range e.summary.heroes {
-		want(hero, false)
+		want(hero)
 	}
 	return out
 }
 
-// membersAt returns membership events as of the slots of their entries' states; nil for users who had none.
+// membersAt returns membership events as of the wanted slots; nil for users who had none.
 func (k memberReader) membersAt(wanted []wantedMember) ([]*timeline.Event, error) {
 	at := make([]streamcache.MemberAt, len(wanted))
 	for i, w := range wanted {
-		at[i] = streamcache.MemberAt{Room: w.e.num, UserID: w.userID, At: k.statePoint(w.e)}
+		at[i] = streamcache.MemberAt{Room: w.e.num, UserID: w.userID, At: w.at}
 	}
 	events, missing, busy := k.kept.Members(at, k.upto)
 	if busy != nil && k.snapshot == nil { // with a snapshot it may be the one who keeps the other from reading
@@ -141,9 +151,9 @@ func (k memberReader) readCurrentMembers(wanted []wantedMember, missing []int, e
 			return err
 		}
 		for i, m := range missing {
-			e, row := wanted[m].e, found[ask[i]]
+			e, point, row := wanted[m].e, wanted[m].at, found[ask[i]]
 			ev := l.Event(row.Event.Num)
-			if _, changed := e.before(keys[i], k.statePoint(e)); changed || ev == nil || row.Slot > k.statePoint(e) {
+			if _, changed := e.before(keys[i], point); changed || ev == nil || row.Slot > point {
 				rest = append(rest, m)
 				continue
 			}
@@ -183,7 +193,7 @@ func (k memberReader) readMembers(wanted []wantedMember, missing []int, events [
 	ask := make([]roomdb.RoomKey, 0, len(missing))
 	for i, m := range missing {
 		e := wanted[m].e
-		if nums[i], listed[i] = e.before(keys[i], k.statePoint(e)); !listed[i] {
+		if nums[i], listed[i] = e.before(keys[i], wanted[m].at); !listed[i] {
 			ask = append(ask, roomdb.RoomKey{Room: e.num, Key: keys[i]})
 		}
 	}
@@ -193,7 +203,7 @@ func (k memberReader) readMembers(wanted []wantedMember, missing []int, events [
 	}
 	for i, m := range missing {
 		e := wanted[m].e
-		s, point := now[roomdb.RoomKey{Room: e.num, Key: keys[i]}], k.statePoint(e)
+		s, point := now[roomdb.RoomKey{Room: e.num, Key: keys[i]}], wanted[m].at
 		if !listed[i] {
 			nums[i] = s.Event
 		}
@@ -219,7 +229,7 @@ func (k memberReader) readMembers(wanted []wantedMember, missing []int, events [
 	return nil
 }
 
-// before returns what an entry of the state was at the slot of the answer, if the log has a change after it.
+// before returns what an entry of the state was at a slot, if the log has a change after it.
 func (e *entry) before(key store.KeyNum, point store.Slot) (num store.EventNum, known bool) {
 	for _, c := range e.log {
 		if c.Key == key && c.Slot > point {

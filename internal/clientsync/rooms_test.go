@@ -523,6 +523,103 @@ func TestLazyMembers(t *testing.T) {
 				h.T.Errorf("after the timeline bob is %v", ev)
 			}
 		},
+		"a whole state has the members who changed since the token, and the senders again": func(h *synctest.Server) {
+			alice, bob, carol, dave := h.Client("alice"), h.Client("bob"), h.Client("carol"), h.Client("dave")
+			r := alice.Create(func(c *room.CreateRequest) { c.Name = "Party" })
+			for _, p := range []*synctest.Client{bob, carol, dave} {
+				p.Join(r).Say(r, "x")
+			}
+			alice.Sync(synctest.Lazily)
+			known := alice.Since
+			bob.Leave(r)
+			carol.Set(r, "m.room.member", carol.UserID.String(), `{"membership":"join","displayname":"Caroline"}`)
+			dave.Say(r, "one")
+			dave.Say(r, "two")
+			for _, limit := range []int{1, 10} { // the changes are in a gap, or in the timeline
+				filter := fmt.Sprintf(`{"room":{"timeline":{"limit":%d},"state":{"lazy_load_members":true}}}`, limit)
+				for _, after := range []bool{false, true} {
+					alice.Since = known
+					change := []func(*clientsync.Request){synctest.FullState}
+					if after {
+						change = append(change, synctest.StateAfter)
+					}
+					got := alice.Sync(filter, change...).Join(r)
+					members := got.State.Events
+					if after {
+						members = got.StateAfter.Events
+					} else {
+						members = append(members, got.Timeline.Events...)
+					}
+					is := map[string]any{}
+					for _, ev := range members {
+						if ev.Type == "m.room.member" {
+							is[*ev.StateKey] = fmt.Sprint(ev.Content["membership"], " ", ev.Content["displayname"])
+						}
+					}
+					for p, want := range map[*synctest.Client]string{bob: "leave <nil>", carol: "join Caroline", dave: "join <nil>"} {
+						if is[p.UserID.String()] != want {
+							h.T.Errorf("limit %d, state_after %v: %s is %v, not %q", limit, after, p.UserID, is[p.UserID.String()], want)
+						}
+					}
+				}
+			}
+		},
+		"who comes back is told of the members who changed meanwhile": func(h *synctest.Server) {
+			for _, synced := range []bool{false, true} {
+				alice, bob, carol := h.Client(fmt.Sprint("alice", synced)), h.Client("bob"), h.Client("carol")
+				r := bob.Create(func(c *room.CreateRequest) { c.Name = "Party" })
+				bob.Say(r, "x")
+				carol.Join(r).Say(r, "x")
+				alice.Join(r).Sync(synctest.Lazily)
+				carol.Leave(r)
+				alice.Leave(r)
+				if synced {
+					alice.Sync(synctest.Lazily)
+				}
+				bob.Set(r, "m.room.member", bob.UserID.String(), `{"membership":"join","displayname":"Bob"}`)
+				alice.Join(r).Say(r, "x")
+				got := alice.Sync(`{"room":{"timeline":{"limit":1},"state":{"lazy_load_members":true}}}`).Join(r).State
+				if ev := got.Find("m.room.member", bob.UserID.String()); ev == nil || ev.Content["displayname"] != "Bob" {
+					h.T.Errorf("synced after leaving: %v: bob is %v", synced, ev)
+				}
+				if ev := got.Find("m.room.member", carol.UserID.String()); !synced && (ev == nil || ev.Content["membership"] != "leave") {
+					h.T.Errorf("carol, who left before alice, is %v", ev)
+				} else if synced && ev != nil {
+					h.T.Errorf("carol, of whom alice knows, is %v", ev)
+				}
+			}
+		},
+		"a sender's membership is told if the timeline hides it": func(h *synctest.Server) {
+			alice, bob := h.Client("alice"), h.Client("bob")
+			r := alice.Create(func(c *room.CreateRequest) { c.Name = "Party" })
+			filter := `{"room":{"timeline":{"types":["m.room.message"]},"state":{"lazy_load_members":true}}}`
+			member := func(what string, p *synctest.Client, change ...func(*clientsync.Request)) {
+				h.T.Helper()
+				got := p.Sync(filter, change...).Join(r)
+				state := got.State
+				if got.StateAfter != nil {
+					state = *got.StateAfter
+				}
+				if ev := state.Find("m.room.member", bob.UserID.String()); ev == nil || ev.Content["displayname"] != "Robert" {
+					h.T.Errorf("%s: bob is %v", what, ev)
+				}
+				if state.Find("m.room.member", p.UserID.String()) == nil {
+					h.T.Errorf("%s: the viewer's membership is missing", what)
+				}
+			}
+			carol := h.Client("carol")
+			carol.Sync(filter)
+			bob.Join(r).Say(r, "x")
+			bob.Set(r, "m.room.member", bob.UserID.String(), `{"membership":"join","displayname":"Robert"}`)
+			for range 2 {
+				member("initial", alice, synctest.FromStart)
+			}
+			member("initial, state after", alice, synctest.FromStart, synctest.StateAfter)
+			carol.Join(r)
+			member("fresh join", carol)
+			bob.Say(r, "y")
+			member("full state", carol, synctest.FullState)
+		},
 		"members who changed in a gap are told": func(h *synctest.Server) {
 			alice, bob := h.Client("alice"), h.Client("bob")
 			r := alice.Create()

@@ -58,14 +58,18 @@ func (k snapshotReader) readStates() error {
 
 // statePoint is the slot of an entry's whole state.
 func (k *responseBuilder) statePoint(e *entry) store.Slot {
-	point := e.timeline.start - 1
 	if k.req.StateAfter {
-		point = e.upto
+		return k.lastSlot(e)
 	}
-	if !e.joinedRoom {
-		point = min(point, e.leftAt)
+	return min(e.timeline.start-1, k.lastSlot(e))
+}
+
+// lastSlot is the last slot of which an entry tells the viewer.
+func (k *responseBuilder) lastSlot(e *entry) store.Slot {
+	if e.joinedRoom {
+		return e.upto
 	}
-	return point
+	return min(e.upto, e.leftAt)
 }
 
 // readLog reads the changes of state that an entry needs: those of the range, and those after the slot of a whole state.
@@ -73,8 +77,8 @@ func (k snapshotReader) readLog(e *entry) error {
 	from := e.since
 	if e.wholeState {
 		from = min(k.statePoint(e), e.upto)
-		if !k.initial && e.since > 0 {
-			from = min(from, e.since)
+		if e.membersSince > 0 {
+			from = min(from, e.membersSince)
 		}
 	}
 	if from < e.logFrom {
@@ -104,9 +108,9 @@ func (k snapshotReader) readLog(e *entry) error {
 		}
 		e.skipReplaced(&e.timeline, len(inRange), func(i int) (store.KeyNum, store.EventNum) { return inRange[i].Key, inRange[i].Event })
 	}
-	if e.wholeState && e.since == 0 && k.req.Filter.Room.State.LazyLoadMembers {
+	if e.wholeState && k.req.Filter.Room.State.LazyLoadMembers {
 		var err error
-		if log, err = k.withoutMembers(log); err != nil {
+		if log, err = k.withoutMembers(log, e.membersSince); err != nil {
 			return err
 		}
 	}
@@ -128,8 +132,8 @@ func (k snapshotReader) readLog(e *entry) error {
 	return nil
 }
 
-// withoutMembers removes memberships from a log.
-func (k snapshotReader) withoutMembers(log []roomdb.StateChange) ([]roomdb.StateChange, error) {
+// withoutMembers removes memberships from a log, up to a slot; all if the slot is 0.
+func (k snapshotReader) withoutMembers(log []roomdb.StateChange, upto store.Slot) ([]roomdb.StateChange, error) {
 	nums := make([]store.KeyNum, len(log))
 	for i, c := range log {
 		nums[i] = c.Key
@@ -140,7 +144,7 @@ func (k snapshotReader) withoutMembers(log []roomdb.StateChange) ([]roomdb.State
 	}
 	kept := log[:0]
 	for i, c := range log {
-		if pairs[i].Type != "m.room.member" {
+		if pairs[i].Type != "m.room.member" || upto > 0 && c.Slot > upto {
 			kept = append(kept, c)
 		}
 	}
@@ -234,13 +238,14 @@ func (k snapshotReader) buildState(e *entry, values map[store.KeyNum]store.Event
 		e.state = e.stateDelta(&e.timeline, k.req.StateAfter)
 		return
 	}
-	hidden := e.stateDelta(&e.timeline, k.req.StateAfter)
-	if k.req.StateAfter {
-		hidden = nil
-	}
-	over := make(map[stateKey]bool, len(hidden))
-	for _, ev := range hidden {
-		if ev.Slot < e.timeline.start {
+	lazily := k.req.Filter.Room.State.LazyLoadMembers
+	changed := e.stateDelta(&e.timeline, k.req.StateAfter)
+	over := make(map[stateKey]bool, len(changed))
+	for _, ev := range changed {
+		// Values has the rest, but for members whom a client that loads members lazily may have from before the change.
+		hidden := !k.req.StateAfter && ev.Slot >= e.timeline.start
+		member := lazily && ev.Type == "m.room.member" && ev.StateKey != k.req.UserID.String() && ev.Slot > e.membersSince
+		if !hidden && !member {
 			continue
 		}
 		over[stateKey{ev.Type, ev.StateKey}] = true

@@ -246,10 +246,17 @@ func (k snapshotReader) storedEntry(row *roomdb.SyncRoom, start store.RoomStart,
 	if start.Timeline != 0 {
 		e.since = start.Timeline - 1
 	}
+	e.membersSince = e.since
 	switch {
 	case e.joinedRoom && changed:
 		if err := moves.addEntered(row.Room, e.since); err != nil {
 			return nil, err
+		}
+		if k.req.Filter.Room.State.LazyLoadMembers {
+			if e.visibility, err = k.readVisibilityHistory(e.num); err != nil {
+				return nil, err
+			}
+			e.membersSince = knownUpto(e.visibility.membership, e.since)
 		}
 		e.since, e.entered, e.wholeState = 0, true, true
 	case !e.joinedRoom:
@@ -278,6 +285,7 @@ func (k snapshotReader) takeLeft(e *entry, moves *moveReader) (err error) {
 		return nil
 	}
 	e.since = min(e.since, e.upto)
+	e.membersSince = knownUpto(e.visibility.membership, e.since)
 	switch _, was := at(e.visibility.membership, e.since); {
 	case was == "join":
 		moves.addLeft(e.num, e.since, e.leftAt)

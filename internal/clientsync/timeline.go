@@ -22,6 +22,9 @@ type timelineRange struct {
 	entered bool
 	// wholeState asks for the whole state, not only for what changed in the range.
 	wholeState bool
+	// membersSince is the last slot of which the client may know memberships, 0 if it knows none. It differs from since if the viewer has
+	// come back.
+	membersSince store.Slot
 	// joined is the slot from which on the viewer has been a member without a break; 0 if the viewer is no member now.
 	joined store.Slot
 	// events are the newest live events of the range, oldest first; older is set if there are more before them.

@@ -100,6 +100,19 @@ func leaveSlot(membership []valueSince) store.Slot {
 	return 0
 }
 
+// knownUpto returns the last slot of a room that a client with a token at a slot may know of: that slot for a member, that of
+// leaving for somebody who had left, 0 for somebody who had never been in the room.
+func knownUpto(membership []valueSince, since store.Slot) store.Slot {
+	n := 0
+	for n < len(membership) && membership[n].slot <= since {
+		n++
+	}
+	if n > 0 && membership[n-1].value == "join" {
+		return since
+	}
+	return leaveSlot(membership[:n])
+}
+
 // decisive returns the value of a state event that visibility depends on.
 func decisive(e *timeline.Event) string {
 	if m := e.Membership; m != "" {

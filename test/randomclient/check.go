@@ -248,10 +248,10 @@ func (d *device) compareState(a *answer, id string, r *roomView, t *shown) {
 			}
 		case got == nil && k.evType == "m.room.member" && !r.whole:
 		case got == nil:
-			d.w.report(d.explainState(a, id, k, want, t), d.name, "%s: the device has no %v, and the server has %s", id, k, text(want, "event_id"))
+			d.w.report("", d.name, "%s: the device has no %v, and the server has %s", id, k, text(want, "event_id"))
 			r.state[k] = want
 		case text(got, "event_id") != text(want, "event_id"):
-			d.w.report(d.explainState(a, id, k, want, t), d.name, "%s: the device has %s as %v, and the server has %s", id, text(got, "event_id"), k, text(want, "event_id"))
+			d.w.report("", d.name, "%s: the device has %s as %v, and the server has %s", id, text(got, "event_id"), k, text(want, "event_id"))
 			r.state[k] = want
 		case object(want, "unsigned")["redacted_because"] == nil && !sameEvent(got, want):
 			d.w.report("", d.name, "%s: %v: /sync says %s, and /state %s", id, k, encoded(got), encoded(want))
@@ -395,14 +395,14 @@ func (d *device) compareSenders(a *answer, id string, r *roomView, t *shown) {
 	for _, e := range events(entry, "timeline") {
 		k := stateKey{"m.room.member", text(e, "sender")}
 		if r.state[k] == nil && t.state[k] != nil {
-			d.w.report(d.explainSender(a, id, t.state[k], t), d.name, "%s: the device knows no member event of %s, who sent what it shows", id, k.key)
+			d.w.report("", d.name, "%s: the device knows no member event of %s, who sent what it shows", id, k.key)
 			r.state[k] = t.state[k]
 		}
 	}
 	for _, hero := range r.summary.heroes {
 		k := stateKey{"m.room.member", hero}
 		if r.state[k] == nil && t.state[k] != nil {
-			d.w.report(d.explainSender(a, id, t.state[k], t), d.name, "%s: the device knows no member event of the hero %s", id, k.key)
+			d.w.report("", d.name, "%s: the device knows no member event of the hero %s", id, k.key)
 			r.state[k] = t.state[k]
 		}
 	}
