@@ -253,9 +253,6 @@ func (c *Config) complete() (wrong []error) {
 	if rules, ok := roomversion.Of(c.RoomVersion); !ok || !rules.Stable {
 		bad("room_version: %q is not a room version that this server knows", c.RoomVersion)
 	}
-	if c.MediaFolder == "" {
-		c.MediaFolder = filepath.Join(c.DataDir, "media")
-	}
 	if c.MediaMaxUpload < 1 {
 		bad("media_max_upload: must be at least 1 byte")
 	}

@@ -425,10 +425,11 @@ func TestStartTogether(t *testing.T) {
 	url := storetest.EmptyURL(t, "postgres")
 	var dirs []string
 	var all []*process
+	media := t.TempDir()
 	for i := range 3 {
 		dir := t.TempDir()
 		dirs = append(dirs, dir)
-		all = append(all, launch(t, command(t, []string{"STOA_DATABASE=" + url, "STOA_DATA_DIR=" + dir, "STOA_CLIENT_LISTEN=127.0.0.1:0",
+		all = append(all, launch(t, command(t, []string{"STOA_DATABASE=" + url, "STOA_DATA_DIR=" + dir, "STOA_CLIENT_LISTEN=127.0.0.1:0", "STOA_MEDIA_FOLDER=" + media,
 			"STOA_REGISTRATION=open", "STOA_SECRET_KEY=correct horse battery", fmt.Sprintf("STOA_INSTANCE=i%d", i)}, "serve")))
 	}
 	for _, p := range all {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"path/filepath"
 	"runtime/debug"
 
 	"stoa/internal/blob"
@@ -19,8 +20,16 @@ const (
 
 func (srv *Server) newMedia() (*media.Media, error) {
 	cfg := srv.opt.Config
+	folder := cfg.MediaFolder
+	if folder == "" {
+		folder = filepath.Join(cfg.DataDir, "media")
+		if srv.services.Store.Shared() && cfg.MediaBucket == "" {
+			srv.opt.Log.Warn("uploads are kept in this instance's data directory, where other instances can't read them; with several instances, "+
+				"set media_bucket, or media_folder to a folder that all of them mount", "folder", folder)
+		}
+	}
 	opt := media.Options{
-		Store: srv.services.Store, ServerName: cfg.ServerName, Folder: cfg.MediaFolder, MaxUpload: int64(cfg.MediaMaxUpload),
+		Store: srv.services.Store, ServerName: cfg.ServerName, Folder: folder, MaxUpload: int64(cfg.MediaMaxUpload),
 		DailyUploads: int64(cfg.MediaDailyUploads), ThumbnailMemory: min(mostPixels, debug.SetMemoryLimit(-1)/pixelsPart), Log: srv.opt.Log,
 	}
 	if cfg.RateLimits != config.LimitsOn {
