@@ -76,7 +76,9 @@ type entry struct {
 	membersMoved, nameMoved bool
 	summary                 summary
 	bundles                 map[id.EventID]*timeline.Bundle
-	open                    bool
+	// open is set if members see all events, replacedSlots has slots of replaced events that the replacing ones do not name.
+	open          bool
+	replacedSlots map[id.EventID]store.Slot
 }
 
 // buildAnswer makes an answer of a delta. It returns nil if there turns out to be nothing new and the request may still wait; the
@@ -329,8 +331,9 @@ func (k *responseBuilder) show(e *entry, ev *timeline.Event) timeline.Show {
 		s.Membership = e.visibility.membershipAt(ev)
 	}
 	if ev.Replaced != nil {
-		s.SeesReplaced = e.open || ev.Replaced.Slot != 0 && (e.joined != 0 && ev.Replaced.Slot >= e.joined ||
-			e.visibility != nil && history.Visible(e.visibility.visibilityAt(ev.Replaced.Slot)))
+		slot := e.replacedSlot(ev)
+		s.SeesReplaced = e.open || slot != 0 && (e.joined != 0 && slot >= e.joined ||
+			e.visibility != nil && history.Visible(e.visibility.visibilityAt(slot)))
 	}
 	return s
 }

@@ -661,3 +661,63 @@ func TestForgottenToken(t *testing.T) {
 		}
 	})
 }
+
+func TestPrevContent(t *testing.T) {
+	t.Parallel()
+	const visibility = "m.room.history_visibility"
+	topic := func(h *synctest.Server, what string, got synctest.RoomAnswer, old string) {
+		h.T.Helper()
+		slices.Reverse(got.Timeline.Events) // the newest topic first
+		ev := got.Timeline.Find("m.room.topic", "")
+		if ev == nil || ev.Unsigned.ReplacesState == "" {
+			h.T.Errorf("%s: no topic that replaces another: %+v", what, ev)
+		} else if is, _ := ev.Unsigned.PrevContent["topic"].(string); is != old {
+			h.T.Errorf("%s: the topic replaced %v, and not %q", what, ev.Unsigned.PrevContent, old)
+		}
+	}
+	for name, test := range map[string]func(h *synctest.Server){
+		"in a room with a hidden part, members see what they could see before": func(h *synctest.Server) {
+			alice, bob, carol := h.Client("alice"), h.Client("bob"), h.Client("carol")
+			r := alice.Create()
+			alice.Set(r, "m.room.topic", "", `{"topic":"one"}`)
+			bob.Join(r).Sync("")
+			alice.Set(r, visibility, "", `{"history_visibility":"joined"}`)
+			alice.Sync("")
+			bob.Sync("")
+			alice.Set(r, "m.room.topic", "", `{"topic":"two"}`)
+			topic(h, "a member", alice.Sync("").Join(r), "one")
+			topic(h, "who came after a shared event", bob.Sync("").Join(r), "one")
+			topic(h, "from the start", bob.Sync("", synctest.FromStart).Join(r), "one")
+			carol.Join(r).Sync("")
+			alice.Set(r, "m.room.topic", "", `{"topic":"three"}`)
+			topic(h, "a member since", bob.Sync("").Join(r), "two")
+			topic(h, "who came after a hidden event", carol.Sync("").Join(r), "")
+			topic(h, "who came after a hidden event, from the start", carol.Sync("", synctest.FromStart).Join(r), "")
+		},
+		"of an event far back, and of a room that the viewer has left": func(h *synctest.Server) {
+			alice, bob := h.Client("alice"), h.Client("bob")
+			r := alice.Create()
+			bob.Join(r)
+			alice.Set(r, "m.room.topic", "", `{"topic":"one"}`)
+			alice.Set(r, "m.room.topic", "", `{"topic":"two"}`)
+			for range 20 {
+				alice.Say(r, "x")
+			}
+			for _, lazily := range []string{"false", "true"} {
+				filter := `{"room":{"include_leave":true,"timeline":{"types":["m.room.topic"],"limit":1},"state":{"lazy_load_members":` + lazily + `}}}`
+				topic(h, "far back", alice.Sync(filter, synctest.FromStart).Join(r), "one")
+				topic(h, "far back, state after", alice.Sync(filter, synctest.FromStart, synctest.StateAfter).Join(r), "one")
+			}
+			bob.Leave(r)
+			alice.Set(r, "m.room.topic", "", `{"topic":"three"}`)
+			filter := `{"room":{"include_leave":true,"timeline":{"limit":30}}}`
+			topic(h, "left", bob.Sync(filter, synctest.FromStart).Rooms.Leave[r.String()], "one")
+			topic(h, "left, state after", bob.Sync(filter, synctest.FromStart, synctest.StateAfter).Rooms.Leave[r.String()], "one")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.BothWays(t, test)
+		})
+	}
+}

@@ -81,8 +81,8 @@ func (k snapshotReader) readLog(e *entry) error {
 			from = min(from, e.membersSince)
 		}
 	}
-	if from < e.logFrom {
-		older, err := roomdb.SyncLog(k.read, e.num, from, e.logFrom)
+	if readFrom := min(from, e.beforeUnknown()); readFrom < e.logFrom {
+		older, err := roomdb.SyncLog(k.read, e.num, readFrom, e.logFrom)
 		if err != nil {
 			return fmt.Errorf("read changes of state: %w", err)
 		}
@@ -108,6 +108,9 @@ func (k snapshotReader) readLog(e *entry) error {
 		}
 		e.skipReplaced(&e.timeline, len(inRange), func(i int) (store.KeyNum, store.EventNum) { return inRange[i].Key, inRange[i].Event })
 	}
+	if err := k.takeReplaced(e); err != nil {
+		return err
+	}
 	if e.wholeState && k.req.Filter.Room.State.LazyLoadMembers {
 		var err error
 		if log, err = k.withoutMembers(log, e.membersSince); err != nil {
@@ -128,6 +131,49 @@ func (k snapshotReader) readLog(e *entry) error {
 			e.membersMoved = e.membersMoved || e.changes[i].Type == "m.room.member"
 		}
 		k.noteChanges(e, e.changes)
+	}
+	return nil
+}
+
+// beforeUnknown returns the slot before the first state event of the timeline of which the log that was read does not say what it replaced;
+// a slot after the log if there is none.
+func (e *entry) beforeUnknown() store.Slot {
+	for _, ev := range e.timeline.events {
+		if ev.IsState && ev.Replaced == nil && ev.Slot <= e.logFrom {
+			return ev.Slot - 1
+		}
+	}
+	return e.logFrom
+}
+
+// takeReplaced adds the events that they replaced to the state events of the timeline that were read without the log.
+func (k snapshotReader) takeReplaced(e *entry) error {
+	places := map[store.EventNum]int{}
+	for i, ev := range e.timeline.events {
+		if ev.IsState && ev.Replaced == nil {
+			places[ev.Num] = i
+		}
+	}
+	var log []roomdb.StateChange
+	for _, c := range e.log {
+		if _, shown := places[c.Event]; shown && c.Prev != 0 {
+			log = append(log, c)
+		}
+	}
+	if len(log) == 0 {
+		return nil
+	}
+	for _, c := range log {
+		k.l.Want(c.Prev)
+	}
+	if err := k.l.Load(); err != nil {
+		return err
+	}
+	for _, c := range log {
+		if prev := k.l.Event(c.Prev); prev != nil {
+			i := places[c.Event]
+			e.timeline.events[i] = e.timeline.events[i].WithReplaced(prev)
+		}
 	}
 	return nil
 }

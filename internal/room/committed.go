@@ -51,8 +51,9 @@ type TimelineEvent struct {
 	// Key is the interned (type, state key); 0 for a message event.
 	Key store.KeyNum
 	// Replaces is the event that the same (type, state key) had before; nil if there was
-	// none, or if the event did not become current state.
-	Replaces *event.PDU
+	// none, or if the event did not become current state. ReplacesSlot is its slot in the timeline, 0 for unknown.
+	Replaces     *event.PDU
+	ReplacesSlot store.Slot
 	// Thread is the root of the event's thread; zero for the main timeline.
 	Thread id.EventID
 	// Class and Totals are for unread counts: the event's class, and the running totals
@@ -93,8 +94,9 @@ type StateChange struct {
 	// Event is the new entry, nil if the entry was removed. Num is its number.
 	Event *event.PDU
 	Num   store.EventNum
-	// Previous is the entry that was replaced, nil for none.
-	Previous *event.PDU
+	// Previous is the entry that was replaced, nil for none. PreviousSlot is its slot in the timeline, 0 for unknown.
+	Previous     *event.PDU
+	PreviousSlot store.Slot
 	// User is the local user whose membership this is; 0 for any other state.
 	User store.UserNum
 	// InTimeline says that the event is the timeline event of the same slot.

@@ -111,7 +111,7 @@ func newSegment(c *room.Committed) (*Segment, int) {
 		t := &c.Events[i]
 		e := timeline.New(timeline.Source{
 			Num: t.Num, Slot: t.Slot, Off: t.Off, PDU: t.PDU,
-			Replaces: t.Replaces, RedactedBy: t.RedactedBy,
+			Replaces: t.Replaces, ReplacesSlot: t.ReplacesSlot, RedactedBy: t.RedactedBy,
 			TxnUser: t.Txn.UserID, TxnDevice: t.Txn.DeviceID, TxnID: t.Txn.ID,
 		})
 		s.Events = append(s.Events, e)
@@ -123,7 +123,7 @@ func newSegment(c *room.Committed) (*Segment, int) {
 		ch := Change{Slot: t.Slot, Key: t.Key, Type: t.Type, StateKey: t.StateKey, user: t.User}
 		if t.Event != nil {
 			if ch.Event = byNum[t.Num]; ch.Event == nil {
-				ch.Event = timeline.New(timeline.Source{Num: t.Num, Slot: t.Slot, PDU: t.Event, Replaces: t.Previous})
+				ch.Event = timeline.New(timeline.Source{Num: t.Num, Slot: t.Slot, PDU: t.Event, Replaces: t.Previous, ReplacesSlot: t.PreviousSlot})
 				size += ch.Event.Size()
 			}
 		}

@@ -6,8 +6,6 @@ import "slices"
 const (
 	// receiptsBeforeJoin: somebody joins, and a receipt came after the token: receipts from before the token are not told.
 	receiptsBeforeJoin = "receipts-before-join"
-	// prevContentLeftOut: /sync leaves out prev_content, or that and replaces_state, of a state event though /messages shows it to the same user.
-	prevContentLeftOut = "prev-content-left-out"
 )
 
 // hides says that the timeline of an answer does not show an event, wherever it begins.
@@ -23,22 +21,4 @@ func (d *device) explainReceipts(known *room, r, fresh *roomView) string {
 		}
 	}
 	return receiptsBeforeJoin
-}
-
-// explainUnsigned explains an event that /sync and /messages show otherwise.
-func explainUnsigned(got, want map[string]any) string {
-	if !sameEvent(got, want) || object(got, "unsigned")["prev_content"] != nil {
-		return ""
-	}
-	filled := shallow(got)
-	unsigned := shallow(object(got, "unsigned"))
-	unsigned["prev_content"] = object(want, "unsigned")["prev_content"]
-	if unsigned["replaces_state"] == nil {
-		unsigned["replaces_state"] = object(want, "unsigned")["replaces_state"]
-	}
-	filled["unsigned"] = unsigned
-	if sameUnsigned(filled, want) {
-		return prevContentLeftOut
-	}
-	return ""
 }
