@@ -42,6 +42,20 @@ func TestParts(t *testing.T) {
 				h.T.Errorf("told twice: %s", a.Raw)
 			}
 		},
+		"who joins is told all receipts": func(h *synctest.Server) {
+			alice, bob, carol := h.Client("alice"), h.Client("bob"), h.Client("carol")
+			r := alice.Create()
+			eventID := bob.Join(r).Say(r, "x")
+			bob.Receipt(r, eventID, roomdb.ReceiptRead, "")
+			carol.Sync("")
+			alice.Receipt(r, eventID, roomdb.ReceiptRead, "")
+			a := carol.Join(r).Sync("")
+			for _, p := range []*synctest.Client{alice, bob} {
+				if !strings.Contains(a.Raw, fmt.Sprintf(`"%s":{"ts":7}`, p.UserID)) {
+					h.T.Errorf("the receipt of %s is missing: %s", p.UserID, a.Raw)
+				}
+			}
+		},
 		"the newest receipt is told, of each thread": func(h *synctest.Server) {
 			alice, bob := h.Client("alice"), h.Client("bob")
 			r := alice.Create()

@@ -267,7 +267,7 @@ func (k snapshotReader) storedEntry(row *roomdb.SyncRoom, start store.RoomStart,
 		}
 		// Its account data may have changed; if not, the entry stays empty and is left out.
 	}
-	if start.Receipts != 0 {
+	if start.Receipts != 0 && !e.entered { // who enters gets all
 		e.receiptsUnread = true
 		e.receiptsAfter = start.Receipts - 1
 	}

@@ -362,6 +362,11 @@ func replaced(a *answer, want []map[string]any, count int, t *shown) bool {
 	return isState && text(now, "event_id") != text(want[count], "event_id") && hides(a, t, now)
 }
 
+// hides says that the timeline of an answer does not show an event, wherever it begins.
+func hides(a *answer, t *shown, e map[string]any) bool {
+	return !a.s.shows(e) || !slices.ContainsFunc(t.visible, func(x map[string]any) bool { return text(x, "event_id") == text(e, "event_id") })
+}
+
 // isOwn says that an event is a membership of the user.
 func (d *device) isOwn(e map[string]any) bool {
 	return text(e, "type") == "m.room.member" && text(e, "state_key") == d.user.id

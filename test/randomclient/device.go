@@ -58,9 +58,6 @@ type roomView struct {
 	read       map[receiptKey]string // events
 	// nameless says that it was reported that the room has no name and no heroes were told.
 	nameless bool
-	// enteredSince is the step of the token with which the device was told that the user had come into the room, 0 for an initial
-	// sync.
-	enteredSince int
 }
 
 type stateKey struct{ evType, key string }
@@ -348,12 +345,6 @@ func (d *device) apply(a *answer) {
 		r := v.enter(id, "join")
 		if entered := d.entered(a, id); s.initial || s.fullState || entered {
 			r.whole = !s.lazy || r.whole && !entered
-			if entered {
-				r.enteredSince = a.older.at
-			}
-			if s.initial {
-				r.enteredSince = 0
-			}
 			r.skipped = false
 		}
 		v.applyState(r, s, entry)

@@ -99,8 +99,7 @@ func (d *device) differs(fresh *device) bool {
 		if r == nil || r.skipped || f.membership != "join" {
 			continue
 		}
-		known := d.w.roomByID(id)
-		if !slices.Equal(r.typing, f.typing) || !contains(r.read, f.read) && d.explainReceipts(known, r, f) == "" {
+		if !slices.Equal(r.typing, f.typing) || !contains(r.read, f.read) {
 			return true
 		}
 	}
@@ -134,7 +133,7 @@ func (d *device) reportDifferences(fresh *device) {
 			d.w.report("", d.name, "%s: unread: %s, and a fresh sync says %s", known.id, encoded(r.unread), encoded(g.unread))
 		}
 		if !contains(r.read, g.read) {
-			d.w.report(d.explainReceipts(known, r, g), d.name, "%s: receipts: %v, and a fresh sync says %v", known.id, r.read, g.read)
+			d.w.report("", d.name, "%s: receipts: %v, and a fresh sync says %v", known.id, r.read, g.read)
 		}
 		// A room that has a name has no heroes to tell; those of before do no harm.
 		if !slices.Equal(r.summary.heroes, g.summary.heroes) && !r.nameless && r.summarised && len(g.summary.heroes) > 0 {

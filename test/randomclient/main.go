@@ -9,8 +9,8 @@
 // tokens) replaced by names in the order in which they come up; with -compare the same seeds run against two binaries and the
 // first answer that differs is printed.
 //
-// It owns the servers that it starts, each with data in a temporary folder. It never reads their databases. Faults that are known
-// are in known.go, each with a recogniser; any other mismatch fails the run.
+// It owns the servers that it starts, each with data in a temporary folder. It never reads their databases. Every
+// mismatch fails the run, unless it is reported as a fault that is known.
 package main
 
 import (

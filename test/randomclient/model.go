@@ -46,11 +46,10 @@ type user struct {
 type room struct {
 	id         string
 	membership map[*user]string
-	joinedAt   map[*user]int      // the step of the newest join, 0 for somebody who has never been in it
-	leftAt     map[*user]int      // the steps at which users ceased to be in it
-	forgotten  map[*user]bool     // since the last act that makes the room known again
-	events     []string           // that may be redacted, read, related to
-	readAt     map[receiptKey]int // the steps of the newest receipts
+	joinedAt   map[*user]int  // the step of the newest join, 0 for somebody who has never been in it
+	leftAt     map[*user]int  // the steps at which users ceased to be in it
+	forgotten  map[*user]bool // since the last act that makes the room known again
+	events     []string       // that may be redacted, read, related to
 }
 
 // fault is a mismatch. known is the name of the fault that it is an example of, "" if it is new.
@@ -307,7 +306,7 @@ func (w *model) createRoom(d *device) error {
 	if !res.ok() {
 		return fmt.Errorf("createRoom: %v", res)
 	}
-	r := &room{id: text(res.body, "room_id"), membership: map[*user]string{d.user: "join"}, joinedAt: map[*user]int{d.user: w.version}, forgotten: map[*user]bool{}, leftAt: map[*user]int{}, readAt: map[receiptKey]int{}}
+	r := &room{id: text(res.body, "room_id"), membership: map[*user]string{d.user: "join"}, joinedAt: map[*user]int{d.user: w.version}, forgotten: map[*user]bool{}, leftAt: map[*user]int{}}
 	for _, u := range invited {
 		r.membership[u] = "invite"
 	}
@@ -578,7 +577,6 @@ func (w *model) sendReceipt(d *device) error {
 	kind := pick(w, []string{"m.read", "m.read", "m.read.private", "m.fully_read"})
 	target := r.events[max(0, len(r.events)-1-w.rnd.IntN(4))]
 	if w.chance(20) {
-		r.readAt[receiptKey{d.user.id, kind, ""}] = w.version
 		_, err := d.ask("POST", path("/v3/rooms/%s/read_markers", r.id), nil, map[string]any{kind: target})
 		return err
 	}
@@ -586,7 +584,6 @@ func (w *model) sendReceipt(d *device) error {
 	if w.chance(30) && kind != "m.fully_read" {
 		body["thread_id"] = "main"
 	}
-	r.readAt[receiptKey{d.user.id, kind, text(body, "thread_id")}] = w.version
 	_, err := d.ask("POST", path("/v3/rooms/%s/receipt/%s/%s", r.id, kind, target), nil, body)
 	return err
 }
