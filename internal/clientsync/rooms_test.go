@@ -694,6 +694,28 @@ func TestPrevContent(t *testing.T) {
 			topic(h, "who came after a hidden event", carol.Sync("").Join(r), "")
 			topic(h, "who came after a hidden event, from the start", carol.Sync("", synctest.FromStart).Join(r), "")
 		},
+		"a redacted event is shown redacted": func(h *synctest.Server) {
+			for _, shown := range []string{"shared", "joined"} {
+				alice, bob := h.Client("alice"), h.Client("bob")
+				r := alice.Create()
+				alice.Set(r, visibility, "", fmt.Sprintf(`{"history_visibility":%q}`, shown))
+				bob.Join(r).Sync("")
+				secret := alice.Set(r, "m.room.topic", "", `{"topic":"secret"}`)
+				_, err := h.Redact(h.T.Context(), room.RedactRequest{RoomID: r, Sender: alice.UserID, EventID: secret})
+				alice.Must(err)
+				bob.Sync("")
+				second := alice.Set(r, "m.room.topic", "", `{"topic":"two"}`)
+				a := bob.Sync("")
+				topic(h, shown, a.Join(r), "")
+				if strings.Contains(a.Raw, "secret") || !strings.Contains(a.Raw, `"prev_content":{}`) {
+					h.T.Errorf("%s: got %s", shown, a.Raw)
+				}
+				alice.Set(r, "m.room.topic", "", `{"topic":"three"}`)
+				_, err = h.Redact(h.T.Context(), room.RedactRequest{RoomID: r, Sender: alice.UserID, EventID: second})
+				alice.Must(err)
+				topic(h, shown+", redacted later", bob.Sync("").Join(r), "")
+			}
+		},
 		"of an event far back, and of a room that the viewer has left": func(h *synctest.Server) {
 			alice, bob := h.Client("alice"), h.Client("bob")
 			r := alice.Create()

@@ -95,7 +95,7 @@ func (es *Events) entries(read *store.Read, room store.RoomNum, rules *roomversi
 		}
 		for _, e := range out {
 			if e.key == row.Key {
-				e.num, e.pdu = row.Event.Num, pdu
+				e.num, e.pdu, e.redacted = row.Event.Num, pdu, row.Event.RedactedBy != 0
 				if at := row.Event.Place; row.Event.RedactedBy == 0 && at.Off == 0 && at.Slot == row.Slot {
 					e.shown = row.Slot
 				}

@@ -201,7 +201,7 @@ func (t *turn) conceal(pdu *event.PDU, num store.EventNum) error {
 		return err
 	}
 	concealed := *e
-	concealed.slot, concealed.shown = t.row.Slot, 0
+	concealed.slot, concealed.shown, concealed.redacted = t.row.Slot, 0, true
 	t.replace(key, &concealed)
 	return nil
 }

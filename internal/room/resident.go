@@ -163,6 +163,16 @@ type entry struct {
 	// shown is the slot at which the event entered the state, if clients see it there
 	// unredacted; else 0.
 	shown store.Slot
+	// redacted says that clients see the event redacted; pdu is the original.
+	redacted bool
+}
+
+// clientForm returns the event as clients see it; nil if the state has no such entry.
+func (e *entry) clientForm() *event.PDU {
+	if e.redacted {
+		return e.pdu.Redacted()
+	}
+	return e.pdu
 }
 
 // inFlight counts the changes of a room that were submitted and are not committed yet.

@@ -290,7 +290,7 @@ func (t *turn) place(a placement, extremities []extremity) error {
 			if err != nil {
 				return err
 			}
-			out.Replaces, out.ReplacesSlot = before.pdu, before.shown
+			out.Replaces, out.ReplacesSlot = before.clientForm(), before.shown
 			after := &entry{pdu: a.pdu, num: a.num, key: num, slot: a.slot, shown: a.slot}
 			if err := t.setState(a.slot, key, before, after, true); err != nil {
 				return err
@@ -360,7 +360,7 @@ func (t *turn) setState(slot store.Slot, key eventauth.Key, before, after *entry
 	t.replace(key, after)
 	t.out.State = append(t.out.State, StateChange{
 		Slot: slot, Key: after.key, Type: key.Type, StateKey: key.StateKey, Event: after.pdu, Num: after.num,
-		Previous: before.pdu, PreviousSlot: before.shown, InTimeline: inTimeline,
+		Previous: before.clientForm(), PreviousSlot: before.shown, InTimeline: inTimeline,
 	})
 	if key.Type != event.TypeMember {
 		return nil

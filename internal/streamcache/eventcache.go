@@ -6,8 +6,10 @@ import (
 	lru2 "github.com/hashicorp/golang-lru/v2"
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
+	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/internal/timeline"
+	"stoa/matrix/id"
 	"stoa/matrix/roomversion"
 )
 
@@ -19,6 +21,8 @@ type eventCache struct {
 	bytes    int
 	maxBytes int
 	redacted store.Position
+	// replacing has, by the ID of a replaced event, the event that replaced it and contains its content.
+	replacing map[id.EventID]store.EventNum
 }
 
 // cacheRules bounds the rooms whose rules are in memory.
@@ -34,8 +38,13 @@ func newRules() *lru2.Cache[store.RoomNum, *roomversion.Rules] {
 const cacheEntries = 1 << 20
 
 func newEventCache(maxBytes int) *eventCache {
-	c := &eventCache{maxBytes: maxBytes}
-	c.events = mustLRU[store.EventNum](cacheEntries, func(_ store.EventNum, e *timeline.Event) { c.bytes -= e.Size() })
+	c := &eventCache{maxBytes: maxBytes, replacing: map[id.EventID]store.EventNum{}}
+	c.events = mustLRU[store.EventNum](cacheEntries, func(_ store.EventNum, e *timeline.Event) {
+		c.bytes -= e.Size()
+		if e.Replaced != nil && c.replacing[e.Replaced.ID] == e.Num {
+			delete(c.replacing, e.Replaced.ID)
+		}
+	})
 	return c
 }
 
@@ -64,18 +73,24 @@ func (c *eventCache) add(e *timeline.Event, snapshot store.Position) {
 	}
 	c.events.Remove(e.Num)
 	c.events.Add(e.Num, e)
+	if e.Replaced != nil {
+		c.replacing[e.Replaced.ID] = e.Num
+	}
 	c.bytes += e.Size()
 	for c.bytes > c.maxBytes {
 		c.events.RemoveOldest()
 	}
 }
 
-// drop forgets an event, which is redacted as of a position.
-func (c *eventCache) drop(num store.EventNum, at store.Position) {
+// drop forgets an event, which is redacted as of a position, and the one that replaced it.
+func (c *eventCache) drop(num store.EventNum, eventID id.EventID, at store.Position) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.redacted = max(c.redacted, at)
 	c.events.Remove(num)
+	if by, ok := c.replacing[eventID]; ok {
+		c.events.Remove(by)
+	}
 }
 
 // clear forgets everything: what happened up to a position is not known.
@@ -157,9 +172,14 @@ func (c *memberCache) dropRoom(num store.RoomNum) {
 	}
 }
 
-// drop forgets an event that was redacted.
-func (c *memberCache) drop(num store.EventNum) {
-	if m, ok := c.byNum[num]; ok {
+// drop forgets an event that was redacted, and the one that replaced it.
+func (c *memberCache) drop(num store.RoomNum, red *room.Redacted) {
+	if m, ok := c.byNum[red.Target]; ok {
+		c.events.Remove(m)
+	}
+	key, _ := red.PDU.StateKey()
+	m := member{num, key}
+	if e, ok := c.events.Peek(m); ok && e.Replaced != nil && e.Replaced.ID == red.TargetID {
 		c.events.Remove(m)
 	}
 }

@@ -109,8 +109,8 @@ func (m *memory) applyRoomRow(a *applied, row store.StreamRow) {
 func (m *memory) redact(r *roomState, redacted []room.Redacted, pos store.Position) {
 	for i := range redacted {
 		m.ring.redact(&r.timeline, &redacted[i])
-		m.events.drop(redacted[i].Target, pos)
-		m.members.drop(redacted[i].Target)
+		m.events.drop(redacted[i].Target, redacted[i].TargetID, pos)
+		m.members.drop(r.num, &redacted[i])
 	}
 }
 

@@ -164,7 +164,7 @@ func (s *Segment) redacted(red *room.Redacted) (*Segment, bool) {
 	out := *s
 	found := false
 	for i, e := range s.Events {
-		if e.Num == red.Target {
+		if concerns(e, red) {
 			if !found {
 				out.Events = append([]*timeline.Event(nil), s.Events...)
 				out.Changes = append([]Change(nil), s.Changes...)
@@ -174,7 +174,7 @@ func (s *Segment) redacted(red *room.Redacted) (*Segment, bool) {
 		}
 	}
 	for i := range s.Changes {
-		if e := s.Changes[i].Event; e != nil && e.Num == red.Target {
+		if e := s.Changes[i].Event; e != nil && concerns(e, red) {
 			if !found {
 				out.Changes = append([]Change(nil), s.Changes...)
 				found = true
@@ -185,11 +185,24 @@ func (s *Segment) redacted(red *room.Redacted) (*Segment, bool) {
 	return &out, found
 }
 
+// concerns says whether an event is the redacted one, or has replaced it.
+func concerns(e *timeline.Event, red *room.Redacted) bool {
+	return e.Num == red.Target || e.Replaced != nil && e.Replaced.ID == red.TargetID
+}
+
 func redactedForm(e *timeline.Event, red *room.Redacted) *timeline.Event {
+	if e.Num != red.Target {
+		next, replaced := *e, *e.Replaced
+		replaced.Content = red.PDU.Redacted().Content()
+		next.Replaced = &replaced
+		return &next
+	}
 	if e.IsRedacted() {
 		return e
 	}
-	return timeline.New(timeline.Source{Num: e.Num, Slot: e.Slot, Off: e.Off, PDU: red.PDU, RedactedBy: red.Because})
+	next := timeline.New(timeline.Source{Num: e.Num, Slot: e.Slot, Off: e.Off, PDU: red.PDU, RedactedBy: red.Because})
+	next.Replaced = e.Replaced
+	return next
 }
 
 // Live leaves out events that were put before others.

@@ -230,8 +230,8 @@ func (m *memory) putRedactions(a *applied) {
 		if r := m.rooms[red.room]; r != nil {
 			m.ring.redact(&r.timeline, &red.Redacted)
 		}
-		m.events.drop(red.Target, red.pos)
-		m.members.drop(red.Target)
+		m.events.drop(red.Target, red.TargetID, red.pos)
+		m.members.drop(red.room, &red.Redacted)
 		m.recent.drop(red.room)
 	}
 	for _, row := range a.rows {
