@@ -81,7 +81,7 @@ func BenchmarkInitialSync(b *testing.B) {
 		b.Run(fmt.Sprintf("rooms=%d/members=%d/cold=%v", size.rooms, size.members, size.cold), func(b *testing.B) {
 			h := synctest.NewServer(b, storetest.SQLite(b), synctest.WithAll, func(o *synctest.Options) {
 				if size.cold {
-					o.EventBytes, o.Members = 1, 1
+					o.EventBytes, o.MemberBytes = 1, 1
 				}
 			})
 			alice := h.Client("alice")

@@ -131,7 +131,7 @@ func TestAnswersAddUp(t *testing.T) {
 		"from memory":      func(*synctest.Options) {},
 		"from the store":   func(o *synctest.Options) { o.RingRecords = 1 },
 		"from both":        func(o *synctest.Options) { o.RingRecords = 12 },
-		"with few in mind": func(o *synctest.Options) { o.Users, o.EventBytes, o.Members = 2, 20_000, 2 },
+		"with few in mind": func(o *synctest.Options) { o.Users, o.EventBytes, o.MemberBytes = 2, 20_000, 2_500 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

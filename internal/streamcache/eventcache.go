@@ -108,10 +108,11 @@ type member struct {
 }
 
 // memberCache holds membership events that are current at the ring's head, for clients that load members lazily. The cache's lock
-// guards it. The stream replaces changed events, and adds those of senders.
+// guards it. The stream replaces changed events, and adds those of senders. It is bounded in bytes.
 type memberCache struct {
-	events *simplelru.LRU[member, *timeline.Event]
-	byNum  map[store.EventNum]member
+	events          *simplelru.LRU[member, *timeline.Event]
+	bytes, maxBytes int
+	byNum           map[store.EventNum]member
 	// rooms contains the rooms of all events in the cache, and perhaps more.
 	rooms map[store.RoomNum]struct{}
 	// reading are the members that an answer is reading; the channel is closed when it has.
@@ -121,11 +122,18 @@ type memberCache struct {
 // memberRooms bounds the rooms that are noted.
 const memberRooms = 1 << 16
 
-func newMemberCache(entries int) *memberCache {
+// memberBytes is the memory of an entry beside its event: the user ID, a list element, and entries of two maps.
+const memberBytes = 512
+
+func newMemberCache(maxBytes int) *memberCache {
 	c := &memberCache{
-		byNum: map[store.EventNum]member{}, rooms: map[store.RoomNum]struct{}{}, reading: map[member]chan struct{}{},
+		maxBytes: maxBytes,
+		byNum:    map[store.EventNum]member{}, rooms: map[store.RoomNum]struct{}{}, reading: map[member]chan struct{}{},
 	}
-	c.events = mustLRU(entries, func(_ member, e *timeline.Event) { delete(c.byNum, e.Num) })
+	c.events = mustLRU(cacheEntries, func(_ member, e *timeline.Event) {
+		delete(c.byNum, e.Num)
+		c.bytes -= memberBytes + e.Size()
+	})
 	return c
 }
 
@@ -143,6 +151,10 @@ func (c *memberCache) put(m member, e *timeline.Event) {
 	c.events.Add(m, e)
 	c.byNum[e.Num] = m
 	c.rooms[m.room] = struct{}{}
+	c.bytes += memberBytes + e.Size()
+	for c.bytes > c.maxBytes {
+		c.events.RemoveOldest()
+	}
 }
 
 // knows says whether an event is there.

@@ -45,6 +45,7 @@ func (k *Kept) KeepIgnored(num store.UserNum, ignored map[id.UserID]bool, snapsh
 	defer k.cache.mu.Unlock()
 	if u := k.cache.known(num); u != nil && snapshot >= u.from && u.ignoredAt <= snapshot {
 		u.ignored, u.ignoredAt = ignored, snapshot
+		k.cache.measure(u)
 	}
 }
 
@@ -145,6 +146,9 @@ func (k *Kept) Section(v who.Device, key string, kinds []store.Kind) ([]byte, bo
 	return nil, false
 }
 
+// sectionBytes bounds the memory of one user's cached sections.
+const sectionBytes = 256 << 10
+
 // KeepSection keeps a section of the answers to a device, as of a snapshot.
 func (k *Kept) KeepSection(v who.Device, key string, value []byte, snapshot store.Position) {
 	k.cache.mu.Lock()
@@ -154,16 +158,18 @@ func (k *Kept) KeepSection(v who.Device, key string, value []byte, snapshot stor
 		return
 	}
 	f := cachedSection{key: key, device: v.DeviceID, at: snapshot, value: value}
-	for i := range u.sections {
-		if u.sections[i].key == key && u.sections[i].device == v.DeviceID {
-			u.sections[i] = f
-			return
-		}
-	}
-	if len(u.sections) >= sectionLimit {
-		u.sections = u.sections[1:]
-	}
+	u.sections = slices.DeleteFunc(u.sections, func(s cachedSection) bool { return s.key == key && s.device == v.DeviceID })
 	u.sections = append(u.sections, f)
+	size := 0
+	for i := range u.sections {
+		size += cap(u.sections[i].value)
+	}
+	drop := max(0, len(u.sections)-sectionLimit)
+	for i := 0; i < len(u.sections) && (i < drop || size > sectionBytes); i++ {
+		drop, size = i+1, size-cap(u.sections[i].value)
+	}
+	u.sections = slices.Delete(u.sections, 0, drop)
+	k.cache.measure(u)
 }
 
 // Openness tells whether members of a room may see all of its history, whenever they joined.

@@ -23,8 +23,10 @@ type memory struct {
 	users     map[store.UserNum]*user
 	used      lru
 	maxUsers  int
-	members   *memberCache
-	recent    *recentTimelines
+	// userBytes is the memory of all users, the sum of their bytes.
+	userBytes, maxUserBytes int
+	members                 *memberCache
+	recent                  *recentTimelines
 	// skipped is the newest row that was not read because it concerned no user in memory.
 	// loadingUsers counts the users being loaded, for whom that is unknown.
 	skipped      store.Position
@@ -155,6 +157,7 @@ func (m *memory) move(u *user, change membershipChange) {
 	} else {
 		u.leave(change.room)
 	}
+	m.measure(u)
 }
 
 // applyUserRow applies a row of a user. Called with the lock held.

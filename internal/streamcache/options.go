@@ -17,6 +17,7 @@ package streamcache
 import (
 	"context"
 	"log/slog"
+	"runtime/debug"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -39,10 +40,11 @@ type Options struct {
 	RingRecords, RingBytes int
 	// EventBytes bounds the events that are kept in their client form, and again those at the ends of timelines; 0 = 16 MiB.
 	EventBytes int
-	// Users bounds the users whose rooms are kept in memory; 0 = 50,000. Users who wait are kept in any case.
-	Users int
-	// Members bounds the membership events that are kept for clients which load members lazily; 0 = 16,384.
-	Members int
+	// Users and UserBytes bound the users whose rooms are kept in memory; 0 = 50,000, and an eighth of GOMEMLIMIT but at
+	// most 512 MiB. Users who wait are kept in any case.
+	Users, UserBytes int
+	// MemberBytes bounds the membership events that are kept for clients which load members lazily; 0 = 16 MiB.
+	MemberBytes int
 
 	// TypingHashes has the typing users of rooms as hashes; nil = no typing.
 	TypingHashes TypingHashes
@@ -66,7 +68,8 @@ func New(opt Options) *Cache {
 	setDefault(&opt.RingBytes, 64<<20)
 	setDefault(&opt.EventBytes, 16<<20)
 	setDefault(&opt.Users, 50_000)
-	setDefault(&opt.Members, 1<<14)
+	setDefault(&opt.UserBytes, int(min(debug.SetMemoryLimit(-1)/8, 512<<20)))
+	setDefault(&opt.MemberBytes, 16<<20)
 	if opt.Clock == nil {
 		opt.Clock = time.Now
 	}
@@ -86,8 +89,8 @@ func New(opt Options) *Cache {
 		events: newEventCache(opt.EventBytes), typing: opt.TypingHashes, began: opt.Store.Head(),
 		ring:    newRing(opt.RingRecords, opt.RingBytes, opt.Store.Head()),
 		present: newRing(presentRecords, presentBytes, opt.Store.Head()),
-		rooms:   map[store.RoomNum]*roomState{}, users: map[store.UserNum]*user{}, maxUsers: opt.Users,
-		members: newMemberCache(opt.Members), recent: newRecentTimelines(opt.EventBytes),
+		rooms:   map[store.RoomNum]*roomState{}, users: map[store.UserNum]*user{}, maxUsers: opt.Users, maxUserBytes: opt.UserBytes,
+		members: newMemberCache(opt.MemberBytes), recent: newRecentTimelines(opt.EventBytes),
 	}
 	sc.following = following{
 		cache: sc, pollNow: make(chan struct{}, 1),

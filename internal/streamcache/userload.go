@@ -35,7 +35,7 @@ func (sc *Cache) load(ctx context.Context, v who.Device) (*user, error) {
 	} else {
 		sc.users[v.UserNum] = u
 		sc.used.push(u)
-		sc.dropUsers()
+		sc.dropUsers(u)
 	}
 	floor := sc.ring.floor
 	sc.loadingUsers++
@@ -99,6 +99,8 @@ func (m *memory) finishLoading(u *user, at store.Position, rooms []roomdb.Joined
 		}
 	}
 	u.pending = nil
+	m.measure(u)
+	m.dropUsers(u)
 	m.metrics.users.Set(float64(len(m.users)))
 }
 
@@ -108,6 +110,8 @@ func (m *memory) forget(u *user) {
 		u.unlink(i)
 	}
 	u.rooms, u.gone = nil, true
+	m.userBytes -= u.bytes
+	u.bytes = 0
 	delete(m.users, u.num)
 	m.used.remove(u)
 	for len(u.waiters) > 0 {
@@ -115,13 +119,31 @@ func (m *memory) forget(u *user) {
 	}
 }
 
-// dropUsers keeps the number of users within its bound, those used last first. Called with the lock held.
-func (m *memory) dropUsers() {
-	for u := m.used.oldest; u != nil && m.used.count > m.maxUsers; {
-		newer := u.newer
-		if len(u.waiters) == 0 && !u.loading {
+// measure updates the memory of a user that has changed. Called with the lock held.
+func (m *memory) measure(u *user) {
+	if u.gone {
+		return
+	}
+	m.userBytes -= u.bytes
+	u.bytes = u.size()
+	m.userBytes += u.bytes
+}
+
+// dropLooks bounds the users that dropUsers looks at in one call.
+const dropLooks = 64
+
+// dropUsers keeps the users within their bounds in number and in bytes, except one. It drops those that have not been used for
+// longest; users who wait or are being loaded count as used now. Called with the lock held.
+func (m *memory) dropUsers(except *user) {
+	for range dropLooks {
+		if len(m.users) <= m.maxUsers && m.userBytes <= m.maxUserBytes {
+			return
+		}
+		u := m.used.oldest
+		if u == except || u.loading || len(u.waiters) > 0 {
+			m.used.touch(u)
+		} else {
 			m.forget(u)
 		}
-		u = newer
 	}
 }

@@ -53,6 +53,7 @@ type user struct {
 	lastActive int64
 	sampledBy  *backlog
 	gone       bool // dropped: no longer updated
+	bytes      int  // the size that memory.userBytes contains
 	// loading is set while the rooms are being read. pending has the changes that the stream brings
 	// in that time.
 	loading bool
@@ -117,6 +118,23 @@ type roomState struct {
 // small reports whether the room may be one in which presence is sent.
 func (r *roomState) small() bool {
 	return r.joined <= userdb.PresenceRoom && len(r.members) <= userdb.PresenceRoom
+}
+
+// The memory of parts of a user, in bytes.
+const (
+	userOverhead    = 1024
+	userRoomBytes   = 96 // with the entry among the room's members
+	ignoredBytes    = 160
+	sectionOverhead = 160
+)
+
+// size estimates the memory of a user in bytes.
+func (u *user) size() int {
+	n := userOverhead + userRoomBytes*cap(u.rooms) + ignoredBytes*len(u.ignored)
+	for i := range u.sections {
+		n += sectionOverhead + cap(u.sections[i].value)
+	}
+	return n
 }
 
 // find returns the user's entry of a room, nil if the user has not joined it.
