@@ -15,24 +15,29 @@ import (
 // it. A lookup in the store that raced with a drop is not remembered (see
 // generation), so nothing stale can come in behind a drop.
 type Sessions struct {
-	limit int
+	maxBytes int
 
 	mu         sync.RWMutex // guards all below; nothing is taken after it
 	byToken    map[Hash]*session
 	byUser     map[store.UserNum]map[Hash]struct{}
 	generation uint64 // counts drops
+	bytes      int    // the sum of the sessions' sizes
 }
 
-// sessionsKept bounds the tokens in memory, at about 400 bytes each.
-const sessionsKept = 100_000
+const (
+	// sessionBytes bounds the memory of the sessions.
+	sessionBytes = 40 << 20
+	// sessionOverhead is the memory of a session beside its strings.
+	sessionOverhead = 350
+)
 
 // NewSessions makes an empty memory. It is made before the packages that share
 // it: account drops from it what it ends.
 func NewSessions() *Sessions {
 	return &Sessions{
-		limit:   sessionsKept,
-		byToken: make(map[Hash]*session),
-		byUser:  make(map[store.UserNum]map[Hash]struct{}),
+		maxBytes: sessionBytes,
+		byToken:  make(map[Hash]*session),
+		byUser:   make(map[store.UserNum]map[Hash]struct{}),
 	}
 }
 
@@ -44,6 +49,11 @@ type session struct {
 
 	// seen is when the device was last noted as seen, in ms since 1970.
 	seen atomic.Int64
+}
+
+// size is the memory of the session in bytes.
+func (s *session) size() int {
+	return sessionOverhead + len(s.UserID.String()) + len(s.DeviceID)
 }
 
 // find gives the session of a token, or nil.
@@ -73,13 +83,15 @@ func (s *Sessions) add(generation uint64, token Hash, found *session) {
 	if s.generation != generation {
 		return
 	}
+	s.remove(token)
 	for old := range s.byToken { // any one makes room: its next use costs one query
-		if len(s.byToken) < s.limit {
+		if s.bytes+found.size() <= s.maxBytes {
 			break
 		}
 		s.remove(old)
 	}
 	s.byToken[token] = found
+	s.bytes += found.size()
 	tokens := s.byUser[found.UserNum]
 	if tokens == nil {
 		tokens = make(map[Hash]struct{}, 1)
@@ -90,7 +102,11 @@ func (s *Sessions) add(generation uint64, token Hash, found *session) {
 
 func (s *Sessions) remove(token Hash) {
 	found := s.byToken[token]
+	if found == nil {
+		return
+	}
 	delete(s.byToken, token)
+	s.bytes -= found.size()
 	tokens := s.byUser[found.UserNum]
 	delete(tokens, token)
 	if len(tokens) == 0 {
@@ -126,4 +142,5 @@ func (s *Sessions) DropAll() {
 	s.generation++
 	clear(s.byToken)
 	clear(s.byUser)
+	s.bytes = 0
 }

@@ -2,10 +2,12 @@ package auth
 
 import (
 	"strconv"
+	"strings"
 	"testing"
 
 	"stoa/internal/store"
 	"stoa/internal/who"
+	"stoa/matrix/id"
 )
 
 func TestSessions(t *testing.T) {
@@ -57,16 +59,20 @@ func TestSessions(t *testing.T) {
 	t.Run("are_bounded", func(t *testing.T) {
 		t.Parallel()
 		s := NewSessions()
-		s.limit = 10
+		s.maxBytes = 10 * 1350
 		for i := range 100 {
-			put(s, strconv.Itoa(i), store.UserNum(i%7))
+			device := id.DeviceID(strings.Repeat("D", 1000))
+			s.add(s.begin(), HashOf(strconv.Itoa(i)), &session{Caller: who.Caller{Device: who.Device{User: who.User{UserNum: store.UserNum(i % 7)}, DeviceID: device}}})
 		}
 		kept := 0
 		for _, tokens := range s.byUser {
 			kept += len(tokens)
 		}
-		if len(s.byToken) != 10 || kept != 10 {
-			t.Fatalf("%d by token, %d by user", len(s.byToken), kept)
+		if len(s.byToken) != 10 || kept != 10 || s.bytes != s.maxBytes {
+			t.Fatalf("%d by token, %d by user, %d bytes", len(s.byToken), kept, s.bytes)
+		}
+		if s.DropAll(); s.bytes != 0 {
+			t.Fatalf("an empty cache counts %d bytes", s.bytes)
 		}
 	})
 }

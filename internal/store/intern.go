@@ -5,8 +5,9 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync"
 
-	"github.com/hashicorp/golang-lru/v2"
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
 // Pair is the type and state key of an entry of room state.
@@ -17,20 +18,68 @@ type Pair struct {
 
 // interned caches numbers of pairs and users, which never change.
 type interned struct {
-	keys    *lru.Cache[Pair, KeyNum]
-	pairs   *lru.Cache[KeyNum, Pair]
-	users   *lru.Cache[string, UserNum]
-	userIDs *lru.Cache[UserNum, string]
+	keys    *internCache[Pair, KeyNum]
+	pairs   *internCache[KeyNum, Pair]
+	users   *internCache[string, UserNum]
+	userIDs *internCache[UserNum, string]
 }
 
-// internCache bounds each of the caches.
-const internCache = 1 << 16
+const (
+	// internBytes bounds the memory of each of the four caches.
+	internBytes = 16 << 20
+	// internOverhead is the memory of an entry beside its strings.
+	internOverhead = 160
+)
 
 func (n *interned) init() {
-	n.keys, _ = lru.New[Pair, KeyNum](internCache) // fails only for a size below 1
-	n.pairs, _ = lru.New[KeyNum, Pair](internCache)
-	n.users, _ = lru.New[string, UserNum](internCache)
-	n.userIDs, _ = lru.New[UserNum, string](internCache)
+	n.keys = newInternCache(func(p Pair, _ KeyNum) int { return len(p.Type) + len(p.StateKey) })
+	n.pairs = newInternCache(func(_ KeyNum, p Pair) int { return len(p.Type) + len(p.StateKey) })
+	n.users = newInternCache(func(u string, _ UserNum) int { return len(u) })
+	n.userIDs = newInternCache(func(_ UserNum, u string) int { return len(u) })
+}
+
+// internCache is an LRU cache bounded in bytes. Package cache, which is above the store, has more.
+type internCache[K, V comparable] struct {
+	size func(K, V) int // of the strings
+
+	mu      sync.Mutex // guards all below; nothing is locked after it
+	entries *simplelru.LRU[K, V]
+	bytes   int
+}
+
+func newInternCache[K, V comparable](size func(K, V) int) *internCache[K, V] {
+	c := &internCache[K, V]{size: size}
+	c.entries, _ = simplelru.NewLRU(internBytes/internOverhead, func(k K, v V) { c.bytes -= internOverhead + size(k, v) }) // fails only for a size below 1
+	return c
+}
+
+// Get returns the value of a key.
+func (c *internCache[K, V]) Get(k K) (V, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.entries.Get(k)
+}
+
+// Add adds a value, unless it is there.
+func (c *internCache[K, V]) Add(k K, v V) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if old, ok := c.entries.Get(k); ok && old == v {
+		return
+	}
+	c.entries.Remove(k) // the library reports no eviction when it replaces an entry
+	c.entries.Add(k, v)
+	c.bytes += internOverhead + c.size(k, v)
+	for c.bytes > internBytes {
+		c.entries.RemoveOldest()
+	}
+}
+
+// Purge removes all entries.
+func (c *internCache[K, V]) Purge() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.entries.Purge()
 }
 
 var (
@@ -87,7 +136,7 @@ type internSQL[K comparable] struct {
 	insert func(*Tx, int64, K) error
 }
 
-func internAll[K comparable, N ~int64](ctx context.Context, s *Store, keys []K, cache *lru.Cache[K, N], sql internSQL[K], _ N) ([]N, error) {
+func internAll[K comparable, N ~int64](ctx context.Context, s *Store, keys []K, cache *internCache[K, N], sql internSQL[K], _ N) ([]N, error) {
 	out := make([]N, len(keys))
 	missing := 0
 	for i, k := range keys {
