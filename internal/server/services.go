@@ -66,6 +66,7 @@ func openStore(ctx context.Context, opt Options, busName string) (*store.Store, 
 		ServerName:     cfg.ServerName.String(),
 		Log:            opt.Log,
 		UnsafeDatabase: cfg.UnsafeDatabase,
+		CacheBytes:     shareOfMemory(192<<20, 32),
 		NotifyChannel:  notifyChannel(cfg),
 		NotifyName:     busName,
 	})
@@ -91,7 +92,7 @@ func (s *Services) build(ctx context.Context, opt Options) error {
 	s.Rules = userdata.NewRules(s.Store)
 	s.Rooms, err = room.New(room.Options{
 		Store: s.Store, Signer: signer, DefaultVersion: cfg.RoomVersion, Clock: opt.Clock, Log: opt.Log,
-		Profiles: account.Directory{Store: s.Store}, PushRules: s.Rules,
+		Profiles: account.Directory{Store: s.Store}, PushRules: s.Rules, ResidentBytes: shareOfMemory(96<<20, 32),
 		IsHome: func(roomID id.RoomID) bool { return s.Cluster.IsHome(roomID.String()) },
 	})
 	if err != nil {

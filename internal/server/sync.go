@@ -21,6 +21,8 @@ func (srv *Server) newStream(p parts) *streamcache.Cache {
 		TypingHashes: p.typing,
 		Replicate:    s.Cluster.Replicate,
 		Blocking:     parking.Blocking,
+		RingBytes:    int(shareOfMemory(64<<20, 64)),
+		EventBytes:   int(shareOfMemory(16<<20, 128)),
 		Followers:    append(s.followers(), followPresence{p.presence}),
 	})
 }

@@ -63,7 +63,7 @@ func openSQLite(ctx context.Context, opt *Options) (e *sqliteEngine, err error) 
 	}
 	e.readers = make(chan *liteConn, n)
 	for i := range n + 2 {
-		c, err := openLiteConn(opt, i <= 1)
+		c, err := openLiteConn(opt, i <= 1, pageCache(opt.CacheBytes, n, i == 0))
 		if err != nil {
 			return nil, errors.Join(err, e.close())
 		}
@@ -147,7 +147,22 @@ type liteConn struct {
 // process has the database open.
 const nowFunction = "stoa_now"
 
-func openLiteConn(opt *Options, writer bool) (*liteConn, error) {
+// cacheBytes bounds the page caches if the options do not.
+const cacheBytes = 192 << 20
+
+// pageCache is the share of a connection in the memory for page caches: a third for the writing one, which reads the
+// pages that it changes, and the rest for the readers alike.
+func pageCache(total int64, readers int, writer bool) int64 {
+	if total == 0 {
+		total = cacheBytes
+	}
+	if writer {
+		return total / 3
+	}
+	return total / 3 * 2 / int64(readers)
+}
+
+func openLiteConn(opt *Options, writer bool, cache int64) (*liteConn, error) {
 	c, err := sqlite.OpenConn(opt.URL, sqlite.OpenReadWrite|sqlite.OpenCreate)
 	if err != nil {
 		return nil, err
@@ -160,7 +175,8 @@ func openLiteConn(opt *Options, writer bool) (*liteConn, error) {
 	}
 	l := &liteConn{c: c, prepared: make([]*sqlite.Stmt, len(registry)), kill: make(chan struct{})}
 	begin := "BEGIN"
-	pragmas := []string{"PRAGMA cache_size = -16384", "PRAGMA temp_store = MEMORY"}
+	cacheSize := fmt.Sprintf("PRAGMA cache_size = -%d", max(cache>>10, 1024))
+	pragmas := []string{cacheSize, "PRAGMA temp_store = MEMORY"}
 	if writer {
 		begin = "BEGIN IMMEDIATE"
 		pragmas = []string{
@@ -168,7 +184,7 @@ func openLiteConn(opt *Options, writer bool) (*liteConn, error) {
 			"PRAGMA journal_mode = WAL",
 			"PRAGMA synchronous = FULL",
 			fmt.Sprintf("PRAGMA wal_autocheckpoint = %d", checkpointPages),
-			"PRAGMA cache_size = -65536",
+			cacheSize,
 			"PRAGMA temp_store = MEMORY",
 		}
 	} else {

@@ -79,6 +79,9 @@ type Options struct {
 	// the number of cores, from 4 to 8 (SQLite), or four a core, from 8 to 32
 	// (PostgreSQL, where they also serve Write).
 	Readers int
+	// CacheBytes bounds the page caches of all SQLite connections together; 0 = 192 MiB. The
+	// writing connection has a third.
+	CacheBytes int64
 	// QueueLimit bounds the changes that wait for their commit; 0 = 8192.
 	QueueLimit int
 	// SnapshotLimit is the longest life of a snapshot; 0 = 10 s.

@@ -117,7 +117,10 @@ func besiege(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	defer bound.remove()
+	defer func() { // a group with a process in it can't be removed
+		server.Kill()
+		bound.remove()
+	}()
 	say("the server has %d MiB (%s)", o.memory>>20, bound)
 
 	chat, err := newChat(ctx, server.Listen, people)
@@ -149,6 +152,9 @@ func besiege(ctx context.Context, o options) (err error) {
 	after, err := kit.Resident(server.PID())
 	if err != nil {
 		return err
+	}
+	if o.profile != "" {
+		profileAfter(ctx, admin, o.profile)
 	}
 	rest := chat.measure()
 	say("after: %s; memory %d MiB, %+d MiB", rest, after>>20, (after-before)>>20)
@@ -188,7 +194,10 @@ func underAttack(ctx context.Context, o options, server *kit.Server, chat *chat,
 	if err != nil {
 		return 0, err
 	}
-	defer bound.remove()
+	defer func() {
+		attackers.Kill()
+		bound.remove()
+	}()
 	say("attack for %v: %s; attackers have half a core (%s)", o.length, strings.Join(o.kinds, ", "), bound)
 	if o.profile != "" {
 		go profile(ctx, admin, o.profile, o.length/2)

@@ -14,7 +14,16 @@ func profile(ctx context.Context, admin, dir string, after time.Duration) {
 	if !pause(ctx, after) {
 		return
 	}
-	for name, path := range map[string]string{"cpu.pprof": "profile?seconds=10", "heap.pprof": "heap", "goroutines.txt": "goroutine?debug=1"} {
+	fetch(ctx, admin, dir, map[string]string{"cpu.pprof": "profile?seconds=10", "heap.pprof": "heap", "goroutines.txt": "goroutine?debug=1"})
+}
+
+// profileAfter writes what the memory is used for once the attack is over.
+func profileAfter(ctx context.Context, admin, dir string) {
+	fetch(ctx, admin, dir, map[string]string{"heap-after.pprof": "heap", "goroutines-after.txt": "goroutine?debug=1", "memory-after.txt": "heap?debug=1"})
+}
+
+func fetch(ctx context.Context, admin, dir string, profiles map[string]string) {
+	for name, path := range profiles {
 		req, err := http.NewRequestWithContext(ctx, "GET", "http://"+admin+"/debug/pprof/"+path, nil)
 		if err == nil {
 			err = save(req, filepath.Join(dir, name))
