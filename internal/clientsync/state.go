@@ -206,11 +206,12 @@ func (k snapshotReader) ownMemberKey() (store.KeyNum, error) {
 	return keys[0], nil
 }
 
-// readOldState reads the state of a left room as the viewer last saw it. At the end of the answer's range it has the viewer's newest
-// membership.
+// readOldState reads the state of a left room as the viewer last saw it, with the viewer's newest membership unless the timeline shows
+// that: its filter may hide it.
 func (k snapshotReader) readOldState(e *entry) error {
 	at := k.statePoint(e)
-	newest := e.member != 0 && (k.req.StateAfter || e.timeline.start > e.upto)
+	shown := slices.ContainsFunc(e.timeline.events, func(ev *timeline.Event) bool { return ev.Num == e.member })
+	newest := e.member != 0 && (k.req.StateAfter || !shown)
 	if at < 1 {
 		own, err := k.ownMemberKey()
 		if err == nil && newest && e.leftAt == 0 {
