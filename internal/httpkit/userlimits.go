@@ -51,7 +51,7 @@ var userLimits = [rates]userLimit{
 	RateCreate:        {"create", "rooms created and upgraded", 30, 0.2, "the rooms of a course, created by a script"},
 	RateInvite:        {"invite", "invitations sent, including those of createRoom", 600, 1, "a room for a lecture of 500"},
 	RateInvited:       {"invited", "invitations received", 100, 0.1, "a new student's rooms, all in one morning"},
-	RateInvitedBy:     {"invited_by", "invitations from one user to another before they count against `invited`", 3, 0.002, "nobody can block a person's invitations by using up their `invited` limit"},
+	RateInvitedBy:     {"invited_by", "invitations from one user to another; those above this limit count against `invited`", 3, 0.002, "one account alone can't use up the `invited` limit of another"},
 	RateRoomJoins:     {"room_joins", "joins of one room; counted for each room, not for each user", 1000, 20, "a lecture of 1,000 begins"},
 	RateJoin:          {"join", "rooms joined, left, knocked at and forgotten", 300, 2, "a move to a new account with all rooms"},
 	RateToDevice:      {"to_device", "requests that send to-device messages", 1000, 20, "a new key for a room of 26,000 members, in batches of 100 devices"},
