@@ -2,7 +2,6 @@ package peers
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"stoa/test/kit"
 )
 
 // answerWithin bounds one call; the driver's own waits end after 60 s.
@@ -22,7 +23,7 @@ type driver struct {
 	t     *testing.T
 	name  string
 	in    io.WriteCloser
-	log   lockedBuffer
+	log   kit.Output
 	mu    sync.Mutex // guards next and calls
 	next  int
 	calls map[int]chan answer
@@ -125,22 +126,4 @@ func (c *driver) end(method string, call <-chan answer, result any) {
 func (c *driver) call(method string, args map[string]any, result any) {
 	c.t.Helper()
 	c.end(method, c.begin(method, args), result)
-}
-
-// lockedBuffer collects a process's output while the test may read it.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }

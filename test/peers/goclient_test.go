@@ -15,6 +15,8 @@ import (
 	"maunium.net/go/mautrix/crypto/verificationhelper"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
+
+	"stoa/test/kit"
 )
 
 // seeWithin bounds the wait for one event, restarts of the server included.
@@ -26,7 +28,7 @@ type goClient struct {
 	cli *mautrix.Client
 	cry *cryptohelper.CryptoHelper
 	ver *verificationhelper.VerificationHelper
-	log lockedBuffer
+	log kit.Output
 
 	mu      sync.Mutex // guards what follows
 	changed chan struct{}

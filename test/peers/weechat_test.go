@@ -18,6 +18,8 @@ import (
 	"maunium.net/go/mautrix"
 	"maunium.net/go/mautrix/event"
 	"maunium.net/go/mautrix/id"
+
+	"stoa/test/kit"
 )
 
 // adaID is the user of all weechats.
@@ -80,7 +82,7 @@ func newWeechat(t *testing.T, name, address, certificate string) *weechat {
 	}
 	cmd := exec.Command("weechat-headless", args...)
 	cmd.Env = append(os.Environ(), "SSL_CERT_FILE="+certificate, "PYTHONDONTWRITEBYTECODE=1")
-	var output lockedBuffer
+	var output kit.Output
 	cmd.Stdout, cmd.Stderr = &output, &output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,11 +9,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"stoa/test/kit"
 )
 
 // serverName is the server's name in user IDs.
@@ -31,7 +31,7 @@ type server struct {
 
 	cmd  *exec.Cmd
 	gone chan struct{} // closed when the process has ended
-	log  *lockedBuffer
+	log  *kit.Output
 	// waits has one connection, whose last request waited for long: the server parks the next that waits on it at once.
 	waits *http.Client
 	warm  bool // it has waited for long since the server started
@@ -55,7 +55,7 @@ func newServer(binary, engine string) (*server, error) {
 	if err := l.Close(); err != nil {
 		return nil, err
 	}
-	s := &server{binary: binary, dir: dir, addr: addr, log: &lockedBuffer{}, dropDatabase: func() error { return nil }}
+	s := &server{binary: binary, dir: dir, addr: addr, log: &kit.Output{}, dropDatabase: func() error { return nil }}
 	s.environ = append(os.Environ(), "STOA_SERVER_NAME="+serverName, "STOA_CLIENT_LISTEN="+addr, "STOA_DATA_DIR="+dir,
 		"STOA_REGISTRATION=open", "STOA_LOCALPART_AS_DISPLAY_NAME=off", "STOA_RATE_LIMITS=off", "STOA_LOG_LEVEL=warn")
 	if engine == "postgres" {
@@ -100,7 +100,7 @@ func execute(config *pgx.ConnConfig, sql string) error {
 
 // start starts the server and waits until it is ready.
 func (s *server) start() error {
-	s.log.reset()
+	s.log.Reset()
 	s.cmd = exec.Command(s.binary, "serve")
 	s.cmd.Dir, s.cmd.Env, s.cmd.Stdout, s.cmd.Stderr = s.dir, s.environ, s.log, s.log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
@@ -157,28 +157,4 @@ func (s *server) remove() {
 func (s *server) lastLog() string {
 	text := s.log.String()
 	return text[max(0, len(text)-4000):]
-}
-
-// lockedBuffer collects a process's output while it may be read.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
-
-func (b *lockedBuffer) reset() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.buf.Reset()
 }
