@@ -62,11 +62,8 @@ func indexPerson(ctx context.Context, a *Accounts, num store.UserNum) error {
 		if err != nil {
 			return err
 		}
-		var name string
-		if text := people[0].DisplayName; text != "" && json.Unmarshal([]byte(text), &name) != nil {
-			name = "" // not a text: it has no words
-		}
-		want := searchWords(user, name)
+		profile := Profile{FieldDisplayName: json.RawMessage(people[0].DisplayName)}
+		want := searchWords(user, profile.text(FieldDisplayName))
 		have, err := userdb.WordsOf(r, num)
 		if err != nil || slices.Equal(have, want) {
 			return err

@@ -105,9 +105,6 @@ func NewSpool(dir string, src io.Reader, limit int64) (s *Spool, err error) {
 	return s, err
 }
 
-// File is the file, to be read.
-func (s *Spool) File() *os.File { return s.file }
-
 // Close removes the file, unless a place has taken it over.
 func (s *Spool) Close() error {
 	if s.file == nil {

@@ -84,7 +84,7 @@ func TestPlace(t *testing.T) {
 		for _, content := range [][]byte{nil, []byte("a"), large} {
 			s := spool(t, content)
 			name := NewName(s.Hash)
-			file := s.File().Name()
+			file := s.file.Name()
 			if err := p.Put(ctx, name, s); err != nil {
 				t.Fatal(err)
 			}
@@ -198,7 +198,7 @@ func TestSpool(t *testing.T) {
 	if err := CleanSpools(dir, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(s.File().Name()); err != nil {
+	if _, err := os.Stat(s.file.Name()); err != nil {
 		t.Errorf("a new spool file is cleaned up: %v", err)
 	}
 	if err := CleanSpools(dir, time.Now().Add(2*time.Hour)); err != nil {
@@ -212,30 +212,6 @@ func TestSpool(t *testing.T) {
 type failing struct{ error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.error }
-
-func TestPut_across_file_systems(t *testing.T) {
-	t.Parallel()
-	other, err := os.MkdirTemp("/dev/shm", "stoa-")
-	if err != nil {
-		t.Skipf("there is no second file system here: %v", err)
-	}
-	defer os.RemoveAll(other)
-	p, err := NewFolder(filepath.Join(t.TempDir(), "media"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := NewSpool(other, strings.NewReader("far away"), 8)
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := NewName(s.Hash)
-	if err := p.Put(t.Context(), name, s); err != nil {
-		t.Fatal(err)
-	}
-	if got := read(t, p, name); string(got) != "far away" {
-		t.Errorf("got %q", got)
-	}
-}
 
 func TestBucket_that_is_gone(t *testing.T) {
 	t.Parallel()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -30,7 +29,7 @@ func (f *Folder) path(name string) (string, error) {
 	return filepath.Join(f.root, name[:2], name), nil
 }
 
-// Put implements [Place]: the file is on disk when it returns.
+// Put implements [Place]: the file is on disk when it returns. The spool must lie on the file system of the folder.
 func (f *Folder) Put(_ context.Context, name string, s *Spool) error {
 	path, err := f.path(name)
 	if err != nil {
@@ -44,42 +43,19 @@ func (f *Folder) Put(_ context.Context, name string, s *Spool) error {
 	if made != nil && !errors.Is(made, fs.ErrExist) {
 		return fmt.Errorf("blob: write: %w", made)
 	}
-	if err := f.rename(s, path); err != nil {
-		return err
+	if err := os.Rename(s.file.Name(), path); err != nil {
+		return fmt.Errorf("blob: write: %w", err)
 	}
+	if err := s.file.Close(); err != nil {
+		return fmt.Errorf("blob: write: %w", err)
+	}
+	s.file = nil
 	if made == nil {
 		if err := syncDir(f.root); err != nil {
 			return err
 		}
 	}
 	return syncDir(dir)
-}
-
-// rename moves a spool file, by copying it if the spool is on another file system.
-func (f *Folder) rename(s *Spool, path string) error {
-	err := os.Rename(s.file.Name(), path)
-	if err == nil {
-		closing := s.file.Close()
-		s.file = nil
-		return closing
-	}
-	if !errors.Is(err, errCrossDevice) {
-		return fmt.Errorf("blob: write: %w", err)
-	}
-	if _, err := s.file.Seek(0, io.SeekStart); err != nil {
-		return fmt.Errorf("blob: write: %w", err)
-	}
-	near, err := NewSpool(f.root, s.file, s.Size)
-	if err != nil {
-		return fmt.Errorf("blob: write: %w", err)
-	}
-	if err := near.file.Sync(); err != nil {
-		return errors.Join(fmt.Errorf("blob: write: %w", err), near.Close())
-	}
-	if err := os.Rename(near.file.Name(), path); err != nil {
-		return errors.Join(fmt.Errorf("blob: write: %w", err), near.Close())
-	}
-	return errors.Join(near.file.Close(), s.Close())
 }
 
 // syncDir makes new names in a folder durable.

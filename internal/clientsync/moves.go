@@ -32,7 +32,7 @@ func (m *moveReader) add(row *roomdb.SyncRoom, start store.RoomStart, moved bool
 	case row.Membership == roomdb.Join && start.Timeline != 0:
 		m.changed = append(m.changed, roomdb.RoomSlot{Room: row.Room, Slot: since})
 	case row.Membership != roomdb.Join && moved:
-		key, err := m.ownKey()
+		key, err := memberKey(m.store, m.read, m.q.UserID)
 		if err != nil {
 			return err
 		}
@@ -60,18 +60,9 @@ func (m *moveReader) addLeft(num store.RoomNum, since, left store.Slot) {
 	m.q.Left = append(m.q.Left, LeftRoom{Room: num, Since: since, Slot: left})
 }
 
-// ownKey returns the state key of the viewer's memberships.
-func (m *moveReader) ownKey() (store.KeyNum, error) {
-	keys, err := m.store.KeyNums(m.read, []store.Pair{{Type: "m.room.member", StateKey: m.q.UserID.String()}})
-	if err != nil {
-		return 0, fmt.Errorf("look up the member %s: %w", m.q.UserID, err)
-	}
-	return keys[0], nil
-}
-
 // wasJoined reports whether the viewer was in a room at a slot.
 func (m *moveReader) wasJoined(num store.RoomNum, at store.Slot) (bool, error) {
-	key, err := m.ownKey()
+	key, err := memberKey(m.store, m.read, m.q.UserID)
 	if err != nil {
 		return false, err
 	}

@@ -8,6 +8,7 @@ import (
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
 	"stoa/internal/timeline"
+	"stoa/matrix/id"
 )
 
 // readStates reads the states of the entries' rooms.
@@ -199,9 +200,14 @@ func (k snapshotReader) withoutMembers(log []roomdb.StateChange, upto store.Slot
 
 // ownMemberKey returns the state key of the viewer's memberships, 0 for a viewer without any.
 func (k snapshotReader) ownMemberKey() (store.KeyNum, error) {
-	keys, err := k.r.store.KeyNums(k.read, []store.Pair{{Type: "m.room.member", StateKey: k.req.UserID.String()}})
+	return memberKey(k.r.store, k.read, k.req.UserID)
+}
+
+// memberKey returns the state key of a user's memberships, 0 for a user without any.
+func memberKey(s *store.Store, read *store.Read, user id.UserID) (store.KeyNum, error) {
+	keys, err := s.KeyNums(read, []store.Pair{{Type: "m.room.member", StateKey: user.String()}})
 	if err != nil {
-		return 0, fmt.Errorf("look up the member %s: %w", k.req.UserID, err)
+		return 0, fmt.Errorf("look up the member %s: %w", user, err)
 	}
 	return keys[0], nil
 }

@@ -159,14 +159,10 @@ func (m *Media) Upload(ctx context.Context, user who.User, up Upload) (URI, erro
 //
 // Spec: client-server-api#post_matrixmediav1create
 func (m *Media) Create(ctx context.Context, user who.User) (uri URI, expires time.Time, err error) {
-	var now int64
 	err = m.store.Read(ctx, func(r *store.Read) error {
 		n, err := mediadb.Pending(r, user.UserNum)
 		if err == nil && n >= maxPending {
 			err = mxerr.LimitExceeded(time.Minute)
-		}
-		if err == nil {
-			now, err = mediadb.Now(r)
 		}
 		return err
 	})
@@ -180,7 +176,7 @@ func (m *Media) Create(ctx context.Context, user who.User) (uri URI, expires tim
 	if _, err := m.store.Commit(ctx, c); err != nil {
 		return URI{}, time.Time{}, fmt.Errorf("create media: %w", err)
 	}
-	return uri, time.UnixMilli(now).Add(PendingTime), nil
+	return uri, m.store.Now().Add(PendingTime), nil
 }
 
 // UploadTo keeps an upload under an address that the user has reserved. Errors are those of Upload, M_NOT_FOUND,
@@ -207,25 +203,28 @@ func (m *Media) UploadTo(ctx context.Context, user who.User, uri URI, up Upload)
 }
 
 func (m *Media) takesUpload(ctx context.Context, user who.User, uri URI) error {
-	return m.store.Read(ctx, func(r *store.Read) error {
-		now, err := mediadb.Now(r)
-		if err != nil {
-			return err
-		}
-		row, err := mediadb.MediaByID(r, uri.Origin, uri.ID)
-		switch {
-		case errors.Is(err, store.ErrNotFound) || err == nil && row.Hash == nil && row.ExpiresTS <= now:
-			return mxerr.NotFound("%s was not created, or has expired", uri)
-		case err != nil:
-			return err
-		case row.User != user.UserNum:
-			return mxerr.Forbidden("%s was created by somebody else", uri)
-		case row.Hash != nil:
-			return mxerr.CannotOverwriteMedia("%s has its content already", uri)
-		}
-		return nil
-	})
+	row, err := m.row(ctx, uri)
+	switch {
+	case err != nil:
+		return err
+	case row.User != user.UserNum:
+		return mxerr.Forbidden("%s was created by somebody else", uri)
+	case row.Hash != nil:
+		return mxerr.CannotOverwriteMedia("%s has its content already", uri)
+	}
+	return nil
 }
+
+// row returns the row of an address. It is M_NOT_FOUND once its upload has not come in time.
+func (m *Media) row(ctx context.Context, uri URI) (row mediadb.Media, err error) {
+	err = m.store.Read(ctx, func(r *store.Read) (err error) { row, err = mediadb.MediaByID(r, uri.Origin, uri.ID); return err })
+	if errors.Is(err, store.ErrNotFound) || err == nil && row.Hash == nil && row.ExpiresTS <= m.store.Now().UnixMilli() {
+		return row, notThere(uri)
+	}
+	return row, err
+}
+
+func notThere(uri URI) error { return mxerr.NotFound("There is no %s, or it has expired", uri) }
 
 // receive spools an upload and commits its row, which add writes.
 func (m *Media) receive(ctx context.Context, user who.User, up Upload, add func(*store.Change, mediadb.Media)) error {
@@ -357,10 +356,15 @@ func (m *Media) Open(ctx context.Context, uri URI, wait time.Duration) (*File, e
 	if err != nil {
 		return nil, err
 	}
-	f := &File{Type: row.Type, Name: row.Name, Hash: row.Hash, Size: row.Size, Time: time.UnixMilli(row.CreatedTS)}
+	return m.file(ctx, row)
+}
+
+// file gives the content of an upload.
+func (m *Media) file(ctx context.Context, row mediadb.Media) (f *File, err error) {
+	f = &File{Type: row.Type, Name: row.Name, Hash: row.Hash, Size: row.Size, Time: time.UnixMilli(row.CreatedTS)}
 	f.Content, err = m.open(ctx, row.Hash)
 	if errors.Is(err, store.ErrNotFound) || errors.Is(err, blob.ErrNotFound) {
-		return nil, fmt.Errorf("%s: its content is missing: %w", uri, err)
+		return nil, fmt.Errorf("%s: its content is missing: %w", URI{row.Origin, row.ID}, err)
 	}
 	return f, err
 }
@@ -387,17 +391,8 @@ func (m *Media) find(ctx context.Context, uri URI, wait time.Duration) (mediadb.
 	defer until.Stop()
 	for {
 		pending := m.await(uri.ID) // before the look, so that nothing falls between
-		var row mediadb.Media
-		var now int64
-		err := m.store.Read(ctx, func(r *store.Read) (err error) {
-			if row, err = mediadb.MediaByID(r, uri.Origin, uri.ID); err == nil && row.Hash == nil {
-				now, err = mediadb.Now(r)
-			}
-			return err
-		})
+		row, err := m.row(ctx, uri)
 		switch {
-		case errors.Is(err, store.ErrNotFound) || err == nil && row.Hash == nil && row.ExpiresTS <= now:
-			err = mxerr.NotFound("There is no %s", uri)
 		case err == nil && row.Hash == nil && wait <= 0:
 			err = mxerr.NotYetUploaded("%s is not uploaded yet", uri)
 		case err == nil && row.Hash == nil:
@@ -462,7 +457,7 @@ func (m *Media) Thumbnail(ctx context.Context, uri URI, width, height int, metho
 	}
 	spec, ok := thumbnail.NewSpec(width, height, method, animated)
 	if !ok {
-		return m.Open(ctx, uri, 0)
+		return m.file(ctx, row)
 	}
 	f := &File{Time: time.UnixMilli(row.CreatedTS)}
 	var t mediadb.Thumbnail
@@ -486,7 +481,7 @@ func (m *Media) Thumbnail(ctx context.Context, uri URI, width, height int, metho
 	err = errors.Join(err, src.Close())
 	switch {
 	case errors.Is(err, thumbnail.ErrSmall):
-		return m.Open(ctx, uri, 0)
+		return m.file(ctx, row)
 	case errors.Is(err, thumbnail.ErrTooLarge):
 		return nil, mxerr.TooLarge("The image has too many pixels for a thumbnail")
 	case errors.Is(err, thumbnail.ErrNoImage):

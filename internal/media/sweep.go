@@ -9,7 +9,6 @@ import (
 	"stoa/internal/blob"
 	"stoa/internal/store"
 	"stoa/internal/store/mediadb"
-	"stoa/matrix/mxerr"
 )
 
 // usualGrace is how long a blob stays that nothing names any more, and how old a file must be that no row knows: an upload
@@ -22,18 +21,17 @@ const sweepPage = 500
 // Delete deletes what an address names; it is gone for everybody. Its bytes follow within a day, unless something else has
 // the same content. M_NOT_FOUND if it is not there.
 func (m *Media) Delete(ctx context.Context, uri URI) error {
-	var row mediadb.Media
-	err := m.store.Read(ctx, func(r *store.Read) (err error) { row, err = mediadb.MediaByID(r, uri.Origin, uri.ID); return err })
-	if errors.Is(err, store.ErrNotFound) || err == nil && row.Hash == nil {
-		return mxerr.NotFound("There is no %s", uri)
-	}
+	row, err := m.row(ctx, uri)
 	if err != nil {
 		return err
+	}
+	if row.Hash == nil {
+		return notThere(uri)
 	}
 	c := store.NewChange()
 	mediadb.DropMedia(c, row)
 	if _, err = m.store.Commit(ctx, c); errors.Is(err, store.ErrNotFound) {
-		return mxerr.NotFound("There is no %s", uri)
+		return notThere(uri)
 	}
 	return err
 }
@@ -95,13 +93,9 @@ func (m *Media) dropUnused(ctx context.Context, b mediadb.Blob) error {
 // SweepOrphans deletes bytes that no row knows, as they stay after a crash between writing bytes and their row. It reads
 // the listing of every place.
 func (m *Media) SweepOrphans(ctx context.Context) error {
-	var now int64
-	err := m.store.Read(ctx, func(r *store.Read) (err error) { now, err = mediadb.Now(r); return err })
-	if err != nil {
-		return fmt.Errorf("sweep orphans: %w", err)
-	}
-	old := time.UnixMilli(now).Add(-m.grace)
-	if err := blob.CleanSpools(m.spoolDir, time.UnixMilli(now)); err != nil {
+	now := m.store.Now()
+	old := now.Add(-m.grace)
+	if err := blob.CleanSpools(m.spoolDir, now); err != nil {
 		return fmt.Errorf("sweep orphans: %w", err)
 	}
 	for _, place := range m.places {

@@ -47,7 +47,7 @@ func (b bodyReader) Read(p []byte) (int, error) {
 // uploadError answers a body that did not arrive. Nothing of it was kept.
 func uploadError(err error) error {
 	if broken := (bodyError{}); errors.As(err, &broken) {
-		return &mxerr.Error{Status: http.StatusRequestTimeout, Code: mxerr.CodeUnknown, Message: "The body did not arrive as a whole"}
+		return mxerr.Unknown("The body did not arrive as a whole").WithStatus(http.StatusRequestTimeout).Because(err)
 	}
 	return err
 }

@@ -2,7 +2,6 @@ package server
 
 import (
 	"path/filepath"
-	"runtime/debug"
 
 	"stoa/internal/blob"
 	"stoa/internal/config"
@@ -30,7 +29,7 @@ func (srv *Server) newMedia() (*media.Media, error) {
 	}
 	opt := media.Options{
 		Store: srv.services.Store, ServerName: cfg.ServerName, Folder: folder, MaxUpload: int64(cfg.MediaMaxUpload),
-		DailyUploads: int64(cfg.MediaDailyUploads), ThumbnailMemory: min(mostPixels, debug.SetMemoryLimit(-1)/pixelsPart), Log: srv.opt.Log,
+		DailyUploads: int64(cfg.MediaDailyUploads), ThumbnailMemory: shareOfMemory(mostPixels, pixelsPart), Log: srv.opt.Log,
 	}
 	if cfg.RateLimits != config.LimitsOn {
 		opt.DailyUploads = 0

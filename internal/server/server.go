@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"runtime/debug"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -266,7 +265,7 @@ const (
 )
 
 // bodyBudget is the memory for request bodies.
-func bodyBudget() int64 { return min(mostBodies, debug.SetMemoryLimit(-1)/bodiesPart) }
+func bodyBudget() int64 { return shareOfMemory(mostBodies, bodiesPart) }
 
 const (
 	// mostAnswers bounds the memory of large answers in progress: 32 pages of events that
@@ -277,7 +276,7 @@ const (
 )
 
 // answerBudget is the memory for large answers.
-func answerBudget() int64 { return min(mostAnswers, debug.SetMemoryLimit(-1)/answersPart) }
+func answerBudget() int64 { return shareOfMemory(mostAnswers, answersPart) }
 
 func (srv *Server) newAPI(p parts) *clientapi.API {
 	s, cfg, clock := srv.services, srv.opt.Config, srv.opt.Clock

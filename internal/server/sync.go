@@ -23,6 +23,7 @@ func (srv *Server) newStream(p parts) *streamcache.Cache {
 		Blocking:     parking.Blocking,
 		RingBytes:    int(shareOfMemory(64<<20, 64)),
 		EventBytes:   int(shareOfMemory(16<<20, 128)),
+		UserBytes:    int(shareOfMemory(512<<20, 8)),
 		Followers:    append(s.followers(), followPresence{p.presence}),
 	})
 }

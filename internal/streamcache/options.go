@@ -17,7 +17,6 @@ package streamcache
 import (
 	"context"
 	"log/slog"
-	"runtime/debug"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,8 +39,7 @@ type Options struct {
 	RingRecords, RingBytes int
 	// EventBytes bounds the events that are kept in their client form, and again those at the ends of timelines; 0 = 16 MiB.
 	EventBytes int
-	// Users and UserBytes bound the users whose rooms are kept in memory; 0 = 50,000, and an eighth of GOMEMLIMIT but at
-	// most 512 MiB. Users who wait are kept in any case.
+	// Users and UserBytes bound the users whose rooms are kept in memory; 0 = 50,000, and 512 MiB. Users who wait are kept in any case.
 	Users, UserBytes int
 	// MemberBytes bounds the membership events that are kept for clients which load members lazily; 0 = 16 MiB.
 	MemberBytes int
@@ -68,7 +66,7 @@ func New(opt Options) *Cache {
 	setDefault(&opt.RingBytes, 64<<20)
 	setDefault(&opt.EventBytes, 16<<20)
 	setDefault(&opt.Users, 50_000)
-	setDefault(&opt.UserBytes, int(min(debug.SetMemoryLimit(-1)/8, 512<<20)))
+	setDefault(&opt.UserBytes, 512<<20)
 	setDefault(&opt.MemberBytes, 16<<20)
 	if opt.Clock == nil {
 		opt.Clock = time.Now

@@ -68,7 +68,6 @@ var (
 	deleteUnused = store.Prepare(`DELETE FROM blobs WHERE hash = $1 AND refs = 0`)
 
 	selectMedia   = store.Prepare(`SELECT ` + mediaColumns + ` FROM media WHERE origin = $1 AND media_id = $2`)
-	selectOfUser  = store.Prepare(`SELECT ` + mediaColumns + ` FROM media WHERE user_num = $1 AND created_ts < $2 ORDER BY created_ts DESC LIMIT $3`)
 	insertMedia   = store.Prepare(`INSERT INTO media (` + mediaColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, {{now}}, 0)`)
 	insertPending = store.Prepare(`INSERT INTO media (origin, media_id, user_num, created_ts, expires_ts) VALUES ($1, $2, $3, {{now}}, {{now}} + $4)`)
 	fillPending   = store.Prepare(`UPDATE media SET hash = $4, size = $5, type = $6, file_name = $7, expires_ts = 0
@@ -77,7 +76,6 @@ var (
 	sumUploads    = store.Prepare(`SELECT COALESCE(SUM(size), 0) FROM media WHERE user_num = $1 AND created_ts > {{now}} - $2`)
 	deletePending = store.Prepare(`DELETE FROM media WHERE hash IS NULL AND expires_ts < {{now}} - $1`)
 	deleteMedia   = store.Prepare(`DELETE FROM media WHERE origin = $1 AND media_id = $2 AND hash = $3`)
-	selectNow     = store.Prepare(`SELECT {{now}}`)
 
 	selectThumbnail  = store.Prepare(`SELECT image, spec, hash, type FROM thumbnails WHERE image = $1 AND spec = $2`)
 	selectThumbnails = store.Prepare(`SELECT image, spec, hash, type FROM thumbnails WHERE image = $1 ORDER BY spec LIMIT 1000`)
@@ -107,9 +105,6 @@ func scanThumbnail(row *store.Row) (t Thumbnail) {
 	row.Scan(&t.Type)
 	return t
 }
-
-// Now is the time of the database in ms since 1970.
-func Now(r *store.Read) (int64, error) { return store.QueryOne(r, selectNow, (*store.Row).Int) }
 
 // BlobByHash returns a blob, or store.ErrNotFound.
 func BlobByHash(r *store.Read, hash []byte) (Blob, error) {
@@ -141,11 +136,6 @@ func DropUnused(c *store.Change, hash []byte) { c.ExecOne(deleteUnused, ErrBlobT
 // MediaByID returns what an mxc: address names, uploaded or not; store.ErrNotFound.
 func MediaByID(r *store.Read, origin, mediaID string) (Media, error) {
 	return store.QueryOne(r, selectMedia, scanMedia, origin, mediaID)
-}
-
-// MediaOfUser returns the uploads of a user before a time in ms, the newest first.
-func MediaOfUser(r *store.Read, user store.UserNum, beforeTS int64, limit int) ([]Media, error) {
-	return store.Query(r, selectOfUser, scanMedia, user, beforeTS, limit)
 }
 
 // AddMedia writes media with its content, whose ref the caller adds.

@@ -32,7 +32,6 @@ CREATE TABLE media (
 ) {{clustered}};
 CREATE INDEX media_user ON media (user_num, created_ts);
 CREATE INDEX media_pending ON media (expires_ts) WHERE hash IS NULL;
-CREATE INDEX media_hash ON media (hash) WHERE hash IS NOT NULL;
 CREATE TABLE thumbnails (
 	image  {{blob}} NOT NULL, -- hash of the image
 	spec   TEXT NOT NULL,     -- size and method, such as 320x240-scale
