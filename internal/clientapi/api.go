@@ -90,6 +90,8 @@ type API struct {
 	syncs     *clientsync.Renderer
 	stream    *streamcache.Cache
 	secret    *account.SharedSecret // nil = off
+
+	versionsAnswer httpkit.Raw // only the settings decide it
 }
 
 // New makes an API.
@@ -103,6 +105,7 @@ func New(opt Options) *API {
 	a := &API{
 		opt: opt, auth: opt.Auth, accounts: opt.Accounts, keys: opt.Keys, data: opt.Data, rooms: opt.Rooms, history: opt.History, directory: opt.Directory,
 		typing: opt.Typing, presence: opt.Presence, receipts: opt.Receipts, syncs: opt.Sync, stream: opt.Stream,
+		versionsAnswer: versionsAnswer(opt),
 	}
 	if opt.SharedSecret != "" {
 		a.secret = account.NewSharedSecret(opt.SharedSecret, nil)

@@ -8,15 +8,10 @@ import (
 	"stoa/matrix/roomversion"
 )
 
-// versionsAnswer is constant: it is what a balancer and every client asks for
-// first. The versions before v1.1 had other paths, which are not served.
-var versionsAnswer = httpkit.Raw(`{"versions":["v1.1","v1.2","v1.3","v1.4","v1.5","v1.6","v1.7","v1.8","v1.9","v1.10",` +
-	`"v1.11","v1.12","v1.13","v1.14","v1.15","v1.16","v1.17","v1.18","v1.19"],"unstable_features":{}}`)
-
 // versions serves GET /_matrix/client/versions.
 //
 // Spec: client-server-api#api-versions
-func (a *API) versions(*http.Request) (httpkit.Raw, error) { return versionsAnswer, nil }
+func (a *API) versions(*http.Request) (httpkit.Raw, error) { return a.versionsAnswer, nil }
 
 // homeserver is the m.homeserver of the discovery information.
 type homeserver struct {
@@ -85,6 +80,7 @@ type capabilities struct {
 		ThreepidChanges enabled      `json:"m.3pid_changes"`
 		GetLoginToken   enabled      `json:"m.get_login_token"`
 		ProfileFields   enabled      `json:"m.profile_fields"`
+		OldFields       enabled      `json:"uk.tcpip.msc4133.profile_fields"` // the same, for clients from before version 1.16
 		ForgetUponLeave enabled      `json:"m.forget_forced_upon_leave"`
 		Moderation      *moderation  `json:"m.account_moderation,omitempty"`
 	} `json:"capabilities"`
@@ -107,7 +103,7 @@ func (a *API) capabilities(r *http.Request) (out capabilities, err error) {
 	c.GetLoginToken.Enabled = account.HasPassword // the password is what confirms it
 	c.SetDisplayName.Enabled = true
 	c.SetAvatarURL.Enabled = true
-	c.ProfileFields.Enabled = true
+	c.ProfileFields.Enabled, c.OldFields.Enabled = true, true
 	if caller.Admin {
 		c.Moderation = &moderation{Suspend: true, Lock: true}
 	}

@@ -36,7 +36,7 @@ func (a *API) relations(r *http.Request) (relationsAnswer, error) {
 		return relationsAnswer{}, err
 	}
 	q := history.RelationsQuery{EventID: eventID, RelType: r.PathValue("relType"), EventType: r.PathValue("eventType")}
-	if q.Dir, err = optionalDirection(query); err != nil {
+	if q.Dir, err = optionalDirection(query, either(query, "dir", "org.matrix.msc3715.dir")); err != nil {
 		return relationsAnswer{}, err
 	}
 	if q.From, err = tokenOf(query, "from"); err != nil {
@@ -48,7 +48,7 @@ func (a *API) relations(r *http.Request) (relationsAnswer, error) {
 	if q.Limit, err = query.Limit("limit", relationsPageSize, maxPageSize); err != nil {
 		return relationsAnswer{}, err
 	}
-	if q.Recurse, err = query.Bool("recurse", false); err != nil {
+	if q.Recurse, err = query.Bool(either(query, "recurse", "org.matrix.msc3981.recurse"), false); err != nil {
 		return relationsAnswer{}, err
 	}
 	page, err := a.history.Relations(r.Context(), caller.UserID, roomID, q)

@@ -167,12 +167,12 @@ func direction(query httpkit.Query) (history.Direction, error) {
 	if _, err := query.Required("dir"); err != nil {
 		return history.Backwards, err
 	}
-	return optionalDirection(query)
+	return optionalDirection(query, "dir")
 }
 
-// optionalDirection gives the parameter dir, backwards if there is none.
-func optionalDirection(query httpkit.Query) (history.Direction, error) {
-	dir, err := query.Enum("dir", "b", "f")
+// optionalDirection gives the direction of a parameter, backwards if there is none.
+func optionalDirection(query httpkit.Query, name string) (history.Direction, error) {
+	dir, err := query.Enum(name, "b", "f")
 	return history.Direction(dir == "f"), err
 }
 

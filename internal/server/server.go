@@ -253,7 +253,8 @@ func (srv *Server) clientMux(opt httpkit.Options, p parts) (http.Handler, error)
 	}
 	opt.UserLimits = p.limits
 	api := clientapi.WithRates(srv.newAPI(p).Routes())
-	return httpkit.NewMux(opt, api, srv.mediaRoutes(p), clientapi.LegacyRoutes(slices.Concat(api, pages)), pages, srv.readiness())
+	media := srv.mediaRoutes(p)
+	return httpkit.NewMux(opt, api, media, clientapi.UnstableRoutes(slices.Concat(api, media)), clientapi.LegacyRoutes(slices.Concat(api, pages)), pages, srv.readiness())
 }
 
 const (
