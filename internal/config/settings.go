@@ -146,9 +146,10 @@ type Config struct {
 	// federation, in addition to those of the system.
 	FederationCA string `yaml:"federation_ca" env:"STOA_FEDERATION_CA" default:""`
 
-	// Not served yet. Allow federation, link previews and push to connect to
-	// private and loopback addresses. For test networks: on a public server it
-	// lets outsiders probe your network.
+	// Allow requests to addresses that users and other servers name (link previews,
+	// push, and federation, which is not served yet) to reach private, loopback and
+	// link-local addresses. For test networks: on a public server it lets outsiders
+	// probe your network.
 	FederationAllowPrivate bool `yaml:"federation_allow_private" env:"STOA_FEDERATION_ALLOW_PRIVATE" default:"false"`
 
 	// The largest file that a user can upload: a number of bytes, or a number with
