@@ -25,22 +25,8 @@ type pair struct {
 func newPair(t *testing.T) *pair {
 	t.Helper()
 	p := &pair{t: t, server: startServer(t)}
-	p.ada = newJSClient(t, "ada")
-	var ada session
-	p.ada.call("register", map[string]any{"baseUrl": p.server.URL(), "username": "ada", "password": password}, &ada)
-	p.adaID = ada.UserID
-	p.ada.start(p.server.URL(), ada, "")
+	p.ada, p.adaID, p.recovery = newJSUser(t, p.server, "ada")
 	p.bob = newGoClient(t, p.server.URL(), "bob", password)
-
-	var keys struct {
-		RecoveryKey string `json:"recoveryKey"`
-		Ready       bool   `json:"ready"`
-	}
-	p.ada.call("bootstrap", map[string]any{"username": "ada", "password": password}, &keys)
-	if !keys.Ready {
-		t.Fatal("ada's cross-signing is not ready after its set-up")
-	}
-	p.recovery = keys.RecoveryKey
 	mach := p.bob.cry.Machine()
 	if _, _, err := mach.GenerateAndUploadCrossSigningKeysWithPassword(t.Context(), password, ""); err != nil {
 		t.Fatalf("bob's cross-signing: %v", err)

@@ -22,6 +22,24 @@ type session struct {
 	AccessToken string `json:"accessToken"`
 }
 
+// newJSUser registers a user whose client has cross-signing, secret storage and a key backup.
+func newJSUser(t *testing.T, server *server, username string) (c *jsClient, userID, recoveryKey string) {
+	t.Helper()
+	c = newJSClient(t, username)
+	var s session
+	c.call("register", map[string]any{"baseUrl": server.URL(), "username": username, "password": password}, &s)
+	c.start(server.URL(), s, "")
+	var keys struct {
+		RecoveryKey string `json:"recoveryKey"`
+		Ready       bool   `json:"ready"`
+	}
+	c.call("bootstrap", map[string]any{"username": username, "password": password}, &keys)
+	if !keys.Ready {
+		t.Fatalf("the cross-signing of %s is not ready after its set-up", username)
+	}
+	return c, s.UserID, keys.RecoveryKey
+}
+
 func (c *jsClient) start(url string, s session, recovery string) {
 	c.t.Helper()
 	c.call("start", map[string]any{"baseUrl": url, "userId": s.UserID, "deviceId": s.DeviceID, "accessToken": s.AccessToken, "recovery": recovery}, nil)

@@ -136,6 +136,8 @@ const methods = {
         client.on(sdk.RoomEvent.MyMembership, wake);
         client.on(sdk.RoomStateEvent.Events, wake);
         client.on(sdk.RoomEvent.Redaction, wake);
+        client.on(sdk.RoomEvent.UnreadNotifications, wake);
+        client.on(sdk.ClientEvent.AccountData, wake);
         client.on(CryptoEvent.VerificationRequestReceived, watch);
         client.on(CryptoEvent.KeysChanged, wake);
         client.on(CryptoEvent.UserTrustStatusChanged, wake);
@@ -210,6 +212,62 @@ const methods = {
                 await new Promise((resolve) => setTimeout(resolve, 50)); // nothing announces that the server is back
             }
         }
+    },
+    // invite hands over the keys of the history first, as an encrypted file and a to-device message (MSC4268).
+    async invite({ roomId, userId }) {
+        await client.invite(roomId, userId);
+        return {};
+    },
+    async upload({ base64, name, type }) {
+        const { content_uri } = await client.uploadContent(new Blob([Buffer.from(base64, "base64")]), { name, type });
+        return { uri: content_uri };
+    },
+    // download gets a file, or its thumbnail, at the address that the library makes of an mxc URI, and decrypts it with
+    // what an event says of an encrypted file.
+    async download({ uri, file, width, height }) {
+        const url = client.mxcUrlToHttp(uri ?? file.url, width, height, width && "scale", false, true, true);
+        const response = await fetch(url, { headers: { Authorization: `Bearer ${client.getAccessToken()}` } });
+        if (!response.ok) throw new Error(`${url}: ${response.status} ${await response.text()}`);
+        let bytes = await response.arrayBuffer();
+        if (file) {
+            const hash = Buffer.from(await crypto.subtle.digest("SHA-256", bytes)).toString("base64");
+            if (hash.replace(/=+$/, "") !== file.hashes.sha256) throw new Error(`the file has the hash ${hash}, not ${file.hashes.sha256}`);
+            const key = await crypto.subtle.importKey("jwk", file.key, "AES-CTR", false, ["decrypt"]);
+            bytes = await crypto.subtle.decrypt({ name: "AES-CTR", counter: Buffer.from(file.iv, "base64"), length: 64 }, key, bytes);
+        }
+        return { base64: Buffer.from(bytes).toString("base64"), type: response.headers.get("Content-Type") };
+    },
+    // addPushRule and enablePushRule wait until the change has come back in /sync.
+    async addPushRule({ kind, ruleId, ...body }) {
+        await client.addPushRule("global", kind, ruleId, body);
+        await until(`push rule ${ruleId}`, () => client.pushProcessor.getPushRuleById(ruleId));
+        return {};
+    },
+    async enablePushRule({ kind, ruleId, enabled }) {
+        await client.setPushRuleEnabled("global", kind, ruleId, enabled);
+        await until(`push rule ${ruleId}: ${enabled}`, () => client.pushProcessor.getPushRuleById(ruleId)?.enabled === enabled);
+        return {};
+    },
+    async pushRule({ ruleId }) {
+        await client.getPushRules();
+        return { rule: client.pushProcessor.getPushRuleById(ruleId) };
+    },
+    // counts waits for the numbers that the server counted for a room.
+    async counts({ roomId, total, highlight }) {
+        const room = () => client.getRoom(roomId);
+        const is = (type) => room()?.getRoomUnreadNotificationCount(type) ?? 0;
+        await until(`${total} unread messages and ${highlight} highlights`, () => is("total") === total && is("highlight") === highlight)
+            .catch((error) => { throw new Error(`${error.message}; it has ${is("total")} and ${is("highlight")}`); });
+        return {};
+    },
+    async read({ eventId }) {
+        await client.sendReadReceipt(find(eventId));
+        return {};
+    },
+    // pushVerdict gives what the library makes of an event with the rules that it got.
+    async pushVerdict({ eventId }) {
+        const { notify, tweaks } = client.getPushActionsForEvent(find(eventId));
+        return { notify, highlight: Boolean(tweaks?.highlight) };
     },
     async redact({ roomId, eventId }) {
         const { event_id } = await client.redactEvent(roomId, eventId);
