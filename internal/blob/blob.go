@@ -23,8 +23,14 @@ import (
 // ErrNotFound says that there is no blob of a name.
 var ErrNotFound = errors.New("blob: not found")
 
-// ErrTooLarge says that what was to be spooled has more bytes than it may.
-var ErrTooLarge = errors.New("blob: too large")
+var (
+	// ErrTooLarge says that what was to be spooled has more bytes than it may.
+	ErrTooLarge = errors.New("blob: too large")
+	// ErrFull says that the disk or the bucket has no room. Nothing was kept.
+	ErrFull = errors.New("blob: no room left")
+	// ErrUnreachable says that the bucket did not answer, or that it failed.
+	ErrUnreachable = errors.New("blob: the bucket can't be reached")
+)
 
 // Content reads a blob. It can be read from several places, as ranges of a download need it.
 type Content interface {
@@ -48,6 +54,8 @@ type Place interface {
 	Delete(ctx context.Context, name string) error
 	// List calls each for all blobs, in no order. An error ends it.
 	List(ctx context.Context, each func(Entry) error) error
+	// Check reports why blobs can't be written or read now: ErrFull, ErrUnreachable, or a fault of the settings.
+	Check(ctx context.Context) error
 }
 
 // NewName makes the name of a blob: the hash of its content, and a random part, so that a blob which is being deleted and
@@ -79,12 +87,19 @@ type Spool struct {
 // spoolPrefix begins the names of spool files.
 const spoolPrefix = "spool-"
 
-// NewSpool copies what src gives into a new file in a folder, up to a number of bytes, else ErrTooLarge. Errors of src are
-// given as they are.
-func NewSpool(dir string, src io.Reader, limit int64) (s *Spool, err error) {
-	file, err := os.CreateTemp(dir, spoolPrefix+"*")
+// Spools makes spool files.
+type Spools struct {
+	Dir string
+	// Disk stands between spools and their files; nil = nothing. Tests break disks with it.
+	Disk func(io.Writer) io.Writer
+}
+
+// New copies what src gives into a new file, up to a number of bytes, else ErrTooLarge. ErrFull says that the disk is full.
+// Errors of src are given as they are.
+func (sp Spools) New(src io.Reader, limit int64) (s *Spool, err error) {
+	file, err := os.CreateTemp(sp.Dir, spoolPrefix+"*")
 	if err != nil {
-		return nil, fmt.Errorf("blob: make a spool file: %w", err)
+		return nil, diskError("make a spool file", err)
 	}
 	s = &Spool{file: file}
 	defer func() {
@@ -92,8 +107,12 @@ func NewSpool(dir string, src io.Reader, limit int64) (s *Spool, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
+	var disk io.Writer = file
+	if sp.Disk != nil {
+		disk = sp.Disk(file)
+	}
 	hash := sha256.New()
-	s.Size, err = io.Copy(io.MultiWriter(file, hash), io.LimitReader(src, limit+1))
+	s.Size, err = io.Copy(io.MultiWriter(diskWriter{disk}, hash), io.LimitReader(src, limit+1))
 	if err != nil {
 		return s, err
 	}
@@ -103,6 +122,30 @@ func NewSpool(dir string, src io.Reader, limit int64) (s *Spool, err error) {
 	hash.Sum(s.Hash[:0])
 	_, err = file.Seek(0, io.SeekStart)
 	return s, err
+}
+
+// NewSpool makes a spool file in a folder.
+func NewSpool(dir string, src io.Reader, limit int64) (*Spool, error) {
+	return Spools{Dir: dir}.New(src, limit)
+}
+
+// diskWriter tells the errors of the disk from those of a source.
+type diskWriter struct{ io.Writer }
+
+func (w diskWriter) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	if err != nil {
+		err = diskError("write a spool file", err)
+	}
+	return n, err
+}
+
+// diskError is an error of the disk with what failed. A disk without room gives ErrFull.
+func diskError(action string, err error) error {
+	if isFull(err) {
+		return fmt.Errorf("blob: %s: %w: %w", action, ErrFull, err)
+	}
+	return fmt.Errorf("blob: %s: %w", action, err)
 }
 
 // Close removes the file, unless a place has taken it over.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -35,21 +36,32 @@ func (f *Folder) Put(_ context.Context, name string, s *Spool) error {
 	if err != nil {
 		return err
 	}
+	if err := f.put(path, s); err != nil {
+		if s.file == nil { // it has its name already
+			err = errors.Join(err, os.Remove(path))
+		}
+		return diskError("write", err)
+	}
+	return nil
+}
+
+func (f *Folder) put(path string, s *Spool) error {
 	if err := s.file.Sync(); err != nil {
-		return fmt.Errorf("blob: write: %w", err)
+		return err
 	}
 	dir := filepath.Dir(path)
 	made := os.Mkdir(dir, 0o700)
 	if made != nil && !errors.Is(made, fs.ErrExist) {
-		return fmt.Errorf("blob: write: %w", made)
+		return made
 	}
 	if err := os.Rename(s.file.Name(), path); err != nil {
-		return fmt.Errorf("blob: write: %w", err)
+		return err
 	}
-	if err := s.file.Close(); err != nil {
-		return fmt.Errorf("blob: write: %w", err)
-	}
+	err := s.file.Close()
 	s.file = nil
+	if err != nil {
+		return err
+	}
 	if made == nil {
 		if err := syncDir(f.root); err != nil {
 			return err
@@ -62,7 +74,7 @@ func (f *Folder) Put(_ context.Context, name string, s *Spool) error {
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
-		return fmt.Errorf("blob: write: %w", err)
+		return err
 	}
 	return errors.Join(ignoreUnsupported(d.Sync()), d.Close())
 }
@@ -119,4 +131,27 @@ func (f *Folder) List(ctx context.Context, each func(Entry) error) error {
 		}
 		return each(Entry{Name: d.Name(), Size: info.Size(), Written: info.ModTime()})
 	})
+}
+
+// probeSize is how much Check writes: more than the smallest file takes on any file system.
+const probeSize = 64 << 10
+
+// Check implements [Place] by writing a file and removing it.
+func (f *Folder) Check(context.Context) error {
+	s, err := NewSpool(f.root, io.LimitReader(zeros{}, probeSize), probeSize)
+	if err != nil {
+		return err
+	}
+	err = s.file.Sync()
+	if err != nil {
+		err = diskError("write", err)
+	}
+	return errors.Join(err, s.Close())
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
 }

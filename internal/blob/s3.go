@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"net"
 	"net/http"
 	"net/url"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
@@ -15,6 +19,17 @@ import (
 
 // partSize is that of the parts in which large blobs are sent. A part is read from the spool file while it is sent.
 const partSize = 16 << 20
+
+const (
+	// tries is how often a request is sent that fails. Clients try again too.
+	tries = 3
+	// dialTime bounds the time until a connection stands.
+	dialTime = 5 * time.Second
+	// silence is how long a connection may carry nothing in either direction before it is given up.
+	silence = time.Minute
+	// checkTime bounds Check.
+	checkTime = 5 * time.Second
+)
 
 // Bucket keeps blobs as objects of an S3-compatible bucket.
 type Bucket struct {
@@ -30,7 +45,7 @@ type BucketOptions struct {
 	// Region may be empty.
 	Region            string
 	AccessKey, Secret string
-	// Transport is http.DefaultTransport if nil.
+	// Transport is one that gives up a silent server, if nil.
 	Transport http.RoundTripper
 }
 
@@ -44,9 +59,14 @@ func NewBucket(opt BucketOptions) (*Bucket, error) {
 	if u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || bucket == "" || u.RawQuery != "" || u.User != nil {
 		return nil, fmt.Errorf("address of the bucket %q: want https://HOST/BUCKET or https://HOST/BUCKET/PREFIX", opt.URL)
 	}
+	if opt.Transport == nil {
+		if opt.Transport, err = newTransport(u.Scheme == "https"); err != nil {
+			return nil, fmt.Errorf("address of the bucket: %w", err)
+		}
+	}
 	client, err := minio.New(u.Host, &minio.Options{
 		Creds: credentials.NewStaticV4(opt.AccessKey, opt.Secret, ""), Secure: u.Scheme == "https", Region: opt.Region,
-		Transport: opt.Transport, BucketLookup: minio.BucketLookupPath,
+		Transport: opt.Transport, BucketLookup: minio.BucketLookupPath, MaxRetries: tries,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("address of the bucket: %w", err)
@@ -72,7 +92,7 @@ func (b *Bucket) Put(ctx context.Context, name string, s *Spool) error {
 		ContentType: "application/octet-stream", PartSize: partSize, NumThreads: 1, DisableContentSha256: s.Size == 0,
 	})
 	if err != nil {
-		return fmt.Errorf("blob: write to the bucket: %w", err)
+		return bucketError("write to the bucket", err)
 	}
 	return s.Close()
 }
@@ -85,19 +105,94 @@ func (b *Bucket) Open(ctx context.Context, name string) (Content, error) {
 	}
 	object, err := b.client.GetObject(ctx, b.bucket, key, minio.GetObjectOptions{})
 	if err != nil {
-		return nil, fmt.Errorf("blob: read from the bucket: %w", err)
+		return nil, bucketError("read from the bucket", err)
 	}
 	if _, err := object.Stat(); err != nil {
-		return nil, errors.Join(notFound(err), object.Close())
+		return nil, errors.Join(bucketError("read from the bucket", err), object.Close())
 	}
-	return object, nil
+	return objectContent{object}, nil
 }
 
-func notFound(err error) error {
-	if code := minio.ToErrorResponse(err).Code; code == minio.NoSuchKey || code == "NotFound" {
-		return ErrNotFound
+// objectContent gives the errors of an object as those of this package.
+type objectContent struct{ *minio.Object }
+
+func (o objectContent) Read(p []byte) (int, error) {
+	n, err := o.Object.Read(p)
+	if err != nil && err != io.EOF {
+		err = bucketError("read from the bucket", err)
 	}
-	return fmt.Errorf("blob: read from the bucket: %w", err)
+	return n, err
+}
+
+// bucketError sorts what went wrong: ErrNotFound, ErrFull, ErrUnreachable (also for what the server says of itself), the
+// end of ctx, or a fault such as a wrong key.
+func bucketError(action string, err error) error {
+	said := minio.ToErrorResponse(err)
+	var kind error
+	switch {
+	case said.Code == minio.NoSuchKey || said.Code == "NotFound":
+		return ErrNotFound
+	case errors.Is(err, context.Canceled), errors.As(err, new(*fs.PathError)): // the caller's end, the spool file
+	case said.StatusCode == http.StatusInsufficientStorage || said.Code == "XMinioStorageFull" || said.Code == "QuotaExceeded":
+		kind = ErrFull
+	case said.Code == "SlowDown" || said.StatusCode >= 500 || said.StatusCode == 0:
+		kind = ErrUnreachable
+	}
+	if kind != nil {
+		return fmt.Errorf("blob: %s: %w: %w", action, kind, err)
+	}
+	return fmt.Errorf("blob: %s: %w", action, err)
+}
+
+// Check implements [Place] by asking for the bucket. A refusal is an answer too: the key may have no right to ask.
+func (b *Bucket) Check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, checkTime)
+	defer cancel()
+	is, err := b.client.BucketExists(ctx, b.bucket)
+	if err != nil {
+		if err = bucketError("ask for the bucket", err); errors.Is(err, ErrUnreachable) || errors.Is(err, ErrFull) {
+			return err
+		}
+		return nil
+	}
+	if !is {
+		return fmt.Errorf("blob: there is no bucket %q", b.bucket)
+	}
+	return nil
+}
+
+// newTransport is minio's with connections that end when nothing comes for some time.
+func newTransport(secure bool) (http.RoundTripper, error) {
+	t, err := minio.DefaultTransport(secure)
+	if err != nil {
+		return nil, err
+	}
+	dialer := net.Dialer{Timeout: dialTime}
+	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := dialer.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return liveConn{c}, nil
+	}
+	return t, nil
+}
+
+// liveConn ends when it is silent for too long. A write prolongs the wait for an answer, as large parts take their time.
+type liveConn struct{ net.Conn }
+
+func (c liveConn) Read(p []byte) (int, error) {
+	if err := c.SetReadDeadline(time.Now().Add(silence)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(p)
+}
+
+func (c liveConn) Write(p []byte) (int, error) {
+	if err := c.SetDeadline(time.Now().Add(silence)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(p)
 }
 
 // Delete implements [Place].
@@ -107,8 +202,10 @@ func (b *Bucket) Delete(ctx context.Context, name string) error {
 		return err
 	}
 	err = b.client.RemoveObject(ctx, b.bucket, key, minio.RemoveObjectOptions{})
-	if err != nil && !errors.Is(notFound(err), ErrNotFound) {
-		return fmt.Errorf("blob: delete from the bucket: %w", err)
+	if err != nil {
+		if err = bucketError("delete from the bucket", err); !errors.Is(err, ErrNotFound) {
+			return err
+		}
 	}
 	return nil
 }
@@ -123,7 +220,7 @@ func (b *Bucket) List(ctx context.Context, each func(Entry) error) error {
 	}
 	for object := range b.client.ListObjects(ctx, b.bucket, minio.ListObjectsOptions{Prefix: prefix, Recursive: true}) {
 		if object.Err != nil {
-			return fmt.Errorf("blob: list the bucket: %w", object.Err)
+			return bucketError("list the bucket", object.Err)
 		}
 		name := path.Base(object.Key)
 		if !isName(name) {

@@ -60,13 +60,15 @@ type Options struct {
 	// ThumbnailMemory bounds the memory that images take while they are decoded, in bytes.
 	ThumbnailMemory int64
 	Log             *slog.Logger
+	// Disk stands between spool files and the disk; nil = nothing. Tests break disks with it.
+	Disk func(io.Writer) io.Writer
 }
 
 // Media keeps uploads. All its methods may be called at the same time.
 type Media struct {
 	store      *store.Store
 	server     string
-	spoolDir   string
+	spools     blob.Spools
 	places     map[int]blob.Place
 	target     int // number of the place where new blobs go
 	maxUpload  int64
@@ -74,6 +76,7 @@ type Media struct {
 	thumbnails *thumbnail.Maker
 	grace      time.Duration
 	log        *slog.Logger
+	storage    storage
 
 	mu      sync.Mutex
 	waiting map[string]*pendingUpload // requests that wait for an upload, by media ID
@@ -92,7 +95,7 @@ func New(opt Options) (*Media, error) {
 		return nil, err
 	}
 	m := &Media{
-		store: opt.Store, server: opt.ServerName.String(), spoolDir: opt.Folder, maxUpload: opt.MaxUpload, daily: opt.DailyUploads,
+		store: opt.Store, server: opt.ServerName.String(), spools: blob.Spools{Dir: opt.Folder, Disk: opt.Disk}, maxUpload: opt.MaxUpload, daily: opt.DailyUploads,
 		places: map[int]blob.Place{mediadb.PlaceFolder: folder}, target: mediadb.PlaceFolder,
 		thumbnails: thumbnail.NewMaker(opt.ThumbnailMemory), grace: usualGrace, log: opt.Log, waiting: map[string]*pendingUpload{},
 	}
@@ -102,6 +105,7 @@ func New(opt Options) (*Media, error) {
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
+	m.storage.wake = make(chan struct{}, 1)
 	return m, nil
 }
 
@@ -240,6 +244,9 @@ func (m *Media) receive(ctx context.Context, user who.User, up Upload, add func(
 	if len(up.Name) > maxName || !utf8.ValidString(up.Name) || strings.ContainsRune(up.Name, 0) {
 		return mxerr.InvalidParam("filename has more than %d bytes, or is not UTF-8", maxName)
 	}
+	if err := m.Healthy(); err != nil {
+		return err // before the body has come
+	}
 	left, err := m.quotaLeft(ctx, user)
 	if err != nil {
 		return err
@@ -247,7 +254,7 @@ func (m *Media) receive(ctx context.Context, user who.User, up Upload, add func(
 	if up.Size > left {
 		return m.overQuota()
 	}
-	spool, err := blob.NewSpool(m.spoolDir, up.Body, min(m.maxUpload, left))
+	spool, err := m.spools.New(up.Body, min(m.maxUpload, left))
 	if errors.Is(err, blob.ErrTooLarge) {
 		if left < m.maxUpload {
 			return m.overQuota()
@@ -255,7 +262,7 @@ func (m *Media) receive(ctx context.Context, user who.User, up Upload, add func(
 		return m.tooLarge()
 	}
 	if err != nil {
-		return err
+		return m.storage.see(err)
 	}
 	defer m.closeSpool(spool)
 	row := mediadb.Media{Origin: m.server, User: user.UserNum, Hash: spool.Hash[:], Size: spool.Size, Type: up.Type, Name: up.Name}
@@ -314,7 +321,7 @@ func (m *Media) keep(ctx context.Context, spool *blob.Spool, add func(*store.Cha
 			if placed == "" {
 				placed = blob.NewName(spool.Hash)
 				if err := m.places[m.target].Put(ctx, placed, spool); err != nil {
-					return err
+					return m.storage.see(err)
 				}
 			}
 			mediadb.AddBlob(c, mediadb.Blob{Hash: hash, Name: placed, Place: m.target, Size: spool.Size})
@@ -379,7 +386,11 @@ func (m *Media) open(ctx context.Context, hash []byte) (blob.Content, error) {
 	if place == nil {
 		return nil, fmt.Errorf("media is in a bucket, and none is set (media_bucket)")
 	}
-	return place.Open(ctx, b.Name)
+	content, err := place.Open(ctx, b.Name)
+	if err != nil {
+		return nil, m.storage.see(err)
+	}
+	return &watched{Content: content, m: m}, nil
 }
 
 // find gives the row of an address, once its content is there.
@@ -478,6 +489,9 @@ func (m *Media) Thumbnail(ctx context.Context, uri URI, width, height int, metho
 		return nil, err
 	}
 	made, err := m.thumbnails.Make(ctx, src, spec)
+	if broken := src.(*watched).err; broken != nil {
+		err = broken // not a fault of the image
+	}
 	err = errors.Join(err, src.Close())
 	switch {
 	case errors.Is(err, thumbnail.ErrSmall):
@@ -501,7 +515,7 @@ func (readNopCloser) Close() error { return nil }
 
 // keepThumbnail keeps a thumbnail for others who ask for it.
 func (m *Media) keepThumbnail(ctx context.Context, image []byte, spec thumbnail.Spec, made thumbnail.Result) (hash []byte, err error) {
-	spool, err := blob.NewSpool(m.spoolDir, bytes.NewReader(made.Bytes), int64(len(made.Bytes)))
+	spool, err := m.spools.New(bytes.NewReader(made.Bytes), int64(len(made.Bytes)))
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -38,16 +39,20 @@ func onEach(t *testing.T, f func(*fixture)) {
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) { f(newFixture(t, open(), nil)) })
 }
 
-func newFixture(t *testing.T, s *store.Store, bucket blob.Place) *fixture {
+func newFixture(t *testing.T, s *store.Store, bucket blob.Place, change ...func(*media.Options)) *fixture {
 	t.Helper()
 	server, err := id.ParseServerName(storetest.ServerName)
 	if err != nil {
 		t.Fatal(err)
 	}
 	f := &fixture{t: t, store: s, folder: filepath.Join(t.TempDir(), "media")}
-	f.Media, err = media.New(media.Options{
+	opt := media.Options{
 		Store: s, ServerName: server, Folder: f.folder, Bucket: bucket, MaxUpload: 1 << 20, ThumbnailMemory: 64 << 20,
-	})
+	}
+	for _, c := range change {
+		c(&opt)
+	}
+	f.Media, err = media.New(opt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -304,5 +309,32 @@ func TestFull_place_refuses_and_keeps_nothing(t *testing.T) {
 		if got, err := f.read(uri); err != nil || got != "x" {
 			f.t.Errorf("then it is %q, %v", got, err)
 		}
+	})
+}
+
+// fullDisk takes some bytes.
+type fullDisk struct {
+	io.Writer
+	room int
+}
+
+func (d *fullDisk) Write(p []byte) (n int, err error) {
+	n, err = d.Writer.Write(p[:min(len(p), d.room)])
+	if d.room -= n; err == nil && n < len(p) {
+		err = &os.PathError{Op: "write", Path: "spool", Err: syscall.ENOSPC}
+	}
+	return n, err
+}
+
+func TestFull_disk_keeps_nothing(t *testing.T) {
+	onEach(t, func(f *fixture) {
+		full := newFixture(f.t, f.store, nil, func(o *media.Options) {
+			o.Disk = func(w io.Writer) io.Writer { return &fullDisk{w, 100} }
+		})
+		_, err := full.Upload(f.t.Context(), full.user, media.Upload{Body: strings.NewReader(strings.Repeat("x", 101)), Size: -1})
+		if !errors.Is(err, blob.ErrFull) || len(full.files()) > 0 {
+			f.t.Errorf("an upload ends with %v and leaves %v", err, full.files())
+		}
+		full.upload("small enough")
 	})
 }

@@ -95,7 +95,7 @@ func (m *Media) dropUnused(ctx context.Context, b mediadb.Blob) error {
 func (m *Media) SweepOrphans(ctx context.Context) error {
 	now := m.store.Now()
 	old := now.Add(-m.grace)
-	if err := blob.CleanSpools(m.spoolDir, now); err != nil {
+	if err := blob.CleanSpools(m.spools.Dir, now); err != nil {
 		return fmt.Errorf("sweep orphans: %w", err)
 	}
 	for _, place := range m.places {

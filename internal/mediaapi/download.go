@@ -3,6 +3,7 @@ package mediaapi
 import (
 	"encoding/hex"
 	"errors"
+	"io"
 	"mime"
 	"net/http"
 	"strconv"
@@ -56,7 +57,16 @@ func (c content) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cache-Control", "private, max-age=31536000, immutable")
 	h.Set("ETag", `"`+hex.EncodeToString(c.file.Hash)+`"`)
-	http.ServeContent(w, r, "", c.file.Time, c.file)
+	body := &bodyReader{Reader: c.file}
+	http.ServeContent(w, r, "", c.file.Time, readSeeker{body, c.file})
+	if body.err != nil {
+		panic(http.ErrAbortHandler) // the storage failed: cut the connection, since headers promised all of it
+	}
+}
+
+type readSeeker struct {
+	io.Reader
+	io.Seeker
 }
 
 // disposition says whether a browser shows a file or saves it, and under which name.

@@ -25,21 +25,25 @@ func (a *API) readUpload(r *http.Request) (who.Caller, media.Upload, error) {
 		return who.Caller{}, media.Upload{}, err
 	}
 	return caller, media.Upload{
-		Body: bodyReader{r.Body}, Size: r.ContentLength, Type: r.Header.Get("Content-Type"), Name: q.Get("filename"),
+		Body: &bodyReader{Reader: r.Body}, Size: r.ContentLength, Type: r.Header.Get("Content-Type"), Name: q.Get("filename"),
 	}, nil
 }
 
-// bodyReader marks the errors of a body, so that they can be told from those of the disk.
-type bodyReader struct{ io.Reader }
+// bodyReader marks the errors of a body, so that they can be told from those of the disk, and remembers the first.
+type bodyReader struct {
+	io.Reader
+	err error
+}
 
 type bodyError struct{ error }
 
 func (e bodyError) Unwrap() error { return e.error }
 
-func (b bodyReader) Read(p []byte) (int, error) {
+func (b *bodyReader) Read(p []byte) (int, error) {
 	n, err := b.Reader.Read(p)
 	if err != nil && err != io.EOF {
 		err = bodyError{err}
+		b.err = err
 	}
 	return n, err
 }

@@ -29,12 +29,22 @@ func (srv *Server) readiness() []httpkit.Route {
 	return []httpkit.Route{{Method: http.MethodGet, Pattern: "/ready", NoBarrier: true, Limit: httpkit.LimitProbe, Handler: httpkit.Adapt(srv.ready)}}
 }
 
+// readiness of a server that serves, but not all of it.
+type degraded struct {
+	Degraded []string `json:"degraded"`
+}
+
 // ready answers 200, or 503 while the server drains, can't reach its database, which
-// other instances may still reach, or can't write to it.
+// other instances may still reach, or can't write to it. While uploads can't be kept it
+// answers 200 and names "media" in its body: the other instances have the same bucket,
+// and without media everything else goes on.
 func (srv *Server) ready(r *http.Request) (httpkit.Answer, error) {
 	srv.asked.note(time.Now(), httpkit.ClientAddress(r))
 	if srv.draining.Load() || srv.services.Cluster.Healthy() != nil || store.Healthy(r.Context(), srv.services.Store) != nil {
 		return httpkit.Answer{Status: http.StatusServiceUnavailable}, nil
+	}
+	if srv.media.Healthy() != nil {
+		return httpkit.Answer{Status: http.StatusOK, Body: degraded{[]string{"media"}}}, nil
 	}
 	return httpkit.Answer{Status: http.StatusOK}, nil
 }

@@ -43,6 +43,9 @@ func (srv *Server) newMedia() (*media.Media, error) {
 		}
 		opt.Bucket = bucket
 	}
+	if srv.opt.Media != nil {
+		srv.opt.Media(&opt)
+	}
 	return media.New(opt)
 }
 

@@ -23,6 +23,7 @@ import (
 
 	"stoa/internal/account"
 	"stoa/internal/auth"
+	"stoa/internal/blob"
 	"stoa/internal/bus"
 	"stoa/internal/clientapi"
 	"stoa/internal/clientsync"
@@ -62,6 +63,10 @@ type Options struct {
 	// Hasher hashes passwords; nil = the default.
 	Hasher *account.Hasher
 
+	// Media changes the options of package media; nil = nothing. Tests break disks and
+	// buckets with it.
+	Media func(*media.Options)
+
 	// roomsWait bounds how long requests wait for their jobs in rooms. It is set for a
 	// server and 0 for commands.
 	roomsWait time.Duration
@@ -94,6 +99,7 @@ type Server struct {
 	stream     *streamcache.Cache
 	renderer   *clientsync.Renderer
 	reader     *reader.Runner
+	media      *media.Media
 	bus        *bus.Bus                      // nil on SQLite, which has one instance
 	background []func(context.Context) error // run beside requests, until the last was answered
 	halt       context.CancelFunc            // ends them
@@ -176,12 +182,12 @@ func (srv *Server) build() error {
 	}
 	srv.subscribe(p)
 	srv.background = srv.backgroundOf(p)
-	for _, c := range []prometheus.Collector{s.Store, s.Accounts, s.Rooms, s.Rules, p.callers, p.keys, s.Cluster, srv.reader} {
+	for _, c := range []prometheus.Collector{s.Store, s.Accounts, s.Rooms, s.Rules, p.callers, p.keys, s.Cluster, srv.reader, p.media} {
 		if err := srv.registry.Register(c); err != nil {
 			return fmt.Errorf("register metrics: %w", err)
 		}
 	}
-	srv.watchHealth()
+	srv.watchHealth(p)
 	return srv.buildHandlers(p)
 }
 
@@ -199,7 +205,7 @@ func (srv *Server) subscribe(p parts) {
 // backgroundOf returns the goroutines that run beside requests.
 func (srv *Server) backgroundOf(p parts) []func(context.Context) error {
 	s := srv.services
-	runs := []func(context.Context) error{s.Cluster.Run, srv.stream.Run, p.typing.Run, p.presence.Run, srv.reader.Run, telemetry.ReturnMemory}
+	runs := []func(context.Context) error{s.Cluster.Run, srv.stream.Run, p.typing.Run, p.presence.Run, srv.reader.Run, p.media.Run, telemetry.ReturnMemory}
 	if srv.bus != nil && p.limits != nil {
 		runs = append(runs, func(ctx context.Context) error {
 			return p.limits.Share(ctx, func(text []byte) { srv.bus.Publish(topicLimits, text) })
@@ -307,7 +313,9 @@ func (srv *Server) newAPI(p parts) *clientapi.API {
 }
 
 // watchHealth adds the conditions under which this instance should get requests.
-func (srv *Server) watchHealth() {
+func (srv *Server) watchHealth(p parts) {
+	srv.media = p.media
+	srv.health.Add("media", func(context.Context) error { return p.media.Healthy() })
 	srv.health.Add("store", func(ctx context.Context) error {
 		return srv.services.Store.Read(ctx, func(*store.Read) error { return nil })
 	})
@@ -331,6 +339,10 @@ func translate(err error) *mxerr.Error {
 		return mxerr.TryAgain("The server can't reach its database; try again")
 	case errors.Is(err, store.ErrFull):
 		return mxerr.New(http.StatusInsufficientStorage, mxerr.CodeUnknown, "The disk of the server is full. Nothing can be saved until its administrator makes room.")
+	case errors.Is(err, blob.ErrFull):
+		return mxerr.New(http.StatusInsufficientStorage, mxerr.CodeUnknown, "The server has no room for uploads. Its administrator must make room.")
+	case errors.Is(err, blob.ErrUnreachable):
+		return mxerr.TryAgain("The server can't reach its storage for media; try again")
 	case errors.Is(err, store.ErrDamaged):
 		return mxerr.New(http.StatusServiceUnavailable, mxerr.CodeUnknown, "The database of the server is damaged. Its administrator must repair it.")
 	case errors.Is(err, store.ErrClosed), errors.Is(err, store.ErrOutcomeUnknown):
