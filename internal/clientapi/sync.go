@@ -9,6 +9,7 @@ import (
 	"stoa/internal/clientsync"
 	"stoa/internal/httpkit"
 	"stoa/internal/parking"
+	"stoa/internal/streamcache"
 	"stoa/internal/token"
 	"stoa/matrix/mxerr"
 )
@@ -26,12 +27,12 @@ func (a *API) sync(r *http.Request) (syncing, error) {
 }
 
 // syncing is a /sync on its way to its answer.
-type syncing struct{ waiting *clientsync.PendingSync }
+type syncing struct{ waiting *streamcache.Pending }
 
 // ServeHTTP waits for the answer and writes it. A request that waits for long is parked, or is likely to: the next of a
 // client that did.
 func (s syncing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	var answer *clientsync.Answer
+	var answer *streamcache.Answer
 	var err error
 	if !parking.ParkAtOnce(r) {
 		answer, err = s.waiting.WaitBriefly(r.Context())
@@ -51,7 +52,7 @@ func (s syncing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // wait waits for the answer on a parked connection. The request has ended, so what is done has no deadline but its own.
 func (s syncing) wait(line *parking.Parked) {
-	s.waiting.Parked(line, func(answer *clientsync.Answer, err error) {
+	s.waiting.Parked(line, func(answer *streamcache.Answer, err error) {
 		switch {
 		case err != nil:
 			line.Fail(err)

@@ -29,7 +29,7 @@ type responseBuilder struct {
 	upto  store.Position
 	// initial is set if the client knows nothing, forgotten if the stream no longer reaches back to the token.
 	initial, forgotten bool
-	// sentSince is the position from which on members sent to the device count; see sentMembers.
+	// sentSince is the position from which on members sent to the device count; see streamcache.SentMembers.
 	sentSince store.Position
 	reader    timeline.Reader
 
@@ -83,22 +83,17 @@ type entry struct {
 
 // buildAnswer makes an answer of a delta. It returns nil if there turns out to be nothing new and the request may still wait; the
 // cursor then moves past what was checked.
-func (r *Renderer) buildAnswer(ctx context.Context, req *Request, c *streamcache.Cursor, p *streamcache.Delta, must bool) (*Answer, error) {
+func (r *Renderer) buildAnswer(ctx context.Context, req *Request, c *streamcache.Cursor, p *streamcache.Delta, must bool) (*streamcache.Answer, error) {
 	k := &responseBuilder{r: r, cache: r.cache, kept: r.kept, req: req, ctx: ctx, c: *c, delta: p, upto: p.Upto}
 	defer k.close()
 	k.reader = timeline.Reader{UserID: req.UserID, DeviceID: string(req.DeviceID), Now: r.clock().UnixMilli()}
-	pool := &bodies
-	if p.FromStore || c.Since == 0 || req.FullState {
-		pool = &largeBodies
-	}
-	body := pool.Get().(*[]byte)
-	k.out = append((*body)[:0], '{')
+	a := streamcache.NewAnswer(p.FromStore || c.Since == 0 || req.FullState)
+	k.out = append(a.Body()[:0], '{')
 	err := k.run()
 	if err == nil && !k.hasNews && !must {
 		*c = k.c
 	}
-	*body = k.out
-	a := &Answer{body: body}
+	a.SetBody(k.out)
 	if err != nil || !k.hasNews && !must {
 		a.Release()
 		return nil, err

@@ -42,11 +42,11 @@ func (k memberReader) takeMembers() error {
 		if ev == nil {
 			continue
 		}
-		key := sentKey{k.req.UserNum, k.req.DeviceID, w.e.num, ev.Num}
-		known := !w.e.wholeState && !f.IncludeRedundantMembers && !k.initial && k.r.sent.has(key, k.sentSince, k.c.Since)
+		key := streamcache.SentKey{User: k.req.UserNum, Device: k.req.DeviceID, Room: w.e.num, Event: ev.Num}
+		known := !w.e.wholeState && !f.IncludeRedundantMembers && !k.initial && k.r.sent.Has(key, k.sentSince, k.c.Since)
 		if !known {
 			w.e.state = append(w.e.state, ev)
-			k.r.sent.add(key, k.sentSince, k.upto)
+			k.r.sent.Add(key, k.sentSince, k.upto)
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 
 	"stoa/internal/clientsync"
 	"stoa/internal/clientsync/synctest"
+	"stoa/internal/streamcache"
 )
 
 // testConn is a Conn that reports when a wait on it begins.
@@ -41,7 +42,7 @@ func TestParked(t *testing.T) {
 		p.Must(err)
 		x, err := h.Renderer.Begin(h.T.Context(), &clientsync.Request{Device: p.Device, Since: p.Since, Filter: f, Timeout: 30 * time.Second})
 		p.Must(err)
-		x.Parked(line, func(a *clientsync.Answer, err error) {
+		x.Parked(line, func(a *streamcache.Answer, err error) {
 			if err != nil || a == nil {
 				got <- result{none: err == nil}
 				return

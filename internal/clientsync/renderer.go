@@ -46,7 +46,7 @@ type Renderer struct {
 	kept    *streamcache.Kept
 	store   *store.Store
 	clock   func() time.Time
-	sent    *sentMembers
+	sent    *streamcache.SentMembers
 	filters *filterCache
 	answers *prometheus.CounterVec
 }
@@ -55,7 +55,7 @@ type Renderer struct {
 func New(opt Options) *Renderer {
 	r := &Renderer{
 		opt: opt, cache: opt.Cache, kept: opt.Cache.Kept(), store: opt.Cache.Store(), clock: opt.Cache.Clock(),
-		sent:    newSentMembers(1 << 17),
+		sent:    streamcache.NewSentMembers(1 << 17),
 		filters: newFilterCache(),
 		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "stoa_clientsync_answers_total", Help: "Answers to /sync, by source (memory, store)."}, []string{"from"}),

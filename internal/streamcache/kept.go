@@ -201,13 +201,6 @@ func (k *Kept) KeepOpenness(num store.RoomNum, open Openness, snapshot store.Pos
 	}
 }
 
-// HeroCandidates are the first members of a room, enough to choose the heroes for any viewer.
-type HeroCandidates struct {
-	Named   bool
-	Present []string // joined and invited
-	Gone    []string // left and banned
-}
-
 // HeroCandidates returns a room's candidates if they are in memory.
 func (k *Kept) HeroCandidates(num store.RoomNum) (HeroCandidates, bool) {
 	k.cache.mu.Lock()

@@ -6,6 +6,7 @@ import (
 
 	"stoa/internal/clientsync"
 	"stoa/internal/clientsync/synctest"
+	"stoa/internal/streamcache"
 )
 
 func TestWhoWaitsIsLetGoWhenTheStoreIsNotHeard(t *testing.T) {
@@ -16,7 +17,7 @@ func TestWhoWaitsIsLetGoWhenTheStoreIsNotHeard(t *testing.T) {
 		alice.Sync("")
 		f, err := h.Renderer.Filter(h.T.Context(), alice.Device, "")
 		alice.Must(err)
-		got := make(chan *clientsync.Answer, 1)
+		got := make(chan *streamcache.Answer, 1)
 		go func() {
 			a, err := h.Renderer.Sync(h.T.Context(), &clientsync.Request{Device: alice.Device, Since: alice.Since, Filter: f, Timeout: 30 * time.Second})
 			if err != nil {

@@ -1,4 +1,4 @@
-package clientsync
+package streamcache
 
 import (
 	"hash/maphash"
@@ -8,7 +8,7 @@ import (
 	"stoa/matrix/id"
 )
 
-// sentMembers remembers which membership events devices have been sent, so that clients that load members lazily do not get them
+// SentMembers remembers which membership events devices have been sent, so that clients that load members lazily do not get them
 // again and again. It is a table of fingerprints of fixed size in which a newer entry may overwrite another: a forgotten event is
 // sent once more, which the specification allows.
 //
@@ -16,7 +16,7 @@ import (
 // at or after that position, and if the device has made no initial sync since (sentSince).
 //
 // Spec: client-server-api#lazy-loading-room-members
-type sentMembers struct {
+type SentMembers struct {
 	seed  maphash.Seed
 	mu    sync.Mutex // guards table
 	table []sentMember
@@ -30,27 +30,29 @@ type sentMember struct {
 // sentWays is how many entries share a bucket of the table.
 const sentWays = 4
 
-func newSentMembers(entries int) *sentMembers {
-	return &sentMembers{seed: maphash.MakeSeed(), table: make([]sentMember, (entries+sentWays-1)/sentWays*sentWays)}
+func NewSentMembers(entries int) *SentMembers {
+	return &SentMembers{seed: maphash.MakeSeed(), table: make([]sentMember, (entries+sentWays-1)/sentWays*sentWays)}
 }
 
-// sentKey is one membership event sent to one device.
-type sentKey struct {
-	user   store.UserNum
-	device id.DeviceID
-	room   store.RoomNum
-	event  store.EventNum
+// SentKey is one membership event sent to one device, on one connection.
+type SentKey struct {
+	User   store.UserNum
+	Device id.DeviceID
+	// Conn is the connection of a sliding sync, 0 for /sync.
+	Conn  int64
+	Room  store.RoomNum
+	Event store.EventNum
 }
 
-func (s *sentMembers) find(k sentKey) (print uint64, bucket []sentMember) {
+func (s *SentMembers) find(k SentKey) (print uint64, bucket []sentMember) {
 	print = maphash.Comparable(s.seed, k) | 1 // 0 marks an empty entry
 	at := int(print>>32) % (len(s.table) / sentWays) * sentWays
 	return print, s.table[at : at+sentWays]
 }
 
-// has reports whether the device is known to have the event, by a request with a token at since. What was sent before sentSince
+// Has reports whether the device is known to have the event, by a request with a token at since. What was sent before sentSince
 // does not count.
-func (s *sentMembers) has(k sentKey, sentSince, since store.Position) bool {
+func (s *SentMembers) Has(k SentKey, sentSince, since store.Position) bool {
 	print, bucket := s.find(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -62,9 +64,9 @@ func (s *sentMembers) has(k sentKey, sentSince, since store.Position) bool {
 	return false
 }
 
-// add records that the answer at a position carries the event. An event that an earlier answer carried after sentSince keeps that
+// Add records that the answer at a position carries the event. An event that an earlier answer carried after sentSince keeps that
 // position.
-func (s *sentMembers) add(k sentKey, sentSince, at store.Position) {
+func (s *SentMembers) Add(k SentKey, sentSince, at store.Position) {
 	print, bucket := s.find(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
