@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math"
 	"net/http"
+	"slices"
 
 	"stoa/internal/history"
 	"stoa/internal/httpkit"
@@ -25,9 +26,29 @@ func show(reader *timeline.Reader, roomID id.RoomID, v *history.View) json.RawMe
 	return v.Append(nil, reader, roomID)
 }
 
+// shown is a list of events as JSON. encoding/json would copy it twice, and keep buffers of
+// its size.
+type shown []json.RawMessage
+
+// AppendJSON implements httpkit.Appender.
+func (s shown) AppendJSON(dst []byte) ([]byte, error) {
+	size := 2
+	for _, text := range s {
+		size += len(text) + 1
+	}
+	dst = append(slices.Grow(dst, size), '[')
+	for i, text := range s {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, text...)
+	}
+	return append(dst, ']'), nil
+}
+
 // showAll gives views as a list of JSON, not nil.
-func showAll(reader *timeline.Reader, roomID id.RoomID, views []history.View) []json.RawMessage {
-	shown := make([]json.RawMessage, len(views))
+func showAll(reader *timeline.Reader, roomID id.RoomID, views []history.View) shown {
+	shown := make(shown, len(views))
 	for i := range views {
 		shown[i] = show(reader, roomID, &views[i])
 	}
@@ -79,7 +100,7 @@ func (a *API) stateEvent(r *http.Request) (httpkit.Raw, error) {
 // state serves GET /_matrix/client/v3/rooms/{roomId}/state.
 //
 // Spec: client-server-api#get_matrixclientv3roomsroomidstate
-func (a *API) state(r *http.Request) ([]json.RawMessage, error) {
+func (a *API) state(r *http.Request) (shown, error) {
 	caller, roomID, err := a.callerInRoom(r)
 	if err != nil {
 		return nil, err
@@ -89,7 +110,13 @@ func (a *API) state(r *http.Request) ([]json.RawMessage, error) {
 }
 
 type chunk struct {
-	Chunk []json.RawMessage `json:"chunk"`
+	Chunk shown `json:"chunk"`
+}
+
+// AppendJSON implements httpkit.Appender.
+func (c chunk) AppendJSON(dst []byte) ([]byte, error) {
+	dst, err := c.Chunk.AppendJSON(append(dst, `{"chunk":`...))
+	return append(dst, '}'), err
 }
 
 // members serves GET /_matrix/client/v3/rooms/{roomId}/members.
@@ -192,10 +219,26 @@ const (
 )
 
 type messagesAnswer struct {
-	Start string            `json:"start"`
-	End   string            `json:"end,omitempty"`
-	Chunk []json.RawMessage `json:"chunk"`
-	State []json.RawMessage `json:"state,omitempty"`
+	Start string `json:"start"`
+	End   string `json:"end,omitempty"`
+	Chunk shown  `json:"chunk"`
+	State shown  `json:"state,omitempty"`
+}
+
+// AppendJSON implements httpkit.Appender.
+func (m messagesAnswer) AppendJSON(dst []byte) ([]byte, error) {
+	rest, err := json.Marshal(struct {
+		Start string `json:"start"`
+		End   string `json:"end,omitempty"`
+	}{m.Start, m.End})
+	if err != nil {
+		return dst, err
+	}
+	dst = append(dst, rest[:len(rest)-1]...)
+	if dst, err = m.Chunk.AppendJSON(append(dst, `,"chunk":`...)); err == nil && len(m.State) > 0 {
+		dst, err = m.State.AppendJSON(append(dst, `,"state":`...))
+	}
+	return append(dst, '}'), err
 }
 
 // messages serves GET /_matrix/client/v3/rooms/{roomId}/messages.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -490,6 +491,29 @@ func TestLimiterIsBounded(t *testing.T) {
 	}
 	if n := len(l.young) + len(l.old); n > 2*maxKeys {
 		t.Errorf("%d keys", n)
+	}
+}
+
+// A full bucket is as good as none. Kept ones would add up: an attacker can name new keys
+// all the time.
+func TestLimiterDropsFullBuckets(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1000, 0)
+	l := NewLimiter(1, 2, func() time.Time { return now })
+	for i := range 20 * fewKeys {
+		if err := l.Take(fmt.Sprint("short ", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now = now.Add(sweepEvery)
+	if err := errors.Join(l.Take("kept"), l.Take("kept")); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(l.young) + len(l.old); n != 1 {
+		t.Errorf("%d buckets are kept after all but one are full", n)
+	}
+	if l.Take("kept") == nil {
+		t.Error("the bucket in use was dropped")
 	}
 }
 

@@ -1,6 +1,7 @@
 package httpkit
 
 import (
+	"hash/maphash"
 	"sync"
 	"time"
 
@@ -10,20 +11,33 @@ import (
 // Limiter is a token bucket for each key, in memory. A nil Limiter has no limit. Limits
 // that must be exact over all instances (login attempts) are in the store instead.
 //
-// It holds one time for each key: when its bucket will be full again. Keys are in two
-// generations of at most maxKeys each. When the newer one is full the older one is
-// dropped, so the memory is bounded and the least recently used keys are forgotten first.
+// It holds a hash and one time for each key: when its bucket will be full again. A full
+// bucket is as good as none and is dropped. Keys are in two generations of at most maxKeys
+// each. When the newer one has no room left the older one is dropped, so the memory is
+// bounded and the least recently used keys are forgotten first.
 type Limiter struct {
 	every time.Duration // the time for one token to return
 	burst time.Duration // every × size of the bucket
 	clock func() time.Time
+	seed  maphash.Seed
+	began time.Time
 
-	mu         sync.Mutex // guards the generations; nothing is locked after it
-	young, old map[string]time.Time
+	mu         sync.Mutex               // guards the fields below; nothing is locked after it
+	young, old map[uint64]time.Duration // since began
+	// sweepSize is the size of young at which full buckets are dropped, and swept the last
+	// time that they were.
+	sweepSize int
+	swept     time.Time
 }
 
-// maxKeys is the size of one generation of a Limiter.
-const maxKeys = 50_000
+const (
+	// maxKeys is the size of one generation of a Limiter.
+	maxKeys = 50_000
+	// fewKeys are not worth a sweep.
+	fewKeys = 1000
+	// sweepEvery is the time after which the full buckets of a Limiter in use are dropped.
+	sweepEvery = time.Minute
+)
 
 // NewLimiter returns a Limiter that allows burst requests of a key at once, and perSecond
 // of them in the long run. clock is time.Now if nil.
@@ -32,9 +46,10 @@ func NewLimiter(perSecond float64, burst int, clock func() time.Time) *Limiter {
 		clock = time.Now
 	}
 	every := time.Duration(float64(time.Second) / perSecond)
+	now := clock()
 	return &Limiter{
-		every: every, burst: every * time.Duration(burst), clock: clock,
-		young: map[string]time.Time{}, old: map[string]time.Time{},
+		every: every, burst: every * time.Duration(burst), clock: clock, seed: maphash.MakeSeed(), began: now,
+		young: map[uint64]time.Duration{}, old: map[uint64]time.Duration{}, sweepSize: fewKeys, swept: now,
 	}
 }
 
@@ -83,11 +98,11 @@ func (l *Limiter) TakeN(key string, n int) error {
 	cost := min(l.every*time.Duration(n), l.burst)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	full, ok := l.fullAt(key, now)
+	full, young := l.fullAt(key, now)
 	if wait := full.Add(cost).Sub(now) - l.burst; wait > 0 {
 		return mxerr.LimitExceeded(wait)
 	}
-	l.set(key, full.Add(cost), ok)
+	l.set(key, now, full.Add(cost), young)
 	return nil
 }
 
@@ -109,30 +124,53 @@ func (l *Limiter) add(key string, n int) {
 	now := l.clock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	full, ok := l.fullAt(key, now)
+	full, young := l.fullAt(key, now)
 	full = full.Add(min(l.every*time.Duration(n), l.burst))
 	if most := now.Add(l.burst); full.After(most) {
 		full = most
 	}
-	l.set(key, full, ok)
+	l.set(key, now, full, young)
 }
 
 // fullAt returns when the bucket of a key will be full, and whether the key is in the
 // young generation. The caller holds the lock.
-func (l *Limiter) fullAt(key string, now time.Time) (full time.Time, ok bool) {
-	if full, ok = l.young[key]; !ok {
-		full = l.old[key]
+func (l *Limiter) fullAt(key string, now time.Time) (full time.Time, young bool) {
+	h := maphash.String(l.seed, key)
+	after, young := l.young[h]
+	if !young {
+		after = l.old[h]
 	}
-	if full.Before(now) {
+	if full = l.began.Add(after); full.Before(now) {
 		full = now
 	}
-	return full, ok
+	return full, young
 }
 
 // set records when the bucket of a key will be full. The caller holds the lock.
-func (l *Limiter) set(key string, full time.Time, young bool) {
-	if !young && len(l.young) >= maxKeys {
-		l.old, l.young = l.young, make(map[string]time.Time, maxKeys/8)
+func (l *Limiter) set(key string, now, full time.Time, young bool) {
+	if !young && len(l.young) >= fewKeys && (len(l.young) >= l.sweepSize || now.Sub(l.swept) >= sweepEvery) {
+		l.sweep(now)
 	}
-	l.young[key] = full
+	l.young[maphash.String(l.seed, key)] = full.Sub(l.began)
+}
+
+// sweep drops the full buckets, and the old generation if the young one has no room left.
+// The maps are made anew, because a map does not return memory. The caller holds the lock.
+func (l *Limiter) sweep(now time.Time) {
+	l.young, l.old = notFull(l.young, now.Sub(l.began)), notFull(l.old, now.Sub(l.began))
+	if len(l.young) >= maxKeys {
+		l.old, l.young = l.young, map[uint64]time.Duration{}
+	}
+	l.sweepSize = min(max(2*len(l.young), fewKeys), maxKeys)
+	l.swept = now
+}
+
+func notFull(buckets map[uint64]time.Duration, now time.Duration) map[uint64]time.Duration {
+	kept := map[uint64]time.Duration{}
+	for key, full := range buckets {
+		if full > now {
+			kept[key] = full
+		}
+	}
+	return kept
 }

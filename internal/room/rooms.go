@@ -62,6 +62,8 @@ type Options struct {
 	ResidentLimit int
 	// ResidentBytes bounds their state; 0 = 96 MiB.
 	ResidentBytes int64
+	// EventBytes bounds the parsed events of states that are kept beside them; 0 = 32 MiB.
+	EventBytes int
 }
 
 // Profiles has the profiles of local users.
@@ -117,13 +119,16 @@ func New(opt Options) (*Rooms, error) {
 	if opt.ResidentBytes == 0 {
 		opt.ResidentBytes = residentBytes
 	}
+	if opt.EventBytes == 0 {
+		opt.EventBytes = pduBytes
+	}
 	if opt.KeepRedacted == 0 {
 		opt.KeepRedacted = keepRedacted
 	}
 	rs := &Rooms{opt: opt, store: opt.Store, server: opt.Signer.ServerName()}
 	rs.resident.init(rs, opt.ResidentLimit, opt.ResidentBytes)
 	rs.events = &Events{store: opt.Store, pdus: cache.New(cache.Options[store.EventNum, *event.PDU]{
-		Name: "pdus", MaxBytes: pduBytes,
+		Name: "pdus", MaxBytes: opt.EventBytes,
 		Size: func(_ store.EventNum, p *event.PDU) int { return 1024 + len(p.Bytes()) }, // about the size of the parsed event
 	})}
 	rs.txns = cache.New(cache.Options[Txn, id.EventID]{

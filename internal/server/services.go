@@ -92,7 +92,8 @@ func (s *Services) build(ctx context.Context, opt Options) error {
 	s.Rules = userdata.NewRules(s.Store)
 	s.Rooms, err = room.New(room.Options{
 		Store: s.Store, Signer: signer, DefaultVersion: cfg.RoomVersion, Clock: opt.Clock, Log: opt.Log,
-		Profiles: account.Directory{Store: s.Store}, PushRules: s.Rules, ResidentBytes: shareOfMemory(96<<20, 32),
+		Profiles: account.Directory{Store: s.Store}, PushRules: s.Rules,
+		ResidentBytes: shareOfMemory(96<<20, 64), EventBytes: int(shareOfMemory(32<<20, 64)),
 		IsHome: func(roomID id.RoomID) bool { return s.Cluster.IsHome(roomID.String()) },
 	})
 	if err != nil {

@@ -89,18 +89,26 @@ func cgroupMemory(root fs.FS) (limit int64) {
 func ReturnMemory(ctx context.Context) error {
 	t := time.NewTicker(returnEvery)
 	defer t.Stop()
-	for last := readMemory(); ; {
+	var u usage
+	u.isWorthReturning(readMemory())
+	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-t.C:
 		}
-		now := readMemory()
-		if now.isWorthReturning(last) {
+		if u.isWorthReturning(readMemory()) {
 			debug.FreeOSMemory()
 		}
-		last = now
 	}
+}
+
+// usage is how the process has used memory up to the last measurement.
+type usage struct {
+	last memory
+	// wasBusy says that the last collection may have counted the memory of requests in
+	// progress as live, and that they have been answered since.
+	wasBusy bool
 }
 
 // memory are the runtime's memory statistics, in bytes.
@@ -123,9 +131,21 @@ func readMemory() memory {
 	return m
 }
 
-// isWorthReturning reports whether there is much to return that will not soon be needed
-// again: an eighth of the memory in use, and twice the memory allocated since the last
-// measurement. A busy server allocates more than that and collects garbage itself.
-func (m memory) isWorthReturning(last memory) bool {
-	return m.unused > m.live/8 && m.unused > 2*(m.allocated-last.allocated)
+// isWorthReturning takes a measurement and reports whether there is much to return that
+// will not soon be needed again: an eighth of the memory in use, and twice the memory
+// allocated since the last measurement. A busy server allocates more than that and
+// collects garbage itself. What its last collection found in use is not in use any more
+// once it is quiet, but no other collection would follow for two minutes, so that is worth
+// it too.
+func (u *usage) isWorthReturning(now memory) bool {
+	recent := now.allocated - u.last.allocated
+	u.last = now
+	if recent > now.live/2 {
+		u.wasBusy = true
+	}
+	worth := now.unused > now.live/8 && now.unused > 2*recent || u.wasBusy && recent < now.live/8
+	if worth {
+		u.wasBusy = false
+	}
+	return worth
 }

@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"slices"
 	"testing"
 	"testing/fstest"
 )
@@ -67,10 +68,27 @@ func TestMemoryIsReturnedOnlyWhenItIsMuchAndNobodyWantsItSoon(t *testing.T) {
 		"clients poll and nothing happens": {live: 80 * mib, unused: 60 * mib, recent: 22 * mib, want: true},
 		"it was returned a moment ago":     {live: 80 * mib, unused: 20 * mib, recent: 20 * mib, want: false},
 	} {
-		last := memory{allocated: 1000 * mib}
-		if got := (memory{allocated: last.allocated + c.recent, live: c.live, unused: c.unused}).isWorthReturning(last); got != c.want {
+		u := usage{last: memory{allocated: 1000 * mib}}
+		if got := u.isWorthReturning(memory{allocated: u.last.allocated + c.recent, live: c.live, unused: c.unused}); got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
+	}
+}
+
+// The last collection of a busy time finds much in use that is garbage a moment later, and
+// a quiet server would keep it until the next one.
+func TestMemoryIsCollectedOnceAfterABusyTime(t *testing.T) {
+	t.Parallel()
+	const mib = 1 << 20
+	u := usage{}
+	var got []bool
+	allocated := uint64(0)
+	for _, recent := range []uint64{10 * mib, 400 * mib, 300 * mib, 2 * mib, 2 * mib} {
+		allocated += recent
+		got = append(got, u.isWorthReturning(memory{allocated: allocated, live: 118 * mib, unused: recent / 4}))
+	}
+	if want := []bool{false, false, false, true, false}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 
