@@ -154,6 +154,26 @@ func TestServe(t *testing.T) {
 	}
 }
 
+// The first log lines of a new server are read by somebody who has not seen one before.
+func TestWarningsOfAStartSayWhatToDo(t *testing.T) {
+	t.Parallel()
+	lines := &logLines{lines: make(chan string, 1000)}
+	log := slog.New(slog.NewTextHandler(lines, nil))
+	warn(&config.Config{AdminListen: "0.0.0.0:9090", RateLimits: config.LimitsOff, FederationAllowPrivate: true}, log)
+	n := 0
+	for line := range strings.Lines(lines.all() + start(t).log.all()) {
+		if !strings.Contains(line, "level=WARN") && !strings.Contains(line, "level=ERROR") {
+			continue
+		}
+		if n++; !strings.Contains(line, " set ") {
+			t.Errorf("a warning without an instruction: %s", line)
+		}
+	}
+	if n < 5 { // the four above, and the key of the started server
+		t.Errorf("only %d warnings", n)
+	}
+}
+
 func TestServeRefusesASecondServerOnOneFile(t *testing.T) {
 	t.Parallel()
 	srv := start(t)

@@ -97,10 +97,10 @@ func warn(cfg *config.Config, log *slog.Logger) {
 		log.Warn("secret_key is not set: the signing key is stored unencrypted; to encrypt it, set STOA_SECRET_KEY to the output of 'openssl rand -base64 32', keep a copy, and restart")
 	}
 	if cfg.RateLimits != config.LimitsOn {
-		log.Warn("rate_limits is not on: passwords can be guessed at full speed")
+		log.Warn("rate_limits is not on: passwords can be guessed at full speed; set it to on unless this is a test")
 	}
 	if cfg.FederationAllowPrivate {
-		log.Warn("federation_allow_private is on: outsiders can make this server connect to private addresses")
+		log.Warn("federation_allow_private is on: outsiders can make this server connect to private addresses; set it to false unless other servers are in a private network")
 	}
 }
 

@@ -1,7 +1,10 @@
 package store_test
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,7 +20,11 @@ func TestClockIsTheDatabases(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, open func(...storetest.Option) *store.Store) {
 		month := 31 * 24 * time.Hour
-		s := open(func(o *store.Options) { o.Clock = func() time.Time { return time.Now().Add(month) } })
+		var log bytes.Buffer
+		s := open(func(o *store.Options) {
+			o.Clock = func() time.Time { return time.Now().Add(month) }
+			o.Log = slog.New(slog.NewTextHandler(&log, nil))
+		})
 		if !s.Shared() { // the clock of this machine is the database's
 			if off := s.Now().Sub(time.Now().Add(month)).Abs(); off > time.Minute || store.CheckClocks(s) != nil {
 				t.Errorf("off by %v: %v", off, store.CheckClocks(s))
@@ -35,6 +42,9 @@ func TestClockIsTheDatabases(t *testing.T) {
 		}
 		if err := roomdb.ExpireTxns(t.Context(), s, 0); !errors.Is(err, store.ErrClocks) {
 			t.Errorf("expire: %v", err)
+		}
+		if text := log.String(); strings.Count(text, "disagree; set both (NTP)") != 1 || !strings.Contains(text, "this machine's is 744h") {
+			t.Errorf("the log does not say once what is wrong and what to do:\n%s", text)
 		}
 		if err := store.CheckClocks(open()); err != nil {
 			t.Error(err)

@@ -74,20 +74,24 @@ func attack(ctx context.Context, in io.Reader) error {
 	counts := map[string]*stats{}
 	for _, kind := range p.Kinds {
 		counts[kind] = &stats{}
-		var list []*attacker
-		for i, s := range p.Accounts {
-			list = append(list, &attacker{
-				Client:  &kit.Client{Base: "http://" + p.Address, Token: s.AccessToken, HTTP: from(fmt.Sprintf("127.3.0.%d", i%addresses+1), 0)},
-				Session: s, plan: &p, stats: counts[kind],
-			})
-		}
-		all.Go(func() { attacks[kind](ctx, list) })
+		all.Go(func() { attacks[kind](ctx, p.attackers(counts[kind])) })
 	}
 	all.Wait()
 	for _, kind := range p.Kinds {
 		say("  attack %-9s %s", kind+":", counts[kind])
 	}
 	return nil
+}
+
+// attackers are the accounts of a plan, with the counts of one kind of attack.
+func (p *plan) attackers(s *stats) (list []*attacker) {
+	for i, session := range p.Accounts {
+		list = append(list, &attacker{
+			Client:  &kit.Client{Base: "http://" + p.Address, Token: session.AccessToken, HTTP: from(fmt.Sprintf("127.3.0.%d", i%addresses+1), 0)},
+			Session: session, plan: p, stats: s,
+		})
+	}
+	return list
 }
 
 // try sends a request and counts what became of it.

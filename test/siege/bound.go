@@ -34,30 +34,40 @@ func (b *bound) remove() {
 	}
 }
 
-// boundMemory bounds the memory of a process: one that takes more is killed.
-func boundMemory(pid int, bytes int64) (*bound, error) {
+// boundMemory makes a bound on memory for a process that is yet to be started, with the
+// command to start it under: one that takes more is killed. Where no cgroup can be made,
+// the process is only told of the limit, and whoever starts it must look at its memory.
+func boundMemory(name string, bytes int64) (b *bound, wrap []string) {
 	n := strconv.FormatInt(bytes, 10)
-	return group(pid, "memory", map[string]string{"memory.limit_in_bytes": n}, map[string]string{"memory.max": n, "memory.swap.max": "0"}, func() *bound {
-		return &bound{how: "no cgroup can be made here: only the resident memory is looked at"}
-	})
+	b = group(name, "memory", map[string]string{"memory.limit_in_bytes": n}, map[string]string{"memory.max": n, "memory.swap.max": "0"})
+	if b == nil {
+		b = &bound{how: "no cgroup can be made here: only the resident memory is looked at"}
+		return b, []string{"env", "GOMEMLIMIT=" + strconv.FormatInt(bytes/10*9, 10)}
+	}
+	return b, []string{"sh", "-c", `echo $$ >"$0" && exec "$@"`, filepath.Join(b.dir, "cgroup.procs")}
 }
 
 // boundCPU bounds the CPU of a process, in cores.
-func boundCPU(pid int, cores float64) (*bound, error) {
+func boundCPU(pid int, cores float64) *bound {
 	const period = 100_000 // µs
 	quota := strconv.Itoa(int(cores * period))
-	return group(pid, "cpu", map[string]string{"cpu.cfs_period_us": strconv.Itoa(period), "cpu.cfs_quota_us": quota},
-		map[string]string{"cpu.max": quota + " " + strconv.Itoa(period)}, func() *bound {
-			b := &bound{how: "no cgroup can be made here: stopped half of the time", done: make(chan struct{})}
-			go dutyCycle(pid, cores, b.done)
+	b := group("cpu", "cpu", map[string]string{"cpu.cfs_period_us": strconv.Itoa(period), "cpu.cfs_quota_us": quota},
+		map[string]string{"cpu.max": quota + " " + strconv.Itoa(period)})
+	if b != nil {
+		if os.WriteFile(filepath.Join(b.dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0) == nil {
 			return b
-		})
+		}
+		b.remove()
+	}
+	b = &bound{how: "no cgroup can be made here: stopped half of the time", done: make(chan struct{})}
+	go dutyCycle(pid, cores, b.done)
+	return b
 }
 
-// group moves a process to a new cgroup with some settings, of version 1 or 2.
-func group(pid int, controller string, v1, v2 map[string]string, otherwise func() *bound) (*bound, error) {
+// group makes a cgroup with some settings, of version 1 or 2; nil if that is not possible.
+func group(name, controller string, v1, v2 map[string]string) *bound {
 	const root = "/sys/fs/cgroup"
-	name := fmt.Sprintf("stoa-siege-%d-%d", os.Getpid(), pid)
+	name = fmt.Sprintf("stoa-siege-%d-%s", os.Getpid(), name)
 	for _, try := range []struct {
 		dir, how string
 		files    map[string]string
@@ -81,13 +91,12 @@ func group(pid int, controller string, v1, v2 map[string]string, otherwise func(
 				errs = append(errs, os.WriteFile(filepath.Join(try.dir, file), []byte(value), 0))
 			}
 		}
-		errs = append(errs, os.WriteFile(filepath.Join(try.dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0))
 		if errors.Join(errs...) == nil {
-			return b, nil
+			return b
 		}
 		b.remove()
 	}
-	return otherwise(), nil
+	return nil
 }
 
 func exists(path string) bool {

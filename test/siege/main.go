@@ -95,7 +95,7 @@ func besiege(ctx context.Context, o options) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	say("writing %d accounts", accounts)
-	people, attackers, err := seed(ctx, filepath.Join(dir, "stoa.db"))
+	people, attackers, err := seed(ctx, filepath.Join(dir, "stoa.db"), accounts)
 	if err != nil {
 		return fmt.Errorf("write the data: %w", err)
 	}
@@ -103,24 +103,19 @@ func besiege(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	// The cgroup is made once the server runs, which then can't read its limit there any more.
-	limit := fmt.Sprint("GOMEMLIMIT=", o.memory/100*90)
-	server, err := kit.NewServer("stoa", o.binary, dir, "STOA_RATE_LIMITS=on", "STOA_LOG_LEVEL=warn", "STOA_ADMIN_LISTEN="+admin, limit)
+	server, err := kit.NewServer("stoa", o.binary, dir, "STOA_RATE_LIMITS=on", "STOA_LOG_LEVEL=warn", "STOA_ADMIN_LISTEN="+admin)
 	if err != nil {
 		return err
 	}
-	if err := server.Start(); err != nil {
-		return err
-	}
-	defer server.Kill()
-	bound, err := boundMemory(server.PID(), o.memory)
-	if err != nil {
-		return err
-	}
+	bound, wrap := boundMemory("memory", o.memory)
+	server.Wrap = wrap
 	defer func() { // a group with a process in it can't be removed
 		server.Kill()
 		bound.remove()
 	}()
+	if err := server.Start(); err != nil {
+		return err
+	}
 	say("the server has %d MiB (%s)", o.memory>>20, bound)
 
 	chat, err := newChat(ctx, server.Listen, people)
@@ -190,10 +185,7 @@ func underAttack(ctx context.Context, o options, server *kit.Server, chat *chat,
 		return 0, err
 	}
 	defer attackers.Kill()
-	bound, err := boundCPU(attackers.PID(), 0.5)
-	if err != nil {
-		return 0, err
-	}
+	bound := boundCPU(attackers.PID(), 0.5)
 	defer func() {
 		attackers.Kill()
 		bound.remove()

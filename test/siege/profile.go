@@ -20,6 +20,7 @@ func profile(ctx context.Context, admin, dir string, after time.Duration) {
 // profileAfter writes what the memory is used for once the attack is over.
 func profileAfter(ctx context.Context, admin, dir string) {
 	fetch(ctx, admin, dir, map[string]string{"heap-after.pprof": "heap", "goroutines-after.txt": "goroutine?debug=1", "memory-after.txt": "heap?debug=1"})
+	fetch(ctx, admin, dir, map[string]string{"heap-live.pprof": "heap?gc=1"}) // without garbage
 }
 
 func fetch(ctx context.Context, admin, dir string, profiles map[string]string) {

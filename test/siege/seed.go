@@ -20,9 +20,9 @@ const (
 	attackers  = 20
 )
 
-// seed writes the accounts and gives the sessions of those who chat and of those who attack. Logging in is not part of what
+// seed writes accounts and gives the sessions of those who chat and of those who attack. Logging in is not part of what
 // is tried here, and hashing so many passwords would take an hour.
-func seed(ctx context.Context, file string) (people, enemies []kit.Session, err error) {
+func seed(ctx context.Context, file string, accounts int) (people, enemies []kit.Session, err error) {
 	s, err := store.Open(ctx, store.Options{URL: file, ServerName: serverName})
 	if err != nil {
 		return nil, nil, err
