@@ -46,8 +46,10 @@ var (
 		"scripts create many accounts"}
 	limitLoginToken = rateLimit{"login token", "login tokens created", "user", time.Minute, 3,
 		"one for each new device"}
+	limitOpenID = rateLimit{"openid token", "OpenID tokens created", "user", 5 * time.Second, 100,
+		"one for each call and widget"}
 
-	rateLimits = []rateLimit{limitLogin, limitLoginUser, limitLoginNet, limitLoginAny, limitRegister, limitRegisterNet, limitToken, limitSecret, limitLoginToken}
+	rateLimits = []rateLimit{limitLogin, limitLoginUser, limitLoginNet, limitLoginAny, limitRegister, limitRegisterNet, limitToken, limitSecret, limitLoginToken, limitOpenID}
 )
 
 // of is the bucket of a key.

@@ -15,6 +15,7 @@ const (
 	refreshPrefix = "stoa_rt_a"
 	loginPrefix   = "stoa_lt_a"
 	sessionPrefix = "stoa_ui_a"
+	openIDPrefix  = "stoa_oi_a"
 )
 
 const (

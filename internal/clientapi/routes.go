@@ -75,6 +75,9 @@ func (a *API) Routes() []httpkit.Route {
 		route("PUT", client+"/v3/user/{userId}/rooms/{roomId}/tags/{tag}", a.setTag),
 		route("DELETE", client+"/v3/user/{userId}/rooms/{roomId}/tags/{tag}", a.deleteTag),
 
+		// OpenID. Spec: client-server-api#openid
+		route("POST", client+"/v3/user/{userId}/openid/request_token", a.requestOpenIDToken),
+
 		// Rooms: creation, aliases, membership. Spec: client-server-api#rooms
 		route("POST", client+"/v3/createRoom", a.createRoom),
 		open(httpkit.LimitLookup, "GET", client+"/v3/directory/room/{roomAlias}", a.alias),

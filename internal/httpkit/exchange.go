@@ -83,14 +83,15 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	m.believeProxyHeader(r)
 	m.believeProxy(r)
-	refused := m.takeQueryToken(r)
+	route, err := m.lookup(r)
+	refused := m.takeQueryToken(r, err == nil && route.QueryToken)
 	if r.Method == http.MethodOptions {
 		x.route = m.preflight
 		m.preflight.handler.ServeHTTP(x, r)
 		return
 	}
-	var err error
-	if x.route, err = m.lookup(r); err != nil {
+	x.route = route
+	if err != nil {
 		x.fail(err)
 		return
 	}

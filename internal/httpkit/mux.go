@@ -73,6 +73,9 @@ type Route struct {
 	// Token says that the caller must have an access token, which is checked before the
 	// body is read; see Options.Identify.
 	Token bool
+	// QueryToken says that the parameter access_token of the query is what the endpoint is
+	// about, whatever Options.QueryTokens says. The handler finds it with BearerToken.
+	QueryToken bool
 	// Rate is the user limit for the request; see Options.UserLimits. On a route without
 	// Token it applies instead of the limit of the address to callers who have a valid
 	// access token.

@@ -12,24 +12,27 @@ import (
 const queryTokenName = "access_token"
 
 // takeQueryToken removes access tokens from the query of every request, so that no later
-// code can log one or pass it on in a URL. If QueryTokens accepts them, it moves the
-// token into the header.
+// code can log one or pass it on in a URL. If QueryTokens accepts them, or the route has
+// one as its parameter, it moves the token into the header.
 //
 // The header takes precedence. If it has another token, or if the query has two, the
 // error is M_UNKNOWN_TOKEN.
 //
 // Spec: client-server-api#using-access-tokens
-func (m *Mux) takeQueryToken(r *http.Request) error {
+func (m *Mux) takeQueryToken(r *http.Request, isParameter bool) error {
 	rest, tokens := removeQueryTokens(r.URL.RawQuery)
 	if len(tokens) == 0 {
 		return nil
 	}
 	r.URL.RawQuery = rest
 	r.RequestURI = r.URL.RequestURI()
-	if !m.queryTokens {
+	switch {
+	case isParameter:
+	case !m.queryTokens:
 		return nil
+	default:
+		m.metrics.queryTokens.Add(1)
 	}
-	m.metrics.queryTokens.Add(1)
 	if in := BearerToken(r); in != "" {
 		tokens = append(tokens, in)
 	}

@@ -69,7 +69,7 @@ var addressLimits = []addressLimit{
 	{LimitLogin, "requests that may guess a password: login, change of password, deactivation, authentication pages", 400, 10,
 		"two requests of each person in a lecture hall"},
 	{LimitRegister, "requests to register, including those that only ask for the list of stages", 200, 4, "four requests of each new account"},
-	{LimitLookup, "requests without an account: profiles, room aliases, published rooms (GET), room summaries, checks of a user name or registration token",
+	{LimitLookup, "requests without an account: profiles, room aliases, published rooms (GET), room summaries, checks of a user name, registration token or OpenID token",
 		200, 20, "the first page of several people behind one address"},
 }
 

@@ -32,6 +32,7 @@ import (
 	"stoa/internal/directory"
 	"stoa/internal/e2ee"
 	"stoa/internal/ephemeral"
+	"stoa/internal/fedapi"
 	"stoa/internal/httpkit"
 	"stoa/internal/media"
 	"stoa/internal/parking"
@@ -224,8 +225,8 @@ func (srv *Server) buildHandlers(p parts) (err error) {
 			return fmt.Errorf("build control routes: %w", err)
 		}
 	}
-	// Federation is not served yet: every request gets 404 M_UNRECOGNIZED.
-	if srv.federation, err = httpkit.NewMux(opt); err != nil {
+	// Of federation, only what needs no other server is served yet.
+	if srv.federation, err = httpkit.NewMux(opt, fedRoutes(p)); err != nil {
 		return fmt.Errorf("build federation routes: %w", err)
 	}
 	if srv.client, err = srv.clientMux(opt, p); err != nil {
@@ -260,8 +261,12 @@ func (srv *Server) clientMux(opt httpkit.Options, p parts) (http.Handler, error)
 	opt.UserLimits = p.limits
 	api := clientapi.WithRates(srv.newAPI(p).Routes())
 	media := srv.mediaRoutes(p)
-	return httpkit.NewMux(opt, api, media, clientapi.UnstableRoutes(slices.Concat(api, media)), clientapi.LegacyRoutes(slices.Concat(api, pages)), pages, srv.readiness())
+	return httpkit.NewMux(opt, api, media, clientapi.UnstableRoutes(slices.Concat(api, media)), clientapi.LegacyRoutes(slices.Concat(api, pages)), pages, fedRoutes(p), srv.readiness())
 }
+
+// fedRoutes are the routes of the server-server API. The client listener serves them too, for servers without a
+// federation listener and behind a proxy.
+func fedRoutes(p parts) []httpkit.Route { return fedapi.New(fedapi.Options{Auth: p.callers}).Routes() }
 
 const (
 	// mostBodies bounds the memory of request bodies in progress: 64 of the largest

@@ -39,6 +39,7 @@ var scans = map[string]string{
 	"DELETE FROM reader_aside WHERE aside_ts": "what failed for good, once a day",
 	"FROM jobs j GROUP BY":                    "of a status",
 	"FROM ( SELECT message FROM to_device":    "a list with a limit, found by its key",
+	"DELETE FROM delayed_events WHERE delay":  "a list of one user, found by its key",
 }
 
 var (

@@ -59,6 +59,7 @@ var owners = []owner{
 	{"filters", "store/userdb", []string{"userdata"}},
 	{"limits", "store/userdb", []string{"auth"}},
 	{"login_tokens", "store/userdb", []string{"auth"}},
+	{"openid_tokens", "store/userdb", []string{"auth"}},
 	{"people_words", "store/userdb", []string{"account"}},
 	{"presence", "store/userdb", []string{"ephemeral"}},
 	{"profiles", "store/userdb", []string{"account"}},
@@ -82,6 +83,8 @@ var owners = []owner{
 	{"media", "store/mediadb", []string{"media"}},
 	{"thumbnails", "store/mediadb", []string{"media"}},
 
+	{"delayed_events", "store/delayeddb", []string{"delayed"}},
+
 	{"jobs", "store/readerdb", []string{"reader"}},
 	{"reader_aside", "store/readerdb", []string{"reader"}},
 	{"reader_cursors", "store/readerdb", []string{"reader"}},
@@ -98,6 +101,7 @@ var functionOwners = map[string][]string{
 	"store/roomdb.ExpireTxns":        {"server"},            // a chore, for room and e2ee
 	"store/keydb.DeleteKeysOfDevice": {"store/userdb"},      // part of DeleteDevice
 	"store/keydb.DeleteKeysOfUser":   {"store/userdb"},      // part of DeleteBelongings
+	"store/delayeddb.DeleteOfUser":   {"store/userdb"},      // part of DeleteBelongings
 }
 
 // engineWrites are methods of the engine that write a room's row.

@@ -5,6 +5,7 @@ package userdb
 
 import (
 	"stoa/internal/store"
+	"stoa/internal/store/delayeddb"
 	"stoa/internal/store/keydb"
 )
 
@@ -56,6 +57,7 @@ func CountDevices(r *store.Read, user store.UserNum) (int64, error) {
 func PutDevice(c *store.Change, user store.UserNum, d Device) {
 	c.Exec(deleteAccessTokensOfDevice, user, d.ID)
 	c.Exec(deleteRefreshTokensOfDevice, user, d.ID)
+	c.Exec(deleteOpenIDTokensOfDevice, user, d.ID)
 	noteSessions(c, user)
 	c.Exec(upsertDevice, user, d.ID, d.DisplayName, d.CreatedTS, d.SeenIP)
 }
@@ -76,6 +78,7 @@ func SawDevice(c *store.Change, user store.UserNum, deviceID string, ts int64, i
 var deviceBelongings = []*store.Stmt{
 	deleteAccessTokensOfDevice,
 	deleteRefreshTokensOfDevice,
+	deleteOpenIDTokensOfDevice,
 }
 
 var deleteDevice = store.Prepare(`DELETE FROM devices WHERE user_num = $1 AND device_id = $2`)
@@ -86,6 +89,7 @@ var userBelongings = []*store.Stmt{
 	store.Prepare(`DELETE FROM access_tokens WHERE user_num = $1`),
 	store.Prepare(`DELETE FROM refresh_tokens WHERE user_num = $1`),
 	store.Prepare(`DELETE FROM login_tokens WHERE user_num = $1`),
+	store.Prepare(`DELETE FROM openid_tokens WHERE user_num = $1`),
 	store.Prepare(`DELETE FROM account_data WHERE user_num = $1`),
 	store.Prepare(`DELETE FROM filters WHERE user_num = $1`),
 	store.Prepare(`DELETE FROM presence WHERE user_num = $1`),
@@ -112,6 +116,7 @@ func DeleteBelongings(c *store.Change, user store.UserNum) {
 		c.Exec(s, user)
 	}
 	keydb.DeleteKeysOfUser(c, user)
+	delayeddb.DeleteOfUser(c, user)
 	NoteDeviceList(c, user)
 }
 

@@ -2,7 +2,7 @@
 // filters, presence, rate limits, and the state of their authentication.
 //
 // It owns the tables profiles, registration_tokens, devices, access_tokens,
-// refresh_tokens, login_tokens, uia_sessions, uia_stages, limits, account_data, filters
+// refresh_tokens, login_tokens, openid_tokens, uia_sessions, uia_stages, limits, account_data, filters
 // and presence, and the columns of an account in users; package store writes the row
 // itself with its head and slot. It never hashes a password or a token: its callers do.
 //

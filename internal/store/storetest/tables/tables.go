@@ -7,6 +7,7 @@
 package tables
 
 import (
+	_ "stoa/internal/store/delayeddb"
 	_ "stoa/internal/store/doctor" // reads all tables
 	_ "stoa/internal/store/keydb"
 	_ "stoa/internal/store/mediadb"  // keys
