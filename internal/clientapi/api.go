@@ -55,6 +55,13 @@ type Options struct {
 	// Support is what /.well-known/matrix/support tells; nothing if nil.
 	Support *Support
 
+	// TURNURIs are the TURN servers for calls; none if empty.
+	TURNURIs []string
+	// TURNSecret is what the TURN servers and this server know.
+	TURNSecret string
+	// LiveKitURL is the service that authorises users for group calls; empty = none.
+	LiveKitURL string
+
 	// Limits bound the invitations that users give and get; nil = nothing does.
 	Limits    *httpkit.UserLimits
 	Auth      *auth.Auth

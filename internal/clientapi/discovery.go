@@ -21,9 +21,11 @@ type homeserver struct {
 // discovery is the discovery information, in answers to a login too.
 type discovery struct {
 	Homeserver homeserver `json:"m.homeserver"`
+	// RTC is where clients from before /rtc/transports look for it.
+	RTC []rtcTransport `json:"org.matrix.msc4143.rtc_foci,omitempty"`
 }
 
-func (a *API) discovery() discovery { return discovery{homeserver{a.opt.PublicURL}} }
+func (a *API) discovery() discovery { return discovery{homeserver{a.opt.PublicURL}, a.transports()} }
 
 // wellKnownClient serves GET /.well-known/matrix/client.
 //

@@ -75,6 +75,9 @@ var features = []feature{
 	}},
 	{names: []string{"uk.timedout.msc4323"}, paths: []unstablePath{{unstable + "/uk.timedout.msc4323/admin/", client + "/v1/admin/"}}},
 
+	// Endpoints without a stable path.
+	{names: []string{"org.matrix.msc4143"}, own: []string{"/org.matrix.msc4143/rtc/transports"}, on: func(o Options) bool { return o.LiveKitURL != "" }},
+
 	// Behaviour of stable endpoints.
 	{names: []string{"org.matrix.msc2285.stable"}, means: "private read receipts: m.read.private in receipts and read markers"},
 	{names: []string{"org.matrix.msc3440.stable"}, means: "threads: m.thread relations, bundled in the unsigned of their root"},

@@ -78,6 +78,10 @@ func (a *API) Routes() []httpkit.Route {
 		// OpenID. Spec: client-server-api#openid
 		route("POST", client+"/v3/user/{userId}/openid/request_token", a.requestOpenIDToken),
 
+		// Calls. Spec: client-server-api#voice-over-ip
+		route("GET", client+"/v3/voip/turnServer", a.turnServer),
+		route("GET", unstable+"/org.matrix.msc4143/rtc/transports", a.rtcTransports),
+
 		// Rooms: creation, aliases, membership. Spec: client-server-api#rooms
 		route("POST", client+"/v3/createRoom", a.createRoom),
 		open(httpkit.LimitLookup, "GET", client+"/v3/directory/room/{roomAlias}", a.alias),

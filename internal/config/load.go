@@ -259,6 +259,7 @@ func (c *Config) complete() (wrong []error) {
 	if c.MediaBucket != "" && (c.MediaBucketAccessKey == "" || c.MediaBucketSecretKey == "") {
 		bad("media_bucket: needs media_bucket_access_key and media_bucket_secret_key")
 	}
+	c.checkCalls(bad)
 	if c.LogMaxSize < 1<<20 {
 		bad("log_max_size: must be at least 1MiB")
 	}

@@ -182,6 +182,21 @@ type Config struct {
 	// The secret key of the bucket.
 	MediaBucketSecretKey Secret `yaml:"media_bucket_secret_key" env:"STOA_MEDIA_BUCKET_SECRET_KEY" default:""`
 
+	// The TURN servers for voice and video calls between two people: addresses
+	// such as turn:turn.example.org:3478?transport=udp, separated by commas. Needs
+	// turn_secret. Empty: clients that can't reach each other directly can't call
+	// each other.
+	TURNURIs TURNURIs `yaml:"turn_uris" env:"STOA_TURN_URIS" default:""`
+
+	// The secret that this server shares with the TURN servers (static-auth-secret
+	// of coturn). Clients get credentials from it that are valid for a day.
+	TURNSecret Secret `yaml:"turn_secret" env:"STOA_TURN_SECRET" default:""`
+
+	// The address of the authorization service (lk-jwt-service) of a LiveKit
+	// server, for group calls with Element Call. Clients read it in
+	// /.well-known/matrix/client. Empty: none.
+	RTCLiveKitURL string `yaml:"rtc_livekit_url" env:"STOA_RTC_LIVEKIT_URL" default:""`
+
 	// Rate limits: on, report (count what would be refused in the metrics
 	// stoa_httpkit_limited_addresses_total and stoa_auth_limited_total, and refuse
 	// nothing) or off. Without them passwords can be guessed at full speed: refuse
