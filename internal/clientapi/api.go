@@ -23,6 +23,7 @@ import (
 	"stoa/internal/ephemeral"
 	"stoa/internal/history"
 	"stoa/internal/httpkit"
+	"stoa/internal/push"
 	"stoa/internal/room"
 	"stoa/internal/streamcache"
 	"stoa/internal/userdata"
@@ -68,6 +69,7 @@ type Options struct {
 	Accounts  *account.Accounts
 	Keys      *e2ee.Keys
 	Data      *userdata.Data
+	Push      *push.Push
 	Rooms     *room.Rooms
 	History   *history.Reader
 	Directory *directory.Directory
@@ -88,6 +90,7 @@ type API struct {
 	accounts  *account.Accounts
 	keys      *e2ee.Keys
 	data      *userdata.Data
+	push      *push.Push
 	rooms     *room.Rooms
 	history   *history.Reader
 	directory *directory.Directory
@@ -110,7 +113,7 @@ func New(opt Options) *API {
 		opt.Clock = time.Now
 	}
 	a := &API{
-		opt: opt, auth: opt.Auth, accounts: opt.Accounts, keys: opt.Keys, data: opt.Data, rooms: opt.Rooms, history: opt.History, directory: opt.Directory,
+		opt: opt, auth: opt.Auth, accounts: opt.Accounts, keys: opt.Keys, data: opt.Data, push: opt.Push, rooms: opt.Rooms, history: opt.History, directory: opt.Directory,
 		typing: opt.Typing, presence: opt.Presence, receipts: opt.Receipts, syncs: opt.Sync, stream: opt.Stream,
 		versionsAnswer: versionsAnswer(opt),
 	}

@@ -141,6 +141,10 @@ func (a *API) Routes() []httpkit.Route {
 		route("PUT", client+"/v3/presence/{userId}/status", a.setPresence),
 		route("GET", client+"/v3/presence/{userId}/status", a.presenceOf),
 
+		// Pushers. Spec: client-server-api#push-notifications
+		route("GET", client+"/v3/pushers", a.pushers),
+		route("POST", client+"/v3/pushers/set", a.setPusher),
+
 		// Push rules. Spec: client-server-api#push-rules-api
 		route("GET", client+"/v3/pushrules/", a.pushRules),
 		route("GET", client+"/v3/pushrules/global/", a.pushRulesGlobal),

@@ -36,6 +36,7 @@ import (
 	"stoa/internal/httpkit"
 	"stoa/internal/media"
 	"stoa/internal/parking"
+	"stoa/internal/push"
 	"stoa/internal/reader"
 	"stoa/internal/store"
 	"stoa/internal/streamcache"
@@ -148,6 +149,7 @@ type parts struct {
 	typing   *ephemeral.Typing
 	presence *ephemeral.Presence
 	media    *media.Media
+	push     *push.Push
 }
 
 func (srv *Server) build() error {
@@ -175,6 +177,7 @@ func (srv *Server) build() error {
 	if p.media, err = srv.newMedia(); err != nil {
 		return err
 	}
+	p.push = srv.newPush()
 	srv.reader, err = reader.New(reader.Options{
 		Store: s.Store, Cluster: s.Cluster, Kinds: slices.Concat(s.Rooms.Jobs(), srv.housekeeping(p)), Announce: srv.announceJob, Log: opt.Log,
 	})
@@ -308,6 +311,7 @@ func (srv *Server) newAPI(p parts) *clientapi.API {
 		Accounts:     s.Accounts,
 		Keys:         p.keys,
 		Data:         s.Data,
+		Push:         p.push,
 		Rooms:        s.Rooms,
 		History:      s.History,
 		Directory:    directory.New(directory.Options{Store: s.Store, Rooms: s.Rooms, History: s.History, Clock: clock}),

@@ -22,6 +22,15 @@ func body(r spec.Request, place []string, h *fixture) any {
 	if object, ok := right.(map[string]any); ok && strings.HasSuffix(r.Path, "/v3/account/password") {
 		object["new_password"] = "long enough for all" // nor how long a password is
 	}
+	if object, ok := right.(map[string]any); ok && strings.HasSuffix(r.Path, "/v3/pushers/set") {
+		maps.Copy(object, map[string]any{"kind": "http", "app_display_name": "App", "device_display_name": "Phone", "lang": "en"})
+		data, ok := object["data"].(map[string]any)
+		if !ok {
+			data = map[string]any{}
+		}
+		data["url"] = "https://bad.test/_matrix/push/v1/notify"
+		object["data"] = data
+	}
 	return right
 }
 

@@ -84,6 +84,8 @@ var owners = []owner{
 	{"thumbnails", "store/mediadb", []string{"media"}},
 
 	{"delayed_events", "store/delayeddb", []string{"delayed"}},
+	{"push_queue", "store/pushdb", []string{"push"}},
+	{"pushers", "store/pushdb", []string{"push"}},
 
 	{"jobs", "store/readerdb", []string{"reader"}},
 	{"reader_aside", "store/readerdb", []string{"reader"}},
@@ -93,15 +95,19 @@ var owners = []owner{
 // functionOwners are functions with owners of their own, since they write tables of
 // several owners at once, or one column.
 var functionOwners = map[string][]string{
-	"store/userdb.PutDevice":         {"auth"},              // a login replaces the tokens of its device
-	"store/userdb.DeleteDevice":      {"account"},           // with all that hangs on it
-	"store/userdb.DeleteBelongings":  {"account"},           // of a deactivated account
-	"store/userdb.Erase":             {"account"},           // the columns of users, and profiles
-	"store/roomdb.SetPublished":      {"directory", "room"}, // one column; room: an upgrade takes the old room out of the directory
-	"store/roomdb.ExpireTxns":        {"server"},            // a chore, for room and e2ee
-	"store/keydb.DeleteKeysOfDevice": {"store/userdb"},      // part of DeleteDevice
-	"store/keydb.DeleteKeysOfUser":   {"store/userdb"},      // part of DeleteBelongings
-	"store/delayeddb.DeleteOfUser":   {"store/userdb"},      // part of DeleteBelongings
+	"store/userdb.PutDevice":             {"auth"},              // a login replaces the tokens of its device
+	"store/userdb.DeleteDevice":          {"account"},           // with all that hangs on it
+	"store/userdb.DeleteBelongings":      {"account"},           // of a deactivated account
+	"store/userdb.Erase":                 {"account"},           // the columns of users, and profiles
+	"store/roomdb.SetPublished":          {"directory", "room"}, // one column; room: an upgrade takes the old room out of the directory
+	"store/roomdb.ExpireTxns":            {"server"},            // a chore, for room and e2ee
+	"store/keydb.DeleteKeysOfDevice":     {"store/userdb"},      // part of DeleteDevice
+	"store/keydb.DeleteKeysOfUser":       {"store/userdb"},      // part of DeleteBelongings
+	"store/delayeddb.DeleteOfUser":       {"store/userdb"},      // part of DeleteBelongings
+	"store/pushdb.DeletePushersOfDevice": {"store/userdb"},      // part of DeleteDevice
+	"store/pushdb.DeletePushersOfUser":   {"store/userdb"},      // part of DeleteBelongings
+	"store/roomdb.MarkPushes":            {"store/pushdb"},      // one column, with the first pusher of a user
+	"store/roomdb.UnmarkPushes":          {"store/pushdb"},      // with the last one
 }
 
 // engineWrites are methods of the engine that write a room's row.

@@ -79,7 +79,7 @@ func MovedMembers(r *store.Read, after []RoomSlot, limit int) ([]MovedMember, er
 	}
 	return store.Query(r, selectMoved, func(row *store.Row) MovedMember {
 		return MovedMember{Room: store.Num[store.RoomNum](row), UserID: row.Text(), Membership: Membership(row.Int())}
-	}, packSlots(after), limit)
+	}, PackSlots(after), limit)
 }
 
 // MembersLeftBehind returns the users who may have been members of a room between

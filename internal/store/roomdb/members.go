@@ -32,13 +32,18 @@ const membershipColumns = `user_num, room, membership, slot, event, forgotten, u
 const staysForgotten = `memberships.forgotten = 1 AND (excluded.membership = 3 OR excluded.membership = 4)`
 
 var (
-	upsertMembership = store.Prepare(`INSERT INTO memberships (` + membershipColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+	upsertMembership = store.Prepare(`INSERT INTO memberships (` + membershipColumns + `, pushes) VALUES ($1, $2, $3, $4, $5, $6, $7, $8,
+			CASE WHEN EXISTS (SELECT 1 FROM pushers WHERE user_num = $1) THEN 1 ELSE 0 END)
 		ON CONFLICT (user_num, room) DO UPDATE SET membership = excluded.membership, slot = excluded.slot,
 		event = excluded.event, stripped = excluded.stripped,
 		forgotten = CASE WHEN ` + staysForgotten + ` THEN 1 ELSE excluded.forgotten END,
 		user_slot = CASE WHEN ` + staysForgotten + ` THEN memberships.user_slot ELSE excluded.user_slot END`)
 	forgetMembership = store.Prepare(`UPDATE memberships SET forgotten = 1 WHERE user_num = $1 AND room = $2`)
 	deleteMembership = store.Prepare(`DELETE FROM memberships WHERE user_num = $1 AND room = $2`)
+
+	markPushes = store.Prepare(`UPDATE memberships SET pushes = 1 WHERE user_num = $1 AND pushes = 0`)
+	dropPushes = store.Prepare(`UPDATE memberships SET pushes = 0 WHERE user_num = $1 AND pushes = 1
+		AND NOT EXISTS (SELECT 1 FROM pushers WHERE user_num = $1)`)
 
 	selectMembership = store.Prepare(`SELECT ` + membershipColumns + ` FROM memberships WHERE user_num = $1 AND room = $2`)
 	selectJoinedRoom = store.Prepare(`SELECT r.num FROM rooms r JOIN memberships m ON m.user_num = $1 AND m.room = r.num
@@ -90,6 +95,12 @@ func ForgetRoom(c *store.Change, user store.UserNum, room store.RoomNum) {
 	c.UserSlot(user, store.KindMembership)
 	c.ExecOne(forgetMembership, store.ErrNotFound, user, room)
 }
+
+// MarkPushes marks the memberships of a user who has a pusher. Later ones are marked from the beginning.
+func MarkPushes(c *store.Change, user store.UserNum) { c.Exec(markPushes, user) }
+
+// UnmarkPushes ends the marks of a user who has no pusher any more.
+func UnmarkPushes(c *store.Change, user store.UserNum) { c.Exec(dropPushes, user) }
 
 // DropMembership deletes the row, because the room was deleted.
 func DropMembership(c *store.Change, user store.UserNum, room store.RoomNum) {

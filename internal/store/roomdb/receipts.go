@@ -23,7 +23,7 @@ var selectReceiptsAt = store.Prepare(`SELECT ` + receiptColumns + ` FROM {{each 
 // including private ones, by room and slot. A receipt that has moved since is at its new
 // slot.
 func ReceiptsAt(r *store.Read, slots []RoomSlot) ([]Receipt, error) {
-	return store.Query(r, selectReceiptsAt, scanReceipt, packSlots(slots))
+	return store.Query(r, selectReceiptsAt, scanReceipt, PackSlots(slots))
 }
 
 // ReceiptKind is the type of a receipt as it is stored.

@@ -224,7 +224,7 @@ func CurrentEntries(r *store.Read, entries []RoomKey, known Known) ([]CurrentEnt
 	}, packKeys(entries))
 }
 
-// packKeys packs rooms and keys into integers; see packSlots.
+// packKeys packs rooms and keys into integers; see PackSlots.
 func packKeys(list []RoomKey) []int64 {
 	packed := make([]int64, len(list))
 	for i, e := range list {
@@ -256,9 +256,9 @@ type RoomSlot struct {
 	Slot store.Slot
 }
 
-// packSlots packs rooms and slots into integers, for a list parameter. Both are counted
+// PackSlots packs rooms and slots into integers, for a list parameter. Both are counted
 // from 1 and stay far below 2^31.
-func packSlots(list []RoomSlot) []int64 {
+func PackSlots(list []RoomSlot) []int64 {
 	packed := make([]int64, len(list))
 	for i, s := range list {
 		packed[i] = int64(s.Room)<<32 | int64(s.Slot)
@@ -287,13 +287,13 @@ func TotalsOf(r *store.Read, slots []RoomSlot) ([]SlotTotals, error) {
 	return store.Query(r, selectTotalsOf, func(row *store.Row) (t SlotTotals) {
 		row.Scan(&t.Room, &t.Slot, &t.Totals)
 		return t
-	}, packSlots(slots))
+	}, PackSlots(slots))
 }
 
 // HighlightsOf returns a member's highlights after slots of several rooms, by
 // room and slot.
 func HighlightsOf(r *store.Read, user store.UserNum, after []RoomSlot, limit int) ([]Highlight, error) {
-	return store.Query(r, selectHighlightsOf, scanHighlight, packSlots(after), user, limit)
+	return store.Query(r, selectHighlightsOf, scanHighlight, PackSlots(after), user, limit)
 }
 
 // ThreadSlot says that the event of a slot belongs to a thread.

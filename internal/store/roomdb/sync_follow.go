@@ -29,10 +29,10 @@ func EventsAt(r *store.Read, slots []RoomSlot, known Known) ([]SlotEvent, error)
 		e.Totals, e.Raised = row.Bytes(), row.Bool()
 		e.SyncEvent = scan(row)
 		return e
-	}, packSlots(slots))
+	}, PackSlots(slots))
 }
 
 // LogAt returns the changes of state at slots of several rooms, by room and slot.
 func LogAt(r *store.Read, slots []RoomSlot) ([]StateChange, error) {
-	return store.Query(r, selectLogAtSlots, scanStateChange, packSlots(slots))
+	return store.Query(r, selectLogAtSlots, scanStateChange, PackSlots(slots))
 }

@@ -7,6 +7,7 @@ import (
 	"stoa/internal/store"
 	"stoa/internal/store/delayeddb"
 	"stoa/internal/store/keydb"
+	"stoa/internal/store/pushdb"
 )
 
 // Device is a device of a local user.
@@ -73,7 +74,7 @@ func SawDevice(c *store.Change, user store.UserNum, deviceID string, ts int64, i
 	c.Exec(updateDeviceSeen, user, deviceID, ts, ip)
 }
 
-// deviceBelongings delete the data of a device, beside its keys: one line for each table.
+// deviceBelongings delete the data of a device, beside its keys and pushers: one line for each table.
 // $1 = user number, $2 = device ID.
 var deviceBelongings = []*store.Stmt{
 	deleteAccessTokensOfDevice,
@@ -83,7 +84,7 @@ var deviceBelongings = []*store.Stmt{
 
 var deleteDevice = store.Prepare(`DELETE FROM devices WHERE user_num = $1 AND device_id = $2`)
 
-// userBelongings delete the data of a deactivated account, beside the keys. $1 = user
+// userBelongings delete the data of a deactivated account, beside keys and pushers. $1 = user
 // number.
 var userBelongings = []*store.Stmt{
 	store.Prepare(`DELETE FROM access_tokens WHERE user_num = $1`),
@@ -105,18 +106,20 @@ func DeleteDevice(c *store.Change, user store.UserNum, deviceID string) {
 		c.Exec(s, user, deviceID)
 	}
 	keydb.DeleteKeysOfDevice(c, user, deviceID)
+	pushdb.DeletePushersOfDevice(c, user, deviceID)
 	c.Exec(deleteDevice, user, deviceID)
 	noteSessions(c, user)
 }
 
-// DeleteBelongings deletes the data of a deactivated account: tokens, devices, keys, push
-// rules and other account data.
+// DeleteBelongings deletes the data of a deactivated account: tokens, devices, keys,
+// pushers, push rules and other account data.
 func DeleteBelongings(c *store.Change, user store.UserNum) {
 	for _, s := range userBelongings {
 		c.Exec(s, user)
 	}
 	keydb.DeleteKeysOfUser(c, user)
 	delayeddb.DeleteOfUser(c, user)
+	pushdb.DeletePushersOfUser(c, user)
 	NoteDeviceList(c, user)
 }
 

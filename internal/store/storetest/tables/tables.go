@@ -11,6 +11,7 @@ import (
 	_ "stoa/internal/store/doctor" // reads all tables
 	_ "stoa/internal/store/keydb"
 	_ "stoa/internal/store/mediadb"  // keys
+	_ "stoa/internal/store/pushdb"   // pushers
 	_ "stoa/internal/store/readerdb" // cursors and jobs
 	_ "stoa/internal/store/roomdb"   // rooms
 	_ "stoa/internal/store/userdb"   // users
