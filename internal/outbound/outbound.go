@@ -46,6 +46,8 @@ type Options struct {
 	RootCAs *x509.CertPool
 	// Resolver looks hosts up; nil = that of the system.
 	Resolver Resolver
+	// Check refuses URLs beside the rules of this package, also those of redirects; nil = none.
+	Check func(*url.URL) error
 	// Dial connects to an address that was checked, as IP:PORT; nil = a plain TCP connection.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Timeout bounds a request with all its redirects and its body; 0 = 30 s.
@@ -122,7 +124,7 @@ func setDefault[T int | int64 | time.Duration](v *T, usual T) {
 // Do sends a request. The caller closes the body, whose reading gives ErrTooLarge past MaxBody. Errors are those of this
 // package, wrapped, and those of the network; they name hosts and addresses, so they are for the log and not for strangers.
 func (c *Client) Do(r *http.Request) (*http.Response, error) {
-	if err := checkURL(r.URL); err != nil {
+	if err := c.check(r.URL); err != nil {
 		return nil, err
 	}
 	if c.opt.UserAgent != "" && r.Header.Get("User-Agent") == "" {
@@ -132,9 +134,6 @@ func (c *Client) Do(r *http.Request) (*http.Response, error) {
 	res, err := c.http.Do(r)
 	if err != nil {
 		return nil, err
-	}
-	if res.ContentLength > c.opt.MaxBody {
-		return nil, errors.Join(fmt.Errorf("%s: %w: %d bytes", r.URL.Host, ErrTooLarge, res.ContentLength), res.Body.Close())
 	}
 	res.Body = &body{res.Body, c.opt.MaxBody}
 	return res, nil
@@ -149,11 +148,11 @@ func (c *Client) redirect(next *http.Request, before []*http.Request) error {
 		return ErrRedirects
 	}
 	next.Header.Del("Referer") // where a link was found is nobody's business
-	return checkURL(next.URL)
+	return c.check(next.URL)
 }
 
-// checkURL checks what can be said of a URL without a look-up.
-func checkURL(u *url.URL) error {
+// check checks what can be said of a URL without a look-up.
+func (c *Client) check(u *url.URL) error {
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https":
 		return fmt.Errorf("%w: its scheme is neither http nor https", ErrURL)
@@ -161,6 +160,8 @@ func checkURL(u *url.URL) error {
 		return fmt.Errorf("%w: it has a user name", ErrURL)
 	case u.Hostname() == "":
 		return fmt.Errorf("%w: it has no host", ErrURL)
+	case c.opt.Check != nil:
+		return c.opt.Check(u)
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -62,11 +63,11 @@ func newFixture(t *testing.T, f http.HandlerFunc) *fixture {
 }
 
 // get gives the body of a URL.
-func (f *fixture) get(t *testing.T, url string) (string, error) {
+func (f *fixture) get(t *testing.T, address string) (string, error) {
 	t.Helper()
 	c := New(f.opt)
 	defer c.Close()
-	r, err := http.NewRequestWithContext(t.Context(), "GET", url, nil)
+	r, err := http.NewRequestWithContext(t.Context(), "GET", address, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,10 +80,10 @@ func (f *fixture) get(t *testing.T, url string) (string, error) {
 	return string(text), err
 }
 
-func (f *fixture) wantErr(t *testing.T, url string, want error) {
+func (f *fixture) wantErr(t *testing.T, address string, want error) {
 	t.Helper()
-	if text, err := f.get(t, url); !errors.Is(err, want) {
-		t.Errorf("%s gives %.100q, %v; want %v", url, text, err, want)
+	if text, err := f.get(t, address); !errors.Is(err, want) {
+		t.Errorf("%s gives %.100q, %v; want %v", address, text, err, want)
 	}
 }
 
@@ -134,12 +135,12 @@ func TestDo_refuses_private_addresses(t *testing.T) {
 func TestDo_refuses_other_forms(t *testing.T) {
 	web := newFixture(t, hello)
 	web.hosts["2130706433"], web.hosts["0x7f.1"], web.hosts["0177.0.0.1"] = []string{public}, []string{public}, []string{public}
-	for _, url := range []string{
+	for _, address := range []string{
 		"http://2130706433/", "http://0x7f000001/", "http://0x7f.1/", "http://0177.0.0.1/", "http://127.1/", "http://1.2.3.4.5/", "http://127.0.0.1./",
 		"http://anna:secret@example.org/", "http://anna@example.org/", "ftp://example.org/", "file:///etc/passwd", "http:///", "http:example.org",
 		"http://example.org:25/", "http://example.org:6379/", "http://./",
 	} {
-		web.wantErr(t, url, ErrURL)
+		web.wantErr(t, address, ErrURL)
 	}
 	if len(web.dialed) > 0 {
 		t.Errorf("dialled %v", web.dialed)
@@ -295,6 +296,20 @@ func TestDo_uses_no_proxy(t *testing.T) {
 	if text, err := f.get(t, "http://example.org/"); err != nil || text != "hello" {
 		t.Errorf("got %q, %v", text, err)
 	}
+}
+
+func TestDo_checks_each_URL(t *testing.T) {
+	web := newFixture(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Query().Get("to"), http.StatusFound) })
+	web.hosts["blocked.example"] = []string{public}
+	errBlocked := errors.New("blocked")
+	web.opt.Check = func(u *url.URL) error {
+		if u.Hostname() == "blocked.example" {
+			return errBlocked
+		}
+		return nil
+	}
+	web.wantErr(t, "http://blocked.example/", errBlocked)
+	web.wantErr(t, "http://example.org/?to=http://blocked.example/", errBlocked)
 }
 
 func TestDo_sends_its_name(t *testing.T) {
