@@ -148,6 +148,13 @@ func diskError(action string, err error) error {
 	return fmt.Errorf("blob: %s: %w", action, err)
 }
 
+// Read calls f with the bytes, before a place takes them over.
+func (s *Spool) Read(f func(io.ReadSeeker) error) error {
+	err := f(s.file)
+	_, err2 := s.file.Seek(0, io.SeekStart)
+	return errors.Join(err, err2)
+}
+
 // Close removes the file, unless a place has taken it over.
 func (s *Spool) Close() error {
 	if s.file == nil {

@@ -59,6 +59,16 @@ func TestLoad(t *testing.T) {
 			t.Fatal(err, c)
 		}
 	})
+	t.Run("reads_hosts", func(t *testing.T) {
+		t.Parallel()
+		c, _, err := Load(write(t, "url_preview_block: [Example.ORG, .example.net, '[::1]']\n"), []string{"STOA_URL_PREVIEW_ALLOW=a.example, b.example"})
+		if err != nil || !reflect.DeepEqual(c.URLPreviewBlock, Hosts{"example.org", "example.net", "::1"}) || !reflect.DeepEqual(c.URLPreviewAllow, Hosts{"a.example", "b.example"}) {
+			t.Fatal(err, c)
+		}
+		if _, _, err := Load("", []string{"STOA_URL_PREVIEW_BLOCK=https://example.org/"}); err == nil {
+			t.Error("a URL is taken for a host")
+		}
+	})
 	t.Run("warns_of_an_unknown_variable", func(t *testing.T) {
 		t.Parallel()
 		_, warnings, err := Load("", []string{"STOA_SERVERNAME=x", "STOA_TEST_POSTGRES=y"})

@@ -161,7 +161,7 @@ func setFromFile(fields []setting, key string, value *yaml.Node) error {
 		switch fields[i].value.Interface().(type) {
 		case Paths:
 			text = strings.Join(items, string(filepath.ListSeparator))
-		case []netip.Prefix:
+		case []netip.Prefix, Hosts:
 			text = strings.Join(items, ",")
 		case Terms, Contacts:
 			text = strings.Join(items, ";")

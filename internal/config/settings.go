@@ -197,6 +197,18 @@ type Config struct {
 	// /.well-known/matrix/client. Empty: none.
 	RTCLiveKitURL string `yaml:"rtc_livekit_url" env:"STOA_RTC_LIVEKIT_URL" default:""`
 
+	// Whether the server fetches pages to show previews of links.
+	URLPreviews bool `yaml:"url_previews" env:"STOA_URL_PREVIEWS" default:"true"`
+
+	// Hosts that are never fetched for previews, with all hosts below them: a list, or
+	// in the environment variable, names separated by commas. Empty: none.
+	URLPreviewBlock Hosts `yaml:"url_preview_block" env:"STOA_URL_PREVIEW_BLOCK" default:""`
+
+	// The only hosts that are fetched for previews, with all hosts below them. Images
+	// and redirects of a page may lie elsewhere; their hosts need to be here too.
+	// Empty: all hosts.
+	URLPreviewAllow Hosts `yaml:"url_preview_allow" env:"STOA_URL_PREVIEW_ALLOW" default:""`
+
 	// Rate limits: on, report (count what would be refused in the metrics
 	// stoa_httpkit_limited_addresses_total and stoa_auth_limited_total, and refuse
 	// nothing) or off. Without them passwords can be guessed at full speed: refuse

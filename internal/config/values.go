@@ -187,6 +187,21 @@ func (p *Paths) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// Hosts is a list of host names or addresses, in lower case.
+type Hosts []string
+
+// UnmarshalText reads names separated by commas or spaces.
+func (h *Hosts) UnmarshalText(text []byte) error {
+	*h = nil
+	for _, name := range strings.FieldsFunc(string(text), func(r rune) bool { return r == ',' || r == ' ' }) {
+		if strings.ContainsAny(name, "/*@") || strings.Contains(name, "://") {
+			return fmt.Errorf("%q must be the name of a host, such as example.org; all hosts below it are meant too", name)
+		}
+		*h = append(*h, strings.ToLower(strings.Trim(name, ".[]")))
+	}
+	return nil
+}
+
 // parsePrefixes reads addresses and networks separated by commas or spaces.
 func parsePrefixes(text string) ([]netip.Prefix, error) {
 	var all []netip.Prefix

@@ -31,8 +31,10 @@ const (
 	RateLookup
 	RateInvitedBy
 	RateRoomJoins
+	RatePreview
+	RatePreviewBytes
 
-	rates = int(RateRoomJoins) + 1
+	rates = int(RatePreviewBytes) + 1
 )
 
 // userLimit is a row of the table of limits.
@@ -58,6 +60,8 @@ var userLimits = [rates]userLimit{
 	RateToDeviceBytes: {"to_device_bytes", "bytes of to-device messages sent", 32 << 20, 512 << 10, "the same; a key takes 1 KiB for each device"},
 	RateSearch:        {"search", "searches of users and rooms", 60, 3, "one for each letter typed"},
 	RateNotice:        {"notice", "typing, receipts, presence", 600, 20, "scrolling through many rooms"},
+	RatePreview:       {"preview", "links fetched for previews; those in the cache don't count", 120, 1, "opening a room in which many links were posted"},
+	RatePreviewBytes:  {"preview_bytes", "bytes of the images of previews", 64 << 20, 16 << 10, "100 previews with an image of 600 KiB; 1.3 GiB a day"},
 	RateLookup:        {"lookup", "profiles, room aliases, published rooms and summaries read", 1000, 50, "the profiles of everybody in a large room"},
 	RateWrite:         {"write", "other writes: account data, keys, backups, profile, devices, aliases", 1000, 20, "a first login with a backup of all keys"},
 }

@@ -127,7 +127,7 @@ func amount(n float64) string {
 	switch {
 	case n >= 1<<20:
 		return fmt.Sprintf("%g MiB", n/(1<<20))
-	case n >= 64<<10:
+	case n >= 16<<10:
 		return fmt.Sprintf("%g KiB", n/(1<<10))
 	}
 	return strconv.FormatFloat(n, 'g', -1, 64)

@@ -1,4 +1,4 @@
-// Package mediaapi is the content repository over HTTP: uploads, downloads, thumbnails.
+// Package mediaapi is the content repository over HTTP: uploads, downloads, thumbnails, previews of links.
 //
 // It owns the list of its routes, what requests and answers look like, and the headers that keep browsers from running what
 // strangers have uploaded. What is kept, and who may keep how much, is package media's.
@@ -16,12 +16,15 @@ import (
 	"stoa/internal/auth"
 	"stoa/internal/httpkit"
 	"stoa/internal/media"
+	"stoa/internal/preview"
 )
 
 // Options are what the API needs.
 type Options struct {
 	Auth  *auth.Auth
 	Media *media.Media
+	// Previews makes previews of links; nil = they are off.
+	Previews *preview.Previews
 	// Freeze is the time from which on uploads are served with an access token only; zero = never.
 	Freeze time.Time
 }
@@ -44,12 +47,14 @@ func (a *API) Routes() []httpkit.Route {
 		upload("PUT", oldMedia+"/v3/upload/{serverName}/{mediaId}", a.uploadTo),
 		route("POST", oldMedia+"/v1/create", a.create),
 		route("GET", clientMedia+"/config", a.config),
+		lookup("GET", clientMedia+"/preview_url", a.previewURL),
 		route("GET", clientMedia+"/download/{serverName}/{mediaId}", a.download),
 		route("GET", clientMedia+"/download/{serverName}/{mediaId}/{fileName}", a.download),
 		route("GET", clientMedia+"/thumbnail/{serverName}/{mediaId}", a.thumbnail),
 
 		// Deprecated: without an access token, for what was uploaded before the freeze.
 		route("GET", oldMedia+"/v3/config", a.config),
+		lookup("GET", oldMedia+"/v3/preview_url", a.previewURL),
 		open("GET", oldMedia+"/v3/download/{serverName}/{mediaId}", a.oldDownload),
 		open("GET", oldMedia+"/v3/download/{serverName}/{mediaId}/{fileName}", a.oldDownload),
 		open("GET", oldMedia+"/v3/thumbnail/{serverName}/{mediaId}", a.oldThumbnail),
@@ -69,6 +74,12 @@ func route[T any](method, pattern string, f func(*http.Request) (T, error)) http
 	if method != http.MethodGet {
 		r.Rate = httpkit.RateWrite
 	}
+	return r
+}
+
+func lookup[T any](method, pattern string, f func(*http.Request) (T, error)) httpkit.Route {
+	r := route(method, pattern, f)
+	r.Rate = httpkit.RateLookup
 	return r
 }
 

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -380,5 +381,55 @@ func TestEvery_address_serves(t *testing.T) {
 	}
 	for _, r := range [][2]string{{"POST", "/_matrix/media/v1/create"}, {"PUT", "/_matrix/media/v3/upload/stoa.test/" + mediaID}, {"POST", "/_matrix/media/v3/upload"}} {
 		c.send(r[0], r[1], "", nil, strings.NewReader("x")).want(401, "M_MISSING_TOKEN")
+	}
+}
+
+func TestPreview_url(t *testing.T) {
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/page":
+			w.Header().Set("Content-Type", "text/html")
+			io.WriteString(w, `<title>The page</title><meta property="og:image" content="test.png">`)
+		case "/test.png":
+			if err := png.Encode(w, image.NewGray(image.Rect(0, 0, 27, 12))); err != nil {
+				t.Error(err)
+			}
+		}
+	}))
+	t.Cleanup(site.Close)
+	link := "?url=" + url.QueryEscape(site.URL+"/page")
+	t.Run("allowed", func(t *testing.T) {
+		onEach(t, func(t *testing.T, c *client, _ string) {
+			anna := c.register("anna")
+			for _, path := range []string{"/_matrix/client/v1/media/preview_url", "/_matrix/media/v3/preview_url", "/_matrix/media/r0/preview_url"} {
+				got := c.get(path+link+"&ts=1510610716656", anna).want(200, "")
+				if got.text("og:title") != "The page" || !bytes.Contains(got.body, []byte(`"og:image:width":27`)) {
+					t.Errorf("%s answers %s", path, got.body)
+				}
+				pic := strings.TrimPrefix(got.text("og:image"), "mxc://")
+				if shown := c.get(download+pic, anna).want(200, ""); shown.header.Get("Content-Type") != "image/png" {
+					t.Errorf("the image is %v", shown.header)
+				}
+				c.get(path+link, "").want(401, "M_MISSING_TOKEN")
+				c.get(path, anna).want(400, "M_MISSING_PARAM")
+				c.get(path+link+"&ts=x", anna).want(400, "M_INVALID_PARAM")
+				c.get(path+"?url=nonsense", anna).want(400, "M_INVALID_PARAM")
+			}
+		}, "STOA_FEDERATION_ALLOW_PRIVATE=true")
+	})
+	for name, c := range map[string]struct {
+		setting, code string
+		status        int
+	}{
+		"private":     {"STOA_FEDERATION_ALLOW_PRIVATE=false", "M_NOT_FOUND", 404},
+		"off":         {"STOA_URL_PREVIEWS=false", "M_UNRECOGNIZED", 404},
+		"blocked":     {"STOA_URL_PREVIEW_BLOCK=example.net,127.0.0.1", "M_FORBIDDEN", 403},
+		"not allowed": {"STOA_URL_PREVIEW_ALLOW=example.net", "M_FORBIDDEN", 403},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := clientOf(t, servertest.SQLite(t, c.setting))
+			server.get("/_matrix/client/v1/media/preview_url"+link, server.register("anna")).want(c.status, c.code)
+		})
 	}
 }

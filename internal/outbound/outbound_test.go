@@ -299,7 +299,9 @@ func TestDo_uses_no_proxy(t *testing.T) {
 }
 
 func TestDo_checks_each_URL(t *testing.T) {
-	web := newFixture(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Query().Get("to"), http.StatusFound) })
+	web := newFixture(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, r.URL.Query().Get("to"), http.StatusFound)
+	})
 	web.hosts["blocked.example"] = []string{public}
 	errBlocked := errors.New("blocked")
 	web.opt.Check = func(u *url.URL) error {

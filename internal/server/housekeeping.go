@@ -35,5 +35,6 @@ func (srv *Server) housekeeping(p parts) []reader.Kind {
 		kindEvery("people_index", 24*time.Hour, func(ctx context.Context) error { return account.IndexPeople(ctx, srv.services.Accounts) }),
 		kind("media", p.media.Sweep),
 		kindEvery("media_orphans", 24*time.Hour, p.media.SweepOrphans),
+		kind("url_previews", p.previews.Expire),
 	}
 }

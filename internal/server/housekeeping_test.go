@@ -74,7 +74,7 @@ func TestHousekeepingIsPeriodic(t *testing.T) {
 	t.Parallel()
 	srv := withClock(t, storetest.SQLite(t))
 	want := map[string]time.Duration{
-		"stream": housekeepingEvery, "transactions": housekeepingEvery, "claimed_keys": housekeepingEvery, "media": housekeepingEvery,
+		"stream": housekeepingEvery, "transactions": housekeepingEvery, "claimed_keys": housekeepingEvery, "media": housekeepingEvery, "url_previews": housekeepingEvery,
 		"people_index": 24 * time.Hour, "media_orphans": 24 * time.Hour,
 	}
 	got := map[string]time.Duration{}

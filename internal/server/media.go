@@ -8,6 +8,8 @@ import (
 	"stoa/internal/httpkit"
 	"stoa/internal/media"
 	"stoa/internal/mediaapi"
+	"stoa/internal/outbound"
+	"stoa/internal/preview"
 )
 
 const (
@@ -49,6 +51,18 @@ func (srv *Server) newMedia() (*media.Media, error) {
 	return media.New(opt)
 }
 
+func (srv *Server) newPreviews(p parts) *preview.Previews {
+	cfg := srv.opt.Config
+	return preview.New(preview.Options{
+		Store: srv.services.Store, Images: p.media, Limits: p.limits, Outbound: outbound.Options{AllowPrivate: cfg.FederationAllowPrivate},
+		ServerName: cfg.ServerName.String(), Allow: cfg.URLPreviewAllow, Block: cfg.URLPreviewBlock, Log: srv.opt.Log,
+	})
+}
+
 func (srv *Server) mediaRoutes(p parts) []httpkit.Route {
-	return mediaapi.New(mediaapi.Options{Auth: p.callers, Media: p.media, Freeze: srv.opt.Config.MediaFreeze.Time}).Routes()
+	opt := mediaapi.Options{Auth: p.callers, Media: p.media, Freeze: srv.opt.Config.MediaFreeze.Time}
+	if srv.opt.Config.URLPreviews {
+		opt.Previews = p.previews
+	}
+	return mediaapi.New(opt).Routes()
 }

@@ -36,6 +36,7 @@ import (
 	"stoa/internal/httpkit"
 	"stoa/internal/media"
 	"stoa/internal/parking"
+	"stoa/internal/preview"
 	"stoa/internal/push"
 	"stoa/internal/reader"
 	"stoa/internal/store"
@@ -150,6 +151,7 @@ type parts struct {
 	presence *ephemeral.Presence
 	media    *media.Media
 	push     *push.Push
+	previews *preview.Previews
 }
 
 func (srv *Server) build() error {
@@ -178,6 +180,7 @@ func (srv *Server) build() error {
 		return err
 	}
 	p.push = srv.newPush()
+	p.previews = srv.newPreviews(p)
 	srv.reader, err = reader.New(reader.Options{
 		Store: s.Store, Cluster: s.Cluster, Kinds: slices.Concat(s.Rooms.Jobs(), srv.housekeeping(p)), Announce: srv.announceJob, Log: opt.Log,
 	})
@@ -186,7 +189,7 @@ func (srv *Server) build() error {
 	}
 	srv.subscribe(p)
 	srv.background = srv.backgroundOf(p)
-	for _, c := range []prometheus.Collector{s.Store, s.Accounts, s.Rooms, s.Rules, p.callers, p.keys, s.Cluster, srv.reader, p.media} {
+	for _, c := range []prometheus.Collector{s.Store, s.Accounts, s.Rooms, s.Rules, p.callers, p.keys, s.Cluster, srv.reader, p.media, p.previews} {
 		if err := srv.registry.Register(c); err != nil {
 			return fmt.Errorf("register metrics: %w", err)
 		}

@@ -139,6 +139,28 @@ func (m *Maker) Make(ctx context.Context, src io.ReadSeeker, s Spec) (Result, er
 	return encode(turn(fit(img, s, head.turned()), head.orientation), head.format)
 }
 
+// Picture is what an image is like when it is shown.
+type Picture struct {
+	Type          string
+	Width, Height int
+}
+
+// Inspect reads the header of an image and decodes nothing. Errors are ErrNoImage, ErrTooLarge and those of src.
+func (m *Maker) Inspect(src io.ReadSeeker) (Picture, error) {
+	head, err := readHeader(src)
+	if err != nil {
+		return Picture{}, err
+	}
+	if head.weight(false) > m.budget {
+		return Picture{}, ErrTooLarge
+	}
+	p := Picture{"image/" + head.format, head.config.Width, head.config.Height}
+	if head.turned() {
+		p.Width, p.Height = p.Height, p.Width
+	}
+	return p, nil
+}
+
 // header is what the beginning of an image says.
 type header struct {
 	format      string // jpeg, png, gif or webp

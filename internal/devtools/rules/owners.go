@@ -86,6 +86,7 @@ var owners = []owner{
 	{"delayed_events", "store/delayeddb", []string{"delayed"}},
 	{"push_queue", "store/pushdb", []string{"push"}},
 	{"pushers", "store/pushdb", []string{"push"}},
+	{"url_previews", "store/previewdb", []string{"preview"}},
 
 	{"jobs", "store/readerdb", []string{"reader"}},
 	{"reader_aside", "store/readerdb", []string{"reader"}},

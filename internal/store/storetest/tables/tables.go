@@ -10,7 +10,8 @@ import (
 	_ "stoa/internal/store/delayeddb"
 	_ "stoa/internal/store/doctor" // reads all tables
 	_ "stoa/internal/store/keydb"
-	_ "stoa/internal/store/mediadb"  // keys
+	_ "stoa/internal/store/mediadb" // keys
+	_ "stoa/internal/store/previewdb"
 	_ "stoa/internal/store/pushdb"   // pushers
 	_ "stoa/internal/store/readerdb" // cursors and jobs
 	_ "stoa/internal/store/roomdb"   // rooms
