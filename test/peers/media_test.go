@@ -98,8 +98,9 @@ func TestMedia(t *testing.T) {
 
 	// Encrypted: bob to ada, and to another client of his own kind.
 	secret := randomBytes(100_001)
-	encrypted := attachment.NewEncryptedFile()
-	uploaded, err := p.bob.cli.UploadBytes(ctx, encrypted.Encrypt(secret), "application/octet-stream")
+	encrypted, ciphertext := attachment.NewEncryptedFile(), bytes.Clone(secret)
+	encrypted.EncryptInPlace(ciphertext)
+	uploaded, err := p.bob.cli.UploadBytes(ctx, ciphertext, "application/octet-stream")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +125,7 @@ func TestMedia(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if data, err = got.Decrypt(data); err != nil || !bytes.Equal(data, secret) {
+	if err = got.DecryptInPlace(data); err != nil || !bytes.Equal(data, secret) {
 		t.Fatalf("cleo decrypts %d bytes (%v), want the %d that bob encrypted", len(data), err, len(secret))
 	}
 }
