@@ -2,6 +2,7 @@ package account
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -55,6 +56,39 @@ func CheckDeviceName(name string) error {
 	}
 	if len(name) > MaxDeviceNameBytes {
 		return mxerr.InvalidParam("A device's display name must not be longer than %d bytes", MaxDeviceNameBytes)
+	}
+	return nil
+}
+
+// CheckDeviceID refuses a new device whose ID is a cross-signing key of the user, since signatures would be ambiguous, or
+// that of the user's dehydrated device, which has no session.
+//
+// Errors: M_FORBIDDEN.
+func CheckDeviceID(r *store.Read, user store.UserNum, deviceID string) error {
+	identity, err := keydb.CrossSigningKeys(r, []store.UserNum{user})
+	if err != nil {
+		return err
+	}
+	for _, k := range identity {
+		var public struct {
+			Keys map[string]string `json:"keys"`
+		}
+		if err := json.Unmarshal([]byte(k.Keys), &public); err != nil {
+			return fmt.Errorf("identity keys of user number %d: %w", user, err)
+		}
+		for _, key := range public.Keys {
+			if key == deviceID {
+				return mxerr.Forbidden("The device ID is that of a cross-signing key")
+			}
+		}
+	}
+	switch dehydrated, err := userdb.DehydratedDevice(r, user); {
+	case errors.Is(err, store.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case dehydrated.DeviceID == deviceID:
+		return mxerr.Forbidden("The device ID is that of your dehydrated device")
 	}
 	return nil
 }

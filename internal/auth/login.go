@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -11,7 +10,6 @@ import (
 
 	"stoa/internal/account"
 	"stoa/internal/store"
-	"stoa/internal/store/keydb"
 	"stoa/internal/store/userdb"
 	"stoa/internal/who"
 	"stoa/matrix/id"
@@ -209,31 +207,16 @@ func (a *Auth) Open(r *http.Request, c *store.Change, userID id.UserID, user sto
 	return out, nil
 }
 
-// checkNewDevice refuses one device too many, and one that is called like an
-// identity key of the user, which would make signatures ambiguous.
+// checkNewDevice refuses one device too many, and an ID that no new device may have.
 //
-// Errors: M_FORBIDDEN (the device ID is an identity key), M_USER_LIMIT_EXCEEDED.
+// Errors: M_FORBIDDEN (see [account.CheckDeviceID]), M_USER_LIMIT_EXCEEDED.
 func checkNewDevice(r *store.Read, user store.UserNum, device string) error {
 	_, err := userdb.DeviceByID(r, user, device)
 	if !errors.Is(err, store.ErrNotFound) {
 		return err // it is there and is taken over, or can't be read
 	}
-	identity, err := keydb.CrossSigningKeys(r, []store.UserNum{user})
-	if err != nil {
+	if err := account.CheckDeviceID(r, user, device); err != nil {
 		return err
-	}
-	for _, k := range identity {
-		var public struct {
-			Keys map[string]string `json:"keys"`
-		}
-		if err := json.Unmarshal([]byte(k.Keys), &public); err != nil {
-			return fmt.Errorf("identity keys of user number %d: %w", user, err)
-		}
-		for _, key := range public.Keys {
-			if key == device {
-				return mxerr.Forbidden("The device ID is that of a cross-signing key")
-			}
-		}
 	}
 	n, err := userdb.CountDevices(r, user)
 	if err == nil && n >= account.MaxDevices {

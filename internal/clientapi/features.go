@@ -76,6 +76,7 @@ var features = []feature{
 	{names: []string{"uk.timedout.msc4323"}, paths: []unstablePath{{unstable + "/uk.timedout.msc4323/admin/", client + "/v1/admin/"}}},
 
 	// Endpoints without a stable path.
+	{names: []string{"org.matrix.msc3814"}, own: []string{dehydratedPath, dehydratedPath + "/{deviceId}/events"}},
 	{names: []string{"org.matrix.msc4143"}, own: []string{"/org.matrix.msc4143/rtc/transports"}, on: func(o Options) bool { return o.LiveKitURL != "" }},
 
 	// Behaviour of stable endpoints.

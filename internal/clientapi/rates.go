@@ -13,6 +13,8 @@ func rateOf(r httpkit.Route) httpkit.Rate {
 	switch {
 	case r.Limit == httpkit.LimitLookup:
 		return httpkit.RateLookup
+	case r.Pattern == unstable+dehydratedPath && r.Method != http.MethodGet:
+		return httpkit.RateWrite
 	case !isClient || !r.Token:
 		return httpkit.RateNone
 	case path == "/user_directory/search" || path == "/publicRooms":

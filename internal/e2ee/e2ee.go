@@ -1,5 +1,6 @@
 // Package e2ee stores the data for end-to-end encryption: device keys, one-time and
-// fallback keys, cross-signing keys and signatures, key backups, and to-device messages.
+// fallback keys, cross-signing keys and signatures, key backups, to-device messages, and
+// dehydrated devices.
 //
 // It owns those tables of the store. It never sees a secret: its data are public or
 // encrypted by clients, and it checks only their form, signatures and owners. It knows

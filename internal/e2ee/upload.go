@@ -36,26 +36,20 @@ const signedCurve25519 = "signed_curve25519"
 //
 // Spec: client-server-api#uploading-keys
 func (k *Keys) Upload(ctx context.Context, d who.Device, up Upload) (Counts, error) {
-	deviceKeys, err := checkDeviceKeys(d, up.DeviceKeys)
+	keys, err := parseUpload(d, up)
 	if err != nil {
 		return nil, err
 	}
-	oneTime, err := parseKeys("one_time_keys", up.OneTimeKeys)
-	if err != nil {
-		return nil, err
-	}
-	fallback, err := parseKeys("fallback_keys", up.FallbackKeys)
-	if err != nil {
-		return nil, err
-	}
-	for i := range fallback {
-		if i > 0 && fallback[i].Algorithm == fallback[i-1].Algorithm {
-			return nil, mxerr.InvalidParam("There may be one fallback key an algorithm; %s has two", fallback[i].Algorithm)
-		}
-	}
-	if deviceKeys != "" || len(oneTime) > 0 || len(fallback) > 0 {
+	if keys.device != "" || len(keys.oneTime) > 0 || len(keys.fallback) > 0 {
 		err = k.retry(ctx, "upload keys", func(r *store.Read) (*store.Change, error) {
-			return k.uploadChange(r, d, deviceKeys, oneTime, fallback)
+			c, err := begin(r, d)
+			if err != nil {
+				return nil, err
+			}
+			if changed, err := addKeys(r, c, d, keys); err != nil || !changed {
+				return nil, err
+			}
+			return c, nil
 		})
 		if err != nil {
 			return nil, err
@@ -69,47 +63,67 @@ func (k *Keys) Upload(ctx context.Context, d who.Device, up Upload) (Counts, err
 	return counts, err
 }
 
-func (k *Keys) uploadChange(r *store.Read, d who.Device, deviceKeys string, oneTime, fallback []keydb.OneTimeKey) (*store.Change, error) {
-	c, err := begin(r, d)
-	if err != nil {
-		return nil, err
+// uploaded is an Upload as it is stored.
+type uploaded struct {
+	device            string // "" if none
+	oneTime, fallback []keydb.OneTimeKey
+}
+
+// parseUpload checks an upload for a device.
+func parseUpload(d who.Device, up Upload) (keys uploaded, err error) {
+	if keys.device, err = checkDeviceKeys(d, up.DeviceKeys); err != nil {
+		return keys, err
 	}
-	changed := false
-	if deviceKeys != "" {
-		if changed, err = putDeviceKeys(r, c, d, deviceKeys); err != nil {
-			return nil, err
+	if keys.oneTime, err = parseKeys("one_time_keys", up.OneTimeKeys); err != nil {
+		return keys, err
+	}
+	if keys.fallback, err = parseKeys("fallback_keys", up.FallbackKeys); err != nil {
+		return keys, err
+	}
+	for i, key := range keys.fallback {
+		if i > 0 && key.Algorithm == keys.fallback[i-1].Algorithm {
+			return keys, mxerr.InvalidParam("There may be one fallback key an algorithm; %s has two", key.Algorithm)
 		}
 	}
-	fresh, err := freshOneTimeKeys(r, d, oneTime)
+	return keys, nil
+}
+
+// addKeys adds the keys that the device does not have yet to a change, and says whether there are any.
+func addKeys(r *store.Read, c *store.Change, d who.Device, keys uploaded) (changed bool, err error) {
+	if keys.device != "" {
+		if changed, err = putDeviceKeys(r, c, d, keys.device); err != nil {
+			return false, err
+		}
+	}
+	fresh, err := freshOneTimeKeys(r, d, keys.oneTime)
 	if err != nil {
-		return nil, err
+		return false, err
 	}
 	if len(fresh) > 0 {
 		if err := checkRoomForKeys(r, d, len(fresh)); err != nil {
-			return nil, err
+			return false, err
 		}
 		seq, err := keydb.LastOneTimeKeySeq(r, d.UserNum, string(d.DeviceID))
 		if err != nil {
-			return nil, err
+			return false, err
 		}
 		for _, key := range fresh {
 			seq++
 			keydb.AddOneTimeKey(c, d.UserNum, string(d.DeviceID), key, seq)
 		}
 	}
-	if fallback, err = freshFallbackKeys(r, d, fallback); err != nil {
-		return nil, err
+	fallback, err := freshFallbackKeys(r, d, keys.fallback)
+	if err != nil {
+		return false, err
 	}
 	for _, key := range fallback {
 		keydb.PutFallbackKey(c, d.UserNum, string(d.DeviceID), key)
 	}
 	if len(fresh)+len(fallback) > 0 {
 		keydb.NoteKeyCounts(c, d.UserNum)
+		changed = true
 	}
-	if !changed && len(fresh)+len(fallback) == 0 {
-		return nil, nil
-	}
-	return c, nil
+	return changed, nil
 }
 
 // freshFallbackKeys leaves out the keys that are there: sent again after a lost

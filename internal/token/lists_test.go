@@ -19,9 +19,17 @@ func TestPlacesInListsComeBackAsTheyWere(t *testing.T) {
 			t.Errorf("%s: got %+v, %v", h, got, err)
 		}
 	}
-	for _, text := range []string{"", "p1", "p1.f.1", "p1.x.1.1", "p1.f.-1.1", "p1.f.01.1", "p1.f.1.1.1", "h1.1.1", "h1.1.1.2", "h1.-1.1.0", "t1.1.0", "s1.1.1.0"} {
+	for _, q := range []token.Queue{{}, {Slot: 1<<63 - 1}} {
+		if got, err := token.ParseQueue(q.String()); err != nil || got != q {
+			t.Errorf("%s: got %+v, %v", q, got, err)
+		}
+	}
+	for _, text := range []string{"", "q1", "q1.-1", "q1.01", "q1.1.1", "p1", "p1.f.1", "p1.x.1.1", "p1.f.-1.1", "p1.f.01.1", "p1.f.1.1.1", "h1.1.1", "h1.1.1.2", "h1.-1.1.0", "t1.1.0", "s1.1.1.0"} {
 		if _, err := token.ParsePublished(text); !errors.Is(err, token.ErrMalformed) {
 			t.Errorf("published %q: %v", text, err)
+		}
+		if _, err := token.ParseQueue(text); !errors.Is(err, token.ErrMalformed) {
+			t.Errorf("queue %q: %v", text, err)
 		}
 		if _, err := token.ParseHierarchy(text); !errors.Is(err, token.ErrMalformed) {
 			t.Errorf("hierarchy %q: %v", text, err)

@@ -48,7 +48,7 @@ func run(args []string) error {
 	defer fixture.close()
 	t := &tester{fixture: fixture, rnd: rand.New(rand.NewPCG(*seed, 1)), each: *each, kinds: map[string]int{}}
 	fmt.Printf("badinput: %d requests for each endpoint, seed %d\n", *each, *seed)
-	for _, r := range requests {
+	for _, r := range slices.Concat(requests, unstable()) {
 		if !strings.Contains(r.Path, *only) {
 			continue
 		}

@@ -55,6 +55,7 @@ var owners = []owner{
 
 	{"access_tokens", "store/userdb", []string{"auth"}},
 	{"account_data", "store/userdb", []string{"userdata"}},
+	{"dehydrated_devices", "store/userdb", []string{"e2ee"}},
 	{"devices", "store/userdb", []string{"account", "auth"}},
 	{"filters", "store/userdb", []string{"userdata"}},
 	{"limits", "store/userdb", []string{"auth"}},
@@ -97,7 +98,8 @@ var owners = []owner{
 // several owners at once, or one column.
 var functionOwners = map[string][]string{
 	"store/userdb.PutDevice":             {"auth"},              // a login replaces the tokens of its device
-	"store/userdb.DeleteDevice":          {"account"},           // with all that hangs on it
+	"store/userdb.AddDehydratedDevice":   {"e2ee"},              // it has no session
+	"store/userdb.DeleteDevice":          {"account", "e2ee"},   // with all that hangs on it; e2ee: dehydrated ones
 	"store/userdb.DeleteBelongings":      {"account"},           // of a deactivated account
 	"store/userdb.Erase":                 {"account"},           // the columns of users, and profiles
 	"store/roomdb.SetPublished":          {"directory", "room"}, // one column; room: an upgrade takes the old room out of the directory

@@ -1,5 +1,5 @@
 // Table devices, and what is deleted with a device or an account. Written by
-// packages account and auth.
+// packages account and auth, and by e2ee for dehydrated devices.
 
 package userdb
 
@@ -19,17 +19,20 @@ type Device struct {
 	SeenIP      string  // its address then; empty = unknown
 }
 
+// withSession keeps dehydrated devices out.
+const withSession = ` AND NOT EXISTS (SELECT 1 FROM dehydrated_devices h WHERE h.user_num = devices.user_num AND h.device_id = devices.device_id)`
+
 var (
 	selectDevices = store.Prepare(`SELECT device_id, display_name, created_ts, seen_ts, seen_ip FROM devices
-		WHERE user_num = $1 ORDER BY device_id LIMIT $2`)
+		WHERE user_num = $1` + withSession + ` ORDER BY device_id LIMIT $2`)
 	selectDevice = store.Prepare(`SELECT device_id, display_name, created_ts, seen_ts, seen_ip FROM devices
-		WHERE user_num = $1 AND device_id = $2`)
-	countDevices = store.Prepare(`SELECT COUNT(*) FROM devices WHERE user_num = $1`)
+		WHERE user_num = $1 AND device_id = $2` + withSession)
+	countDevices = store.Prepare(`SELECT COUNT(*) FROM devices WHERE user_num = $1` + withSession)
 
 	upsertDevice = store.Prepare(`INSERT INTO devices (user_num, device_id, display_name, created_ts, seen_ts, seen_ip, generation)
 		VALUES ($1, $2, $3, $4, $4, $5, 0)
 		ON CONFLICT (user_num, device_id) DO UPDATE SET seen_ts = excluded.seen_ts, seen_ip = excluded.seen_ip, generation = 0`)
-	updateDeviceName = store.Prepare(`UPDATE devices SET display_name = $3 WHERE user_num = $1 AND device_id = $2`)
+	updateDeviceName = store.Prepare(`UPDATE devices SET display_name = $3 WHERE user_num = $1 AND device_id = $2` + withSession)
 	updateDeviceSeen = store.Prepare(`UPDATE devices SET seen_ts = $3, seen_ip = $4 WHERE user_num = $1 AND device_id = $2 AND seen_ts < $3`)
 )
 
@@ -38,17 +41,17 @@ func scanDevice(row *store.Row) (d Device) {
 	return d
 }
 
-// Devices returns the devices of a user by ID.
+// Devices returns the devices of a user by ID, without a dehydrated one.
 func Devices(r *store.Read, user store.UserNum, limit int) ([]Device, error) {
 	return store.Query(r, selectDevices, scanDevice, user, limit)
 }
 
-// DeviceByID returns one device, or ErrNotFound.
+// DeviceByID returns one device that is not dehydrated, or ErrNotFound.
 func DeviceByID(r *store.Read, user store.UserNum, deviceID string) (Device, error) {
 	return store.QueryOne(r, selectDevice, scanDevice, user, deviceID)
 }
 
-// CountDevices returns how many devices a user has.
+// CountDevices returns how many devices a user has, without a dehydrated one.
 func CountDevices(r *store.Read, user store.UserNum) (int64, error) {
 	return store.QueryOne(r, countDevices, (*store.Row).Int, user)
 }
@@ -80,6 +83,7 @@ var deviceBelongings = []*store.Stmt{
 	deleteAccessTokensOfDevice,
 	deleteRefreshTokensOfDevice,
 	deleteOpenIDTokensOfDevice,
+	deleteDehydrated,
 }
 
 var deleteDevice = store.Prepare(`DELETE FROM devices WHERE user_num = $1 AND device_id = $2`)
@@ -95,6 +99,7 @@ var userBelongings = []*store.Stmt{
 	store.Prepare(`DELETE FROM filters WHERE user_num = $1`),
 	store.Prepare(`DELETE FROM presence WHERE user_num = $1`),
 	store.Prepare(`DELETE FROM people_words WHERE user_num = $1`),
+	store.Prepare(`DELETE FROM dehydrated_devices WHERE user_num = $1`),
 	store.Prepare(`DELETE FROM devices WHERE user_num = $1`),
 }
 

@@ -1,7 +1,7 @@
 // Package userdb stores local users: accounts, profiles, devices, tokens, account data,
 // filters, presence, rate limits, and the state of their authentication.
 //
-// It owns the tables profiles, registration_tokens, devices, access_tokens,
+// It owns the tables profiles, registration_tokens, devices, dehydrated_devices, access_tokens,
 // refresh_tokens, login_tokens, openid_tokens, uia_sessions, uia_stages, limits, account_data, filters
 // and presence, and the columns of an account in users; package store writes the row
 // itself with its head and slot. It never hashes a password or a token: its callers do.
@@ -10,6 +10,6 @@
 // [store.Change], so that it has a row of the stream.
 //
 // Every package may call functions that take a [store.Read]. Functions that write are
-// called only by the owners in internal/devtools/rules: account, auth, userdata and
+// called only by the owners in internal/devtools/rules: account, auth, e2ee, userdata and
 // ephemeral, each for its tables.
 package userdb

@@ -93,6 +93,16 @@ const cryptoCallbacks = {
     },
 };
 
+async function dehydratedDevice() {
+    try {
+        const device = await client.http.authedRequest(sdk.Method.Get, "/dehydrated_device", undefined, undefined, { prefix: "/_matrix/client/unstable/org.matrix.msc3814.v1" });
+        return device.device_id;
+    } catch (error) {
+        if (error.errcode === "M_NOT_FOUND") return undefined;
+        throw error;
+    }
+}
+
 function describe(event) {
     const replacement = event.replacingEvent();
     return {
@@ -178,6 +188,31 @@ const methods = {
         const restored = await crypto.restoreKeyBackup();
         await holds("the fresh device is verified", async () => (await crypto.getDeviceVerificationStatus(client.getUserId(), client.getDeviceId()))?.crossSigningVerified);
         return { imported: restored.imported, total: restored.total, verified: true };
+    },
+    // dehydrate leaves a device on the server that receives keys while the user is logged out (MSC3814).
+    async dehydrate() {
+        const crypto = client.getCrypto();
+        if (!await crypto.isDehydrationSupported()) throw new Error("the server does not support dehydrated devices");
+        const before = await dehydratedDevice();
+        await crypto.startDehydration({ rehydrate: false });
+        const device = await dehydratedDevice();
+        if (!device || device === before) throw new Error(`the dehydrated device is ${device}, before it was ${before}`);
+        return { deviceId: device };
+    },
+    // rehydrate takes what the dehydrated device received, and leaves another one.
+    async rehydrate() {
+        const before = await dehydratedDevice();
+        let keys = 0, failure;
+        client.on(CryptoEvent.RehydrationProgress, (roomKeyCount) => { keys = roomKeyCount; });
+        client.on(CryptoEvent.RehydrationError, (error) => { failure = error; });
+        await client.getCrypto().startDehydration();
+        if (failure) throw new Error(failure);
+        return { keys, replaced: await dehydratedDevice() !== before };
+    },
+    // logout ends the session; a new client goes on.
+    async logout() {
+        await client.logout(true);
+        return {};
     },
     async createRoom({ invite, encrypted = true, name }) {
         const initial_state = encrypted ? [{ type: "m.room.encryption", state_key: "", content: { algorithm: "m.megolm.v1.aes-sha2" } }] : [];
