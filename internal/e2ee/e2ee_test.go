@@ -579,6 +579,52 @@ func TestSignaturesOfAnUploadWinOverStoredOnes(t *testing.T) {
 	})
 }
 
+// Signatures by keys that a user has no more would add up.
+func TestSignaturesDoNotAddUp(t *testing.T) {
+	t.Parallel()
+	onBothEngines(t, func(h *fixture) {
+		ctx := h.t.Context()
+		alice, bob := h.person("@alice:stoa.test", "ALICE"), h.person("@bob:stoa.test", "BOB")
+		if err := h.keys.UploadCrossSigning(ctx, bob.Device, bob.crossSigning(h.t), nil); err != nil {
+			h.t.Fatal(err)
+		}
+		sign := func(user, key string, object json.RawMessage) {
+			h.t.Helper()
+			failures, err := h.keys.UploadSignatures(ctx, alice.Device, map[string]e2ee.Object{user: {key: object}})
+			if err != nil || len(failures) != 0 {
+				h.t.Fatal(failures, err)
+			}
+		}
+		for i := range 3 {
+			self, user := newKey(fmt.Sprint("self", i)), newKey(fmt.Sprint("user", i))
+			alice.self, alice.user = self, user
+			if err := h.keys.UploadCrossSigning(ctx, alice.Device, alice.crossSigning(h.t), proof(true)); err != nil {
+				h.t.Fatal(err)
+			}
+			sign("@alice:stoa.test", "ALICE", alice.sign(h.t, alice.deviceKeys(), self))
+			sign("@bob:stoa.test", bob.master.public(), alice.sign(h.t, bob.identity("master", bob.master), user))
+			sign("@alice:stoa.test", alice.master.public(), alice.sign(h.t, alice.identity("master", alice.master), alice.own))
+		}
+		count := func() (n int) {
+			h.read(func(r *store.Read) error {
+				rows, err := keydb.KeySignatures(r, []store.UserNum{alice.UserNum, bob.UserNum}, alice.UserNum)
+				n = len(rows)
+				return err
+			})
+			return n
+		}
+		if n := count(); n != 3 {
+			h.t.Errorf("%d signatures are stored, want one of each kind", n)
+		}
+		c := store.NewChange()
+		keydb.DeleteKeysOfDevice(c, alice.UserNum, "ALICE")
+		h.commit(c)
+		if n := count(); n != 1 {
+			h.t.Errorf("%d signatures are stored, want that on bob's key alone", n)
+		}
+	})
+}
+
 // Clients may encrypt their backups as they like.
 func TestBackupOfAnyAlgorithm(t *testing.T) {
 	t.Parallel()

@@ -75,7 +75,11 @@ func (k *Keys) UploadSignatures(ctx context.Context, d who.Device, objects map[s
 						return nil, err
 					}
 					c.User(s.User, head)
-					keydb.PutKeySignature(c, s)
+					if s.byDevice {
+						keydb.PutKeySignature(c, s.KeySignature)
+					} else {
+						keydb.ReplaceKeySignature(c, s.KeySignature)
+					}
 				}
 			}
 		}
@@ -121,9 +125,16 @@ func (k *Keys) signerOf(r *store.Read, d who.Device) (*signer, error) {
 	return s, nil
 }
 
+// accepted is a signature to store. A key has at most one by the cross-signing keys of each
+// user, and those by the devices that its owner has: so nobody can add to them for ever.
+type accepted struct {
+	keydb.KeySignature
+	byDevice bool
+}
+
 // acceptSignatures gives the rows for one signed object. An *mxerr.Error says
 // why it is refused.
-func (k *Keys) acceptSignatures(r *store.Read, s *signer, userName, keyName string, object json.RawMessage) ([]keydb.KeySignature, error) {
+func (k *Keys) acceptSignatures(r *store.Read, s *signer, userName, keyName string, object json.RawMessage) ([]accepted, error) {
 	num, err := k.store.UserNum(r, userName)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, mxerr.NotFound("User %s has no keys here", userName)
@@ -150,7 +161,7 @@ func (k *Keys) acceptSignatures(r *store.Read, s *signer, userName, keyName stri
 	if err != nil {
 		return nil, err
 	}
-	var accepted []keydb.KeySignature
+	var all []accepted
 	for name, signature := range signatures[s.UserID.String()] {
 		if before[s.UserID.String()][name] == signature {
 			continue // comes along since the object is sent back whole
@@ -162,9 +173,10 @@ func (k *Keys) acceptSignatures(r *store.Read, s *signer, userName, keyName stri
 		if err := signing.Verify(key, []byte(want), signature); err != nil {
 			return nil, mxerr.InvalidSignature("The signature by %s is not right", name).Because(err)
 		}
-		accepted = append(accepted, keydb.KeySignature{User: num, Target: keyName, Signer: s.UserNum, SignerKey: name, Signature: signature})
+		row := keydb.KeySignature{User: num, Target: keyName, Signer: s.UserNum, SignerKey: name, Signature: signature}
+		all = append(all, accepted{row, master && num == s.UserNum})
 	}
-	return accepted, nil
+	return all, nil
 }
 
 // findKey finds what a key ID of the request stands for: a device ID, or the

@@ -58,7 +58,10 @@ var (
 	deleteDeviceFallback    = store.Prepare(`DELETE FROM fallback_keys WHERE user_num = $1 AND device_id = $2`)
 	deleteSignature         = store.Prepare(`DELETE FROM key_signatures WHERE user_num = $1 AND target = $2 AND signer_key = $4
 		AND signer_num = (SELECT num FROM users WHERE user_id = $3)`)
-	deleteTargetSignatures = store.Prepare(`DELETE FROM key_signatures WHERE user_num = $1 AND target = $2`)
+	// $2 is a device that is deleted: its key may have signed the master key.
+	deleteSignaturesOfDevice = store.Prepare(`DELETE FROM key_signatures WHERE user_num = $1 AND signer_num = $1 AND signer_key = 'ed25519:' || $2`)
+	deleteSignaturesOfSigner = store.Prepare(`DELETE FROM key_signatures WHERE user_num = $1 AND target = $2 AND signer_num = $3`)
+	deleteTargetSignatures   = store.Prepare(`DELETE FROM key_signatures WHERE user_num = $1 AND target = $2`)
 
 	insertOneTimeKey = store.Prepare(`INSERT INTO one_time_keys (user_num, device_id, algorithm, key_id, key, seq, claimed_ts)
 		VALUES ($1, $2, $3, $4, $5, $6, 0) ON CONFLICT (user_num, device_id, algorithm, key_id) DO NOTHING`)
@@ -101,6 +104,7 @@ var deviceKeyTables = []*store.Stmt{
 	deleteDeviceOneTimeKeys,
 	deleteDeviceFallback,
 	deleteTargetSignatures,
+	deleteSignaturesOfDevice,
 	deleteDeviceMessages,
 }
 
@@ -224,6 +228,13 @@ func DeleteClaimedKeys(tx *store.Tx, before time.Time) (int64, error) {
 func PutCrossSigningKey(c *store.Change, k CrossSigningKey) {
 	c.Exec(upsertCrossSigningKey, k.User, k.Usage, k.Keys)
 	c.UserSlot(k.User, store.KindDeviceList)
+}
+
+// ReplaceKeySignature is PutKeySignature for a signature that replaces all others by the
+// same user on the key: the user's cross-signing key was another one then.
+func ReplaceKeySignature(c *store.Change, k KeySignature) {
+	c.Exec(deleteSignaturesOfSigner, k.User, k.Target, k.Signer)
+	PutKeySignature(c, k)
 }
 
 // DropSignatures removes the signatures on a key that is replaced.
