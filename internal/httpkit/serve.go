@@ -96,6 +96,8 @@ type ServerOptions struct {
 	TLS *tls.Config
 	// Times are the timeouts; zero = DefaultTimes.
 	Times Times
+	// HeaderLimits bound incomplete headers; nil = no bounds.
+	HeaderLimits *HeaderLimits
 }
 
 // NewServer returns a Server for a handler on a listener.
@@ -105,7 +107,7 @@ func NewServer(l net.Listener, h http.Handler, opt ServerOptions) *Server {
 		times = DefaultTimes
 	}
 	open := make(chan struct{}, MaxConnections)
-	bounded := &boundedListener{Listener: l, free: open, closed: make(chan struct{}), log: log}
+	bounded := &boundedListener{Listener: l, free: open, closed: make(chan struct{}), log: log, headerLimits: opt.HeaderLimits}
 	s := &Server{
 		listener: parking.New(bounded, h, opt.Workers, parking.Options{
 			Log: log, Header: times.Header, Answer: times.Answer, Idle: times.Idle, ConnContext: noteProxyHeader,
@@ -130,7 +132,17 @@ func NewServer(l net.Listener, h http.Handler, opt ServerOptions) *Server {
 
 // noteUse tracks connections without a request so far. Browsers open some ahead of time,
 // and net/http would wait 5 s for each of them at the end.
+//
+// It also starts and ends the count of the bytes of a connection's header.
 func (s *Server) noteUse(c net.Conn, state http.ConnState) {
+	if a := headerReadOf(c); a != nil {
+		switch state {
+		case http.StateNew, http.StateIdle: // new is also one that was parked
+			a.await()
+		case http.StateActive, http.StateHijacked, http.StateClosed:
+			a.end()
+		}
+	}
 	if state == http.StateIdle { // was active before
 		return
 	}
@@ -254,6 +266,8 @@ type boundedListener struct {
 	once   sync.Once
 	log    *slog.Logger
 	failed failures
+
+	headerLimits *HeaderLimits
 }
 
 // failures tracks whether accepting connections fails, for the log. Only the accepting
@@ -298,25 +312,40 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 	case <-l.closed:
 		return nil, net.ErrClosed
 	}
-	c, err := l.Listener.Accept()
-	l.failed.note(l.log, time.Now(), err)
-	if err != nil {
-		<-l.free
-		return nil, err
+	for {
+		c, err := l.Listener.Accept()
+		l.failed.note(l.log, time.Now(), err)
+		if err != nil {
+			<-l.free
+			return nil, err
+		}
+		bounded, at := l.bound(c)
+		if at.begin(l.headerLimits, c) {
+			return bounded, nil
+		}
+		_ = c.Close() // no request is waiting on it
 	}
-	if tcp, ok := c.(*net.TCPConn); ok {
-		return &boundedTCP{TCPConn: tcp, place: place{free: l.free}}, nil
-	}
-	return &boundedConn{Conn: c, place: place{free: l.free}}, nil
 }
 
-// place is one connection's share of the bound, returned once.
+// bound gives a connection its place.
+func (l *boundedListener) bound(c net.Conn) (net.Conn, *headerRead) {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		b := &boundedTCP{TCPConn: tcp, place: place{free: l.free}}
+		return b, &b.headerRead
+	}
+	b := &boundedConn{Conn: c, place: place{free: l.free}}
+	return b, &b.headerRead
+}
+
+// place is one connection's share of the bounds, returned once.
 type place struct {
-	free  chan struct{}
-	given atomic.Bool
+	free       chan struct{}
+	given      atomic.Bool
+	headerRead headerRead
 }
 
 func (p *place) giveBack() {
+	p.headerRead.close()
 	if p.given.CompareAndSwap(false, true) {
 		<-p.free
 	}
@@ -333,7 +362,9 @@ type boundedTCP struct {
 func (c *boundedTCP) Socket() net.Conn { return c.TCPConn }
 
 // Read implements net.Conn.
-func (c *boundedTCP) Read(b []byte) (int, error) { return c.proxy.from(c.TCPConn, b) }
+func (c *boundedTCP) Read(b []byte) (int, error) {
+	return c.headerRead.count(c.proxy.from(c.TCPConn, b))
+}
 
 func (c *boundedTCP) Close() error {
 	defer c.giveBack()
@@ -350,7 +381,7 @@ type boundedConn struct {
 func (c *boundedConn) Socket() net.Conn { return c.Conn }
 
 // Read implements net.Conn.
-func (c *boundedConn) Read(b []byte) (int, error) { return c.proxy.from(c.Conn, b) }
+func (c *boundedConn) Read(b []byte) (int, error) { return c.headerRead.count(c.proxy.from(c.Conn, b)) }
 
 func (c *boundedConn) Close() error {
 	defer c.giveBack()

@@ -33,13 +33,19 @@ func serveWithin(t *testing.T, address string, times Times, routes ...Route) *Se
 // serveMux serves a Mux until the test ends.
 func serveMux(t *testing.T, address string, times Times, m *Mux) *Server {
 	t.Helper()
+	return serveWith(t, address, m, ServerOptions{Times: times})
+}
+
+func serveWith(t *testing.T, address string, m *Mux, opt ServerOptions) *Server {
+	t.Helper()
 	l, err := Listen(address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	workers := parking.NewWorkerPool()
 	t.Cleanup(workers.End)
-	s := NewServer(l, m, ServerOptions{Log: slog.New(slog.DiscardHandler), Times: times, Workers: workers})
+	opt.Log, opt.Workers = slog.New(slog.DiscardHandler), workers
+	s := NewServer(l, m, opt)
 	done := make(chan error, 1)
 	go func() { done <- s.Serve() }()
 	t.Cleanup(func() {

@@ -17,6 +17,9 @@ type returnedConn struct {
 	waited    bool // its last request waited for long
 }
 
+// NetConn returns the connection that was parked.
+func (c *returnedConn) NetConn() net.Conn { return c.Conn }
+
 // longAgo is later than the past deadlines by which net/http aborts a read.
 var longAgo = time.Unix(1000, 0)
 

@@ -80,7 +80,9 @@ func (srv *Server) open(l net.Listener, address string, h http.Handler, t *tls.C
 			return err
 		}
 	}
-	srv.servers = append(srv.servers, httpkit.NewServer(l, h, httpkit.ServerOptions{Log: srv.opt.Log, Workers: srv.workers, TLS: t}))
+	srv.servers = append(srv.servers, httpkit.NewServer(l, h, httpkit.ServerOptions{
+		Log: srv.opt.Log, Workers: srv.workers, TLS: t, HeaderLimits: srv.headerLimits,
+	}))
 	return nil
 }
 

@@ -107,6 +107,8 @@ type Server struct {
 	background []func(context.Context) error // run beside requests, until the last was answered
 	halt       context.CancelFunc            // ends them
 
+	headerLimits *httpkit.HeaderLimits // nil without rate limits
+
 	servers []*httpkit.Server // in the order in which they open, the client listener first
 	runs    errorGroup
 }
@@ -257,6 +259,12 @@ func (srv *Server) clientMux(opt httpkit.Options, p parts) (http.Handler, error)
 	opt.Identify = p.callers.Name
 	opt.Share = cfg.RateLimits == config.LimitsOn
 	opt.Bodies, opt.Answers = bodyBudget(), answerBudget()
+	if opt.Share {
+		srv.headerLimits = httpkit.NewHeaderLimits(bodyBudget()/2, cfg.TrustedProxies)
+		if err := srv.registry.Register(srv.headerLimits); err != nil {
+			return nil, err
+		}
+	}
 	if srv.services.Store.Shared() {
 		opt.Barrier = srv.stream.Barrier
 	}
