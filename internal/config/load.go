@@ -161,7 +161,7 @@ func setFromFile(fields []setting, key string, value *yaml.Node) error {
 		switch fields[i].value.Interface().(type) {
 		case Paths:
 			text = strings.Join(items, string(filepath.ListSeparator))
-		case []netip.Prefix, Hosts:
+		case []netip.Prefix, Hosts, HostPorts:
 			text = strings.Join(items, ",")
 		case Terms, Contacts:
 			text = strings.Join(items, ";")
@@ -260,6 +260,12 @@ func (c *Config) complete() (wrong []error) {
 		bad("media_bucket: needs media_bucket_access_key and media_bucket_secret_key")
 	}
 	c.checkCalls(bad)
+	if err := c.checkMail(); err != nil {
+		wrong = append(wrong, err)
+	}
+	if c.MailBounceSecret != "" && len(c.MailBounceSecret) < 16 {
+		bad("mail_bounce_secret: must have at least 16 characters; `openssl rand -base64 32` makes a good one")
+	}
 	if c.LogMaxSize < 1<<20 {
 		bad("log_max_size: must be at least 1MiB")
 	}

@@ -122,6 +122,44 @@ type Config struct {
 	// through /_synapse/admin/v1/register. Empty: the endpoint is off.
 	RegistrationSharedSecret Secret `yaml:"registration_shared_secret" env:"STOA_REGISTRATION_SHARED_SECRET" default:""`
 
+	// The mail server through which this server sends mail: for confirmed
+	// addresses, forgotten passwords and, if people ask for it, notifications.
+	// smtp://user:password@host:587 (encrypted by STARTTLS) or
+	// smtps://user:password@host:465; write special characters of user and password
+	// as %XX. A server without STARTTLS is refused, unless it runs on this machine
+	// or the address ends with ?tls=optional. Empty: no mail is sent, nobody can
+	// confirm an address, and what needs one says so. 'stoa doctor mail' checks it.
+	MailSMTP MailServer `yaml:"mail_smtp" env:"STOA_MAIL_SMTP" default:""`
+
+	// The sender of mails: an address, or a name and an address as in Stoa
+	// <noreply@example.org>. Required with mail_smtp.
+	MailFrom MailAddress `yaml:"mail_from" env:"STOA_MAIL_FROM" default:""`
+
+	// How many mails all instances together send: a number a day or an hour, such
+	// as 200/day or 20/hour, and in any case at most one a second, after a burst
+	// of four. Mails beyond it wait. A quarter of it is kept for mails that
+	// somebody waits for. off: no limit.
+	MailBudget MailBudget `yaml:"mail_budget" env:"STOA_MAIL_BUDGET" default:"200/day"`
+
+	// The hosts to which people may be sent back after they have opened the link
+	// of a mail (the next_link of clients), separated by commas, such as
+	// app.example.org. Empty: nobody is sent anywhere.
+	MailNextLinkHosts HostPorts `yaml:"mail_next_link_hosts" env:"STOA_MAIL_NEXT_LINK_HOSTS" default:""`
+
+	// How long a message must be unread before a mail notifies of it, for people
+	// who have asked for such mails.
+	MailNotifyDelay Wait `yaml:"mail_notify_delay" env:"STOA_MAIL_NOTIFY_DELAY" default:"10m"`
+
+	// A secret with which a mail provider, or a script that reads the mailbox of
+	// the sender, reports mails that came back: POST /_stoa/mail/bounces with
+	// Authorization: Bearer and the secret. Addresses that are reported get no
+	// more notifications. At least 16 characters. Empty: the endpoint is off.
+	MailBounceSecret Secret `yaml:"mail_bounce_secret" env:"STOA_MAIL_BOUNCE_SECRET" default:""`
+
+	// Whether people confirm an email address when they create an account: off,
+	// optional or required. Without mail_smtp nobody is asked.
+	RegistrationEmail Demand `yaml:"registration_email" env:"STOA_REGISTRATION_EMAIL" default:"optional"`
+
 	// Documents that people must accept to create an account. A list of lines
 	// ID VERSION LANGUAGE URL NAME, one for each language, such as: privacy 1.2 en
 	// https://example.org/privacy Privacy policy. In the environment variable,

@@ -43,6 +43,9 @@ func controlRoutes(s *server.Services) []httpkit.Route {
 		jobsList.route(s),
 		jobsRetry.route(s),
 		jobsDiscard.route(s),
+		mailTest.route(s),
+		mailBounces.route(s),
+		doctorMail.route(s),
 	}
 }
 

@@ -33,6 +33,7 @@ func (srv *Server) housekeeping(p parts) []reader.Kind {
 		kind("transactions", func(ctx context.Context) error { return roomdb.ExpireTxns(ctx, s, 0) }),
 		kind("claimed_keys", p.keys.Expire),
 		kindEvery("people_index", 24*time.Hour, func(ctx context.Context) error { return account.IndexPeople(ctx, srv.services.Accounts) }),
+		kind("mail_bounces", srv.services.Mail.Expire),
 		kind("media", p.media.Sweep),
 		kindEvery("media_orphans", 24*time.Hour, p.media.SweepOrphans),
 		kind("url_previews", p.previews.Expire),

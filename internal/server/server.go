@@ -184,14 +184,14 @@ func (srv *Server) build() error {
 	p.push = srv.newPush()
 	p.previews = srv.newPreviews(p)
 	srv.reader, err = reader.New(reader.Options{
-		Store: s.Store, Cluster: s.Cluster, Kinds: slices.Concat(s.Rooms.Jobs(), srv.housekeeping(p)), Announce: srv.announceJob, Log: opt.Log,
+		Store: s.Store, Cluster: s.Cluster, Kinds: slices.Concat(s.Rooms.Jobs(), s.Mail.Jobs(), srv.housekeeping(p)), Announce: srv.announceJob, Log: opt.Log,
 	})
 	if err != nil {
 		return err
 	}
 	srv.subscribe(p)
 	srv.background = srv.backgroundOf(p)
-	for _, c := range []prometheus.Collector{s.Store, s.Accounts, s.Rooms, s.Rules, p.callers, p.keys, s.Cluster, srv.reader, p.media, p.previews} {
+	for _, c := range []prometheus.Collector{s.Store, s.Accounts, s.Rooms, s.Rules, p.callers, p.keys, s.Cluster, s.Mail, srv.reader, p.media, p.previews} {
 		if err := srv.registry.Register(c); err != nil {
 			return fmt.Errorf("register metrics: %w", err)
 		}
@@ -249,6 +249,7 @@ func (srv *Server) clientMux(opt httpkit.Options, p parts) (http.Handler, error)
 	pages, err := webui.Routes(webui.Options{
 		ServerName: cfg.ServerName, PublicURL: cfg.PublicURL,
 		MayRegister: cfg.Registration != config.RegistrationClosed, Terms: terms(cfg.Terms), Auth: p.callers,
+		Mail: srv.services.Mail, BounceSecret: cfg.MailBounceSecret.Reveal(),
 	})
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"stoa/internal/cluster"
 	"stoa/internal/config"
 	"stoa/internal/history"
+	"stoa/internal/mail"
 	"stoa/internal/room"
 	"stoa/internal/serverkey"
 	"stoa/internal/store"
@@ -30,6 +31,7 @@ type Services struct {
 	Data     *userdata.Data
 	Rules    *userdata.Rules  // push rules, compiled
 	Cluster  *cluster.Cluster // only a Server joins it
+	Mail     *mail.Mailer
 
 	clock   func() time.Time
 	busName string // of this process among those on the database
@@ -105,7 +107,8 @@ func (s *Services) build(ctx context.Context, opt Options) error {
 		Store: s.Store, ServerName: cfg.ServerName, Sessions: s.Sessions, RoomsWait: opt.roomsWait, Hasher: opt.Hasher,
 		MinPassword: int(cfg.PasswordMinLength), NameNew: bool(cfg.LocalpartAsDisplayName), Clock: opt.Clock, Log: opt.Log,
 	})
-	return nil
+	s.Mail, err = newMailer(s, opt)
+	return err
 }
 
 // Close closes the store, unless the options provided it.

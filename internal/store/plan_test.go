@@ -32,6 +32,8 @@ var scans = map[string]string{
 	"FROM users WHERE account = 1 LIMIT 1":    "stops at the first",
 	"ORDER BY active_ts DESC LIMIT":           "reads the index up to the limit",
 	"FROM reader_cursors c ORDER BY":          "1 or 64 rows a reader, of a status",
+	"FROM mail_bounces ORDER BY last_ts":      "an admin's list, with a limit",
+	"SELECT COUNT(*) FROM mail_bounces":       "of a status",
 	"FROM reader_cursors WHERE shard < 0":     "1 or 64 rows a reader, of the check",
 	"FROM reader_aside a WHERE NOT EXISTS":    "what failed for good, of the check",
 	"FROM reader_aside WHERE (name, shard":    "a list for an operator, with a limit",

@@ -17,6 +17,7 @@ import (
 
 	"stoa/internal/auth"
 	"stoa/internal/httpkit"
+	"stoa/internal/mail"
 	"stoa/matrix/id"
 )
 
@@ -51,6 +52,9 @@ type Options struct {
 	// Terms are those that people must accept to register.
 	Terms auth.Terms
 	Auth  *auth.Auth
+	// Mail records the mails that come back, for whoever has BounceSecret; empty = nobody.
+	Mail         *mail.Mailer
+	BounceSecret string
 }
 
 // Routes lists the pages.
@@ -70,6 +74,7 @@ func Routes(opt Options) ([]httpkit.Route, error) {
 		fixed("/_matrix/static/client/login/", login),
 		{Method: http.MethodGet, Pattern: stagePattern, Limit: httpkit.LimitLogin, Handler: httpkit.Adapt(stages.show)},
 		{Method: http.MethodPost, Pattern: stagePattern, Limit: httpkit.LimitLogin, Handler: httpkit.Adapt(stages.complete)},
+		{Method: http.MethodPost, Pattern: bouncesPattern, Limit: httpkit.LimitLogin, Handler: httpkit.Adapt(opt.bounces)},
 	}, nil
 }
 

@@ -66,6 +66,8 @@ var owners = []owner{
 	{"profiles", "store/userdb", []string{"account"}},
 	{"refresh_tokens", "store/userdb", []string{"auth"}},
 	{"registration_tokens", "store/userdb", []string{"account"}},
+	{"threepid_sessions", "store/userdb", []string{"auth", "threepid"}}, // auth: what a session grants
+	{"threepids", "store/userdb", []string{"account"}},
 	{"uia_sessions", "store/userdb", []string{"auth"}},
 	{"uia_stages", "store/userdb", []string{"auth"}},
 	{"users", "store/userdb", []string{"account"}},
@@ -88,6 +90,8 @@ var owners = []owner{
 	{"push_queue", "store/pushdb", []string{"push"}},
 	{"pushers", "store/pushdb", []string{"push"}},
 	{"url_previews", "store/previewdb", []string{"preview"}},
+	{"mail_bounces", "store/maildb", []string{"mail"}},
+	{"mail_budget", "store/maildb", []string{"mail"}},
 
 	{"jobs", "store/readerdb", []string{"reader"}},
 	{"reader_aside", "store/readerdb", []string{"reader"}},

@@ -100,6 +100,7 @@ var userBelongings = []*store.Stmt{
 	store.Prepare(`DELETE FROM presence WHERE user_num = $1`),
 	store.Prepare(`DELETE FROM people_words WHERE user_num = $1`),
 	store.Prepare(`DELETE FROM dehydrated_devices WHERE user_num = $1`),
+	store.Prepare(`DELETE FROM threepids WHERE user_num = $1`),
 	store.Prepare(`DELETE FROM devices WHERE user_num = $1`),
 }
 
@@ -117,7 +118,7 @@ func DeleteDevice(c *store.Change, user store.UserNum, deviceID string) {
 }
 
 // DeleteBelongings deletes the data of a deactivated account: tokens, devices, keys,
-// pushers, push rules and other account data.
+// addresses, pushers, push rules and other account data.
 func DeleteBelongings(c *store.Change, user store.UserNum) {
 	for _, s := range userBelongings {
 		c.Exec(s, user)

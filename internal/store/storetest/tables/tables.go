@@ -10,6 +10,7 @@ import (
 	_ "stoa/internal/store/delayeddb"
 	_ "stoa/internal/store/doctor" // reads all tables
 	_ "stoa/internal/store/keydb"
+	_ "stoa/internal/store/maildb"
 	_ "stoa/internal/store/mediadb" // keys
 	_ "stoa/internal/store/previewdb"
 	_ "stoa/internal/store/pushdb"   // pushers
