@@ -25,6 +25,7 @@ import (
 	"stoa/internal/httpkit"
 	"stoa/internal/push"
 	"stoa/internal/room"
+	"stoa/internal/search"
 	"stoa/internal/streamcache"
 	"stoa/internal/userdata"
 	"stoa/matrix/id"
@@ -73,6 +74,7 @@ type Options struct {
 	Rooms     *room.Rooms
 	History   *history.Reader
 	Directory *directory.Directory
+	Search    *search.Search
 	Typing    *ephemeral.Typing
 	Presence  *ephemeral.Presence
 	Receipts  *ephemeral.Receipts
@@ -94,6 +96,7 @@ type API struct {
 	rooms     *room.Rooms
 	history   *history.Reader
 	directory *directory.Directory
+	search    *search.Search
 	typing    *ephemeral.Typing
 	presence  *ephemeral.Presence
 	receipts  *ephemeral.Receipts
@@ -113,7 +116,7 @@ func New(opt Options) *API {
 		opt.Clock = time.Now
 	}
 	a := &API{
-		opt: opt, auth: opt.Auth, accounts: opt.Accounts, keys: opt.Keys, data: opt.Data, push: opt.Push, rooms: opt.Rooms, history: opt.History, directory: opt.Directory,
+		opt: opt, auth: opt.Auth, accounts: opt.Accounts, keys: opt.Keys, data: opt.Data, push: opt.Push, rooms: opt.Rooms, history: opt.History, directory: opt.Directory, search: opt.Search,
 		typing: opt.Typing, presence: opt.Presence, receipts: opt.Receipts, syncs: opt.Sync, stream: opt.Stream,
 		versionsAnswer: versionsAnswer(opt),
 	}

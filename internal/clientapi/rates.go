@@ -17,7 +17,7 @@ func rateOf(r httpkit.Route) httpkit.Rate {
 		return httpkit.RateWrite
 	case !isClient || !r.Token:
 		return httpkit.RateNone
-	case path == "/user_directory/search" || path == "/publicRooms":
+	case path == "/user_directory/search" || path == "/publicRooms" || path == "/search":
 		return httpkit.RateSearch
 	case r.Method == http.MethodGet, strings.HasPrefix(path, "/logout"), path == "/keys/query", path == "/keys/claim":
 		return httpkit.RateNone

@@ -130,6 +130,9 @@ func (a *API) Routes() []httpkit.Route {
 		large("GET", client+"/v1/rooms/{roomId}/relations/{eventId}/{relType}/{eventType}", a.relations),
 		large("GET", client+"/v1/rooms/{roomId}/threads", a.threads),
 
+		// Server-side search. Spec: client-server-api#server-side-search
+		large("POST", client+"/v3/search", a.searchEvents),
+
 		// User directory. Spec: client-server-api#user-directory
 		route("POST", client+"/v3/user_directory/search", a.searchUsers),
 

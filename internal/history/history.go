@@ -454,6 +454,17 @@ type Context struct {
 	State []View
 }
 
+// Bytes estimates the size of the events in an answer.
+func (c *Context) Bytes() int {
+	n := c.Event.bytes()
+	for _, list := range [][]View{c.Before, c.After} {
+		for i := range list {
+			n += list[i].bytes()
+		}
+	}
+	return n
+}
+
 // Context returns up to limit events around an event, and the state at the newest of
 // them. The filter applies to all but the event itself.
 //
@@ -470,38 +481,43 @@ func (rd *Reader) Context(ctx context.Context, viewer id.UserID, roomID id.RoomI
 			return err
 		}
 		limit := min(max(limit, 0), pageLimit)
-		at := c.Event.At()
-		before, after := (limit+1)/2, limit/2
-		older := token.Token{Timeline: token.Timeline{Slot: at.Slot, Offset: at.Offset - 1}, IsTimeline: true}
-		newer := token.Token{Timeline: at, IsTimeline: true}
-		back, err := v.walk(HistoryQuery{From: &older, Filter: filter})
-		if err != nil {
+		if err := v.around(&c, (limit+1)/2, limit/2, filter); err != nil {
 			return err
 		}
-		on, err := v.walk(HistoryQuery{From: &newer, Filter: filter, Dir: Forwards})
-		if err != nil {
-			return err
-		}
-		if before > 0 {
-			if c.Before, err = back.take(before); err != nil {
-				return err
-			}
-		}
-		if after > 0 {
-			if c.After, err = on.take(after); err != nil {
-				return err
-			}
-		}
-		c.Start, c.End = back.token(), on.token()
-		if c.State, err = v.contextState(&c, filter); err != nil {
-			return err
-		}
-		if err := (bundler{v}).bundle(true, &c.Event); err != nil {
-			return err
-		}
-		return bundler{v}.bundleAll(c.Before, c.After)
+		c.State, err = v.contextState(&c, filter)
+		return err
 	})
 	return c, err
+}
+
+// around adds to a context the events around its event.
+func (v *Viewer) around(c *Context, before, after int, filter *eventfilter.RoomEventFilter) error {
+	at := c.Event.At()
+	older := token.Token{Timeline: token.Timeline{Slot: at.Slot, Offset: at.Offset - 1}, IsTimeline: true}
+	newer := token.Token{Timeline: at, IsTimeline: true}
+	back, err := v.walk(HistoryQuery{From: &older, Filter: filter})
+	if err != nil {
+		return err
+	}
+	on, err := v.walk(HistoryQuery{From: &newer, Filter: filter, Dir: Forwards})
+	if err != nil {
+		return err
+	}
+	if before > 0 {
+		if c.Before, err = back.take(before); err != nil {
+			return err
+		}
+	}
+	if after > 0 {
+		if c.After, err = on.take(after); err != nil {
+			return err
+		}
+	}
+	c.Start, c.End = back.token(), on.token()
+	if err := (bundler{v}).bundle(true, &c.Event); err != nil {
+		return err
+	}
+	return bundler{v}.bundleAll(c.Before, c.After)
 }
 
 // contextState returns the state at the newest event of a context. If members are loaded

@@ -46,6 +46,8 @@ func controlRoutes(s *server.Services) []httpkit.Route {
 		mailTest.route(s),
 		mailBounces.route(s),
 		doctorMail.route(s),
+		searchRebuild.route(s),
+		searchProgress.route(s),
 	}
 }
 

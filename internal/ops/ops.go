@@ -93,7 +93,17 @@ func (t *terminal) root() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.PersistentFlags().StringVar(&t.config, "config", "", "settings file (default "+config.DefaultFile+" if it exists)")
-	root.AddCommand(t.serveCommand(), t.userCommand(), t.registrationTokenCommand(), t.doctorCommand(), t.clusterCommand(), t.jobsCommand(), t.mailCommand(), t.versionCommand())
+	root.AddCommand(
+		t.serveCommand(),
+		t.userCommand(),
+		t.registrationTokenCommand(),
+		t.doctorCommand(),
+		t.clusterCommand(),
+		t.jobsCommand(),
+		t.mailCommand(),
+		t.searchCommand(),
+		t.versionCommand(),
+	)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; '%s --help' shows the usage", err, c.CommandPath())

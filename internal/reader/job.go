@@ -78,6 +78,14 @@ func Wait(ctx context.Context, s *store.Store, kind, key string) error {
 	}
 }
 
+// Peek returns what a job with Unique has saved of its progress, and whether it still waits
+// or runs; false if it was set aside. store.ErrNotFound says that it is done, or was never
+// enqueued.
+func Peek(read *store.Read, kind, key string) (progress []byte, waits bool, err error) {
+	j, err := readerdb.JobByID(read, readerdb.JobID{Kind: kind, Key: key})
+	return j.Progress, j.AsideTS == 0, err
+}
+
 // Kind describes how to handle the jobs of a kind.
 type Kind struct {
 	Name string

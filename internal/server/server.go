@@ -39,6 +39,7 @@ import (
 	"stoa/internal/preview"
 	"stoa/internal/push"
 	"stoa/internal/reader"
+	"stoa/internal/search"
 	"stoa/internal/store"
 	"stoa/internal/streamcache"
 	"stoa/internal/telemetry"
@@ -154,6 +155,7 @@ type parts struct {
 	media    *media.Media
 	push     *push.Push
 	previews *preview.Previews
+	search   *search.Search
 }
 
 func (srv *Server) build() error {
@@ -183,8 +185,18 @@ func (srv *Server) build() error {
 	}
 	p.push = srv.newPush()
 	p.previews = srv.newPreviews(p)
+	p.search = search.New(search.Options{Store: s.Store, History: s.History})
 	srv.reader, err = reader.New(reader.Options{
-		Store: s.Store, Cluster: s.Cluster, Kinds: slices.Concat(s.Rooms.Jobs(), s.Mail.Jobs(), srv.housekeeping(p)), Announce: srv.announceJob, Log: opt.Log,
+		Store: s.Store, Cluster: s.Cluster, Announce: srv.announceJob, Log: opt.Log,
+		Readers: []reader.Reader{
+			p.search.Reader(),
+		},
+		Kinds: slices.Concat(
+			s.Rooms.Jobs(),
+			s.Mail.Jobs(),
+			p.search.Jobs(),
+			srv.housekeeping(p),
+		),
 	})
 	if err != nil {
 		return err
@@ -326,6 +338,7 @@ func (srv *Server) newAPI(p parts) *clientapi.API {
 		Push:         p.push,
 		Rooms:        s.Rooms,
 		History:      s.History,
+		Search:       p.search,
 		Directory:    directory.New(directory.Options{Store: s.Store, Rooms: s.Rooms, History: s.History, Clock: clock}),
 		Clock:        clock,
 		Typing:       p.typing,

@@ -52,6 +52,13 @@ func Prepare(sql string) *Stmt {
 	return s
 }
 
+// PrepareEach is Prepare for what the engines do in different ways, the full-text index.
+func PrepareEach(lite, pg string) *Stmt {
+	s := &Stmt{id: len(registry), text: lite, lite: dialectSQLite.render(lite), pg: dialectPostgres.render(pg)}
+	registry = append(registry, s)
+	return s
+}
+
 // one is the PostgreSQL text of a write that must touch exactly one row. It fails with
 // division_by_zero if it touched none, so that a whole group can be sent without checking
 // row counts in between.

@@ -40,6 +40,7 @@ var scans = map[string]string{
 	"FROM reader_aside GROUP BY":              "what failed for good, of a status",
 	"DELETE FROM reader_aside WHERE aside_ts": "what failed for good, once a day",
 	"FROM jobs j GROUP BY":                    "of a status",
+	"FROM search_index WHERE":                 "the full-text index looks rows up by number or word itself",
 	"FROM ( SELECT message FROM to_device":    "a list with a limit, found by its key",
 	"DELETE FROM delayed_events WHERE delay":  "a list of one user, found by its key",
 }

@@ -194,13 +194,12 @@ func (f *RoomFilter) AllowsAllRooms() bool { return f.rooms.allowAll() }
 
 // OnlyRooms returns the rooms that are listed, of which AllowsRoom may still exclude some; false if none are listed, which
 // allows all.
-func (f *RoomFilter) OnlyRooms() ([]string, bool) {
-	if f.rooms.only == nil {
-		return nil, false
-	}
-	listed := make([]string, 0, len(f.rooms.only))
-	for roomID := range f.rooms.only {
-		listed = append(listed, roomID)
-	}
-	return listed, true
-}
+func (f *RoomFilter) OnlyRooms() ([]string, bool) { return f.rooms.only.list() }
+
+// OnlyRooms returns the rooms that are listed, of which AllowsRoom may still exclude some; false if none are listed, which
+// allows all.
+func (f *RoomEventFilter) OnlyRooms() ([]string, bool) { return f.rooms.only.list() }
+
+// OnlySenders returns the senders that are listed, of which AllowsSender may still exclude some; false if none are listed,
+// which allows all.
+func (f *EventFilter) OnlySenders() ([]string, bool) { return f.senders.list() }

@@ -15,6 +15,18 @@ func (s set) has(id string) bool {
 	return ok
 }
 
+// list returns the IDs in the set, in no order; false if it is nil.
+func (s set) list() ([]string, bool) {
+	if s == nil {
+		return nil, false
+	}
+	listed := make([]string, 0, len(s))
+	for id := range s {
+		listed = append(listed, id)
+	}
+	return listed, true
+}
+
 // rooms is a pair of lists, rooms and not_rooms.
 type rooms struct {
 	only set // nil allows all

@@ -92,6 +92,7 @@ var owners = []owner{
 	{"url_previews", "store/previewdb", []string{"preview"}},
 	{"mail_bounces", "store/maildb", []string{"mail"}},
 	{"mail_budget", "store/maildb", []string{"mail"}},
+	{"search_index", "store/searchdb", []string{"search"}},
 
 	{"jobs", "store/readerdb", []string{"reader"}},
 	{"reader_aside", "store/readerdb", []string{"reader"}},

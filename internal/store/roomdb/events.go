@@ -90,8 +90,9 @@ var (
 		WHERE room = $1 AND (slot, off) > ($2, $3) AND (slot, off) <= ($4, $5) ORDER BY slot, off LIMIT $6`)
 	selectTimelineDown = store.Prepare(`SELECT ` + eventColumns + ` FROM events
 		WHERE room = $1 AND (slot, off) < ($2, $3) AND (slot, off) >= ($4, $5) ORDER BY slot DESC, off DESC LIMIT $6`)
-	selectFirstOff = store.Prepare(`SELECT COALESCE(MIN(off), 0) FROM events WHERE room = $1 AND slot = $2 AND off < 0`)
-	selectUnplaced = store.Prepare(`SELECT ` + eventColumns + ` FROM events
+	selectFirstOff    = store.Prepare(`SELECT COALESCE(MIN(off), 0) FROM events WHERE room = $1 AND slot = $2 AND off < 0`)
+	selectEventsAfter = store.Prepare(`SELECT ` + eventColumns + ` FROM events WHERE num > $1 ORDER BY num LIMIT $2`)
+	selectUnplaced    = store.Prepare(`SELECT ` + eventColumns + ` FROM events
 		WHERE room = $1 AND slot = 0 AND off > $2 ORDER BY off LIMIT $3`)
 )
 
@@ -249,6 +250,11 @@ func FirstOff(r *store.Read, room store.RoomNum, slot store.Slot) (int64, error)
 // UnplacedEvents returns events of a room that have no place, by number.
 func UnplacedEvents(r *store.Read, room store.RoomNum, after store.EventNum, limit int) ([]Event, error) {
 	return store.Query(r, selectUnplaced, scanEvent, room, after, limit)
+}
+
+// EventsAfter returns events of all rooms by number.
+func EventsAfter(r *store.Read, after store.EventNum, limit int) ([]Event, error) {
+	return store.Query(r, selectEventsAfter, scanEvent, after, limit)
 }
 
 var selectEdges = store.Prepare(`SELECT e.num, e.edges FROM events AS e WHERE {{in e.num $1}}`)

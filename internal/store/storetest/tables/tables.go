@@ -16,5 +16,6 @@ import (
 	_ "stoa/internal/store/pushdb"   // pushers
 	_ "stoa/internal/store/readerdb" // cursors and jobs
 	_ "stoa/internal/store/roomdb"   // rooms
+	_ "stoa/internal/store/searchdb" // the index of messages
 	_ "stoa/internal/store/userdb"   // users
 )
