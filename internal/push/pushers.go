@@ -57,6 +57,20 @@ type Details struct {
 	Lang              string `json:"lang"`
 }
 
+// storedDetails are Details as they are stored.
+type storedDetails struct {
+	Details
+	// Since is the head of the stream when the pusher was created: what happened before is not its business.
+	Since store.Position `json:"since"`
+}
+
+func parseDetails(text string) (d storedDetails, err error) {
+	if err := json.Unmarshal([]byte(text), &d); err != nil {
+		return d, fmt.Errorf("details of a pusher: %w", err)
+	}
+	return d, nil
+}
+
 // Pushers returns the pushers of a user, oldest first.
 func (p *Push) Pushers(ctx context.Context, user store.UserNum) ([]Pusher, error) {
 	var rows []pushdb.Pusher
@@ -69,9 +83,11 @@ func (p *Push) Pushers(ctx context.Context, user store.UserNum) ([]Pusher, error
 		list[i] = Pusher{
 			Pushkey: row.Pushkey, Kind: row.Kind, AppID: row.AppID, Data: json.RawMessage(row.Data), Enabled: row.Enabled, DeviceID: row.DeviceID,
 		}
-		if err := json.Unmarshal([]byte(row.Details), &list[i].Details); err != nil {
-			return nil, fmt.Errorf("details of pusher %d: %w", row.Num, err)
+		details, err := parseDetails(row.Details)
+		if err != nil {
+			return nil, err
 		}
+		list[i].Details = details.Details
 	}
 	return list, err
 }
@@ -86,17 +102,13 @@ func (p *Push) Set(ctx context.Context, user who.User, pusher Pusher, append boo
 	if err := p.check(&pusher); err != nil {
 		return err
 	}
-	details, err := json.Marshal(pusher.Details)
-	if err != nil {
-		return err
-	}
 	num, err := p.store.Next(ctx, "pusher")
 	if err != nil {
 		return err
 	}
 	row := pushdb.Pusher{
 		Num: num, User: user.UserNum, AppID: pusher.AppID, Pushkey: pusher.Pushkey, Kind: pusher.Kind, DeviceID: pusher.DeviceID,
-		Enabled: pusher.Enabled, Details: string(details), Data: string(pusher.Data), SetTS: p.store.Now().UnixMilli(),
+		Enabled: pusher.Enabled, Data: string(pusher.Data), SetTS: p.store.Now().UnixMilli(),
 	}
 	err = p.accounts.Change(ctx, user.UserNum, func(r *store.Read, c *store.Change) error {
 		now, err := account.Of(r, user.UserNum)
@@ -119,6 +131,19 @@ func (p *Push) Set(ctx context.Context, user who.User, pusher Pusher, append boo
 				return err
 			}
 		}
+		details := storedDetails{Details: pusher.Details, Since: r.Head()}
+		if old != nil {
+			was, err := parseDetails(old.Details)
+			if err != nil {
+				return err
+			}
+			details.Since = was.Since
+		}
+		text, err := json.Marshal(details)
+		if err != nil {
+			return err
+		}
+		row.Details = string(text)
 		pushdb.SetPusher(c, row)
 		if old != nil && old.Queued { // it may have failed for long, and is tried at once
 			return reader.Enqueue(c, p.deliverJob(old.Num, 0))

@@ -364,10 +364,17 @@ func (f *follower) finish(ctx context.Context, h dispatched) {
 			err = panicked(func() error { return h.then(ctx) })
 		}
 		if err == nil {
-			err = f.move(ctx, h.shard.cursor, h.end, h.batch.Change)
+			err = f.conclude(ctx, h)
 		}
 		f.results <- result{h.shard, h.batch, h.end, err}
 	}()
+}
+
+// conclude commits what a handler has done, also when the instance stops: otherwise it would be done again.
+func (f *follower) conclude(ctx context.Context, h dispatched) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackTime)
+	defer cancel()
+	return f.move(ctx, h.shard.cursor, h.end, h.batch.Change)
 }
 
 // move commits a change together with the move of a cursor.

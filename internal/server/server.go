@@ -11,6 +11,7 @@ package server
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -64,6 +65,10 @@ type Options struct {
 	// Clock is the clock; nil = that of the database, so that all instances have the same
 	// time.
 	Clock func() time.Time
+	// GatewayCAs are the authorities to trust for push gateways; nil = those of the system.
+	GatewayCAs *x509.CertPool
+	// GatewayTimeout bounds requests to push gateways; 0 = the default.
+	GatewayTimeout time.Duration
 	// Hasher hashes passwords; nil = the default.
 	Hasher *account.Hasher
 
@@ -189,12 +194,14 @@ func (srv *Server) build() error {
 	srv.reader, err = reader.New(reader.Options{
 		Store: s.Store, Cluster: s.Cluster, Announce: srv.announceJob, Log: opt.Log,
 		Readers: []reader.Reader{
+			p.push.Reader(),
 			p.search.Reader(),
 		},
 		Kinds: slices.Concat(
 			s.Rooms.Jobs(),
 			s.Mail.Jobs(),
 			p.search.Jobs(),
+			p.push.Jobs(),
 			srv.housekeeping(p),
 		),
 	})
@@ -203,7 +210,7 @@ func (srv *Server) build() error {
 	}
 	srv.subscribe(p)
 	srv.background = srv.backgroundOf(p)
-	for _, c := range []prometheus.Collector{s.Store, s.Accounts, s.Rooms, s.Rules, p.callers, p.keys, s.Cluster, s.Mail, srv.reader, p.media, p.previews} {
+	for _, c := range []prometheus.Collector{s.Store, s.Accounts, s.Rooms, s.Rules, p.callers, p.keys, p.push, s.Cluster, s.Mail, srv.reader, p.media, p.previews} {
 		if err := srv.registry.Register(c); err != nil {
 			return fmt.Errorf("register metrics: %w", err)
 		}
@@ -226,7 +233,7 @@ func (srv *Server) subscribe(p parts) {
 // backgroundOf returns the goroutines that run beside requests.
 func (srv *Server) backgroundOf(p parts) []func(context.Context) error {
 	s := srv.services
-	runs := []func(context.Context) error{s.Cluster.Run, srv.stream.Run, p.typing.Run, p.presence.Run, srv.reader.Run, p.media.Run, telemetry.ReturnMemory}
+	runs := []func(context.Context) error{s.Cluster.Run, srv.stream.Run, p.typing.Run, p.presence.Run, srv.reader.Run, p.push.Run, p.media.Run, telemetry.ReturnMemory}
 	if srv.bus != nil && p.limits != nil {
 		runs = append(runs, func(ctx context.Context) error {
 			return p.limits.Share(ctx, func(text []byte) { srv.bus.Publish(topicLimits, text) })

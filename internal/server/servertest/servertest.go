@@ -36,7 +36,8 @@ type Server struct {
 	Clock    *Clock
 	Log      *Log
 
-	server *server.Server
+	server  *server.Server
+	stopped atomic.Bool
 }
 
 // Each runs a test on both engines, in parallel, with a server on each. settings are as in the environment
@@ -56,6 +57,12 @@ func SQLite(t testing.TB, settings ...string) *Server {
 // rates are not limited if the settings don't say otherwise.
 func Start(t testing.TB, st *store.Store, settings ...string) *Server {
 	t.Helper()
+	return StartWith(t, st, nil, settings...)
+}
+
+// StartWith is Start with options that are no settings.
+func StartWith(t testing.TB, st *store.Store, change func(*server.Options), settings ...string) *Server {
+	t.Helper()
 	environ := append([]string{
 		"STOA_SERVER_NAME=" + storetest.ServerName, "STOA_PUBLIC_URL=https://stoa.test", "STOA_DATA_DIR=" + t.TempDir(),
 		"STOA_CLUSTER_LISTEN=127.0.0.1:0", "STOA_REGISTRATION=open", "STOA_RATE_LIMITS=off", "STOA_PASSWORD_MIN_LENGTH=1", "STOA_LOCALPART_AS_DISPLAY_NAME=off",
@@ -65,19 +72,19 @@ func Start(t testing.TB, st *store.Store, settings ...string) *Server {
 		t.Fatalf("the settings of a test: %v %v", warnings, err)
 	}
 	s := &Server{Store: st, Clock: newClock(), Log: &Log{}}
-	s.server, err = server.New(t.Context(), server.Options{
+	opt := server.Options{
 		Config: cfg, Store: st, Clock: s.Clock.Now, Version: "test",
 		Log:    slog.New(slog.NewTextHandler(s.Log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Hasher: account.NewHasher(account.Cost{MemoryKiB: 64, Passes: 1, Threads: 1}, 2),
-	})
+	}
+	if change != nil {
+		change(&opt)
+	}
+	s.server, err = server.New(t.Context(), opt)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := s.server.Stop(); err != nil {
-			t.Errorf("stop the server: %v", err)
-		}
-	})
+	t.Cleanup(func() { s.Stop(t) })
 	if err := s.server.Join(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -85,6 +92,17 @@ func Start(t testing.TB, st *store.Store, settings ...string) *Server {
 	s.Handler = s.server.Handler()
 	s.Accounts, s.Rooms, s.Auth = s.server.Services().Accounts, s.server.Services().Rooms, s.server.Auth()
 	return s
+}
+
+// Stop stops the server before its test ends.
+func (s *Server) Stop(t testing.TB) {
+	t.Helper()
+	if s.stopped.Swap(true) {
+		return
+	}
+	if err := s.server.Stop(); err != nil {
+		t.Errorf("stop the server: %v", err)
+	}
 }
 
 // Metric is the value of a gauge or counter without labels.
