@@ -40,6 +40,7 @@ var fixedLimits = map[string][]string{
 	"interactive authentication sessions": {"userdb.maxUIASessions"},
 	"reserved `mxc:` addresses without an upload": {"media.maxPending"},
 	"filters": {"userdata.maxFilters", "userdata.maxFilter"},
+	"pushers": {"push.MaxPushers", "push.MaxData", "push.maxQueue"},
 	"keys of a device, and each cross-signing key": {"e2ee.maxIdentityKeys"},
 	"one-time keys of a device":                    {"e2ee.maxOneTimeKeys", "e2ee.maxKeyBytes"},
 	"dehydrated device":                            {"e2ee.maxDehydratedData"},
