@@ -88,6 +88,7 @@ var features = []feature{
 	{names: []string{"org.matrix.msc3827.stable"}, means: "room_types in the filter of /publicRooms"},
 	{names: []string{"org.matrix.msc3952_intentional_mentions"}, means: "m.mentions and its push rules"},
 	{names: []string{"org.matrix.msc3981"}, means: "recurse of /relations, also as org.matrix.msc3981.recurse"},
+	{names: []string{"org.matrix.msc3890"}, means: "notification settings of a device in account data, which end with the device"},
 	{names: []string{"org.matrix.msc3881"}, means: "org.matrix.msc3881.enabled of pushers"},
 	{names: []string{"org.matrix.msc4380.stable"}, means: "m.invite_permission_config in account data"},
 }

@@ -160,6 +160,23 @@ func TestPushersEndWithTheirDevices(t *testing.T) {
 	})
 }
 
+// TestLocalNotificationSettings: they end with their device (MSC3890).
+func TestLocalNotificationSettings(t *testing.T) {
+	onEach(t, func(t *testing.T, s *server) {
+		alice := s.signUp("alice")
+		phone := asLogin(s.logIn("alice", nil).want(200, ""))
+		data := func(device string) string {
+			return v3 + "/user/" + esc(alice.UserID) + "/account_data/org.matrix.msc3890.local_notification_settings." + device
+		}
+		for _, device := range []string{alice.Device, phone.Device} {
+			s.do("PUT", data(device), alice.Token, object{"is_silenced": true}).want(200, "")
+		}
+		s.do("POST", v3+"/logout", phone.Token, nil).want(200, "")
+		s.do("GET", data(phone.Device), alice.Token, nil).want(404, "M_NOT_FOUND")
+		s.do("GET", data(alice.Device), alice.Token, nil).want(200, "")
+	})
+}
+
 func passwordGiven(name, password string) object {
 	return object{"type": "m.login.password", "identifier": object{"type": "m.id.user", "user": name}, "password": password}
 }

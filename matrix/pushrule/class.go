@@ -8,34 +8,43 @@ type Class uint16
 
 // The bits of a class. Those of frequent events fit the seven bits of a one-byte varint.
 const (
-	classCounted     Class = 1 << iota // the event counts at all
-	classMessage                       // .m.rule.message
-	classEncrypted                     // .m.rule.encrypted
-	classOneToOne                      // .m.rule.room_one_to_one or .m.rule.encrypted_room_one_to_one, after the type
-	classEdit                          // .m.rule.suppress_edits
-	classReaction                      // .m.rule.reaction
-	classMember                        // .m.rule.member_event
-	classNotice                        // .m.rule.suppress_notices
-	classRoomMention                   // .m.rule.is_room_mention
-	classTombstone                     // .m.rule.tombstone
-	classServerACL                     // .m.rule.room.server_acl
-	classCall                          // .m.rule.call
+	classCounted      Class = 1 << iota // the event counts at all
+	classMessage                        // .m.rule.message
+	classEncrypted                      // .m.rule.encrypted
+	classOneToOne                       // .m.rule.room_one_to_one and the like, after the type
+	classEdit                           // .m.rule.suppress_edits
+	classReaction                       // .m.rule.reaction
+	classMember                         // .m.rule.member_event
+	classNotice                         // .m.rule.suppress_notices
+	classRoomMention                    // .m.rule.is_room_mention
+	classTombstone                      // .m.rule.tombstone
+	classServerACL                      // .m.rule.room.server_acl
+	classCall                           // .m.rule.call
+	classPollResponse                   // .org.matrix.msc3930.rule.poll_response
+	classPollStart                      // .org.matrix.msc3930.rule.poll_start; with classOneToOne …_one_to_one
+	classPollEnd                        // .org.matrix.msc3930.rule.poll_end; likewise
+	classRTCInvite                      // .org.matrix.msc4075.rule.rtc.invite_for_room, with classRoomMention
 )
 
 // ClassNone is the class of an event that counts for nobody, because it has no place in the room's timeline.
 const ClassNone Class = 0
 
 // classTypes are the bits that follow from the type of the event; at most one is set.
-const classTypes = classMessage | classEncrypted | classReaction | classMember | classTombstone | classServerACL | classCall
+const classTypes = classMessage | classEncrypted | classReaction | classMember | classTombstone | classServerACL | classCall |
+	classPollResponse | classPollStart | classPollEnd | classRTCInvite
+
+// classOneToOneTypes are the types that have another rule in rooms of two.
+const classOneToOneTypes = classMessage | classEncrypted | classPollStart | classPollEnd
 
 // MaxClasses is the number of classes that exist, ClassNone not counted.
-const MaxClasses = 80
+const MaxClasses = 128
 
 // allClasses holds every class that an event can have, without ClassNone.
 var allClasses = func() []Class {
 	types := []Class{
 		0, classReaction, classMember, classTombstone, classServerACL, classCall,
 		classMessage, classEncrypted, classMessage | classOneToOne, classEncrypted | classOneToOne,
+		classPollResponse, classPollStart, classPollEnd, classPollStart | classOneToOne, classPollEnd | classOneToOne, classRTCInvite,
 	}
 	classes := make([]Class, 0, MaxClasses)
 	for _, t := range types {

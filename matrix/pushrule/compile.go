@@ -8,7 +8,7 @@ type trigger uint8
 const (
 	// onClass: the bits of the event's class. A rule of no other trigger says the same to every member.
 	onClass trigger = iota
-	// onMention: the member is in m.mentions.user_ids.
+	// onMention: the member is in m.mentions.user_ids, and the event's class has the bits.
 	onMention
 	// onInvite: the event invites the member.
 	onInvite
@@ -25,7 +25,7 @@ const (
 // compiled is an enabled rule, ready to be evaluated.
 type compiled struct {
 	trigger trigger
-	bits    Class  // onClass
+	bits    Class  // onClass, onMention
 	text    string // onRoom, onSender: the ID
 	tests   []test // onTests
 	verdict Verdict

@@ -134,7 +134,7 @@ func (c *compiled) matches(m *Member, e *Event, class Class) bool {
 	case onClass:
 		return class.has(c.bits)
 	case onMention:
-		return e.mentionsUser(m.UserID)
+		return class.has(c.bits) && e.mentionsUser(m.UserID)
 	case onInvite:
 		invitee := e.invitee()
 		return invitee != "" && invitee == fold(m.UserID)
@@ -238,6 +238,9 @@ func (c *compiled) sender() (string, bool) {
 func (c *compiled) types() map[Class]bool {
 	if c.trigger == onInvite {
 		return map[Class]bool{classMember: true}
+	}
+	if c.trigger == onMention && c.bits != 0 {
+		return map[Class]bool{c.bits: true}
 	}
 	for i := range c.tests {
 		if eventType, ok := c.tests[i].eventType(); ok {

@@ -26,6 +26,15 @@ const (
 	RuleRoomOneToOne          = ".m.rule.room_one_to_one"
 	RuleMessage               = ".m.rule.message"
 	RuleEncrypted             = ".m.rule.encrypted"
+
+	// These are of proposals that clients rely on. Their stable names come with the specification.
+	RulePollResponse      = ".org.matrix.msc3930.rule.poll_response"
+	RulePollStartOneToOne = ".org.matrix.msc3930.rule.poll_start_one_to_one"
+	RulePollStart         = ".org.matrix.msc3930.rule.poll_start"
+	RulePollEndOneToOne   = ".org.matrix.msc3930.rule.poll_end_one_to_one"
+	RulePollEnd           = ".org.matrix.msc3930.rule.poll_end"
+	RuleRTCInviteForMe    = ".org.matrix.msc4075.rule.rtc.invite_for_me"
+	RuleRTCInviteForRoom  = ".org.matrix.msc4075.rule.rtc.invite_for_room"
 )
 
 // defaultRule is a row of the table of default rules. What its conditions say about an event is in bits, the bits of a
@@ -79,12 +88,32 @@ var defaultRules = []defaultRule{
 		bits:       classMember,
 	},
 	{
+		kind: Override, id: RuleRTCInviteForMe,
+		conditions: []string{
+			`{"kind":"event_match","key":"type","pattern":"org.matrix.msc4075.rtc.invite"}`,
+			`{"kind":"event_property_contains","key":"content.m\\.mentions.user_ids","value":` + userIDPlaceholder + `}`,
+		},
+		actions: []Action{notify, soundRing},
+		bits:    classRTCInvite,
+		trigger: onMention,
+	},
+	{
 		kind: Override, id: RuleIsUserMention,
 		conditions: []string{
 			`{"kind":"event_property_contains","key":"content.m\\.mentions.user_ids","value":` + userIDPlaceholder + `}`,
 		},
 		actions: []Action{notify, soundDefault, highlight},
 		trigger: onMention,
+	},
+	{
+		kind: Override, id: RuleRTCInviteForRoom,
+		conditions: []string{
+			`{"kind":"event_match","key":"type","pattern":"org.matrix.msc4075.rtc.invite"}`,
+			`{"kind":"event_property_is","key":"content.m\\.mentions.room","value":true}`,
+			`{"kind":"sender_notification_permission","key":"room"}`,
+		},
+		actions: []Action{notify, soundRing},
+		bits:    classRTCInvite | classRoomMention,
 	},
 	{
 		kind: Override, id: RuleIsRoomMention,
@@ -116,6 +145,11 @@ var defaultRules = []defaultRule{
 			`{"kind":"event_match","key":"state_key","pattern":""}`,
 		},
 		bits: classServerACL,
+	},
+	{
+		kind: Override, id: RulePollResponse,
+		conditions: []string{`{"kind":"event_match","key":"type","pattern":"org.matrix.msc3381.poll.response"}`},
+		bits:       classPollResponse,
 	},
 	{
 		kind: Override, id: RuleSuppressEdits,
@@ -157,6 +191,36 @@ var defaultRules = []defaultRule{
 		conditions: []string{`{"kind":"event_match","key":"type","pattern":"m.room.encrypted"}`},
 		actions:    []Action{notify},
 		bits:       classEncrypted,
+	},
+	{
+		kind: Underride, id: RulePollStartOneToOne,
+		conditions: []string{
+			`{"kind":"room_member_count","is":"2"}`,
+			`{"kind":"event_match","key":"type","pattern":"org.matrix.msc3381.poll.start"}`,
+		},
+		actions: []Action{notify, soundDefault},
+		bits:    classPollStart | classOneToOne,
+	},
+	{
+		kind: Underride, id: RulePollStart,
+		conditions: []string{`{"kind":"event_match","key":"type","pattern":"org.matrix.msc3381.poll.start"}`},
+		actions:    []Action{notify},
+		bits:       classPollStart,
+	},
+	{
+		kind: Underride, id: RulePollEndOneToOne,
+		conditions: []string{
+			`{"kind":"room_member_count","is":"2"}`,
+			`{"kind":"event_match","key":"type","pattern":"org.matrix.msc3381.poll.end"}`,
+		},
+		actions: []Action{notify, soundDefault},
+		bits:    classPollEnd | classOneToOne,
+	},
+	{
+		kind: Underride, id: RulePollEnd,
+		conditions: []string{`{"kind":"event_match","key":"type","pattern":"org.matrix.msc3381.poll.end"}`},
+		actions:    []Action{notify},
+		bits:       classPollEnd,
 	},
 }
 

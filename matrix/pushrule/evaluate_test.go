@@ -165,6 +165,12 @@ func TestDefaultRules(t *testing.T) {
 	own.Sender = alice
 	noState := message(`{}`)
 	noState.Type = "m.room.tombstone"
+	typed := func(eventType, content string) pushrule.Fields {
+		f := message(content)
+		f.Type = eventType
+		return f
+	}
+	const poll, rtcInvite = "org.matrix.msc3381.poll.", "org.matrix.msc4075.rtc.invite"
 	for name, c := range map[string]struct {
 		fields    pushrule.Fields
 		facts     pushrule.Facts
@@ -194,6 +200,15 @@ func TestDefaultRules(t *testing.T) {
 		"room_one_to_one":                 {message(`{}`), two, pushrule.RuleRoomOneToOne, true, false, "default"},
 		"message":                         {message(`{}`), everyone, pushrule.RuleMessage, true, false, ""},
 		"encrypted":                       {encrypted, everyone, pushrule.RuleEncrypted, true, false, ""},
+		"poll_start":                      {typed(poll+"start", `{}`), everyone, pushrule.RulePollStart, true, false, ""},
+		"poll_start_one_to_one":           {typed(poll+"start", `{}`), two, pushrule.RulePollStartOneToOne, true, false, "default"},
+		"poll_end":                        {typed(poll+"end", `{}`), everyone, pushrule.RulePollEnd, true, false, ""},
+		"poll_end_one_to_one":             {typed(poll+"end", `{}`), two, pushrule.RulePollEndOneToOne, true, false, "default"},
+		"poll_response":                   {typed(poll+"response", `{}`), two, pushrule.RulePollResponse, false, false, ""},
+		"rtc_invite_for_me":               {typed(rtcInvite, `{"m.mentions":{"user_ids":["@alice:example.org"],"room":true}}`), everyone, pushrule.RuleRTCInviteForMe, true, false, "ring"},
+		"rtc_invite_for_room":             {typed(rtcInvite, `{"m.mentions":{"room":true}}`), everyone, pushrule.RuleRTCInviteForRoom, true, false, "ring"},
+		"rtc_invite_without_power":        {typed(rtcInvite, `{"m.mentions":{"room":true}}`), nobody, "", false, false, ""},
+		"rtc_invite_for_another":          {typed(rtcInvite, `{"m.mentions":{"user_ids":["@bob:example.org"]}}`), everyone, "", false, false, ""},
 		"nothing_for_other_events":        {state("m.room.topic", "", `{}`), two, "", false, false, ""},
 		"nothing_for_own_events":          {own, two, "", false, false, ""},
 		"no_mention_by_body_since_v1.17":  {message(`{"body":"@room alice @alice:example.org Alice"}`), everyone, pushrule.RuleMessage, true, false, ""},

@@ -93,6 +93,14 @@ func (e *Event) classify() Class {
 		c |= classReaction
 	case "m.call.invite":
 		c |= classCall
+	case "org.matrix.msc3381.poll.response":
+		c |= classPollResponse
+	case "org.matrix.msc3381.poll.start":
+		c |= classPollStart
+	case "org.matrix.msc3381.poll.end":
+		c |= classPollEnd
+	case "org.matrix.msc4075.rtc.invite":
+		c |= classRTCInvite
 	case "m.room.tombstone":
 		if e.fields.StateKey != nil && *e.fields.StateKey == "" {
 			c |= classTombstone
@@ -102,7 +110,7 @@ func (e *Event) classify() Class {
 			c |= classServerACL
 		}
 	}
-	if c&(classMessage|classEncrypted) != 0 && e.facts.MemberCount == 2 {
+	if c&classOneToOneTypes != 0 && e.facts.MemberCount == 2 {
 		c |= classOneToOne
 	}
 	e.scan()

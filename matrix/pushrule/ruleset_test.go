@@ -49,7 +49,7 @@ func ids(s *pushrule.RuleSet, kind pushrule.Kind) []string {
 	return list
 }
 
-// TestDefaults compares with the definitions of the specification, which testdata/defaults.json has in their order.
+// TestDefaults compares with the definitions of the specification and of MSC3930 and MSC4075, which testdata/defaults.json has in their order.
 func TestDefaults(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("testdata/defaults.json")

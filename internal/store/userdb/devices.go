@@ -84,6 +84,8 @@ var deviceBelongings = []*store.Stmt{
 	deleteRefreshTokensOfDevice,
 	deleteOpenIDTokensOfDevice,
 	deleteDehydrated,
+	store.Prepare(`DELETE FROM account_data WHERE user_num = $1 AND room_id = ''
+		AND type IN ('org.matrix.msc3890.local_notification_settings.' || $2, 'm.local_notification_settings.' || $2)`), // MSC3890
 }
 
 var deleteDevice = store.Prepare(`DELETE FROM devices WHERE user_num = $1 AND device_id = $2`)

@@ -159,7 +159,8 @@ type Event struct {
 func (r *Random) Event(roomID, sender string) Event {
 	content := map[string]any{}
 	eventType := pick(r, "m.room.message", "m.room.message", "m.room.message", "m.room.encrypted", "m.reaction", "m.call.invite",
-		"m.room.topic", "m.room.tombstone", "m.room.server_acl", "m.room.member", "M.ROOM.message")
+		"m.room.topic", "m.room.tombstone", "m.room.server_acl", "m.room.member", "M.ROOM.message",
+		"org.matrix.msc3381.poll.start", "org.matrix.msc3381.poll.end", "org.matrix.msc3381.poll.response", "org.matrix.msc4075.rtc.invite")
 	var stateKey *string
 	switch eventType {
 	case "m.room.member":
