@@ -9,6 +9,7 @@ import (
 	"stoa/internal/reader"
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/mediadb"
 	"stoa/internal/store/userdb"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
@@ -140,6 +141,7 @@ func (a *Accounts) Deactivate(ctx context.Context, user id.UserID, erase bool, a
 		}
 		userdb.Deactivate(c, account.Num)
 		userdb.DeleteBelongings(c, account.Num)
+		mediadb.DropNamesByUser(c, a.server.String(), account.Num, erase)
 		if erase && !now.Erased {
 			userdb.Erase(c, account.Num)
 		}

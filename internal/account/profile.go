@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 
 	"stoa/internal/reader"
 	"stoa/internal/room"
 	"stoa/internal/store"
+	"stoa/internal/store/mediadb"
 	"stoa/internal/store/userdb"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
@@ -205,9 +207,11 @@ func (a *Accounts) changeProfile(ctx context.Context, user id.UserID, num store.
 		for _, f := range fields {
 			now[f.Name] = json.RawMessage(f.Value)
 		}
+		before := maps.Clone(now)
 		if err := fill(now, c); err != nil || c.Empty() {
 			return err
 		}
+		mediadb.ReplaceNames(c, a.server.String(), mediadb.ProfileSource(num, field), before[field], now[field])
 		c.ActiveUser(num) // an erased profile must not return
 		if field == FieldDisplayName {
 			userdb.SetWords(c, num, searchWords(user, now.text(FieldDisplayName)))

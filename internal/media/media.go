@@ -21,6 +21,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -75,6 +76,8 @@ type Media struct {
 	daily      int64
 	thumbnails *thumbnail.Maker
 	grace      time.Duration
+	namedGrace time.Duration
+	deleted    atomic.Uint64
 	log        *slog.Logger
 	storage    storage
 
@@ -97,7 +100,7 @@ func New(opt Options) (*Media, error) {
 	m := &Media{
 		store: opt.Store, server: opt.ServerName.String(), spools: blob.Spools{Dir: opt.Folder, Disk: opt.Disk}, maxUpload: opt.MaxUpload, daily: opt.DailyUploads,
 		places: map[int]blob.Place{mediadb.PlaceFolder: folder}, target: mediadb.PlaceFolder,
-		thumbnails: thumbnail.NewMaker(opt.ThumbnailMemory), grace: usualGrace, log: opt.Log, waiting: map[string]*pendingUpload{},
+		thumbnails: thumbnail.NewMaker(opt.ThumbnailMemory), grace: usualGrace, namedGrace: namedGrace, log: opt.Log, waiting: map[string]*pendingUpload{},
 	}
 	if opt.Bucket != nil {
 		m.places[mediadb.PlaceBucket], m.target = opt.Bucket, mediadb.PlaceBucket

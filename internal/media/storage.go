@@ -117,12 +117,14 @@ func (w *watched) Read(p []byte) (int, error) {
 
 var (
 	descFails = prometheus.NewDesc("stoa_media_storage_failures_total", "Uploads and downloads that failed because the storage was full or could not be reached.", nil, nil)
+	descGone  = prometheus.NewDesc("stoa_media_deleted_total", "Uploads deleted because nothing named them any more, or by the retention settings.", nil, nil)
 	descUp    = prometheus.NewDesc("stoa_media_storage_up", "Whether uploads can be kept: 1, or 0 while the storage is full or can't be reached.", nil, nil)
 )
 
 // Describe implements [prometheus.Collector].
 func (m *Media) Describe(ch chan<- *prometheus.Desc) {
 	ch <- descFails
+	ch <- descGone
 	ch <- descUp
 }
 
@@ -135,5 +137,6 @@ func (m *Media) Collect(ch chan<- prometheus.Metric) {
 	}
 	m.storage.mu.Unlock()
 	ch <- prometheus.MustNewConstMetric(descFails, prometheus.CounterValue, float64(fails))
+	ch <- prometheus.MustNewConstMetric(descGone, prometheus.CounterValue, float64(m.deleted.Load()))
 	ch <- prometheus.MustNewConstMetric(descUp, prometheus.GaugeValue, up)
 }

@@ -15,6 +15,12 @@ import (
 // under way has none yet.
 const usualGrace = 24 * time.Hour
 
+// namedGrace is how long media stays that nothing names any more: as long as the server keeps what redacted events said.
+const namedGrace = 7 * 24 * time.Hour
+
+// dropPage bounds the media that one change deletes.
+const dropPage = 100
+
 // sweepPage bounds what one step of Sweep holds in memory.
 const sweepPage = 500
 
@@ -36,12 +42,16 @@ func (m *Media) Delete(ctx context.Context, uri URI) error {
 	return err
 }
 
-// Sweep deletes what has outlived its time: media IDs that were never used, and blobs that nothing names.
+// Sweep deletes what has outlived its time: media IDs that were never used, media that lost its last name, and blobs
+// without media.
 func (m *Media) Sweep(ctx context.Context) error {
 	c := store.NewChange()
 	c.LowPriority = true
 	mediadb.DropExpired(c, m.grace.Milliseconds())
 	if _, err := m.store.Commit(ctx, c); err != nil {
+		return fmt.Errorf("sweep media: %w", err)
+	}
+	if err := m.dropUnnamed(ctx); err != nil {
 		return fmt.Errorf("sweep media: %w", err)
 	}
 	for {
@@ -58,6 +68,43 @@ func (m *Media) Sweep(ctx context.Context) error {
 				return fmt.Errorf("sweep media: %w", err)
 			}
 		}
+	}
+}
+
+// dropUnnamed deletes media that readable events, profiles or account data named once, and that nothing names any more.
+func (m *Media) dropUnnamed(ctx context.Context) error {
+	c := store.NewChange()
+	c.LowPriority = true
+	mediadb.ClearNamed(c)
+	if _, err := m.store.Commit(ctx, c); err != nil {
+		return err
+	}
+	return m.dropPages(ctx, mediadb.DropUnnamed, func(r *store.Read) ([]mediadb.Media, error) {
+		return mediadb.Unnamed(r, m.namedGrace.Milliseconds(), dropPage)
+	})
+}
+
+// dropPages deletes media page by page, until there are none. If media changes meanwhile, the rest is for the next time.
+func (m *Media) dropPages(ctx context.Context, drop func(*store.Change, mediadb.Media), page func(*store.Read) ([]mediadb.Media, error)) error {
+	for {
+		var list []mediadb.Media
+		err := m.store.Read(ctx, func(r *store.Read) (err error) { list, err = page(r); return err })
+		if err != nil || len(list) == 0 {
+			return err
+		}
+		c := store.NewChange()
+		c.LowPriority = true
+		for _, row := range list {
+			drop(c, row)
+		}
+		_, err = m.store.Commit(ctx, c)
+		if errors.Is(err, mediadb.ErrNamed) || errors.Is(err, mediadb.ErrBlobGone) || errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		m.deleted.Add(uint64(len(list)))
 	}
 }
 

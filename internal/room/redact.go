@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"stoa/internal/store"
+	"stoa/internal/store/mediadb"
 	"stoa/internal/store/roomdb"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/event"
@@ -173,6 +174,7 @@ func (t *turn) redact(target roomdb.Event, by TimelineEvent) error {
 		return err
 	}
 	t.out.Redacted = append(t.out.Redacted, Redacted{Target: target.Num, TargetID: targetID, PDU: pdu, Because: by.PDU})
+	mediadb.DropNames(t.change, t.rs.server.String(), mediadb.EventSource(t.row.Num, target.Num), pdu.Content())
 	if err := t.conceal(pdu, target.Num); err != nil {
 		return err
 	}

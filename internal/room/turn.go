@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"stoa/internal/store"
+	"stoa/internal/store/mediadb"
 	"stoa/internal/store/roomdb"
 	"stoa/matrix/event"
 	"stoa/matrix/eventauth"
@@ -316,6 +317,7 @@ func (t *turn) place(a placement, extremities []extremity) error {
 	} else {
 		roomdb.AddEvent(t.change, stored)
 	}
+	mediadb.AddNames(t.change, t.rs.server.String(), mediadb.EventSource(t.row.Num, a.num), a.pdu.Content())
 	if err := t.addTxn(a.txn, a.pdu.EventID()); err != nil {
 		return err
 	}

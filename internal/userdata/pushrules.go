@@ -59,7 +59,8 @@ func checkRules(r *store.Read, user who.User, size int) error {
 	if size > maxRules && size > len(old.Content) {
 		return mxerr.TooLarge("Your push rules have more than %d bytes: delete some first", maxRules)
 	}
-	return checkRoom(r, user, "", TypePushRules, size)
+	_, err = checkRoom(r, user, "", TypePushRules, size)
+	return err
 }
 
 func (d *Data) tellRulesChanged(user who.User, at store.Position) {

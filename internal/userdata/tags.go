@@ -106,7 +106,7 @@ func (d *Data) changeTags(ctx context.Context, user who.User, roomID id.RoomID, 
 		if len(text) > maxEntry {
 			return mxerr.TooLarge("The tags have more than %d bytes", maxEntry)
 		}
-		if err := checkRoom(r, user, roomID.String(), TypeTag, len(text)); err != nil {
+		if _, err := checkRoom(r, user, roomID.String(), TypeTag, len(text)); err != nil {
 			return err
 		}
 		userdb.PutAccountData(c, user.UserNum, roomID.String(), TypeTag, string(text))

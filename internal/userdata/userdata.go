@@ -20,6 +20,7 @@ import (
 	"slices"
 
 	"stoa/internal/store"
+	"stoa/internal/store/mediadb"
 	"stoa/internal/store/userdb"
 	"stoa/internal/who"
 	"stoa/matrix/canonicaljson"
@@ -161,10 +162,12 @@ func (d *Data) SetFullyRead(ctx context.Context, user who.User, roomID id.RoomID
 
 func (d *Data) put(ctx context.Context, user who.User, roomID id.RoomID, dataType string, content json.RawMessage) error {
 	at, err := d.change(ctx, "set account data", user, func(r *store.Read, c *store.Change) error {
-		if err := checkRoom(r, user, roomID.String(), dataType, len(content)); err != nil {
+		old, err := checkRoom(r, user, roomID.String(), dataType, len(content))
+		if err != nil {
 			return err
 		}
 		userdb.PutAccountData(c, user.UserNum, roomID.String(), dataType, string(content))
+		mediadb.ReplaceNames(c, user.UserID.ServerName().String(), mediadb.AccountDataSource(user.UserNum, roomID.String(), dataType), []byte(old), content)
 		return nil
 	})
 	if err == nil && dataType == TypeIgnoredUserList {
@@ -173,26 +176,27 @@ func (d *Data) put(ctx context.Context, user who.User, roomID id.RoomID, dataTyp
 	return err
 }
 
-// checkRoom returns an error if the user would have too many entries, or too many bytes.
-func checkRoom(r *store.Read, user who.User, roomID, dataType string, size int) error {
+// checkRoom returns an error if the user would have too many entries, or too many bytes,
+// and the present content of the entry, empty for none.
+func checkRoom(r *store.Read, user who.User, roomID, dataType string, size int) (content string, err error) {
 	old, err := userdb.AccountDataOf(r, user.UserNum, roomID, dataType)
 	isNew := errors.Is(err, store.ErrNotFound)
 	if err != nil && !isNew {
-		return err
+		return "", err
 	}
 	if !isNew && size <= len(old.Content) {
-		return nil
+		return old.Content, nil
 	}
 	n, bytes, err := userdb.AccountDataSize(r, user.UserNum)
 	switch {
 	case err != nil:
-		return err
+		return "", err
 	case isNew && n >= maxEntries:
-		return mxerr.TooLarge("You keep %d entries of account data, as many as there may be", maxEntries)
+		return "", mxerr.TooLarge("You keep %d entries of account data, as many as there may be", maxEntries)
 	case bytes+int64(size-len(old.Content)) > maxBytes:
-		return mxerr.TooLarge("Your account data has more than %d bytes", maxBytes)
+		return "", mxerr.TooLarge("Your account data has more than %d bytes", maxBytes)
 	}
-	return nil
+	return old.Content, nil
 }
 
 // AccountData gives an entry's content, or M_NOT_FOUND.

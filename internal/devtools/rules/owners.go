@@ -84,6 +84,7 @@ var owners = []owner{
 
 	{"blobs", "store/mediadb", []string{"media"}},
 	{"media", "store/mediadb", []string{"media"}},
+	{"media_names", "store/mediadb", []string{"media"}},
 	{"thumbnails", "store/mediadb", []string{"media"}},
 
 	{"delayed_events", "store/delayeddb", []string{"delayed"}},
@@ -116,6 +117,11 @@ var functionOwners = map[string][]string{
 	"store/pushdb.DeletePushersOfUser":   {"store/userdb"},      // part of DeleteBelongings
 	"store/roomdb.MarkPushes":            {"store/pushdb"},      // one column, with the first pusher of a user
 	"store/roomdb.UnmarkPushes":          {"store/pushdb"},      // with the last one
+
+	"store/mediadb.AddNames":        {"room"}, // beside the event that names media
+	"store/mediadb.DropNames":       {"room"}, // with the redaction of the event
+	"store/mediadb.ReplaceNames":    {"account", "userdata"},
+	"store/mediadb.DropNamesByUser": {"account"}, // of a deactivated account
 }
 
 // engineWrites are methods of the engine that write a room's row.

@@ -31,6 +31,8 @@ type Blob struct {
 	Size      int64
 	Refs      int64
 	CreatedTS int64
+	// QuarantinedTS is since when no address serves it, in ms; 0 = it is served.
+	QuarantinedTS int64
 }
 
 // Media is a row of the table media.
@@ -42,7 +44,21 @@ type Media struct {
 	Type, Name string
 	CreatedTS  int64
 	ExpiresTS  int64
+	Class      Class // 0 = ClassLocal
+	ReadTS     int64 // of the last download, to the day
+	// QuarantinedTS is that of its content.
+	QuarantinedTS int64
 }
+
+// Class says why media is here. Classes are in the database.
+type Class int
+
+// The classes of media.
+const (
+	ClassLocal   Class = 1 // uploaded by users of this server
+	ClassRemote  Class = 2 // fetched from other servers
+	ClassPreview Class = 3 // pictures of link previews
+)
 
 // Thumbnail is a row of the table thumbnails.
 type Thumbnail struct {
@@ -53,8 +69,10 @@ type Thumbnail struct {
 }
 
 const (
-	blobColumns  = `hash, name, place, size, refs, created_ts`
-	mediaColumns = `origin, media_id, user_num, hash, size, type, file_name, created_ts, expires_ts`
+	blobColumns  = `hash, name, place, size, refs, created_ts, quarantined_ts`
+	mediaColumns = `origin, media_id, user_num, hash, size, type, file_name, created_ts, expires_ts, class, read_ts,
+		COALESCE((SELECT b.quarantined_ts FROM blobs AS b WHERE b.hash = media.hash), 0)`
+	notQuarantined = `NOT EXISTS (SELECT 1 FROM blobs AS b WHERE b.hash = media.hash AND b.quarantined_ts > 0)`
 )
 
 var (
@@ -64,12 +82,13 @@ var (
 		ON CONFLICT (hash) DO NOTHING`)
 	addRef       = store.Prepare(`UPDATE blobs SET refs = refs + 1 WHERE hash = $1`)
 	dropRef      = store.Prepare(`UPDATE blobs SET refs = refs - 1, unused_ts = {{now}} WHERE hash = $1 AND refs > 0`)
-	selectUnused = store.Prepare(`SELECT ` + blobColumns + ` FROM blobs WHERE refs = 0 AND unused_ts < {{now}} - $1 ORDER BY unused_ts LIMIT $2`)
-	deleteUnused = store.Prepare(`DELETE FROM blobs WHERE hash = $1 AND refs = 0`)
+	selectUnused = store.Prepare(`SELECT ` + blobColumns + ` FROM blobs WHERE refs = 0 AND unused_ts < {{now}} - $1 AND quarantined_ts = 0 ORDER BY unused_ts LIMIT $2`)
+	deleteUnused = store.Prepare(`DELETE FROM blobs WHERE hash = $1 AND refs = 0 AND quarantined_ts = 0`)
 
-	selectMedia   = store.Prepare(`SELECT ` + mediaColumns + ` FROM media WHERE origin = $1 AND media_id = $2`)
-	insertMedia   = store.Prepare(`INSERT INTO media (` + mediaColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, {{now}}, 0)`)
-	insertPending = store.Prepare(`INSERT INTO media (origin, media_id, user_num, created_ts, expires_ts) VALUES ($1, $2, $3, {{now}}, {{now}} + $4)`)
+	selectMedia = store.Prepare(`SELECT ` + mediaColumns + ` FROM media WHERE origin = $1 AND media_id = $2`)
+	insertMedia = store.Prepare(`INSERT INTO media (origin, media_id, user_num, hash, size, type, file_name, created_ts, class, unnamed_ts)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, {{now}}, $8, 0)`)
+	insertPending = store.Prepare(`INSERT INTO media (origin, media_id, user_num, created_ts, expires_ts, unnamed_ts) VALUES ($1, $2, $3, {{now}}, {{now}} + $4, 0)`)
 	fillPending   = store.Prepare(`UPDATE media SET hash = $4, size = $5, type = $6, file_name = $7, expires_ts = 0
 		WHERE origin = $1 AND media_id = $2 AND user_num = $3 AND hash IS NULL AND expires_ts > {{now}}`)
 	countPending  = store.Prepare(`SELECT COUNT(*) FROM media WHERE user_num = $1 AND hash IS NULL AND expires_ts > {{now}}`)
@@ -87,14 +106,16 @@ func bytesOf(row *store.Row) []byte { return append([]byte(nil), row.Bytes()...)
 
 func scanBlob(row *store.Row) (b Blob) {
 	b.Hash = bytesOf(row)
-	row.Scan(&b.Name, &b.Place, &b.Size, &b.Refs, &b.CreatedTS)
+	row.Scan(&b.Name, &b.Place, &b.Size, &b.Refs, &b.CreatedTS, &b.QuarantinedTS)
 	return b
 }
 
 func scanMedia(row *store.Row) (m Media) {
 	row.Scan(&m.Origin, &m.ID, &m.User)
 	m.Hash = bytesOf(row)
-	row.Scan(&m.Size, &m.Type, &m.Name, &m.CreatedTS, &m.ExpiresTS)
+	var class int64
+	row.Scan(&m.Size, &m.Type, &m.Name, &m.CreatedTS, &m.ExpiresTS, &class, &m.ReadTS, &m.QuarantinedTS)
+	m.Class = Class(class)
 	return m
 }
 
@@ -140,7 +161,7 @@ func MediaByID(r *store.Read, origin, mediaID string) (Media, error) {
 
 // AddMedia writes media with its content, whose ref the caller adds.
 func AddMedia(c *store.Change, m Media) {
-	c.Exec(insertMedia, m.Origin, m.ID, m.User, m.Hash, m.Size, m.Type, m.Name)
+	c.Exec(insertMedia, m.Origin, m.ID, m.User, m.Hash, m.Size, m.Type, m.Name, int64(max(m.Class, ClassLocal)))
 }
 
 // AddPending writes a media ID that waits for its upload for some ms.
