@@ -222,10 +222,10 @@ func (m *Media) takesUpload(ctx context.Context, user who.User, uri URI) error {
 	return nil
 }
 
-// row returns the row of an address. It is M_NOT_FOUND once its upload has not come in time.
+// row returns the row of an address. It is M_NOT_FOUND once its upload has not come in time, and in quarantine.
 func (m *Media) row(ctx context.Context, uri URI) (row mediadb.Media, err error) {
 	err = m.store.Read(ctx, func(r *store.Read) (err error) { row, err = mediadb.MediaByID(r, uri.Origin, uri.ID); return err })
-	if errors.Is(err, store.ErrNotFound) || err == nil && row.Hash == nil && row.ExpiresTS <= m.store.Now().UnixMilli() {
+	if errors.Is(err, store.ErrNotFound) || err == nil && (row.QuarantinedTS > 0 || row.Hash == nil && row.ExpiresTS <= m.store.Now().UnixMilli()) {
 		return row, notThere(uri)
 	}
 	return row, err

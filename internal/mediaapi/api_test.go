@@ -249,6 +249,7 @@ func TestBroken_upload_leaves_nothing(t *testing.T) {
 		}
 		before := files(t, folder)
 		cancel()
+		writer.CloseWithError(ctx.Err()) // else the client may wait for its body, although it has been cancelled
 		<-done
 		for range 5000 {
 			if files(t, folder) == 0 {

@@ -48,6 +48,8 @@ func controlRoutes(s *server.Services) []httpkit.Route {
 		doctorMail.route(s),
 		searchRebuild.route(s),
 		searchProgress.route(s),
+		mediaQuarantine.route(s),
+		mediaList.route(s),
 	}
 }
 

@@ -101,6 +101,7 @@ func (t *terminal) root() *cobra.Command {
 		t.clusterCommand(),
 		t.jobsCommand(),
 		t.mailCommand(),
+		t.mediaCommand(),
 		t.searchCommand(),
 		t.versionCommand(),
 	)

@@ -10,6 +10,7 @@ import (
 	"stoa/internal/mediaapi"
 	"stoa/internal/outbound"
 	"stoa/internal/preview"
+	"stoa/internal/store"
 )
 
 const (
@@ -19,22 +20,22 @@ const (
 	pixelsPart = 4
 )
 
-func (srv *Server) newMedia() (*media.Media, error) {
-	cfg := srv.opt.Config
+func newMedia(opt Options, st *store.Store) (*media.Media, error) {
+	cfg := opt.Config
 	folder := cfg.MediaFolder
 	if folder == "" {
 		folder = filepath.Join(cfg.DataDir, "media")
-		if srv.services.Store.Shared() && cfg.MediaBucket == "" {
-			srv.opt.Log.Warn("uploads are kept in this instance's data directory, where other instances can't read them; with several instances, "+
+		if st.Shared() && cfg.MediaBucket == "" {
+			opt.Log.Warn("uploads are kept in this instance's data directory, where other instances can't read them; with several instances, "+
 				"set media_bucket, or media_folder to a folder that all of them mount", "folder", folder)
 		}
 	}
-	opt := media.Options{
-		Store: srv.services.Store, ServerName: cfg.ServerName, Folder: folder, MaxUpload: int64(cfg.MediaMaxUpload),
-		DailyUploads: int64(cfg.MediaDailyUploads), ThumbnailMemory: shareOfMemory(mostPixels, pixelsPart), Log: srv.opt.Log,
+	m := media.Options{
+		Store: st, ServerName: cfg.ServerName, Folder: folder, MaxUpload: int64(cfg.MediaMaxUpload),
+		DailyUploads: int64(cfg.MediaDailyUploads), ThumbnailMemory: shareOfMemory(mostPixels, pixelsPart), Log: opt.Log,
 	}
 	if cfg.RateLimits != config.LimitsOn {
-		opt.DailyUploads = 0
+		m.DailyUploads = 0
 	}
 	if cfg.MediaBucket != "" {
 		bucket, err := blob.NewBucket(blob.BucketOptions{
@@ -43,12 +44,12 @@ func (srv *Server) newMedia() (*media.Media, error) {
 		if err != nil {
 			return nil, err
 		}
-		opt.Bucket = bucket
+		m.Bucket = bucket
 	}
-	if srv.opt.Media != nil {
-		srv.opt.Media(&opt)
+	if opt.Media != nil {
+		opt.Media(&m)
 	}
-	return media.New(opt)
+	return media.New(m)
 }
 
 func (srv *Server) newPreviews(p parts) *preview.Previews {

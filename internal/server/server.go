@@ -185,7 +185,7 @@ func (srv *Server) build() error {
 	srv.auth, srv.stream = p.callers, srv.newStream(p)
 	srv.renderer = srv.newRenderer(p)
 	var err error
-	if p.media, err = srv.newMedia(); err != nil {
+	if p.media, err = s.Media(); err != nil {
 		return err
 	}
 	p.push = srv.newPush()

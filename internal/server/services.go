@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"stoa/internal/account"
@@ -13,6 +14,7 @@ import (
 	"stoa/internal/config"
 	"stoa/internal/history"
 	"stoa/internal/mail"
+	"stoa/internal/media"
 	"stoa/internal/room"
 	"stoa/internal/serverkey"
 	"stoa/internal/store"
@@ -32,6 +34,8 @@ type Services struct {
 	Rules    *userdata.Rules  // push rules, compiled
 	Cluster  *cluster.Cluster // only a Server joins it
 	Mail     *mail.Mailer
+	// Media opens the media, once. It makes their folder.
+	Media func() (*media.Media, error)
 
 	clock   func() time.Time
 	busName string // of this process among those on the database
@@ -55,6 +59,7 @@ func OpenServices(ctx context.Context, opt Options) (*Services, error) {
 		opt.Clock = s.Store.Now
 	}
 	s.clock = opt.Clock
+	s.Media = sync.OnceValues(func() (*media.Media, error) { return newMedia(opt, s.Store) })
 	if err := s.build(ctx, opt); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}

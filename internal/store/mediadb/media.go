@@ -70,7 +70,8 @@ type Thumbnail struct {
 
 const (
 	blobColumns  = `hash, name, place, size, refs, created_ts, quarantined_ts`
-	mediaColumns = `origin, media_id, user_num, hash, size, type, file_name, created_ts, expires_ts, class, read_ts,
+	mediaColumns = `media.origin, media.media_id, media.user_num, media.hash, media.size, media.type, media.file_name, media.created_ts,
+		media.expires_ts, media.class, media.read_ts,
 		COALESCE((SELECT b.quarantined_ts FROM blobs AS b WHERE b.hash = media.hash), 0)`
 	notQuarantined = `NOT EXISTS (SELECT 1 FROM blobs AS b WHERE b.hash = media.hash AND b.quarantined_ts > 0)`
 )

@@ -27,3 +27,4 @@ CREATE INDEX media_hash ON media (hash);
 -- Since when the content is quarantined: no address serves it, and it is kept.
 ALTER TABLE blobs ADD COLUMN quarantined_ts BIGINT NOT NULL DEFAULT 0;
 CREATE INDEX blobs_place ON blobs (place, hash);
+CREATE INDEX blobs_quarantined ON blobs (quarantined_ts) WHERE quarantined_ts > 0;
