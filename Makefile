@@ -9,7 +9,7 @@ ARGS    ?=
 export ENGINE ROUNDS
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-fast race differential peers check generate specindex fuzz bench crash chaos chaos-broken rolling random complement mutants badinput siege balancers university setup clean
+.PHONY: help build run test test-fast race differential peers rust-peer check generate specindex fuzz bench crash chaos chaos-broken rolling random complement mutants badinput siege balancers university setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ differential: ## compare the protocol core with two other implementations
 
 peers: ## test the server with real, unmodified clients
 	@scripts/test peers
+
+rust-peer: build ## test the server with matrix-rust-sdk (ARGS="-only sliding"), if cargo and its registry can be had
+	@scripts/rust-peer $(ARGS)
 
 check: ## format, vet, staticcheck, vulnerabilities, layers, references, generated files
 	@scripts/check
