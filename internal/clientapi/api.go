@@ -26,6 +26,7 @@ import (
 	"stoa/internal/push"
 	"stoa/internal/room"
 	"stoa/internal/search"
+	"stoa/internal/slidingsync"
 	"stoa/internal/streamcache"
 	"stoa/internal/userdata"
 	"stoa/matrix/id"
@@ -79,6 +80,7 @@ type Options struct {
 	Presence  *ephemeral.Presence
 	Receipts  *ephemeral.Receipts
 	Sync      *clientsync.Renderer
+	Sliding   *slidingsync.Renderer
 	Stream    *streamcache.Cache
 	// Clock is time.Now if nil.
 	Clock func() time.Time
@@ -101,6 +103,7 @@ type API struct {
 	presence  *ephemeral.Presence
 	receipts  *ephemeral.Receipts
 	syncs     *clientsync.Renderer
+	sliding   *slidingsync.Renderer
 	stream    *streamcache.Cache
 	secret    *account.SharedSecret // nil = off
 
@@ -117,7 +120,7 @@ func New(opt Options) *API {
 	}
 	a := &API{
 		opt: opt, auth: opt.Auth, accounts: opt.Accounts, keys: opt.Keys, data: opt.Data, push: opt.Push, rooms: opt.Rooms, history: opt.History, directory: opt.Directory, search: opt.Search,
-		typing: opt.Typing, presence: opt.Presence, receipts: opt.Receipts, syncs: opt.Sync, stream: opt.Stream,
+		typing: opt.Typing, presence: opt.Presence, receipts: opt.Receipts, syncs: opt.Sync, sliding: opt.Sliding, stream: opt.Stream,
 		versionsAnswer: versionsAnswer(opt),
 	}
 	if opt.SharedSecret != "" {

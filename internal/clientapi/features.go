@@ -75,7 +75,8 @@ var features = []feature{
 	}},
 	{names: []string{"uk.timedout.msc4323"}, paths: []unstablePath{{unstable + "/uk.timedout.msc4323/admin/", client + "/v1/admin/"}}},
 
-	// Endpoints without a stable path.
+	// Endpoints whose deployed form differs from the accepted one, or that have no stable path.
+	{names: []string{"org.matrix.simplified_msc3575"}, own: []string{"/org.matrix.simplified_msc3575/sync"}},
 	{names: []string{"org.matrix.msc3814"}, own: []string{dehydratedPath, dehydratedPath + "/{deviceId}/events"}},
 	{names: []string{"org.matrix.msc4143"}, own: []string{"/org.matrix.msc4143/rtc/transports"}, on: func(o Options) bool { return o.LiveKitURL != "" }},
 

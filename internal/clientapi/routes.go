@@ -61,6 +61,8 @@ func (a *API) Routes() []httpkit.Route {
 
 		// Syncing. Spec: client-server-api#syncing
 		syncs("GET", client+"/v3/sync", a.sync),
+		slidingSyncs(client+"/v4/sync", a.slidingSync),
+		slidingSyncs(unstable+"/org.matrix.simplified_msc3575/sync", a.slidingSyncDeployed),
 
 		// Filtering. Spec: client-server-api#filtering
 		route("POST", client+"/v3/user/{userId}/filter", a.addFilter),
@@ -219,6 +221,17 @@ func syncs[T any](method, pattern string, f func(*http.Request) (T, error)) http
 	r.Large = func(r *http.Request) bool {
 		query, err := httpkit.ParseQuery(r)
 		return err == nil && (query.Get("since") == "" || query.Get("full_state") == "true")
+	}
+	return r
+}
+
+// slidingSyncs is a line of the list for sliding syncs. Those without a pos don't wait, and may have large answers; the accepted form has it in
+// the body.
+func slidingSyncs[T any](pattern string, f func(*http.Request) (T, error)) httpkit.Route {
+	r := limited(httpkit.LimitLongPoll, "POST", pattern, f)
+	r.Large = func(r *http.Request) bool {
+		query, err := httpkit.ParseQuery(r)
+		return err == nil && strings.Contains(pattern, "/unstable/") && query.Get("pos") == ""
 	}
 	return r
 }

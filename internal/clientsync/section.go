@@ -1,6 +1,7 @@
 package clientsync
 
 import (
+	"bytes"
 	"context"
 
 	"stoa/internal/store"
@@ -69,6 +70,39 @@ type Watch struct {
 	// Always: the section belongs in every answer, changed or not, and does not by itself make a waiting request answered. It is
 	// kept, per device, until one of the changes that it watches.
 	Always bool
+}
+
+// AppendSection appends the value of one of the renderer's sections as of a range of the stream, or nothing. read opens the snapshot of
+// the answer.
+func (r *Renderer) AppendSection(ctx context.Context, dst []byte, key string, v who.Device, since, upto store.Position, read func(context.Context) (*store.Read, error)) ([]byte, error) {
+	for _, s := range r.opt.Sections {
+		if s.Key() != key {
+			continue
+		}
+		q := &Query{Device: v, Filter: eventfilter.Everything(), Since: since, Upto: upto, read: read, cache: r.cache}
+		if w := s.Watch(); w.Always {
+			return r.appendCached(ctx, dst, s, w, q)
+		}
+		return s.Append(ctx, dst, q)
+	}
+	return dst, nil
+}
+
+// appendCached appends a section that belongs in every answer. It is kept per device until something changes that it watches.
+func (r *Renderer) appendCached(ctx context.Context, dst []byte, s Section, w Watch, q *Query) ([]byte, error) {
+	if value, ok := r.kept.Section(q.Device, s.Key(), w.Own); ok {
+		return append(dst, value...), nil
+	}
+	read, err := q.read(ctx)
+	if err != nil {
+		return dst, err
+	}
+	value, err := s.Append(ctx, nil, q)
+	if err != nil {
+		return dst, err
+	}
+	r.kept.KeepSection(q.Device, s.Key(), bytes.Clone(value), read.Head())
+	return append(dst, value...), nil
 }
 
 // ToDevice reads messages to devices. The token has a counter for them, so that each is in the answers between two acknowledged

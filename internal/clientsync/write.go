@@ -1,7 +1,6 @@
 package clientsync
 
 import (
-	"bytes"
 	"fmt"
 	"strconv"
 
@@ -250,9 +249,12 @@ func (k writer) appendSections() error {
 func (k writer) appendSection(s Section) error {
 	w := s.Watch()
 	if w.Always {
-		value, err := k.cachedSection(s, w)
-		if err == nil && len(value) > 0 {
-			k.out = append(appendKey(k.out, s.Key()), value...)
+		mark := len(k.out)
+		k.out = appendKey(k.out, s.Key())
+		first := len(k.out)
+		out, err := k.r.appendCached(k.ctx, k.out, s, w, &k.query)
+		if k.out = out; len(k.out) == first {
+			k.out = k.out[:mark]
 		}
 		if k.changed(w) {
 			k.hasNews = true
@@ -291,24 +293,6 @@ func (k writer) changed(w Watch) bool {
 		}
 	}
 	return w.Members && k.delta.Members
-}
-
-// cachedSection appends a section that belongs in every answer. It is kept per device until something changes that it watches.
-func (k writer) cachedSection(s Section, w Watch) ([]byte, error) {
-	if value, ok := k.kept.Section(k.req.Device, s.Key(), w.Own); ok {
-		return value, nil
-	}
-	r, err := k.open(k.ctx)
-	if err != nil {
-		return nil, err
-	}
-	value, err := s.Append(k.ctx, nil, &k.query)
-	if err != nil {
-		return nil, err
-	}
-	value = bytes.Clone(value)
-	k.kept.KeepSection(k.req.Device, s.Key(), value, r.Head())
-	return value, nil
 }
 
 // toDevicePage is how many messages to a device one answer carries.

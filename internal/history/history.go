@@ -632,3 +632,27 @@ func stringOf(pdu *event.PDU, key string) string {
 	text, _ := canonicaljson.String(canonicaljson.Get(pdu.Content(), key))
 	return text
 }
+
+// Recent returns the newest events of a room that a viewer may see, after one slot up to another, oldest first, and whether there may be
+// more before them. Former members see nothing of what came after they left.
+func (rd *Reader) Recent(read *store.Read, viewer id.UserID, roomID id.RoomID, after, upTo store.Slot, limit int) (views []View, more bool, err error) {
+	v, err := rd.Viewer(read, roomID, viewer)
+	if err != nil {
+		return nil, false, err
+	}
+	upTo = min(upTo, v.StateSlot())
+	if upTo <= after {
+		return nil, false, nil
+	}
+	from := token.Token{IsTimeline: true, Timeline: token.Timeline{Slot: int64(upTo)}}
+	to := token.Token{IsTimeline: true, Timeline: token.Timeline{Slot: int64(after)}}
+	w, err := v.walk(HistoryQuery{Dir: Backwards, From: &from, To: &to})
+	if err != nil {
+		return nil, false, err
+	}
+	if views, err = w.take(limit); err != nil {
+		return nil, false, err
+	}
+	slices.Reverse(views)
+	return views, !w.done, nil
+}

@@ -34,6 +34,7 @@ func (srv *Server) housekeeping(p parts) []reader.Kind {
 		kind("claimed_keys", p.keys.Expire),
 		kindEvery("people_index", 24*time.Hour, func(ctx context.Context) error { return account.IndexPeople(ctx, srv.services.Accounts) }),
 		kind("mail_bounces", srv.services.Mail.Expire),
+		kind("sliding_connections", srv.sliding.Expire),
 		kind("media", p.media.Sweep),
 		kindEvery("media_orphans", 24*time.Hour, p.media.SweepOrphans),
 		kind("url_previews", p.previews.Expire),

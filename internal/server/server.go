@@ -41,6 +41,7 @@ import (
 	"stoa/internal/push"
 	"stoa/internal/reader"
 	"stoa/internal/search"
+	"stoa/internal/slidingsync"
 	"stoa/internal/store"
 	"stoa/internal/streamcache"
 	"stoa/internal/telemetry"
@@ -107,6 +108,7 @@ type Server struct {
 	workers    *parking.WorkerPool
 	stream     *streamcache.Cache
 	renderer   *clientsync.Renderer
+	sliding    *slidingsync.Renderer
 	reader     *reader.Runner
 	media      *media.Media
 	bus        *bus.Bus                      // nil on SQLite, which has one instance
@@ -184,6 +186,7 @@ func (srv *Server) build() error {
 	}
 	srv.auth, srv.stream = p.callers, srv.newStream(p)
 	srv.renderer = srv.newRenderer(p)
+	srv.sliding = srv.newSliding(p)
 	var err error
 	if p.media, err = s.Media(); err != nil {
 		return err
@@ -352,6 +355,7 @@ func (srv *Server) newAPI(p parts) *clientapi.API {
 		Presence:     p.presence,
 		Receipts:     ephemeral.NewReceipts(s.Store, s.History, s.Data, clock),
 		Sync:         srv.renderer,
+		Sliding:      srv.sliding,
 		Stream:       srv.stream,
 	})
 }

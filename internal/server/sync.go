@@ -7,6 +7,7 @@ import (
 	"stoa/internal/clientsync"
 	"stoa/internal/e2ee"
 	"stoa/internal/parking"
+	"stoa/internal/slidingsync"
 	"stoa/internal/store"
 	"stoa/internal/streamcache"
 	"stoa/internal/userdata"
@@ -45,6 +46,19 @@ func (srv *Server) newRenderer(p parts) *clientsync.Renderer {
 	})
 }
 
+// newSliding builds the renderer of sliding syncs.
+func (srv *Server) newSliding(p parts) *slidingsync.Renderer {
+	s := srv.services
+	return slidingsync.New(slidingsync.Options{
+		Cache: srv.stream, History: s.History, Registry: srv.registry,
+		ToDevice:    syncToDevice{p.keys},
+		Typing:      p.typing,
+		Presence:    p.presence,
+		AccountData: slidingAccountData{syncAccountData{s.Data}},
+		Sections:    srv.renderer,
+	})
+}
+
 // The following types adapt packages that don't know /sync to the interfaces of package
 // clientsync.
 
@@ -79,6 +93,18 @@ func (s syncAccountData) Changed(r *store.Read, v who.User, after store.Slot) ([
 		out[i] = clientsync.Datum{RoomID: e.RoomID, Type: e.Type, Content: e.Content}
 	}
 	return out, nil
+}
+
+// slidingAccountData is the same for package slidingsync.
+type slidingAccountData struct{ syncAccountData }
+
+func (s slidingAccountData) Changed(r *store.Read, v who.User, after store.Slot) ([]slidingsync.Datum, error) {
+	data, err := s.syncAccountData.Changed(r, v, after)
+	out := make([]slidingsync.Datum, len(data))
+	for i, d := range data {
+		out[i] = slidingsync.Datum(d)
+	}
+	return out, err
 }
 
 type syncFilters struct{ data *userdata.Data }

@@ -66,6 +66,8 @@ type DeltaRoom struct {
 	ID       id.RoomID
 	Joined   store.Slot
 	Segments []*Segment // oldest first
+	// Last is the position of the newest change of the timeline.
+	Last     store.Position
 	Receipts []roomdb.Receipt
 	// ReceiptsUnread is set if receipts were written that memory does not hold.
 	ReceiptsUnread bool
@@ -244,7 +246,7 @@ func (p *Delta) FindTyping(num store.RoomNum) *TypingRoom {
 
 // fillRoom adds what happened in one room.
 func (m *memory) fillRoom(j *userRoom, c *Cursor, p *Delta, typing *TypingRoom) {
-	room := DeltaRoom{Num: j.room.num, ID: j.room.id, Joined: j.joined, Typing: typing}
+	room := DeltaRoom{Num: j.room.num, ID: j.room.id, Joined: j.joined, Last: j.room.timeline.last, Typing: typing}
 	m.ring.since(&j.room.timeline, c.Since, func(r *record) bool {
 		room.Segments = append(room.Segments, r.timeline)
 		p.Members = p.Members || r.timeline.MovesMembers

@@ -83,6 +83,41 @@ func (k *Kept) JoinedRoom(num store.UserNum, roomID string) (JoinedRoom, bool) {
 	return JoinedRoom{}, false
 }
 
+// ActiveRoom is a joined room with the position of the newest change of its timeline.
+type ActiveRoom struct {
+	Num  store.RoomNum
+	Last store.Position
+	// Encryption says that m.room.encryption has changed.
+	Encryption bool
+}
+
+// Active appends the joined rooms of a user in which something happened after a position, and returns the position up to which that
+// is known. It is false if memory does not reach back that far, or if the user's own rooms or account data have changed since.
+func (k *Kept) Active(dst []ActiveRoom, num store.UserNum, after store.Position) ([]ActiveRoom, store.Position, bool) {
+	k.cache.mu.Lock()
+	defer k.cache.mu.Unlock()
+	u := k.cache.known(num)
+	if u == nil || after < k.cache.ring.floor || u.last[store.KindMembership] > after || u.last[store.KindAccountData] > after {
+		return dst, 0, false
+	}
+	for i := range u.rooms {
+		r := u.rooms[i].room
+		if r.timeline.last <= after {
+			continue
+		}
+		if r.skipped > after {
+			return dst, 0, false
+		}
+		a := ActiveRoom{Num: r.num, Last: r.timeline.last}
+		k.cache.ring.since(&r.timeline, after, func(rec *record) bool {
+			a.Encryption = rec.timeline.changes("m.room.encryption")
+			return !a.Encryption
+		})
+		dst = append(dst, a)
+	}
+	return dst, k.cache.ring.head, true
+}
+
 // deviceSentSince is the position from which on the memberships sent to a device count.
 type deviceSentSince struct {
 	device id.DeviceID

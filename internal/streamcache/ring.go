@@ -1,6 +1,8 @@
 package streamcache
 
 import (
+	"slices"
+
 	"stoa/internal/room"
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
@@ -36,6 +38,11 @@ type Segment struct {
 	MovesMembers bool
 	// counted are the events as they count for unread counts; nil if not known.
 	counted []room.Counted
+}
+
+// changes reports whether the segment changes state of a type.
+func (s *Segment) changes(evType string) bool {
+	return slices.ContainsFunc(s.Changes, func(c Change) bool { return c.Type == evType })
 }
 
 // Change is a change of one entry of a room's current state.

@@ -6,10 +6,11 @@
 // printed by this package parses (no leading zeros, signs or spaces), so a
 // token is equal to another exactly if their texts are.
 //
-// Two forms exist. Each begins with a format letter and number, so a later
-// release can read these beside its own:
+// Each form begins with a format letter and number, so a later release can read
+// these beside its own:
 //
 //	s1.<position>.<to-device position>.<typing digest>   a place in the stream
+//	c1.<connection>.<generation>.<nonce>.<the same>      such a place, on a connection of sliding sync
 //	t1.<slot>.<offset>                                   a place in a room's timeline
 package token
 
@@ -68,20 +69,25 @@ func (t Timeline) String() string {
 	return string(b)
 }
 
-// Token is either of the two forms, for the endpoints that accept both (/messages,
+// Token is any of the forms, for the endpoints that accept all of them (/messages,
 // /relations, /members).
 type Token struct {
+	// Stream is the place in the stream, also of a connection.
 	Stream   Stream
 	Timeline Timeline
-	// IsTimeline says which of the two forms it is.
+	// IsTimeline says that it is a place in a room.
 	IsTimeline bool
 }
 
-// Parse parses a token of either form.
+// Parse parses a token of any form.
 func Parse(text string) (Token, error) {
 	if strings.HasPrefix(text, "t") {
 		t, err := ParseTimeline(text)
 		return Token{Timeline: t, IsTimeline: true}, err
+	}
+	if strings.HasPrefix(text, "c") {
+		s, err := ParseSliding(text)
+		return Token{Stream: s.Stream}, err
 	}
 	s, err := ParseStream(text)
 	return Token{Stream: s}, err
@@ -121,10 +127,13 @@ func ParseTimeline(text string) (Timeline, error) {
 	return t, nil
 }
 
+// maxLength bounds the text of a token.
+const maxLength = 128
+
 // split splits a token into its fields after the format mark.
 func split(text, format string, n int) ([]string, bool) {
 	rest, ok := strings.CutPrefix(text, format+".")
-	if !ok || len(text) > 80 {
+	if !ok || len(text) > maxLength {
 		return nil, false
 	}
 	fields := strings.Split(rest, ".")

@@ -17,6 +17,7 @@ func TestParse(t *testing.T) {
 		"the start of the stream":   {"s1.0.0.0", token.Token{}},
 		"a live event":              {"t1.17.0", token.Token{Timeline: token.Timeline{Slot: 17}, IsTimeline: true}},
 		"a backfilled event":        {"t1.17.-3", token.Token{Timeline: token.Timeline{Slot: 17, Offset: -3}, IsTimeline: true}},
+		"a place on a connection":   {"c1.9007199254740991.3.4294967295.17.4.1f", token.Token{Stream: token.Stream{Position: 17, ToDevice: 4, Typing: 0x1f}}},
 		"the largest typing digest": {"s1.1.1.ffffffff", token.Token{Stream: token.Stream{Position: 1, ToDevice: 1, Typing: 0xffffffff}}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -33,7 +34,7 @@ func TestParse_refuses_what_was_not_printed_here(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
 		"", "s", "t", "s1", "s1.", "s1.1", "s1.1.2", "s1.1.2.3.4", "s1.-1.2.3", "s1.01.2.3", "s1.+1.2.3", "s1.1.2.0x3", "s1.1.2.F",
-		"s1.1.2.100000000", "s2.1.2.3", "t1.1", "t1.1.2.3", "t1.-1.0", "t1.1.-0", "t1. 1.0", "t1.99999999999999999999.0", "1.2.3",
+		"c1.1.2.3.4.5", "c1.1.2.3.4.5.0.0", "c1.-1.2.3.4.5.0", "c1.01.2.3.4.5.0", "c1.1.2.3.4.5.F", "s1.1.2.100000000", "s2.1.2.3", "t1.1", "t1.1.2.3", "t1.-1.0", "t1.1.-0", "t1. 1.0", "t1.99999999999999999999.0", "1.2.3",
 	} {
 		if got, err := token.Parse(text); !errors.Is(err, token.ErrMalformed) {
 			t.Errorf("Parse(%q) = %+v, %v; want ErrMalformed", text, got, err)
@@ -44,12 +45,16 @@ func TestParse_refuses_what_was_not_printed_here(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add("s1.1.2.3")
 	f.Add("t1.5.-1")
+	f.Add("c1.5.1.7.3.0.0")
 	f.Fuzz(func(t *testing.T, text string) {
 		got, err := token.Parse(text)
 		if err != nil {
 			return
 		}
 		again := got.Stream.String()
+		if s, err := token.ParseSliding(text); err == nil {
+			again = s.String()
+		}
 		if got.IsTimeline {
 			again = got.Timeline.String()
 		}

@@ -86,6 +86,8 @@ var owners = []owner{
 	{"media", "store/mediadb", []string{"media"}},
 	{"media_names", "store/mediadb", []string{"media"}},
 	{"thumbnails", "store/mediadb", []string{"media"}},
+	{"sliding_connections", "store/slidingdb", []string{"slidingsync"}},
+	{"sliding_states", "store/slidingdb", []string{"slidingsync"}},
 
 	{"delayed_events", "store/delayeddb", []string{"delayed"}},
 	{"push_queue", "store/pushdb", []string{"push"}},
@@ -118,10 +120,12 @@ var functionOwners = map[string][]string{
 	"store/roomdb.MarkPushes":            {"store/pushdb"},      // one column, with the first pusher of a user
 	"store/roomdb.UnmarkPushes":          {"store/pushdb"},      // with the last one
 
-	"store/mediadb.AddNames":        {"room"}, // beside the event that names media
-	"store/mediadb.DropNames":       {"room"}, // with the redaction of the event
-	"store/mediadb.ReplaceNames":    {"account", "userdata"},
-	"store/mediadb.DropNamesByUser": {"account"}, // of a deactivated account
+	"store/mediadb.AddNames":         {"room"}, // beside the event that names media
+	"store/mediadb.DropNames":        {"room"}, // with the redaction of the event
+	"store/mediadb.ReplaceNames":     {"account", "userdata"},
+	"store/mediadb.DropNamesByUser":  {"account"},      // of a deactivated account
+	"store/slidingdb.DeleteOfDevice": {"store/userdb"}, // with all that hangs on a device
+	"store/slidingdb.DeleteOfUser":   {"store/userdb"}, // of a deactivated account
 }
 
 // engineWrites are methods of the engine that write a room's row.

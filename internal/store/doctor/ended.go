@@ -13,7 +13,7 @@ var (
 	orphans = eachTable(`SELECT DISTINCT u.user_id, t.device_id FROM users u JOIN TABLE t ON t.user_num = u.num
 		WHERE u.num > $1 AND u.num <= $2
 		AND NOT EXISTS (SELECT 1 FROM devices d WHERE d.user_num = t.user_num AND d.device_id = t.device_id) LIMIT $3`,
-		"access_tokens", "refresh_tokens", "openid_tokens", "device_keys", "one_time_keys", "fallback_keys", "to_device", "dehydrated_devices")
+		"access_tokens", "refresh_tokens", "openid_tokens", "device_keys", "one_time_keys", "fallback_keys", "to_device", "dehydrated_devices", "sliding_connections", "sliding_states")
 	// leftovers are deactivated accounts with rows in a table that should have none.
 	leftovers = eachTable(`SELECT u.user_id, '' FROM users u WHERE u.num > $1 AND u.num <= $2 AND u.deactivated = 1
 		AND EXISTS (SELECT 1 FROM TABLE t WHERE t.user_num = u.num) LIMIT $3`,

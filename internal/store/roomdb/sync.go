@@ -1,4 +1,4 @@
-// Reads of packages streamcache and clientsync: the data of many rooms for one /sync
+// Reads of packages streamcache, clientsync and slidingsync: the data of many rooms for one /sync
 // answer, each kind in one query.
 
 package roomdb
@@ -31,6 +31,8 @@ var (
 	selectSyncLeft = store.Prepare(`SELECT ` + syncRoomColumns + ` FROM memberships AS m JOIN rooms AS r ON r.num = m.room
 		WHERE m.user_num = $1 AND m.user_slot > $2 AND (m.membership = 3 OR m.membership = 4)
 		ORDER BY m.room LIMIT $3`)
+	selectSyncRoomsOf = store.Prepare(`SELECT ` + syncRoomColumns + ` FROM {{each $2}} AS v
+		JOIN memberships AS m ON m.user_num = $1 AND m.room = v.v JOIN rooms AS r ON r.num = m.room`)
 	selectJoined = store.Prepare(`SELECT m.room, r.room_id, m.slot, r.joined FROM memberships AS m JOIN rooms AS r ON r.num = m.room
 		WHERE m.user_num = $1 AND m.membership = 1 ORDER BY m.room LIMIT $2`)
 )
@@ -51,6 +53,11 @@ func SyncRooms(r *store.Read, user store.UserNum, left bool) ([]SyncRoom, error)
 // user, including those forgotten since.
 func SyncLeft(r *store.Read, user store.UserNum, after store.Slot) ([]SyncRoom, error) {
 	return store.Query(r, selectSyncLeft, scanSyncRoom, user, after, SyncRoomLimit)
+}
+
+// SyncRoomsOf returns some rooms of a user, in no order, without those that the user has nothing to do with.
+func SyncRoomsOf(r *store.Read, user store.UserNum, rooms []store.RoomNum) ([]SyncRoom, error) {
+	return store.Query(r, selectSyncRoomsOf, scanSyncRoom, user, rooms)
 }
 
 // JoinedRoom is a room that a user has joined.

@@ -48,6 +48,7 @@ var (
 	selectAccountData = store.Prepare(`SELECT room_id, type, content, slot FROM account_data WHERE user_num = $1 AND room_id = $2 AND type = $3`)
 	selectAllData     = store.Prepare(`SELECT room_id, type, content, slot FROM account_data WHERE user_num = $1 ORDER BY room_id, type LIMIT $2`)
 	selectDataSince   = store.Prepare(`SELECT room_id, type, content, slot FROM account_data WHERE user_num = $1 AND slot > $2 ORDER BY slot, room_id, type LIMIT $3`)
+	selectDataOfTypes = store.Prepare(`SELECT room_id, type, content, slot FROM account_data WHERE user_num = $1 AND {{intext type $2}} ORDER BY room_id, type LIMIT $3`)
 	sumAccountData    = store.Prepare(`SELECT COUNT(*), COALESCE(SUM(LENGTH(content)), 0) FROM account_data WHERE user_num = $1`)
 	selectDataOfUsers = store.Prepare(`SELECT user_num, content FROM account_data WHERE {{in user_num $1}} AND room_id = '' AND type = $2`)
 	selectUnusual     = store.Prepare(`SELECT u.user_id FROM memberships m JOIN users u ON u.num = m.user_num WHERE m.room = $1 AND m.membership = 1
@@ -62,6 +63,11 @@ func scanAccountData(row *store.Row) (d AccountData) {
 // PutAccountData writes an entry and wakes the user's devices.
 func PutAccountData(c *store.Change, user store.UserNum, roomID, dataType, content string) {
 	c.Exec(upsertAccountData, user, roomID, dataType, content, c.UserSlot(user, store.KindAccountData))
+}
+
+// DataOfTypes returns the entries of some types, of rooms and global ones.
+func DataOfTypes(r *store.Read, user store.UserNum, limit int, types ...string) ([]AccountData, error) {
+	return store.Query(r, selectDataOfTypes, scanAccountData, user, types, limit)
 }
 
 // AccountDataOf returns one entry; roomID "" = global. ErrNotFound.

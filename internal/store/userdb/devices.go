@@ -8,6 +8,7 @@ import (
 	"stoa/internal/store/delayeddb"
 	"stoa/internal/store/keydb"
 	"stoa/internal/store/pushdb"
+	"stoa/internal/store/slidingdb"
 )
 
 // Device is a device of a local user.
@@ -115,6 +116,7 @@ func DeleteDevice(c *store.Change, user store.UserNum, deviceID string) {
 	}
 	keydb.DeleteKeysOfDevice(c, user, deviceID)
 	pushdb.DeletePushersOfDevice(c, user, deviceID)
+	slidingdb.DeleteOfDevice(c, user, deviceID)
 	c.Exec(deleteDevice, user, deviceID)
 	noteSessions(c, user)
 }
@@ -128,6 +130,7 @@ func DeleteBelongings(c *store.Change, user store.UserNum) {
 	keydb.DeleteKeysOfUser(c, user)
 	delayeddb.DeleteOfUser(c, user)
 	pushdb.DeletePushersOfUser(c, user)
+	slidingdb.DeleteOfUser(c, user)
 	NoteDeviceList(c, user)
 }
 

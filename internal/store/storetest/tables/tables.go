@@ -12,10 +12,19 @@ import (
 	_ "stoa/internal/store/keydb"
 	_ "stoa/internal/store/maildb"
 	_ "stoa/internal/store/mediadb" // keys
+	_ "stoa/internal/store/mediadb" // keys
 	_ "stoa/internal/store/previewdb"
-	_ "stoa/internal/store/pushdb"   // pushers
-	_ "stoa/internal/store/readerdb" // cursors and jobs
-	_ "stoa/internal/store/roomdb"   // rooms
-	_ "stoa/internal/store/searchdb" // the index of messages
-	_ "stoa/internal/store/userdb"   // users
+	_ "stoa/internal/store/pushdb"    // pushers
+	_ "stoa/internal/store/pushdb"    // pushers
+	_ "stoa/internal/store/readerdb"  // cursors and jobs
+	_ "stoa/internal/store/readerdb"  // cursors and jobs
+	_ "stoa/internal/store/readerdb"  // cursors and jobs
+	_ "stoa/internal/store/roomdb"    // rooms
+	_ "stoa/internal/store/roomdb"    // rooms
+	_ "stoa/internal/store/roomdb"    // rooms
+	_ "stoa/internal/store/searchdb"  // the index of messages
+	_ "stoa/internal/store/slidingdb" // connections of sliding sync
+	_ "stoa/internal/store/userdb"    // users
+	_ "stoa/internal/store/userdb"    // users
+	_ "stoa/internal/store/userdb"    // users
 )
