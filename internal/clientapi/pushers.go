@@ -6,6 +6,8 @@ import (
 
 	"stoa/internal/httpkit"
 	"stoa/internal/push"
+	"stoa/internal/token"
+	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
 
@@ -71,4 +73,62 @@ func (a *API) setPusher(r *http.Request) (httpkit.Empty, error) {
 		},
 		Enabled: body.Enabled == nil || *body.Enabled, DeviceID: caller.DeviceID.String(),
 	}, body.Append)
+}
+
+// notification is an entry of the list of notifications.
+type notification struct {
+	Actions json.RawMessage `json:"actions"`
+	Event   json.RawMessage `json:"event"`
+	Read    bool            `json:"read"`
+	RoomID  id.RoomID       `json:"room_id"`
+	TS      int64           `json:"ts"`
+}
+
+type notificationList struct {
+	Notifications []notification `json:"notifications"`
+	NextToken     string         `json:"next_token,omitempty"`
+}
+
+const (
+	notificationsPage = 20
+	notificationsMost = 100
+)
+
+// notifications serves GET /_matrix/client/v3/notifications.
+//
+// Spec: client-server-api#get_matrixclientv3notifications
+func (a *API) notifications(r *http.Request) (notificationList, error) {
+	caller, err := a.auth.Caller(r)
+	if err != nil {
+		return notificationList{}, err
+	}
+	query, err := httpkit.ParseQuery(r)
+	if err != nil {
+		return notificationList{}, err
+	}
+	q := push.NotificationsQuery{OnlyHighlights: query.Get("only") == "highlight"}
+	if q.Limit, err = query.Limit("limit", notificationsPage, notificationsMost); err != nil {
+		return notificationList{}, err
+	}
+	if from := query.Get("from"); from != "" {
+		place, err := token.ParseNotifications(from)
+		if err != nil {
+			return notificationList{}, mxerr.InvalidParam("from is not a token of this list").Because(err)
+		}
+		q.From = &place
+	}
+	page, err := a.push.Notifications(r.Context(), caller.User, q)
+	if err != nil {
+		return notificationList{}, err
+	}
+	out := notificationList{Notifications: make([]notification, len(page.List))}
+	reader := a.reader(caller)
+	for i := range page.List {
+		n := &page.List[i]
+		out.Notifications[i] = notification{Actions: n.Actions, Event: show(reader, id.RoomID{}, &n.Event), Read: n.Read, RoomID: n.Room, TS: n.Event.ReceivedTS}
+	}
+	if page.Next != nil {
+		out.NextToken = page.Next.String()
+	}
+	return out, nil
 }

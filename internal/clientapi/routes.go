@@ -149,6 +149,7 @@ func (a *API) Routes() []httpkit.Route {
 		// Pushers. Spec: client-server-api#push-notifications
 		route("GET", client+"/v3/pushers", a.pushers),
 		route("POST", client+"/v3/pushers/set", a.setPusher),
+		large("GET", client+"/v3/notifications", a.notifications),
 
 		// Push rules. Spec: client-server-api#push-rules-api
 		route("GET", client+"/v3/pushrules/", a.pushRules),

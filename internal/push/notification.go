@@ -7,10 +7,10 @@ import (
 	"stoa/matrix/event"
 )
 
-// notification is the body of a request to a gateway.
+// notifyRequest is the body of a request to a gateway.
 //
 // Spec: push-gateway-api#post_matrixpushv1notify
-type notification struct {
+type notifyRequest struct {
 	Notification struct {
 		EventID           string          `json:"event_id,omitempty"`
 		RoomID            string          `json:"room_id,omitempty"`
@@ -52,7 +52,7 @@ type message struct {
 //
 // Spec: push-gateway-api#homeserver-behaviour
 func (m *message) body(p *pushdb.Pusher, d *data, unread int64) ([]byte, error) {
-	var out notification
+	var out notifyRequest
 	x := &out.Notification
 	dev := device{AppID: p.AppID, Pushkey: p.Pushkey, PushkeyTS: p.SetTS / 1000, Data: d.rest}
 	if m.tweaks != "" {

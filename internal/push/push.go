@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"stoa/internal/account"
+	"stoa/internal/history"
 	"stoa/internal/store"
 	"stoa/internal/who"
 	"stoa/matrix/pushrule"
@@ -36,6 +37,7 @@ type Options struct {
 	Accounts *account.Accounts
 	Rules    Rules
 	Unread   Unread
+	History  *history.Reader
 	// Client must follow no redirects.
 	Client Client
 	// AllowPrivate accepts gateways without TLS, as they are found in private networks.

@@ -18,7 +18,8 @@ const gatewayConnections = 64
 func (srv *Server) newPush() *push.Push {
 	s, private := srv.services, bool(srv.opt.Config.FederationAllowPrivate)
 	return push.New(push.Options{
-		Store: s.Store, Accounts: s.Accounts, Rules: s.Rules, Unread: pushUnread{unread.New(s.Store, s.Rules)}, AllowPrivate: private, Log: srv.opt.Log,
+		Store: s.Store, Accounts: s.Accounts, Rules: s.Rules, Unread: pushUnread{unread.New(s.Store, s.Rules)}, History: s.History,
+		AllowPrivate: private, Log: srv.opt.Log,
 		Timeout: srv.opt.GatewayTimeout,
 		Client: outbound.New(outbound.Options{
 			AllowPrivate: private, RootCAs: srv.opt.GatewayCAs, MaxPerHost: gatewayConnections, IdlePerHost: gatewayConnections, UserAgent: "Stoa/" + srv.opt.Version,

@@ -24,9 +24,17 @@ func TestPlacesInListsComeBackAsTheyWere(t *testing.T) {
 			t.Errorf("%s: got %+v, %v", q, got, err)
 		}
 	}
-	for _, text := range []string{"", "q1", "q1.-1", "q1.01", "q1.1.1", "p1", "p1.f.1", "p1.x.1.1", "p1.f.-1.1", "p1.f.01.1", "p1.f.1.1.1", "h1.1.1", "h1.1.1.2", "h1.-1.1.0", "t1.1.0", "s1.1.1.0"} {
+	for _, n := range []token.Notifications{{}, {Pos: 1<<63 - 1, Slot: 7}} {
+		if got, err := token.ParseNotifications(n.String()); err != nil || got != n {
+			t.Errorf("%s: got %+v, %v", n, got, err)
+		}
+	}
+	for _, text := range []string{"", "n1.1", "n1.1.-1", "n1.01.1", "n1.1.1.1", "q1", "q1.-1", "q1.01", "q1.1.1", "p1", "p1.f.1", "p1.x.1.1", "p1.f.-1.1", "p1.f.01.1", "p1.f.1.1.1", "h1.1.1", "h1.1.1.2", "h1.-1.1.0", "t1.1.0", "s1.1.1.0"} {
 		if _, err := token.ParsePublished(text); !errors.Is(err, token.ErrMalformed) {
 			t.Errorf("published %q: %v", text, err)
+		}
+		if _, err := token.ParseNotifications(text); !errors.Is(err, token.ErrMalformed) {
+			t.Errorf("notifications %q: %v", text, err)
 		}
 		if _, err := token.ParseQueue(text); !errors.Is(err, token.ErrMalformed) {
 			t.Errorf("queue %q: %v", text, err)

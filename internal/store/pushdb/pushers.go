@@ -49,6 +49,10 @@ var (
 		JOIN receipts r ON r.room = (v.v >> 32) AND r.seq = (v.v & 4294967295)
 		JOIN pushers p ON p.user_num = r.user_num JOIN users u ON u.num = r.user_num`)
 
+	selectNewest = store.Prepare(`SELECT m.room, m.slot, COALESCE((SELECT s.pos FROM stream s
+			WHERE s.owner_kind = 1 AND s.owner = m.room AND s.pos <= $2 AND s.kind = 1 ORDER BY s.pos DESC LIMIT 1), 0)
+		FROM memberships m WHERE m.user_num = $1 AND m.membership = 1 ORDER BY m.room LIMIT $3`)
+
 	upsertPusher = store.Prepare(`INSERT INTO pushers (num, user_num, app_id, pushkey, kind, device_id, enabled, details, data, set_ts)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 		ON CONFLICT (user_num, app_id, pushkey) DO UPDATE SET kind = excluded.kind, device_id = excluded.device_id, enabled = excluded.enabled,
@@ -135,6 +139,21 @@ func Readers(r *store.Read, slots []roomdb.RoomSlot) ([]Reader, error) {
 		row.Scan(&x.User, &x.UserID)
 		return x
 	}, roomdb.PackSlots(slots))
+}
+
+// NewestRow is a room that a user has joined, and its newest row of the stream up to a position.
+type NewestRow struct {
+	Room   store.RoomNum
+	Joined store.Slot     // since when the user is a member
+	Pos    store.Position // 0: there is none
+}
+
+// NewestRows returns the rooms that a user has joined, with their newest events up to a position.
+func NewestRows(r *store.Read, user store.UserNum, upTo store.Position, limit int) ([]NewestRow, error) {
+	return store.Query(r, selectNewest, func(row *store.Row) (n NewestRow) {
+		row.Scan(&n.Room, &n.Joined, &n.Pos)
+		return n
+	}, user, upTo, limit)
 }
 
 // SetPusher creates a pusher, or replaces the one of its user with the same app ID and pushkey, which then begins anew. The
