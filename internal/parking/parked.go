@@ -47,7 +47,7 @@ type Parked struct {
 	woken  bool
 }
 
-// Park takes a request without a body out of net/http and calls serve with it. serve waits, and in the end calls Answer, Fail or
+// Park takes a GET without a body, or a POST whose body was read, out of net/http and calls serve with it. serve waits, and in the end calls Answer, Fail or
 // Close, once; Shutdown waits for that. Park returns false if the connection can't be taken out; the request then continues as it
 // is. After true the handler returns at once, and uses neither the request nor its ResponseWriter.
 func Park(w http.ResponseWriter, r *http.Request, serve func(*Parked)) bool {
@@ -69,6 +69,12 @@ func (p *Parked) guard(f func()) {
 	f()
 }
 
+// mayPark reports whether nothing of a request is left to read: it is a GET without a body, or a POST with a body of a known length, which
+// the caller has read.
+func mayPark(r *http.Request) bool {
+	return r.Method == http.MethodGet && r.ContentLength == 0 || r.Method == http.MethodPost && r.ContentLength > 0
+}
+
 func take(w http.ResponseWriter, r *http.Request) (*Parked, bool) {
 	x, ok := w.(Parkable)
 	if !ok {
@@ -79,8 +85,7 @@ func take(w http.ResponseWriter, r *http.Request) (*Parked, bool) {
 		return &Parked{conn: w.conn, form: x.Park(), since: time.Now(), onWorker: true}, true
 	}
 	from, isParkable := r.Context().Value(originKey{}).(origin)
-	if !isParkable || from.raw == nil || r.ProtoMajor != 1 || r.ProtoMinor != 1 || r.TLS != nil || r.Close || r.ContentLength != 0 ||
-		r.Method != http.MethodGet {
+	if !isParkable || from.raw == nil || r.ProtoMajor != 1 || r.ProtoMinor != 1 || r.TLS != nil || r.Close || !mayPark(r) {
 		return nil, false
 	}
 	p := from.listener

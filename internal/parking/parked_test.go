@@ -64,6 +64,15 @@ func newPollServerWithin(t *testing.T, times httpkit.Times) *pollServer {
 		{Method: "GET", Pattern: "/fail", Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			parking.Park(w, r, func(line *parking.Parked) { line.Fail(<-p.fails) })
 		})},
+		{Method: "POST", Pattern: "/post", Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			body, err := io.ReadAll(r.Body)
+			if err != nil || !parking.Park(w, r, func(line *parking.Parked) {
+				p.parked <- line
+				line.Wait(func(bool) { _ = line.Answer(body) }) // the test sees what arrives
+			}) {
+				t.Errorf("could not park: %v", err)
+			}
+		})},
 		{Method: "GET", Pattern: "/park", Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			ok := parking.Park(w, r, func(line *parking.Parked) {
 				p.parked <- line
@@ -132,6 +141,21 @@ func (p *pollServer) want(r *bufio.Reader, body string) *http.Response {
 
 func TestPark(t *testing.T) {
 	t.Parallel()
+	t.Run("a request whose body was read, again and again", func(t *testing.T) {
+		t.Parallel()
+		p := newPollServer(t)
+		c, r := p.dial()
+		for i := range 3 {
+			body := fmt.Sprintf(`"body %d"`, i)
+			if _, err := fmt.Fprintf(c, "POST /post HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body); err != nil {
+				t.Fatal(err)
+			}
+			(<-p.parked).Wake()
+			p.want(r, body)
+		}
+		p.ask(c, "/now")
+		p.want(r, `"now"`)
+	})
 	t.Run("the answer is like any other, and the connection serves on", func(t *testing.T) {
 		t.Parallel()
 		p := newPollServer(t)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
 
 	"stoa/internal/store"
@@ -571,9 +570,6 @@ func (b *builder) leave() (*connection, error) {
 		return b.saved, nil
 	}
 	was := b.saved
-	if b.first {
-		was = &connection{id: rand.Int64N(1<<53-1) + 1}
-	}
 	all := maps.Clone(b.pendingSync.changed)
 	if all == nil {
 		all = map[store.RoomNum]sentRoom{}

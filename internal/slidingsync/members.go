@@ -50,17 +50,25 @@ func (b memberReader) addMembers(parts []*part) error {
 		case ev == nil:
 		case w.hero:
 			w.p.heroes = append(w.p.heroes, ev)
-		default:
-			key := streamcache.SentKey{User: b.req.UserNum, Device: b.req.DeviceID, Conn: b.conn.id, Room: w.p.num, Event: ev.Num}
-			if w.p.initial || b.first || !b.r.sent.Has(key, 0, b.c.Since) {
-				w.p.state = append(w.p.state, ev)
-				if !b.first {
-					b.r.sent.Add(key, 0, b.upto)
-				}
+		case w.p.initial || !b.r.sent.Has(b.sentKey(w.p, ev), 0, b.c.Since):
+			w.p.state = append(w.p.state, ev)
+		}
+	}
+	for _, p := range parts {
+		if p.dropped || !p.asked.lazily() {
+			continue
+		}
+		for _, ev := range p.state {
+			if ev.Type == event.TypeMember {
+				b.r.sent.Add(b.sentKey(p, ev), 0, b.upto)
 			}
 		}
 	}
 	return nil
+}
+
+func (b memberReader) sentKey(p *part, ev *timeline.Event) streamcache.SentKey {
+	return streamcache.SentKey{User: b.req.UserNum, Device: b.req.DeviceID, Conn: b.conn.id, Room: p.num, Event: ev.Num}
 }
 
 // mentioned are the members whom a timeline mentions and the state does not have yet.

@@ -15,6 +15,7 @@ package slidingsync
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -177,7 +178,7 @@ type pendingSync struct {
 // Begin begins a request. The caller waits for its answer.
 func (r *Renderer) Begin(ctx context.Context, req *Request) (*streamcache.Pending, error) {
 	r.opt.Presence.Seen(ctx, req.User, req.Presence)
-	x := &pendingSync{r: r, req: req, saved: &connection{}}
+	x := &pendingSync{r: r, req: req, saved: &connection{id: rand.Int64N(1<<53-1) + 1}}
 	x.conn = x.saved
 	if req.Config.Extensions.ToDevice && req.ToDeviceSince > 0 {
 		if err := r.opt.ToDevice.Acknowledge(ctx, req.Device, req.ToDeviceSince); err != nil {
