@@ -24,6 +24,7 @@ import (
 	"stoa/internal/history"
 	"stoa/internal/httpkit"
 	"stoa/internal/push"
+	"stoa/internal/report"
 	"stoa/internal/room"
 	"stoa/internal/search"
 	"stoa/internal/slidingsync"
@@ -76,6 +77,7 @@ type Options struct {
 	History   *history.Reader
 	Directory *directory.Directory
 	Search    *search.Search
+	Reports   *report.Reports
 	Typing    *ephemeral.Typing
 	Presence  *ephemeral.Presence
 	Receipts  *ephemeral.Receipts
@@ -99,6 +101,7 @@ type API struct {
 	history   *history.Reader
 	directory *directory.Directory
 	search    *search.Search
+	reports   *report.Reports
 	typing    *ephemeral.Typing
 	presence  *ephemeral.Presence
 	receipts  *ephemeral.Receipts
@@ -119,8 +122,24 @@ func New(opt Options) *API {
 		opt.Clock = time.Now
 	}
 	a := &API{
-		opt: opt, auth: opt.Auth, accounts: opt.Accounts, keys: opt.Keys, data: opt.Data, push: opt.Push, rooms: opt.Rooms, history: opt.History, directory: opt.Directory, search: opt.Search,
-		typing: opt.Typing, presence: opt.Presence, receipts: opt.Receipts, syncs: opt.Sync, sliding: opt.Sliding, stream: opt.Stream,
+		opt:       opt,
+		auth:      opt.Auth,
+		accounts:  opt.Accounts,
+		keys:      opt.Keys,
+		data:      opt.Data,
+		push:      opt.Push,
+		rooms:     opt.Rooms,
+		history:   opt.History,
+		directory: opt.Directory,
+		search:    opt.Search,
+		reports:   opt.Reports,
+		typing:    opt.Typing,
+		presence:  opt.Presence,
+		receipts:  opt.Receipts,
+		syncs:     opt.Sync,
+		sliding:   opt.Sliding,
+		stream:    opt.Stream,
+
 		versionsAnswer: versionsAnswer(opt),
 	}
 	if opt.SharedSecret != "" {

@@ -1,6 +1,7 @@
 package clientapi
 
 import (
+	"context"
 	"net/http"
 
 	"stoa/internal/auth"
@@ -28,11 +29,17 @@ func (a *API) roomVisibility(r *http.Request) (visibilityAnswer, error) {
 	if err != nil {
 		return visibilityAnswer{}, err
 	}
-	published, err := a.directory.IsPublished(r.Context(), viewer, roomID)
+	visibility, err := a.visibilityOf(r.Context(), viewer, roomID)
+	return visibilityAnswer{visibility}, err
+}
+
+// visibilityOf is whether a room is in the list of published rooms: public or private.
+func (a *API) visibilityOf(ctx context.Context, viewer id.UserID, roomID id.RoomID) (string, error) {
+	published, err := a.directory.IsPublished(ctx, viewer, roomID)
 	if published {
-		return visibilityAnswer{visibilityPublic}, err
+		return visibilityPublic, err
 	}
-	return visibilityAnswer{visibilityPrivate}, err
+	return visibilityPrivate, err
 }
 
 // setRoomVisibility serves PUT /_matrix/client/v3/directory/list/room/{roomId}.

@@ -38,6 +38,8 @@ func rateOf(r httpkit.Route) httpkit.Rate {
 		return httpkit.RateNotice
 	case "join", "leave", "forget":
 		return httpkit.RateJoin
+	case "report":
+		return httpkit.RateWrite
 	case "invite":
 		return httpkit.RateInvite
 	default:

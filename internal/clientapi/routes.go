@@ -132,6 +132,18 @@ func (a *API) Routes() []httpkit.Route {
 		large("GET", client+"/v1/rooms/{roomId}/relations/{eventId}/{relType}/{eventType}", a.relations),
 		large("GET", client+"/v1/rooms/{roomId}/threads", a.threads),
 
+		// Calls that /sync has replaced, and peeking. Spec: client-server-api#room-previews
+		limited(httpkit.LimitLongPoll, "GET", client+"/v3/events", a.events),
+		route("GET", client+"/v3/events/{eventId}", a.oneEvent),
+		large("GET", client+"/v3/initialSync", a.initialSync),
+		large("GET", client+"/v3/rooms/{roomId}/initialSync", a.roomInitialSync),
+
+		// Reports, mutual rooms. Spec: client-server-api#reporting-content, client-server-api#mutual-rooms
+		route("POST", client+"/v3/rooms/{roomId}/report", a.reportRoom),
+		route("POST", client+"/v3/rooms/{roomId}/report/{eventId}", a.reportEvent),
+		route("POST", client+"/v3/users/{userId}/report", a.reportUser),
+		route("GET", client+"/v1/mutual_rooms", a.mutualRooms),
+
 		// Server-side search. Spec: client-server-api#server-side-search
 		large("POST", client+"/v3/search", a.searchEvents),
 

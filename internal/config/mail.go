@@ -95,6 +95,22 @@ func (a *MailAddress) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// Addresses are email addresses, separated by commas.
+type Addresses []string
+
+// UnmarshalText is for Load.
+func (a *Addresses) UnmarshalText(text []byte) error {
+	*a = nil
+	for _, field := range strings.FieldsFunc(string(text), func(r rune) bool { return r == ',' || r == ' ' }) {
+		address, err := mail.ParseAddress(field)
+		if err != nil {
+			return fmt.Errorf("must be email addresses, separated by commas: %q is none", field)
+		}
+		*a = append(*a, address.Address)
+	}
+	return nil
+}
+
 // MailBudget is how many mails may be sent in a time; Count 0 = any number.
 type MailBudget struct {
 	Count int64
@@ -171,6 +187,8 @@ func (c *Config) checkMail() error {
 	switch {
 	case c.MailSMTP.Host == "" && c.RegistrationEmail == DemandRequired:
 		return errors.New("registration_email: required needs mail_smtp and mail_from")
+	case c.MailSMTP.Host == "" && len(c.ReportMail) > 0:
+		return errors.New("report_mail: needs mail_smtp and mail_from")
 	case c.MailSMTP.Host != "" && c.MailFrom == "":
 		return errors.New("mail_from: is needed with mail_smtp: the address from which mails are sent, such as noreply@example.org")
 	}

@@ -156,6 +156,11 @@ type Config struct {
 	// more notifications. At least 16 characters. Empty: the endpoint is off.
 	MailBounceSecret Secret `yaml:"mail_bounce_secret" env:"STOA_MAIL_BOUNCE_SECRET" default:""`
 
+	// Who gets a mail when a user reports an event, a room or a user: an email
+	// address, or several separated by commas. Empty: nobody; 'stoa report list'
+	// shows the reports. Needs mail_smtp.
+	ReportMail Addresses `yaml:"report_mail" env:"STOA_REPORT_MAIL" default:""`
+
 	// Whether people confirm an email address when they create an account: off,
 	// optional or required. Without mail_smtp nobody is asked.
 	RegistrationEmail Demand `yaml:"registration_email" env:"STOA_REGISTRATION_EMAIL" default:"optional"`

@@ -1,6 +1,7 @@
 package history
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -112,3 +113,67 @@ func (l *Lookup) Senders(c Context, room store.RoomNum) ([]View, error) {
 	all := append(append([]View{c.Event}, c.Before...), c.After...)
 	return v.sendersAt(all, c.Event.Slot)
 }
+
+// EventOfAnyRoom returns an event by its ID alone, and its room; M_NOT_FOUND if the viewer
+// may not see it.
+//
+// Spec: client-server-api#get_matrixclientv3eventseventid
+func (rd *Reader) EventOfAnyRoom(ctx context.Context, viewer id.UserID, eventID id.EventID) (roomID id.RoomID, view View, err error) {
+	err = rd.store.Read(ctx, func(read *store.Read) error {
+		e, err := roomdb.EventByID(read, eventID.String())
+		if errors.Is(err, store.ErrNotFound) {
+			return errHiddenEvent()
+		}
+		if err != nil {
+			return err
+		}
+		v, err := rd.Lookup(read, viewer).viewer(e.Room)
+		if err != nil {
+			return err
+		}
+		if v == nil {
+			return errHiddenEvent()
+		}
+		roomID = v.roomID
+		if view, err = v.event(eventID); err != nil {
+			return err
+		}
+		return bundler{v}.bundle(true, &view)
+	})
+	return roomID, view, err
+}
+
+// SharedRooms returns the rooms that two users have both joined, by room number, after one
+// of them, and how many there are in all. The number of the last one continues.
+func (rd *Reader) SharedRooms(ctx context.Context, user store.UserNum, other id.UserID, after store.RoomNum, limit int) (rooms []id.RoomID, last store.RoomNum, count int, err error) {
+	err = rd.store.Read(ctx, func(read *store.Read) error {
+		nums, err := roomdb.SharedRoomsOf(read, user, other.String(), sharedMost)
+		if err != nil {
+			return err
+		}
+		count = len(nums)
+		for _, num := range nums {
+			if num <= after {
+				continue
+			}
+			if len(rooms) == limit {
+				return nil
+			}
+			roomID, err := roomdb.RoomID(read, num)
+			if err != nil {
+				return err
+			}
+			parsed, err := id.ParseRoomID(roomID)
+			if err != nil {
+				return err
+			}
+			rooms, last = append(rooms, parsed), num
+		}
+		last = 0
+		return nil
+	})
+	return rooms, last, count, err
+}
+
+// sharedMost bounds the rooms that two users share.
+const sharedMost = 10_000

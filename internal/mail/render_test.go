@@ -14,7 +14,7 @@ func TestTexts_are_complete_in_all_languages(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := &Mailer{opt: Options{ServerName: server, PublicURL: "https://chat.stoa.test"}}
-	values := map[string]string{"User": "@al<b>ice:stoa.test\r\nBcc: x", "Link": "https://chat.stoa.test/?a=1&b=2", "Count": "3"}
+	values := map[string]string{"User": "@al<b>ice:stoa.test\r\nBcc: x", "Link": "https://chat.stoa.test/?a=1&b=2", "Count": "3", "What": "a room", "Reason": "spam", "ID": "A1"}
 	for name, text := range texts {
 		if len(text.in) != len(Languages) {
 			t.Errorf("%s has %d languages", name, len(text.in))

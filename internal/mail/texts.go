@@ -9,6 +9,7 @@ const (
 	TextUnknown  = "unknown"  // a new password was wanted, but no account has the address
 	TextInUse    = "in_use"   // an account was wanted, but User has the address
 	TextTest     = "test"
+	TextReport   = "report" // a user reports something to the administrators: User, What, Reason, ID
 )
 
 // wording is a mail in one language. Each string is a template of package text/template.
@@ -130,6 +131,23 @@ var texts = map[string]mailText{
 			[]string{"Alguien, probablemente tú, quería usar esta dirección para una cuenta en {{.Server}}, pero ya la tiene la cuenta {{.User}}.", "Entra como {{.User}}. Si has olvidado la contraseña, pide una nueva en tu aplicación."},
 			"",
 			[]string{"Si no has sido tú, ignora este mensaje: nada ha cambiado."},
+		},
+	}},
+	TextReport: {classNotice, map[string]wording{
+		"en": {
+			"A report on {{.Server}}",
+			[]string{"{{.User}} reports {{.What}}.", "Their reason: {{.Reason}}", "'stoa report show {{.ID}}' shows the report."},
+			"", nil,
+		},
+		"pl": {
+			"Zgłoszenie na {{.Server}}",
+			[]string{"{{.User}} zgłasza {{.What}}.", "Powód: {{.Reason}}", "'stoa report show {{.ID}}' pokazuje zgłoszenie."},
+			"", nil,
+		},
+		"es": {
+			"Una denuncia en {{.Server}}",
+			[]string{"{{.User}} denuncia {{.What}}.", "Motivo: {{.Reason}}", "'stoa report show {{.ID}}' muestra la denuncia."},
+			"", nil,
 		},
 	}},
 	TextTest: {classUrgent, map[string]wording{

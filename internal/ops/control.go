@@ -50,6 +50,9 @@ func controlRoutes(s *server.Services) []httpkit.Route {
 		searchProgress.route(s),
 		mediaQuarantine.route(s),
 		mediaList.route(s),
+		reportList.route(s),
+		reportShow.route(s),
+		reportHandle.route(s),
 	}
 }
 

@@ -102,7 +102,8 @@ func (t *terminal) root() *cobra.Command {
 		t.jobsCommand(),
 		t.mailCommand(),
 		t.mediaCommand(),
-		t.searchCommand(),
+		searchCommand(t),
+		reportCommand(t),
 		t.versionCommand(),
 	)
 	root.CompletionOptions.HiddenDefaultCmd = true

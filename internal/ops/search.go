@@ -20,18 +20,18 @@ var (
 	}}
 )
 
-func (t *terminal) searchCommand() *cobra.Command {
+func searchCommand(t *terminal) *cobra.Command {
 	c := group(&cobra.Command{
 		Use:     "search",
 		Short:   "Manage the index by which messages are found",
 		Long:    "The server keeps an index of the words of all unencrypted messages, room names and topics.",
 		Example: "  stoa search rebuild",
 	})
-	c.AddCommand(t.searchRebuildCommand())
+	c.AddCommand(searchRebuildCommand(t))
 	return c
 }
 
-func (t *terminal) searchRebuildCommand() *cobra.Command {
+func searchRebuildCommand(t *terminal) *cobra.Command {
 	var detach bool
 	c := &cobra.Command{
 		Use:   "rebuild",

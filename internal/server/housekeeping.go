@@ -6,6 +6,7 @@ import (
 
 	"stoa/internal/account"
 	"stoa/internal/reader"
+	"stoa/internal/report"
 	"stoa/internal/store/roomdb"
 )
 
@@ -36,6 +37,7 @@ func (srv *Server) housekeeping(p parts) []reader.Kind {
 		kind("mail_bounces", srv.services.Mail.Expire),
 		kind("sliding_connections", srv.sliding.Expire),
 		kind("media", p.media.Sweep),
+		kindEvery("reports", 24*time.Hour, func(ctx context.Context) error { return report.Expire(ctx, s) }),
 		kindEvery("media_orphans", 24*time.Hour, p.media.SweepOrphans),
 		kind("url_previews", p.previews.Expire),
 	}

@@ -349,6 +349,7 @@ func (srv *Server) newAPI(p parts) *clientapi.API {
 		Rooms:        s.Rooms,
 		History:      s.History,
 		Search:       p.search,
+		Reports:      srv.newReports(),
 		Directory:    directory.New(directory.Options{Store: s.Store, Rooms: s.Rooms, History: s.History, Clock: clock}),
 		Clock:        clock,
 		Typing:       p.typing,

@@ -229,6 +229,31 @@ type Entry struct {
 	Content json.RawMessage
 }
 
+// OfRoom gives a user's account data of a room, as events.
+func (d *Data) OfRoom(ctx context.Context, user who.User, roomID id.RoomID) (events []json.RawMessage, err error) {
+	err = d.store.Read(ctx, func(r *store.Read) error {
+		rows, err := userdb.AllAccountData(r, user.UserNum, maxEntries+1)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			if row.RoomID != roomID.String() {
+				continue
+			}
+			event, err := json.Marshal(struct {
+				Type    string          `json:"type"`
+				Content json.RawMessage `json:"content"`
+			}{row.Type, json.RawMessage(row.Content)})
+			if err != nil {
+				return err
+			}
+			events = append(events, event)
+		}
+		return nil
+	})
+	return events, err
+}
+
 // All gives all entries of a user, push rules always among them.
 func (d *Data) All(r *store.Read, user who.User) ([]Entry, error) {
 	rows, err := userdb.AllAccountData(r, user.UserNum, maxEntries+1)

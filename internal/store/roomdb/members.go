@@ -56,6 +56,12 @@ var (
 	selectShared = store.Prepare(`SELECT m.room FROM memberships AS m JOIN memberships AS o ON o.room = m.room
 		WHERE m.user_num = $1 AND o.user_num = $2 AND m.membership = 1 AND o.membership = 1 ORDER BY m.room LIMIT $3`)
 
+	// selectSharedWith finds remote users too, by their member events.
+	selectSharedWith = store.Prepare(`SELECT m.room FROM memberships AS m JOIN current_state AS c ON c.room = m.room
+		JOIN state_keys AS k ON k.num = c.key
+		WHERE m.user_num = $1 AND m.membership = 1 AND k.type = 'm.room.member' AND k.state_key = $2 AND c.membership = 1
+		ORDER BY m.room LIMIT $3`)
+
 	selectMembers = store.Prepare(`SELECT c.key, c.event, k.state_key, c.membership, c.slot FROM current_state AS c JOIN state_keys AS k ON k.num = c.key
 		WHERE c.room = $1 AND c.membership = $2 AND (c.slot, c.key) > ($3, $4) ORDER BY c.slot, c.key LIMIT $5`)
 	countMembers = store.Prepare(`SELECT COUNT(*) FROM current_state WHERE room = $1 AND membership = $2`)
@@ -138,6 +144,11 @@ func LocalUsersSharing(r *store.Read, user, after store.UserNum, limit int) ([]s
 // SharedRooms returns rooms that two local users have joined.
 func SharedRooms(r *store.Read, a, b store.UserNum, limit int) ([]store.RoomNum, error) {
 	return store.Query(r, selectShared, store.Num[store.RoomNum], a, b, limit)
+}
+
+// SharedRoomsOf returns rooms that a local user and another user, local or not, have joined.
+func SharedRoomsOf(r *store.Read, user store.UserNum, other string, limit int) ([]store.RoomNum, error) {
+	return store.Query(r, selectSharedWith, store.Num[store.RoomNum], user, other, limit)
 }
 
 // Member is an m.room.member of a room's current state.

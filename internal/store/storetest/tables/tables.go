@@ -16,14 +16,20 @@ import (
 	_ "stoa/internal/store/previewdb"
 	_ "stoa/internal/store/pushdb"    // pushers
 	_ "stoa/internal/store/pushdb"    // pushers
+	_ "stoa/internal/store/pushdb"    // pushers
 	_ "stoa/internal/store/readerdb"  // cursors and jobs
 	_ "stoa/internal/store/readerdb"  // cursors and jobs
 	_ "stoa/internal/store/readerdb"  // cursors and jobs
+	_ "stoa/internal/store/readerdb"  // cursors and jobs
+	_ "stoa/internal/store/reportdb"  // reports
+	_ "stoa/internal/store/roomdb"    // rooms
 	_ "stoa/internal/store/roomdb"    // rooms
 	_ "stoa/internal/store/roomdb"    // rooms
 	_ "stoa/internal/store/roomdb"    // rooms
 	_ "stoa/internal/store/searchdb"  // the index of messages
+	_ "stoa/internal/store/searchdb"  // the index of messages
 	_ "stoa/internal/store/slidingdb" // connections of sliding sync
+	_ "stoa/internal/store/userdb"    // users
 	_ "stoa/internal/store/userdb"    // users
 	_ "stoa/internal/store/userdb"    // users
 	_ "stoa/internal/store/userdb"    // users
