@@ -46,6 +46,7 @@ func controlRoutes(s *server.Services) []httpkit.Route {
 		mailTest.route(s),
 		mailBounces.route(s),
 		doctorMail.route(s),
+		doctorPush.route(s),
 		searchRebuild.route(s),
 		searchProgress.route(s),
 		mediaQuarantine.route(s),

@@ -56,7 +56,7 @@ func (t *terminal) doctorCommand() *cobra.Command {
 		Short:   "Find out what is wrong",
 		Example: "  stoa doctor store\n  stoa doctor event '!abc:example.org' '$def'",
 	})
-	c.AddCommand(t.doctorStoreCommand(), t.doctorEventCommand(), t.doctorMailCommand())
+	c.AddCommand(t.doctorStoreCommand(), t.doctorEventCommand(), t.doctorMailCommand(), t.doctorPushCommand())
 	return c
 }
 

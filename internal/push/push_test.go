@@ -1,9 +1,15 @@
 package push_test
 
 import (
+	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
+
+	"stoa/internal/push"
+	"stoa/internal/store/pushdb"
+	"stoa/internal/userdata"
 )
 
 // TestNotifications: a gateway gets what the specification says of an event, in both formats.
@@ -217,5 +223,112 @@ func TestFailingGateway(t *testing.T) {
 		equal(t, "the events", got, want)
 		w.until("the pusher is well", func() bool { x := w.pushers(bob)[0]; return x.Tries == 0 && !x.Queued && x.Error == "" })
 		equal(t, "the events", g.events(3), want)
+	})
+}
+
+// TestDiagnose: the doctor names the reasons for silence, and nothing that is secret.
+func TestDiagnose(t *testing.T) {
+	each(t, func(w *fixture, g *gateway) {
+		alice, bob := w.signUp("alice"), w.signUp("bob")
+		roomID, muted := w.room(alice, bob), w.room(alice, bob)
+		diagnose := func() push.Diagnosis {
+			t.Helper()
+			found, err := w.Accounts.Named(t.Context(), "bob")
+			if err != nil {
+				t.Fatal(err)
+			}
+			d, err := push.Diagnose(t.Context(), w.Store, userdata.NewRules(w.Store), found)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return d
+		}
+		has := func(list []string, words ...string) {
+			t.Helper()
+			text := strings.Join(list, "\n")
+			for _, word := range words {
+				if !strings.Contains(text, word) {
+					t.Errorf("no %q in\n%s", word, text)
+				}
+			}
+			if strings.Contains(text, "secret") {
+				t.Errorf("a pushkey in\n%s", text)
+			}
+		}
+		has(diagnose().Findings, "no pusher")
+		w.push(bob, g, "secret")
+		if d := diagnose(); len(d.Findings) > 0 {
+			t.Errorf("findings: %v", d.Findings)
+		}
+		has(diagnose().Pushers, `"App" on "Phone"`, "org.example.app", bob.Device, "took the last")
+
+		g.status(502, "the provider is down")
+		w.say(alice, roomID, "hello")
+		w.until("a failure", func() bool { return w.pushers(bob)[0].Tries > 0 })
+		d := diagnose()
+		has(d.Findings, "None of the user's pushers works")
+		has(d.Pushers, "failing since", "the gateway answered 502: the provider is down", "1 notifications wait")
+
+		w.push(bob, g, "secret", object{"org.matrix.msc3881.enabled": false})
+		has(diagnose().Pushers, "switched off")
+		w.do("PUT", v3+"/pushrules/global/room/"+url.PathEscape(muted), bob.Token, object{"actions": []any{}})
+		has(diagnose().Findings, "mentions and keywords only in 1 rooms: "+muted)
+		w.do("PUT", v3+"/pushrules/global/override/.m.rule.master/enabled", bob.Token, object{"enabled": true})
+		has(diagnose().Findings, "silence everything")
+	})
+}
+
+// TestUnifiedPush: the gateways of UnifiedPush providers answer with JSON of their own, with other codes, or with nothing.
+func TestUnifiedPush(t *testing.T) {
+	each(t, func(w *fixture, g *gateway) {
+		alice, bob := w.signUp("alice"), w.signUp("bob")
+		roomID := w.room(alice, bob)
+		endpoint := "https://ntfy.example.org/upAbC123?up=1" // the pushkey is the address at which the provider reaches the phone
+		w.push(bob, g, endpoint, object{"app_id": "im.vector.app.android"})
+		answers := []string{`{"rejected":[]}`, `{"unifiedpush":{"gateway":"matrix"}}`, `{"gateway":"matrix","rejected":[]}`, ``, `null`, `[]`}
+		for i, text := range answers {
+			g.status(200+i%2, text) // 201 is taken too
+			w.say(alice, roomID, "hello")
+			g.events(i + 1)
+		}
+		w.until("the pusher is well", func() bool { x := w.pushers(bob); return len(x) == 1 && x[0].Tries == 0 && !x[0].Queued })
+		if n := g.asked.Load(); n != int64(len(answers)) {
+			t.Errorf("%d requests for %d events", n, len(answers))
+		}
+		// The provider says that the phone has gone.
+		g.status(200, `{"rejected":["`+endpoint+`"]}`)
+		w.say(alice, roomID, "nobody is there")
+		w.until("the pusher is gone", func() bool { return len(w.pushers(bob)) == 0 })
+	})
+}
+
+// TestNothingIsStored: a message that gateways take at once leaves nothing but the moved cursor.
+func TestNothingIsStored(t *testing.T) {
+	each(t, func(w *fixture, g *gateway) {
+		alice := w.signUp("alice")
+		roomID := w.room(alice)
+		phones := make([]login, 7)
+		for i := range phones {
+			phones[i] = w.signUp(fmt.Sprint("member", i))
+			w.do("POST", path(roomID, "join"), phones[i].Token, object{})
+			w.push(phones[i], g, fmt.Sprint("phone", i))
+		}
+		w.say(alice, roomID, "the first one is noted, as the phones show a number from then on")
+		g.events(len(phones))
+		before := make([]pushdb.Pusher, len(phones))
+		for i, u := range phones {
+			w.until("the number is noted", func() bool { return w.pushers(u)[0].Badge })
+			before[i] = w.pushers(u)[0]
+		}
+		for n := range 5 {
+			w.say(alice, roomID, "hello")
+			g.events((n + 2) * len(phones))
+		}
+		for i, u := range phones {
+			equal(t, "the pusher", w.pushers(u)[0], before[i])
+		}
+		if queued := w.Metric(t, "stoa_push_queued_total"); queued != 0 {
+			t.Errorf("%v notifications were stored", queued)
+		}
 	})
 }

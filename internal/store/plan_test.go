@@ -103,6 +103,28 @@ func TestPlans_of_the_state_log(t *testing.T) {
 	}
 }
 
+// TestPlans_of_members_with_pushers: what a message costs does not depend on the members without pushers.
+func TestPlans_of_members_with_pushers(t *testing.T) {
+	t.Parallel()
+	s := storetest.SQLite(t)
+	plans, err := s.Plans(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := false
+	for text, plan := range plans {
+		if strings.Contains(text, "m.pushes = 1") {
+			found = true
+			if got := strings.Join(plan, "; "); !strings.Contains(got, "USING INDEX memberships_pushes (room=? AND user_num>?)") {
+				t.Errorf("%s\n\t%s", text, got)
+			}
+		}
+	}
+	if !found {
+		t.Error("no statement reads them")
+	}
+}
+
 func allowed(text string) bool {
 	for part := range scans {
 		if strings.Contains(text, part) {

@@ -56,6 +56,6 @@ func QueueLength(r *store.Read, pusher int64) (n, since int64, err error) {
 	_, err = store.QueryOne(r, countQueue, func(row *store.Row) int {
 		row.Scan(&n, &since)
 		return 0
-	})
+	}, pusher)
 	return n, since, err
 }
