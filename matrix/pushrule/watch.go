@@ -33,6 +33,7 @@ type Watch struct {
 	mentioned  map[string]struct{}
 	patterns   []*watchedPattern
 	scan       Work
+	tooMany    bool // MaxRaised was reached
 }
 
 // Raised is a member for whom an event is more than its class says.
@@ -320,12 +321,16 @@ func deleteFrom(sets map[string]watchedSet, key string, m *watched) {
 // members are first, then the others, those with few rules and patterns before those with many.
 func (w *Watch) Raised(e *Event) []Raised {
 	w.generation++
-	w.candidates, w.patterns, w.scan.left = w.candidates[:0], w.patterns[:0], EventWork
+	w.candidates, w.patterns, w.scan.left, w.tooMany = w.candidates[:0], w.patterns[:0], EventWork, false
 	w.collect(e)
 	w.sortCandidates(e)
 	var raised []Raised
 	for i, m := range w.candidates {
 		if i >= w.named && !e.work.spend(m.counter.size*ruleSteps) {
+			break
+		}
+		if i >= w.named && len(raised)+len(w.mentioned) >= MaxRaised {
+			w.tooMany = true
 			break
 		}
 		if verdict := m.counter.Judge(m.member, e); verdict > m.counter.Verdict(e.Class()) {
@@ -347,12 +352,19 @@ func (w *Watch) Raised(e *Event) []Raised {
 	return raised
 }
 
-// Exceeded says whether the last event that was looked at took all of its budget, so that some rules were not evaluated.
-func (w *Watch) Exceeded(e *Event) bool { return w.scan.left == 0 || e.work.left == 0 }
+// Exceeded says whether the last event that was looked at took all of its budget, or reached MaxRaised, so that some rules were not
+// evaluated.
+func (w *Watch) Exceeded(e *Event) bool { return w.scan.left == 0 || e.work.left == 0 || w.tooMany }
 
 // collect finds the candidates: members with unusual rules, and the IDs of other users who are mentioned or invited.
 func (w *Watch) collect(e *Event) {
-	e.eachMention(w.addUser)
+	e.eachMention(func(userID string) {
+		if len(w.candidates)+len(w.mentioned) < MaxRaised {
+			w.addUser(userID)
+		} else {
+			w.tooMany = true
+		}
+	})
 	if invitee := e.invitee(); invitee != "" {
 		w.addUser(invitee)
 	}

@@ -13,6 +13,9 @@ const (
 	// once for evaluating their rules. One keyword with a wildcard for each of 26,000 members needs a fifth of it for a message of
 	// 100 bytes.
 	EventWork = 4 << 20
+	// MaxRaised is for how many members one event may be more than its class says: those whom it mentions first, in their order.
+	// For each of them something is stored with the event.
+	MaxRaised = 1000
 )
 
 // Work is a number of steps that is left.

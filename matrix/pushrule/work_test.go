@@ -96,6 +96,44 @@ func TestOneMemberTakesAShare(t *testing.T) {
 	}
 }
 
+// TestOneEventIsMoreForABoundedNumber has an event mention 3,000 people in a room where many look for one of its words.
+func TestOneEventIsMoreForABoundedNumber(t *testing.T) {
+	t.Parallel()
+	looked := 0
+	w := pushrule.NewWatch(mustRoom(t, room), func(id.UserID) bool { looked++; return true })
+	compiled := put(t, defaults(t), pushrule.Content, "k", `{"pattern":"cake",`+highlight+`}`).Compile(nil)
+	user := func(i int) id.UserID { return mustUser(t, fmt.Sprintf("@user%d:example.org", i)) }
+	for i := range 1500 {
+		w.Set(user(i), "", compiled)
+	}
+	var mentioned []string
+	for i := range 3000 {
+		mentioned = append(mentioned, fmt.Sprintf("%q", user(2999-i)))
+	}
+	for name, c := range map[string]struct {
+		content  string
+		want     int
+		looked   int
+		exceeded bool
+		first    id.UserID
+	}{
+		"mentions":           {`{"body":"x","m.mentions":{"user_ids":[` + strings.Join(mentioned, ",") + `]}}`, 1000, 1000, true, user(2000)},
+		"keywords":           {`{"body":"cake"}`, 1000, 0, true, id.UserID{}},
+		"few mentions":       {`{"body":"x","m.mentions":{"user_ids":[` + strings.Join(mentioned[:5], ",") + `]}}`, 5, 5, false, user(2995)},
+		"keyword and people": {`{"body":"cake","m.mentions":{"user_ids":[` + strings.Join(mentioned[:5], ",") + `]}}`, 1000, 5, true, user(2999)},
+	} {
+		looked = 0
+		e := pushrule.NewEvent(message(c.content), pushrule.Facts{MemberCount: 3000})
+		raised := w.Raised(e)
+		if len(raised) != c.want || looked != c.looked || w.Exceeded(e) != c.exceeded {
+			t.Errorf("%s: %d members, %d looked for, exceeded: %v", name, len(raised), looked, w.Exceeded(e))
+		}
+		if !c.first.IsZero() && !slices.ContainsFunc(raised, func(r pushrule.Raised) bool { return r.UserID == c.first }) {
+			t.Errorf("%s: not %s", name, c.first)
+		}
+	}
+}
+
 // TestPatternsSeeTheBeginning is about texts that are longer than what patterns look at.
 func TestPatternsSeeTheBeginning(t *testing.T) {
 	t.Parallel()
