@@ -42,6 +42,9 @@ type responseBuilder struct {
 	query   Query
 	global  []Datum // global account data
 	out     []byte
+	// memory is where the answer's memory is taken, nil if it does not count here; taken is how much was taken, in bytes.
+	memory Memory
+	taken  int64
 	// hasNews is set if a waiting request is to be answered.
 	hasNews bool
 }
@@ -83,8 +86,8 @@ type entry struct {
 
 // buildAnswer makes an answer of a delta. It returns nil if there turns out to be nothing new and the request may still wait; the
 // cursor then moves past what was checked.
-func (r *Renderer) buildAnswer(ctx context.Context, req *Request, c *streamcache.Cursor, p *streamcache.Delta, must bool) (*streamcache.Answer, error) {
-	k := &responseBuilder{r: r, cache: r.cache, kept: r.kept, req: req, ctx: ctx, c: *c, delta: p, upto: p.Upto}
+func (r *Renderer) buildAnswer(ctx context.Context, req *Request, c *streamcache.Cursor, p *streamcache.Delta, memory Memory, must bool) (*streamcache.Answer, error) {
+	k := &responseBuilder{r: r, memory: memory, cache: r.cache, kept: r.kept, req: req, ctx: ctx, c: *c, delta: p, upto: p.Upto}
 	defer k.close()
 	k.reader = timeline.Reader{UserID: req.UserID, DeviceID: string(req.DeviceID), Now: r.clock().UnixMilli()}
 	a := streamcache.NewAnswer(p.FromStore || c.Since == 0 || req.FullState)
@@ -94,11 +97,73 @@ func (r *Renderer) buildAnswer(ctx context.Context, req *Request, c *streamcache
 		*c = k.c
 	}
 	a.SetBody(k.out)
+	if err == nil && (k.hasNews || must) {
+		err = k.sized(len(k.out))
+	}
 	if err != nil || !k.hasNews && !must {
+		k.giveBack(k.taken)
 		a.Release()
 		return nil, err
 	}
+	if n := k.taken; n > 0 {
+		a.OnRelease(func() { k.giveBack(n) })
+	}
 	return a, nil
+}
+
+// countedAnswer is the size from which an answer counts.
+const countedAnswer = 64 << 10
+
+// take takes memory for an answer of about so many bytes, and waits until it is free. It closes the snapshot first: one that waits could
+// keep others from moving on.
+func (k *responseBuilder) take(bytes int64) (err error) {
+	if k.memory == nil || bytes < countedAnswer {
+		return nil
+	}
+	k.close()
+	k.snapshot = nil
+	k.cache.Blocking(k.ctx, func() { err = k.memory.Take(k.ctx, k.req.UserID.String(), bytes) })
+	if err == nil {
+		k.taken = bytes
+	}
+	return err
+}
+
+// sized replaces the memory that was taken by that of the answer, whose size is known now. Of an answer from the store nothing was
+// taken, since the connections to the store bound how many are made at a time. If there is no memory for it, the client asks again.
+func (k *responseBuilder) sized(size int) error {
+	n := int64(size)
+	switch {
+	case k.memory == nil || n < countedAnswer && k.taken == 0:
+	case k.taken == 0:
+		if err := k.memory.TryTake(k.req.UserID.String(), n); err != nil {
+			return err
+		}
+		k.taken = n
+	default:
+		k.giveBack(k.taken - n)
+		k.taken = n
+	}
+	return nil
+}
+
+func (k *responseBuilder) giveBack(bytes int64) {
+	if bytes != 0 {
+		k.memory.Add(k.req.UserID.String(), -bytes)
+	}
+}
+
+// eventBytes is the size of the events that were taken from memory.
+func (k *responseBuilder) eventBytes() (bytes int64) {
+	for _, e := range k.entries {
+		for _, ev := range e.timeline.events {
+			bytes += int64(ev.Size())
+		}
+		for _, ev := range e.state {
+			bytes += int64(ev.Size())
+		}
+	}
+	return bytes
 }
 
 func (k *responseBuilder) close() {
@@ -141,6 +206,7 @@ func (k *responseBuilder) run() error {
 	} else {
 		k.r.answers.WithLabelValues("memory").Inc()
 		k.collectDelta()
+		err = k.take(k.eventBytes())
 	}
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@
 package clientsync
 
 import (
+	"context"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -28,6 +29,10 @@ type Options struct {
 	// Registry gets the metrics; none if nil.
 	Registry prometheus.Registerer
 
+	// Memory is the memory for large answers, except for those to requests without a token or with the full state that are not parked:
+	// whoever calls Begin counts these. nil is as much as they take.
+	Memory Memory
+
 	// Sections are parts of answers that other packages provide. The fields after it are parts that need more than a section; nil
 	// leaves a part out.
 	Sections    []Section
@@ -37,6 +42,16 @@ type Options struct {
 	AccountData AccountData
 	Filters     Filters
 	Unread      Unread
+}
+
+// Memory bounds the memory of large answers in progress, in total and for each user.
+type Memory interface {
+	// Take takes bytes for a user, and waits until they are free.
+	Take(ctx context.Context, user string, bytes int64) error
+	// TryTake takes bytes for a user if they are free.
+	TryTake(user string, bytes int64) error
+	// Add counts more bytes of a user, or fewer if bytes is negative.
+	Add(user string, bytes int64)
 }
 
 // Renderer makes the answers to /sync.

@@ -70,6 +70,10 @@ func (x *pendingSync) Attempt(ctx context.Context, until time.Time, conn streamc
 			return nil, nil, err
 		}
 	}
-	a, err := x.r.buildAnswer(ctx, x.req, &x.c, p, must)
+	memory := x.r.opt.Memory
+	if conn == nil && (x.req.Since == nil || x.req.FullState) {
+		memory = nil // see Options.Memory
+	}
+	a, err := x.r.buildAnswer(ctx, x.req, &x.c, p, memory, must)
 	return a, nil, err
 }

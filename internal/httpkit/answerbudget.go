@@ -29,13 +29,13 @@ const (
 	answerWait = 10 * time.Second
 )
 
-// answerBudget bounds the memory of large answers, from before the handler reads anything
+// AnswerBudget bounds the memory of large answers, from before the handler reads anything
 // until the client has taken all of it, or is cut off because it takes nothing.
 //
 // A caller may take at most as many bytes as remain free for everyone else (dynamic
 // thresholds, as in admission). An answer that turns out larger than expected is counted,
 // but not refused: its memory is in use already, and the next one waits instead.
-type answerBudget struct {
+type AnswerBudget struct {
 	budget int64
 	wait   time.Duration
 
@@ -47,16 +47,17 @@ type answerBudget struct {
 	refused, slow atomic.Uint64
 }
 
-func (b *answerBudget) init(budget int64) {
+// NewAnswerBudget returns an AnswerBudget of so many bytes; 0 = 128 MiB.
+func NewAnswerBudget(budget int64) *AnswerBudget {
 	if budget == 0 {
 		budget = answerBytes
 	}
-	b.budget, b.wait, b.of = budget, answerWait, map[string]int64{}
+	return &AnswerBudget{budget: budget, wait: answerWait, of: map[string]int64{}}
 }
 
-// take takes n bytes, at most a part of the budget, for a caller ("" is none), and waits
+// Take takes n bytes, at most a part of the budget, for a caller ("" is none), and waits
 // until they are free.
-func (b *answerBudget) take(ctx context.Context, key string, n int64) error {
+func (b *AnswerBudget) Take(ctx context.Context, key string, n int64) error {
 	var timeout <-chan time.Time
 	for {
 		freed := b.try(key, n)
@@ -79,8 +80,17 @@ func (b *answerBudget) take(ctx context.Context, key string, n int64) error {
 	}
 }
 
+// TryTake takes n bytes for a caller if they are free.
+func (b *AnswerBudget) TryTake(key string, n int64) error {
+	if b.try(key, n) == nil {
+		return nil
+	}
+	b.refused.Add(1)
+	return mxerr.LimitExceeded(time.Second).WithStatus(503)
+}
+
 // try takes n bytes, or returns a channel that is closed when bytes are returned.
-func (b *answerBudget) try(key string, n int64) <-chan struct{} {
+func (b *AnswerBudget) try(key string, n int64) <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	own, free := b.of[key], b.budget-b.used-n
@@ -95,8 +105,8 @@ func (b *answerBudget) try(key string, n int64) <-chan struct{} {
 	return b.freed
 }
 
-// add counts n more bytes of a caller, or fewer if n is negative.
-func (b *answerBudget) add(key string, n int64) {
+// Add counts n more bytes of a caller, or fewer if n is negative.
+func (b *AnswerBudget) Add(key string, n int64) {
 	if n == 0 {
 		return
 	}
@@ -112,7 +122,7 @@ func (b *answerBudget) add(key string, n int64) {
 	}
 }
 
-func (b *answerBudget) inUse() int64 {
+func (b *AnswerBudget) inUse() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.used
@@ -124,9 +134,9 @@ func (x *exchange) reserve() error {
 	if large == nil || !large(x.r) {
 		return nil
 	}
-	b := &x.mux.answers
+	b := x.mux.answers
 	n := min(int64(largeAnswer), b.budget/answerPart)
-	if err := b.take(x.r.Context(), x.key, n); err != nil {
+	if err := b.Take(x.r.Context(), x.key, n); err != nil {
 		return err
 	}
 	x.answerBytes = n
@@ -139,7 +149,7 @@ func (x *exchange) sized(size int) {
 	if n < countedAnswer {
 		n = 0
 	}
-	x.mux.answers.add(x.key, n-x.answerBytes)
+	x.mux.answers.Add(x.key, n-x.answerBytes)
 	x.answerBytes = n
 }
 

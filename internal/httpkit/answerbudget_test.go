@@ -16,37 +16,36 @@ func TestAnswerBudget_leaves_room_for_others_and_wakes_those_who_wait(t *testing
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const mib = 1 << 20
-		var b answerBudget
-		b.init(16 * mib)
+		b := NewAnswerBudget(16 * mib)
 		for range 4 {
-			if err := b.take(t.Context(), "eve", mib); err != nil {
+			if err := b.Take(t.Context(), "eve", mib); err != nil {
 				t.Fatal(err)
 			}
 		}
 		began := time.Now()
 		var refused *mxerr.Error
-		if err := b.take(t.Context(), "eve", mib); !errors.As(err, &refused) || refused.Status != http.StatusServiceUnavailable {
+		if err := b.Take(t.Context(), "eve", mib); !errors.As(err, &refused) || refused.Status != http.StatusServiceUnavailable {
 			t.Errorf("more than the share of one caller: %v", err)
 		}
 		if waited := time.Since(began); waited != answerWait {
 			t.Errorf("it waited %v", waited)
 		}
-		if err := b.take(t.Context(), "ann", mib); err != nil {
+		if err := b.Take(t.Context(), "ann", mib); err != nil {
 			t.Errorf("another caller: %v", err)
 		}
-		b.add("ann", 11*mib) // her answer is larger than expected
+		b.Add("ann", 11*mib) // her answer is larger than expected
 		gone, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := b.take(gone, "bob", mib); !errors.Is(err, context.Canceled) {
+		if err := b.Take(gone, "bob", mib); !errors.Is(err, context.Canceled) {
 			t.Errorf("a caller who hangs up: %v", err)
 		}
-		time.AfterFunc(time.Second, func() { b.add("ann", -12*mib) })
+		time.AfterFunc(time.Second, func() { b.Add("ann", -12*mib) })
 		began = time.Now()
-		if err := b.take(t.Context(), "bob", mib); err != nil || time.Since(began) != time.Second {
+		if err := b.Take(t.Context(), "bob", mib); err != nil || time.Since(began) != time.Second {
 			t.Errorf("memory that is free after a second: %v after %v", err, time.Since(began))
 		}
-		b.add("bob", -mib)
-		b.add("eve", -4*mib)
+		b.Add("bob", -mib)
+		b.Add("eve", -4*mib)
 		if b.inUse() != 0 || len(b.of) != 0 {
 			t.Errorf("%d bytes remain, of %v", b.inUse(), b.of)
 		}
@@ -63,7 +62,7 @@ func TestLargeAnswers_of_slow_readers_stay_within_the_budget(t *testing.T) {
 	})
 	large.Token, large.Large = true, func(*http.Request) bool { return true }
 	m, _ := testMux(t, Options{
-		Answers: budget, Times: Times{Header: time.Second, Body: time.Second, Answer: time.Second, Idle: time.Second},
+		Answers: NewAnswerBudget(budget), Times: Times{Header: time.Second, Body: time.Second, Answer: time.Second, Idle: time.Second},
 		Identify: func(r *http.Request) (string, error) { return r.Header.Get("Authorization"), nil },
 	}, large)
 	addr := serveMux(t, "127.0.0.1:0", DefaultTimes, m).Addr()

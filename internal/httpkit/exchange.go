@@ -59,7 +59,7 @@ type exchange struct {
 	bytes  int64 // of its body
 	slot   bool  // of its holder
 
-	answerBytes int64 // memory of a large answer, see answerBudget
+	answerBytes int64 // memory of a large answer, see AnswerBudget
 	counted     bool  // answerBytes is the size of the answer
 }
 

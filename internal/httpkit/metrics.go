@@ -150,7 +150,7 @@ func (c *metrics) Collect(out chan<- prometheus.Metric) {
 	out <- prometheus.MustNewConstMetric(c.inQuery, prometheus.CounterValue, float64(c.queryTokens.Load()))
 	admission := &c.mux.admission
 	out <- prometheus.MustNewConstMetric(c.bodies, prometheus.GaugeValue, float64(admission.inUse()))
-	answers := &c.mux.answers
+	answers := c.mux.answers
 	out <- prometheus.MustNewConstMetric(c.answers, prometheus.GaugeValue, float64(answers.inUse()))
 	out <- prometheus.MustNewConstMetric(c.waited, prometheus.CounterValue, float64(answers.refused.Load()))
 	out <- prometheus.MustNewConstMetric(c.slow, prometheus.CounterValue, float64(answers.slow.Load()))

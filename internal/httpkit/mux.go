@@ -133,8 +133,8 @@ type Options struct {
 	UserLimits *UserLimits
 	// Bodies bounds the memory of the bodies in progress, in bytes; 0 = 64 MiB.
 	Bodies int64
-	// Answers bounds the memory of large answers in progress, in bytes; 0 = 128 MiB.
-	Answers int64
+	// Answers bounds the memory of large answers in progress; nil = one of 128 MiB.
+	Answers *AnswerBudget
 	// Identify returns the name of the caller of a route with Token, or the error for the
 	// answer. It is called before the body is read. Handlers look up further details
 	// themselves. nil = no check.
@@ -171,7 +171,7 @@ type Mux struct {
 	barrier     func(ctx context.Context) error
 	identify    func(*http.Request) (string, error)
 	admission   admission
-	answers     answerBudget
+	answers     *AnswerBudget
 	userLimits  *UserLimits
 	limiters    [limitClasses]*Limiter
 	limited     [limitClasses]atomic.Uint64 // by limiters
@@ -214,7 +214,9 @@ func NewMux(opts Options, routes ...[]Route) (*Mux, error) {
 	if m.admission.budget == 0 {
 		m.admission.budget = bodyBudget
 	}
-	m.answers.init(opts.Answers)
+	if m.answers = opts.Answers; m.answers == nil {
+		m.answers = NewAnswerBudget(0)
+	}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}

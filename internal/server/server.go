@@ -155,6 +155,7 @@ func (srv *Server) Failed() <-chan error { return srv.failed }
 // parts are the packages of a server that commands don't need.
 type parts struct {
 	limits   *httpkit.UserLimits // nil if they are off
+	answers  *httpkit.AnswerBudget
 	callers  *auth.Auth
 	keys     *e2ee.Keys
 	typing   *ephemeral.Typing
@@ -174,6 +175,7 @@ func (srv *Server) build() error {
 		callers: auth.New(auth.Options{
 			Store: s.Store, Accounts: s.Accounts, Sessions: s.Sessions, Clock: opt.Clock, Log: opt.Log, RateLimits: opt.Config.RateLimits != config.LimitsOff, OnlyReport: opt.Config.RateLimits == config.LimitsReport,
 		}),
+		answers:  httpkit.NewAnswerBudget(answerBudget()),
 		keys:     e2ee.New(e2ee.Options{Store: s.Store, ServerName: opt.Config.ServerName, Clock: opt.Clock, Log: opt.Log}),
 		typing:   ephemeral.NewTyping(s.Store, opt.Clock, srv.peerBus()),
 		presence: ephemeral.NewPresence(s.Store, opt.Clock, opt.Log, srv.peerBus()),
@@ -281,7 +283,7 @@ func (srv *Server) clientMux(opt httpkit.Options, p parts) (http.Handler, error)
 	opt.QueryTokens = bool(cfg.QueryAccessTokens)
 	opt.Identify = p.callers.Name
 	opt.Share = cfg.RateLimits == config.LimitsOn
-	opt.Bodies, opt.Answers = bodyBudget(), answerBudget()
+	opt.Bodies, opt.Answers = bodyBudget(), p.answers
 	if opt.Share {
 		srv.headerLimits = httpkit.NewHeaderLimits(bodyBudget()/2, cfg.TrustedProxies)
 		if err := srv.registry.Register(srv.headerLimits); err != nil {

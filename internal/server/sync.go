@@ -33,7 +33,7 @@ func (srv *Server) newStream(p parts) *streamcache.Cache {
 func (srv *Server) newRenderer(p parts) *clientsync.Renderer {
 	s := srv.services
 	return clientsync.New(clientsync.Options{
-		Cache: srv.stream, Registry: srv.registry,
+		Cache: srv.stream, Registry: srv.registry, Memory: p.answers,
 		Sections: []clientsync.Section{
 			clientsync.DeviceLists{}, clientsync.KeyCounts{}, clientsync.FallbackTypes{}, clientsync.PresenceEvents{Clock: srv.opt.Clock},
 		},

@@ -9,6 +9,18 @@ import (
 // Answer is a finished answer, whatever its form. It is written once.
 type Answer struct {
 	body *[]byte
+	// giveBack returns the memory that was taken for the answer; nil if none was.
+	giveBack func()
+}
+
+// OnRelease sets a function that returns the memory that was taken for the answer.
+func (a *Answer) OnRelease(giveBack func()) { a.giveBack = giveBack }
+
+func (a *Answer) returnMemory() {
+	if a.giveBack != nil {
+		a.giveBack()
+		a.giveBack = nil
+	}
 }
 
 // bodies are the buffers of answers, largeBodies those of answers from the store. A buffer that has grown beyond
@@ -40,6 +52,7 @@ func (a *Answer) Body() []byte { return *a.body }
 
 // Release gives the memory of the body back.
 func (a *Answer) Release() {
+	a.returnMemory()
 	*a.body = (*a.body)[:0]
 	switch size := cap(*a.body); {
 	case size <= maxBody:
@@ -52,8 +65,9 @@ func (a *Answer) Release() {
 
 var jsonType = []string{"application/json"}
 
-// ServeHTTP writes the answer and releases it.
+// ServeHTTP writes the answer and releases it. Its memory counts as that of the response from then on.
 func (a *Answer) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	a.returnMemory()
 	header := w.Header()
 	header["Content-Type"] = jsonType
 	header["Content-Length"] = []string{strconv.Itoa(len(*a.body))}
