@@ -24,8 +24,14 @@ type pair struct {
 
 func newPair(t *testing.T) *pair {
 	t.Helper()
+	return newPairSyncing(t, 0)
+}
+
+// newPairSyncing has ada use sliding sync with a list of so many rooms, unless that is 0.
+func newPairSyncing(t *testing.T, sliding int) *pair {
+	t.Helper()
 	p := &pair{t: t, server: startServer(t)}
-	p.ada, p.adaID, p.recovery = newJSUser(t, p.server, "ada")
+	p.ada, p.adaID, p.recovery = newJSUserSyncing(t, p.server, "ada", sliding)
 	p.bob = newGoClient(t, p.server.URL(), "bob", password)
 	mach := p.bob.cry.Machine()
 	if _, _, err := mach.GenerateAndUploadCrossSigningKeysWithPassword(t.Context(), password, ""); err != nil {

@@ -25,10 +25,16 @@ type session struct {
 // newJSUser registers a user whose client has cross-signing, secret storage and a key backup.
 func newJSUser(t *testing.T, server *server, username string) (c *jsClient, userID, recoveryKey string) {
 	t.Helper()
+	return newJSUserSyncing(t, server, username, 0)
+}
+
+// newJSUserSyncing has the user's client use sliding sync with a list of so many rooms, unless that is 0.
+func newJSUserSyncing(t *testing.T, server *server, username string, sliding int) (c *jsClient, userID, recoveryKey string) {
+	t.Helper()
 	c = newJSClient(t, username)
 	var s session
 	c.call("register", map[string]any{"baseUrl": server.URL(), "username": username, "password": password}, &s)
-	c.start(server.URL(), s, "")
+	c.startSyncing(server.URL(), s, "", sliding)
 	var keys struct {
 		RecoveryKey string `json:"recoveryKey"`
 		Ready       bool   `json:"ready"`
@@ -42,7 +48,12 @@ func newJSUser(t *testing.T, server *server, username string) (c *jsClient, user
 
 func (c *jsClient) start(url string, s session, recovery string) {
 	c.t.Helper()
-	c.call("start", map[string]any{"baseUrl": url, "userId": s.UserID, "deviceId": s.DeviceID, "accessToken": s.AccessToken, "recovery": recovery}, nil)
+	c.startSyncing(url, s, recovery, 0)
+}
+
+func (c *jsClient) startSyncing(url string, s session, recovery string, sliding int) {
+	c.t.Helper()
+	c.call("start", map[string]any{"baseUrl": url, "userId": s.UserID, "deviceId": s.DeviceID, "accessToken": s.AccessToken, "recovery": recovery, "sliding": sliding}, nil)
 }
 
 func (c *jsClient) send(roomID string, content map[string]any) string {

@@ -6,6 +6,7 @@ import { createInterface } from "node:readline";
 import { randomBytes } from "node:crypto";
 import * as sdk from "matrix-js-sdk";
 import { logger } from "matrix-js-sdk/lib/logger.js";
+import { SlidingSync } from "matrix-js-sdk/lib/sliding-sync.js";
 import { decodeRecoveryKey, VerificationPhase, VerificationRequestEvent, VerifierEvent, CryptoEvent } from "matrix-js-sdk/lib/crypto-api/index.js";
 
 for (const name of ["log", "info", "debug", "warn", "trace"]) {
@@ -14,6 +15,7 @@ for (const name of ["log", "info", "debug", "warn", "trace"]) {
 logger.setLevel("warn", false);
 
 let client;
+let slidingSync;
 let recoveryKey;
 const secretStorageKeys = new Map();
 const verification = { request: undefined, sas: undefined, done: undefined };
@@ -136,7 +138,8 @@ const methods = {
         const answer = await sdk.createClient({ baseUrl }).loginRequest({ type: "m.login.password", identifier: { type: "m.id.user", user: username }, password, initial_device_display_name: "js again" });
         return { userId: answer.user_id, deviceId: answer.device_id, accessToken: answer.access_token };
     },
-    async start({ baseUrl, userId, deviceId, accessToken, recovery }) {
+    // start syncs, with the older endpoint or with sliding sync, of a list of so many rooms and the rooms that it shows.
+    async start({ baseUrl, userId, deviceId, accessToken, recovery, sliding }) {
         recoveryKey = recovery;
         client = sdk.createClient({ baseUrl, userId, deviceId, accessToken, cryptoCallbacks, verificationMethods: ["m.sas.v1"], timelineSupport: true });
         await client.initRustCrypto({ useIndexedDB: false });
@@ -156,7 +159,11 @@ const methods = {
         const prepared = new Promise((resolve) => {
             client.on(sdk.ClientEvent.Sync, (state) => { if (state === "PREPARED" || state === "SYNCING") resolve(); wake(); });
         });
-        await client.startClient({ initialSyncLimit: 50, pendingEventOrdering: sdk.PendingEventOrdering.Detached });
+        if (sliding) {
+            const rooms = { timeline_limit: 20, required_state: [["*", "*"]] };
+            slidingSync = new SlidingSync(baseUrl, new Map([["rooms", { ranges: [[0, sliding - 1]], ...rooms }]]), rooms, client, 30000);
+        }
+        await client.startClient({ initialSyncLimit: 50, pendingEventOrdering: sdk.PendingEventOrdering.Detached, slidingSync });
         await prepared;
         return {};
     },
@@ -247,6 +254,23 @@ const methods = {
                 await new Promise((resolve) => setTimeout(resolve, 50)); // nothing announces that the server is back
             }
         }
+    },
+    // rooms waits for the number of rooms that sliding sync says there are, and gives those that are in its list by now.
+    async rooms({ count }) {
+        await until(`a list of ${count} rooms`, () => slidingSync.getListData("rooms")?.joinedCount === count);
+        return { rooms: client.getRooms().map((room) => room.roomId) };
+    },
+    // window moves the list to other rooms and waits until they are there.
+    async window({ ranges, known }) {
+        slidingSync.setListRanges("rooms", ranges);
+        await until(`${known} rooms`, () => client.getRooms().length === known);
+        return {};
+    },
+    // subscribe asks for a room wherever it is in the list.
+    async subscribe({ roomId }) {
+        slidingSync.modifyRoomSubscriptions(new Set([roomId]));
+        await until(`room ${roomId}`, () => client.getRoom(roomId)?.getMyMembership() === "join");
+        return {};
     },
     // invite hands over the keys of the history first, as an encrypted file and a to-device message (MSC4268).
     async invite({ roomId, userId }) {
