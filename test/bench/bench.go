@@ -25,6 +25,7 @@ func benchmarks() []benchmark {
 		{name: "fanout", run: (*bench).fanout},
 		{name: "joins", run: (*bench).joins},
 		{name: "initialsync", run: (*bench).initialSync},
+		{name: "sliding", run: (*bench).slidingSync},
 		{name: "idlepolls", run: (*bench).idlePolls},
 		{name: "coldstart", run: (*bench).coldStart},
 		{name: "cluster.sends", run: onPostgres((*bench).clusterSends)},
