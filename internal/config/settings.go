@@ -202,6 +202,14 @@ type Config struct {
 	// How much a user can upload in 24 hours. 0: no limit.
 	MediaDailyUploads Bytes `yaml:"media_daily_uploads" env:"STOA_MEDIA_DAILY_UPLOADS" default:"2GiB"`
 
+	// How long uploads are kept, such as 365d. What a profile or the current state of
+	// a room shows, and what is quarantined, is kept longer. 0: for ever.
+	MediaLocalMaxAge Days `yaml:"media_local_max_age" env:"STOA_MEDIA_LOCAL_MAX_AGE" default:"0"`
+
+	// How long uploads are kept that nobody downloads, such as 90d; with the same
+	// exceptions. 0: for ever.
+	MediaLocalMaxUnused Days `yaml:"media_local_max_unused" env:"STOA_MEDIA_LOCAL_MAX_UNUSED" default:"0"`
+
 	// A date, such as 2026-12-31. Files that are uploaded from then on are only
 	// served with an access token. Earlier uploads stay available to old clients
 	// without one, under /_matrix/media/v3/download. Empty: never.

@@ -219,3 +219,17 @@ func parsePrefixes(text string) ([]netip.Prefix, error) {
 	}
 	return all, nil
 }
+
+// Days is a number of days, such as 90d; 0 = none.
+type Days time.Duration
+
+// UnmarshalText is for Load.
+func (d *Days) UnmarshalText(text []byte) error {
+	number, hasUnit := strings.CutSuffix(string(text), "d")
+	n, err := strconv.Atoi(number)
+	if err != nil || n < 0 || n > 36500 || !hasUnit && n != 0 {
+		return fmt.Errorf("must be a number of days, such as 90d, or 0, not %q", text)
+	}
+	*d = Days(time.Duration(n) * 24 * time.Hour)
+	return nil
+}

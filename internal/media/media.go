@@ -61,6 +61,8 @@ type Options struct {
 	// ThumbnailMemory bounds the memory that images take while they are decoded, in bytes.
 	ThumbnailMemory int64
 	Log             *slog.Logger
+	// Retention says how long media is kept, by class; what is missing stays for ever.
+	Retention map[mediadb.Class]Retention
 	// Disk stands between spool files and the disk; nil = nothing. Tests break disks with it.
 	Disk func(io.Writer) io.Writer
 }
@@ -77,12 +79,18 @@ type Media struct {
 	thumbnails *thumbnail.Maker
 	grace      time.Duration
 	namedGrace time.Duration
+	retention  map[mediadb.Class]Retention
 	deleted    atomic.Uint64
 	log        *slog.Logger
 	storage    storage
+	downloads  downloads
+	pending    pendingUploads
+}
 
-	mu      sync.Mutex
-	waiting map[string]*pendingUpload // requests that wait for an upload, by media ID
+// pendingUploads are the requests that wait for an upload.
+type pendingUploads struct {
+	mu   sync.Mutex // guards byID
+	byID map[string]*pendingUpload
 }
 
 // pendingUpload is an address whose upload requests wait for. done is closed when the upload is there.
@@ -100,7 +108,7 @@ func New(opt Options) (*Media, error) {
 	m := &Media{
 		store: opt.Store, server: opt.ServerName.String(), spools: blob.Spools{Dir: opt.Folder, Disk: opt.Disk}, maxUpload: opt.MaxUpload, daily: opt.DailyUploads,
 		places: map[int]blob.Place{mediadb.PlaceFolder: folder}, target: mediadb.PlaceFolder,
-		thumbnails: thumbnail.NewMaker(opt.ThumbnailMemory), grace: usualGrace, namedGrace: namedGrace, log: opt.Log, waiting: map[string]*pendingUpload{},
+		thumbnails: thumbnail.NewMaker(opt.ThumbnailMemory), grace: usualGrace, namedGrace: namedGrace, log: opt.Log, pending: pendingUploads{byID: map[string]*pendingUpload{}}, retention: opt.Retention,
 	}
 	if opt.Bucket != nil {
 		m.places[mediadb.PlaceBucket], m.target = opt.Bucket, mediadb.PlaceBucket
@@ -204,7 +212,7 @@ func (m *Media) UploadTo(ctx context.Context, user who.User, uri URI, up Upload)
 		}
 	}
 	if err == nil {
-		m.uploaded(uri.ID)
+		m.pending.end(uri.ID)
 	}
 	return err
 }
@@ -404,7 +412,7 @@ func (m *Media) find(ctx context.Context, uri URI, wait time.Duration) (mediadb.
 	until := time.NewTimer(wait)
 	defer until.Stop()
 	for {
-		pending := m.await(uri.ID) // before the look, so that nothing falls between
+		pending := m.pending.join(uri.ID) // before the look, so that nothing falls between
 		row, err := m.row(ctx, uri)
 		switch {
 		case err == nil && row.Hash == nil && wait <= 0:
@@ -421,41 +429,44 @@ func (m *Media) find(ctx context.Context, uri URI, wait time.Duration) (mediadb.
 			}
 			poll.Stop()
 			if err == nil {
-				m.leave(uri.ID, pending)
+				m.pending.leave(uri.ID, pending)
 				continue
 			}
 		}
-		m.leave(uri.ID, pending)
+		m.pending.leave(uri.ID, pending)
+		if err == nil {
+			m.downloads.note(row, m.store.Now())
+		}
 		return row, err
 	}
 }
 
-func (m *Media) await(mediaID string) *pendingUpload {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	u := m.waiting[mediaID]
+func (p *pendingUploads) join(mediaID string) *pendingUpload {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	u := p.byID[mediaID]
 	if u == nil {
 		u = &pendingUpload{done: make(chan struct{})}
-		m.waiting[mediaID] = u
+		p.byID[mediaID] = u
 	}
 	u.waiters++
 	return u
 }
 
-func (m *Media) leave(mediaID string, u *pendingUpload) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if u.waiters--; u.waiters == 0 && m.waiting[mediaID] == u {
-		delete(m.waiting, mediaID)
+func (p *pendingUploads) leave(mediaID string, u *pendingUpload) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if u.waiters--; u.waiters == 0 && p.byID[mediaID] == u {
+		delete(p.byID, mediaID)
 	}
 }
 
-// uploaded wakes the requests that wait for an upload on this instance.
-func (m *Media) uploaded(mediaID string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if u := m.waiting[mediaID]; u != nil {
-		delete(m.waiting, mediaID)
+// end wakes the requests that wait for an upload on this instance.
+func (p *pendingUploads) end(mediaID string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if u := p.byID[mediaID]; u != nil {
+		delete(p.byID, mediaID)
 		close(u.done)
 	}
 }

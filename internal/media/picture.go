@@ -40,7 +40,7 @@ func (m *Media) KeepPicture(ctx context.Context, src io.Reader, limit int64, bef
 			return err
 		}
 	}
-	row := mediadb.Media{Origin: m.server, ID: newID(), Hash: spool.Hash[:], Size: spool.Size, Type: p.Type}
+	row := mediadb.Media{Origin: m.server, ID: newID(), Hash: spool.Hash[:], Size: spool.Size, Type: p.Type, Class: mediadb.ClassPreview}
 	return m.keep(ctx, spool, func(c *store.Change) {
 		mediadb.AddMedia(c, row)
 		write(c, row.ID, spool.Size, p)

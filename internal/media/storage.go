@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"math"
 	"sync"
 	"time"
 
@@ -71,32 +70,33 @@ func (m *Media) Check(ctx context.Context) error {
 	return err
 }
 
-// Run checks the storage from time to time, and at once when it fails, until ctx ends. A folder that works is not checked,
-// since that writes to the disk.
+// Run checks the storage from time to time, and at once when it fails, and writes what was downloaded, until ctx ends. A
+// folder that works is not checked, since that writes to the disk.
 func (m *Media) Run(ctx context.Context) error {
+	check := time.NewTimer(0)
+	defer check.Stop()
 	if m.target == mediadb.PlaceFolder {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-m.storage.wake:
-		}
+		check.Stop()
 	}
+	reads := time.NewTicker(readsEvery)
+	defer reads.Stop()
 	for {
-		pause := checkEvery
-		if m.Check(ctx) != nil {
-			pause = checkFailing
-		} else if m.target == mediadb.PlaceFolder {
-			pause = math.MaxInt64
-		}
-		wait := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
-			wait.Stop()
 			return nil
+		case <-reads.C:
+			if err := m.downloads.write(ctx, m.store); err != nil && ctx.Err() == nil {
+				m.log.Warn("downloads were not recorded", "err", err)
+			}
+			continue
 		case <-m.storage.wake:
-		case <-wait.C:
+		case <-check.C:
 		}
-		wait.Stop()
+		if m.Check(ctx) != nil {
+			check.Reset(checkFailing)
+		} else if m.target != mediadb.PlaceFolder {
+			check.Reset(checkEvery)
+		}
 	}
 }
 

@@ -98,7 +98,7 @@ func (m *Media) dropPages(ctx context.Context, drop func(*store.Change, mediadb.
 			drop(c, row)
 		}
 		_, err = m.store.Commit(ctx, c)
-		if errors.Is(err, mediadb.ErrNamed) || errors.Is(err, mediadb.ErrBlobGone) || errors.Is(err, store.ErrNotFound) {
+		if changedMeanwhile(err) {
 			return nil
 		}
 		if err != nil {
@@ -106,6 +106,11 @@ func (m *Media) dropPages(ctx context.Context, drop func(*store.Change, mediadb.
 		}
 		m.deleted.Add(uint64(len(list)))
 	}
+}
+
+// changedMeanwhile says that media was not deleted because something named it, or because it had gone.
+func changedMeanwhile(err error) bool {
+	return errors.Is(err, mediadb.ErrNamed) || errors.Is(err, mediadb.ErrBlobGone) || errors.Is(err, store.ErrNotFound)
 }
 
 // dropUnused deletes a blob with its thumbnails: first the rows, then the bytes. What stays when it is killed in between is

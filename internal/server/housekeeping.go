@@ -38,6 +38,7 @@ func (srv *Server) housekeeping(p parts) []reader.Kind {
 		kind("sliding_connections", srv.sliding.Expire),
 		kind("media", p.media.Sweep),
 		kindEvery("reports", 24*time.Hour, func(ctx context.Context) error { return report.Expire(ctx, s) }),
+		kindEvery("media_retention", 24*time.Hour, p.media.Retain),
 		kindEvery("media_orphans", 24*time.Hour, p.media.SweepOrphans),
 		kind("url_previews", p.previews.Expire),
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"path/filepath"
+	"time"
 
 	"stoa/internal/blob"
 	"stoa/internal/config"
@@ -11,6 +12,7 @@ import (
 	"stoa/internal/outbound"
 	"stoa/internal/preview"
 	"stoa/internal/store"
+	"stoa/internal/store/mediadb"
 )
 
 const (
@@ -33,6 +35,9 @@ func newMedia(opt Options, st *store.Store) (*media.Media, error) {
 	m := media.Options{
 		Store: st, ServerName: cfg.ServerName, Folder: folder, MaxUpload: int64(cfg.MediaMaxUpload),
 		DailyUploads: int64(cfg.MediaDailyUploads), ThumbnailMemory: shareOfMemory(mostPixels, pixelsPart), Log: opt.Log,
+	}
+	m.Retention = map[mediadb.Class]media.Retention{
+		mediadb.ClassLocal: {Age: time.Duration(cfg.MediaLocalMaxAge), Unused: time.Duration(cfg.MediaLocalMaxUnused)},
 	}
 	if cfg.RateLimits != config.LimitsOn {
 		m.DailyUploads = 0
