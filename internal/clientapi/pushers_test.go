@@ -97,6 +97,7 @@ func TestPushersRefused(t *testing.T) {
 			"a password":        url("https://a:b@push.example.org/_matrix/push/v1/notify"),
 			"no host":           url("https:///_matrix/push/v1/notify"),
 			"no URL":            url("::"),
+			"a format":          {"data": object{"url": "https://push.example.org/_matrix/push/v1/notify", "format": "full"}},
 			"long URL":          url("https://push.example.org/_matrix/push/v1/notify?" + strings.Repeat("x", 1024)),
 		} {
 			if a := s.setPusher(alice, aPusher("key", more)); a.Status != 400 || a.str("errcode") != "M_INVALID_PARAM" {

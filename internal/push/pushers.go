@@ -243,7 +243,10 @@ func parseData(text []byte) (d data, err error) {
 		return d, mxerr.InvalidParam("The url of the push gateway must be a string")
 	}
 	delete(d.rest, "url")
-	d.idOnly = string(d.rest["format"]) == `"event_id_only"`
+	if format := string(d.rest["format"]); format != "" && format != `"event_id_only"` {
+		return d, mxerr.InvalidParam("The format of a pusher is event_id_only, or left out")
+	}
+	d.idOnly = d.rest["format"] != nil
 	d.noBadge = string(d.rest["org.matrix.msc4076.disable_badge_count"]) == "true"
 	return d, nil
 }
