@@ -63,6 +63,9 @@ func (a *Accounts) Available(ctx context.Context, username string) error {
 	if err != nil {
 		return err
 	}
+	if user.Localpart() == ServerUser {
+		return errInUse()
+	}
 	_, err = a.Account(ctx, user)
 	switch {
 	case errors.Is(err, store.ErrNotFound):

@@ -23,6 +23,7 @@ import (
 	"stoa/internal/ephemeral"
 	"stoa/internal/history"
 	"stoa/internal/httpkit"
+	"stoa/internal/notice"
 	"stoa/internal/push"
 	"stoa/internal/report"
 	"stoa/internal/room"
@@ -78,6 +79,7 @@ type Options struct {
 	Directory *directory.Directory
 	Search    *search.Search
 	Reports   *report.Reports
+	Notices   *notice.Notices
 	Typing    *ephemeral.Typing
 	Presence  *ephemeral.Presence
 	Receipts  *ephemeral.Receipts
@@ -102,6 +104,7 @@ type API struct {
 	directory *directory.Directory
 	search    *search.Search
 	reports   *report.Reports
+	notices   *notice.Notices
 	typing    *ephemeral.Typing
 	presence  *ephemeral.Presence
 	receipts  *ephemeral.Receipts
@@ -133,6 +136,7 @@ func New(opt Options) *API {
 		directory: opt.Directory,
 		search:    opt.Search,
 		reports:   opt.Reports,
+		notices:   opt.Notices,
 		typing:    opt.Typing,
 		presence:  opt.Presence,
 		receipts:  opt.Receipts,

@@ -225,6 +225,9 @@ func (a *API) leave(r *http.Request) (httpkit.Empty, error) {
 	if err != nil {
 		return none, err
 	}
+	if err := a.notices.MayLeave(r.Context(), caller.User, roomID); err != nil {
+		return none, err
+	}
 	return none, a.rooms.Leave(r.Context(), room.MembershipRequest{RoomID: roomID, Sender: caller.UserID, Reason: reason})
 }
 

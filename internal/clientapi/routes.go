@@ -52,6 +52,10 @@ func (a *API) Routes() []httpkit.Route {
 		route("DELETE", client+"/v3/devices/{deviceId}", a.deleteDevice),
 		route("POST", client+"/v3/delete_devices", a.deleteDevices),
 
+		// Server notices, as in the admin API of Synapse.
+		route("POST", "/_synapse/admin/v1/send_server_notice", a.sendNotice),
+		route("PUT", "/_synapse/admin/v1/send_server_notice/{txnId}", a.sendNotice),
+
 		// Server administration. Spec: client-server-api#server-administration
 		route("GET", client+"/v3/admin/whois/{userId}", a.whois),
 		route("GET", client+"/v1/admin/lock/{userId}", a.locked),

@@ -156,6 +156,14 @@ type Config struct {
 	// more notifications. At least 16 characters. Empty: the endpoint is off.
 	MailBounceSecret Secret `yaml:"mail_bounce_secret" env:"STOA_MAIL_BOUNCE_SECRET" default:""`
 
+	// The name under which the server sends notices to its users, in a room of its
+	// own for each: 'stoa notice'.
+	NoticeName string `yaml:"notice_name" env:"STOA_NOTICE_NAME" default:"Server notices"`
+
+	// Whether people may leave the room with the server's notices. They can't
+	// reject the invitation in any case.
+	NoticeMayLeave bool `yaml:"notice_may_leave" env:"STOA_NOTICE_MAY_LEAVE" default:"true"`
+
 	// Who gets a mail when a user reports an event, a room or a user: an email
 	// address, or several separated by commas. Empty: nobody; 'stoa report list'
 	// shows the reports. Needs mail_smtp.

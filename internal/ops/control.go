@@ -54,6 +54,7 @@ func controlRoutes(s *server.Services) []httpkit.Route {
 		reportList.route(s),
 		reportShow.route(s),
 		reportHandle.route(s),
+		noticeSend.route(s),
 	}
 }
 

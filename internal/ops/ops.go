@@ -104,6 +104,7 @@ func (t *terminal) root() *cobra.Command {
 		t.mediaCommand(),
 		searchCommand(t),
 		reportCommand(t),
+		noticeCommand(t),
 		t.versionCommand(),
 	)
 	root.CompletionOptions.HiddenDefaultCmd = true

@@ -15,6 +15,7 @@ import (
 	"stoa/internal/history"
 	"stoa/internal/mail"
 	"stoa/internal/media"
+	"stoa/internal/notice"
 	"stoa/internal/room"
 	"stoa/internal/serverkey"
 	"stoa/internal/store"
@@ -34,6 +35,7 @@ type Services struct {
 	Rules    *userdata.Rules  // push rules, compiled
 	Cluster  *cluster.Cluster // only a Server joins it
 	Mail     *mail.Mailer
+	Notices  *notice.Notices
 	// Media opens the media, once. It makes their folder.
 	Media func() (*media.Media, error)
 
@@ -111,6 +113,9 @@ func (s *Services) build(ctx context.Context, opt Options) error {
 	s.Accounts = account.New(account.Options{
 		Store: s.Store, ServerName: cfg.ServerName, Sessions: s.Sessions, RoomsWait: opt.roomsWait, Hasher: opt.Hasher,
 		MinPassword: int(cfg.PasswordMinLength), NameNew: bool(cfg.LocalpartAsDisplayName), Clock: opt.Clock, Log: opt.Log,
+	})
+	s.Notices = notice.New(notice.Options{
+		Store: s.Store, Accounts: s.Accounts, Rooms: s.Rooms, Tags: s.Data, Name: cfg.NoticeName, MayLeave: cfg.NoticeMayLeave,
 	})
 	s.Mail, err = newMailer(s, opt)
 	return err

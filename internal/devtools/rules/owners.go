@@ -95,6 +95,7 @@ var owners = []owner{
 	{"url_previews", "store/previewdb", []string{"preview"}},
 	{"mail_bounces", "store/maildb", []string{"mail"}},
 	{"mail_budget", "store/maildb", []string{"mail"}},
+	{"notice_rooms", "store/noticedb", []string{"notice"}},
 	{"reports", "store/reportdb", []string{"report"}},
 	{"search_index", "store/searchdb", []string{"search"}},
 

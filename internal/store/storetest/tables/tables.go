@@ -11,8 +11,9 @@ import (
 	_ "stoa/internal/store/doctor" // reads all tables
 	_ "stoa/internal/store/keydb"
 	_ "stoa/internal/store/maildb"
-	_ "stoa/internal/store/mediadb" // keys
-	_ "stoa/internal/store/mediadb" // keys
+	_ "stoa/internal/store/mediadb"  // keys
+	_ "stoa/internal/store/mediadb"  // keys
+	_ "stoa/internal/store/noticedb" // rooms of notices
 	_ "stoa/internal/store/previewdb"
 	_ "stoa/internal/store/pushdb"    // pushers
 	_ "stoa/internal/store/pushdb"    // pushers
