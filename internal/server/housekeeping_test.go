@@ -76,7 +76,7 @@ func TestHousekeepingIsPeriodic(t *testing.T) {
 	want := map[string]time.Duration{
 		"stream": housekeepingEvery, "transactions": housekeepingEvery, "claimed_keys": housekeepingEvery, "media": housekeepingEvery, "url_previews": housekeepingEvery,
 		"mail_bounces": housekeepingEvery, "sliding_connections": housekeepingEvery,
-		"people_index": 24 * time.Hour, "media_orphans": 24 * time.Hour, "media_retention": 24 * time.Hour,
+		"people_index": 24 * time.Hour, "media_orphans": 24 * time.Hour, "media_retention": 24 * time.Hour, "reports": 24 * time.Hour,
 	}
 	got := map[string]time.Duration{}
 	for _, k := range srv.housekeeping(parts{}) {
