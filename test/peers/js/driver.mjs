@@ -272,6 +272,24 @@ const methods = {
         await until(`room ${roomId}`, () => client.getRoom(roomId)?.getMyMembership() === "join");
         return {};
     },
+    // sendLater schedules a message, or a state event if there is a state key (MSC4140).
+    async sendLater({ roomId, delay, type, content, stateKey }) {
+        const { delay_id } = stateKey === undefined
+            ? await client._unstable_sendDelayedEvent(roomId, { delay }, null, type, content)
+            : await client._unstable_sendDelayedStateEvent(roomId, { delay }, type, content, stateKey);
+        return { delayId: delay_id };
+    },
+    // later does something with a scheduled event: cancel, restart or send.
+    async later({ delayId, action }) {
+        const does = { cancel: "_unstable_cancelScheduledDelayedEvent", restart: "_unstable_restartScheduledDelayedEvent", send: "_unstable_sendScheduledDelayedEvent" };
+        await client[does[action]](delayId);
+        return {};
+    },
+    // scheduled gives what the server still holds.
+    async scheduled() {
+        const answer = await client._unstable_getDelayedEvents("scheduled");
+        return { delayIds: (answer.scheduled ?? answer.delayed_events ?? []).map((event) => event.delay_id) };
+    },
     // invite hands over the keys of the history first, as an encrypted file and a to-device message (MSC4268).
     async invite({ roomId, userId }) {
         await client.invite(roomId, userId);
