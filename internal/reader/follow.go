@@ -66,9 +66,9 @@ type result struct {
 
 // followerMetrics are counters and gauges, each changed by one atomic operation.
 type followerMetrics struct {
-	rows, failures, aside, trimmed, fenced, reads atomic.Uint64
-	owned                                         atomic.Int64
-	late                                          atomic.Pointer[time.Time] // the earliest of its shards; nil = none
+	rows, failures, aside, trimmed, fenced, reads, moves atomic.Uint64
+	owned                                                atomic.Int64
+	late                                                 atomic.Pointer[time.Time] // the earliest of its shards; nil = none
 }
 
 func newFollower(r *Runner, def Reader) (*follower, error) {
@@ -381,6 +381,9 @@ func (f *follower) conclude(ctx context.Context, h dispatched) error {
 func (f *follower) move(ctx context.Context, cur readerdb.Cursor, to store.Position, c *store.Change) error {
 	readerdb.MoveCursor(c, cur, to, ErrFenced)
 	_, err := f.runner.store.Commit(ctx, c)
+	if err == nil {
+		f.metrics.moves.Add(1)
+	}
 	return err
 }
 

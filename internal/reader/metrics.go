@@ -17,6 +17,7 @@ var (
 	descFailures = prometheus.NewDesc("stoa_reader_failures_total", "Batches that a reader failed to process; they are retried.", readerLabel, nil)
 	descAside    = prometheus.NewDesc("stoa_reader_set_aside_total", "Rows of the stream that a reader set aside after too many failures.", readerLabel, nil)
 	descTrimmed  = prometheus.NewDesc("stoa_reader_horizon_passed_total", "Shards of a reader that missed rows because the stream no longer had them.", readerLabel, nil)
+	descMoves    = prometheus.NewDesc("stoa_reader_moves_total", "Changes that moved a cursor of a reader, with what it wrote.", readerLabel, nil)
 	descFenced   = prometheus.NewDesc("stoa_reader_fenced_total", "Batches whose cursor had moved to another owner.", readerLabel, nil)
 
 	descJobs        = prometheus.NewDesc("stoa_reader_jobs_total", "Successful runs of jobs.", jobLabel, nil)
@@ -29,7 +30,7 @@ var (
 
 // Describe implements [prometheus.Collector].
 func (r *Runner) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descLag, descShards, descRows, descReads, descFailures, descAside, descTrimmed, descFenced,
+	for _, d := range []*prometheus.Desc{descLag, descShards, descRows, descReads, descFailures, descAside, descTrimmed, descMoves, descFenced,
 		descJobs, descJobFailed, descJobAside, descJobLost, descJobRuns, descJobLateness} {
 		ch <- d
 	}
@@ -56,6 +57,7 @@ func (r *Runner) Collect(ch chan<- prometheus.Metric) {
 		count(descFailures, m.failures.Load(), name)
 		count(descAside, m.aside.Load(), name)
 		count(descTrimmed, m.trimmed.Load(), name)
+		count(descMoves, m.moves.Load(), name)
 		count(descFenced, m.fenced.Load(), name)
 	}
 	j := r.jobs

@@ -201,7 +201,7 @@ func queryValue(p spec.Parameter) string {
 // counted are the numbers that a malformed request may not move.
 type counted struct{ changes, panics float64 }
 
-var counterLine = regexp.MustCompile(`(?m)^(stoa_store_changes_total|stoa_httpkit_panics_total) (\S+)$`)
+var counterLine = regexp.MustCompile(`(?m)^(stoa_store_changes_total|stoa_httpkit_panics_total|stoa_reader_moves_total)(?:\{.*\})? (\S+)$`)
 
 func (h *fixture) counters() (c counted, err error) {
 	res, err := h.admin.Get("http://admin/metrics")
@@ -213,21 +213,34 @@ func (h *fixture) counters() (c counted, err error) {
 		return c, err
 	}
 	found := counterLine.FindAllStringSubmatch(string(text), -1)
-	if len(found) != 2 {
-		return c, fmt.Errorf("%d of 2 counters found in /metrics", len(found))
+	if len(found) < 3 {
+		return c, fmt.Errorf("%d of 3 counters found in /metrics", len(found))
 	}
 	for _, m := range found {
 		n, err := strconv.ParseFloat(m[2], 64)
 		if err != nil {
 			return c, err
 		}
-		if strings.HasPrefix(m[1], "stoa_store") {
-			c.changes = n
-		} else {
+		switch m[1] {
+		case "stoa_store_changes_total":
+			c.changes += n
+		case "stoa_reader_moves_total": // what readers do with earlier changes
+			c.changes -= n
+		default:
 			c.panics = n
 		}
 	}
 	return c, nil
+}
+
+// settled returns the counters once they agree with those from before the requests, or after
+// two seconds: a reader's move is counted a moment after its change.
+func (h *fixture) settled(before counted) (after counted, err error) {
+	for deadline := time.Now().Add(2 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if after, err = h.counters(); err != nil || after == before || time.Now().After(deadline) {
+			return after, err
+		}
+	}
 }
 
 // judge sends a malformed request and says what is wrong with the answer.

@@ -104,7 +104,7 @@ func (t *tester) endpoint(r spec.Request) error {
 			found[b.kind+": "+b.what+": "+problem]++
 		}
 	}
-	after, err := t.fixture.counters()
+	after, err := t.fixture.settled(before)
 	if err != nil {
 		return err
 	}
