@@ -81,7 +81,7 @@ func (s *server) start() error {
 	s.cmd = exec.Command(os.Getenv("COMPLEMENT_STOA"), "serve")
 	s.cmd.Env = append(os.Environ(), "STOA_SERVER_NAME="+s.name, "STOA_DATA_DIR="+filepath.Join(s.dir, "data"),
 		"STOA_CLIENT_LISTEN="+s.listen, "STOA_PUBLIC_URL=http://"+s.listen, "STOA_REGISTRATION=open",
-		"STOA_REGISTRATION_SHARED_SECRET="+client.SharedSecret, "STOA_RATE_LIMITS=off", "STOA_PASSWORD_MIN_LENGTH=1")
+		"STOA_REGISTRATION_SHARED_SECRET="+client.SharedSecret, "STOA_RATE_LIMITS=off", "STOA_PASSWORD_MIN_LENGTH=1", "STOA_FEDERATION_ALLOW_PRIVATE=true")
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := s.cmd.Start(); err != nil {
