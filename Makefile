@@ -9,7 +9,7 @@ ARGS    ?=
 export ENGINE ROUNDS
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-fast race differential peers rust-peer check generate specindex fuzz bench crash chaos chaos-broken rolling random complement mutants badinput siege balancers university setup clean
+.PHONY: help build run test test-fast race differential peers rust-peer check generate specindex fuzz bench crash chaos chaos-broken rolling random complement clamav mutants badinput siege balancers university setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ random: build ## random actions and syncs: clients must compute the state that t
 
 complement: build ## run the public conformance suite (COMPLEMENT=checkout, ARGS="tests/csapi"), if it can be had
 	@scripts/complement $(ARGS)
+
+clamav: ## test the virus scanner setting with Debian's ClamAV, if it can be had
+	@scripts/clamav
 
 mutants: ## show that tests find a stale read, a lost wake-up and a dropped request (ARGS="-only NAME")
 	@scripts/mutants $(ARGS)

@@ -121,6 +121,8 @@ func TestLoadRefuses(t *testing.T) {
 		"a_proxy_that_is_no_address":            {"", "STOA_TRUSTED_PROXIES=proxy", []string{"10.0.0.0/8"}},
 		"a_boolean_that_is_none":                {"unsafe_database: maybe\n", "", []string{"true or false"}},
 		"a_size_that_is_none":                   {"log_max_size: huge\n", "", []string{"100MiB"}},
+		"a_scanner_that_is_no_address":          {"media_scanner: /run/clamd\n", "", []string{"media_scanner"}},
+		"a_scanner_without_a_port":              {"", "STOA_MEDIA_SCANNER=clamd://host", []string{"media_scanner"}},
 		"a_public_url_without_a_scheme":         {"public_url: matrix.example.org\n", "", []string{"public_url"}},
 		"an_instance_that_is_no_header_value":   {"instance: 'a b'\n", "", []string{"instance"}},
 		"several_at_once_and_names_them_all":    {"log_level: loud\nnothing: 1\n", "STOA_RATE_LIMITS=maybe", []string{"log_level", "nothing", "STOA_RATE_LIMITS"}},

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -253,6 +254,9 @@ func (c *Config) complete() (wrong []error) {
 	if rules, ok := roomversion.Of(c.RoomVersion); !ok || !rules.Stable {
 		bad("room_version: %q is not a room version that this server knows", c.RoomVersion)
 	}
+	if !isScanner(c.MediaScanner) {
+		bad("media_scanner: %q must be clamd:/PATH, clamd://HOST:PORT, or an http:// or https:// address", c.MediaScanner)
+	}
 	if c.MediaMaxUpload < 1 {
 		bad("media_max_upload: must be at least 1 byte")
 	}
@@ -358,4 +362,15 @@ func distance(a, b string) int {
 		}
 	}
 	return row[len(b)]
+}
+
+func isScanner(address string) bool {
+	if address == "" || isAddress(address) {
+		return true
+	}
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "clamd" || u.User != nil || u.RawQuery != "" {
+		return false
+	}
+	return u.Host == "" && strings.HasPrefix(u.Path, "/") || u.Hostname() != "" && u.Port() != "" && u.Path == ""
 }

@@ -256,6 +256,12 @@ type Config struct {
 	// /.well-known/matrix/client. Empty: none.
 	RTCLiveKitURL string `yaml:"rtc_livekit_url" env:"STOA_RTC_LIVEKIT_URL" default:""`
 
+	// The virus scanner for uploads: clamd:/PATH or clamd://HOST:PORT for ClamAV, or an
+	// http:// or https:// address to which files are posted and which answers 200 if
+	// they are clean and 406 if they are not. New uploads are served once they have
+	// been scanned. Empty: uploads are not scanned.
+	MediaScanner string `yaml:"media_scanner" env:"STOA_MEDIA_SCANNER" default:""`
+
 	// Whether the server fetches pages to show previews of links.
 	URLPreviews bool `yaml:"url_previews" env:"STOA_URL_PREVIEWS" default:"true"`
 

@@ -60,7 +60,9 @@ type Options struct {
 	MaxUpload, DailyUploads int64
 	// ThumbnailMemory bounds the memory that images take while they are decoded, in bytes.
 	ThumbnailMemory int64
-	Log             *slog.Logger
+	// Scanner looks for viruses in new content, which is served once it has found none; nil = none.
+	Scanner Scanner
+	Log     *slog.Logger
 	// Retention says how long media is kept, by class; what is missing stays for ever.
 	Retention map[mediadb.Class]Retention
 	// Disk stands between spool files and the disk; nil = nothing. Tests break disks with it.
@@ -84,10 +86,11 @@ type Media struct {
 	log        *slog.Logger
 	storage    storage
 	downloads  downloads
+	scans      scans
 	pending    pendingUploads
 }
 
-// pendingUploads are the requests that wait for an upload.
+// pendingUploads are the requests that wait for an upload, by its media ID, or for the scan of content, by scanWaitKey.
 type pendingUploads struct {
 	mu   sync.Mutex // guards byID
 	byID map[string]*pendingUpload
@@ -116,6 +119,7 @@ func New(opt Options) (*Media, error) {
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
+	m.scans.scanner, m.scans.store = opt.Scanner, opt.Store
 	m.storage.wake = make(chan struct{}, 1)
 	return m, nil
 }
@@ -277,7 +281,7 @@ func (m *Media) receive(ctx context.Context, user who.User, up Upload, add func(
 	}
 	defer m.closeSpool(spool)
 	row := mediadb.Media{Origin: m.server, User: user.UserNum, Hash: spool.Hash[:], Size: spool.Size, Type: up.Type, Name: up.Name}
-	return m.keep(ctx, spool, func(c *store.Change) {
+	return m.keep(ctx, spool, m.scans.await, func(c *store.Change) {
 		c.ActiveUser(user.UserNum)
 		add(c, row)
 	})
@@ -313,8 +317,8 @@ func (m *Media) closeSpool(s *blob.Spool) {
 const keepTries = 5
 
 // keep makes the bytes durable and commits the row that add writes with its ref. Content that is kept already is not
-// kept twice.
-func (m *Media) keep(ctx context.Context, spool *blob.Spool, add func(*store.Change)) error {
+// kept twice; isNew is called for other content.
+func (m *Media) keep(ctx context.Context, spool *blob.Spool, isNew func(c *store.Change, hash []byte) error, add func(*store.Change)) error {
 	hash := spool.Hash[:]
 	placed := "" // name of the blob that this call has put
 	for range keepTries {
@@ -336,15 +340,18 @@ func (m *Media) keep(ctx context.Context, spool *blob.Spool, add func(*store.Cha
 				}
 			}
 			mediadb.AddBlob(c, mediadb.Blob{Hash: hash, Name: placed, Place: m.target, Size: spool.Size})
+			if err := isNew(c, hash); err != nil {
+				return err
+			}
 		}
-		isNew := err != nil
+		isKept := err == nil
 		add(c)
 		_, err = m.store.Commit(ctx, c)
 		if errors.Is(err, mediadb.ErrBlobTaken) || errors.Is(err, mediadb.ErrBlobGone) {
 			continue
 		}
 		unwritten := errors.Is(err, mediadb.ErrUploaded) || errors.Is(err, store.ErrDeactivated)
-		if placed != "" && (unwritten || err == nil && !isNew) {
+		if placed != "" && (unwritten || err == nil && isKept) {
 			// Another upload came first. If this fails, SweepOrphans finds the bytes.
 			if err := m.places[m.target].Delete(ctx, placed); err != nil {
 				m.log.Warn("a copy of an upload could not be deleted", "err", err)
@@ -411,13 +418,24 @@ func (m *Media) find(ctx context.Context, uri URI, wait time.Duration) (mediadb.
 	}
 	until := time.NewTimer(wait)
 	defer until.Stop()
+	key := uri.ID // of what this waits for
 	for {
-		pending := m.pending.join(uri.ID) // before the look, so that nothing falls between
+		pending := m.pending.join(key) // before the look, so that nothing falls between
 		row, err := m.row(ctx, uri)
+		waits := err == nil && row.Hash == nil
+		if err == nil && row.Hash != nil {
+			if waits, err = m.scans.isUnscanned(ctx, row.Hash); waits && key == uri.ID {
+				m.pending.leave(key, pending)
+				key = scanWaitKey(row.Hash)
+				continue
+			}
+		}
 		switch {
-		case err == nil && row.Hash == nil && wait <= 0:
+		case waits && wait <= 0 && row.Hash != nil:
+			err = mxerr.NotYetUploaded("%s is not scanned for viruses yet", uri)
+		case waits && wait <= 0:
 			err = mxerr.NotYetUploaded("%s is not uploaded yet", uri)
-		case err == nil && row.Hash == nil:
+		case waits:
 			poll := time.NewTimer(pollEvery)
 			select {
 			case <-pending.done:
@@ -429,11 +447,11 @@ func (m *Media) find(ctx context.Context, uri URI, wait time.Duration) (mediadb.
 			}
 			poll.Stop()
 			if err == nil {
-				m.pending.leave(uri.ID, pending)
+				m.pending.leave(key, pending)
 				continue
 			}
 		}
-		m.pending.leave(uri.ID, pending)
+		m.pending.leave(key, pending)
 		if err == nil {
 			m.downloads.note(row, m.store.Now())
 		}
@@ -536,7 +554,8 @@ func (m *Media) keepThumbnail(ctx context.Context, image []byte, spec thumbnail.
 	defer m.closeSpool(spool)
 	hash = bytes.Clone(spool.Hash[:])
 	t := mediadb.Thumbnail{Image: image, Spec: spec.String(), Hash: hash, Type: made.Type}
-	err = m.keep(ctx, spool, func(c *store.Change) { mediadb.AddThumbnail(c, t) })
+	notScanned := func(*store.Change, []byte) error { return nil } // it was made here, of an image that was
+	err = m.keep(ctx, spool, notScanned, func(c *store.Change) { mediadb.AddThumbnail(c, t) })
 	if errors.Is(err, mediadb.ErrUploaded) { // another request has made the same
 		return hash, nil
 	}

@@ -41,7 +41,7 @@ func (m *Media) KeepPicture(ctx context.Context, src io.Reader, limit int64, bef
 		}
 	}
 	row := mediadb.Media{Origin: m.server, ID: newID(), Hash: spool.Hash[:], Size: spool.Size, Type: p.Type, Class: mediadb.ClassPreview}
-	return m.keep(ctx, spool, func(c *store.Change) {
+	return m.keep(ctx, spool, m.scans.await, func(c *store.Change) {
 		mediadb.AddMedia(c, row)
 		write(c, row.ID, spool.Size, p)
 	})

@@ -126,6 +126,7 @@ func (m *Media) Describe(ch chan<- *prometheus.Desc) {
 	ch <- descFails
 	ch <- descGone
 	ch <- descUp
+	ch <- descScans
 }
 
 // Collect implements [prometheus.Collector].
@@ -139,4 +140,5 @@ func (m *Media) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(descFails, prometheus.CounterValue, float64(fails))
 	ch <- prometheus.MustNewConstMetric(descGone, prometheus.CounterValue, float64(m.deleted.Load()))
 	ch <- prometheus.MustNewConstMetric(descUp, prometheus.GaugeValue, up)
+	m.scans.collect(ch)
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"path/filepath"
 	"time"
 
@@ -53,6 +54,13 @@ func newMedia(opt Options, st *store.Store) (*media.Media, error) {
 	}
 	if opt.Media != nil {
 		opt.Media(&m)
+	}
+	if cfg.MediaScanner != "" {
+		scanner, err := media.NewScanner(cfg.MediaScanner)
+		if err != nil {
+			return nil, fmt.Errorf("media_scanner: %w", err)
+		}
+		m.Scanner = scanner
 	}
 	return media.New(m)
 }

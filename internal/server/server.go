@@ -208,6 +208,7 @@ func (srv *Server) build() error {
 			p.search.Jobs(),
 			s.Notices.Jobs(),
 			p.push.Jobs(),
+			p.media.Jobs(),
 			srv.housekeeping(p),
 		),
 	})
