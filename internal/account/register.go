@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 
+	"stoa/internal/email"
 	"stoa/internal/store"
 	"stoa/internal/store/userdb"
 	"stoa/matrix/id"
@@ -24,6 +25,9 @@ type Registration struct {
 	Admin    bool
 	// Token is a registration token, of which this counts one use; empty = none.
 	Token TokenHash
+	// Email is a confirmed address of the account; zero = none.
+	Email       email.Address
+	ValidatedTS int64 // when it was confirmed
 }
 
 // Begun is an account that the commit of its change creates. The caller may add to the
@@ -121,18 +125,23 @@ func (a *Accounts) Begin(ctx context.Context, reg Registration) (*Begun, error) 
 	if reg.Token != "" {
 		userdb.UseRegistrationToken(b.Change, string(reg.Token), now)
 	}
+	if !reg.Email.IsZero() {
+		userdb.AddThreepid(b.Change, userdb.Threepid{Medium: userdb.MediumEmail, Address: reg.Email.String(), User: b.Num, ValidatedTS: reg.ValidatedTS})
+	}
 	return b, nil
 }
 
 // Complete commits a registration.
 //
-// Errors: M_USER_IN_USE, M_FORBIDDEN (the registration token was used up in the
-// meantime).
+// Errors: M_USER_IN_USE, M_THREEPID_IN_USE, M_FORBIDDEN (the registration token was used up
+// in the meantime).
 func (a *Accounts) Complete(ctx context.Context, b *Begun) error {
 	_, err := a.store.Commit(ctx, b.Change)
 	switch {
 	case errors.Is(err, userdb.ErrUserInUse):
 		return errInUse()
+	case errors.Is(err, userdb.ErrThreepidInUse):
+		return errThreepidInUse()
 	case errors.Is(err, userdb.ErrTokenUsed):
 		return mxerr.Forbidden("The registration token can't be used any more")
 	case err != nil:

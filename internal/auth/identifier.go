@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"stoa/internal/store/userdb"
 	"stoa/matrix/mxerr"
 )
 
@@ -29,38 +30,45 @@ type Claim struct {
 	Address *string `json:"address"`
 }
 
-// name gives the user ID or localpart that is claimed. A third-party identifier
-// is M_FORBIDDEN: no account has one.
-func (c Claim) name() (string, error) {
-	unknown := mxerr.Forbidden("No account is known by this third-party identifier")
+// name gives the user ID or localpart that is claimed, or the address of a third-party
+// identifier: no account has a telephone number, so that is an address that nobody has.
+func (c Claim) name() (name, address string, err error) {
 	i := c.Identifier
 	if i == nil {
 		switch {
 		case c.User != nil && *c.User != "":
-			return *c.User, nil
+			return *c.User, "", nil
 		case c.Medium != nil && c.Address != nil:
-			return "", unknown
+			return "", ofMedium(*c.Medium, *c.Address), nil
 		}
-		return "", mxerr.MissingParam("The identifier is missing")
+		return "", "", mxerr.MissingParam("The identifier is missing")
 	}
 	switch {
 	case i.Type == "m.id.user":
 		if i.User == "" {
-			return "", mxerr.MissingParam("The identifier has no user")
+			return "", "", mxerr.MissingParam("The identifier has no user")
 		}
-		return i.User, nil
+		return i.User, "", nil
 	case i.Type == "m.id.thirdparty", i.Type == "" && i.Medium != "": // examples of the specification leave the type out
 		if i.Medium == "" || i.Address == "" {
-			return "", mxerr.MissingParam("The identifier has no medium or no address")
+			return "", "", mxerr.MissingParam("The identifier has no medium or no address")
 		}
-		return "", unknown
+		return "", ofMedium(i.Medium, i.Address), nil
 	case i.Type == "m.id.phone":
 		if i.Country == "" || i.Phone == "" {
-			return "", mxerr.MissingParam("The identifier has no country or no phone")
+			return "", "", mxerr.MissingParam("The identifier has no country or no phone")
 		}
-		return "", unknown
+		return "", ofMedium("msisdn", i.Phone), nil
 	case i.Type == "":
-		return "", mxerr.MissingParam("The identifier has no type")
+		return "", "", mxerr.MissingParam("The identifier has no type")
 	}
-	return "", mxerr.InvalidParam("Unknown type of identifier")
+	return "", "", mxerr.InvalidParam("Unknown type of identifier")
+}
+
+// ofMedium is an address as [email.Parse] reads it, if it is one of email.
+func ofMedium(medium, address string) string {
+	if medium != userdb.MediumEmail {
+		return medium + " " + address
+	}
+	return address
 }

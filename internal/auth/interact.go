@@ -36,6 +36,8 @@ type Interaction struct {
 	Flows  []Flow
 	// Terms are those of the terms stage.
 	Terms Terms
+	// EmailFor is what an address must have been confirmed for, for the email stage.
+	EmailFor userdb.Purpose
 	// Auth is the `auth` of the body; empty if there was none.
 	Auth json.RawMessage
 	// Request is the request but for Auth: the same one, sent again after its answer was
@@ -57,6 +59,9 @@ type attempt struct {
 	Session *string `json:"session"`
 	Token   *string `json:"token"` // m.login.registration_token
 	Claim           // m.login.password
+
+	ThreepidCreds    *threepidCredentials `json:"threepid_creds"` // m.login.email.identity
+	OldThreepidCreds *threepidCredentials `json:"threepidCreds"`  // the same, as older clients spell it
 }
 
 // Interact returns a proof if the request completes one of the flows. If not,
@@ -229,6 +234,11 @@ func (a *Auth) tryStage(r *http.Request, in Interaction, s *uiaSession, stage st
 		var user account.Account
 		user, err = a.tryPassword(r, in, try)
 		done.Result, done.Credentials = user.UserID.String(), user.Credentials
+	case StageEmail:
+		var confirmed confirmedEmail
+		var user account.Account
+		confirmed, user, err = tryEmail(r.Context(), a, in, try)
+		done.Result, done.Credentials = confirmed.String(), user.Credentials
 	default:
 		err = stageFailed("The server offers no such stage")
 	}
@@ -251,7 +261,7 @@ func (a *Auth) tryRegistrationToken(r *http.Request, try attempt) (string, error
 
 // tryPassword gives the account that a password proved.
 func (a *Auth) tryPassword(r *http.Request, in Interaction, try attempt) (account.Account, error) {
-	name, err := try.name()
+	name, _, err := claimed(r.Context(), a, try.Claim)
 	if err != nil {
 		return account.Account{}, err
 	}

@@ -48,8 +48,12 @@ var (
 		"one for each new device"}
 	limitOpenID = rateLimit{"openid token", "OpenID tokens created", "user", 5 * time.Second, 100,
 		"one for each call and widget"}
+	limitMail = rateLimit{"mail", "mails asked for", "address", time.Minute, 60,
+		"a lecture hall of 30 registers by mail, twice"}
+	limitMailTo = rateLimit{"mail to", "mails asked for", "recipient", 10 * time.Minute, 5,
+		"somebody who does not find the first mails"}
 
-	rateLimits = []rateLimit{limitLogin, limitLoginUser, limitLoginNet, limitLoginAny, limitRegister, limitRegisterNet, limitToken, limitSecret, limitLoginToken, limitOpenID}
+	rateLimits = []rateLimit{limitMail, limitMailTo, limitLogin, limitLoginUser, limitLoginNet, limitLoginAny, limitRegister, limitRegisterNet, limitToken, limitSecret, limitLoginToken, limitOpenID}
 )
 
 // of is the bucket of a key.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"stoa/internal/account"
+	"stoa/internal/email"
 	"stoa/internal/store"
 	"stoa/internal/store/userdb"
 	"stoa/internal/who"
@@ -112,16 +113,39 @@ func (a *Auth) open(r *http.Request, user account.Account, device Device, spend 
 	return issued, nil
 }
 
+// claimed finds whom a claim means: a name for [account.Accounts.Named], empty if it is an
+// address that no account has. counted is what attempts count for if that is nobody.
+func claimed(ctx context.Context, a *Auth, claim Claim) (name, counted string, err error) {
+	name, address, err := claim.name()
+	if err != nil {
+		return "", "", err
+	}
+	if name != "" {
+		return name, digest(strings.ToLower(name)), nil // in a bounded form
+	}
+	known, err := email.Parse(address)
+	if err != nil {
+		return "", digest("address " + address), nil
+	}
+	found, err := account.ByEmail(ctx, a.accounts, known)
+	if errors.Is(err, store.ErrNotFound) {
+		return "", digest("address " + known.String()), nil
+	}
+	return found.UserID.String(), digest(found.UserID.String()), err
+}
+
 // checkPassword counts an attempt and checks it.
 func (a *Auth) checkPassword(r *http.Request, claim Claim) (account.Account, error) {
-	name, err := claim.name()
-	if err != nil {
+	if _, _, err := claim.name(); err != nil {
 		return account.Account{}, err
 	}
 	if claim.Password == nil {
 		return account.Account{}, mxerr.MissingParam("The password is missing")
 	}
-	counted := digest(strings.ToLower(name)) // nobody's: as if it were somebody's, but in a bounded form
+	name, counted, err := claimed(r.Context(), a, claim)
+	if err != nil {
+		return account.Account{}, err
+	}
 	familiar := false
 	if known, err := a.accounts.Named(r.Context(), name); err == nil {
 		counted = known.UserID.String() // however it is written

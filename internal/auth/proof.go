@@ -11,6 +11,7 @@ import (
 	"fmt"
 
 	"stoa/internal/account"
+	"stoa/internal/email"
 	"stoa/internal/httpkit"
 	"stoa/internal/store"
 	"stoa/internal/store/userdb"
@@ -25,9 +26,14 @@ type Proof struct {
 	// RegistrationToken is the token of that stage; empty without one. It may
 	// have been used up since.
 	RegistrationToken account.TokenHash
+	// Email is the address of the email stage; zero without one. ValidatedTS is when it
+	// was confirmed.
+	Email       email.Address
+	ValidatedTS int64
 
 	auth    *Auth
 	session *uiaSession // nil: everything was in one request
+	email   *confirmedEmail
 	request []byte
 }
 
@@ -55,6 +61,23 @@ func (a *Auth) proof(ctx context.Context, s *uiaSession, in Interaction) (*Proof
 			p.User = user
 		case StageRegistrationToken:
 			p.RegistrationToken = account.TokenHash(stage.Result)
+		case StageEmail:
+			confirmed, err := parseConfirmedEmail(stage.Result)
+			if err != nil {
+				return nil, err
+			}
+			p.email, p.Email, p.ValidatedTS = &confirmed, confirmed.address, confirmed.validatedTS
+			if in.EmailFor != userdb.PurposePassword {
+				continue
+			}
+			user, err := account.ByEmail(ctx, a.accounts, confirmed.address)
+			if errors.Is(err, store.ErrNotFound) || err == nil && (user.Credentials != stage.Credentials || user.Deactivated) {
+				return nil, account.ErrStale
+			}
+			if err != nil {
+				return nil, fmt.Errorf("user of a completed stage: %w", err)
+			}
+			p.User = user
 		}
 	}
 	return p, nil
@@ -72,11 +95,24 @@ func (p *Proof) Spend(r *store.Read, c *store.Change, answer any) error {
 			return err
 		}
 	}
-	return p.Keep(c, answer)
+	if p.email != nil {
+		if err := p.email.spend(r, c, p.User.Num); err != nil {
+			return err
+		}
+	}
+	return p.keep(c, answer)
 }
 
 // Keep is Spend for a proof that names no user.
 func (p *Proof) Keep(c *store.Change, answer any) error {
+	if p.email != nil {
+		userdb.UseThreepidSession(c, p.email.sid)
+	}
+	return p.keep(c, answer)
+}
+
+// keep keeps the answer for the client that asks again.
+func (p *Proof) keep(c *store.Change, answer any) error {
 	if p.session == nil {
 		return nil
 	}

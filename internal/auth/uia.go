@@ -15,6 +15,7 @@ const (
 	StageDummy             = "m.login.dummy"
 	StageRegistrationToken = "m.login.registration_token"
 	StageTerms             = "m.login.terms"
+	StageEmail             = "m.login.email.identity"
 )
 
 // Flow is a series of stages that are completed in this order.

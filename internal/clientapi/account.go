@@ -3,11 +3,13 @@ package clientapi
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"stoa/internal/account"
 	"stoa/internal/auth"
 	"stoa/internal/httpkit"
+	"stoa/internal/store/userdb"
 	"stoa/internal/who"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
@@ -25,19 +27,6 @@ type tokenOwner struct {
 func (a *API) whoami(r *http.Request) (tokenOwner, error) {
 	caller, err := a.auth.Caller(r)
 	return tokenOwner{UserID: caller.UserID, DeviceID: caller.DeviceID}, err
-}
-
-type threepidList struct {
-	Threepids []struct{} `json:"threepids"`
-}
-
-// threepids serves GET /_matrix/client/v3/account/3pid: no account has any,
-// since none can be added.
-//
-// Spec: client-server-api#adding-account-administrative-contact-information
-func (a *API) threepids(r *http.Request) (threepidList, error) {
-	_, err := a.auth.Caller(r)
-	return threepidList{Threepids: []struct{}{}}, err
 }
 
 // callerIfAny gives the caller, or nil if the request has no access token.
@@ -74,7 +63,7 @@ func (a *API) changePassword(r *http.Request) (httpkit.Empty, error) {
 	}
 	change := account.PasswordChange{Password: *body.NewPassword, Logout: body.LogoutDevices == nil || *body.LogoutDevices}
 	in := auth.Interaction{
-		Operation: "POST account/password", Caller: caller, Flows: auth.PasswordFlows, Auth: body.Auth,
+		Operation: "POST account/password", Caller: caller, Flows: a.passwordFlows(caller), EmailFor: userdb.PurposePassword, Auth: body.Auth,
 		Request: []any{change.Password, change.Logout},
 	}
 	if done, err := a.auth.Answered(r.Context(), in, &httpkit.Empty{}); done || err != nil {
@@ -89,6 +78,15 @@ func (a *API) changePassword(r *http.Request) (httpkit.Empty, error) {
 		change.Keep = caller.DeviceID
 	}
 	return httpkit.Empty{}, auth.Spent(a.accounts.SetPassword(r.Context(), change))
+}
+
+// passwordFlows are those that allow a new password: by the one before or, for people who
+// are not logged in, by mail.
+func (a *API) passwordFlows(caller *who.Caller) []auth.Flow {
+	if caller != nil || !a.addresses.Enabled() {
+		return auth.PasswordFlows
+	}
+	return append(slices.Clone(auth.PasswordFlows), auth.Flow{Stages: []string{auth.StageEmail}})
 }
 
 type deactivated struct {

@@ -30,6 +30,7 @@ import (
 	"stoa/internal/search"
 	"stoa/internal/slidingsync"
 	"stoa/internal/streamcache"
+	"stoa/internal/threepid"
 	"stoa/internal/userdata"
 	"stoa/matrix/id"
 )
@@ -44,6 +45,16 @@ const (
 	RegistrationOpen   Registration = "open"
 )
 
+// RegistrationEmail says whether people confirm an email address to make an account.
+type RegistrationEmail string
+
+// Values of the setting STOA_REGISTRATION_EMAIL.
+const (
+	EmailOff      RegistrationEmail = "off"
+	EmailOptional RegistrationEmail = "optional"
+	EmailRequired RegistrationEmail = "required"
+)
+
 // Options are what the API needs.
 type Options struct {
 	ServerName id.ServerName
@@ -53,6 +64,8 @@ type Options struct {
 	RoomVersion string
 	// Registration is closed if empty.
 	Registration Registration
+	// RegistrationEmail is off if empty.
+	RegistrationEmail RegistrationEmail
 	// SharedSecret enables registration by shared secret if not empty.
 	SharedSecret string
 	// Terms are the documents that people must accept to register; none if nil.
@@ -71,6 +84,7 @@ type Options struct {
 	Limits    *httpkit.UserLimits
 	Auth      *auth.Auth
 	Accounts  *account.Accounts
+	Addresses *threepid.Threepids
 	Keys      *e2ee.Keys
 	Data      *userdata.Data
 	Push      *push.Push
@@ -96,6 +110,7 @@ type API struct {
 	opt       Options
 	auth      *auth.Auth
 	accounts  *account.Accounts
+	addresses *threepid.Threepids
 	keys      *e2ee.Keys
 	data      *userdata.Data
 	push      *push.Push
@@ -128,6 +143,7 @@ func New(opt Options) *API {
 		opt:       opt,
 		auth:      opt.Auth,
 		accounts:  opt.Accounts,
+		addresses: opt.Addresses,
 		keys:      opt.Keys,
 		data:      opt.Data,
 		push:      opt.Push,

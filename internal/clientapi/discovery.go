@@ -104,6 +104,7 @@ func (a *API) capabilities(r *http.Request) (out capabilities, err error) {
 	c.ChangePassword.Enabled = account.HasPassword
 	c.GetLoginToken.Enabled = account.HasPassword // the password is what confirms it
 	c.SetDisplayName.Enabled = true
+	c.ThreepidChanges.Enabled = a.addresses.Enabled()
 	c.SetAvatarURL.Enabled = true
 	c.ProfileFields.Enabled, c.OldFields.Enabled = true, true
 	if caller.Admin {

@@ -3,10 +3,12 @@ package clientapi
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 
 	"stoa/internal/account"
 	"stoa/internal/auth"
 	"stoa/internal/httpkit"
+	"stoa/internal/store/userdb"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -75,7 +77,7 @@ func (a *API) register(r *http.Request) (registered, error) {
 	case a.opt.Registration == RegistrationClosed:
 		return registered{}, errRegistrationClosed()
 	}
-	in := auth.Interaction{Operation: "POST register", Flows: a.registrationFlows(), Terms: a.opt.Terms, Auth: body.Auth, Request: body.withoutAuth()}
+	in := auth.Interaction{Operation: "POST register", Flows: a.registrationFlows(), Terms: a.opt.Terms, EmailFor: userdb.PurposeRegister, Auth: body.Auth, Request: body.withoutAuth()}
 	var before registered
 	if done, err := a.auth.Answered(r.Context(), in, &before); done || err != nil {
 		return before, err
@@ -95,7 +97,7 @@ func (a *API) register(r *http.Request) (registered, error) {
 	if err := a.auth.TakeRegistration(r); err != nil {
 		return registered{}, err
 	}
-	wish := account.Registration{Password: *body.Password, Token: proof.RegistrationToken}
+	wish := account.Registration{Password: *body.Password, Token: proof.RegistrationToken, Email: proof.Email, ValidatedTS: proof.ValidatedTS}
 	if err := a.accounts.CheckNewPassword(*body.Password); err != nil {
 		return registered{}, err
 	}
@@ -132,7 +134,14 @@ func (a *API) registrationFlows() []auth.Flow {
 	if len(a.opt.Terms) > 0 {
 		stages = append(stages, auth.StageTerms)
 	}
-	if len(stages) == 0 {
+	byMail := auth.Flow{Stages: append(slices.Clone(stages), auth.StageEmail)}
+	switch {
+	case a.opt.RegistrationEmail == EmailRequired:
+		return []auth.Flow{byMail}
+	case a.opt.RegistrationEmail == EmailOptional && a.addresses.Enabled():
+		// The dummy stage keeps one flow from being a part of the other.
+		return []auth.Flow{{Stages: append(slices.Clone(stages), auth.StageDummy)}, byMail}
+	case len(stages) == 0:
 		stages = append(stages, auth.StageDummy)
 	}
 	return []auth.Flow{{Stages: stages}}

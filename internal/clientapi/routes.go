@@ -28,6 +28,8 @@ func (a *API) Routes() []httpkit.Route {
 
 		// Account registration. Spec: client-server-api#legacy-account-registration
 		open(httpkit.LimitRegister, "POST", client+"/v3/register", a.register),
+		open(httpkit.LimitRegister, "POST", client+"/v3/register/email/requestToken", a.registerEmailToken),
+		open(httpkit.LimitRegister, "POST", client+"/v3/register/msisdn/requestToken", a.registerPhoneToken),
 		open(httpkit.LimitLookup, "GET", client+"/v3/register/available", a.registerAvailable),
 		open(httpkit.LimitLookup, "GET", client+"/v1/register/m.login.registration_token/validity", a.registrationTokenValidity),
 		open(httpkit.LimitPlain, "GET", "/_synapse/admin/v1/register", a.sharedSecretNonce),
@@ -36,7 +38,16 @@ func (a *API) Routes() []httpkit.Route {
 		// Account management. Spec: client-server-api#legacy-account-management
 		open(httpkit.LimitLogin, "POST", client+"/v3/account/password", a.changePassword),
 		open(httpkit.LimitLogin, "POST", client+"/v3/account/deactivate", a.deactivate),
+		open(httpkit.LimitLogin, "POST", client+"/v3/account/password/email/requestToken", a.passwordEmailToken),
+		open(httpkit.LimitLogin, "POST", client+"/v3/account/password/msisdn/requestToken", a.passwordPhoneToken),
 		route("GET", client+"/v3/account/3pid", a.threepids),
+		route("POST", client+"/v3/account/3pid", a.addThreepidByIdentityServer),
+		route("POST", client+"/v3/account/3pid/add", a.addThreepid),
+		route("POST", client+"/v3/account/3pid/bind", a.bindThreepid),
+		route("POST", client+"/v3/account/3pid/delete", a.deleteThreepid),
+		route("POST", client+"/v3/account/3pid/unbind", a.unbindThreepid),
+		route("POST", client+"/v3/account/3pid/email/requestToken", a.addEmailToken),
+		route("POST", client+"/v3/account/3pid/msisdn/requestToken", a.addPhoneToken),
 		route("GET", client+"/v3/account/whoami", a.whoami),
 
 		// Profiles. Spec: client-server-api#profiles

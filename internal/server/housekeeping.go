@@ -36,6 +36,7 @@ func (srv *Server) housekeeping(p parts) []reader.Kind {
 		kindEvery("people_index", 24*time.Hour, func(ctx context.Context) error { return account.IndexPeople(ctx, srv.services.Accounts) }),
 		kind("mail_bounces", srv.services.Mail.Expire),
 		kind("sliding_connections", srv.sliding.Expire),
+		kind("threepid_sessions", srv.services.Addresses.Expire),
 		kind("media", p.media.Sweep),
 		kindEvery("reports", 24*time.Hour, func(ctx context.Context) error { return report.Expire(ctx, s) }),
 		kindEvery("media_retention", 24*time.Hour, p.media.Retain),

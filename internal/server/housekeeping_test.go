@@ -75,7 +75,7 @@ func TestHousekeepingIsPeriodic(t *testing.T) {
 	srv := withClock(t, storetest.SQLite(t))
 	want := map[string]time.Duration{
 		"stream": housekeepingEvery, "transactions": housekeepingEvery, "claimed_keys": housekeepingEvery, "media": housekeepingEvery, "url_previews": housekeepingEvery,
-		"mail_bounces": housekeepingEvery, "sliding_connections": housekeepingEvery,
+		"mail_bounces": housekeepingEvery, "sliding_connections": housekeepingEvery, "threepid_sessions": housekeepingEvery,
 		"people_index": 24 * time.Hour, "media_orphans": 24 * time.Hour, "media_retention": 24 * time.Hour, "reports": 24 * time.Hour,
 	}
 	got := map[string]time.Duration{}

@@ -275,7 +275,7 @@ func (srv *Server) clientMux(opt httpkit.Options, p parts) (http.Handler, error)
 	pages, err := webui.Routes(webui.Options{
 		ServerName: cfg.ServerName, PublicURL: cfg.PublicURL,
 		MayRegister: cfg.Registration != config.RegistrationClosed, Terms: terms(cfg.Terms), Auth: p.callers,
-		Mail: srv.services.Mail, BounceSecret: cfg.MailBounceSecret.Reveal(),
+		Mail: srv.services.Mail, BounceSecret: cfg.MailBounceSecret.Reveal(), Threepids: srv.services.Addresses,
 	})
 	if err != nil {
 		return nil, err
@@ -363,6 +363,9 @@ func (srv *Server) newAPI(p parts) *clientapi.API {
 		Sync:         srv.renderer,
 		Sliding:      srv.sliding,
 		Stream:       srv.stream,
+
+		Addresses:         s.Addresses,
+		RegistrationEmail: clientapi.RegistrationEmail(cfg.RegistrationEmail),
 	})
 }
 

@@ -19,6 +19,7 @@ import (
 	"stoa/internal/room"
 	"stoa/internal/serverkey"
 	"stoa/internal/store"
+	"stoa/internal/threepid"
 	"stoa/internal/userdata"
 	"stoa/matrix/id"
 )
@@ -36,6 +37,9 @@ type Services struct {
 	Cluster  *cluster.Cluster // only a Server joins it
 	Mail     *mail.Mailer
 	Notices  *notice.Notices
+
+	Addresses *threepid.Threepids
+
 	// Media opens the media, once. It makes their folder.
 	Media func() (*media.Media, error)
 
@@ -117,8 +121,13 @@ func (s *Services) build(ctx context.Context, opt Options) error {
 	s.Notices = notice.New(notice.Options{
 		Store: s.Store, Accounts: s.Accounts, Rooms: s.Rooms, Tags: s.Data, Name: cfg.NoticeName, MayLeave: cfg.NoticeMayLeave,
 	})
-	s.Mail, err = newMailer(s, opt)
-	return err
+	if s.Mail, err = newMailer(s, opt); err != nil {
+		return err
+	}
+	s.Addresses = threepid.New(threepid.Options{
+		Store: s.Store, Accounts: s.Accounts, Mail: s.Mail, PublicURL: cfg.PublicURL, NextLinkHosts: cfg.MailNextLinkHosts,
+	})
+	return nil
 }
 
 // Close closes the store, unless the options provided it.

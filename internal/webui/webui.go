@@ -18,6 +18,7 @@ import (
 	"stoa/internal/auth"
 	"stoa/internal/httpkit"
 	"stoa/internal/mail"
+	"stoa/internal/threepid"
 	"stoa/matrix/id"
 )
 
@@ -32,6 +33,8 @@ var (
 	loginScript string
 	//go:embed stage.html
 	stageHTML string
+	//go:embed confirm.html
+	confirmHTML string
 	//go:embed stage.js
 	stageScript string
 )
@@ -40,6 +43,7 @@ var (
 	landingPage = newPage("landing", landingHTML, "")
 	loginPage   = newPage("login", loginHTML, loginScript)
 	stagePage   = newPage("stage", stageHTML, stageScript)
+	confirmPage = newPage("confirm", confirmHTML, "")
 )
 
 // Options are what the pages show.
@@ -55,6 +59,8 @@ type Options struct {
 	// Mail records the mails that come back, for whoever has BounceSecret; empty = nobody.
 	Mail         *mail.Mailer
 	BounceSecret string
+	// Threepids are the addresses that the links in mails confirm.
+	Threepids *threepid.Threepids
 }
 
 // Routes lists the pages.
@@ -74,6 +80,8 @@ func Routes(opt Options) ([]httpkit.Route, error) {
 		fixed("/_matrix/static/client/login/", login),
 		{Method: http.MethodGet, Pattern: stagePattern, Limit: httpkit.LimitLogin, Handler: httpkit.Adapt(stages.show)},
 		{Method: http.MethodPost, Pattern: stagePattern, Limit: httpkit.LimitLogin, Handler: httpkit.Adapt(stages.complete)},
+		{Method: http.MethodGet, Pattern: threepid.ConfirmPath, Limit: httpkit.LimitLogin, Handler: httpkit.Adapt(opt.showConfirmation)},
+		{Method: http.MethodPost, Pattern: threepid.ConfirmPath, Limit: httpkit.LimitLogin, Handler: httpkit.Adapt(opt.confirm)},
 		{Method: http.MethodPost, Pattern: bouncesPattern, Limit: httpkit.LimitLogin, Handler: httpkit.Adapt(opt.bounces)},
 	}, nil
 }
@@ -98,6 +106,7 @@ type content struct {
 	PublicURL   string
 	MayRegister bool
 	stage
+	Confirmation confirmation
 
 	Style  template.CSS
 	Script template.JS
