@@ -415,7 +415,6 @@ func (e *sqliteEngine) write(ctx context.Context, lazy bool, f func(conn) error)
 		return fmt.Errorf("commit: %w", err)
 	}
 	committed = true
-	e.files.wrote()
 	return nil
 }
 
@@ -504,9 +503,9 @@ func (e *sqliteEngine) finish(g *group) error {
 	}
 	if len(g.stream) > 0 {
 		e.last = g.last
+		e.files.foundRoom()
 	}
 	e.mu.Unlock()
-	e.files.wrote()
 	select {
 	case e.written <- struct{}{}:
 	default:

@@ -98,8 +98,9 @@ func (f *sqliteFiles) see(err error) error {
 	return err
 }
 
-// wrote notes a commit.
-func (f *sqliteFiles) wrote() {
+// foundRoom notes that the disk has room: for what a request writes, or for a probe. What the
+// server writes by itself, such as the move of a cursor, is small and says nothing.
+func (f *sqliteFiles) foundRoom() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.full {
@@ -129,7 +130,11 @@ func (e *sqliteEngine) healthy(ctx context.Context) error {
 	}
 	full, probe := e.files.isFull()
 	if probe {
-		return e.write(ctx, false, func(conn) error { return liteMigrator{e.writer}.script(probeFull) })
+		err := e.write(ctx, false, func(conn) error { return liteMigrator{e.writer}.script(probeFull) })
+		if err == nil {
+			e.files.foundRoom()
+		}
+		return err
 	}
 	if full {
 		return ErrFull
