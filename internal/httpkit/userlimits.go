@@ -58,7 +58,7 @@ var userLimits = [rates]userLimit{
 	RateJoin:          {"join", "rooms joined, left, knocked at and forgotten", 300, 2, "a move to a new account with all rooms"},
 	RateToDevice:      {"to_device", "requests that send to-device messages", 1000, 20, "a new key for a room of 26,000 members, in batches of 100 devices"},
 	RateToDeviceBytes: {"to_device_bytes", "bytes of to-device messages sent", 32 << 20, 512 << 10, "the same; a key takes 1 KiB for each device"},
-	RateSearch:        {"search", "searches of users and rooms", 60, 3, "one for each letter typed"},
+	RateSearch:        {"search", "searches of users, rooms and messages", 60, 3, "one for each letter typed"},
 	RateNotice:        {"notice", "typing, receipts, presence", 600, 20, "scrolling through many rooms"},
 	RatePreview:       {"preview", "links fetched for previews; those in the cache don't count", 120, 1, "opening a room in which many links were posted"},
 	RatePreviewBytes:  {"preview_bytes", "bytes of the images of previews", 64 << 20, 16 << 10, "100 previews with an image of 600 KiB; 1.3 GiB a day"},

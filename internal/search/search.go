@@ -34,7 +34,7 @@ const (
 	// answerBytes bounds the events in an answer, with their contexts.
 	answerBytes = 2 << 20
 	// indexWait bounds how long a search waits for the index to have what was sent before.
-	indexWait = time.Second
+	indexWait = 5 * time.Second
 )
 
 // MostResults is the greatest number of results in an answer.
@@ -175,7 +175,7 @@ func (s *Search) Search(ctx context.Context, user id.UserID, q Request) (*Result
 }
 
 // awaitIndex waits until the index has what was committed before the call, so that people
-// find what they have just sent. After a second it goes on with what is there.
+// find what they have just sent. After 5 s it goes on with what is there.
 func (s *Search) awaitIndex(ctx context.Context) error {
 	deadline := time.Now().Add(indexWait)
 	head := s.store.Head()

@@ -168,12 +168,6 @@ func mustJSON(v any) []byte {
 	return text
 }
 
-// subscribes says whether a room is asked for by its ID.
-func (c *Config) subscribes(roomID string) bool {
-	_, is := c.Subscriptions[roomID]
-	return is
-}
-
 // configCache holds configurations by their text: each waiting request would hold a copy.
 type configCache struct {
 	texts *cache.Cache[[sha256.Size]byte, cachedConfig]
@@ -244,10 +238,6 @@ func (a *asked) lazily() bool {
 		lazy = lazy || f.LazyMembers
 	}
 	return lazy
-}
-
-func (a *asked) selects(evType, key, viewer string) bool {
-	return anySelects(a.filters, evType, key, viewer)
 }
 
 func anySelects(filters []*StateFilter, evType, key, viewer string) bool {
