@@ -11,16 +11,13 @@ package serverkey
 
 import (
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/ed25519"
-	"crypto/hkdf"
 	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"time"
 
+	"stoa/internal/sealed"
 	"stoa/internal/store"
 	"stoa/internal/store/keydb"
 	"stoa/matrix/id"
@@ -64,12 +61,12 @@ func Load(ctx context.Context, s *store.Store, server id.ServerName, secret stri
 			if err != nil {
 				return fmt.Errorf("%s: %w", row.KeyID, err)
 			}
-			if secret != "" && row.Seed[0] == formatPlain {
-				sealed, err := seal(row.KeyID, seed, secret)
+			if secret != "" && sealed.IsPlain(row.Seed) {
+				stored, err := sealed.Seal(secret, purpose, row.KeyID, seed)
 				if err != nil {
 					return err
 				}
-				if err := keydb.ResealSigningKey(tx, row.KeyID, sealed); err != nil {
+				if err := keydb.ResealSigningKey(tx, row.KeyID, stored); err != nil {
 					return err
 				}
 			}
@@ -94,13 +91,8 @@ func Load(ctx context.Context, s *store.Store, server id.ServerName, secret stri
 	return signer, nil
 }
 
-// The format letters of a seed in the store.
-const (
-	formatPlain  = 'p' // the seed
-	formatSealed = 's' // salt, nonce, AES-256-GCM of the seed; its key by HKDF-SHA256
-)
-
-const saltBytes = 16
+// purpose is that of package sealed. It is part of what is in the store.
+const purpose = "stoa signing key"
 
 // generate creates a key with an ID of 6 random letters and digits.
 func generate(secret string, now time.Time) (keydb.SigningKey, error) {
@@ -114,54 +106,19 @@ func generate(secret string, now time.Time) (keydb.SigningKey, error) {
 	rand.Read(seed)
 	row := keydb.SigningKey{KeyID: "ed25519:" + string(b[:]), CreatedTS: now.UnixMilli()}
 	var err error
-	row.Seed, err = seal(row.KeyID, seed, secret)
+	row.Seed, err = sealed.Seal(secret, purpose, row.KeyID, seed)
 	return row, err
 }
 
-func seal(keyID string, seed []byte, secret string) ([]byte, error) {
-	if secret == "" {
-		return append([]byte{formatPlain}, seed...), nil
-	}
-	salt := make([]byte, saltBytes)
-	rand.Read(salt) // never fails
-	aead, err := cipherOf(secret, salt)
-	if err != nil {
-		return nil, err
-	}
-	return aead.Seal(append([]byte{formatSealed}, salt...), nil, seed, []byte(keyID)), nil
-}
-
 func open(row keydb.SigningKey, secret string) ([]byte, error) {
+	seed, err := sealed.Open(secret, purpose, row.KeyID, row.Seed)
 	switch {
-	case len(row.Seed) == 1+ed25519.SeedSize && row.Seed[0] == formatPlain:
-		return row.Seed[1:], nil
-	case len(row.Seed) > 1+saltBytes && row.Seed[0] == formatSealed:
-		if secret == "" {
-			return nil, errNoSecret
-		}
-		aead, err := cipherOf(secret, row.Seed[1:1+saltBytes])
-		if err != nil {
-			return nil, err
-		}
-		seed, err := aead.Open(nil, nil, row.Seed[1+saltBytes:], []byte(row.KeyID))
-		if err != nil {
-			return nil, errOtherSecret
-		}
-		return seed, nil
+	case errors.Is(err, sealed.ErrNoSecret):
+		return nil, errNoSecret
+	case errors.Is(err, sealed.ErrOtherSecret):
+		return nil, errOtherSecret
+	case errors.Is(err, sealed.ErrForm), err == nil && len(seed) != ed25519.SeedSize:
+		return nil, errors.New("the key is in a form that this version can't read")
 	}
-	return nil, errors.New("the key is in a form that this version can't read")
-}
-
-// cipherOf derives the cipher of one key. The nonce is random and part of the sealed
-// form.
-func cipherOf(secret string, salt []byte) (cipher.AEAD, error) {
-	key, err := hkdf.Key(sha256.New, []byte(secret), salt, "stoa signing key", 32)
-	if err != nil {
-		return nil, err
-	}
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, err
-	}
-	return cipher.NewGCMWithRandomNonce(block)
+	return seed, err
 }

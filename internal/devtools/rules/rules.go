@@ -35,7 +35,7 @@ var layers = []layer{
 		packages: []string{
 			"stoa/internal/store", "stoa/internal/bus", "stoa/internal/blob", "stoa/internal/fedclient", "stoa/internal/httpkit",
 			"stoa/internal/telemetry", "stoa/internal/config", "stoa/internal/token", "stoa/internal/timeline", "stoa/internal/packed", "stoa/internal/stablehash", "stoa/internal/thumbnail", "stoa/internal/textsearch",
-			"stoa/internal/who", "stoa/internal/cache", "stoa/internal/email", "stoa/internal/parking", "stoa/internal/outbound",
+			"stoa/internal/who", "stoa/internal/cache", "stoa/internal/email", "stoa/internal/sealed", "stoa/internal/parking", "stoa/internal/outbound",
 		},
 		below:    []string{"protocol"},
 		siblings: []string{"*"},
