@@ -10,7 +10,6 @@ import (
 	"stoa/internal/store/roomdb"
 	"stoa/internal/streamcache"
 	"stoa/internal/timeline"
-	"stoa/matrix/canonicaljson"
 	"stoa/matrix/event"
 	"stoa/matrix/eventfilter"
 	"stoa/matrix/id"
@@ -40,7 +39,7 @@ type responseBuilder struct {
 	entries []*entry
 	pdus    map[store.EventNum]*event.PDU // for the federation format
 	query   Query
-	global  []Datum // global account data
+	global  []streamcache.Datum // global account data
 	out     []byte
 	// memory is where the answer's memory is taken, nil if it does not count here; taken is how much was taken, in bytes.
 	memory Memory
@@ -73,7 +72,7 @@ type entry struct {
 	receiptsAfter  store.Slot
 	ownReceipt     bool
 	typing         *streamcache.TypingRoom
-	data           []Datum
+	data           []streamcache.Datum
 	counts         streamcache.Counts
 	// membersMoved is set if a membership changed since the token, nameMoved if the name or the canonical alias did.
 	membersMoved, nameMoved bool
@@ -222,24 +221,10 @@ func (k *responseBuilder) run() error {
 		return err
 	}
 	k.c.Since, k.c.Typing = k.upto, k.delta.TypingHash
-	k.out = append(separate(k.out), `"next_batch":"`...)
+	k.out = append(streamcache.Separate(k.out), `"next_batch":"`...)
 	k.out = append(k.out, k.c.Token().String()...)
 	k.out = append(k.out, `"}`...)
 	return nil
-}
-
-// separate appends the comma before the next member or element, if one is needed.
-func separate(b []byte) []byte {
-	switch b[len(b)-1] {
-	case '{', '[', ':':
-		return b
-	}
-	return append(b, ',')
-}
-
-func appendKey(b []byte, key string) []byte {
-	b = append(canonicaljson.AppendString(separate(b), key), ':')
-	return b
 }
 
 // collectDelta makes the entries of what memory holds.

@@ -5,6 +5,7 @@ import (
 
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
+	"stoa/internal/streamcache"
 	"stoa/matrix/eventfilter"
 	"stoa/matrix/id"
 )
@@ -43,7 +44,7 @@ func (k *responseBuilder) takeData() error {
 }
 
 // sortData assigns account data to rooms. If all of it was read because a room was entered, only that room gets it.
-func (k *responseBuilder) sortData(data []Datum, after store.Slot) error {
+func (k *responseBuilder) sortData(data []streamcache.Datum, after store.Slot) error {
 	onlyEntered := !k.initial && !k.delta.Own[store.KindAccountData]
 	byID := make(map[string]*entry, len(k.entries))
 	for _, e := range k.entries {
@@ -90,7 +91,7 @@ func (k *responseBuilder) entryForData(roomID string) *entry {
 // appendGlobalData appends `account_data`.
 func (k writer) appendGlobalData() {
 	mark := len(k.out)
-	k.out = append(separate(k.out), `"account_data":{"events":[`...)
+	k.out = append(streamcache.Separate(k.out), `"account_data":{"events":[`...)
 	first := len(k.out)
 	for i := range k.global {
 		d := &k.global[i]

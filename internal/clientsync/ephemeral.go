@@ -100,7 +100,7 @@ func (k writer) appendEphemeral(e *entry) bool {
 		return false
 	}
 	mark := len(k.out)
-	k.out = append(separate(k.out), `"ephemeral":{"events":[`...)
+	k.out = append(streamcache.Separate(k.out), `"ephemeral":{"events":[`...)
 	first := len(k.out)
 	if e.typing != nil && f.AllowsType("m.typing") {
 		k.appendTyping(e.typing)
@@ -120,10 +120,10 @@ func (k writer) appendEphemeral(e *entry) bool {
 //
 // Spec: client-server-api#typing-notifications
 func (k writer) appendTyping(t *streamcache.TypingRoom) {
-	k.out = append(separate(k.out), `{"content":{"user_ids":[`...)
+	k.out = append(streamcache.Separate(k.out), `{"content":{"user_ids":[`...)
 	for _, u := range k.r.opt.Typing.Users(t.Num) {
 		if !k.reader.Ignored[u] {
-			k.out = canonicaljson.AppendString(separate(k.out), u.String())
+			k.out = canonicaljson.AppendString(streamcache.Separate(k.out), u.String())
 		}
 	}
 	k.out = append(k.out, `]},"type":"m.typing"}`...)
@@ -145,28 +145,9 @@ func (k writer) appendReceipts(list []roomdb.Receipt) {
 	}
 }
 
-// newestReceipts leaves out what is not for the viewer, and of several receipts of one user, kind and thread all but the
-// newest. The rest is sorted by thread, event and kind.
+// newestReceipts are the receipts to show, sorted by thread, event and kind.
 func (k writer) newestReceipts(list []roomdb.Receipt) []roomdb.Receipt {
-	type mark struct {
-		user   store.UserNum
-		kind   roomdb.ReceiptKind
-		thread string
-	}
-	newest := make(map[mark]roomdb.Receipt, len(list))
-	for _, x := range list {
-		if x.Kind != roomdb.ReceiptRead && x.User != k.req.UserNum || x.Kind > roomdb.ReceiptPrivate {
-			continue
-		}
-		m := mark{x.User, x.Kind, x.Thread}
-		if old, ok := newest[m]; !ok || cmp.Or(cmp.Compare(x.Slot, old.Slot), cmp.Compare(x.Off, old.Off), cmp.Compare(x.TS, old.TS)) > 0 {
-			newest[m] = x
-		}
-	}
-	out := make([]roomdb.Receipt, 0, len(newest))
-	for _, x := range newest {
-		out = append(out, x)
-	}
+	out := streamcache.NewestReceipts(list, k.req.UserNum)
 	slices.SortFunc(out, func(a, b roomdb.Receipt) int {
 		return cmp.Or(cmp.Compare(a.Thread, b.Thread), cmp.Compare(a.EventID, b.EventID), cmp.Compare(a.Kind, b.Kind),
 			cmp.Compare(a.UserID, b.UserID))
@@ -176,22 +157,22 @@ func (k writer) newestReceipts(list []roomdb.Receipt) []roomdb.Receipt {
 
 // appendThread appends one m.receipt of receipts that are sorted by event and kind.
 func (k writer) appendThread(list []roomdb.Receipt) {
-	k.out = append(separate(k.out), `{"content":{`...)
+	k.out = append(streamcache.Separate(k.out), `{"content":{`...)
 	for i, x := range list {
 		newEvent := i == 0 || list[i-1].EventID != x.EventID
 		if newEvent {
 			if i > 0 {
 				k.out = append(k.out, "}}"...)
 			}
-			k.out = append(appendKey(k.out, x.EventID), '{')
+			k.out = append(streamcache.AppendKey(k.out, x.EventID), '{')
 		}
 		if newEvent || list[i-1].Kind != x.Kind {
 			if !newEvent {
 				k.out = append(k.out, '}')
 			}
-			k.out = append(appendKey(k.out, receiptType(x.Kind)), '{')
+			k.out = append(streamcache.AppendKey(k.out, receiptType(x.Kind)), '{')
 		}
-		k.out = append(appendKey(k.out, x.UserID), `{"ts":`...)
+		k.out = append(streamcache.AppendKey(k.out, x.UserID), `{"ts":`...)
 		k.out = strconv.AppendInt(k.out, x.TS, 10)
 		if x.Thread != "" {
 			k.out = append(k.out, `,"thread_id":`...)

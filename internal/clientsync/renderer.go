@@ -36,10 +36,10 @@ type Options struct {
 	// Sections are parts of answers that other packages provide. The fields after it are parts that need more than a section; nil
 	// leaves a part out.
 	Sections    []Section
-	ToDevice    ToDevice
-	Typing      Typing
-	Presence    Presence
-	AccountData AccountData
+	ToDevice    streamcache.ToDevice
+	Typing      streamcache.Typing
+	Presence    streamcache.Presence
+	AccountData streamcache.AccountData
 	Filters     Filters
 	Unread      Unread
 }

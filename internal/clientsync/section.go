@@ -105,50 +105,6 @@ func (r *Renderer) appendCached(ctx context.Context, dst []byte, s Section, w Wa
 	return append(dst, value...), nil
 }
 
-// ToDevice reads messages to devices. The token has a counter for them, so that each is in the answers between two acknowledged
-// tokens exactly once.
-//
-// Spec: client-server-api#send-to-device-messaging
-type ToDevice interface {
-	// Append appends up to limit messages after a slot, as the elements of a JSON list. It returns the slot of the last of
-	// them, or after if there are none, and whether more wait.
-	Append(dst []byte, r *store.Read, v who.Device, after store.Slot, limit int) (out []byte, last store.Slot, more bool, err error)
-	// Acknowledge deletes the messages up to a slot: the device has them.
-	Acknowledge(ctx context.Context, v who.Device, upTo store.Slot) error
-}
-
-// Typing tells who is typing.
-//
-// Spec: client-server-api#typing-notifications
-type Typing interface {
-	// Users returns the users who type in a room.
-	Users(num store.RoomNum) []id.UserID
-}
-
-// Presence is notified that a device syncs.
-type Presence interface {
-	// Seen records that a user's device is connected, with the presence that it asks for: online, unavailable or offline.
-	Seen(ctx context.Context, user who.User, presence string)
-}
-
-// Datum is one account data event.
-type Datum struct {
-	RoomID  string // "" for global account data
-	Type    string
-	Content []byte // a JSON object
-}
-
-// AccountData reads the account data of users.
-//
-// Spec: client-server-api#client-config
-type AccountData interface {
-	// Changed returns the viewer's account data that changed after a slot of the user; for slot 0 all of it, with what the
-	// server makes up for users who have set nothing (push rules).
-	Changed(r *store.Read, user who.User, after store.Slot) ([]Datum, error)
-	// Ignored returns the users on m.ignored_user_list.
-	Ignored(r *store.Read, user who.User) ([]id.UserID, error)
-}
-
 // Filters finds the filters that clients have stored.
 type Filters interface {
 	// Filter returns a stored filter's JSON, or store.ErrNotFound.

@@ -41,24 +41,10 @@ func (k snapshotReader) collectStored() (*storedRooms, error) {
 	since := k.c.Since
 	var first store.Slot // the first slot of the user's own changes of membership after the token
 	if !k.initial {
-		own, err := r.OwnChanges(k.req.UserNum, since)
-		if err != nil {
-			return nil, fmt.Errorf("read own changes: %w", err)
+		var err error
+		if first, err = k.delta.ReadOwn(r, k.req.UserNum, since); err != nil {
+			return nil, err
 		}
-		clear(k.delta.Own[:])
-		for _, o := range own {
-			if int(o.Kind) < streamcache.OwnKinds {
-				k.delta.Own[o.Kind] = true
-			}
-			if o.Kind == store.KindMembership {
-				first = o.First
-			}
-		}
-		for kind := range k.delta.Shared {
-			k.delta.Shared[kind] = true
-		}
-		k.delta.Members = true
-		k.delta.ToDevice = true
 	}
 	left := k.req.Filter.Room.IncludeLeave && (k.initial || k.req.FullState)
 	rows, err := roomdb.SyncRooms(r, k.req.UserNum, left)

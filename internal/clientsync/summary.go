@@ -7,6 +7,7 @@ import (
 
 	"stoa/internal/store"
 	"stoa/internal/store/roomdb"
+	"stoa/internal/streamcache"
 	"stoa/internal/timeline"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/event"
@@ -111,11 +112,11 @@ func (k *responseBuilder) heroes(e *entry) ([]string, error) {
 //
 // Spec: client-server-api#get_matrixclientv3sync
 func (k writer) appendSummary(s *summary) {
-	k.out = append(separate(k.out), `"summary":{`...)
+	k.out = append(streamcache.Separate(k.out), `"summary":{`...)
 	if len(s.heroes) > 0 {
 		k.out = append(k.out, `"m.heroes":[`...)
 		for _, hero := range s.heroes {
-			k.out = canonicaljson.AppendString(separate(k.out), hero)
+			k.out = canonicaljson.AppendString(streamcache.Separate(k.out), hero)
 		}
 		k.out = append(k.out, `],`...)
 	}

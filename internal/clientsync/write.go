@@ -9,7 +9,6 @@ import (
 	"stoa/internal/timeline"
 	"stoa/matrix/canonicaljson"
 	"stoa/matrix/eventfilter"
-	"stoa/matrix/id"
 )
 
 // writer appends the parts of an answer that were collected.
@@ -20,7 +19,7 @@ type writer struct{ *responseBuilder }
 // Spec: client-server-api#get_matrixclientv3sync
 func (k writer) appendRooms(stored *storedRooms) {
 	mark := len(k.out)
-	k.out = append(separate(k.out), `"rooms":{`...)
+	k.out = append(streamcache.Separate(k.out), `"rooms":{`...)
 	any := k.group("join", func() {
 		for _, e := range k.entries {
 			if e.joinedRoom {
@@ -50,7 +49,7 @@ func (k writer) appendRooms(stored *storedRooms) {
 // group appends a member with the object that f appends to; nothing if f appends nothing.
 func (k writer) group(key string, f func()) bool {
 	mark := len(k.out)
-	k.out = append(appendKey(k.out, key), '{')
+	k.out = append(streamcache.AppendKey(k.out, key), '{')
 	first := len(k.out)
 	f()
 	if len(k.out) == first {
@@ -64,7 +63,7 @@ func (k writer) group(key string, f func()) bool {
 // appendJoined appends one joined room, if it has news.
 func (k writer) appendJoined(e *entry) {
 	mark := len(k.out)
-	k.out = append(appendKey(k.out, e.id.String()), '{')
+	k.out = append(streamcache.AppendKey(k.out, e.id.String()), '{')
 	worth := k.initial || e.entered || k.req.FullState || e.timeline.limited || len(e.timeline.events) > 0 || e.ownReceipt
 	k.appendTimeline(e)
 	worth = k.appendState(e) || worth
@@ -84,7 +83,7 @@ func (k writer) appendJoined(e *entry) {
 
 // appendLeft appends one room that the viewer has left or was banned from.
 func (k writer) appendLeft(e *entry) {
-	k.out = append(appendKey(k.out, e.id.String()), '{')
+	k.out = append(streamcache.AppendKey(k.out, e.id.String()), '{')
 	k.appendTimeline(e)
 	k.appendState(e)
 	k.appendRoomData(e)
@@ -95,7 +94,7 @@ func (k writer) appendTimeline(e *entry) {
 	if e.timeline.limited && len(e.timeline.events) > 0 {
 		e.bundles = timeline.BundleWithin(e.events, &k.reader)
 	}
-	k.out = append(separate(k.out), `"timeline":{"events":[`...)
+	k.out = append(streamcache.Separate(k.out), `"timeline":{"events":[`...)
 	for _, ev := range e.timeline.events {
 		k.appendEvent(e, ev)
 	}
@@ -111,7 +110,7 @@ func (k writer) appendTimeline(e *entry) {
 
 // appendEvent appends one event, with the fields that the filter wants.
 func (k writer) appendEvent(e *entry, ev *timeline.Event) {
-	k.out = separate(k.out)
+	k.out = streamcache.Separate(k.out)
 	if k.req.Filter.EventFields == nil {
 		k.out = ev.Append(k.out, &k.reader, k.show(e, ev))
 		return
@@ -130,7 +129,7 @@ func (k writer) appendState(e *entry) bool {
 	if k.req.StateAfter {
 		key = `"state_after":{"events":[`
 	}
-	k.out = append(separate(k.out), key...)
+	k.out = append(streamcache.Separate(k.out), key...)
 	first := len(k.out)
 	f := &k.req.Filter.Room.State
 	for _, ev := range e.state {
@@ -147,7 +146,7 @@ func (k writer) appendState(e *entry) bool {
 func (k writer) appendRoomData(e *entry) bool {
 	f := &k.req.Filter.Room.AccountData
 	mark := len(k.out)
-	k.out = append(separate(k.out), `"account_data":{"events":[`...)
+	k.out = append(streamcache.Separate(k.out), `"account_data":{"events":[`...)
 	first := len(k.out)
 	for _, d := range e.data {
 		if f.Allows(eventfilter.Event{Type: d.Type, RoomID: d.RoomID, Content: d.Content}) {
@@ -162,8 +161,8 @@ func (k writer) appendRoomData(e *entry) bool {
 	return true
 }
 
-func (k writer) appendDatum(d *Datum) {
-	k.out = append(separate(k.out), `{"content":`...)
+func (k writer) appendDatum(d *streamcache.Datum) {
+	k.out = append(streamcache.Separate(k.out), `{"content":`...)
 	k.out = append(k.out, d.Content...)
 	k.out = append(k.out, `,"type":`...)
 	k.out = append(canonicaljson.AppendString(k.out, d.Type), '}')
@@ -175,11 +174,11 @@ func (k writer) appendDatum(d *Datum) {
 func (k writer) appendStripped(rows []roomdb.SyncRoom, key string) {
 	for i := range rows {
 		row := &rows[i]
-		if row.Membership == roomdb.Invite && k.ignoresInviter(row.Stripped) {
+		if row.Membership == roomdb.Invite && streamcache.IgnoresInviter(&k.reader, row.Stripped) {
 			continue
 		}
-		k.out = append(appendKey(k.out, row.RoomID), '{')
-		k.out = append(appendKey(k.out, key), `{"events":`...)
+		k.out = append(streamcache.AppendKey(k.out, row.RoomID), '{')
+		k.out = append(streamcache.AppendKey(k.out, key), `{"events":`...)
 		if row.Stripped == "" {
 			k.out = append(k.out, "[]"...)
 		} else {
@@ -189,38 +188,18 @@ func (k writer) appendStripped(rows []roomdb.SyncRoom, key string) {
 	}
 }
 
-// ignoresInviter says whether an invite, as its stripped state shows it, comes from an ignored user.
-func (k writer) ignoresInviter(stripped string) bool {
-	if len(k.reader.Ignored) == 0 {
-		return false
-	}
-	ignored := false
-	// The list was made by this server; if it is no list, nobody is ignored for it.
-	_ = canonicaljson.Array([]byte(stripped), func(ev []byte) error {
-		evType, _ := canonicaljson.String(canonicaljson.Get(ev, "type"))
-		key, _ := canonicaljson.String(canonicaljson.Get(ev, "state_key"))
-		if evType == "m.room.member" && key == k.req.UserID.String() {
-			sender, _ := canonicaljson.String(canonicaljson.Get(ev, "sender"))
-			userID, err := id.ParseUserID(sender)
-			ignored = ignored || err == nil && k.reader.Ignored[userID]
-		}
-		return nil
-	})
-	return ignored
-}
-
 // appendCounts appends the counts of unread events.
 //
 // Spec: client-server-api#receiving-notifications
 func (k writer) appendCounts(e *entry) {
-	k.out = append(separate(k.out), `"unread_notifications":{"highlight_count":`...)
+	k.out = append(streamcache.Separate(k.out), `"unread_notifications":{"highlight_count":`...)
 	k.out = appendPair(k.out, e.counts.Highlights, e.counts.Notifications)
 	if len(e.counts.Threads) == 0 {
 		return
 	}
 	k.out = append(k.out, `,"unread_thread_notifications":{`...)
 	for _, t := range e.counts.Threads {
-		k.out = append(appendKey(k.out, t.Root), `{"highlight_count":`...)
+		k.out = append(streamcache.AppendKey(k.out, t.Root), `{"highlight_count":`...)
 		k.out = appendPair(k.out, t.Highlights, t.Notifications)
 	}
 	k.out = append(k.out, '}')
@@ -250,7 +229,7 @@ func (k writer) appendSection(s Section) error {
 	w := s.Watch()
 	if w.Always {
 		mark := len(k.out)
-		k.out = appendKey(k.out, s.Key())
+		k.out = streamcache.AppendKey(k.out, s.Key())
 		first := len(k.out)
 		out, err := k.r.appendCached(k.ctx, k.out, s, w, &k.query)
 		if k.out = out; len(k.out) == first {
@@ -265,7 +244,7 @@ func (k writer) appendSection(s Section) error {
 		return nil
 	}
 	mark := len(k.out)
-	k.out = appendKey(k.out, s.Key())
+	k.out = streamcache.AppendKey(k.out, s.Key())
 	first := len(k.out)
 	out, err := s.Append(k.ctx, k.out, &k.query)
 	if err != nil {
@@ -310,7 +289,7 @@ func (k writer) appendToDevice() error {
 		return err
 	}
 	mark := len(k.out)
-	k.out = append(separate(k.out), `"to_device":{"events":[`...)
+	k.out = append(streamcache.Separate(k.out), `"to_device":{"events":[`...)
 	first := len(k.out)
 	k.out, k.c.ToDevice, k.c.MoreToDevice, err = k.r.opt.ToDevice.Append(k.out, r, k.req.Device, k.c.ToDevice, toDevicePage)
 	if err != nil {

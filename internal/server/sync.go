@@ -54,7 +54,7 @@ func (srv *Server) newSliding(p parts) *slidingsync.Renderer {
 		ToDevice:    syncToDevice{p.keys},
 		Typing:      p.typing,
 		Presence:    p.presence,
-		AccountData: slidingAccountData{syncAccountData{s.Data}},
+		AccountData: syncAccountData{s.Data},
 		Sections:    srv.renderer,
 	})
 }
@@ -77,7 +77,7 @@ func (s syncToDevice) Append(dst []byte, r *store.Read, v who.Device, after stor
 
 type syncAccountData struct{ *userdata.Data }
 
-func (s syncAccountData) Changed(r *store.Read, v who.User, after store.Slot) ([]clientsync.Datum, error) {
+func (s syncAccountData) Changed(r *store.Read, v who.User, after store.Slot) ([]streamcache.Datum, error) {
 	var entries []userdata.Entry
 	var err error
 	if after == 0 {
@@ -88,23 +88,11 @@ func (s syncAccountData) Changed(r *store.Read, v who.User, after store.Slot) ([
 	if err != nil {
 		return nil, err
 	}
-	out := make([]clientsync.Datum, len(entries))
+	out := make([]streamcache.Datum, len(entries))
 	for i, e := range entries {
-		out[i] = clientsync.Datum{RoomID: e.RoomID, Type: e.Type, Content: e.Content}
+		out[i] = streamcache.Datum{RoomID: e.RoomID, Type: e.Type, Content: e.Content}
 	}
 	return out, nil
-}
-
-// slidingAccountData is the same for package slidingsync.
-type slidingAccountData struct{ syncAccountData }
-
-func (s slidingAccountData) Changed(r *store.Read, v who.User, after store.Slot) ([]slidingsync.Datum, error) {
-	data, err := s.syncAccountData.Changed(r, v, after)
-	out := make([]slidingsync.Datum, len(data))
-	for i, d := range data {
-		out[i] = slidingsync.Datum(d)
-	}
-	return out, err
 }
 
 type syncFilters struct{ data *userdata.Data }

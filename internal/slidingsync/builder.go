@@ -197,24 +197,10 @@ func (b *builder) findNews() error {
 // readNews reads the rooms in which something happened after the cursor, among those that the client has.
 func (b *builder) readNews() error {
 	s := b.snapshot
-	own, err := s.OwnChanges(b.req.UserNum, b.c.Since)
+	first, err := b.delta.ReadOwn(s, b.req.UserNum, b.c.Since)
 	if err != nil {
-		return fmt.Errorf("read own changes: %w", err)
+		return err
 	}
-	clear(b.delta.Own[:])
-	first := store.Slot(0)
-	for _, o := range own {
-		if int(o.Kind) < streamcache.OwnKinds {
-			b.delta.Own[o.Kind] = true
-		}
-		if o.Kind == store.KindMembership {
-			first = o.First
-		}
-	}
-	for kind := range b.delta.Shared {
-		b.delta.Shared[kind] = true
-	}
-	b.delta.Members, b.delta.ToDevice = true, true
 	nums := make([]store.RoomNum, len(b.conn.rooms))
 	for i, sent := range b.conn.rooms {
 		nums[i] = sent.num
@@ -477,7 +463,7 @@ func (b *builder) appendRooms() error {
 	w := roomWriter{b}
 	w.appendLists()
 	mark := len(b.out)
-	b.out = append(separate(b.out), `"rooms":{`...)
+	b.out = append(streamcache.Separate(b.out), `"rooms":{`...)
 	begin := len(b.out)
 	slices.SortStableFunc(b.parts, func(x, y *part) int { return cmp.Compare(b2i(x.initial), b2i(y.initial)) })
 	var done []*part
@@ -596,9 +582,9 @@ func (b *builder) finish(c streamcache.Cursor) error {
 		return err
 	}
 	if b.req.TxnID != "" {
-		b.out = appendString(appendKey(b.out, "txn_id"), b.req.TxnID)
+		b.out = appendString(streamcache.AppendKey(b.out, "txn_id"), b.req.TxnID)
 	}
 	pos := token.Sliding{Conn: conn.id, Gen: conn.gen, Nonce: conn.nonce, Stream: c.Token()}
-	b.out = append(appendString(appendKey(b.out, "pos"), pos.String()), '}')
+	b.out = append(appendString(streamcache.AppendKey(b.out, "pos"), pos.String()), '}')
 	return nil
 }

@@ -31,7 +31,7 @@ type extensionWriter struct{ *builder }
 
 // appendExtensions appends `extensions` without its end, and what does not need the device lists.
 func (b extensionWriter) appendExtensions(c *streamcache.Cursor) error {
-	b.out = append(appendKey(b.out, "extensions"), '{')
+	b.out = append(streamcache.AppendKey(b.out, "extensions"), '{')
 	on := b.cfg.Extensions
 	if on.ToDevice {
 		if err := b.appendToDevice(c); err != nil {
@@ -71,7 +71,7 @@ func (b extensionWriter) sharedChanged(kind store.Kind) bool {
 const toDevicePage = 100
 
 func (b extensionWriter) appendToDevice(c *streamcache.Cursor) error {
-	b.out = append(appendKey(b.out, "to_device"), '{')
+	b.out = append(streamcache.AppendKey(b.out, "to_device"), '{')
 	if b.first || b.delta.ToDevice || b.c.MoreToDevice {
 		s, err := b.open(b.ctx)
 		if err != nil {
@@ -85,7 +85,7 @@ func (b extensionWriter) appendToDevice(c *streamcache.Cursor) error {
 		if n := b.cfg.Extensions.ToDeviceLimit; n > 0 {
 			limit = min(n, toDevicePage)
 		}
-		b.out = append(appendKey(b.out, "events"), '[')
+		b.out = append(streamcache.AppendKey(b.out, "events"), '[')
 		begin := len(b.out)
 		b.out, c.ToDevice, c.MoreToDevice, err = b.r.opt.ToDevice.Append(b.out, s, b.req.Device, after, limit)
 		if err != nil {
@@ -132,7 +132,7 @@ func (b extensionWriter) appendAccountData() error {
 		return err
 	}
 	after := store.Slot(0)
-	changed := map[string][]Datum{} // by room
+	changed := map[string][]streamcache.Datum{} // by room
 	if !all && b.delta.Own[store.KindAccountData] {
 		own, err := s.OwnChanges(b.req.UserNum, b.c.Since)
 		if err != nil {
@@ -174,12 +174,12 @@ func (b extensionWriter) appendAccountData() error {
 	return b.writeAccountData(s, changed, wanted)
 }
 
-func (b extensionWriter) writeAccountData(s *store.Read, data map[string][]Datum, begun map[string]bool) error {
+func (b extensionWriter) writeAccountData(s *store.Read, data map[string][]streamcache.Datum, begun map[string]bool) error {
 	mark := len(b.out)
-	b.out = append(appendKey(b.out, "account_data"), '{')
+	b.out = append(streamcache.AppendKey(b.out, "account_data"), '{')
 	begin := len(b.out)
 	if global := data[""]; len(global) > 0 {
-		b.out = append(appendKey(b.out, "global"), '[')
+		b.out = append(streamcache.AppendKey(b.out, "global"), '[')
 		b.appendData(global)
 		b.out = append(b.out, ']')
 	}
@@ -195,9 +195,9 @@ func (b extensionWriter) writeAccountData(s *store.Read, data map[string][]Datum
 		rooms = append(rooms, roomID)
 	}
 	if slices.Sort(rooms); len(rooms) > 0 {
-		b.out = append(appendKey(b.out, "rooms"), '{')
+		b.out = append(streamcache.AppendKey(b.out, "rooms"), '{')
 		for _, roomID := range rooms {
-			b.out = append(appendKey(b.out, roomID), '[')
+			b.out = append(streamcache.AppendKey(b.out, roomID), '[')
 			b.appendData(data[roomID])
 			b.out = append(b.out, ']')
 		}
@@ -212,9 +212,9 @@ func (b extensionWriter) writeAccountData(s *store.Read, data map[string][]Datum
 	return nil
 }
 
-func (b extensionWriter) appendData(data []Datum) {
+func (b extensionWriter) appendData(data []streamcache.Datum) {
 	for _, d := range data {
-		b.out = append(append(separate(b.out), `{"content":`...), d.Content...)
+		b.out = append(append(streamcache.Separate(b.out), `{"content":`...), d.Content...)
 		b.text("type", d.Type)
 		b.out = append(b.out, '}')
 	}
@@ -323,7 +323,7 @@ type receiptBy struct {
 // is shown, or that of the last thread.
 func (b extensionWriter) writeReceipts(lists map[store.RoomNum][]roomdb.Receipt, ids map[store.RoomNum]string) error {
 	mark := len(b.out)
-	b.out = append(append(appendKey(b.out, "receipts"), `{"rooms":`...), '{')
+	b.out = append(append(streamcache.AppendKey(b.out, "receipts"), `{"rooms":`...), '{')
 	begin := len(b.out)
 	for num, list := range lists {
 		content := map[string]map[string]map[string]receiptBy{}
@@ -347,7 +347,7 @@ func (b extensionWriter) writeReceipts(lists map[store.RoomNum][]roomdb.Receipt,
 		if err != nil {
 			return err
 		}
-		b.out = append(append(appendKey(b.out, ids[num]), `{"type":"m.receipt","content":`...), text...)
+		b.out = append(append(streamcache.AppendKey(b.out, ids[num]), `{"type":"m.receipt","content":`...), text...)
 		b.out = append(b.out, '}')
 	}
 	if len(b.out) == begin {
@@ -359,28 +359,9 @@ func (b extensionWriter) writeReceipts(lists map[store.RoomNum][]roomdb.Receipt,
 	return nil
 }
 
-// visibleReceipts leaves out what is not for the viewer, and of several receipts of one user, kind and thread all but the newest. Those
-// without a thread come last.
+// visibleReceipts are the receipts to show. Those without a thread come last.
 func (b extensionWriter) visibleReceipts(list []roomdb.Receipt) []roomdb.Receipt {
-	type mark struct {
-		user   store.UserNum
-		kind   roomdb.ReceiptKind
-		thread string
-	}
-	newest := make(map[mark]roomdb.Receipt, len(list))
-	for _, x := range list {
-		if x.Kind != roomdb.ReceiptRead && x.User != b.req.UserNum || x.Kind > roomdb.ReceiptPrivate {
-			continue
-		}
-		m := mark{x.User, x.Kind, x.Thread}
-		if old, ok := newest[m]; !ok || cmp.Or(cmp.Compare(x.Slot, old.Slot), cmp.Compare(x.Off, old.Off), cmp.Compare(x.TS, old.TS)) > 0 {
-			newest[m] = x
-		}
-	}
-	out := make([]roomdb.Receipt, 0, len(newest))
-	for _, x := range newest {
-		out = append(out, x)
-	}
+	out := streamcache.NewestReceipts(list, b.req.UserNum)
 	slices.SortFunc(out, func(a, b roomdb.Receipt) int {
 		return cmp.Or(cmp.Compare(b2i(a.Thread == ""), b2i(b.Thread == "")), cmp.Compare(a.Thread, b.Thread), cmp.Compare(a.UserID, b.UserID))
 	})
@@ -390,7 +371,7 @@ func (b extensionWriter) visibleReceipts(list []roomdb.Receipt) []roomdb.Receipt
 // appendTyping appends who types, of the rooms where that has changed, and of those that begin anew.
 func (b extensionWriter) appendTyping() {
 	mark := len(b.out)
-	b.out = append(append(appendKey(b.out, "typing"), `{"rooms":`...), '{')
+	b.out = append(append(streamcache.AppendKey(b.out, "typing"), `{"rooms":`...), '{')
 	begin := len(b.out)
 	written := map[store.RoomNum]bool{}
 	write := func(num store.RoomNum, roomID string, always bool) {
@@ -399,10 +380,10 @@ func (b extensionWriter) appendTyping() {
 			return
 		}
 		written[num] = true
-		b.out = append(appendKey(b.out, roomID), `{"type":"m.typing","content":{"user_ids":[`...)
+		b.out = append(streamcache.AppendKey(b.out, roomID), `{"type":"m.typing","content":{"user_ids":[`...)
 		for _, u := range users {
 			if !b.reader.Ignored[u] {
-				b.out = appendString(separate(b.out), u.String())
+				b.out = appendString(streamcache.Separate(b.out), u.String())
 			}
 		}
 		b.out = append(b.out, "]}}"...)
@@ -436,7 +417,7 @@ func (b extensionWriter) appendPresence() error {
 		since = 0
 	}
 	mark := len(b.out)
-	b.out = appendKey(b.out, "presence")
+	b.out = streamcache.AppendKey(b.out, "presence")
 	begin := len(b.out)
 	out, err := b.r.opt.Sections.AppendSection(b.ctx, b.out, "presence", b.req.Device, since, b.upto, b.open)
 	if err != nil {
@@ -452,9 +433,9 @@ func (b extensionWriter) appendPresence() error {
 
 // appendKeyCounts appends `e2ee` without its end.
 func (b extensionWriter) appendKeyCounts() error {
-	b.out = append(appendKey(b.out, "e2ee"), '{')
+	b.out = append(streamcache.AppendKey(b.out, "e2ee"), '{')
 	for _, key := range []string{"device_one_time_keys_count", "device_unused_fallback_key_types"} {
-		out, err := b.r.opt.Sections.AppendSection(b.ctx, appendKey(b.out, key), key, b.req.Device, b.c.Since, b.upto, b.open)
+		out, err := b.r.opt.Sections.AppendSection(b.ctx, streamcache.AppendKey(b.out, key), key, b.req.Device, b.c.Since, b.upto, b.open)
 		if err != nil {
 			return err
 		}
@@ -473,7 +454,7 @@ func (b extensionWriter) appendDeviceLists() error {
 				return fmt.Errorf("device lists: %w", err)
 			}
 			if len(changed)+len(left) > 0 {
-				b.out = append(appendKey(b.out, "device_lists"), '{')
+				b.out = append(streamcache.AppendKey(b.out, "device_lists"), '{')
 				b.appendNames("changed", changed)
 				b.appendNames("left", left)
 				b.out = append(b.out, '}')
@@ -487,9 +468,9 @@ func (b extensionWriter) appendDeviceLists() error {
 }
 
 func (b extensionWriter) appendNames(key string, names []string) {
-	b.out = append(appendKey(b.out, key), '[')
+	b.out = append(streamcache.AppendKey(b.out, key), '[')
 	for _, name := range names {
-		b.out = canonicaljson.AppendString(separate(b.out), name)
+		b.out = canonicaljson.AppendString(streamcache.Separate(b.out), name)
 	}
 	b.out = append(b.out, ']')
 }

@@ -679,26 +679,6 @@ func (b roomReader) readStripped(p *part) error {
 	if err != nil {
 		return fmt.Errorf("invite permission of %s: %w", b.req.UserID, err)
 	}
-	p.dropped = blocked || b.ignoresInviter(p.row.Stripped)
+	p.dropped = blocked || streamcache.IgnoresInviter(&b.reader, p.row.Stripped)
 	return nil
-}
-
-// ignoresInviter says whether an invite, as its stripped state shows it, comes from an ignored user.
-func (b *builder) ignoresInviter(stripped string) bool {
-	if len(b.reader.Ignored) == 0 {
-		return false
-	}
-	ignored := false
-	// The list was made by this server; if it is no list, nobody is ignored for it.
-	_ = canonicaljson.Array([]byte(stripped), func(ev []byte) error {
-		evType, _ := canonicaljson.String(canonicaljson.Get(ev, "type"))
-		key, _ := canonicaljson.String(canonicaljson.Get(ev, "state_key"))
-		if evType == event.TypeMember && key == b.viewer {
-			sender, _ := canonicaljson.String(canonicaljson.Get(ev, "sender"))
-			userID, err := id.ParseUserID(sender)
-			ignored = ignored || err == nil && b.reader.Ignored[userID]
-		}
-		return nil
-	})
-	return ignored
 }

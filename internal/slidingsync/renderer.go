@@ -27,7 +27,6 @@ import (
 	"stoa/internal/streamcache"
 	"stoa/internal/token"
 	"stoa/internal/who"
-	"stoa/matrix/id"
 )
 
 // Options are the parts of a Renderer. All but Registry must be set.
@@ -36,45 +35,11 @@ type Options struct {
 	History  *history.Reader
 	Registry prometheus.Registerer
 
-	ToDevice    ToDevice
-	Typing      Typing
-	Presence    Presence
-	AccountData AccountData
+	ToDevice    streamcache.ToDevice
+	Typing      streamcache.Typing
+	Presence    streamcache.Presence
+	AccountData streamcache.AccountData
 	Sections    Sections
-}
-
-// ToDevice reads messages to devices, and deletes those that were acknowledged.
-type ToDevice interface {
-	// Append appends up to limit messages after a slot, as the elements of a JSON list. It returns the slot of the last of them, or
-	// after if there are none, and whether more wait.
-	Append(dst []byte, r *store.Read, v who.Device, after store.Slot, limit int) (out []byte, last store.Slot, more bool, err error)
-	// Acknowledge deletes the messages up to a slot.
-	Acknowledge(ctx context.Context, v who.Device, upTo store.Slot) error
-}
-
-// Typing tells who is typing in a room.
-type Typing interface {
-	Users(num store.RoomNum) []id.UserID
-}
-
-// Presence is notified that a device syncs, with the presence that it asks for.
-type Presence interface {
-	Seen(ctx context.Context, user who.User, presence string)
-}
-
-// Datum is one account data event.
-type Datum struct {
-	RoomID  string // "" for global account data
-	Type    string
-	Content []byte // a JSON object
-}
-
-// AccountData reads the account data of users.
-type AccountData interface {
-	// Changed returns the account data that changed after a slot of the user; for slot 0 all of it.
-	Changed(r *store.Read, user who.User, after store.Slot) ([]Datum, error)
-	// Ignored returns the users on m.ignored_user_list.
-	Ignored(r *store.Read, user who.User) ([]id.UserID, error)
 }
 
 // Sections are the parts of an answer that /sync has too.

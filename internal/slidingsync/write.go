@@ -10,29 +10,18 @@ import (
 	"stoa/matrix/event"
 )
 
-// separate appends the comma before the next member or element, if one is needed.
-func separate(b []byte) []byte {
-	switch b[len(b)-1] {
-	case '{', '[', ':':
-		return b
-	}
-	return append(b, ',')
-}
-
-func appendKey(b []byte, key string) []byte {
-	return append(canonicaljson.AppendString(separate(b), key), ':')
-}
-
 func appendString(b []byte, text string) []byte { return canonicaljson.AppendString(b, text) }
 
 // text, number and flag append members of an object.
-func (b *builder) text(key, value string) { b.out = appendString(appendKey(b.out, key), value) }
-
-func (b *builder) number(key string, n int64) {
-	b.out = strconv.AppendInt(appendKey(b.out, key), n, 10)
+func (b *builder) text(key, value string) {
+	b.out = appendString(streamcache.AppendKey(b.out, key), value)
 }
 
-func (b *builder) flag(key string) { b.out = append(appendKey(b.out, key), "true"...) }
+func (b *builder) number(key string, n int64) {
+	b.out = strconv.AppendInt(streamcache.AppendKey(b.out, key), n, 10)
+}
+
+func (b *builder) flag(key string) { b.out = append(streamcache.AppendKey(b.out, key), "true"...) }
 
 // textOrNull appends a text, or null for an empty one.
 func (b *builder) textOrNull(key, value string) {
@@ -40,7 +29,7 @@ func (b *builder) textOrNull(key, value string) {
 		b.text(key, value)
 		return
 	}
-	b.out = append(appendKey(b.out, key), "null"...)
+	b.out = append(streamcache.AppendKey(b.out, key), "null"...)
 }
 
 // roomWriter appends the rooms of an answer.
@@ -51,9 +40,9 @@ func (b roomWriter) appendLists() {
 	if len(b.cfg.Lists) == 0 {
 		return
 	}
-	b.out = append(appendKey(b.out, "lists"), '{')
+	b.out = append(streamcache.AppendKey(b.out, "lists"), '{')
 	for i := range b.cfg.Lists {
-		b.out = append(appendKey(b.out, b.cfg.Lists[i].Name), '{')
+		b.out = append(streamcache.AppendKey(b.out, b.cfg.Lists[i].Name), '{')
 		b.number("count", int64(b.counts[i]))
 		b.out = append(b.out, '}')
 	}
@@ -62,7 +51,7 @@ func (b roomWriter) appendLists() {
 
 // appendPart appends one room.
 func (b roomWriter) appendPart(p *part) {
-	b.out = append(appendKey(b.out, p.id), '{')
+	b.out = append(streamcache.AppendKey(b.out, p.id), '{')
 	if b.cfg.Stable {
 		b.text("membership", membershipName(p.membership))
 		b.appendListNames(p)
@@ -76,7 +65,7 @@ func (b roomWriter) appendPart(p *part) {
 	if p.dm {
 		b.flag("is_dm")
 	} else if p.dmChanged {
-		b.out = append(appendKey(b.out, "is_dm"), "false"...)
+		b.out = append(streamcache.AppendKey(b.out, "is_dm"), "false"...)
 	}
 	if p.stripped {
 		key := "invite_state"
@@ -87,7 +76,7 @@ func (b roomWriter) appendPart(p *part) {
 		if stripped == "" {
 			stripped = "[]"
 		}
-		b.out = append(append(appendKey(b.out, key), stripped...), '}')
+		b.out = append(append(streamcache.AppendKey(b.out, key), stripped...), '}')
 		return
 	}
 	b.appendSummary(p)
@@ -114,9 +103,9 @@ func (b roomWriter) appendListNames(p *part) {
 	if len(p.asked.lists) == 0 {
 		return
 	}
-	b.out = append(appendKey(b.out, "lists"), '[')
+	b.out = append(streamcache.AppendKey(b.out, "lists"), '[')
 	for _, i := range p.asked.lists {
-		b.out = appendString(separate(b.out), b.cfg.Lists[i].Name)
+		b.out = appendString(streamcache.Separate(b.out), b.cfg.Lists[i].Name)
 	}
 	b.out = append(b.out, ']')
 }
@@ -131,9 +120,9 @@ func (b roomWriter) appendSummary(p *part) {
 		b.textOrNull("avatar", *p.avatar)
 	}
 	if p.withHeroes {
-		b.out = append(appendKey(b.out, "heroes"), '[')
+		b.out = append(streamcache.AppendKey(b.out, "heroes"), '[')
 		for _, hero := range p.heroes {
-			b.out = append(separate(b.out), '{')
+			b.out = append(streamcache.Separate(b.out), '{')
 			b.text("user_id", hero.StateKey)
 			if name := textOf(hero, "displayname"); name != "" {
 				b.text("displayname", name)
@@ -156,14 +145,14 @@ func (b roomWriter) appendState(p *part) {
 		return
 	}
 	mark := len(b.out)
-	b.out = append(appendKey(b.out, "required_state"), '[')
+	b.out = append(streamcache.AppendKey(b.out, "required_state"), '[')
 	begin := len(b.out)
 	for _, ev := range p.state {
-		b.out = ev.Append(separate(b.out), &b.reader, b.show(p, ev, nil))
+		b.out = ev.Append(streamcache.Separate(b.out), &b.reader, b.show(p, ev, nil))
 	}
 	if b.cfg.Stable {
 		for _, gone := range p.removed {
-			b.out = append(separate(b.out), '{')
+			b.out = append(streamcache.Separate(b.out), '{')
 			b.text("type", gone.Type)
 			b.text("state_key", gone.StateKey)
 			b.out = append(b.out, '}')
@@ -197,9 +186,9 @@ func (b roomWriter) appendTimeline(p *part) {
 		}
 	}
 	live := int64(0)
-	b.out = append(appendKey(b.out, "timeline"), '[')
+	b.out = append(streamcache.AppendKey(b.out, "timeline"), '[')
 	for _, ev := range p.events {
-		b.out = ev.Append(separate(b.out), &b.reader, b.show(p, ev, bundles[ev.ID.String()]))
+		b.out = ev.Append(streamcache.Separate(b.out), &b.reader, b.show(p, ev, bundles[ev.ID.String()]))
 		if !b.first && ev.Slot > p.live && ev.Off == 0 {
 			live++
 		}

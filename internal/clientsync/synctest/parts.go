@@ -8,6 +8,7 @@ import (
 	"stoa/internal/store"
 	"stoa/internal/store/keydb"
 	"stoa/internal/store/userdb"
+	"stoa/internal/streamcache"
 	"stoa/internal/who"
 	"stoa/matrix/id"
 	"sync"
@@ -37,11 +38,11 @@ func (m toDeviceQueue) Acknowledge(ctx context.Context, v who.Device, upTo store
 // notes is AccountData over the store, as package userdata does it.
 type accountData struct{}
 
-func (accountData) Changed(r *store.Read, v who.User, after store.Slot) ([]clientsync.Datum, error) {
+func (accountData) Changed(r *store.Read, v who.User, after store.Slot) ([]streamcache.Datum, error) {
 	rows, err := userdb.AccountDataAfter(r, v.UserNum, after, 1000)
-	var out []clientsync.Datum
+	var out []streamcache.Datum
 	for _, d := range rows {
-		out = append(out, clientsync.Datum{RoomID: d.RoomID, Type: d.Type, Content: []byte(d.Content)})
+		out = append(out, streamcache.Datum{RoomID: d.RoomID, Type: d.Type, Content: []byte(d.Content)})
 	}
 	return out, err
 }
