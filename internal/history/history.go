@@ -86,8 +86,8 @@ const (
 	pageBytes = 1 << 20
 )
 
-// bytes estimates the size of a view in an answer.
-func (v *View) bytes() int {
+// Bytes estimates the size of a view in an answer.
+func (v *View) Bytes() int {
 	n := len(v.PDU.Bytes())
 	if v.Replaces != nil {
 		n += len(v.Replaces.Bytes())
@@ -245,7 +245,7 @@ func (w *walk) take(limit int) ([]View, error) {
 			}
 			if sees {
 				found = append(found, view)
-				bytes += view.bytes()
+				bytes += view.Bytes()
 			}
 		}
 		if w.done {
@@ -456,10 +456,10 @@ type Context struct {
 
 // Bytes estimates the size of the events in an answer.
 func (c *Context) Bytes() int {
-	n := c.Event.bytes()
+	n := c.Event.Bytes()
 	for _, list := range [][]View{c.Before, c.After} {
 		for i := range list {
-			n += list[i].bytes()
+			n += list[i].Bytes()
 		}
 	}
 	return n

@@ -99,7 +99,7 @@ func (v *Viewer) takeRelated(page *RelationsPage, w *walk, next func(limit int) 
 			w.pass(row.Place)
 			if sees {
 				page.Events = append(page.Events, view)
-				bytes += view.bytes()
+				bytes += view.Bytes()
 			}
 		}
 		if len(rows) < lookBatch {
@@ -227,7 +227,7 @@ func (rd *Reader) Threads(ctx context.Context, viewer id.UserID, roomID id.RoomI
 				w.pass(t.Newest)
 				if wanted {
 					page.Events = append(page.Events, root)
-					bytes += root.bytes()
+					bytes += root.Bytes()
 				}
 			}
 			if len(threads) < lookBatch {

@@ -92,7 +92,7 @@ type Result struct {
 	Hits  []Hit
 	// Next continues; "" at the end.
 	Next string
-	// State is the state of the rooms of the results, if it was asked for.
+	// State is the state of the rooms of the results, if it was asked for; of the first rooms if there is much of it.
 	State map[id.RoomID][]history.View
 
 	last page
@@ -106,6 +106,7 @@ type Hit struct {
 	Members []history.View  // of the senders in the context, if profiles were asked for
 	found   history.Found
 	num     store.EventNum
+	words   []string // of its text that match
 }
 
 // NextIn returns a token that continues with the results of one room or sender of this
@@ -198,14 +199,15 @@ func (s *Search) awaitIndex(ctx context.Context) error {
 	}
 }
 
-// addState reads the state of the rooms of the results.
+// addState reads the state of the rooms of the results, until the answer has enough bytes.
 func (s *Search) addState(ctx context.Context, user id.UserID, q Request, result *Result) error {
 	if !q.State {
 		return nil
 	}
 	result.State = map[id.RoomID][]history.View{}
+	bytes := 0
 	for _, h := range result.Hits {
-		if _, ok := result.State[h.Room]; ok {
+		if _, ok := result.State[h.Room]; ok || bytes >= answerBytes {
 			continue
 		}
 		state, err := s.history.CurrentState(ctx, user, h.Room)
@@ -216,6 +218,9 @@ func (s *Search) addState(ctx context.Context, user id.UserID, q Request, result
 			return err
 		}
 		result.State[h.Room] = state
+		for i := range state {
+			bytes += state[i].Bytes()
+		}
 	}
 	return nil
 }
@@ -263,9 +268,7 @@ func (r *run) page() (*Result, error) {
 		return nil, err
 	}
 	for _, h := range result.Hits {
-		text, _ := r.textOf(h.found)
-		_, words, _ := r.query.Match(text)
-		for _, w := range words {
+		for _, w := range h.words {
 			if !slices.Contains(result.Words, w) {
 				result.Words = append(result.Words, w)
 			}
@@ -357,21 +360,15 @@ func (r *run) collect(below store.EventNum, want, most int) (hits []Hit, before 
 	return hits, before, false, nil
 }
 
-// match reports whether an event matches.
+// match reports whether an event matches: it has one of the keys that the request searches, and their text has the words.
 func (r *run) match(f history.Found) (Hit, bool) {
-	text, ok := r.textOf(f)
-	if !ok || f.View.RedactedBy != nil {
+	key, text, ok := textOf(f.View.PDU.Type(), f.View.Content())
+	if !ok || f.View.RedactedBy != nil || len(r.request.Keys) > 0 && !slices.Contains(r.request.Keys, key) {
 		return Hit{}, false
 	}
-	score, _, ok := r.query.Match(text)
-	hit := Hit{Room: f.Room, Score: score, Context: history.Context{Event: f.View}, found: f, num: f.View.Num}
+	score, words, ok := r.query.Match(text)
+	hit := Hit{Room: f.Room, Score: score, Context: history.Context{Event: f.View}, found: f, num: f.View.Num, words: words}
 	return hit, ok && r.at.has(hit)
-}
-
-// textOf returns the text of an event that the request searches.
-func (r *run) textOf(f history.Found) (string, bool) {
-	key, text, ok := textOf(f.View.PDU.Type(), f.View.Content())
-	return text, ok && (len(r.request.Keys) == 0 || slices.Contains(r.request.Keys, key))
 }
 
 // candidates asks the index for events below a number in all rooms, a part of the rooms at
@@ -447,11 +444,12 @@ func (r *run) surround(result *Result) error {
 	bytes := 0
 	for i := range result.Hits {
 		h := &result.Hits[i]
+		before, after := r.request.Before, r.request.After
 		if bytes >= answerBytes {
-			return nil
+			before, after = 0, 0 // only the tokens
 		}
 		var err error
-		if h.Context, err = r.lookup.Around(h.found, r.request.Before, r.request.After); err != nil {
+		if h.Context, err = r.lookup.Around(h.found, before, after); err != nil {
 			return err
 		}
 		bytes += h.Context.Bytes()
