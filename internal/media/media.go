@@ -422,16 +422,16 @@ func (m *Media) find(ctx context.Context, uri URI, wait time.Duration) (mediadb.
 	for {
 		pending := m.pending.join(key) // before the look, so that nothing falls between
 		row, err := m.row(ctx, uri)
-		waits := err == nil && row.Hash == nil
-		if err == nil && row.Hash != nil {
-			if waits, err = m.scans.isUnscanned(ctx, row.Hash); waits && key == uri.ID {
-				m.pending.leave(key, pending)
-				key = scanWaitKey(row.Hash)
-				continue
-			}
+		// The row has the verdict of the scanner too: read later, it might say that an infected file was scanned.
+		unscanned := err == nil && row.UnscannedTS > 0 && m.scans.scanner != nil
+		waits := unscanned || err == nil && row.Hash == nil
+		if unscanned && key == uri.ID {
+			m.pending.leave(key, pending)
+			key = scanWaitKey(row.Hash)
+			continue
 		}
 		switch {
-		case waits && wait <= 0 && row.Hash != nil:
+		case unscanned && wait <= 0:
 			err = mxerr.NotYetUploaded("%s is not scanned for viruses yet", uri)
 		case waits && wait <= 0:
 			err = mxerr.NotYetUploaded("%s is not uploaded yet", uri)

@@ -36,18 +36,6 @@ func (s *scans) await(c *store.Change, hash []byte) error {
 	return reader.Enqueue(c, reader.Job{Kind: kindScan, Key: hex.EncodeToString(hash), Unique: true})
 }
 
-// isUnscanned reports whether content waits for the scanner. Without one, nothing does.
-func (s *scans) isUnscanned(ctx context.Context, hash []byte) (unscanned bool, err error) {
-	if s.scanner == nil {
-		return false, nil
-	}
-	err = s.store.Read(ctx, func(r *store.Read) (err error) { unscanned, err = mediadb.IsUnscanned(r, hash); return err })
-	if errors.Is(err, store.ErrNotFound) { // opening it will tell
-		err = nil
-	}
-	return unscanned, err
-}
-
 // scanWaitKey is under which requests wait for the verdict on content.
 func scanWaitKey(hash []byte) string { return "scan " + string(hash) }
 

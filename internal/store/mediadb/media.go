@@ -48,6 +48,8 @@ type Media struct {
 	ReadTS     int64 // of the last download, to the day
 	// QuarantinedTS is that of its content.
 	QuarantinedTS int64
+	// UnscannedTS is since when its content waits for the scanner, in ms; 0 = it does not.
+	UnscannedTS int64
 }
 
 // Class says why media is here. Classes are in the database.
@@ -72,7 +74,8 @@ const (
 	blobColumns  = `hash, name, place, size, refs, created_ts, quarantined_ts`
 	mediaColumns = `media.origin, media.media_id, media.user_num, media.hash, media.size, media.type, media.file_name, media.created_ts,
 		media.expires_ts, media.class, media.read_ts,
-		COALESCE((SELECT b.quarantined_ts FROM blobs AS b WHERE b.hash = media.hash), 0)`
+		COALESCE((SELECT b.quarantined_ts FROM blobs AS b WHERE b.hash = media.hash), 0),
+		COALESCE((SELECT b.unscanned_ts FROM blobs AS b WHERE b.hash = media.hash), 0)`
 	notQuarantined = `NOT EXISTS (SELECT 1 FROM blobs AS b WHERE b.hash = media.hash AND b.quarantined_ts > 0)`
 )
 
@@ -115,7 +118,7 @@ func scanMedia(row *store.Row) (m Media) {
 	row.Scan(&m.Origin, &m.ID, &m.User)
 	m.Hash = bytesOf(row)
 	var class int64
-	row.Scan(&m.Size, &m.Type, &m.Name, &m.CreatedTS, &m.ExpiresTS, &class, &m.ReadTS, &m.QuarantinedTS)
+	row.Scan(&m.Size, &m.Type, &m.Name, &m.CreatedTS, &m.ExpiresTS, &class, &m.ReadTS, &m.QuarantinedTS, &m.UnscannedTS)
 	m.Class = Class(class)
 	return m
 }
