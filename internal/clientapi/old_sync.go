@@ -146,13 +146,22 @@ func (a *API) events(r *http.Request) (eventsAnswer, error) {
 	} else if since, err = token.ParseStream(from); err != nil {
 		return eventsAnswer{}, mxerr.InvalidParam("from is not a token of this server").Because(err)
 	}
-	start := since.String()
-	answer, err := a.syncOnce(r.Context(), caller, &since, "", timeout)
-	if err != nil {
-		return eventsAnswer{}, err
+	since.ToDevice = 0
+	start, deadline := since.String(), time.Now().Add(timeout)
+	for {
+		answer, err := a.syncOnce(r.Context(), caller, &since, "", max(time.Until(deadline), 0))
+		if err != nil {
+			return eventsAnswer{}, err
+		}
+		chunk, err := answer.events()
+		if err != nil || len(chunk) > 0 || !time.Now().Before(deadline) {
+			return eventsAnswer{Start: start, End: answer.Next, Chunk: chunk}, err
+		}
+		// What has woken it is not for this call, such as a message to the device.
+		if since, err = token.ParseStream(answer.Next); err != nil {
+			return eventsAnswer{}, err
+		}
 	}
-	chunk, err := answer.events()
-	return eventsAnswer{Start: start, End: answer.Next, Chunk: chunk}, err
 }
 
 // events returns all events of an answer as one list.
