@@ -7,7 +7,6 @@ import (
 
 	"stoa/internal/httpkit"
 	"stoa/internal/store"
-	"stoa/internal/who"
 	"stoa/matrix/id"
 	"stoa/matrix/mxerr"
 )
@@ -67,7 +66,7 @@ func (a *API) reportEvent(r *http.Request) (httpkit.Empty, error) {
 // Spec: client-server-api#post_matrixclientv3usersuseridreport
 func (a *API) reportUser(r *http.Request) (httpkit.Empty, error) {
 	none := httpkit.Empty{}
-	caller, user, err := a.callerAndUser(r)
+	caller, user, err := a.userOfPath(r)
 	if err != nil {
 		return none, err
 	}
@@ -76,17 +75,6 @@ func (a *API) reportUser(r *http.Request) (httpkit.Empty, error) {
 		return none, err
 	}
 	return none, a.reports.User(r.Context(), caller.Device, user, reason)
-}
-
-// callerAndUser gives the caller and the user of the path.
-func (a *API) callerAndUser(r *http.Request) (caller who.Caller, user id.UserID, err error) {
-	if caller, err = a.auth.Caller(r); err != nil {
-		return caller, user, err
-	}
-	if user, err = id.ParseUserID(r.PathValue("userId")); err != nil {
-		err = mxerr.InvalidParam("%q is not a user ID", r.PathValue("userId")).Because(err)
-	}
-	return caller, user, err
 }
 
 // mutualPage is the number of rooms in a page of mutual rooms.

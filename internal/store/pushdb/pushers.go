@@ -42,7 +42,6 @@ var (
 	selectPusher     = store.Prepare(`SELECT ` + pusherColumns + ` FROM pushers p WHERE p.num = $1`)
 	selectSameKey    = store.Prepare(`SELECT num, user_num FROM pushers WHERE pushkey = $1 AND app_id = $2 ORDER BY num`)
 	selectAny        = store.Prepare(`SELECT COALESCE(MAX(num), 0) FROM pushers`)
-	countFailing     = store.Prepare(`SELECT COUNT(*), COALESCE(SUM(CASE WHEN aside_ts > 0 THEN 1 ELSE 0 END), 0) FROM pushers WHERE failing_ts > 0`)
 	selectRoomPushes = store.Prepare(`SELECT m.user_num, u.user_id, m.slot, m.membership FROM memberships m JOIN users u ON u.num = m.user_num
 		WHERE m.room = $1 AND m.pushes = 1 AND m.user_num > $2 ORDER BY m.user_num LIMIT $3`)
 	selectReaders = store.Prepare(`SELECT DISTINCT r.user_num, u.user_id FROM {{each $1}} v
@@ -100,15 +99,6 @@ func SameKey(r *store.Read, appID, pushkey string) ([]Owner, error) {
 
 // Any reports whether there is any pusher.
 func Any(r *store.Read) (bool, error) { return store.QueryOne(r, selectAny, (*store.Row).Bool) }
-
-// Failing counts the pushers that fail, and those of them that are set aside.
-func Failing(r *store.Read) (failing, aside int64, err error) {
-	_, err = store.QueryOne(r, countFailing, func(row *store.Row) int {
-		row.Scan(&failing, &aside)
-		return 0
-	})
-	return failing, aside, err
-}
 
 // Member is a local user with pushers, and their membership in a room.
 type Member struct {

@@ -53,8 +53,6 @@ var (
 		WHERE room = $1 AND membership = $2 AND user_num > $3 ORDER BY user_num LIMIT $4`)
 	selectSharing = store.Prepare(`SELECT DISTINCT o.user_num FROM memberships AS m JOIN memberships AS o ON o.room = m.room
 		WHERE m.user_num = $1 AND m.membership = 1 AND o.membership = 1 AND o.user_num > $2 ORDER BY o.user_num LIMIT $3`)
-	selectShared = store.Prepare(`SELECT m.room FROM memberships AS m JOIN memberships AS o ON o.room = m.room
-		WHERE m.user_num = $1 AND o.user_num = $2 AND m.membership = 1 AND o.membership = 1 ORDER BY m.room LIMIT $3`)
 
 	// selectSharedWith finds remote users too, by their member events.
 	selectSharedWith = store.Prepare(`SELECT m.room FROM memberships AS m JOIN current_state AS c ON c.room = m.room
@@ -139,11 +137,6 @@ func LocalMembers(r *store.Read, room store.RoomNum, m Membership, after store.U
 // the user, by number.
 func LocalUsersSharing(r *store.Read, user, after store.UserNum, limit int) ([]store.UserNum, error) {
 	return store.Query(r, selectSharing, store.Num[store.UserNum], user, after, limit)
-}
-
-// SharedRooms returns rooms that two local users have joined.
-func SharedRooms(r *store.Read, a, b store.UserNum, limit int) ([]store.RoomNum, error) {
-	return store.Query(r, selectShared, store.Num[store.RoomNum], a, b, limit)
 }
 
 // SharedRoomsOf returns rooms that a local user and another user, local or not, have joined.
